@@ -1,0 +1,75 @@
+"""What an engine reports: integers only, so that two implementations agree with `==`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Cycles, actions per component, and for each unit (a PE) its busy cycles and its stalls by cause.
+
+    For every unit, busy + all stalls = cycles.
+    """
+
+    cycles: int
+    macs: int
+    padding_macs: int
+    busy_cycles: tuple[int, ...]
+    stall_cycles: Mapping[str, tuple[int, ...]]
+    actions: Mapping[str, int]
+
+    def __add__(self, other: Counts) -> Counts:
+        """Return the counts of two runs back to back."""
+        return Counts(
+            self.cycles + other.cycles,
+            self.macs + other.macs,
+            self.padding_macs + other.padding_macs,
+            _add(self.busy_cycles, other.busy_cycles),
+            {cause: _add(self.stall_cycles[cause], other.stall_cycles[cause]) for cause in self.stall_cycles},
+            {action: self.actions[action] + other.actions[action] for action in self.actions},
+        )
+
+
+def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+class Outcome(NamedTuple):
+    """What a run gives: the counts, and the product it computed (batch, outputs) in int64, or None if not asked for."""
+
+    counts: Counts
+    output: NDArray[np.int64] | None
+
+
+class FixedPoint(NamedTuple):
+    """Integers that stand for real numbers: value = integer x 2^-fraction_bits."""
+
+    integers: NDArray[np.int64]
+    fraction_bits: int
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        """The numbers meant."""
+        return np.ldexp(self.integers.astype(np.float64), -self.fraction_bits)
+
+
+def fixed_point(values: NDArray[Any], bits: int) -> FixedPoint:
+    """Round to signed fixed point of `bits` bits with the binary point as far left as the largest value allows.
+
+    A value that is not zero stays non-zero: it rounds away from zero to at least one unit.
+    """
+    real = np.asarray(values, np.float64)
+    largest = float(np.abs(real).max(initial=0.0))
+    top = 2 ** (bits - 1) - 1
+    if largest == 0.0:
+        return FixedPoint(np.zeros(real.shape, np.int64), 0)
+    fraction_bits = int(np.floor(np.log2(top / largest)))
+    integers = np.rint(np.ldexp(real, fraction_bits))
+    integers = np.where((integers == 0) & (real != 0), np.sign(real), integers)
+    return FixedPoint(np.clip(integers, -top, top).astype(np.int64), fraction_bits)

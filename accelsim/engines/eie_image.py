@@ -1,0 +1,215 @@
+"""A layer as EIE holds it: cut into slices that fit the register files, each with its columns counted or encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines.counts import Counts, Outcome
+from accelsim.formats.counting import WeightMatrix, row_slices
+from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
+from accelsim.hardware import EieConfig
+
+
+@dataclass(frozen=True)
+class EieSlice:
+    """One pass of the machine: some outputs of some inputs.
+
+    `entries` (columns, pes) are stored entries with padding, `nonzeros` (columns,) weights; with a bias, which runs
+    with the last inputs, columns = inputs + 1. `matrix` holds the entries themselves where the product is wanted.
+    """
+
+    first_output: int
+    outputs: int
+    first_input: int
+    inputs: int
+    completes_outputs: bool
+    entries: NDArray[Any]
+    nonzeros: NDArray[np.int64]
+    matrix: RelativeCsc | None = None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last column is the bias."""
+        return len(self.nonzeros) > self.inputs
+
+    @property
+    def columns(self) -> slice:
+        """The layer's columns that this slice takes."""
+        return slice(self.first_input, self.first_input + len(self.nonzeros))
+
+
+@dataclass(frozen=True)
+class EieImage:
+    """All slices of a layer in the order in which they run: outputs, then inputs. Codebook in fixed point, or None."""
+
+    outputs: int
+    inputs: int
+    slices: tuple[EieSlice, ...]
+    digest: str
+    codebook: NDArray[np.int64] | None = None
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights, bias included."""
+        return sum(int(part.nonzeros.sum()) for part in self.slices)
+
+    @property
+    def stored_entries(self) -> int:
+        """Entries, padding and bias included."""
+        return sum(int(part.entries.sum(dtype=np.int64)) for part in self.slices)
+
+    def run_all(
+        self,
+        activations: NDArray[np.int64],
+        run_slice: Callable[[EieSlice, NDArray[np.int64]], tuple[Counts, NDArray[np.int64] | None]],
+    ) -> Outcome:
+        """Run a batch (vectors, columns) slice by slice; counts add, partial sums of one output add.
+
+        With a bias, the last column of the activations is its 1.
+        """
+        total: Counts | None = None
+        output = np.zeros((len(activations), self.outputs), np.int64)
+        for vector, sums in zip(activations, output, strict=True):
+            for part in self.slices:
+                counts, partial = run_slice(part, vector[part.columns])
+                total = counts if total is None else total + counts
+                if partial is not None:
+                    sums[part.first_output : part.first_output + part.outputs] += partial
+        if total is None:
+            raise ValueError("a batch has at least one vector")
+        return Outcome(total, output if self.codebook is not None else None)
+
+
+def encode_layer(
+    weights: WeightMatrix,
+    config: EieConfig,
+    codes: NDArray[Any] | None = None,
+    codebook: NDArray[np.int64] | None = None,
+) -> EieImage:
+    """Lay a layer out for EIE.
+
+    `codes` (outputs, columns) are the codes of the weights, bias as the last column, where entries are wanted and not
+    only their counts. Source: Han et al., ISCA 2016, Sections III and VI-C ("batches of length up to 4K").
+    """
+    counts = weights.count(config.pes, config.index_bits, config.slice_length)
+    outputs, inputs = weights.shape
+    slices = []
+    first_output = 0
+    for counted in counts.slices:
+        for first, last in row_slices(inputs, config.slice_length):
+            ends = last == inputs
+            stop = last + (counted.has_bias if ends else 0)
+            slices.append(
+                EieSlice(
+                    first_output=first_output,
+                    outputs=counted.rows,
+                    first_input=first,
+                    inputs=last - first,
+                    completes_outputs=ends,
+                    entries=counted.entries[first:stop],
+                    nonzeros=counted.nonzeros[first:stop],
+                )
+            )
+        first_output += counted.rows
+    if codes is not None:
+        slices = [replace(part, matrix=_encoded(part, codes, config)) for part in slices]
+    return EieImage(outputs, inputs, tuple(slices), counts.digest, codebook)
+
+
+def _encoded(part: EieSlice, codes: NDArray[Any], config: EieConfig) -> RelativeCsc:
+    rows = slice(part.first_output, part.first_output + part.outputs)
+    return encode(codes[rows, part.columns], config.pes, config.index_bits)
+
+
+def capacity_problems(image: EieImage, config: EieConfig) -> list[str]:
+    """What does not fit its memory, each with the need, the size and the remedy; nothing where capacity is ignored."""
+    if config.capacity == "ignore":
+        return []
+    per_pe = sum(part.entries.sum(axis=0, dtype=np.int64) for part in image.slices)
+    entries = int(np.max(per_pe, initial=0))
+    rows = sum(
+        int(np.max(-(-part.entries.sum(axis=0, dtype=np.int64) // config.entries_per_row), initial=0))
+        for part in image.slices
+    )
+    vectors = -(-image.inputs // config.pes) + -(-image.outputs // config.pes)
+    needs = [
+        ("spmat_bytes", rows * config.spmat_width_bits / 8, config.spmat_bytes, f"{entries} entries in the fullest PE"),
+        (
+            "pointer_bytes",
+            pointers_per_pe(image) * config.pointer_bits / 8,
+            config.pointer_bytes,
+            f"{pointers_per_pe(image)} pointers of {config.pointer_bits} bits",
+        ),
+        (
+            "activation_bytes",
+            vectors * config.activation_bits / 8,
+            config.activation_bytes,
+            f"{vectors} inputs and outputs of {config.activation_bits} bits",
+        ),
+    ]
+    problems = [
+        f"engine.{key}: needs {need:.0f} bytes per PE, has {size} ({what})" for key, need, size, what in needs if need > size
+    ]
+    if entries >= 2**config.pointer_bits:
+        problems.append(
+            f"engine.pointer_bits: {config.pointer_bits}-bit pointers reach {2**config.pointer_bits - 1} entries, "
+            f"the fullest PE stores {entries}"
+        )
+    return [f"{problem}; enlarge it, use more PEs, or set engine.capacity = \"ignore\"" for problem in problems]
+
+
+def pointers_per_pe(image: EieImage) -> int:
+    """Column pointers of one PE: one more than columns for each slice."""
+    return sum(len(part.nonzeros) + 1 for part in image.slices)
+
+
+def storage(image: EieImage, config: EieConfig) -> StorageBits:
+    """Exact size of the layer as stored, in bits."""
+    return storage_bits(
+        image.nonzeros,
+        image.stored_entries,
+        pointers_per_pe(image) * config.pes,
+        code_bits=config.code_bits,
+        index_bits=config.index_bits,
+        pointer_bits=config.pointer_bits,
+        codebook_bits=2**config.code_bits * config.weight_bits if config.weight_sharing else 0,
+    )
+
+
+def scan_inputs(part: EieSlice, vector: NDArray[np.int64], pes: int) -> NDArray[np.int64]:
+    """Return the activations as the scan sees them: rows of `pes`, and the bias's 1 in slot 0 of a row of its own."""
+    if not part.has_bias:
+        return vector
+    rows = -(-part.inputs // pes)
+    padded = np.zeros(rows * pes + 1, np.int64)
+    padded[: part.inputs] = vector[:-1]
+    padded[-1] = vector[-1]
+    return padded
+
+
+def actions(
+    config: EieConfig, part: EieSlice, *, macs: int, padding_macs: int, ptr_reads: int, spmat_reads: int
+) -> dict[str, int]:
+    """Every action of one pass that costs energy, from the four that an engine counts.
+
+    The source registers are filled from the activation SRAM (one access per input) and read once by the scan; each
+    weight reads and writes its accumulator; finished outputs go from their registers to the SRAM.
+    """
+    finished = part.outputs if part.completes_outputs else 0
+    return {
+        "spmat_reads": spmat_reads,
+        "ptr_reads": ptr_reads,
+        "act_queue_pushes": ptr_reads,
+        "act_queue_pops": ptr_reads,
+        "act_reg_reads": part.inputs + macs + finished,
+        "act_reg_writes": part.inputs + macs,
+        "act_sram_reads": part.inputs,
+        "act_sram_writes": finished,
+        "codebook_reads": macs + padding_macs if config.weight_sharing else 0,
+        "mac": macs,
+    }

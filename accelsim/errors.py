@@ -1,0 +1,49 @@
+"""What the user is told when something is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AccelsimError(Exception):
+    """The base of every error this package raises on purpose."""
+
+
+class InputError(AccelsimError, ValueError):
+    """Bad input: every problem found, each naming its place, its value and the remedy.
+
+    The arguments are the problems, one string each, so that the error survives pickling and SimPy's re-raise.
+    """
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line per problem."""
+        return tuple(str(problem) for problem in self.args)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class DeadlockError(AccelsimError, RuntimeError):
+    """A simulated machine in which nothing can happen any more although work is left; names who waits for what."""
+
+
+class VerificationError(AccelsimError, RuntimeError):
+    """An engine's product differs from the dense reference: a bug in this package, never in the input."""
+
+
+def raise_if_any(problems: Iterable[str]) -> None:
+    """Raise one InputError for all the problems, or return."""
+    found = list(problems)
+    if found:
+        raise InputError(*found)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where a known word is close, else the list of known words."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""

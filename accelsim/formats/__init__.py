@@ -1,0 +1,1 @@
+"""How sparse weights are stored: encode, decode and size."""

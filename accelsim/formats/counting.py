@@ -1,0 +1,255 @@
+"""One pass over dense weights: entries per column and PE, non-zeros, a content hash, and NaN and Inf checks.
+
+This is all that the timing of an interleaved compressed-column engine needs; the entries themselves are only built
+(formats/relative_csc.py) when the product is wanted. A test holds the two to the same counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError
+from accelsim.formats.bitscan import lowest_bit, nonzero_mask
+
+TILE_COLUMNS = 1024
+"""Columns scanned together: their state stays in the first-level cache while all rows stream by."""
+
+THREADED_ELEMENTS = 1 << 20
+"""Below this size a second thread costs more than it saves."""
+
+
+@njit(cache=True, nogil=True)
+def _count_tile(
+    bits, rows, columns, pes, index_bits, magnitude, key_low, key_high, entries, nonzeros, row_digest
+):  # fmt: skip
+    """Count one tile of rows x columns; mirrors `relative_csc.encode` without storing entries.
+
+    entries (all columns, pes) and nonzeros (all columns,) are filled for the tile, row_digest (all rows, 2) is added
+    to. Returns the largest magnitude seen, as bits.
+    """
+    first_row, last_row = rows
+    first, last = columns
+    width = last - first
+    whole = width - width % 64
+    previous = np.empty(width, np.int32)
+    count = np.empty(width, np.int32)
+    low = key_low[first:last]
+    high = key_high[first:last]
+    found = nonzeros[first:last]
+    worst = magnitude ^ magnitude
+    for pe in range(pes):
+        previous[:] = -1
+        count[:] = 0
+        position = np.int32(-1)
+        for i in range(first_row + pe, last_row, pes):
+            position = np.int32(position + np.int32(1))
+            row = bits[i, first:last]
+            digest_0 = np.uint64(0)
+            digest_1 = np.uint64(0)
+            for start in range(0, width, 64):
+                if start < whole:
+                    mask = nonzero_mask(row, start, magnitude)
+                else:
+                    mask = np.uint64(0)
+                    for k in range(width - whole):
+                        if row[whole + k] & magnitude:
+                            mask |= np.uint64(1) << np.uint64(k)
+                while mask != np.uint64(0):
+                    j = start + np.int64(lowest_bit(mask))
+                    mask &= mask - np.uint64(1)
+                    value = row[j]
+                    worst = max(worst, value & magnitude)
+                    part_0 = np.uint64(value) & np.uint64(0xFFFFFFFF)
+                    part_1 = np.uint64(value) >> np.uint64(32)
+                    digest_0 += part_0 * np.uint64(low[j]) + part_1 * np.uint64(high[j])
+                    digest_1 += part_0 * np.uint64(high[j]) + part_1 * np.uint64(low[j])
+                    # Sec. III-B: every 2^b zeros of a run need one padding entry, then the weight itself.
+                    count[j] += ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
+                    previous[j] = position
+                    found[j] += np.int32(1)
+            row_digest[i, 0] += digest_0
+            row_digest[i, 1] += digest_1
+        for j in range(width):
+            entries[first + j, pe] = count[j]
+    return worst
+
+
+@dataclass(frozen=True)
+class ColumnCounts:
+    """Entries of one matrix, or of one slice of its rows, as interleaved compressed columns.
+
+    entries (columns, pes): stored entries, padding included; nonzeros (columns,): weights. A bias is the last column.
+    """
+
+    rows: int
+    inputs: int
+    entries: NDArray[Any]
+    nonzeros: NDArray[np.int64]
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the last column is a bias."""
+        return len(self.nonzeros) > self.inputs
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """The counts of a whole layer, one ColumnCounts per slice of output rows, and its 128-bit content hash."""
+
+    slices: tuple[ColumnCounts, ...]
+    digest: str
+
+    @property
+    def nonzeros(self) -> int:
+        """Weights that are not zero, bias included."""
+        return sum(int(part.nonzeros.sum()) for part in self.slices)
+
+    @property
+    def stored_entries(self) -> int:
+        """Entries of the compressed columns, padding and bias included."""
+        return sum(int(part.entries.sum(dtype=np.int64)) for part in self.slices)
+
+
+class WeightMatrix:
+    """Dense weights (rows, columns) and an optional bias (rows,), with the counts that were already made of them.
+
+    Many hardware points share one count: it depends on PEs, index bits and slices alone.
+    """
+
+    def __init__(self, weight: NDArray[Any], bias: NDArray[Any] | None = None, place: str = "weight") -> None:
+        self.weight = weight
+        self.bias = bias
+        self.place = place
+        self._counts: dict[tuple[int, int, int | None], LayerCounts] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns, the bias not counted."""
+        rows, columns = self.weight.shape
+        return rows, columns
+
+    def count(self, pes: int, index_bits: int, slice_rows: int | None) -> LayerCounts:
+        """Return `count` of these weights, made once per key."""
+        key = (pes, index_bits, slice_rows)
+        if key not in self._counts:
+            self._counts[key] = count(
+                self.weight, self.bias, pes, index_bits, slice_rows=slice_rows, place=self.place
+            )
+        return self._counts[key]
+
+
+def count(
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    pes: int,
+    index_bits: int,
+    *,
+    slice_rows: int | None = None,
+    place: str = "weight",
+) -> LayerCounts:
+    """Count a dense matrix (rows, columns) stored over `pes` PEs with `index_bits`-bit zero runs.
+
+    `slice_rows` cuts the rows into slices that are stored and counted on their own. The content hash covers shape and
+    non-zeros (their place and bits, bias included) and does not depend on PEs, index bits or slices.
+    Raises InputError for NaN or Inf, naming the first place. Memory: entries are 2 bytes per column and PE.
+    Source: Han et al., ISCA 2016, Section III.
+    """
+    rows, inputs = weight.shape
+    columns = inputs + (bias is not None)
+    keys = np.random.PCG64(0x5EED).random_raw(columns)
+    key_low, key_high = (keys & 0xFFFFFFFF).astype(np.uint32), (keys >> 32).astype(np.uint32)
+    digest = np.zeros((rows, 2), np.uint64)
+    slices = []
+    for first, last in row_slices(rows, slice_rows):
+        # Every entry, padding too, stands at a row of its own PE, so a column has at most rows / PEs of them.
+        small = -(-(last - first) // pes) < 2**16
+        entries = np.zeros((columns, pes), np.uint16 if small else np.uint32)
+        nonzeros = np.zeros(columns, np.int64)
+        for array, start in ((weight, 0), (bias, inputs)):
+            if array is None:
+                continue
+            stop = start + (array.shape[1] if array.ndim == 2 else 1)
+            target = (key_low[start:stop], key_high[start:stop], entries[start:stop], nonzeros[start:stop])
+            worst = _count_rows(array.reshape(rows, -1), (first, last), pes, index_bits, *target, digest)
+            if worst >= _bits_of(array.dtype)[2]:
+                raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
+        slices.append(ColumnCounts(last - first, inputs, entries, nonzeros))
+    content = hashlib.blake2b(np.array([rows, inputs, columns], "<i8").tobytes(), digest_size=16)
+    content.update(digest.astype("<u8", copy=False).tobytes())
+    return LayerCounts(tuple(slices), content.hexdigest())
+
+
+def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
+    """Cut 0..rows into consecutive (first, last) slices of at most `length`."""
+    step = length or max(rows, 1)
+    for first in range(0, rows, step):
+        yield first, min(first + step, rows)
+
+
+def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzeros, digest):
+    """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
+    unsigned, magnitude, _ = _bits_of(array.dtype)
+    bits = np.ascontiguousarray(array).view(unsigned)
+    width = bits.shape[1]
+    tiles = list(row_slices(width, TILE_COLUMNS))
+    workers = min(len(tiles), os.cpu_count() or 1) if bits.size >= THREADED_ELEMENTS else 1
+
+    def work(mine):
+        partial = np.zeros_like(digest)
+        worst = 0
+        with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
+            for tile in mine:
+                found = _count_tile(
+                    bits, rows, tile, pes, index_bits, unsigned(magnitude), key_low, key_high, entries, nonzeros, partial
+                )  # fmt: skip
+                worst = max(worst, int(found))
+        return worst, partial
+
+    if workers == 1:
+        results = [work(tiles)]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            results = list(pool.map(work, [tiles[k::workers] for k in range(workers)]))
+    for _, partial in results:
+        digest += partial
+    return max((worst for worst, _ in results), default=0)
+
+
+def _bits_of(dtype: np.dtype[Any]) -> tuple[type[np.unsignedinteger[Any]], int, float]:
+    """Return how a dtype is read as bits: unsigned type, mask that drops the sign of a zero, and the first non-finite.
+
+    Raises InputError for types that are no real numbers of 8 to 64 bits.
+    """
+    unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(dtype.itemsize)
+    if unsigned is not None and dtype.name == "bfloat16":
+        return unsigned, 0x7FFF, 0x7F80
+    if unsigned is not None and dtype.kind == "f":
+        exponent = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}[dtype.itemsize]
+        return unsigned, 2 ** (8 * dtype.itemsize - 1) - 1, exponent
+    if unsigned is not None and dtype.kind in "iub":
+        return unsigned, 2 ** (8 * dtype.itemsize) - 1, float("inf")
+    raise InputError(f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits")
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise InputError unless weights of this type can be counted."""
+    _bits_of(dtype)
+
+
+def _first_nonfinite(array: NDArray[Any], place: str) -> str:
+    for i, row in enumerate(array):
+        values = np.atleast_1d(row).astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            where = f"[{i}, {bad[0]}]" if array.ndim == 2 else f"[{i}]"
+            return f"{place}{where} is {values[bad[0]]}; weights must be finite: mend the training or the export"
+    return f"{place} is not finite"

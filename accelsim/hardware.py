@@ -1,0 +1,171 @@
+"""What a chip is: data and invariants, no behaviour."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.config import STRICT, build, content_hash, find, read_toml, shipped_dir, with_overrides
+from accelsim.errors import InputError, raise_if_any
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EieConfig:
+    """The Efficient Inference Engine: compressed columns, broadcast of non-zero activations, one queue per PE.
+
+    Sizes in bytes are per processing element (PE). Source: Han et al., ISCA 2016, Sections IV and VI.
+    """
+
+    kind: Literal["eie"] = "eie"
+    pes: Annotated[int, Field(ge=1, le=1024)] = 64
+    fifo_depth: Annotated[int, Field(ge=2, le=2**20)] = 8
+    """Slots of the circular activation queue; it is full when it holds one less. The paper uses 8."""
+    spmat_width_bits: Annotated[int, Field(ge=1, le=4096)] = 64
+    index_bits: Annotated[int, Field(ge=1, le=16)] = 4
+    code_bits: Annotated[int, Field(ge=1, le=16)] = 4
+    weight_sharing: bool = True
+    """True: an entry holds a code into a shared codebook. False: it holds the weight itself, code_bits wide."""
+    weight_bits: Annotated[int, Field(ge=2, le=16)] = 16
+    """Width of a codebook entry, fixed point."""
+    activation_bits: Annotated[int, Field(ge=2, le=32)] = 16
+    pointer_bits: Annotated[int, Field(ge=1, le=32)] = 16
+    clock_mhz: Positive = 800.0
+    registers_per_pe: Count = 64
+    """Activations that the source, and likewise the destination, register file of one PE holds."""
+    spmat_bytes: Count = 131072
+    pointer_bytes: Count = 32768
+    """Both banks (even and odd columns) together."""
+    activation_bytes: Count = 2048
+    capacity: Literal["error", "ignore"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.spmat_width_bits < self.entry_bits:
+            raise ValueError(
+                f"spmat_width_bits: a row of {self.spmat_width_bits} bits cannot hold one entry of "
+                f"code_bits + index_bits = {self.entry_bits} bits; the paper uses 64"
+            )
+
+    @property
+    def entry_bits(self) -> int:
+        """Bits of one stored entry: code and zero run."""
+        return self.code_bits + self.index_bits
+
+    @property
+    def entries_per_row(self) -> int:
+        """Entries that one read of the sparse-matrix memory returns."""
+        return self.spmat_width_bits // self.entry_bits
+
+    @property
+    def slice_length(self) -> int | None:
+        """Longest vector of one pass, or None where capacity is ignored."""
+        return None if self.capacity == "ignore" else self.pes * self.registers_per_pe
+
+    @property
+    def lnzd_nodes(self) -> int:
+        """Nodes of the leading-non-zero quadtree, one per four children (21 for 64 PEs)."""
+        nodes, level = 0, self.pes
+        while level > 1:
+            level = -(-level // 4)
+            nodes += level
+        return nodes
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EieConstants:
+    """What the synthesised EIE costs beside its memories, from Table II of the paper; per PE unless named otherwise."""
+
+    clock_pj_per_pe_cycle: NonNegative
+    pipeline_pj_per_pe_cycle: NonNegative
+    lnzd_pj_per_node_cycle: NonNegative
+    logic_area_um2_per_pe: NonNegative
+    filler_area_um2_per_pe: NonNegative
+    lnzd_area_um2_per_node: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SramTable:
+    """Which rows of a CACTI grid price the memories: one device type and objective for energy, area and time."""
+
+    table: str
+    device: str
+    objective: str
+    leakage_device: str
+    leakage_objective: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Technology:
+    """A process node as prices: memories by table, arithmetic and registers by published energies in pJ."""
+
+    name: str
+    node_nm: Count
+    source: str
+    sram: SramTable
+    multiply_int8_pj: Positive
+    multiply_int32_pj: Positive
+    add_int32_pj: Positive
+    register_bit_pj: Positive
+    notes: str = ""
+
+    @property
+    def sram_table_path(self) -> Path:
+        """The CACTI grid as a file; a bare name is a shipped one."""
+        name = Path(self.sram.table)
+        return name if name.is_absolute() else shipped_dir("hwconfigs") / "technology" / name
+
+
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class Hardware:
+    """A chip: one engine, the technology it is made in, and the constants that were measured on it."""
+
+    name: str
+    engine: EieConfig
+    technology: Technology
+    constants: EieConstants
+    description: str = ""
+    source: str = ""
+
+    @cached_property
+    def content_hash(self) -> str:
+        """128 bits over everything that can change a result: 32 hexadecimal digits."""
+        return content_hash(self, omit=("name", "description", "source"))
+
+
+def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None) -> Hardware:
+    """Return the chip of this name or path, with dotted keys overridden.
+
+    `load_hardware("eie-64pe-45nm", {"engine.fifo_depth": 16})`. A technology named by the chip is loaded with it, so
+    `technology.register_bit_pj` can be overridden too.
+    Raises InputError with every unknown key, wrong type and impossible value at once.
+    """
+    if isinstance(name, Hardware):
+        return build(Hardware, with_overrides(dataclasses.asdict(name), overrides), name.name)
+    path = find(name, "hwconfigs")
+    changes = dict(overrides or {})
+    data = read_toml(path)
+    if "technology" in changes:
+        data["technology"] = changes.pop("technology")
+    if isinstance(data.get("technology"), str):
+        data["technology"] = _technology_data(data["technology"], path)
+    return build(Hardware, with_overrides(data, changes), path.name)
+
+
+def _technology_data(name: str, chip: Path) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        file = Path(name) if Path(name).is_absolute() else chip.parent / name
+        raise_if_any([f"{chip.name}: technology: no such file: {file}"] if not file.is_file() else [])
+        return read_toml(file)
+    try:
+        return read_toml(find(name, "hwconfigs/technology"))
+    except InputError as error:
+        raise InputError(*(f"{chip.name}: technology: {problem}" for problem in error.problems)) from None

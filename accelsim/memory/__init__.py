@@ -1,0 +1,1 @@
+"""Memories: what an access costs and how long it takes."""
