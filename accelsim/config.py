@@ -17,8 +17,9 @@ from accelsim.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-"""For leaf dataclasses: no coercion (a number written as a string is a mistake), no unknown keys."""
+CHECKED = ConfigDict(extra="forbid")
+"""For every configuration dataclass: an unknown key is a mistake. Number fields are strict one by one, since a strict
+dataclass would also refuse the tables inside it."""
 
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import STRICT, build, content_hash, find, read_toml, shipped_dir, with_overrides
+from accelsim.config import CHECKED, build, content_hash, find, read_toml, shipped_dir, with_overrides
 from accelsim.errors import InputError, raise_if_any
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EieConfig:
     """The Efficient Inference Engine: compressed columns, broadcast of non-zero activations, one queue per PE.
 
@@ -27,18 +27,18 @@ class EieConfig:
     """
 
     kind: Literal["eie"] = "eie"
-    pes: Annotated[int, Field(ge=1, le=1024)] = 64
-    fifo_depth: Annotated[int, Field(ge=2, le=2**20)] = 8
+    pes: Annotated[int, Field(strict=True, ge=1, le=1024)] = 64
+    fifo_depth: Annotated[int, Field(strict=True, ge=2, le=2**20)] = 8
     """Slots of the circular activation queue; it is full when it holds one less. The paper uses 8."""
-    spmat_width_bits: Annotated[int, Field(ge=1, le=4096)] = 64
-    index_bits: Annotated[int, Field(ge=1, le=16)] = 4
-    code_bits: Annotated[int, Field(ge=1, le=16)] = 4
-    weight_sharing: bool = True
+    spmat_width_bits: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
+    index_bits: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
+    code_bits: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
+    weight_sharing: Annotated[bool, Field(strict=True)] = True
     """True: an entry holds a code into a shared codebook. False: it holds the weight itself, code_bits wide."""
-    weight_bits: Annotated[int, Field(ge=2, le=16)] = 16
+    weight_bits: Annotated[int, Field(strict=True, ge=2, le=16)] = 16
     """Width of a codebook entry, fixed point."""
-    activation_bits: Annotated[int, Field(ge=2, le=32)] = 16
-    pointer_bits: Annotated[int, Field(ge=1, le=32)] = 16
+    activation_bits: Annotated[int, Field(strict=True, ge=2, le=32)] = 16
+    pointer_bits: Annotated[int, Field(strict=True, ge=1, le=32)] = 16
     clock_mhz: Positive = 800.0
     registers_per_pe: Count = 64
     """Activations that the source, and likewise the destination, register file of one PE holds."""
@@ -80,7 +80,7 @@ class EieConfig:
         return nodes
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EieConstants:
     """What the synthesised EIE costs beside its memories, from Table II of the paper; per PE unless named otherwise."""
 
@@ -92,7 +92,7 @@ class EieConstants:
     lnzd_area_um2_per_node: NonNegative
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class SramTable:
     """Which rows of a CACTI grid price the memories: one device type and objective for energy, area and time."""
 
@@ -103,7 +103,7 @@ class SramTable:
     leakage_objective: str
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Technology:
     """A process node as prices: memories by table, arithmetic and registers by published energies in pJ."""
 
@@ -124,7 +124,7 @@ class Technology:
         return name if name.is_absolute() else shipped_dir("hwconfigs") / "technology" / name
 
 
-@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Hardware:
     """A chip: one engine, the technology it is made in, and the constants that were measured on it."""
 

@@ -17,6 +17,7 @@ import json
 import os
 import textwrap
 from collections import OrderedDict
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -57,16 +58,14 @@ def load_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     digits = load_digits()
     images = torch.tensor(digits.data / 16.0, dtype=torch.float32)
     labels = torch.tensor(digits.target, dtype=torch.int64)
-    train, test = train_test_split(
-        range(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED
-    )
+    train, test = train_test_split(range(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED)
     return images[train], labels[train], images[test], labels[test]
 
 
 def build_network() -> nn.Sequential:
     """Linear layers fc1, fc2, fc3 with a ReLU between each two."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (inputs, outputs) in enumerate(zip(SIZES[:-1], SIZES[1:], strict=True), start=1):
+    for number, (inputs, outputs) in enumerate(pairwise(SIZES), start=1):
         if number > 1:
             parts[f"relu{number - 1}"] = nn.ReLU()
         parts[f"fc{number}"] = nn.Linear(inputs, outputs)
@@ -125,7 +124,7 @@ def prune(network: nn.Sequential, images: Tensor, labels: Tensor) -> nn.Sequenti
 @torch.no_grad()
 def accuracy(network: nn.Sequential, images: Tensor, labels: Tensor) -> float:
     """Share of images whose largest output is the true class."""
-    return (network(images).argmax(dim=1) == labels).double().mean().item()
+    return torch.count_nonzero(network(images).argmax(dim=1) == labels).item() / len(labels)
 
 
 @torch.no_grad()
@@ -174,7 +173,7 @@ def sort_metadata(content: bytes) -> bytes:
 
 def toml_text(key: str, text: str) -> str:
     """A TOML string that reads as one line and is written in several."""
-    lines = [json.dumps(line)[1:-1] for line in textwrap.wrap(text, 110)]
+    lines = [json.dumps(line)[1:-1] for line in textwrap.wrap(text, 110, break_on_hyphens=False)]
     return f'{key} = """\\\n' + " \\\n".join(lines) + '"""\n'
 
 
@@ -185,9 +184,7 @@ def as_toml(name: str, description: str, notes: str, network: nn.Sequential) -> 
     text += toml_text("description", description) + toml_text("source", SOURCE) + toml_text("notes", notes)
     for layer in linear_layers(network):
         text += f'\n[[layer]]\nname = "{layer}"\nkind = "linear"\n'
-        text += "".join(
-            f'{part} = "{name}.safetensors:{layer}.{part}"\n' for part in ("weight", "bias", "activations")
-        )
+        text += "".join(f'{part} = "{name}.safetensors:{layer}.{part}"\n' for part in ("weight", "bias", "activations"))
     return text
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from accelsim.engines import eie, eie_fast, eie_image
-from accelsim.engines.counts import Counts, FixedPoint, Outcome, fixed_point
+from accelsim.engines.counts import Counts, Outcome
 from accelsim.hardware import EieConfig
 
 
@@ -35,4 +35,4 @@ ENGINES: dict[str, Engine] = {
     )
 }
 
-__all__ = ["ENGINES", "Counts", "Engine", "FixedPoint", "Outcome", "fixed_point"]
+__all__ = ["ENGINES", "Counts", "Engine", "Outcome"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,31 +45,3 @@ class Outcome(NamedTuple):
 
     counts: Counts
     output: NDArray[np.int64] | None
-
-
-class FixedPoint(NamedTuple):
-    """Integers that stand for real numbers: value = integer x 2^-fraction_bits."""
-
-    integers: NDArray[np.int64]
-    fraction_bits: int
-
-    @property
-    def real(self) -> NDArray[np.float64]:
-        """The numbers meant."""
-        return np.ldexp(self.integers.astype(np.float64), -self.fraction_bits)
-
-
-def fixed_point(values: NDArray[Any], bits: int) -> FixedPoint:
-    """Round to signed fixed point of `bits` bits with the binary point as far left as the largest value allows.
-
-    A value that is not zero stays non-zero: it rounds away from zero to at least one unit.
-    """
-    real = np.asarray(values, np.float64)
-    largest = float(np.abs(real).max(initial=0.0))
-    top = 2 ** (bits - 1) - 1
-    if largest == 0.0:
-        return FixedPoint(np.zeros(real.shape, np.int64), 0)
-    fraction_bits = int(np.floor(np.log2(top / largest)))
-    integers = np.rint(np.ldexp(real, fraction_bits))
-    integers = np.where((integers == 0) & (real != 0), np.sign(real), integers)
-    return FixedPoint(np.clip(integers, -top, top).astype(np.int64), fraction_bits)

@@ -1,0 +1,359 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accelsim.errors import AccelsimError, InputError, raise_if_any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+DEFAULT_NETWORK = "lenet-300-100-digits"
+DEFAULT_HARDWARE = "eie-64pe-45nm"
+
+app = typer.Typer(
+    name="accelsim",
+    help="Simulate a pruned neural network on sparse hardware, cycle by cycle: cycles, energy and bandwidth per layer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+NetworkArgument = Annotated[
+    str, typer.Argument(help="Name of a shipped network, or a .toml, .safetensors or .npz file.", show_default=True)
+]
+HardwareOption = Annotated[
+    str, typer.Option("--hardware", help="Chips, separated by commas: names of shipped ones, or .toml files.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a chip, as in engine.fifo_depth=16.")
+]
+
+
+@app.command()
+def run(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    hardware: HardwareOption = DEFAULT_HARDWARE,
+    overrides: SetOption = None,
+    density: Annotated[
+        float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")] = 0,
+    backend: Annotated[str, typer.Option(help="compiled, or simpy for the slow specification.")] = "compiled",
+    verify: Annotated[bool, typer.Option(help="Also compute the product and check it, bit for bit.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+) -> None:
+    """Simulate a network on one chip or several and print a table and a chart."""
+    from accelsim.hardware import load_hardware
+    from accelsim.network import load_network
+
+    outputs: list[tuple[Path, Callable[[pd.DataFrame, Path], None]]] = [
+        (path, write)
+        for path, write in ((csv, _write_csv), (json_file, _write_json), (parquet, _write_parquet), (plot, _write_plot))
+        if path is not None
+    ]
+    problems: list[str] = []
+    net = _collect(problems, lambda: load_network(network))
+    chips = [_collect(problems, lambda name=name: load_hardware(name, _overrides(overrides))) for name in _names(hardware)]
+    for path, _ in outputs:
+        _collect(problems, lambda path=path: _check_writable(path))
+    if parquet is not None:
+        _collect(problems, _check_parquet)
+    if plot is not None:
+        _collect(problems, lambda: _check_plot(plot))
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.simulate import simulate
+
+    with _reporting(len(net), quiet) as step:
+        results = simulate(net, chips, density, backend, verify=verify, seed=seed, progress=step)  # type: ignore[arg-type]
+    if not quiet:
+        _print_results(results)
+    for path, write in outputs:
+        _write_whole(path, lambda target, write=write: write(results, target))
+        if not quiet:
+            _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(help="A network or chip: a name, or a .toml, .safetensors or .npz file.")],
+) -> None:
+    """Check a network or chip file, weights included, and say what is in it."""
+    from accelsim.config import find, read_toml, shipped_names
+    from accelsim.errors import did_you_mean
+
+    is_name = not any(character in file for character in "./\\")
+    chips, networks = shipped_names("hwconfigs"), shipped_names("workloads")
+    if is_name and file not in chips + networks:
+        raise InputError(f"{file}: no shipped chip or network of this name" + did_you_mean(file, chips + networks))
+    path = find(file, "hwconfigs" if file in chips else "workloads")
+    if path.suffix == ".toml":
+        keys = read_toml(path)
+        if "engine" in keys:
+            _check_hardware(path)
+            return
+        if "layer" not in keys:
+            raise InputError(f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]])")
+    _check_network(path)
+
+
+@app.command("list")
+def list_shipped() -> None:
+    """List the chips and networks that come with accelsim."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from accelsim.config import read_toml, shipped_dir, shipped_names
+
+    for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads")):
+        grid = Table(title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        for name in shipped_names(kind):
+            description = read_toml(shipped_dir(kind) / f"{name}.toml").get("description", "")
+            grid.add_row(Text(name, style="bold"), Text(" ".join(str(description).split())))
+        _console().print(grid)
+        _console().print()
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="hardware or network")],
+) -> None:
+    """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
+    from pydantic import TypeAdapter
+
+    from accelsim.hardware import Hardware
+    from accelsim.network import NetworkSpec
+
+    types: dict[str, type] = {"hardware": Hardware, "network": NetworkSpec}
+    if kind not in types:
+        raise InputError(f"schema {kind}: must be one of {', '.join(types)}")
+    sys.stdout.write(json.dumps(TypeAdapter(types[kind]).json_schema(), indent=2) + "\n")
+
+
+def main() -> None:
+    """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        for problem in error.problems:
+            _errors().print(f"error: {problem}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except MemoryError:
+        _errors().print("error: out of memory; use a smaller layer or batch, or a safetensors file", markup=False)
+        sys.exit(2)
+    except AccelsimError as error:
+        _errors().print(f"internal error, please report it: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        _errors().print("interrupted; nothing was written", markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"--hardware {text}: write names separated by commas, as in {DEFAULT_HARDWARE},my-chip.toml")
+    return names
+
+
+def _overrides(texts: list[str] | None) -> dict[str, Any]:
+    from accelsim.config import parse_override
+
+    return dict(parse_override(text) for text in texts or [])
+
+
+def _collect(problems: list[str], action: Callable[[], Any]) -> Any:
+    """Run one check and keep its problems, so that all are told at once."""
+    try:
+        return action()
+    except InputError as error:
+        problems.extend(error.problems)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width of its own; a table cut to 80 columns would be of no use to grep.
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+
+
+def _errors() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _reporting(steps: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes."""
+    if quiet:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lambda name: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from accelsim.kernels import on_first_compile
+
+    console = _errors()
+    on_first_compile(
+        lambda: console.print("Compiling the kernels for this machine: once, a few seconds; they are kept on disk.")
+    )
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("", total=steps)
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        bar.update(task, description=name, completed=done)
+        done += 1
+
+    timer = threading.Timer(1.0, bar.start)
+    timer.daemon = True
+    timer.start()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield step
+        finally:
+            timer.cancel()
+            bar.stop()
+    for message in dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning)):
+        console.print(f"note: {message}", markup=False, soft_wrap=True)
+
+
+def _print_results(results: pd.DataFrame) -> None:
+    from accelsim.report import terminal
+
+    console = _console()
+    chips = list(results.groupby("hardware", sort=False))
+    for _, mine in chips:
+        console.print(terminal.layer_table(mine))
+        if (mine["capacity"] == "ignore").any():
+            console.print("memory and register limits are lifted (engine.capacity = \"ignore\")", markup=False)
+        console.print()
+    if len(chips) > 1:
+        console.print(terminal.chip_totals(results))
+        console.print()
+    console.print(terminal.cycle_chart(results), soft_wrap=True)
+
+
+def _check_hardware(path: Path) -> None:
+    from accelsim.energy import area_mm2, prices
+    from accelsim.hardware import load_hardware
+
+    chip = load_hardware(path)
+    prices(chip)
+    _console().print(
+        f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {chip.engine.pes} PEs at "
+        f"{chip.engine.clock_mhz:g} MHz, {area_mm2(chip):.1f} mm² in {chip.technology.name}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _check_network(path: Path) -> None:
+    from accelsim.formats.counting import WeightMatrix
+    from accelsim.network import load_network
+
+    net = load_network(path)
+    problems: list[str] = []
+    lines = []
+    for layer in net:
+        weights = WeightMatrix(layer.weight, layer.bias, f"{path}: layer {layer.name}: weight")
+        counts = _collect(problems, lambda weights=weights: weights.count(1, 4, None))
+        if counts is not None:
+            size = layer.out_features * layer.in_features
+            kept = counts.nonzeros
+            note = "" if kept else "  (all weights are zero)"
+            lines.append(
+                f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
+                f"{kept:,} non-zeros{' with bias' if layer.bias is not None else ''} of {size:,}{note}"
+            )
+    raise_if_any(problems)
+    _console().print(f"{path}: a valid network: {net.name}, {len(net)} layers", markup=False, soft_wrap=True)
+    for line in lines:
+        _console().print(line, markup=False, soft_wrap=True)
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise InputError(f"{path}: cannot be written; choose another place or change its permissions")
+
+
+def _check_parquet() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("pyarrow") is None:
+        raise InputError("--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'")
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"{path}: --plot draws .png, .svg or .pdf; choose one of these endings")
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write to a temporary file beside the target and rename it, so that a failure leaves nothing half-written."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        try:
+            write(Path(temporary))
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _write_csv(results: pd.DataFrame, path: Path) -> None:
+    results.to_csv(path, index=False)
+
+
+def _write_json(results: pd.DataFrame, path: Path) -> None:
+    path.write_text(json.dumps(results.to_dict("records"), indent=1) + "\n", encoding="utf-8")
+
+
+def _write_parquet(results: pd.DataFrame, path: Path) -> None:
+    results.to_parquet(path, index=False)
+
+
+def _write_plot(results: pd.DataFrame, path: Path) -> None:
+    from accelsim.report.plots import overview
+
+    overview(results).savefig(path, dpi=200)

@@ -1,0 +1,87 @@
+"""Weight sharing: few distinct weights, and a code for each (Han et al., "Deep Compression", ICLR 2016, Section 3)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accelsim.errors import InputError
+from accelsim.formats.fixed import fixed_point
+from accelsim.hardware import EieConfig
+
+MAX_SAMPLE = 200_000
+"""Weights that k-means looks at; a larger layer is sampled."""
+
+
+class Codebook(NamedTuple):
+    """Shared weights in signed fixed point: value = integer x 2^-fraction_bits. Entry 0 is zero."""
+
+    integers: NDArray[np.int64]
+    fraction_bits: int
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        """The weights meant."""
+        return np.ldexp(self.integers.astype(np.float64), -self.fraction_bits)
+
+
+def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Return a codebook (at most 2^code_bits,) for these weights; entry 0 is zero.
+
+    Weights that already take few enough values keep them; otherwise k-means with linear initialisation, which keeps
+    the few large weights apart (Section 3.2).
+    """
+    values = np.asarray(weight, np.float64)
+    values = values[values != 0]
+    clusters = 2**code_bits - 1
+    distinct = np.unique(values)
+    if len(distinct) > clusters:
+        from sklearn.cluster import KMeans
+
+        rng = np.random.default_rng(seed)
+        sample = values if len(values) <= MAX_SAMPLE else rng.choice(values, MAX_SAMPLE, replace=False)
+        start = np.linspace(values.min(), values.max(), clusters)[:, None]
+        model = KMeans(clusters, init=start, n_init=1, random_state=seed).fit(sample[:, None])
+        distinct = np.unique(model.cluster_centers_)
+        distinct = distinct[distinct != 0]
+    return np.concatenate([[0.0], distinct])
+
+
+def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:
+    """Return for each weight the code of the nearest entry; zeros get code 0, and only they do.
+
+    Raises InputError unless entry 0 of the codebook is zero and there are others.
+    """
+    table = np.asarray(codebook, np.float64)
+    values = np.asarray(weight, np.float64)
+    if table.ndim != 1 or not len(table) or table[0] != 0:
+        raise InputError("codebook: must be one-dimensional with entry 0 equal to zero; code 0 is reserved for it")
+    if len(table) == 1:
+        if np.any(values):
+            raise InputError("codebook: has no entry but zero, so it cannot hold weights that are not zero")
+        return np.zeros(values.shape, np.int64)
+    order = np.argsort(table[1:], kind="stable")
+    entries = table[1:][order]
+    nearest = np.searchsorted((entries[1:] + entries[:-1]) / 2, values)
+    return np.where(values == 0, 0, order[nearest] + 1)
+
+
+def quantise(matrix: NDArray[Any], engine: EieConfig) -> tuple[NDArray[np.int64], Codebook]:
+    """Return codes of a matrix and their fixed-point table, as this engine stores weights.
+
+    With weight sharing, a codebook of 2^code_bits entries of `weight_bits`. Without, every weight is its own
+    code_bits-wide fixed-point number, so the table is only a list of those that occur.
+    """
+    if engine.weight_sharing:
+        table = share(matrix, engine.code_bits)
+        fixed = fixed_point(table, engine.weight_bits)
+        return assign(matrix, table), Codebook(fixed.integers, fixed.fraction_bits)
+    fixed = fixed_point(matrix, engine.code_bits)
+    integers, codes = np.unique(np.concatenate([[0], fixed.integers.ravel()]), return_inverse=True)
+    zero = int(np.flatnonzero(integers == 0)[0])
+    # Code 0 is zero: swap it with whatever sorted first.
+    swapped = np.where(codes == zero, 0, np.where(codes == 0, zero, codes))
+    integers[zero], integers[0] = integers[0], 0
+    return swapped[1:].reshape(matrix.shape), Codebook(integers, fixed.fraction_bits)

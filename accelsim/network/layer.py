@@ -1,0 +1,174 @@
+"""What runs: layers with their pruned weights and activations, and networks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accelsim.errors import InputError, raise_if_any
+
+Array = NDArray[Any]
+
+SUPPORTED_KINDS = "biuf"
+"""NumPy's letters for boolean, integer and real types; bfloat16 is known by its name."""
+
+
+@dataclass(frozen=True)
+class Density:
+    """Activations that are not given but drawn: this share of them is not zero."""
+
+    density: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.density, int | float) and 0 < self.density <= 1):
+            raise InputError(f"activation density must be above 0 and at most 1 (got {self.density!r})")
+
+    def draw(self, length: int) -> Array:
+        """Return a vector (length,) with round(density x length), at least one, positive values at random places."""
+        rng = np.random.default_rng(self.seed)
+        vector = np.zeros(length)
+        places = rng.permutation(length)[: max(1, round(self.density * length))]
+        vector[places] = 1.0 - rng.random(len(places))
+        return vector
+
+
+Activations = NDArray[Any] | Density | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer with weights, as a matrix-vector product: weight (out_features, in_features), bias (out_features,).
+
+    `weight_source` returns the weights; a layer read from a file or drawn from a seed makes them when they are asked
+    for and keeps no copy. `activations`: a vector (in_features,), a batch (batch, in_features), a Density, or None.
+    """
+
+    name: str
+    kind: str
+    out_features: int
+    in_features: int
+    weight_source: Callable[[], Array] = field(repr=False)
+    bias: Array | None = field(default=None, repr=False)
+    activations: Activations = field(default=None, repr=False)
+    granularity: str | None = None
+
+    @classmethod
+    def linear(
+        cls,
+        name: str,
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        activations: ArrayLike | Density | None = None,
+        granularity: str | None = None,
+    ) -> Layer:
+        """Return a fully connected layer; weight (out_features, in_features), bias (out_features,).
+
+        Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned.
+        Raises InputError with every problem of shapes and types.
+        """
+        matrix = np.asarray(weight)
+        offset = None if bias is None else np.asarray(bias)
+        given = activations if activations is None or isinstance(activations, Density) else np.asarray(activations)
+        problems = _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
+        if not problems:
+            out_features, in_features = matrix.shape
+            problems += bias_problems(name, offset, out_features)
+            problems += activation_problems(name, given, in_features)
+        raise_if_any(problems)
+        return cls(
+            name=name,
+            kind="linear",
+            out_features=matrix.shape[0],
+            in_features=matrix.shape[1],
+            weight_source=lambda: matrix,
+            bias=offset,
+            activations=given,
+            granularity=granularity,
+        )
+
+    @property
+    def weight(self) -> Array:
+        """The dense weights (out_features, in_features), zeros included."""
+        return self.weight_source()
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in order, each with a name of its own."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    description: str = ""
+    source: str = ""
+    notes: str = ""
+
+    def __init__(
+        self, name: str, layers: list[Layer] | tuple[Layer, ...], description: str = "", source: str = "", notes: str = ""
+    ) -> None:
+        for key, value in (("name", name), ("layers", tuple(layers)), ("description", description), ("source", source)):
+            object.__setattr__(self, key, value)
+        object.__setattr__(self, "notes", notes)
+        if not self.layers:
+            raise InputError(f"network {name}: has no layers")
+        names = [layer.name for layer in self.layers]
+        raise_if_any(
+            f"network {name}: layer name '{twice}' is used {names.count(twice)} times; names must differ"
+            for twice in sorted({n for n in names if names.count(n) > 1})
+        )
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, name: str) -> Layer:
+        """Return the layer of this name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(name)
+
+
+def is_supported(dtype: np.dtype[Any]) -> bool:
+    """Whether weights of this type can be simulated."""
+    return (dtype.kind in SUPPORTED_KINDS and dtype.itemsize <= 8) or dtype.name == "bfloat16"
+
+
+def _array_problems(place: str, array: Array, shape: str, ndim: int) -> list[str]:
+    if not is_supported(array.dtype):
+        return [f"{place}: type {array.dtype} is not supported; use float, bfloat16 or integers of 8 to 64 bits"]
+    if array.ndim != ndim:
+        return [f"{place}: must have {ndim} dimensions {shape} (got shape {array.shape})"]
+    if 0 in array.shape:
+        return [f"{place}: is empty (got shape {array.shape})"]
+    return []
+
+
+def bias_problems(name: str, bias: Array | None, out_features: int) -> list[str]:
+    """What is wrong with a bias (out_features,)."""
+    if bias is None:
+        return []
+    problems = _array_problems(f"layer {name}: bias", bias, "(out_features,)", 1)
+    if not problems and bias.shape != (out_features,):
+        problems.append(f"layer {name}: bias: must have shape ({out_features},) as the weight has (got {bias.shape})")
+    return problems
+
+
+def activation_problems(name: str, activations: Activations, in_features: int) -> list[str]:
+    """What is wrong with activations (in_features,) or (batch, in_features)."""
+    if activations is None or isinstance(activations, Density):
+        return []
+    place = f"layer {name}: activations"
+    if activations.ndim not in (1, 2) or activations.shape[-1] != in_features:
+        return [f"{place}: must be ({in_features},) or (batch, {in_features}) (got {activations.shape})"]
+    problems = _array_problems(place, activations, "", activations.ndim)
+    if not problems and not np.isfinite(activations.astype(np.float64)).all():
+        problems.append(f"{place}: hold NaN or Inf; they must be finite")
+    return problems

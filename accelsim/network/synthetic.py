@@ -1,0 +1,30 @@
+"""Weights drawn from a seed, for layers whose real weights cannot be shipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.network.tensors import check_fits_memory
+
+CHUNK_ELEMENTS = 1 << 22
+
+
+def draw_weights(out_features: int, in_features: int, density: float, seed: int) -> NDArray[Any]:
+    """Return float32 weights (out_features, in_features) in which each is non-zero with this probability.
+
+    Places are independent, values normal. Real pruned layers are less even between rows and columns.
+    """
+    check_fits_memory(4 * out_features * in_features, f"synthetic weights ({out_features}, {in_features})")
+    rng = np.random.default_rng(seed)
+    weight = np.zeros((out_features, in_features), np.float32)
+    rows = max(1, CHUNK_ELEMENTS // in_features)
+    for first in range(0, out_features, rows):
+        part = weight[first : first + rows]
+        kept = rng.random(part.shape, dtype=np.float32) < density
+        values = rng.standard_normal(int(kept.sum()), dtype=np.float32)
+        values[values == 0] = 1.0
+        part[kept] = values
+    return weight

@@ -1,0 +1,1 @@
+"""Showing results: tables and charts for a terminal, figures for a paper."""

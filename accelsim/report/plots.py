@@ -1,0 +1,77 @@
+"""Figures: a DataFrame of results comes in, an Axes goes out; no file is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def overview(results: pd.DataFrame) -> Figure:
+    """Draw cycles by cause and energy by component of every layer, side by side."""
+    import matplotlib
+
+    style = {
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+    }
+    with matplotlib.rc_context(style):
+        from matplotlib.figure import Figure
+
+        height = 1.9 + 0.34 * len(results) + 0.14 * len(CYCLE_PARTS)
+        figure = Figure(figsize=(9.6, height), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        cycles(results, left)
+        energy(results, right)
+        right.tick_params(labelleft=True)
+        names = " on ".join(", ".join(dict.fromkeys(results[key])) for key in ("network", "hardware"))
+        figure.suptitle(names, fontsize=10)
+        return figure
+
+
+def cycles(results: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw cycles per layer, each bar split by what an average PE does in them."""
+    share = results["cycles"] / results[[name for part in CYCLE_PARTS for name in part.columns]].sum(axis=1)
+    _stacked(results, axes, CYCLE_PARTS, share.tolist())
+    axes.set_xlabel("clock cycles, by what an average PE does")
+    return axes
+
+
+def energy(results: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw energy per layer, split by component."""
+    largest = float(results["energy_pj"].max())
+    factor, unit = next((f, u) for f, u in ((1e6, "mJ"), (1.0, "pJ")) if f == 1.0 or largest > 1e9)
+    factor, unit = (1e9, "mJ") if largest >= 1e10 else (1e6, "µJ") if largest >= 1e7 else (1e3, "nJ")
+    _stacked(results, axes, ENERGY_PARTS, [1 / factor] * len(results))
+    axes.set_xlabel(f"energy ({unit}), by component")
+    return axes
+
+
+def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Sequence[float]) -> None:
+    """Horizontal bars, first layer on top; parts that are zero everywhere are left out of the legend."""
+    several = results["hardware"].nunique() > 1
+    labels = [
+        f"{layer}\n{chip}" if several else layer
+        for layer, chip in zip(results["layer"], results["hardware"], strict=True)
+    ]
+    places = range(len(results))
+    start = [0.0] * len(results)
+    for part in parts:
+        values = (results[list(part.columns)].sum(axis=1) * scale).tolist()
+        if any(values):
+            axes.barh(places, values, left=start, color=part.colour, label=part.label, height=0.72, linewidth=0)
+            start = [a + b for a, b in zip(start, values, strict=True)]
+    axes.set_yticks(places, labels)
+    axes.set_ylim(len(results) - 0.5, -0.5)
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14 - 0.25 / len(results)), ncols=2, frameon=False, fontsize=8)

@@ -1,0 +1,126 @@
+"""Results as a table and a chart that a person reads in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from accelsim.report.palette import CYCLE_PARTS
+from accelsim.results import SUMMED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHART_WIDTH = 60
+MAX_CHART_ROWS = 40
+
+
+def layer_table(results: pd.DataFrame) -> Table:
+    """Return one line per layer of one chip, and the totals."""
+    first = results.iloc[0]
+    grid = Table(
+        title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²)",
+        title_justify="left",
+        show_footer=True,
+        pad_edge=False,
+    )
+    total = results[list(SUMMED)].sum()
+    vectors = int(first["batch"]) if results["batch"].nunique() == 1 else 0
+    columns: list[tuple[str, str, Any]] = [
+        ("layer", "total", lambda r: Text(str(r["layer"]))),
+        ("out x in", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
+        ("weights", "", lambda r: percent(r["weight_density"])),
+        ("inputs", "", lambda r: percent(r["activation_density"])),
+        ("vectors", f"{vectors}" if vectors else "", lambda r: f"{r['batch']}"),
+        ("cycles", f"{total['cycles']:,.0f}", lambda r: f"{r['cycles']:,}"),
+        ("time µs", number(total["time_us"]), lambda r: number(r["time_us"])),
+        ("MAC use", percent(_ratio(results, "utilization")), lambda r: percent(r["utilization"])),
+        ("balance", percent(_ratio(results, "load_balance")), lambda r: percent(r["load_balance"])),
+        ("energy nJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
+        ("power mW", number(total["energy_pj"] / total["time_us"] / 1e3), lambda r: number(r["power_mw"])),
+        ("SRAM GB/s", "", lambda r: number(r["sram_gb_per_s"])),
+        ("DRAM GB/s", "", lambda r: number(r["dram_gb_per_s"])),
+        ("size KiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
+        ("smaller", "", lambda r: f"{r['compression_ratio']:.1f}x"),
+    ]
+    for heading, footer, _ in columns:
+        left = heading == "layer"
+        grid.add_column(heading, footer, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    for _, row in results.iterrows():
+        grid.add_row(*(cell(row) for _, _, cell in columns))
+    return grid
+
+
+def cycle_chart(results: pd.DataFrame) -> Text:
+    """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
+    chart = Text()
+    shown = results.head(MAX_CHART_ROWS)
+    longest = int(shown["cycles"].max())
+    several = shown["hardware"].nunique() > 1
+    labels = [
+        f"{layer} · {chip}" if several else str(layer)
+        for layer, chip in zip(shown["layer"], shown["hardware"], strict=True)
+    ]
+    width = min(max(map(len, labels)), 40)
+    used = set()
+    for label, (_, row) in zip(labels, shown.iterrows(), strict=True):
+        chart.append(f"{label[:width]:>{width}} ")
+        total = sum(row[name] for part in CYCLE_PARTS for name in part.columns)
+        length = CHART_WIDTH * row["cycles"] / longest
+        start = 0.0
+        for part in CYCLE_PARTS:
+            stop = start + length * sum(row[name] for name in part.columns) / total
+            cells = round(stop) - round(start)
+            if cells:
+                used.add(part.label)
+                chart.append(part.glyph * cells, style=part.colour)
+            start = stop
+        chart.append(f" {row['cycles']:,}\n")
+    chart.append(" " * width)
+    for part in CYCLE_PARTS:
+        if part.label in used:
+            chart.append("  ")
+            chart.append(part.glyph, style=part.colour)
+            chart.append(f" {part.label}")
+    chart.append("\n")
+    if len(results) > len(shown):
+        chart.append(f"({len(results) - len(shown)} more layers not drawn)\n")
+    return chart
+
+
+def chip_totals(results: pd.DataFrame) -> Table:
+    """Return one line per chip, for a comparison."""
+    grid = Table(title="totals", title_justify="left", pad_edge=False)
+    for heading in ("hardware", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
+        grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
+    for chip, mine in results.groupby("hardware", sort=False):
+        total = mine[list(SUMMED)].sum()
+        grid.add_row(
+            Text(str(chip)),
+            f"{total['cycles']:,.0f}",
+            number(total["time_us"]),
+            number(total["energy_pj"] / 1e3),
+            number(total["energy_pj"] / total["time_us"] / 1e3),
+            number(mine["area_mm2"].iloc[0]),
+            number(total["storage_bits"] / 8192),
+        )
+    return grid
+
+
+def _ratio(results: pd.DataFrame, column: str) -> float:
+    """Return the mean of a share, weighted by cycles."""
+    return float((results[column] * results["cycles"]).sum() / results["cycles"].sum())
+
+
+def percent(share: float) -> str:
+    """Format a share with one digit after the point."""
+    return f"{100 * share:.1f} %"
+
+
+def number(value: float) -> str:
+    """Format with about four digits."""
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,125 @@
+"""The row: one layer on one chip, with its columns, their units and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Column(NamedTuple):
+    """One column of the table."""
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+def _columns() -> tuple[Column, ...]:
+    text, integer, real = "str", "int64", "float64"
+    stalls = {
+        "scan": "the queue was empty because the scan had not found the next activation",
+        "backpressure": "the queue was empty because another PE's full queue held the broadcast back",
+        "empty_column": "the column had no entry in this PE",
+        "drain": "the PE had finished and waited for the others and the pipeline",
+    }
+    counts = {
+        "spmat_reads": "rows read from the sparse-matrix memory",
+        "ptr_reads": "pointer pairs read",
+        "act_queue_pushes": "activations pushed into the PEs' queues",
+        "act_queue_pops": "activations popped from them",
+        "act_reg_reads": "activation registers read: source by the scan, accumulators by weights and at the end",
+        "act_reg_writes": "activation registers written",
+        "act_sram_reads": "activations read from SRAM into the source registers",
+        "act_sram_writes": "results written to SRAM",
+        "codebook_reads": "codes expanded to weights",
+        "mac": "multiply-accumulates of real weights",
+    }
+    energy = {
+        "spmat_sram": "sparse-matrix memory",
+        "pointer_sram": "pointer memories",
+        "activation_sram": "activation memory",
+        "arithmetic": "multiply and add",
+        "activation_registers": "source and destination registers",
+        "activation_queue": "activation queues",
+        "codebook": "code look-up",
+        "lnzd": "leading-non-zero detection",
+        "clock": "clock network (calibrated)",
+        "pipeline": "pipeline registers and control (calibrated)",
+        "leakage": "leakage of the memories",
+        "dram": "DRAM",
+    }
+    return (
+        Column("network", text, "name of the network"),
+        Column("layer", text, "name of the layer"),
+        Column("kind", text, "linear"),
+        Column("out_features", integer, "outputs"),
+        Column("in_features", integer, "inputs, bias not counted"),
+        Column("batch", integer, "vectors, run one after another"),
+        Column("weight_density", real, "non-zero weights / all weights, bias not counted"),
+        Column("activation_density", real, "non-zero inputs / all inputs"),
+        Column("granularity", text, "which weights were pruned together"),
+        Column("hardware", text, "name of the chip"),
+        Column("engine", text, "kind of engine"),
+        Column("backend", text, "compiled or simpy"),
+        Column("capacity", text, "error: everything fits; ignore: memory and register limits were lifted"),
+        Column("cycles", integer, "clock cycles"),
+        Column("time_us", real, "cycles / clock"),
+        Column("macs", integer, "multiply-accumulates of real weights; zero padding excluded"),
+        Column("padding_macs", integer, "entries that only carry a zero run"),
+        Column("utilization", real, "macs / (cycles x peak macs per cycle)"),
+        Column("load_balance", real, "busy cycles, padding included / (PEs x cycles)"),
+        Column("busy_cycles", integer, "PE cycles with an entry, padding included; with all stalls, PEs x cycles"),
+        *(Column(f"stall_{cause}_cycles", integer, f"PE cycles: {why}") for cause, why in stalls.items()),
+        *(Column(f"count_{action}", integer, meaning) for action, meaning in counts.items()),
+        Column("stored_entries", integer, "entries stored, padding and bias included"),
+        Column("storage_bits", integer, "size of the compressed layer"),
+        Column("storage_values_bits", integer, "codes of the weights"),
+        Column("storage_indices_bits", integer, "their zero runs"),
+        Column("storage_padding_bits", integer, "padding entries"),
+        Column("storage_pointers_bits", integer, "column pointers"),
+        Column("storage_codebook_bits", integer, "shared weights"),
+        Column("compression_ratio", real, "dense 32-bit size, bias included / storage_bits"),
+        *(Column(f"energy_{part}_pj", real, f"energy: {meaning}") for part, meaning in energy.items()),
+        Column("energy_pj", real, "sum of the components"),
+        Column("power_mw", real, "energy_pj / time_us"),
+        Column("sram_gb_per_s", real, "traffic of all SRAM / time"),
+        Column("sram_spmat_gb_per_s", real, "sparse-matrix memories"),
+        Column("sram_pointer_gb_per_s", real, "pointer memories"),
+        Column("sram_activation_gb_per_s", real, "activation memories"),
+        Column("dram_read_bytes", integer, "bytes read from DRAM; 0: weights are resident"),
+        Column("dram_write_bytes", integer, "bytes written to DRAM"),
+        Column("dram_gb_per_s", real, "DRAM traffic / time"),
+        Column("area_mm2", real, "area of the chip"),
+        Column("edp_pj_s", real, "energy x time"),
+        Column("verified", text, "exact: the product was computed and equals the dense one; no: not asked for"),
+        Column("version", text, "version of accelsim"),
+        Column("hardware_hash", text, "128 bits over the chip"),
+        Column("layer_hash", text, "128 bits over the layer's shape and non-zeros"),
+        Column("seed", integer, "seed of drawn activations; 0 where none were drawn"),
+    )
+
+
+COLUMNS = _columns()
+
+SUMMED = tuple(
+    column.name
+    for column in COLUMNS
+    if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
+    or column.name in ("cycles", "time_us", "macs", "padding_macs", "busy_cycles", "stored_entries")
+)
+"""Columns whose total over layers is their sum."""
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a DataFrame with every column in order and of its type; a count an engine lacks is 0."""
+    import pandas as pd
+
+    data = {}
+    for column in COLUMNS:
+        missing: Any = {"int64": 0, "float64": 0.0}.get(column.dtype, "")
+        values = [row.get(column.name, missing) for row in rows]
+        data[column.name] = pd.Series(values, dtype=column.dtype if column.dtype != "str" else object)
+    return pd.DataFrame(data)

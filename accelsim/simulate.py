@@ -1,0 +1,231 @@
+"""The only place where the parts are put together: network + hardware -> one row per layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accelsim import __version__
+from accelsim.energy import account, area_mm2, sram_traffic_bits
+from accelsim.engines import ENGINES, Counts
+from accelsim.errors import InputError, VerificationError, did_you_mean, raise_if_any
+from accelsim.formats.codebook import Codebook, quantise
+from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.fixed import fixed_point
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network.layer import Activations, activation_problems
+from accelsim.results import table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Given = Mapping[str, "ArrayLike | float | Density"] | float | Density | None
+Backend = Literal["compiled", "simpy"]
+
+
+def simulate(
+    network: Network | Layer | str | Path,
+    hardware: Hardware | str | Path | Sequence[Hardware | str | Path],
+    activations: Given = None,
+    backend: Backend = "compiled",
+    *,
+    verify: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Run every layer of a network on one chip or several; returns one row per chip and layer.
+
+    `activations`: per layer a vector (in_features,), a batch (batch, in_features) or a density in (0, 1] drawn with
+    `seed`; one density for all layers; or None, for the network's own. Layers are independent: outputs are not fed
+    forward. A batch of n is n matrix-vector products one after another.
+    `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
+    `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
+    `progress` is called with the name of each layer as it starts.
+    Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
+    Raises InputError (what does not fit names its memory), and VerificationError on a bug of ours.
+    """
+    net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
+    several = isinstance(hardware, Sequence) and not isinstance(hardware, str)
+    chips = [load_hardware(chip) for chip in (hardware if several else [hardware])]  # type: ignore[union-attr,list-item]
+    if backend not in ("compiled", "simpy"):
+        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
+    inputs = _resolve(net, activations, seed)
+
+    rows: list[list[dict[str, Any]]] = [[] for _ in chips]
+    problems: list[str] = []
+    for layer in net:
+        if progress is not None:
+            progress(layer.name)
+        weights = WeightMatrix(layer.weight, layer.bias, f"layer {layer.name}: weight")
+        for chip, mine in zip(chips, rows, strict=True):
+            try:
+                mine.append(_row(net, layer, weights, inputs[layer.name], chip, backend, verify))
+            except InputError as error:
+                problems += [f"layer {layer.name} on {chip.name}: {problem}" for problem in error.problems]
+    raise_if_any(dict.fromkeys(problems))
+    return table([row for mine in rows for row in mine])
+
+
+class _Inputs(NamedTuple):
+    """The activations of one layer: (batch, in_features), and the seed if they were drawn."""
+
+    batch: NDArray[Any]
+    seed: int
+
+
+def _row(
+    network: Network, layer: Layer, weights: WeightMatrix, inputs: _Inputs, chip: Hardware, backend: str, verify: bool
+) -> dict[str, Any]:
+    engine = ENGINES[chip.engine.kind]
+    codes, codebook = _codes(weights, chip, backend, verify)
+    image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
+    raise_if_any(engine.capacity_problems(image, chip.engine))
+    vectors = _engine_inputs(inputs.batch, weights, chip, verify)
+    run = engine.fast if backend == "compiled" else engine.reference
+    outcome = run(chip.engine, image, vectors)
+    if verify and codebook is not None and codes is not None:
+        _verify(layer, codebook.integers[codes], vectors, outcome.output)
+    storage = engine.storage(image, chip.engine)
+    elements = layer.out_features * layer.in_features
+    bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
+    row: dict[str, Any] = {
+        "network": network.name,
+        "layer": layer.name,
+        "kind": layer.kind,
+        "out_features": layer.out_features,
+        "in_features": layer.in_features,
+        "batch": len(inputs.batch),
+        "weight_density": (image.nonzeros - bias_nonzeros) / elements,
+        "activation_density": np.count_nonzero(inputs.batch) / inputs.batch.size,
+        "granularity": layer.granularity or ("dense" if image.nonzeros - bias_nonzeros == elements else "fine"),
+        "hardware": chip.name,
+        "engine": chip.engine.kind,
+        "backend": backend,
+        "capacity": chip.engine.capacity,
+        "stored_entries": image.stored_entries,
+        "storage_bits": storage.total,
+        **{f"storage_{part}_bits": bits for part, bits in storage._asdict().items()},
+        "compression_ratio": 32 * (elements + (0 if weights.bias is None else layer.out_features)) / storage.total,
+        "verified": "exact" if verify else "no",
+        "version": __version__,
+        "hardware_hash": chip.content_hash,
+        "layer_hash": image.digest,
+        "seed": inputs.seed,
+    }
+    return row | _measures(outcome.counts, chip)
+
+
+def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
+    """Time, energy, power and bandwidth of a run."""
+    units = len(counts.busy_cycles)
+    busy = sum(counts.busy_cycles)
+    time_us = counts.cycles / chip.engine.clock_mhz
+    energy = account(counts.actions, counts.cycles, chip)
+    # bits / us = Mbit/s; / 8000 = GB/s.
+    traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip.engine).items()}
+    return {
+        "cycles": counts.cycles,
+        "time_us": time_us,
+        "macs": counts.macs,
+        "padding_macs": counts.padding_macs,
+        "utilization": counts.macs / (counts.cycles * units),
+        "load_balance": busy / (counts.cycles * units),
+        "busy_cycles": busy,
+        **{f"stall_{cause}_cycles": sum(per_unit) for cause, per_unit in counts.stall_cycles.items()},
+        **{f"count_{action}": count for action, count in counts.actions.items()},
+        **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
+        "energy_pj": energy.total_pj,
+        "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
+        "sram_gb_per_s": sum(traffic.values()),
+        **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
+        "area_mm2": area_mm2(chip),
+        "edp_pj_s": energy.total_pj * time_us * 1e-6,
+    }
+
+
+def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
+    """Return the activations of every layer; raises InputError with every problem, warns where none are known."""
+    names = [layer.name for layer in network]
+    per_layer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    problems = [
+        f"activations: network {network.name} has no layer '{name}'" + did_you_mean(name, names)
+        for name in per_layer
+        if name not in names
+    ]
+    resolved: dict[str, _Inputs] = {}
+    unknown: list[str] = []
+    for number, layer in enumerate(network):
+        value: Any = per_layer.get(layer.name, None if isinstance(given, Mapping) else given)
+        try:
+            chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
+            problems += activation_problems(layer.name, chosen, layer.in_features)
+        except (InputError, ValueError, TypeError) as error:
+            problems.append(f"layer {layer.name}: activations: {error}")
+            continue
+        if chosen is None:
+            unknown.append(layer.name)
+            chosen = np.ones(layer.in_features)
+        if isinstance(chosen, Density):
+            resolved[layer.name] = _Inputs(chosen.draw(layer.in_features)[None, :], chosen.seed)
+        else:
+            resolved[layer.name] = _Inputs(np.atleast_2d(chosen), 0)
+        if not len(resolved[layer.name].batch):
+            problems.append(f"layer {layer.name}: activations: the batch is empty")
+    raise_if_any(problems)
+    if unknown:
+        warnings.warn(
+            f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
+            "pass activations= a vector, a batch or a density",
+            stacklevel=3,
+        )
+    return resolved
+
+
+def _as_activations(value: Any, seed: int) -> Activations:
+    if isinstance(value, Density):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Density(value, seed)
+    return np.asarray(value)
+
+
+def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, verify: bool) -> NDArray[np.int64]:
+    """Return integer activations (batch, columns); a bias is one more column of value 1.
+
+    Fixed point with `verify`, otherwise only which are zero matters.
+    """
+    ones = np.ones((len(batch), 0 if weights.bias is None else 1))
+    columns = np.concatenate([batch, ones], axis=1)
+    if verify:
+        return fixed_point(columns, chip.engine.activation_bits).integers
+    return (columns != 0).astype(np.int64)
+
+
+def _codes(
+    weights: WeightMatrix, chip: Hardware, backend: str, verify: bool
+) -> tuple[NDArray[np.int64] | None, Codebook | None]:
+    """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
+    if not verify and backend == "compiled":
+        return None, None
+    matrix = np.asarray(weights.weight, np.float64)
+    if weights.bias is not None:
+        matrix = np.concatenate([matrix, np.asarray(weights.bias, np.float64)[:, None]], axis=1)
+    if not verify:
+        return (matrix != 0).astype(np.int64), None
+    if not np.isfinite(matrix).all():
+        weights.count(1, 1, None)  # names the first place
+    return quantise(matrix, chip.engine)
+
+
+def _verify(
+    layer: Layer, weights: NDArray[np.int64], vectors: NDArray[np.int64], output: NDArray[np.int64] | None
+) -> None:
+    """Compare the engine's product with the dense one in the same integers."""
+    if output is None or not np.array_equal(output, vectors @ weights.T):
+        raise VerificationError(f"layer {layer.name}: the engine's product differs from the dense fixed-point product")
