@@ -21,68 +21,79 @@ QUEUE_CYCLES = 2
 
 
 @njit(cache=True, nogil=True)
-def _timeline(entries, broadcast, scan_cycles, fifo_depth, entries_per_row):
+def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
     """Time every broadcast column in every PE.
 
-    entries (columns, pes); broadcast (n,): ascending columns that carry a non-zero activation; scan_cycles (n,): from
-    the previous find to this one when no queue is full. Returns the cycle of the last find, the cycle in which the last
-    result is written, the rows read, and per PE: cycle from which it is free, entries processed, empty columns, cycles without work, and those of
-    them for which a full queue of another PE is to blame.
+    entries, first_row, last_row (columns, pes): stored entries of a column and the memory rows they lie in; broadcast
+    (n,): ascending columns with a non-zero activation. Returns the cycle of completion, the rows read, and (5, pes):
+    cycle from which a PE is free, entries processed, empty columns, cycles without work, and those of them for which
+    another PE's full queue is to blame.
     """
     columns, pes = entries.shape
     n = broadcast.size
     free = np.zeros(pes, np.int64)
     busy = np.zeros(pes, np.int64)
     empty = np.zeros(pes, np.int64)
-    starved = np.zeros(pes, np.int64)
     backpressure = np.zeros(pes, np.int64)
-    address = np.zeros(pes, np.int32)
-    latched_row = np.full(pes, -1, np.int32)
-    reads = np.zeros(pes, np.int32)
-    last_popped = np.zeros(max(n, 1), np.int64)
-    rows_per_entry = 1.0 / entries_per_row
-    found = 0
-    done = 0
-    a = 0
-    for j in range(columns):
-        if a == n or broadcast[a] != j:
-            for k in range(pes):
-                address[k] += np.int32(entries[j, k])
-            continue
-        # Specification: non_zero_scan. The broadcast waits until every PE has popped the column B - 1 before this one.
-        ready = found + scan_cycles[a]
+    latched_row = np.full(pes, ~(first_row[0, 0] ^ first_row[0, 0]), first_row.dtype)  # all ones: no such row
+    reads = np.int64(0)
+    popped_by_all = np.zeros(n, np.int64)
+    rows_to_scan = (min(columns, bias_column) + pes - 1) // pes
+    bias_row = rows_to_scan
+    rows_to_scan += columns > bias_column
+    found = np.int64(0)
+    done = np.int64(0)
+    row = np.int64(0)
+    left_early = True  # nothing was taken from the last slot of a row yet
+    for a in range(n):
+        j = np.uint64(broadcast[a])  # unsigned: no wrap-around index, so the loops below become vector code
+        # Specification: non_zero_scan. A step to the next element; leaving a row costs one, except from its last slot.
+        next_row = broadcast[a] // pes if broadcast[a] < bias_column else bias_row
+        ready = found + 1 + next_row - row
+        if next_row != row and not left_early:
+            ready -= 1
+        row = next_row
+        left_early = (broadcast[a] % pes if broadcast[a] < bias_column else 0) != pes - 1
+        # The broadcast waits until every PE has popped the column B - 1 before this one.
         found = ready
         if a >= fifo_depth - 1:
-            found = max(ready, last_popped[a - (fifo_depth - 1)])
+            found = max(ready, popped_by_all[a - (fifo_depth - 1)])
         held_back = found - ready
         arrival = found + QUEUE_CYCLES
-        latest = np.int64(0)
         # Specification: ProcessingElement.run, the pop and the time a column takes.
+        latest = np.int64(0)
         for k in range(pes):
             work = np.int64(entries[j, k])
             popped = max(arrival, free[k])
-            idle = popped - free[k]
-            starved[k] += idle
-            backpressure[k] += min(idle, held_back)
+            backpressure[k] += min(popped - free[k], held_back)
             busy[k] += work
-            empty[k] += work == 0
-            free[k] = popped + max(work, 1)
+            empty[k] += np.int64(work == 0)
+            free[k] = popped + max(work, np.int64(1))
             latest = max(latest, popped)
-            done = max(done, popped + (work - 1 + PIPELINE_CYCLES if work > 0 else 1))
-        last_popped[a] = latest
-        # Specification: the row fetch. A row is read when its address differs from the latched one.
+            # The last entry ran in cycle free - 1; an empty column is done in the cycle after its bubble.
+            done = max(done, free[k] + (np.int64(PIPELINE_CYCLES - 1) if work > 0 else np.int64(0)))
+        # The row fetch. A row is read when its address differs from the latched one.
+        fetched = np.int32(0)
         for k in range(pes):
-            work_32 = np.int32(entries[j, k])
-            first = address[k]
-            address[k] = first + work_32
-            # x // d as a product: exact, since x + 1/2 is at least 1/(2d) away from every multiple and x < 2^31.
-            first_row = np.int32((first + 0.5) * rows_per_entry)
-            last_row = np.int32((first + work_32 - 0.5) * rows_per_entry)
-            if work_32 > 0:
-                reads[k] += last_row - first_row + np.int32(first_row != latched_row[k])
-                latched_row[k] = last_row
-        a += 1
-    return found, done, reads.sum(), free, busy, empty, starved, backpressure
+            first = first_row[j, k]
+            last = last_row[j, k]
+            stored = entries[j, k] > 0
+            rows = np.int32(np.int32(last) - np.int32(first)) + np.int32(first != latched_row[k])
+            fetched = np.int32(fetched + (np.int32(rows) if stored else np.int32(0)))
+            latched_row[k] = last if stored else latched_row[k]
+        reads += fetched
+        popped_by_all[a] = latest
+    # Specification: the scan goes on to the end of the last row; `found` is 0 and `row` 0 where nothing was found.
+    scan_end = found + 1 + rows_to_scan - row
+    if not left_early:
+        scan_end -= 1
+    per_pe = np.empty((5, pes), np.int64)
+    per_pe[0] = free
+    per_pe[1] = busy
+    per_pe[2] = empty
+    per_pe[3] = free - busy - empty
+    per_pe[4] = backpressure
+    return max(done, scan_end), reads, per_pe
 
 
 @njit(cache=True, nogil=True)
@@ -112,11 +123,11 @@ def simulate_slice(
 ) -> tuple[Counts, NDArray[np.int64] | None]:
     """Run one vector (columns of the slice,) through it; returns counts and accumulators (outputs of the slice,)."""
     broadcast = np.flatnonzero(vector)
-    scan_cycles, scan_tail = _scan(broadcast, part, config.pes)
-    found, done, reads, free, busy, empty, starved, backpressure = _timeline(
-        part.entries, broadcast, scan_cycles, config.fifo_depth, config.entries_per_row
+    done, reads, per_pe = _timeline(
+        part.entries, part.first_row, part.last_row, broadcast, part.inputs, config.fifo_depth
     )
-    cycles = max(int(done), int(found) + int(scan_tail))
+    cycles = int(done)
+    free, busy, empty, starved, backpressure = per_pe
     macs = int(part.nonzeros[broadcast].sum())
     padding = int(busy.sum()) - macs
     counts = Counts(
@@ -143,25 +154,6 @@ def simulate_slice(
     if codebook is not None and part.matrix is not None:
         output = multiply(part.matrix, codebook, vector)
     return counts, output
-
-
-def _scan(broadcast, part, pes):
-    """Specification: non_zero_scan without full queues, as the steps between finds and the cycles after the last."""
-    rows = -(-part.inputs // pes)
-    row, slot = np.divmod(broadcast, pes)
-    if part.has_bias:
-        bias = broadcast == part.inputs
-        row, slot = np.where(bias, rows, row), np.where(bias, 0, slot)
-        rows += 1
-    if not len(broadcast):
-        return np.zeros(0, np.int64), 1 + rows
-    # Leaving a row costs a cycle, except from its last slot; so does latching the first row.
-    left_early = slot != pes - 1
-    steps = np.empty(len(broadcast), np.int64)
-    steps[0] = 1 + row[0]
-    change = np.diff(row)
-    steps[1:] = 1 + change - ((change > 0) & ~left_early[:-1])
-    return steps, 1 + rows - row[-1] - (not left_early[-1])
 
 
 def run(config: EieConfig, image: EieImage, activations: NDArray[np.int64]) -> Outcome:

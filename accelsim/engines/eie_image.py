@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.formats.counting import WeightMatrix, row_slices
+from accelsim.formats.counting import WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 from accelsim.hardware import EieConfig
 
@@ -19,8 +19,9 @@ from accelsim.hardware import EieConfig
 class EieSlice:
     """One pass of the machine: some outputs of some inputs.
 
-    `entries` (columns, pes) are stored entries with padding, `nonzeros` (columns,) weights; with a bias, which runs
-    with the last inputs, columns = inputs + 1. `matrix` holds the entries themselves where the product is wanted.
+    `entries` (columns, pes) are stored entries with padding, `first_row` and `last_row` the memory rows they lie in,
+    `nonzeros` (columns,) weights; with a bias, which runs with the last inputs, columns = inputs + 1. `matrix` holds
+    the entries themselves where the product is wanted.
     """
 
     first_output: int
@@ -29,6 +30,8 @@ class EieSlice:
     inputs: int
     completes_outputs: bool
     entries: NDArray[Any]
+    first_row: NDArray[Any]
+    last_row: NDArray[Any]
     nonzeros: NDArray[np.int64]
     matrix: RelativeCsc | None = None
 
@@ -104,6 +107,7 @@ def encode_layer(
         for first, last in row_slices(inputs, config.slice_length):
             ends = last == inputs
             stop = last + (counted.has_bias if ends else 0)
+            first_row, last_row = memory_rows(counted.entries[first:stop], config.entries_per_row)
             slices.append(
                 EieSlice(
                     first_output=first_output,
@@ -112,6 +116,8 @@ def encode_layer(
                     inputs=last - first,
                     completes_outputs=ends,
                     entries=counted.entries[first:stop],
+                    first_row=first_row,
+                    last_row=last_row,
                     nonzeros=counted.nonzeros[first:stop],
                 )
             )

@@ -83,6 +83,36 @@ def _count_tile(
     return worst
 
 
+@njit(cache=True, nogil=True)
+def _memory_rows(entries, entries_per_row, first_row, last_row):
+    """Fill the memory rows (columns, pes) of each column's first and last entry."""
+    columns, pes = entries.shape
+    address = np.zeros(pes, np.int64)
+    rows_per_entry = 1.0 / entries_per_row
+    for j in range(columns):
+        for k in range(pes):
+            # x // d as a product: exact, since x + 1/2 is at least 1/(2d) away from every multiple and x < 2^31.
+            first = np.float64(np.int32(address[k])) + 0.5
+            address[k] += np.int64(entries[j, k])
+            after = np.float64(np.int32(address[k])) - 0.5
+            first_row[j, k] = np.int32(first * rows_per_entry)
+            last_row[j, k] = np.int32(after * rows_per_entry)
+
+
+def memory_rows(entries: NDArray[Any], entries_per_row: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return for entries (columns, pes), packed without alignment, the rows of each column's first and last entry.
+
+    A column without entries has rows of no meaning. Raises InputError where a PE would store 2^31 entries or more.
+    """
+    most = int(entries.sum(axis=0, dtype=np.int64).max(initial=0))
+    if most >= 2**31:
+        raise InputError("a PE would store more than 2^31 entries; use more PEs (engine.pes)")
+    dtype = np.uint16 if most // entries_per_row < 2**16 - 1 else np.uint32
+    first_row, last_row = np.empty(entries.shape, dtype), np.empty(entries.shape, dtype)
+    _memory_rows(entries, entries_per_row, first_row, last_row)
+    return first_row, last_row
+
+
 @dataclass(frozen=True)
 class ColumnCounts:
     """Entries of one matrix, or of one slice of its rows, as interleaved compressed columns.
@@ -238,11 +268,6 @@ def _bits_of(dtype: np.dtype[Any]) -> tuple[type[np.unsignedinteger[Any]], int, 
     if unsigned is not None and dtype.kind in "iub":
         return unsigned, 2 ** (8 * dtype.itemsize) - 1, float("inf")
     raise InputError(f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits")
-
-
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raise InputError unless weights of this type can be counted."""
-    _bits_of(dtype)
 
 
 def _first_nonfinite(array: NDArray[Any], place: str) -> str:
