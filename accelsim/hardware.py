@@ -149,6 +149,8 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
     Raises InputError with every unknown key, wrong type and impossible value at once.
     """
     if isinstance(name, Hardware):
+        if not overrides:
+            return name
         return build(Hardware, with_overrides(dataclasses.asdict(name), overrides), name.name)
     path = find(name, "hwconfigs")
     changes = dict(overrides or {})

@@ -94,6 +94,8 @@ def _row(
     storage = engine.storage(image, chip.engine)
     elements = layer.out_features * layer.in_features
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
+    if image.nonzeros == bias_nonzeros:
+        warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
     row: dict[str, Any] = {
         "network": network.name,
         "layer": layer.name,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.formats.counting import WeightMatrix, memory_rows, row_slices
+from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 from accelsim.hardware import EieConfig
 
@@ -40,6 +41,16 @@ class EieSlice:
         """Whether the last column is the bias."""
         return len(self.nonzeros) > self.inputs
 
+    @cached_property
+    def entries_per_pe(self) -> NDArray[np.int64]:
+        """Entries that each PE stores, padding included: (pes,)."""
+        return self.entries.sum(axis=0, dtype=np.int64)
+
+    @cached_property
+    def weights(self) -> int:
+        """Non-zero weights, bias included."""
+        return int(self.nonzeros.sum())
+
     @property
     def columns(self) -> slice:
         """The layer's columns that this slice takes."""
@@ -59,12 +70,12 @@ class EieImage:
     @property
     def nonzeros(self) -> int:
         """Weights, bias included."""
-        return sum(int(part.nonzeros.sum()) for part in self.slices)
+        return sum(part.weights for part in self.slices)
 
     @property
     def stored_entries(self) -> int:
         """Entries, padding and bias included."""
-        return sum(int(part.entries.sum(dtype=np.int64)) for part in self.slices)
+        return sum(int(part.entries_per_pe.sum()) for part in self.slices)
 
     def run_all(
         self,
@@ -99,32 +110,35 @@ def encode_layer(
     `codes` (outputs, columns) are the codes of the weights, bias as the last column, where entries are wanted and not
     only their counts. Source: Han et al., ISCA 2016, Sections III and VI-C ("batches of length up to 4K").
     """
-    counts = weights.count(config.pes, config.index_bits, config.slice_length)
     outputs, inputs = weights.shape
-    slices = []
+    counts = weights.count(config.pes, config.index_bits, config.slice_length)
+    key = ("eie", config.pes, config.index_bits, config.slice_length, config.entries_per_row)
+    slices = weights.once(key, lambda: tuple(_slices(counts, inputs, config)))
+    if codes is not None:
+        slices = tuple(replace(part, matrix=_encoded(part, codes, config)) for part in slices)
+    return EieImage(outputs, inputs, slices, counts.digest, codebook)
+
+
+def _slices(counts: LayerCounts, inputs: int, config: EieConfig) -> Iterator[EieSlice]:
+    """Cut outputs, then inputs; the bias runs with the last inputs."""
     first_output = 0
     for counted in counts.slices:
         for first, last in row_slices(inputs, config.slice_length):
             ends = last == inputs
-            stop = last + (counted.has_bias if ends else 0)
-            first_row, last_row = memory_rows(counted.entries[first:stop], config.entries_per_row)
-            slices.append(
-                EieSlice(
-                    first_output=first_output,
-                    outputs=counted.rows,
-                    first_input=first,
-                    inputs=last - first,
-                    completes_outputs=ends,
-                    entries=counted.entries[first:stop],
-                    first_row=first_row,
-                    last_row=last_row,
-                    nonzeros=counted.nonzeros[first:stop],
-                )
+            columns = slice(first, last + (counted.has_bias if ends else 0))
+            first_row, last_row = memory_rows(counted.entries[columns], config.entries_per_row)
+            yield EieSlice(
+                first_output=first_output,
+                outputs=counted.rows,
+                first_input=first,
+                inputs=last - first,
+                completes_outputs=ends,
+                entries=counted.entries[columns],
+                first_row=first_row,
+                last_row=last_row,
+                nonzeros=counted.nonzeros[columns],
             )
         first_output += counted.rows
-    if codes is not None:
-        slices = [replace(part, matrix=_encoded(part, codes, config)) for part in slices]
-    return EieImage(outputs, inputs, tuple(slices), counts.digest, codebook)
 
 
 def _encoded(part: EieSlice, codes: NDArray[Any], config: EieConfig) -> RelativeCsc:
@@ -136,12 +150,9 @@ def capacity_problems(image: EieImage, config: EieConfig) -> list[str]:
     """What does not fit its memory, each with the need, the size and the remedy; nothing where capacity is ignored."""
     if config.capacity == "ignore":
         return []
-    per_pe = sum(part.entries.sum(axis=0, dtype=np.int64) for part in image.slices)
-    entries = int(np.max(per_pe, initial=0))
-    rows = sum(
-        int(np.max(-(-part.entries.sum(axis=0, dtype=np.int64) // config.entries_per_row), initial=0))
-        for part in image.slices
-    )
+    entries = int(np.sum([part.entries_per_pe for part in image.slices], axis=0).max())
+    # Each slice starts a new row of the memory.
+    rows = int(np.sum([-(-part.entries_per_pe // config.entries_per_row) for part in image.slices], axis=0).max())
     vectors = -(-image.inputs // config.pes) + -(-image.outputs // config.pes)
     needs = [
         ("spmat_bytes", rows * config.spmat_width_bits / 8, config.spmat_bytes, f"{entries} entries in the fullest PE"),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.formats.bitscan import lowest_bit, nonzero_mask
+
+T = TypeVar("T")
 
 TILE_COLUMNS = 1024
 """Columns scanned together: their state stays in the first-level cache while all rows stream by."""
@@ -152,14 +154,14 @@ class LayerCounts:
 class WeightMatrix:
     """Dense weights (rows, columns) and an optional bias (rows,), with the counts that were already made of them.
 
-    Many hardware points share one count: it depends on PEs, index bits and slices alone.
+    Many hardware points share what is made of a layer: its counts depend on PEs, index bits and slices alone.
     """
 
     def __init__(self, weight: NDArray[Any], bias: NDArray[Any] | None = None, place: str = "weight") -> None:
         self.weight = weight
         self.bias = bias
         self.place = place
-        self._counts: dict[tuple[int, int, int | None], LayerCounts] = {}
+        self._made: dict[Hashable, Any] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -167,14 +169,19 @@ class WeightMatrix:
         rows, columns = self.weight.shape
         return rows, columns
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` returns, made once per key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
     def count(self, pes: int, index_bits: int, slice_rows: int | None) -> LayerCounts:
         """Return `count` of these weights, made once per key."""
-        key = (pes, index_bits, slice_rows)
-        if key not in self._counts:
-            self._counts[key] = count(
-                self.weight, self.bias, pes, index_bits, slice_rows=slice_rows, place=self.place
-            )
-        return self._counts[key]
+        return self.once(
+            ("count", pes, index_bits, slice_rows),
+            lambda: count(self.weight, self.bias, pes, index_bits, slice_rows=slice_rows, place=self.place),
+        )
 
 
 def count(

@@ -1,0 +1,44 @@
+"""Shared by all tests: where the outside evidence lies, and small helpers to run an engine on codes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from accelsim.engines import ENGINES, Outcome
+from accelsim.engines.eie_image import EieImage
+from accelsim.formats.counting import WeightMatrix
+from accelsim.hardware import EieConfig
+
+SHARED = Path(os.environ.get("ACCELSIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+settings.register_profile(
+    "accelsim", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("accelsim")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden results, which a user's clone does not have."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the outside evidence is not here: {SHARED} (set ACCELSIM_SHARED)")
+    return SHARED
+
+
+def eie_image(codes: np.ndarray, config: EieConfig, *, bias: bool = False, codebook: np.ndarray | None = None) -> EieImage:
+    """Lay codes (outputs, columns) out for EIE, entries included; with `bias` their last column is the bias."""
+    weight = codes[:, :-1] if bias else codes
+    offset = np.ascontiguousarray(codes[:, -1]) if bias else None
+    return ENGINES["eie"].encode(WeightMatrix(np.ascontiguousarray(weight), offset), config, codes, codebook)
+
+
+def run_both(config: EieConfig, image: EieImage, activations: np.ndarray, **reference_options: object) -> tuple[Outcome, Outcome]:
+    """Return the outcomes of specification and twin."""
+    engine = ENGINES["eie"]
+    batch = np.atleast_2d(np.asarray(activations, np.int64))
+    return engine.reference(config, image, batch, **reference_options), engine.fast(config, image, batch)

@@ -1,0 +1,126 @@
+"""Does the energy account add up, and do its prices come from where they say?"""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import accelsim
+from accelsim.config import shipped_dir
+from accelsim.energy import account, area_mm2, prices
+from accelsim.energy.account import COMPONENTS, multiply_pj
+from accelsim.errors import InputError
+from accelsim.memory.sram import sram
+
+CHIP = accelsim.load_hardware("eie-64pe-45nm")
+TECHNOLOGY = CHIP.technology
+
+
+def test_every_action_has_a_price_and_every_price_an_action() -> None:
+    result = accelsim.simulate("lenet-300-100-digits", CHIP)
+    counted = {name.removeprefix("count_") for name in result.columns if name.startswith("count_")}
+    priced = {name for name in prices(CHIP) if not name.endswith("_per_cycle")}
+    assert counted == priced
+
+
+def test_every_component_is_a_column() -> None:
+    result = accelsim.simulate("lenet-300-100-digits", CHIP)
+    columns = [f"energy_{part}_pj" for part in COMPONENTS]
+    assert [name for name in result.columns if name.startswith("energy_") and name != "energy_pj"] == columns
+    assert {price.component for price in prices(CHIP).values()} <= set(COMPONENTS)
+
+
+def test_components_add_up_exactly() -> None:
+    result = accelsim.simulate("lenet-300-100-digits", CHIP)
+    for _, row in result.iterrows():
+        assert row["energy_pj"] == sum(row[f"energy_{part}_pj"] for part in COMPONENTS)
+
+
+def test_energy_is_counts_times_price() -> None:
+    """A run of 3 row reads and 10 cycles, by hand."""
+    table = prices(CHIP)
+    energy = account({"spmat_reads": 3}, 10, CHIP)
+    assert energy.components_pj["spmat_sram"] == 3 * table["spmat_reads"].pj
+    assert energy.components_pj["clock"] == pytest.approx(10 * 64 * 1.874 / 0.8)  # Table II: 1.874 mW at 800 MHz
+    assert energy.components_pj["arithmetic"] == 0
+
+
+def test_an_action_without_price_is_an_error() -> None:
+    with pytest.raises(KeyError, match="teleports"):
+        account({"teleports": 1}, 1, CHIP)
+
+
+def test_time_costs_what_actions_do_not() -> None:
+    """At half the clock the same run takes as many cycles and clock energy, and twice the leakage."""
+    slow = accelsim.load_hardware(CHIP, {"engine.clock_mhz": 400.0})
+    fast_pj, slow_pj = (account({}, 1000, chip).components_pj for chip in (CHIP, slow))
+    assert slow_pj["leakage"] == pytest.approx(2 * fast_pj["leakage"])
+    assert slow_pj["clock"] == fast_pj["clock"]
+
+
+def test_sixteen_bit_multiply_is_between_eight_and_32() -> None:
+    """Horowitz 2014: 0.2 pJ at 8 bits, 3.1 at 32; the power law gives 0.2 x 2^1.977 = 0.787 at 16."""
+    assert multiply_pj(TECHNOLOGY, 8, 8) == pytest.approx(0.2)
+    assert multiply_pj(TECHNOLOGY, 32, 32) == pytest.approx(3.1)
+    assert multiply_pj(TECHNOLOGY, 16, 16) == pytest.approx(0.7874, abs=1e-4)
+    assert prices(CHIP)["mac"].pj == pytest.approx(0.8874, abs=1e-4)
+
+
+@pytest.mark.parametrize(("width", "implied_pj"), [(32, 13.7), (64, 18.8), (256, 53.6)])
+def test_the_objective_meets_the_reads_of_the_paper(width: int, implied_pj: float) -> None:
+    """EIE Fig. 9: energy per read of 128 KB that its right panel implies."""
+    assert sram(131072, width, TECHNOLOGY).read_energy_pj == pytest.approx(implied_pj, rel=0.10)
+
+
+def test_grid_points_are_returned_except_where_the_grid_dips() -> None:
+    path = shipped_dir("hwconfigs") / "technology" / TECHNOLOGY.sram.table
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = [
+        row for row in csv.DictReader(lines)
+        if (row["node_nm"], row["device_type"], row["objective"]) == ("45", "itrs-hp", "ED")
+    ]  # fmt: skip
+    energies = {(int(r["capacity_bytes"]), int(r["width_bits"])): float(r["read_energy_pj"]) for r in rows}
+    equal = 0
+    for (capacity, width), raw in energies.items():
+        ours = sram(capacity, width, TECHNOLOGY).read_energy_pj
+        smaller = max(pj for (c, w), pj in energies.items() if c <= capacity and w <= width)
+        assert ours == pytest.approx(max(raw, smaller))
+        equal += ours == pytest.approx(raw)
+    assert len(rows) > 100
+    assert equal / len(rows) > 0.8
+
+
+@given(st.integers(8, 25), st.floats(1.0, 2.0), st.integers(8, 512), st.floats(1.0, 1.5))
+def test_prices_are_monotone(exponent: int, more: float, width: int, wider: float) -> None:
+    small = sram(2**exponent, width, TECHNOLOGY)
+    for big in (
+        sram(min(int(2**exponent * more), 2**25), width, TECHNOLOGY),
+        sram(2**exponent, min(int(width * wider), 512), TECHNOLOGY),
+    ):
+        for name in ("read_energy_pj", "write_energy_pj", "leakage_mw", "area_mm2", "access_ns"):
+            assert getattr(big, name) >= getattr(small, name) * (1 - 1e-12)
+
+
+def test_the_smallest_array_is_the_floor_and_the_largest_the_end() -> None:
+    assert sram(16, 8, TECHNOLOGY).read_energy_pj == sram(256, 8, TECHNOLOGY).read_energy_pj
+    with pytest.raises(InputError, match="outside the CACTI grid"):
+        sram(2**26, 64, TECHNOLOGY)
+    with pytest.raises(InputError, match="outside the CACTI grid"):
+        sram(2**20, 1024, TECHNOLOGY)
+
+
+def test_a_node_without_rows_is_named() -> None:
+    chip = accelsim.load_hardware(CHIP, {"technology.node_nm": 7})
+    with pytest.raises(InputError, match="no rows for 7 nm"):
+        prices(chip)
+
+
+def test_area_grows_with_pes() -> None:
+    """All memories and logic are per PE; only the 21 or 85 quadtree nodes of 189 um2 are not."""
+    double = accelsim.load_hardware(CHIP, {"engine.pes": 256})
+    per_pe = [(area_mm2(chip) - nodes * 189e-6) / pes for chip, pes, nodes in ((CHIP, 64, 21), (double, 256, 85))]
+    assert np.isclose(*per_pe)

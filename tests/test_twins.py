@@ -1,0 +1,66 @@
+"""Is the compiled engine equal to its specification, integer for integer?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from conftest import eie_image, run_both
+from hypothesis import given
+from strategies import EieCase, eie_cases
+
+import accelsim
+
+
+@given(eie_cases())
+def test_counts_and_product_are_equal(case: EieCase) -> None:
+    codebook = np.arange(2**case.config.code_bits) * 3 - 7
+    codebook[0] = 0
+    image = eie_image(case.codes, case.config, bias=case.bias, codebook=codebook)
+    specification, twin = run_both(case.config, image, case.activations)
+    assert specification.counts == twin.counts
+    assert specification.output is not None
+    assert twin.output is not None
+    assert np.array_equal(specification.output, twin.output)
+    assert np.array_equal(twin.output, case.activations @ codebook[case.codes].T)
+
+
+@given(eie_cases())
+def test_every_column_of_the_table_is_equal(case: EieCase) -> None:
+    hardware = accelsim.load_hardware(
+        "eie-64pe-45nm",
+        {
+            "engine.pes": case.config.pes,
+            "engine.fifo_depth": case.config.fifo_depth,
+            "engine.registers_per_pe": case.config.registers_per_pe,
+            "engine.capacity": case.config.capacity,
+        },
+    )
+    weight = case.codes.astype(np.float32)
+    layer = accelsim.Layer.linear(
+        "layer", weight[:, :-1] if case.bias else weight, weight[:, -1] if case.bias else None
+    ) if weight.shape[1] > case.bias else None
+    if layer is None or not weight.any():
+        return
+    inputs = {"layer": case.activations[:, : layer.in_features]}
+    compiled = accelsim.simulate(layer, hardware, inputs, backend="compiled", verify=True)
+    simpy = accelsim.simulate(layer, hardware, inputs, backend="simpy", verify=True)
+    assert list(compiled["backend"]) == ["compiled"]
+    assert list(simpy["backend"]) == ["simpy"]
+    assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
+
+
+def test_without_compiler() -> None:
+    """The kernels are Python too: the same tests pass interpreted, where integers do not overflow silently."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        return
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not without_compiler",
+         str(tests / "test_twins.py"), str(tests / "test_formats.py")],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, cwd=tests.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
