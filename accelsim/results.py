@@ -115,11 +115,11 @@ SUMMED = tuple(
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as a DataFrame with every column in order and of its type; a count an engine lacks is 0."""
+    import numpy as np
     import pandas as pd
 
     data = {}
     for column in COLUMNS:
-        missing: Any = {"int64": 0, "float64": 0.0}.get(column.dtype, "")
-        values = [row.get(column.name, missing) for row in rows]
-        data[column.name] = pd.Series(values, dtype=column.dtype if column.dtype != "str" else object)
+        dtype, missing = {"int64": (np.int64, 0), "float64": (np.float64, 0.0)}.get(column.dtype, (object, ""))
+        data[column.name] = np.array([row.get(column.name, missing) for row in rows], dtype)
     return pd.DataFrame(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -20,31 +21,35 @@ MAX_CHART_ROWS = 40
 def layer_table(results: pd.DataFrame) -> Table:
     """Return one line per layer of one chip, and the totals."""
     first = results.iloc[0]
+    total = results[list(SUMMED)].sum()
+    batches = results["batch"].unique()
+    vectors = f", {batches[0]} input vector{'s' * (batches[0] > 1)}" if len(batches) == 1 else ""
     grid = Table(
-        title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²)",
+        title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²){vectors}",
         title_justify="left",
+        box=box.SIMPLE_HEAD,
         show_footer=True,
         pad_edge=False,
+        padding=(0, 1),
     )
-    total = results[list(SUMMED)].sum()
-    vectors = int(first["batch"]) if results["batch"].nunique() == 1 else 0
     columns: list[tuple[str, str, Any]] = [
         ("layer", "total", lambda r: Text(str(r["layer"]))),
-        ("out x in", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
-        ("weights", "", lambda r: percent(r["weight_density"])),
-        ("inputs", "", lambda r: percent(r["activation_density"])),
-        ("vectors", f"{vectors}" if vectors else "", lambda r: f"{r['batch']}"),
-        ("cycles", f"{total['cycles']:,.0f}", lambda r: f"{r['cycles']:,}"),
-        ("time µs", number(total["time_us"]), lambda r: number(r["time_us"])),
-        ("MAC use", percent(_ratio(results, "utilization")), lambda r: percent(r["utilization"])),
-        ("balance", percent(_ratio(results, "load_balance")), lambda r: percent(r["load_balance"])),
-        ("energy nJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
-        ("power mW", number(total["energy_pj"] / total["time_us"] / 1e3), lambda r: number(r["power_mw"])),
-        ("SRAM GB/s", "", lambda r: number(r["sram_gb_per_s"])),
-        ("DRAM GB/s", "", lambda r: number(r["dram_gb_per_s"])),
-        ("size KiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
-        ("smaller", "", lambda r: f"{r['compression_ratio']:.1f}x"),
+        ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
+        ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
+        ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
+        ("\ncycles", f"{total['cycles']:,.0f}", lambda r: f"{r['cycles']:,}"),
+        ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
+        ("MACs\nused", percent(_ratio(results, "utilization")), lambda r: percent(r["utilization"])),
+        ("load\nbalance", percent(_ratio(results, "load_balance")), lambda r: percent(r["load_balance"])),
+        ("energy\nnJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
+        ("power\nmW", number(total["energy_pj"] / total["time_us"] / 1e3), lambda r: number(r["power_mw"])),
+        ("SRAM\nGB/s", number(_rate(results, "sram_gb_per_s")), lambda r: number(r["sram_gb_per_s"])),
+        ("DRAM\nGB/s", number(_rate(results, "dram_gb_per_s")), lambda r: number(r["dram_gb_per_s"])),
+        ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
+        ("\nsmaller", f"{_smaller(results):.1f}x", lambda r: f"{r['compression_ratio']:.1f}x"),
     ]
+    if len(batches) > 1:
+        columns.insert(4, ("\nvectors", "", lambda r: f"{r['batch']}"))
     for heading, footer, _ in columns:
         left = heading == "layer"
         grid.add_column(heading, footer, justify="left" if left else "right", no_wrap=not left, overflow="fold")
@@ -92,7 +97,7 @@ def cycle_chart(results: pd.DataFrame) -> Text:
 
 def chip_totals(results: pd.DataFrame) -> Table:
     """Return one line per chip, for a comparison."""
-    grid = Table(title="totals", title_justify="left", pad_edge=False)
+    grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("hardware", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
         grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
     for chip, mine in results.groupby("hardware", sort=False):
@@ -107,6 +112,17 @@ def chip_totals(results: pd.DataFrame) -> Table:
             number(total["storage_bits"] / 8192),
         )
     return grid
+
+
+def _rate(results: pd.DataFrame, column: str) -> float:
+    """Return the mean of a rate, weighted by time."""
+    return float((results[column] * results["time_us"]).sum() / results["time_us"].sum())
+
+
+def _smaller(results: pd.DataFrame) -> float:
+    """Return the compression of all layers together."""
+    dense_bits = results["compression_ratio"] * results["storage_bits"]
+    return float(dense_bits.sum() / results["storage_bits"].sum())
 
 
 def _ratio(results: pd.DataFrame, column: str) -> float:

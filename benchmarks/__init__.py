@@ -1,0 +1,1 @@
+"""Speed, memory and validation: `python -m benchmarks`, `python -m benchmarks.validation`."""

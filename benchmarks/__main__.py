@@ -1,0 +1,214 @@
+"""Speed and memory: `python -m benchmarks [--quick] [--json FILE]`.
+
+Every ratio is measured side by side in one run; absolute times are medians and depend on the machine. Targets are those
+the project set itself; nothing fails here, a person reads the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save_file
+
+import accelsim
+from accelsim.engines import ENGINES
+from accelsim.formats.counting import WeightMatrix
+from accelsim.network.synthetic import draw_weights
+from benchmarks.validation import SHARED, chip
+
+
+class Figure(NamedTuple):
+    """One measured figure and its target."""
+
+    what: str
+    measured: float
+    unit: str
+    target: str
+    met: bool
+
+
+def seconds(action: Callable[[], object], runs: int) -> list[float]:
+    """Return the times of several runs after a warm-up."""
+    action()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def paired_ratio(action: Callable[[], object], yardstick: Callable[[], object], runs: int) -> tuple[float, float, float]:
+    """Return the median of action / yardstick measured in turn, and both medians in seconds."""
+    action(), yardstick()
+    pairs = [(seconds_of(action), seconds_of(yardstick)) for _ in range(runs)]
+    return (
+        statistics.median(a / b for a, b in pairs),
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+    )
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Return the time of one run."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def fc8() -> tuple[accelsim.Layer, np.ndarray, str]:
+    """Return AlexNet's fc8 with real weights and activations where they are, else one drawn with its densities."""
+    path = SHARED / "golden" / "eie" / "alexnet_fc8.npz"
+    if path.is_file():
+        arrays = np.load(path)
+        weight = arrays["codebook"][arrays["codes"]]
+        return accelsim.Layer.linear("fc8", weight[:, :-1], weight[:, -1]), arrays["act"], "the real fc8"
+    layer = accelsim.Layer.linear("fc8", draw_weights(1000, 4096, 0.2564, 0), np.ones(1000, np.float32))
+    return layer, accelsim.Density(0.4294, 0).draw(4096), "a drawn fc8"
+
+
+def engine_call(quick: bool) -> list[Figure]:
+    """The engine on an encoded layer, against its SimPy specification."""
+    layer, activations, name = fc8()
+    engine, config = ENGINES["eie"], chip().engine
+    weights = WeightMatrix(np.ascontiguousarray(layer.weight), np.ascontiguousarray(layer.bias))
+    codes = np.column_stack([layer.weight, layer.bias]) != 0
+    counted, entries = engine.encode(weights, config), engine.encode(weights, config, codes.astype(np.int64))
+    batch = np.append(activations != 0, True).astype(np.int64)[None]
+    fast = statistics.median(seconds(lambda: engine.fast(config, counted, batch), 20 if quick else 300))
+    slow = statistics.median(seconds(lambda: engine.reference(config, entries, batch), 1 if quick else 3))
+    return [
+        Figure(f"engine call, {name}, 64 PEs", 1e3 * fast, "ms", "at most 0.3", fast <= 0.3e-3),
+        Figure("SimPy specification / compiled", slow / fast, "x", "at least 1000", slow / fast >= 1000),
+    ]
+
+
+def whole_row(quick: bool) -> list[Figure]:
+    """A dense array in, a full row out, against one look at every element."""
+    weight = draw_weights(4096, 9216, 0.09, 0)
+    hardware = chip()
+
+    def row() -> object:
+        return accelsim.simulate(accelsim.Layer.linear("fc6", weight), hardware, 0.351)
+
+    ratio, ours, numpys = paired_ratio(row, lambda: np.count_nonzero(weight), 5 if quick else 25)
+    return [
+        Figure("AlexNet fc6, dense float32 to row / numpy.count_nonzero", ratio, "x", "at most 1.5", ratio <= 1.5),
+        Figure("  that row", 1e3 * ours, "ms", "", True),
+        Figure("  that numpy.count_nonzero", 1e3 * numpys, "ms", "", True),
+    ]
+
+
+def linear_in_nonzeros(quick: bool) -> list[Figure]:
+    """Time per non-zero at 5, 10, 20 and 40 % of a 4096 x 4096 layer, less the time of an empty one."""
+    times = []
+    for density in (0.0, 0.05, 0.1, 0.2, 0.4):
+        layer = accelsim.Layer.linear("layer", draw_weights(4096, 4096, density, 1))
+        layer.weight[0, 0] = 1.0
+        times.append(min(seconds(lambda layer=layer: accelsim.simulate(layer, chip(), 0.3), 3 if quick else 9)))
+    slope, offset = np.polyfit([0.0, 0.05, 0.1, 0.2, 0.4], times, 1)
+    fitted = slope * np.array([0.0, 0.05, 0.1, 0.2, 0.4]) + offset
+    worst = float(np.max(np.abs(np.array(times) / fitted - 1)))
+    return [
+        Figure("time against non-zeros: worst deviation from a line", 100 * worst, "%", "at most 25", worst <= 0.25),
+        Figure("  time per non-zero", 1e9 * slope / 4096**2, "ns", "", True),
+    ]
+
+
+def memory(quick: bool) -> list[Figure]:
+    """Peak memory of a large layer read from safetensors, in a process of its own."""
+    if not Path("/proc/self/status").exists():
+        return []  # Linux only
+    size = 4096 if quick else 16384
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.safetensors"
+        save_file({"large.weight": draw_weights(size, size, 0.05, 0)}, path)
+        script = (
+            "import pathlib, re, sys, warnings, accelsim\n"
+            "warnings.simplefilter('ignore')\n"
+            "hw = accelsim.load_hardware('eie-64pe-45nm', {'engine.spmat_bytes': 2**25, 'engine.pointer_bytes': 2**25,"
+            " 'engine.pointer_bits': 32})\n"
+            "accelsim.simulate('lenet-300-100-digits', hw)\n"
+            # Not ru_maxrss: Linux hands the parent's peak down to a child.
+            "status = pathlib.Path('/proc/self/status')\n"
+            "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])\n"
+            "before = peak()\n"
+            "accelsim.simulate(sys.argv[1], hw, 0.3)\n"
+            "print(peak() - before)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+        extra = int(done.stdout) / path.stat().st_size
+    return [Figure(f"{size} x {size} from safetensors: peak memory added / input", extra, "x", "at most 1.1", extra <= 1.1)]
+
+
+def many_points(quick: bool) -> list[Figure]:
+    """Queue depths and row widths on one layer, each a full row of the table."""
+    layer, activations, _ = fc8()
+    base = chip()
+    chips = [
+        accelsim.load_hardware(base, {"engine.fifo_depth": depth, "engine.spmat_width_bits": width})
+        for depth in range(2, 252)
+        for width in (32, 64, 128, 256)
+    ]
+    taken = statistics.median(seconds(lambda: accelsim.simulate(layer, chips, {"fc8": activations}), 1 if quick else 5))
+    return [Figure("1000 queue depths and row widths on fc8", taken, "s", "at most 1", taken <= 1)]
+
+
+def start_up(quick: bool) -> list[Figure]:
+    """Import and help of a fresh process, less the start of Python itself."""
+    runs = 3 if quick else 9
+    python = min(seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True), runs))
+
+    def process(*arguments: str) -> float:
+        command = [sys.executable, *arguments]
+        return statistics.median(seconds(lambda: subprocess.run(command, capture_output=True, check=True), runs)) - python
+
+    load, show = process("-c", "import accelsim"), process("-m", "accelsim", "--help")
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "accelsim", "run", "--quiet"]
+        import os
+
+        first = seconds_of(lambda: subprocess.run(command, env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True))
+        again = seconds_of(lambda: subprocess.run(command, env={**os.environ, "NUMBA_CACHE_DIR": cache}, check=True))
+    return [
+        Figure("import accelsim", load, "s", "at most 0.3", load <= 0.3),
+        Figure("accelsim --help", show, "s", "at most 0.6", show <= 0.6),
+        Figure("accelsim run, kernels cached", again, "s", "", True),
+        Figure("the very first run takes longer by", first - again, "s", "at most 20", first - again <= 20),
+    ]
+
+
+BENCHMARKS = (engine_call, whole_row, linear_in_nonzeros, memory, many_points, start_up)
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer runs and a smaller large layer")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    print(f"accelsim {accelsim.__version__}, Python {platform.python_version()}, {platform.machine()}")
+    for benchmark in BENCHMARKS:
+        for figure in benchmark(options.quick):
+            figures.append(figure)
+            verdict = f"{figure.target:15} {'met' if figure.met else 'MISSED'}" if figure.target else ""
+            print(f"{figure.what:62} {figure.measured:12,.3f} {figure.unit:3} {verdict}", flush=True)
+    if options.json:
+        rows: list[dict[str, Any]] = [figure._asdict() | {"met": bool(figure.met)} for figure in figures]
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
