@@ -23,7 +23,7 @@ def layer_table(results: pd.DataFrame) -> Table:
     first = results.iloc[0]
     total = results[list(SUMMED)].sum()
     batches = results["batch"].unique()
-    vectors = f", {batches[0]} input vector{'s' * (batches[0] > 1)}" if len(batches) == 1 else ""
+    vectors = f", {batches[0]} input vector{'s' if batches[0] > 1 else ''}" if len(batches) == 1 else ""
     grid = Table(
         title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²){vectors}",
         title_justify="left",
