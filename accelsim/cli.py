@@ -254,14 +254,14 @@ def _print_results(results: pd.DataFrame) -> None:
     console = _console()
     chips = list(results.groupby("hardware", sort=False))
     for _, mine in chips:
-        console.print(terminal.layer_table(mine))
+        console.print(terminal.layer_table(mine, console.width))
         if (mine["capacity"] == "ignore").any():
             console.print("memory and register limits are lifted (engine.capacity = \"ignore\")", markup=False)
         console.print()
     if len(chips) > 1:
         console.print(terminal.chip_totals(results))
         console.print()
-    console.print(terminal.cycle_chart(results), soft_wrap=True)
+    console.print(terminal.cycle_chart(results, console.width), soft_wrap=True)
 
 
 def _check_hardware(path: Path) -> None:

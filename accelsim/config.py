@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from accelsim.errors import InputError, did_you_mean
+from accelsim.errors import InputError, did_you_mean, raise_if_any
 
 T = TypeVar("T")
 
 CHECKED = ConfigDict(extra="forbid")
 """For every configuration dataclass: an unknown key is a mistake. Number fields are strict one by one, since a strict
 dataclass would also refuse the tables inside it."""
+
+SHIPPED = {"hwconfigs": "chip", "workloads": "network", "hwconfigs/technology": "technology"}
+"""Directories of shipped files, and what one file in each describes."""
 
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
@@ -48,14 +53,26 @@ def find(name: str | Path, kind: str) -> Path:
         path = shipped_dir(kind) / f"{text}.toml"
         if path.is_file():
             return path
-        raise InputError(f"{text}: no shipped file of this name in {kind}" + did_you_mean(text, shipped_names(kind)))
-    path = Path(text).expanduser()
-    if path.is_dir():
-        raise InputError(f"{text}: is a directory; name a file in it")
-    if not path.is_file():
-        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*"))) if path.parent.is_dir() else ""
-        raise InputError(f"{text}: no such file" + (near if "did you mean" in near else ""))
+        near = did_you_mean(text, shipped_names(kind))
+        remedy = "" if "did you mean" in near else "; a file of your own needs its suffix, as in my-file.toml"
+        raise InputError(f"{text!r}: no {SHIPPED[kind]} of this name is shipped{near}{remedy}")
+    return existing_file(Path(os.path.expanduser(text)))
+
+
+def existing_file(path: Path) -> Path:
+    """Return the path of a file that exists; raises InputError that suggests a neighbour of a similar name."""
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a directory; name a file in it")
+    if not os.path.isfile(path):
+        parent = path.parent
+        near = did_you_mean(path.name, os.listdir(parent)) if os.path.isdir(parent) else f"; nor is there {parent}"
+        raise InputError(f"{path}: no such file" + ("" if near.startswith("; known") else near))
     return path
+
+
+def label(path: Path) -> str:
+    """Return how messages name a file: a shipped one by its name, any other by the path that was given."""
+    return path.name if any(path.is_relative_to(shipped_dir(kind)) for kind in SHIPPED) else str(path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -63,38 +80,45 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a TOML file?")
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except InputError:
+        raise
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); TOML files are") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).replace("Cannot overwrite a value", "a key is given twice")
+        raise InputError(f"{path}: not valid TOML: {reason}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `key=value`; the value is read as TOML, or taken as a string when it is not."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not all(key.split(".")):
         raise InputError(f"--set {text}: write key=value, for example engine.fifo_depth=16")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except (ValueError, RecursionError):
+        return key, value
 
 
 def with_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the data with dotted keys replaced; a dotted key through something that is no table is an error."""
-    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
+    result = copy.deepcopy(dict(data))
+    problems = []
     for dotted, value in (overrides or {}).items():
         *tables, last = dotted.split(".")
-        table = result
+        table: Any = result
         for part in tables:
-            inner = table.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise InputError(f"{dotted}: '{part}' is not a table, so nothing can be set below it")
-            table = inner
-        table[last] = value
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                problems.append(f"{dotted}: '{part}' is not a table, so nothing can be set below it")
+                break
+        else:
+            # A sweep hands over NumPy's numbers, which the checks would not take for numbers.
+            table[last] = value.item() if getattr(value, "ndim", None) == 0 else value
+    raise_if_any(problems)
     return result
 
 
@@ -103,50 +127,110 @@ def build(kind: type[T], data: Mapping[str, Any], source: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(dict(data))
     except ValidationError as error:
-        raise InputError(*(_problem(kind, item, source) for item in error.errors())) from None
+        raise InputError(*_problems(kind, data, error, source)) from None
 
 
-def _problem(kind: type, item: Any, source: str) -> str:
-    """One validation error as `file: key: message (got value)`, with the key that was probably meant."""
-    location = [str(part) for part in item["loc"]]
-    key = ".".join(location) or "top level"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    got = item.get("input")
-    if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{source}: {key}: unknown key (got {got!r}){did_you_mean(location[-1], _keys_at(kind, location[:-1]))}"
-    if item["type"] in ("missing", "missing_argument"):
-        return f"{source}: {key}: is missing; add it"
-    if item["type"] == "value_error" and isinstance(got, Mapping | tuple) or type(got).__name__ == "ArgsKwargs":
-        return f"{source}: {key}: {message}"
-    return f"{source}: {key}: {message[:1].lower()}{message[1:]} (got {_short(got)})"
+def _problems(kind: type, data: Mapping[str, Any], error: ValidationError, source: str) -> list[str]:
+    """Say each validation error as `file: key: what is wrong (got value)`.
+
+    Where a value may be of several types, pydantic says what is wrong as each of them: one message joins those, and
+    those that got further into the value replace the others.
+    """
+    said: dict[tuple[Any, ...], list[Any]] = {}
+    for item in error.errors():
+        said.setdefault(_keys(data, item), []).append(item)
+    entered = {keys[:length] for keys in said for length in range(len(keys))}
+    return [f"{source}: {_say(kind, data, keys, said[keys])}" for keys in said if keys not in entered]
+
+
+def _keys(data: Any, item: Any) -> tuple[Any, ...]:
+    """Return the keys that lead to a mistake; pydantic's location also names types, which are no keys."""
+    keys: list[Any] = []
+    *_, last = item["loc"] or (None,)
+    for part in item["loc"]:
+        if part in data if isinstance(data, Mapping) else isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+            keys.append(part)
+        elif part is last and item["type"] == "missing":
+            keys.append(part)
+    return tuple(keys)
+
+
+def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list[Any]) -> str:
+    """Say what is wrong at these keys."""
+    item, owner = items[0], _dataclass_at(kind, keys[:-1])
+    known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
+    got = _short(item["input"])
+    if item["type"] == "value_error":
+        # Said by a dataclass about its values together; it may begin with the key that it means.
+        key, colon, rest = str(item["ctx"]["error"]).partition(": ")
+        return f"{_key_text(data, (*keys, key))}: {rest}" if colon else f"{_key_text(data, keys)}: {key}"
+    if item["type"] == "unexpected_keyword_argument":
+        return f"{_key_text(data, keys)}: unknown key (got {got}){did_you_mean(str(keys[-1]), known)}"
+    if item["type"] == "missing":
+        return f"{_key_text(data, keys)}: is missing; add it"
+    wanted = dict.fromkeys(_wanted(item, keys) for item in items)
+    default = known.get(keys[-1])
+    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {_short(default)}"
+    return f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"
+
+
+WANTED = {
+    "int_type": "a whole number, without quotes or a point",
+    "float_type": "a number, without quotes",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text in quotes",
+    "literal_error": "{expected}",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "dataclass_type": "one table, [{key}]",
+    "list_type": "a list; a list of tables is written [[{key}]]",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def _wanted(item: Any, keys: tuple[Any, ...]) -> str:
+    """Return what a value must be; pydantic's own words for the kinds of mistake that are not listed."""
+    if item["type"] not in WANTED:
+        return str(item["msg"]).removeprefix("Input should be ")
+    context = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
+    return WANTED[item["type"]].format(key=keys[-1], **context)
+
+
+def _key_text(data: Any, keys: tuple[Any, ...]) -> str:
+    """`engine.pes`; an entry of a list goes by its name, or its number from 1: `layer fc1: weight`."""
+    text = ""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else data[key]
+        if isinstance(key, int):
+            text += f" {data['name'] if isinstance(data, Mapping) and 'name' in data else key + 1}: "
+        else:
+            text += key if not text or text.endswith(": ") else f".{key}"
+    return text.removesuffix(": ")
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """Return a value as TOML writes it, roughly, and cut where it is long."""
+    text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _keys_at(kind: Any, location: list[str]) -> list[str]:
-    """Return the field names of the dataclass at this place inside another."""
-    for part in location:
-        if part.isdigit():
-            continue
-        fields = {f.name: f.type for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
-        if part not in fields:
-            return []
-        kind = _dataclass_in(kind, part)
-    return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-
-
-def _dataclass_in(kind: Any, field: str) -> Any:
-    from typing import get_args, get_type_hints
+def _dataclass_at(kind: Any, keys: tuple[Any, ...]) -> Any:
+    """Return the dataclass at this place inside another, or None."""
 
     def search(hint: Any) -> Any:
         if dataclasses.is_dataclass(hint):
             return hint
         return next((found for found in map(search, get_args(hint)) if found is not None), None)
 
-    return search(get_type_hints(kind).get(field))
+    for key in keys:
+        if kind is not None and not isinstance(key, int):
+            kind = search(get_type_hints(kind).get(key))
+    return kind
 
 
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:

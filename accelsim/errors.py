@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_KNOWN = 20
+"""Names that a message lists before it says how many more there are."""
+
 
 class AccelsimError(Exception):
     """The base of every error this package raises on purpose."""
@@ -22,6 +25,7 @@ class InputError(AccelsimError, ValueError):
         return tuple(str(problem) for problem in self.args)
 
     def __str__(self) -> str:
+        """All problems, one a line."""
         return "\n".join(self.problems)
 
 
@@ -41,9 +45,10 @@ def raise_if_any(problems: Iterable[str]) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known word is close, else the list of known words."""
+    """`; did you mean 'x'?` where a known word is close, else the first of the known words."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    more = f" and {len(names) - MAX_KNOWN} more" if len(names) > MAX_KNOWN else ""
+    return f"; known: {', '.join(names[:MAX_KNOWN])}{more}" if names else ""

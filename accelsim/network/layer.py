@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +26,13 @@ class Density:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Check the values; raises InputError."""
+        problems = []
         if not (isinstance(self.density, int | float) and 0 < self.density <= 1):
-            raise InputError(f"activation density must be above 0 and at most 1 (got {self.density!r})")
+            problems.append(f"density must be above 0 and at most 1 (got {self.density!r})")
+        if not (isinstance(self.seed, int) and self.seed >= 0):
+            problems.append(f"seed must be a whole number, 0 or above (got {self.seed!r})")
+        raise_if_any(problems)
 
     def draw(self, length: int) -> Array:
         """Return a vector (length,) with round(density x length), at least one, positive values at random places."""
@@ -72,9 +78,14 @@ class Layer:
         Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned.
         Raises InputError with every problem of shapes and types.
         """
-        matrix = np.asarray(weight)
-        offset = None if bias is None else np.asarray(bias)
-        given = activations if activations is None or isinstance(activations, Density) else np.asarray(activations)
+        problems: list[str] = []
+        matrix = _as_array(f"layer {name}: weight", weight, problems)
+        offset = None if bias is None else _as_array(f"layer {name}: bias", bias, problems)
+        given: Activations = None
+        if activations is not None:
+            is_density = isinstance(activations, Density)
+            given = activations if is_density else _as_array(f"layer {name}: activations", activations, problems)
+        raise_if_any(problems)
         problems = _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
         if not problems:
             out_features, in_features = matrix.shape
@@ -103,29 +114,24 @@ class Network:
     """Layers in order, each with a name of its own."""
 
     name: str
-    layers: tuple[Layer, ...]
+    layers: Sequence[Layer]
     description: str = ""
     source: str = ""
     notes: str = ""
 
-    def __init__(
-        self, name: str, layers: list[Layer] | tuple[Layer, ...], description: str = "", source: str = "", notes: str = ""
-    ) -> None:
-        for key, value in (("name", name), ("layers", tuple(layers)), ("description", description), ("source", source)):
-            object.__setattr__(self, key, value)
-        object.__setattr__(self, "notes", notes)
+    def __post_init__(self) -> None:
+        """Check the layers; raises InputError."""
+        object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
-            raise InputError(f"network {name}: has no layers")
-        names = [layer.name for layer in self.layers]
-        raise_if_any(
-            f"network {name}: layer name '{twice}' is used {names.count(twice)} times; names must differ"
-            for twice in sorted({n for n in names if names.count(n) > 1})
-        )
+            raise InputError(f"network {self.name}: has no layers")
+        raise_if_any(f"network {self.name}: {problem}" for problem in name_problems(layer.name for layer in self.layers))
 
     def __iter__(self) -> Iterator[Layer]:
+        """Go through the layers in order."""
         return iter(self.layers)
 
     def __len__(self) -> int:
+        """Return the number of layers."""
         return len(self.layers)
 
     def __getitem__(self, name: str) -> Layer:
@@ -137,22 +143,47 @@ class Network:
 
 
 def is_supported(dtype: np.dtype[Any]) -> bool:
-    """Whether weights of this type can be simulated."""
+    """Return whether weights of this type can be simulated."""
     return (dtype.kind in SUPPORTED_KINDS and dtype.itemsize <= 8) or dtype.name == "bfloat16"
+
+
+def unsupported(dtype: np.dtype[Any]) -> str:
+    """Say that numbers of this type cannot be simulated, and which can."""
+    return f"type {dtype} is not supported; convert it to bool, or float, bfloat16 or integers of 8 to 64 bits"
+
+
+def name_problems(names: Iterable[str]) -> list[str]:
+    """Say which names are used more than once."""
+    return [
+        f"layer {name}: name: is used {times} times; give each layer a name of its own"
+        for name, times in Counter(names).items()
+        if times > 1
+    ]
+
+
+def _as_array(place: str, values: ArrayLike, problems: list[str]) -> Array:
+    """Return an array in this machine's byte order; what cannot be one is a problem and counts as empty."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        problems.append(f"{place}: cannot be read as one array of numbers: {error}")
+        return np.zeros(0)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _array_problems(place: str, array: Array, shape: str, ndim: int) -> list[str]:
     if not is_supported(array.dtype):
-        return [f"{place}: type {array.dtype} is not supported; use float, bfloat16 or integers of 8 to 64 bits"]
+        return [f"{place}: {unsupported(array.dtype)}"]
     if array.ndim != ndim:
-        return [f"{place}: must have {ndim} dimensions {shape} (got shape {array.shape})"]
+        plural = "s" if ndim > 1 else ""
+        return [f"{place}: must have {ndim} dimension{plural}, {shape} (got shape {array.shape})"]
     if 0 in array.shape:
         return [f"{place}: is empty (got shape {array.shape})"]
     return []
 
 
 def bias_problems(name: str, bias: Array | None, out_features: int) -> list[str]:
-    """What is wrong with a bias (out_features,)."""
+    """Say what is wrong with a bias (out_features,)."""
     if bias is None:
         return []
     problems = _array_problems(f"layer {name}: bias", bias, "(out_features,)", 1)
@@ -162,7 +193,7 @@ def bias_problems(name: str, bias: Array | None, out_features: int) -> list[str]
 
 
 def activation_problems(name: str, activations: Activations, in_features: int) -> list[str]:
-    """What is wrong with activations (in_features,) or (batch, in_features)."""
+    """Say what is wrong with activations (in_features,) or (batch, in_features)."""
     if activations is None or isinstance(activations, Density):
         return []
     place = f"layer {name}: activations"

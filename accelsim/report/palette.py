@@ -30,7 +30,7 @@ ENERGY_PARTS = (
     Part(("energy_pointer_sram_pj",), "pointers SRAM", "#56B4E9", "▓"),
     Part(
         ("energy_activation_sram_pj", "energy_activation_registers_pj", "energy_activation_queue_pj", "energy_lnzd_pj"),
-        "activations: SRAM, registers, queue, scan",
+        "activations: SRAM, registers, queue",
         "#009E73",
         "▒",
     ),

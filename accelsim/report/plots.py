@@ -18,7 +18,7 @@ def overview(results: pd.DataFrame) -> Figure:
     import matplotlib
 
     style = {
-        "svg.fonttype": "none",
+        "svg.hashsalt": "accelsim",  # the same figure is the same file
         "pdf.fonttype": 42,
         "font.size": 9,
         "axes.spines.top": False,
@@ -50,7 +50,6 @@ def cycles(results: pd.DataFrame, axes: Axes) -> Axes:
 def energy(results: pd.DataFrame, axes: Axes) -> Axes:
     """Draw energy per layer, split by component."""
     largest = float(results["energy_pj"].max())
-    factor, unit = next((f, u) for f, u in ((1e6, "mJ"), (1.0, "pJ")) if f == 1.0 or largest > 1e9)
     factor, unit = (1e9, "mJ") if largest >= 1e10 else (1e6, "µJ") if largest >= 1e7 else (1e3, "nJ")
     _stacked(results, axes, ENERGY_PARTS, [1 / factor] * len(results))
     axes.set_xlabel(f"energy ({unit}), by component")
@@ -74,4 +73,5 @@ def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Se
     axes.set_yticks(places, labels)
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14 - 0.25 / len(results)), ncols=2, frameon=False, fontsize=8)
+    below = -0.52 / (0.34 * len(results) + 1.0)  # half an inch under the axes, whatever their height
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, below), ncols=2, frameon=False, fontsize=7.5, columnspacing=1.0)

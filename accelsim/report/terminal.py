@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 CHART_WIDTH = 60
 MAX_CHART_ROWS = 40
 
+DROPPED_FIRST = (
+    "MACs\nused", "\nsmaller", "outputs\nx inputs", "weights\nnot 0", "power\nmW", "inputs\nnot 0", "size\nKiB",
+)  # fmt: skip
+"""Columns that a narrow terminal goes without, first to last."""
 
-def layer_table(results: pd.DataFrame) -> Table:
-    """Return one line per layer of one chip, and the totals."""
+
+def layer_table(results: pd.DataFrame, width: int) -> Table:
+    """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
     total = results[list(SUMMED)].sum()
     batches = results["batch"].unique()
@@ -50,6 +55,16 @@ def layer_table(results: pd.DataFrame) -> Table:
     ]
     if len(batches) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['batch']}"))
+    texts = [
+        [*heading.split("\n"), footer, *(str(cell(row)) for _, row in results.iterrows())] for heading, footer, cell in columns
+    ]
+    widths = [max(map(len, column)) + 3 for column in texts]  # a space on either side and the separator
+    for heading in DROPPED_FIRST:
+        if sum(widths) > width:
+            place = next((i for i, column in enumerate(columns) if column[0] == heading), None)
+            if place is not None:
+                del columns[place], widths[place]
+                grid.caption = "columns left out to fit the terminal; --csv writes all"
     for heading, footer, _ in columns:
         left = heading == "layer"
         grid.add_column(heading, footer, justify="left" if left else "right", no_wrap=not left, overflow="fold")
@@ -58,7 +73,7 @@ def layer_table(results: pd.DataFrame) -> Table:
     return grid
 
 
-def cycle_chart(results: pd.DataFrame) -> Text:
+def cycle_chart(results: pd.DataFrame, width: int) -> Text:
     """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
     chart = Text()
     shown = results.head(MAX_CHART_ROWS)
@@ -68,12 +83,13 @@ def cycle_chart(results: pd.DataFrame) -> Text:
         f"{layer} · {chip}" if several else str(layer)
         for layer, chip in zip(shown["layer"], shown["hardware"], strict=True)
     ]
-    width = min(max(map(len, labels)), 40)
+    indent = min(max(map(len, labels)), 40)
+    longest_bar = min(CHART_WIDTH, max(10, width - indent - 14))
     used = set()
     for label, (_, row) in zip(labels, shown.iterrows(), strict=True):
-        chart.append(f"{label[:width]:>{width}} ")
+        chart.append(f"{label[:indent]:>{indent}} ")
         total = sum(row[name] for part in CYCLE_PARTS for name in part.columns)
-        length = CHART_WIDTH * row["cycles"] / longest
+        length = longest_bar * row["cycles"] / longest
         start = 0.0
         for part in CYCLE_PARTS:
             stop = start + length * sum(row[name] for name in part.columns) / total
@@ -83,7 +99,7 @@ def cycle_chart(results: pd.DataFrame) -> Text:
                 chart.append(part.glyph * cells, style=part.colour)
             start = stop
         chart.append(f" {row['cycles']:,}\n")
-    chart.append(" " * width)
+    chart.append(" " * indent)
     for part in CYCLE_PARTS:
         if part.label in used:
             chart.append("  ")
