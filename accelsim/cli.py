@@ -8,11 +8,14 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import click
 import typer
 
 from accelsim.errors import AccelsimError, InputError, raise_if_any
@@ -20,6 +23,10 @@ from accelsim.errors import AccelsimError, InputError, raise_if_any
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+
+    from accelsim.hardware import Hardware
+
+T = TypeVar("T")
 
 DEFAULT_NETWORK = "lenet-300-100-digits"
 DEFAULT_HARDWARE = "eie-64pe-45nm"
@@ -53,7 +60,9 @@ def run(
         float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")] = 0,
-    backend: Annotated[str, typer.Option(help="compiled, or simpy for the slow specification.")] = "compiled",
+    backend: Annotated[
+        str, typer.Option(click_type=click.Choice(["compiled", "simpy"]), help="simpy is the slow specification.")
+    ] = "compiled",
     verify: Annotated[bool, typer.Option(help="Also compute the product and check it, bit for bit.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
@@ -63,7 +72,7 @@ def run(
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart."""
     from accelsim.hardware import load_hardware
-    from accelsim.network import load_network
+    from accelsim.network import Density, load_network
 
     outputs: list[tuple[Path, Callable[[pd.DataFrame, Path], None]]] = [
         (path, write)
@@ -71,14 +80,20 @@ def run(
         if path is not None
     ]
     problems: list[str] = []
-    net = _collect(problems, lambda: load_network(network))
-    chips = [_collect(problems, lambda name=name: load_hardware(name, _overrides(overrides))) for name in _names(hardware)]
+    net = _collect(problems, load_network, network)
+    changes = _collect(problems, _overrides, overrides or [])
+    names = _collect(problems, _names, hardware)
+    chips = [_collect(problems, load_hardware, name, changes) for name in names or []]
+    _collect(problems, _check_names_differ, chips)
+    if density is not None:
+        _collect(problems, Density, density, place="--density: ")
     for path, _ in outputs:
-        _collect(problems, lambda path=path: _check_writable(path))
+        _collect(problems, _check_writable, path)
+    _collect(problems, _check_outputs_differ, [path for path, _ in outputs])
     if parquet is not None:
         _collect(problems, _check_parquet)
     if plot is not None:
-        _collect(problems, lambda: _check_plot(plot))
+        _collect(problems, _check_plot, plot)
     raise_if_any(dict.fromkeys(problems))
 
     from accelsim.simulate import simulate
@@ -88,7 +103,7 @@ def run(
     if not quiet:
         _print_results(results)
     for path, write in outputs:
-        _write_whole(path, lambda target, write=write: write(results, target))
+        _write_whole(path, partial(write, results))
         if not quiet:
             _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -125,7 +140,9 @@ def list_shipped() -> None:
     from accelsim.config import read_toml, shipped_dir, shipped_names
 
     for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads")):
-        grid = Table(title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+        grid = Table(
+            title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0)
+        )
         grid.add_column(no_wrap=True)
         for name in shipped_names(kind):
             description = read_toml(shipped_dir(kind) / f"{name}.toml").get("description", "")
@@ -136,7 +153,7 @@ def list_shipped() -> None:
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(help="hardware or network")],
+    kind: Annotated[str, typer.Argument(click_type=click.Choice(["hardware", "network"]), help="Which files.")],
 ) -> None:
     """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
     from pydantic import TypeAdapter
@@ -144,10 +161,8 @@ def schema(
     from accelsim.hardware import Hardware
     from accelsim.network import NetworkSpec
 
-    types: dict[str, type] = {"hardware": Hardware, "network": NetworkSpec}
-    if kind not in types:
-        raise InputError(f"schema {kind}: must be one of {', '.join(types)}")
-    sys.stdout.write(json.dumps(TypeAdapter(types[kind]).json_schema(), indent=2) + "\n")
+    described: type = Hardware if kind == "hardware" else NetworkSpec
+    sys.stdout.write(json.dumps(TypeAdapter(described).json_schema(), indent=2) + "\n")
 
 
 def main() -> None:
@@ -179,18 +194,39 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _overrides(texts: list[str] | None) -> dict[str, Any]:
+def _overrides(texts: list[str]) -> dict[str, Any]:
     from accelsim.config import parse_override
 
-    return dict(parse_override(text) for text in texts or [])
+    problems: list[str] = []
+    changes = [_collect(problems, parse_override, text) for text in texts]
+    raise_if_any(problems)
+    return dict(changes)
 
 
-def _collect(problems: list[str], action: Callable[[], Any]) -> Any:
+def _check_names_differ(chips: list[Hardware | None]) -> None:
+    names = Counter(chip.name for chip in chips if chip is not None)
+    raise_if_any(
+        f"--hardware: {times} chips are called '{name}'; leave one out, or change the name in its file"
+        for name, times in names.items()
+        if times > 1
+    )
+
+
+def _check_outputs_differ(paths: list[Path]) -> None:
+    raise_if_any(
+        f"{path}: {times} results would be written to this file; give each a file of its own"
+        for path, times in Counter(path.resolve() for path in paths).items()
+        if times > 1
+    )
+
+
+def _collect(problems: list[str], action: Callable[..., T], *arguments: Any, place: str = "") -> T | None:
     """Run one check and keep its problems, so that all are told at once."""
     try:
-        return action()
+        return action(*arguments)
     except InputError as error:
-        problems.extend(error.problems)
+        problems.extend(f"{place}{problem}" for problem in error.problems)
+        return None
 
 
 def _console() -> Console:
@@ -256,7 +292,7 @@ def _print_results(results: pd.DataFrame) -> None:
     for _, mine in chips:
         console.print(terminal.layer_table(mine, console.width))
         if (mine["capacity"] == "ignore").any():
-            console.print("memory and register limits are lifted (engine.capacity = \"ignore\")", markup=False)
+            console.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
         console.print()
     if len(chips) > 1:
         console.print(terminal.chip_totals(results))

@@ -186,8 +186,8 @@ WANTED = {
     "greater_than_equal": "at least {ge}",
     "less_than": "below {lt}",
     "less_than_equal": "at most {le}",
-    "dataclass_type": "one table, [{key}]",
-    "list_type": "a list; a list of tables is written [[{key}]]",
+    "dataclass_type": "one table, [{key}] or {key} = {{ ... }}",
+    "list_type": "a list",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
@@ -195,6 +195,10 @@ WANTED = {
 
 def _wanted(item: Any, keys: tuple[Any, ...]) -> str:
     """Return what a value must be; pydantic's own words for the kinds of mistake that are not listed."""
+    if item["type"] == "list_type" and isinstance(item["input"], Mapping):
+        return f"a list of tables, [[{keys[-1]}]]"
+    if item["type"] == "dataclass_type" and isinstance(keys[-1], int):
+        return "a table"
     if item["type"] not in WANTED:
         return str(item["msg"]).removeprefix("Input should be ")
     context = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}

@@ -8,7 +8,7 @@ from typing import Any
 from numba.core import event
 
 
-class _FirstCompile(event.Listener):  # type: ignore[misc]
+class _FirstCompile(event.Listener):
     def __init__(self, tell: Callable[[], None]) -> None:
         self._tell: Callable[[], None] | None = tell
 
@@ -23,4 +23,4 @@ class _FirstCompile(event.Listener):  # type: ignore[misc]
 
 def on_first_compile(tell: Callable[[], None]) -> None:
     """Call `tell` once, when a kernel is about to be compiled; never when it comes from the cache on disk."""
-    event.register("numba:compile", _FirstCompile(tell))
+    event.register("numba:compile", _FirstCompile(tell))  # type: ignore[no-untyped-call]

@@ -51,8 +51,8 @@ def simulate(
     Raises InputError (what does not fit names its memory), and VerificationError on a bug of ours.
     """
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
-    several = isinstance(hardware, Sequence) and not isinstance(hardware, str)
-    chips = [load_hardware(chip) for chip in (hardware if several else [hardware])]  # type: ignore[union-attr,list-item]
+    several = [hardware] if isinstance(hardware, Hardware | str | Path) else hardware
+    chips = [load_hardware(chip) for chip in several]
     if backend not in ("compiled", "simpy"):
         raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
     inputs = _resolve(net, activations, seed)
@@ -206,7 +206,8 @@ def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, v
     columns = np.concatenate([batch, ones], axis=1)
     if verify:
         return fixed_point(columns, chip.engine.activation_bits).integers
-    return (columns != 0).astype(np.int64)
+    mask: NDArray[np.int64] = (columns != 0).astype(np.int64)
+    return mask
 
 
 def _codes(

@@ -49,7 +49,9 @@ def seconds(action: Callable[[], object], runs: int) -> list[float]:
     return times
 
 
-def paired_ratio(action: Callable[[], object], yardstick: Callable[[], object], runs: int) -> tuple[float, float, float]:
+def paired_ratio(
+    action: Callable[[], object], yardstick: Callable[[], object], runs: int
+) -> tuple[float, float, float]:
     """Return the median of action / yardstick measured in turn, and both medians in seconds."""
     action(), yardstick()
     pairs = [(seconds_of(action), seconds_of(yardstick)) for _ in range(runs)]
@@ -149,7 +151,9 @@ def memory(quick: bool) -> list[Figure]:
         )
         done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
         extra = int(done.stdout) / path.stat().st_size
-    return [Figure(f"{size} x {size} from safetensors: peak memory added / input", extra, "x", "at most 1.1", extra <= 1.1)]
+    return [
+        Figure(f"{size} x {size} from safetensors: peak memory added / input", extra, "x", "at most 1.1", extra <= 1.1)
+    ]
 
 
 def many_points(quick: bool) -> list[Figure]:
@@ -172,7 +176,9 @@ def start_up(quick: bool) -> list[Figure]:
 
     def process(*arguments: str) -> float:
         command = [sys.executable, *arguments]
-        return statistics.median(seconds(lambda: subprocess.run(command, capture_output=True, check=True), runs)) - python
+        return (
+            statistics.median(seconds(lambda: subprocess.run(command, capture_output=True, check=True), runs)) - python
+        )
 
     load, show = process("-c", "import accelsim"), process("-m", "accelsim", "--help")
     with tempfile.TemporaryDirectory() as cache:

@@ -1,8 +1,8 @@
 """How far the model is from independent results: `python -m benchmarks.validation [--write | --check]`.
 
 Prints the tables; `--write` puts them into README.md and docs/validation.md, `--check` fails if they are not what
-stands there. The comparison with the register-transfer-level simulation needs its results (see docs/validation.md); without them the lines
-that stand in the files are kept.
+stands there. The comparison with the register-transfer-level simulation needs its results (see docs/validation.md);
+without them the lines that stand in the files are kept.
 """
 
 from __future__ import annotations
@@ -95,7 +95,14 @@ def energy_and_area() -> list[Line]:
     """EIE's energy per read, power and area."""
     technology = chip().technology
     lines = [
-        Line(f"read of 128 KB, {width} bits", "EIE Fig. 9", pj, sram(131072, width, technology).read_energy_pj, "pJ", "predicted")
+        Line(
+            f"read of 128 KB, {width} bits",
+            "EIE Fig. 9",
+            pj,
+            sram(131072, width, technology).read_energy_pj,
+            "pJ",
+            "predicted",
+        )
         for width, pj in EIE_READ_PJ.items()
     ]
     runs = published_runs(EIE_LAYERS[1])
@@ -144,13 +151,18 @@ def golden() -> tuple[int, int] | None:
     if not folder.is_dir():
         return None
     fc8 = np.load(folder / "alexnet_fc8.npz")
-    arrays = dict(np.load(folder / "random_inputs.npz")) | {"alexnet_fc8_codes": fc8["codes"], "alexnet_fc8_act": fc8["act"]}
+    arrays = dict(np.load(folder / "random_inputs.npz")) | {
+        "alexnet_fc8_codes": fc8["codes"],
+        "alexnet_fc8_act": fc8["act"],
+    }
     rows = list(csv.DictReader((folder / "cases.csv").read_text().splitlines()))
     exact = 0
     for row in rows:
         weight = arrays["codebook"][arrays[f"{row['case']}_codes"]]
         layer = accelsim.Layer.linear(row["case"], weight[:, :-1], weight[:, -1])
-        hardware = chip(pes=int(row["pes"]), fifo_depth=int(row["fifo_depth"]), spmat_width_bits=8 * int(row["entries_per_line"]))
+        hardware = chip(
+            pes=int(row["pes"]), fifo_depth=int(row["fifo_depth"]), spmat_width_bits=8 * int(row["entries_per_line"])
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # random_19 has no entry but in its bias
             run = accelsim.simulate(layer, hardware, {row["case"]: arrays[f"{row['case']}_act"]}).iloc[0]
@@ -196,7 +208,12 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
     memory = by_name["SRAM power of a PE (Alex-7)"]
     area = by_name["area of 64 PEs"]
     rows = [
-        ("cycles of nine layers", "EIE Table IV", f"mean error {100 * np.mean(errors):.1f} %, largest {100 * max(errors):.1f} %", "predicted"),
+        (
+            "cycles of nine layers",
+            "EIE Table IV",
+            f"mean error {100 * np.mean(errors):.1f} %, largest {100 * max(errors):.1f} %",
+            "predicted",
+        ),
         ("SRAM power of a PE", "EIE Table II", f"{100 * memory.difference:+.1f} %", "predicted"),
         ("power of 64 PEs", "EIE Table V", f"{100 * power.difference:+.1f} %", "clock and pipeline calibrated"),
         ("area of 64 PEs", "EIE Table V", f"{100 * area.difference:+.1f} %", "logic calibrated"),
@@ -211,7 +228,8 @@ def _prices() -> str:
 
     hardware = chip()
     rows = [
-        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} | {price.source} |"
+        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
+        f"| {price.source} |"
         for action, price in prices(hardware).items()
     ]
     arrays = [

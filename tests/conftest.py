@@ -30,14 +30,18 @@ def shared() -> Path:
     return SHARED
 
 
-def eie_image(codes: np.ndarray, config: EieConfig, *, bias: bool = False, codebook: np.ndarray | None = None) -> EieImage:
+def eie_image(
+    codes: np.ndarray, config: EieConfig, *, bias: bool = False, codebook: np.ndarray | None = None
+) -> EieImage:
     """Lay codes (outputs, columns) out for EIE, entries included; with `bias` their last column is the bias."""
     weight = codes[:, :-1] if bias else codes
     offset = np.ascontiguousarray(codes[:, -1]) if bias else None
     return ENGINES["eie"].encode(WeightMatrix(np.ascontiguousarray(weight), offset), config, codes, codebook)
 
 
-def run_both(config: EieConfig, image: EieImage, activations: np.ndarray, **reference_options: object) -> tuple[Outcome, Outcome]:
+def run_both(
+    config: EieConfig, image: EieImage, activations: np.ndarray, **reference_options: object
+) -> tuple[Outcome, Outcome]:
     """Return the outcomes of specification and twin."""
     engine = ENGINES["eie"]
     batch = np.atleast_2d(np.asarray(activations, np.int64))

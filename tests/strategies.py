@@ -48,7 +48,9 @@ def eie_cases(draw: st.DrawFn) -> EieCase:
     outputs, inputs = draw(st.integers(1, 70)), draw(st.integers(1, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     density = draw(st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.7, 1.0]))
-    codes = rng.integers(1, 2**config.code_bits, (outputs, inputs + bias)) * (rng.random((outputs, inputs + bias)) < density)
+    codes = rng.integers(1, 2**config.code_bits, (outputs, inputs + bias)) * (
+        rng.random((outputs, inputs + bias)) < density
+    )
     batch = draw(st.integers(1, 2))
     activations = rng.integers(-100, 100, (batch, inputs + bias))
     activations *= rng.random(activations.shape) < draw(st.sampled_from([0.0, 0.05, 0.4, 1.0]))

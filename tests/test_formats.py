@@ -31,7 +31,21 @@ def test_first_example_of_the_paper() -> None:
 
 def test_second_example_of_the_paper() -> None:
     """Figures 2 and 3: a 16 x 8 matrix over 4 PEs; PE 0 holds rows 0, 4, 8, 12."""
-    places = [(0, 0), (8, 0), (12, 0), (4, 1), (0, 2), (12, 2), (0, 4), (4, 4), (0, 5), (12, 5), (0, 6), (8, 7), (12, 7)]
+    places = [
+        (0, 0),
+        (8, 0),
+        (12, 0),
+        (4, 1),
+        (0, 2),
+        (12, 2),
+        (0, 4),
+        (4, 4),
+        (0, 5),
+        (12, 5),
+        (0, 6),
+        (8, 7),
+        (12, 7),
+    ]
     codes = np.zeros((16, 8), int)
     for number, place in enumerate(places):
         codes[place] = number + 1
@@ -125,9 +139,7 @@ def test_large_layers_use_threads_and_agree() -> None:
     weight = (rng.random((700, 2100)) < 0.1).astype(np.float32)  # above the size at which a second thread starts
     whole = count(weight, None, 16, 4)
     parts = [count(weight[:, :1050], None, 16, 4), count(weight[:, 1050:], None, 16, 4)]
-    assert np.array_equal(
-        whole.slices[0].entries, np.concatenate([part.slices[0].entries for part in parts])
-    )
+    assert np.array_equal(whole.slices[0].entries, np.concatenate([part.slices[0].entries for part in parts]))
     assert np.array_equal(whole.slices[0].nonzeros, np.count_nonzero(weight, axis=0))
 
 
@@ -200,7 +212,7 @@ def test_quantised_codes_stand_for_their_weights(sharing: bool) -> None:
     codes, table = quantise(weight, engine)
     assert table.integers[0] == 0
     assert np.array_equal(codes == 0, weight == 0)
-    step = 2.0 ** -table.fraction_bits
+    step = 2.0**-table.fraction_bits
     if not sharing:
         assert np.abs(table.real[codes] - weight).max() <= step / 2
 

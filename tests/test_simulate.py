@@ -100,7 +100,10 @@ def test_all_zero_weights_are_legal_and_said() -> None:
 
 
 def test_several_chips_give_the_rows_of_each_alone(layer: accelsim.Layer) -> None:
-    chips = [accelsim.load_hardware(CHIP, {"engine.fifo_depth": depth, "engine.pes": pes}) for depth, pes in ((2, 64), (8, 7), (16, 64))]
+    chips = [
+        accelsim.load_hardware(CHIP, {"engine.fifo_depth": depth, "engine.pes": pes})
+        for depth, pes in ((2, 64), (8, 7), (16, 64))
+    ]
     together = accelsim.simulate(layer, chips, 0.5)
     apart = pd.concat([accelsim.simulate(layer, chip, 0.5) for chip in chips], ignore_index=True)
     assert together.equals(apart)
@@ -115,7 +118,9 @@ def test_the_hash_of_a_chip_is_its_content() -> None:
     assert accelsim.load_hardware(CHIP, {"technology.register_bit_pj": 0.01}).content_hash != CHIP.content_hash
 
 
-@pytest.mark.parametrize("settings", [{}, {"engine.code_bits": 16, "engine.weight_sharing": False}, {"engine.code_bits": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"engine.code_bits": 16, "engine.weight_sharing": False}, {"engine.code_bits": 2}]
+)
 def test_the_product_is_verified_bit_for_bit(layer: accelsim.Layer, settings: dict[str, object]) -> None:
     row = accelsim.simulate(layer, accelsim.load_hardware(CHIP, settings), 0.5, verify=True).iloc[0]
     assert row["verified"] == "exact"
@@ -132,7 +137,9 @@ def test_a_wrong_product_does_not_pass(layer: accelsim.Layer, monkeypatch: pytes
 
 def test_compressing_fewer_bits_costs_padding(layer: accelsim.Layer) -> None:
     short, long = (
-        accelsim.simulate(layer, accelsim.load_hardware(CHIP, {"engine.pes": 4, "engine.index_bits": bits}), 0.5).iloc[0]
+        accelsim.simulate(layer, accelsim.load_hardware(CHIP, {"engine.pes": 4, "engine.index_bits": bits}), 0.5).iloc[
+            0
+        ]
         for bits in (1, 8)
     )
     assert short["padding_macs"] > long["padding_macs"] == 0
@@ -140,7 +147,9 @@ def test_compressing_fewer_bits_costs_padding(layer: accelsim.Layer) -> None:
 
 
 def test_memory_of_a_chip_is_in_the_error(layer: accelsim.Layer) -> None:
-    tiny = accelsim.load_hardware(CHIP, {"engine.spmat_bytes": 64, "engine.pointer_bytes": 100, "engine.activation_bytes": 8})
+    tiny = accelsim.load_hardware(
+        CHIP, {"engine.spmat_bytes": 64, "engine.pointer_bytes": 100, "engine.activation_bytes": 8}
+    )
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.simulate(layer, tiny, 0.5)
     problems = "\n".join(caught.value.problems)

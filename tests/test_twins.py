@@ -40,9 +40,11 @@ def test_every_column_of_the_table_is_equal(case: EieCase) -> None:
         },
     )
     weight = case.codes.astype(np.float32)
-    layer = accelsim.Layer.linear(
-        "layer", weight[:, :-1] if case.bias else weight, weight[:, -1] if case.bias else None
-    ) if weight.shape[1] > case.bias else None
+    layer = (
+        accelsim.Layer.linear("layer", weight[:, :-1] if case.bias else weight, weight[:, -1] if case.bias else None)
+        if weight.shape[1] > case.bias
+        else None
+    )
     if layer is None or not weight.any():
         return
     inputs = {"layer": case.activations[:, : layer.in_features]}

@@ -104,7 +104,7 @@ def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
     Operands of different width count as their geometric mean, as the area of an array multiplier does.
     """
     exponent = math.log(technology.multiply_int32_pj / technology.multiply_int8_pj) / math.log(32 / 8)
-    return technology.multiply_int8_pj * (math.sqrt(bits_a * bits_b) / 8) ** exponent
+    return float(technology.multiply_int8_pj * (math.sqrt(bits_a * bits_b) / 8) ** exponent)
 
 
 def eie_memories(hardware: Hardware) -> dict[str, tuple[Sram, int]]:

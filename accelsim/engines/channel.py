@@ -44,7 +44,7 @@ class BroadcastChannel:
         for reader, queue in enumerate(self._queues):
             queue.push(item, self._now)
             if self._waiting[reader] is not None:
-                self._next_cycle(lambda reader=reader: self._deliver(reader))  # type: ignore[misc]
+                self._next_cycle(lambda reader=reader: self._deliver(reader))
 
     def pop(self, reader: int) -> simpy.Event:
         """Return an event that happens, with the oldest item, in the first cycle in which the queue is seen filled."""

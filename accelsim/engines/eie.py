@@ -25,6 +25,17 @@ from accelsim.hardware import EieConfig
 PIPELINE_CYCLES = 6
 """From the cycle of an entry to the write of its result: decode, multiply, shift, add, write back, done."""
 
+PE_COUNTERS: tuple[str, ...] = (
+    "ptr_reads",
+    "spmat_reads",
+    "macs",
+    "padding_macs",
+    "scan",
+    "backpressure",
+    "empty_column",
+    "free",
+)
+
 Process = Generator[simpy.Event, Any, Any]
 
 
@@ -90,9 +101,6 @@ class ProcessingElement:
         count["free"] = free_cycle
 
 
-PE_COUNTERS = ("ptr_reads", "spmat_reads", "macs", "padding_macs", "scan", "backpressure", "empty_column", "free")
-
-
 def non_zero_scan(
     env: simpy.Environment, inputs: NDArray[np.int64], bias_column: int, pes: int, queue: BroadcastChannel
 ) -> Process:
@@ -137,7 +145,8 @@ def simulate_slice(
     done = env.all_of([scan, *(env.process(element.run(columns)) for element in elements)])
     run_until(env, done, queue.describe_waiters)
 
-    cycles = max(int(scan.value), *(element.done_cycle for element in elements))
+    scan_end: Any = scan.value
+    cycles = max(int(scan_end), *(element.done_cycle for element in elements))
     per_pe = {name: tuple(element.counters[name] for element in elements) for name in PE_COUNTERS}
     macs, padding = sum(per_pe["macs"]), sum(per_pe["padding_macs"])
     counts = Counts(

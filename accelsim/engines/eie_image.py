@@ -44,7 +44,8 @@ class EieSlice:
     @cached_property
     def entries_per_pe(self) -> NDArray[np.int64]:
         """Entries that each PE stores, padding included: (pes,)."""
-        return self.entries.sum(axis=0, dtype=np.int64)
+        total: NDArray[np.int64] = self.entries.sum(axis=0, dtype=np.int64)
+        return total
 
     @cached_property
     def weights(self) -> int:
@@ -170,14 +171,16 @@ def capacity_problems(image: EieImage, config: EieConfig) -> list[str]:
         ),
     ]
     problems = [
-        f"engine.{key}: needs {need:.0f} bytes per PE, has {size} ({what})" for key, need, size, what in needs if need > size
+        f"engine.{key}: needs {need:.0f} bytes per PE, has {size} ({what})"
+        for key, need, size, what in needs
+        if need > size
     ]
     if entries >= 2**config.pointer_bits:
         problems.append(
             f"engine.pointer_bits: {config.pointer_bits}-bit pointers reach {2**config.pointer_bits - 1} entries, "
             f"the fullest PE stores {entries}"
         )
-    return [f"{problem}; enlarge it, use more PEs, or set engine.capacity = \"ignore\"" for problem in problems]
+    return [f'{problem}; enlarge it, use more PEs, or set engine.capacity = "ignore"' for problem in problems]
 
 
 def pointers_per_pe(image: EieImage) -> int:

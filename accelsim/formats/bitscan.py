@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 WORD = 64
 """Elements that one mask covers."""
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def nonzero_mask(bits, start, magnitude):
         """Return a 64-bit mask of the elements bits[start:start + 64] that are not zero under the magnitude mask."""

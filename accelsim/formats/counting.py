@@ -80,8 +80,8 @@ def _count_tile(
                     found[j] += np.int32(1)
             row_digest[i, 0] += digest_0
             row_digest[i, 1] += digest_1
-        for j in range(width):
-            entries[first + j, pe] = count[j]
+        for column in range(width):
+            entries[first + column, pe] = count[column]
     return worst
 
 
@@ -261,12 +261,12 @@ def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzer
     return max((worst for worst, _ in results), default=0)
 
 
-def _bits_of(dtype: np.dtype[Any]) -> tuple[type[np.unsignedinteger[Any]], int, float]:
+def _bits_of(dtype: np.dtype[Any]) -> tuple[Any, int, float]:
     """Return how a dtype is read as bits: unsigned type, mask that drops the sign of a zero, and the first non-finite.
 
     Raises InputError for types that are no real numbers of 8 to 64 bits.
     """
-    unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(dtype.itemsize)
+    unsigned: Any = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(dtype.itemsize)
     if unsigned is not None and dtype.name == "bfloat16":
         return unsigned, 0x7FFF, 0x7F80
     if unsigned is not None and dtype.kind == "f":
@@ -274,7 +274,9 @@ def _bits_of(dtype: np.dtype[Any]) -> tuple[type[np.unsignedinteger[Any]], int, 
         return unsigned, 2 ** (8 * dtype.itemsize - 1) - 1, exponent
     if unsigned is not None and dtype.kind in "iub":
         return unsigned, 2 ** (8 * dtype.itemsize) - 1, float("inf")
-    raise InputError(f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits")
+    raise InputError(
+        f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits"
+    )
 
 
 def _first_nonfinite(array: NDArray[Any], place: str) -> str:

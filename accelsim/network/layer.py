@@ -82,9 +82,10 @@ class Layer:
         matrix = _as_array(f"layer {name}: weight", weight, problems)
         offset = None if bias is None else _as_array(f"layer {name}: bias", bias, problems)
         given: Activations = None
-        if activations is not None:
-            is_density = isinstance(activations, Density)
-            given = activations if is_density else _as_array(f"layer {name}: activations", activations, problems)
+        if isinstance(activations, Density):
+            given = activations
+        elif activations is not None:
+            given = _as_array(f"layer {name}: activations", activations, problems)
         raise_if_any(problems)
         problems = _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
         if not problems:
@@ -124,7 +125,9 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise InputError(f"network {self.name}: has no layers")
-        raise_if_any(f"network {self.name}: {problem}" for problem in name_problems(layer.name for layer in self.layers))
+        raise_if_any(
+            f"network {self.name}: {problem}" for problem in name_problems(layer.name for layer in self.layers)
+        )
 
     def __iter__(self) -> Iterator[Layer]:
         """Go through the layers in order."""
@@ -149,7 +152,7 @@ def is_supported(dtype: np.dtype[Any]) -> bool:
 
 def unsupported(dtype: np.dtype[Any]) -> str:
     """Say that numbers of this type cannot be simulated, and which can."""
-    return f"type {dtype} is not supported; convert it to bool, or float, bfloat16 or integers of 8 to 64 bits"
+    return f"has type {dtype}, which is not supported; convert it to bool, float, bfloat16 or integer, of 8 to 64 bits"
 
 
 def name_problems(names: Iterable[str]) -> list[str]:
@@ -200,6 +203,8 @@ def activation_problems(name: str, activations: Activations, in_features: int) -
     if activations.ndim not in (1, 2) or activations.shape[-1] != in_features:
         return [f"{place}: must be ({in_features},) or (batch, {in_features}) (got {activations.shape})"]
     problems = _array_problems(place, activations, "", activations.ndim)
-    if not problems and not np.isfinite(activations.astype(np.float64)).all():
-        problems.append(f"{place}: hold NaN or Inf; they must be finite")
+    if not problems:
+        bad = np.argwhere(~np.isfinite(activations.astype(np.float64)))
+        if len(bad):
+            problems.append(f"{place}{bad[0].tolist()} is {activations[tuple(bad[0])]}; activations must be finite")
     return problems

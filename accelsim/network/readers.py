@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, find, read_toml
-from accelsim.errors import InputError, raise_if_any
-from accelsim.network.layer import Density, Layer, Network, activation_problems, bias_problems
-from accelsim.network.synthetic import draw_weights
-from accelsim.network.tensors import TensorFile, open_tensors
+from accelsim.config import CHECKED, build, find, label, read_toml
+from accelsim.errors import MAX_KNOWN, InputError, raise_if_any
+from accelsim.network.layer import (
+    Activations,
+    Density,
+    Layer,
+    Network,
+    activation_problems,
+    bias_problems,
+    name_problems,
+)
+from accelsim.network.synthetic import WEIGHT_BYTES, draw_weights
+from accelsim.network.tensors import TensorFile, check_fits_memory, open_tensors
 
-Size = Annotated[int, Field(strict=True, ge=1)]
+Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -59,17 +68,15 @@ class LayerSpec:
     input_hw: list[Size] | None = None
 
     def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
         if self.kind == "conv2d":
-            raise ValueError(
-                f"layer {self.name}: kind: convolutions can be described but this version simulates linear layers only; "
-                "leave the layer out"
-            )
+            raise ValueError("kind: this version simulates linear layers only; leave the convolution out")
         if any(value is not None for value in (self.stride, self.padding, self.input_hw)):
-            raise ValueError(f"layer {self.name}: stride, padding and input_hw belong to kind = \"conv2d\"")
+            raise ValueError('stride, padding and input_hw belong to kind = "conv2d"; leave them out')
         if (self.weight is None) == (self.synthetic is None):
-            raise ValueError(f"layer {self.name}: give either weight = \"file:tensor\" or synthetic = {{density = ...}}")
+            raise ValueError('give either weight = "file:tensor" or synthetic = { density = ... }')
         if self.synthetic is not None and (self.out_features is None or self.in_features is None):
-            raise ValueError(f"layer {self.name}: synthetic weights need out_features and in_features")
+            raise ValueError("synthetic weights need out_features and in_features; add them")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -101,46 +108,83 @@ def load_network(name: str | Path | Network) -> Network:
 
 
 def _from_toml(path: Path) -> Network:
-    spec = build(NetworkSpec, read_toml(path), path.name)
-    files: dict[Path, TensorFile] = {}
-    problems: list[str] = []
-    layers: list[Layer] = []
-    for item in spec.layer:
-        try:
-            layers.append(_layer(item, path, files))
-        except InputError as error:
-            problems += [f"{path.name}: {problem}" for problem in error.problems]
-    raise_if_any(problems)
-    return Network(spec.name, layers, spec.description, spec.source, spec.notes)
+    data = read_toml(path)
+    if "engine" in data and "layer" not in data:
+        raise InputError(f"{label(path)}: is a chip, not a network; networks have [[layer]] tables")
+    spec = build(NetworkSpec, data, label(path))
+    problems = name_problems(layer.name for layer in spec.layer)
+    files: dict[Path, TensorFile | None] = {}
 
-
-def _layer(spec: LayerSpec, path: Path, files: dict[Path, TensorFile]) -> Layer:
-    def tensor(reference: str, key: str) -> tuple[TensorFile, str]:
-        file_name, colon, tensor_name = reference.rpartition(":")
-        if not colon or not file_name:
-            raise InputError(f"layer {spec.name}: {key}: write \"file.safetensors:tensor\" (got '{reference}')")
-        file = path.parent / file_name
+    def locate(place: str, reference: str) -> _Tensor | None:
+        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz)):(.+)", reference)
+        if parts is None:
+            problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
+            return None
+        file = path.parent / parts[1]
         if file not in files:
-            files[file] = open_tensors(file)
-        if tensor_name not in files[file]:
-            raise InputError(f"layer {spec.name}: {key}: {files[file].missing(tensor_name)}")
-        return files[file], tensor_name
+            files[file] = None
+            try:
+                files[file] = open_tensors(file)
+            except InputError as error:
+                # Told once, however many layers name this file.
+                problems.extend(f"{place}: {problem}" for problem in error.problems)
+        tensors = files[file]
+        return None if tensors is None else _Tensor(tensors, parts[2], f"{place}: {tensors.path}")
 
+    layers = []
+    for layer in spec.layer:
+        references = {"weight": layer.weight, "bias": layer.bias, "activations": layer.activations}
+        tensors = {
+            key: locate(f"layer {layer.name}: {key}", reference)
+            for key, reference in references.items()
+            if isinstance(reference, str)
+        }
+        if None not in tensors.values():
+            layers.append(_layer(layer, {key: tensor for key, tensor in tensors.items() if tensor}, problems))
+    raise_if_any(f"{label(path)}: {problem}" for problem in problems)
+    return Network(spec.name, [layer for layer in layers if layer], spec.description, spec.source, spec.notes)
+
+
+class _Tensor(NamedTuple):
+    """An array in a file, and how messages call the place that asks for it."""
+
+    file: TensorFile
+    name: str
+    place: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.file.shapes[self.name]
+
+    def read(self) -> NDArray[Any]:
+        return self.file.read(self.name)
+
+
+def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:
+    """Return a layer whose weights stay where they are, or add what is wrong with it to the problems."""
+    found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.file.problem(t.name))]
+    if found:
+        problems += found
+        return None
     source: Callable[[], NDArray[Any]]
     if spec.synthetic is not None:
         rows, columns = spec.out_features or 0, spec.in_features or 0
         source = partial(draw_weights, rows, columns, spec.synthetic.density, spec.synthetic.seed)
+        found += _too_large(spec, rows, columns)
     else:
-        file, name = tensor(spec.weight or "", "weight")
-        rows, columns = _matrix_shape(file, name, spec)
-        source = partial(file.__getitem__, name)
-    bias = None if spec.bias is None else np.asarray(_get(*tensor(spec.bias, "bias")))
-    activations: NDArray[Any] | Density | None = None
-    if isinstance(spec.activations, DensitySpec):
-        activations = Density(spec.activations.density, spec.activations.seed)
-    elif spec.activations is not None:
-        activations = np.asarray(_get(*tensor(spec.activations, "activations")))
-    raise_if_any(bias_problems(spec.name, bias, rows) + activation_problems(spec.name, activations, columns))
+        weight = tensors["weight"]
+        found += _weight_problems(spec, weight)
+        rows, columns = weight.shape if len(weight.shape) == 2 else (0, 0)
+        source = weight.read
+    if not found:
+        bias = tensors["bias"].read() if "bias" in tensors else None
+        activations: Activations = tensors["activations"].read() if "activations" in tensors else None
+        if isinstance(spec.activations, DensitySpec):
+            activations = Density(spec.activations.density, spec.activations.seed)
+        found += bias_problems(spec.name, bias, rows) + activation_problems(spec.name, activations, columns)
+    if found:
+        problems += found
+        return None
     return Layer(
         name=spec.name,
         kind=spec.kind,
@@ -153,72 +197,70 @@ def _layer(spec: LayerSpec, path: Path, files: dict[Path, TensorFile]) -> Layer:
     )
 
 
-def _get(file: TensorFile, name: str) -> NDArray[Any]:
-    return file[name]
-
-
-def _matrix_shape(file: TensorFile, name: str, spec: LayerSpec) -> tuple[int, int]:
-    shape = file.shapes[name]
+def _weight_problems(spec: LayerSpec, weight: _Tensor) -> list[str]:
+    shape = weight.shape
     if len(shape) != 2:
-        raise InputError(
-            f"layer {spec.name}: weight: a linear layer needs 2 dimensions (out_features, in_features); "
-            f"'{name}' has shape {shape}"
-        )
+        return [
+            f"{weight.place}: '{weight.name}' has shape {shape}; "
+            "a linear layer needs 2 dimensions, (out_features, in_features)"
+        ]
     if 0 in shape:
-        raise InputError(f"layer {spec.name}: weight: is empty; '{name}' has shape {shape}")
-    for key, given, found in zip(("out_features", "in_features"), (spec.out_features, spec.in_features), shape, strict=True):
-        if given is not None and given != found:
-            raise InputError(f"layer {spec.name}: {key}: is {given}, but '{name}' has shape {shape}")
-    return shape[0], shape[1]
+        return [f"{weight.place}: '{weight.name}' has shape {shape} and is empty; leave the layer out"]
+    return [
+        f"layer {spec.name}: {key}: is {given}, but '{weight.name}' has shape {shape}; correct it or leave it out"
+        for key, given, found in (
+            ("out_features", spec.out_features, shape[0]),
+            ("in_features", spec.in_features, shape[1]),
+        )
+        if given is not None and given != found
+    ]
+
+
+def _too_large(spec: LayerSpec, rows: int, columns: int) -> list[str]:
+    try:
+        check_fits_memory(WEIGHT_BYTES * rows * columns, f"layer {spec.name}: synthetic weights ({rows}, {columns})")
+    except InputError as error:
+        return list(error.problems)
+    return []
 
 
 def _from_tensors(path: Path) -> Network:
     file = open_tensors(path)
-    names = [name.removesuffix(".weight") for name in file if name.endswith(".weight") and len(file.shapes[name]) >= 2]
-    convolutions = [name for name in names if len(file.shapes[f"{name}.weight"]) == 4]
-    if convolutions:
+    names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
+    names = [name for name in names if len(file.shapes[f"{name}.weight"]) >= 2]
+    if any(len(file.shapes[f"{name}.weight"]) == 4 for name in names):
         raise InputError(_convolution_help(path, file, names))
     problems: list[str] = []
-    layers: list[Layer] = []
+    layers = []
     for name in names:
-        spec = LayerSpec(
-            name=name,
-            weight=f"{path.name}:{name}.weight",
-            bias=f"{path.name}:{name}.bias" if f"{name}.bias" in file else None,
-            activations=f"{path.name}:{name}.activations" if f"{name}.activations" in file else None,
-        )
-        try:
-            layers.append(_layer(spec, path, {path: file}))
-        except InputError as error:
-            problems += [f"{path.name}: {problem}" for problem in error.problems]
-    raise_if_any(problems)
+        tensors = {
+            key: _Tensor(file, f"{name}.{key}", f"layer {name}: {key}")
+            for key in ("weight", "bias", "activations")
+            if f"{name}.{key}" in file.shapes
+        }
+        layers.append(_layer(LayerSpec(name=name, weight=f"{path.name}:{name}.weight"), tensors, problems))
+    raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
+        held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
         raise InputError(
-            f"{path}: has no 2-D tensor whose name ends in '.weight'; it holds "
-            + (", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:8]) or "nothing")
+            f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); "
+            "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
         )
-    return Network(path.stem, layers, source=path.name)
+    return Network(path.stem, [layer for layer in layers if layer], source=path.name)
 
 
 def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
-    """Say that convolutions need geometry, with a network file to fill in."""
-    blocks = []
+    """Say that convolutions are not simulated, with a network file of the other layers."""
+    blocks = [f"name = {json.dumps(path.stem)}"]
     for name in names:
         shape = file.shapes[f"{name}.weight"]
-        lines = ["[[layer]]", f'name = "{name}"', f'kind = "{"conv2d" if len(shape) == 4 else "linear"}"']
-        lines.append(f'weight = "{path.name}:{name}.weight"  # {shape}')
-        if f"{name}.bias" in file:
-            lines.append(f'bias = "{path.name}:{name}.bias"')
-        if len(shape) == 4:
-            lines += ["stride = 1", "padding = 0", "input_hw = [0, 0]  # fill in: height and width of the input"]
-        blocks.append("\n".join(lines))
-    count = sum(len(file.shapes[f"{name}.weight"]) == 4 for name in names)
+        if len(shape) == 2:
+            keys = [key for key in ("weight", "bias", "activations") if f"{name}.{key}" in file.shapes]
+            lines = [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
+            blocks.append("\n".join(["[[layer]]", f"name = {json.dumps(name)}", *lines]))
+        else:
+            blocks.append(f"# {json.dumps(name)}: left out, weight of shape {shape}")
     return (
-        f"{path}: {count} weights have 4 dimensions (convolutions) and a bare tensor file does not give their stride, "
-        f"padding and input size. Save this as {path.stem}.toml beside it and fill it in:\n\n"
-        + f'name = "{path.stem}"\n\n'
-        + "\n\n".join(blocks)
-        + "\n"
+        f"{path}: holds convolutions (weights of 4 dimensions), and this version simulates linear layers only; "
+        f"to run those, save this as {path.stem}.toml beside it:\n\n" + "\n\n".join(blocks) + "\n"
     )
-
-

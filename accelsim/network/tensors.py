@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from accelsim.config import existing_file
 from accelsim.errors import InputError, did_you_mean
+from accelsim.network.layer import is_supported, unsupported
 
 SAFETENSORS_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
@@ -22,33 +23,31 @@ SAFETENSORS_TYPES = {
 }  # fmt: skip
 
 
-class TensorFile(Mapping[str, NDArray[Any]]):
+class TensorFile:
     """The arrays of one file by name; an array is read when it is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.unusable: dict[str, str] = {}
+        """What keeps an array from being read. Others in the file can be, and nobody may want this one."""
 
-    def __len__(self) -> int:
-        return len(self.shapes)
+    def problem(self, name: str) -> str | None:
+        """Return what keeps an array from being used, or None."""
+        if name in self.unusable:
+            return f"'{name}' {self.unusable[name]}"
+        return None if name in self.shapes else f"no tensor is called '{name}'{did_you_mean(name, self.shapes)}"
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.shapes)
-
-    def missing(self, name: str) -> str:
-        """Say that there is no such array, and which there are."""
-        return f"{self.path}: has no tensor '{name}'" + did_you_mean(name, self.shapes)
+    def read(self, name: str) -> NDArray[Any]:
+        """Return an array that has no problem."""
+        raise NotImplementedError
 
 
 def open_tensors(path: Path) -> TensorFile:
     """Open a .safetensors or .npz file; raises InputError when it is not one, or is damaged."""
-    kinds = {".safetensors": _Safetensors, ".npz": _Npz}
-    if path.suffix not in kinds:
-        raise InputError(f"{path}: tensors are read from .safetensors or .npz files")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    existing_file(path)
     try:
-        return kinds[path.suffix](path)
+        return _Safetensors(path) if path.suffix == ".safetensors" else _Npz(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -75,7 +74,11 @@ class _Safetensors(TensorFile):
             with safe_open(path, framework="numpy"):
                 pass
         except (SafetensorError, ValueError) as error:
-            raise InputError(f"{path}: not a valid safetensors file: {error}; export or copy it again") from None
+            reason = str(error).removeprefix("Error while deserializing header: ")
+            reason = reason.replace(
+                "incomplete metadata, file not fully covered", "its data does not end where it should"
+            )
+            raise InputError(f"{path}: not a whole safetensors file: {reason}; export or copy it again") from None
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
@@ -83,20 +86,22 @@ class _Safetensors(TensorFile):
         self._tensors = header
         self._data_offset = 8 + length
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        known = ", ".join(SAFETENSORS_TYPES)
+        self.unusable = {
+            name: f"has type {entry['dtype']}, which is not supported; convert it to one of {known}"
+            for name, entry in header.items()
+            if entry["dtype"] not in SAFETENSORS_TYPES
+        }
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def read(self, name: str) -> NDArray[Any]:
         entry = self._tensors[name]
-        dtype = SAFETENSORS_TYPES.get(entry["dtype"])
-        if dtype is None:
-            raise InputError(
-                f"{self.path}: tensor '{name}' has type {entry['dtype']}, which is not supported; "
-                f"convert it to one of {', '.join(SAFETENSORS_TYPES)}"
-            )
-        shape = tuple(entry["shape"])
+        dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
+        shape = self.shapes[name]
         if 0 in shape:
             return np.zeros(shape, dtype)
         start = self._data_offset + entry["data_offsets"][0]
-        if start % np.dtype(dtype).itemsize and shape:
+        array: NDArray[Any]
+        if start % dtype.itemsize and shape:
             # A header of odd length leaves the data unaligned; those few files are read instead of mapped.
             array = np.fromfile(self.path, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
         else:
@@ -108,43 +113,48 @@ class _Safetensors(TensorFile):
 
 
 class _Npz(TensorFile):
+    """Arrays of a zip archive, loaded one at a time."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._sizes: dict[str, int] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
                     if member.filename.endswith(".npy"):
                         self._read_header(archive, member)
-        except (zipfile.BadZipFile, ValueError, EOFError, SyntaxError) as error:
-            raise InputError(f"{path}: not a valid npz file: {error}") from None
+        except Exception as error:
+            # zipfile, zlib and NumPy's parser raise a dozen types on damaged files, and more with each version.
+            raise InputError(f"{path}: not a whole npz file: {error}; export or copy it again") from None
 
     def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         name = member.filename.removesuffix(".npy")
         with archive.open(member) as file:
             version = npy_format.read_magic(file)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise ValueError(f"'{name}' is an array of unknown version {version}")
             reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, _, dtype = reader(file)
             header_bytes = file.tell()
+        self.shapes[name] = shape
         if dtype.hasobject:
-            raise InputError(
-                f"{self.path}: array '{name}' holds Python objects, which are never unpickled; save numbers only"
+            self.unusable[name] = "holds Python objects, which are never unpickled; save it as an array of numbers"
+            return
+        if not is_supported(dtype):
+            self.unusable[name] = unsupported(dtype)
+            return
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if any(type(length) is not int or length < 0 for length in shape) or header_bytes + size != member.file_size:
+            raise ValueError(
+                f"'{name}' claims shape {shape} of {dtype} but holds {member.file_size - header_bytes} bytes"
             )
-        claimed = header_bytes + int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if claimed != member.file_size:
-            raise InputError(
-                f"{self.path}: array '{name}' claims {claimed} bytes but has {member.file_size}; the file is damaged"
-            )
-        self.shapes[name] = tuple(shape)
-        self._sizes[name] = claimed
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self.shapes:
-            raise KeyError(name)
+    def read(self, name: str) -> NDArray[Any]:
         try:
-            check_fits_memory(self._sizes[name], f"{self.path}: array '{name}'")
-            with np.load(self.path, allow_pickle=False) as arrays:
-                array: NDArray[Any] = arrays[name]
-        except (ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{self.path}: array '{name}' cannot be read: {error}") from None
-        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+            with zipfile.ZipFile(self.path) as archive:
+                member = archive.getinfo(f"{name}.npy")
+                check_fits_memory(member.file_size, f"'{name}'")
+                with archive.open(member) as file:
+                    array: NDArray[Any] = npy_format.read_array(file, allow_pickle=False)
+        except Exception as error:
+            raise InputError(f"{self.path}: '{name}' cannot be read: {error}") from None
+        return array.astype(array.dtype.newbyteorder("="), copy=False)

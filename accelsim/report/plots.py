@@ -1,9 +1,9 @@
-"""Figures: a DataFrame of results comes in, an Axes goes out; no file is read or written."""
+"""Figures: a DataFrame of results comes in, an Axes goes out; only `save_overview` writes a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 
@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+def save_overview(results: pd.DataFrame, target: Any, kind: str) -> None:
+    """Write the overview to a path or binary file as svg, png or pdf; the same results give the same bytes."""
+    import matplotlib
+
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context({"svg.hashsalt": "accelsim", "pdf.fonttype": 42}):
+        overview(results).savefig(target, format=kind, dpi=200, metadata=undated)
+
+
 def overview(results: pd.DataFrame) -> Figure:
     """Draw cycles by cause and energy by component of every layer, side by side."""
     import matplotlib
 
-    style = {
-        "svg.hashsalt": "accelsim",  # the same figure is the same file
-        "pdf.fonttype": 42,
+    style: Any = {
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -74,4 +81,6 @@ def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Se
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     below = -0.52 / (0.34 * len(results) + 1.0)  # half an inch under the axes, whatever their height
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, below), ncols=2, frameon=False, fontsize=7.5, columnspacing=1.0)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(-0.02, below), ncols=2, frameon=False, fontsize=7.5, columnspacing=1.0
+    )

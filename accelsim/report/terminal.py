@@ -56,7 +56,8 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     if len(batches) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['batch']}"))
     texts = [
-        [*heading.split("\n"), footer, *(str(cell(row)) for _, row in results.iterrows())] for heading, footer, cell in columns
+        [*heading.split("\n"), footer, *(str(cell(row)) for _, row in results.iterrows())]
+        for heading, footer, cell in columns
     ]
     widths = [max(map(len, column)) + 3 for column in texts]  # a space on either side and the separator
     for heading in DROPPED_FIRST:

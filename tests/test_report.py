@@ -1,0 +1,104 @@
+"""Figures and terminal tables: drawn from real results, and what they show is what the table says."""
+
+from __future__ import annotations
+
+import io
+
+from matplotlib.figure import Figure
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import accelsim
+from accelsim.report import plots, terminal
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
+from accelsim.results import COLUMNS
+
+
+@pytest.fixture(scope="module")
+def results() -> pd.DataFrame:
+    return accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
+
+
+@pytest.fixture(scope="module")
+def two_chips() -> pd.DataFrame:
+    shallow = accelsim.load_hardware("eie-64pe-45nm", {"name": "shallow", "engine.fifo_depth": 2})
+    return accelsim.simulate("lenet-300-100-digits", ["eie-64pe-45nm", shallow])
+
+
+def text_of(renderable: object, width: int = 160) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_parts_of_a_bar_are_all_cycles_and_all_energy(results: pd.DataFrame) -> None:
+    cycle_columns = [name for part in CYCLE_PARTS for name in part.columns]
+    assert (results[cycle_columns].sum(axis=1) == 64 * results["cycles"]).all()
+    energy_columns = {name for part in ENERGY_PARTS for name in part.columns}
+    every = {c.name for c in COLUMNS if c.name.startswith("energy_") and c.name != "energy_pj"}
+    assert energy_columns == every
+
+
+def test_bars_end_at_the_cycles_of_the_layer(results: pd.DataFrame) -> None:
+    axes = Figure().subplots()
+    assert plots.cycles(results, axes) is axes
+    ends = {}
+    for bar in axes.patches:
+        layer = round(bar.get_y() + bar.get_height() / 2)
+        ends[layer] = max(ends.get(layer, 0.0), bar.get_x() + bar.get_width())
+    assert [round(ends[k]) for k in range(3)] == results["cycles"].tolist()
+    assert axes.get_xlabel()
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_the_overview_is_drawn(results: pd.DataFrame, two_chips: pd.DataFrame, suffix: str) -> None:
+    for table in (results, two_chips):
+        file = io.BytesIO()
+        plots.overview(table).savefig(file, format=suffix)
+        assert len(file.getvalue()) > 5000
+
+
+def test_the_same_figure_is_the_same_file(results: pd.DataFrame) -> None:
+    files = [io.BytesIO(), io.BytesIO()]
+    for file in files:
+        plots.save_overview(results, file, "svg")
+    assert files[0].getvalue() == files[1].getvalue()
+
+
+def test_the_table_shows_layers_and_totals(results: pd.DataFrame) -> None:
+    text = text_of(terminal.layer_table(results, 160))
+    for layer, cycles in zip(results["layer"], results["cycles"], strict=True):
+        assert layer in text
+        assert f"{cycles:,}" in text
+    assert f"{results['cycles'].sum():,}" in text
+    assert "38.4 mm²" in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_a_narrow_terminal_keeps_every_cell_whole(results: pd.DataFrame, width: int) -> None:
+    text = text_of(terminal.layer_table(results, width), width)
+    assert "…" not in text or width < 60
+    if width >= 80:
+        assert max(map(len, text.splitlines())) <= width
+        assert all(f"{cycles:,}" in text for cycles in results["cycles"])
+
+
+def test_the_chart_is_as_long_as_the_cycles(results: pd.DataFrame) -> None:
+    lines = terminal.cycle_chart(results, 120).plain.splitlines()
+    lengths = [len(line.split(" ")[1]) for line in lines[:3]]
+    longest = results["cycles"].max()
+    assert lengths == [round(terminal.CHART_WIDTH * cycles / longest) for cycles in results["cycles"]]
+
+
+def test_totals_by_chip(two_chips: pd.DataFrame) -> None:
+    text = text_of(terminal.chip_totals(two_chips))
+    for chip, mine in two_chips.groupby("hardware"):
+        line = next(line for line in text.splitlines() if str(chip) in line)
+        assert f"{mine['cycles'].sum():,}" in line
+
+
+def test_markup_in_names_is_text() -> None:
+    layer = accelsim.Layer.linear("[red]fc[/red]", [[1.0, 0.0]])
+    results = accelsim.simulate(layer, "eie-64pe-45nm", 1.0)
+    assert "[red]fc[/red]" in text_of(terminal.layer_table(results, 160))
