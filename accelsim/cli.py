@@ -11,11 +11,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
-import click
 import typer
 
 from accelsim.errors import AccelsimError, InputError, raise_if_any
@@ -30,6 +30,21 @@ T = TypeVar("T")
 
 DEFAULT_NETWORK = "lenet-300-100-digits"
 DEFAULT_HARDWARE = "eie-64pe-45nm"
+
+
+class Backend(StrEnum):
+    """Which of the two implementations of an engine runs."""
+
+    COMPILED = "compiled"
+    SIMPY = "simpy"
+
+
+class Described(StrEnum):
+    """Files that have a schema."""
+
+    HARDWARE = "hardware"
+    NETWORK = "network"
+
 
 app = typer.Typer(
     name="accelsim",
@@ -60,10 +75,10 @@ def run(
         float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")] = 0,
-    backend: Annotated[
-        str, typer.Option(click_type=click.Choice(["compiled", "simpy"]), help="simpy is the slow specification.")
-    ] = "compiled",
-    verify: Annotated[bool, typer.Option(help="Also compute the product and check it, bit for bit.")] = False,
+    backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
@@ -80,10 +95,10 @@ def run(
         if path is not None
     ]
     problems: list[str] = []
-    net = _collect(problems, load_network, network)
+    net: Any = _collect(problems, load_network, network)
     changes = _collect(problems, _overrides, overrides or [])
     names = _collect(problems, _names, hardware)
-    chips = [_collect(problems, load_hardware, name, changes) for name in names or []]
+    chips: list[Any] = [_collect(problems, load_hardware, name, changes) for name in names or []]
     _collect(problems, _check_names_differ, chips)
     if density is not None:
         _collect(problems, Density, density, place="--density: ")
@@ -99,7 +114,7 @@ def run(
     from accelsim.simulate import simulate
 
     with _reporting(len(net), quiet) as step:
-        results = simulate(net, chips, density, backend, verify=verify, seed=seed, progress=step)  # type: ignore[arg-type]
+        results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
     if not quiet:
         _print_results(results)
     for path, write in outputs:
@@ -153,7 +168,7 @@ def list_shipped() -> None:
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(click_type=click.Choice(["hardware", "network"]), help="Which files.")],
+    kind: Annotated[Described, typer.Argument(help="Which files.", show_default=False)],
 ) -> None:
     """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
     from pydantic import TypeAdapter
@@ -161,7 +176,7 @@ def schema(
     from accelsim.hardware import Hardware
     from accelsim.network import NetworkSpec
 
-    described: type = Hardware if kind == "hardware" else NetworkSpec
+    described: type = Hardware if kind is Described.HARDWARE else NetworkSpec
     sys.stdout.write(json.dumps(TypeAdapter(described).json_schema(), indent=2) + "\n")
 
 
@@ -170,21 +185,22 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        for problem in error.problems:
-            _errors().print(f"error: {problem}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(2, *(f"error: {problem}" for problem in error.problems))
     except MemoryError:
-        _errors().print("error: out of memory; use a smaller layer or batch, or a safetensors file", markup=False)
-        sys.exit(2)
+        _fail(2, "error: out of memory; use a smaller layer or batch, or a safetensors file")
     except AccelsimError as error:
-        _errors().print(f"internal error, please report it: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(3)
+        _fail(3, f"internal error, please report it: {error}")
     except KeyboardInterrupt:
-        _errors().print("interrupted; nothing was written", markup=False)
-        sys.exit(130)
+        _fail(130, "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _fail(exit_code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        _errors().print(line, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(exit_code)
 
 
 def _names(text: str) -> list[str]:
@@ -198,12 +214,12 @@ def _overrides(texts: list[str]) -> dict[str, Any]:
     from accelsim.config import parse_override
 
     problems: list[str] = []
-    changes = [_collect(problems, parse_override, text) for text in texts]
+    changes: list[Any] = [_collect(problems, parse_override, text) for text in texts]
     raise_if_any(problems)
     return dict(changes)
 
 
-def _check_names_differ(chips: list[Hardware | None]) -> None:
+def _check_names_differ(chips: list[Hardware]) -> None:
     names = Counter(chip.name for chip in chips if chip is not None)
     raise_if_any(
         f"--hardware: {times} chips are called '{name}'; leave one out, or change the name in its file"
@@ -256,10 +272,10 @@ def _reporting(steps: int, quiet: bool) -> Iterator[Callable[[str], None]]:
 
     console = _errors()
     on_first_compile(
-        lambda: console.print("Compiling the kernels for this machine: once, a few seconds; they are kept on disk.")
+        lambda: console.print("Compiling for this machine: once, a few seconds; the result is kept on disk.")
     )
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     task = bar.add_task("", total=steps)
@@ -305,7 +321,9 @@ def _check_hardware(path: Path) -> None:
     from accelsim.hardware import load_hardware
 
     chip = load_hardware(path)
-    prices(chip)
+    problems: list[str] = []
+    _collect(problems, prices, chip, place=f"{path}: ")
+    raise_if_any(problems)
     _console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {chip.engine.pes} PEs at "
         f"{chip.engine.clock_mhz:g} MHz, {area_mm2(chip):.1f} mm² in {chip.technology.name}",
@@ -320,31 +338,40 @@ def _check_network(path: Path) -> None:
 
     net = load_network(path)
     problems: list[str] = []
-    lines = []
+    lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
     for layer in net:
-        weights = WeightMatrix(layer.weight, layer.bias, f"{path}: layer {layer.name}: weight")
-        counts = _collect(problems, lambda weights=weights: weights.count(1, 4, None))
+        weights = WeightMatrix(layer.weight, layer.bias)
+        counts = _collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
         if counts is not None:
-            size = layer.out_features * layer.in_features
-            kept = counts.nonzeros
-            note = "" if kept else "  (all weights are zero)"
             lines.append(
                 f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
-                f"{kept:,} non-zeros{' with bias' if layer.bias is not None else ''} of {size:,}{note}"
+                f"{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
+                f"of {layer.out_features * layer.in_features:,}"
+                f"{'' if weights.weight.any() else ' (all weights are zero)'}"
             )
     raise_if_any(problems)
-    _console().print(f"{path}: a valid network: {net.name}, {len(net)} layers", markup=False, soft_wrap=True)
     for line in lines:
         _console().print(line, markup=False, soft_wrap=True)
 
 
 def _check_writable(path: Path) -> None:
     if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file")
+        raise InputError(f"{path}: is a directory; name a file in it")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise InputError(f"{path}: cannot be written; choose another place or change its permissions")
+    try:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError
+        # Only trying tells: permission bits do not know of read-only and special file systems.
+        if not _is_device(path):
+            tempfile.TemporaryFile(dir=path.resolve().parent).close()
+    except OSError:
+        raise InputError(f"{path}: cannot be written; choose another place or change its permissions") from None
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether this is /dev/stdout or its like, which is written to and must not be replaced by a file."""
+    return path.exists() and not path.is_file()
 
 
 def _check_parquet() -> None:
@@ -362,14 +389,18 @@ def _check_plot(path: Path) -> None:
 def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write to a temporary file beside the target and rename it, so that a failure leaves nothing half-written."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        if _is_device(path):
+            write(path)
+            return
+        target = path.resolve()
+        handle, temporary = tempfile.mkstemp(prefix=".accelsim-", suffix=path.suffix, dir=target.parent)
         os.close(handle)
         try:
             write(Path(temporary))
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise

@@ -53,6 +53,8 @@ def simulate(
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     several = [hardware] if isinstance(hardware, Hardware | str | Path) else hardware
     chips = [load_hardware(chip) for chip in several]
+    if not chips:
+        raise InputError("hardware: is an empty list; name at least one chip")
     if backend not in ("compiled", "simpy"):
         raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
     inputs = _resolve(net, activations, seed)
@@ -130,7 +132,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     time_us = counts.cycles / chip.engine.clock_mhz
     energy = account(counts.actions, counts.cycles, chip)
     # bits / us = Mbit/s; / 8000 = GB/s.
-    traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip.engine).items()}
+    traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip).items()}
     return {
         "cycles": counts.cycles,
         "time_us": time_us,

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 import accelsim
-from accelsim.energy.account import eie_memories, multiply_pj
+from accelsim.energy import prices
+from accelsim.energy.eie import memories
+from accelsim.energy.prices import multiply_pj
 from accelsim.memory.sram import sram
 from accelsim.network.synthetic import draw_weights
 from benchmarks.published import (
@@ -224,8 +226,6 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
 
 
 def _prices() -> str:
-    from accelsim.energy import prices
-
     hardware = chip()
     rows = [
         f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
@@ -235,7 +235,7 @@ def _prices() -> str:
     arrays = [
         f"| {name} | {count} x {array.capacity_bytes} B x {array.width_bits} bits | {array.read_energy_pj:.3g} | "
         f"{array.write_energy_pj:.3g} | {1e3 * array.leakage_mw:.3g} | {array.area_mm2:.4f} | {array.access_ns:.2f} |"
-        for name, (array, count) in eie_memories(hardware).items()
+        for name, (array, count) in memories(hardware).items()
     ]
     multiply = multiply_pj(hardware.technology, 16, 16)
     return "\n".join(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import accelsim
 from accelsim.config import shipped_dir
-from accelsim.energy import account, area_mm2, prices
-from accelsim.energy.account import COMPONENTS, multiply_pj
+from accelsim.energy import COMPONENTS, account, area_mm2, prices
+from accelsim.energy.prices import multiply_pj
 from accelsim.errors import InputError
 from accelsim.memory.sram import sram
 

@@ -236,6 +236,7 @@ def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzer
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
     unsigned, magnitude, _ = _bits_of(array.dtype)
     bits = np.ascontiguousarray(array).view(unsigned)
+    lane_mask = unsigned(magnitude)
     width = bits.shape[1]
     tiles = list(row_slices(width, TILE_COLUMNS))
     workers = min(len(tiles), os.cpu_count() or 1) if bits.size >= THREADED_ELEMENTS else 1
@@ -246,8 +247,8 @@ def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzer
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
             for tile in mine:
                 found = _count_tile(
-                    bits, rows, tile, pes, index_bits, unsigned(magnitude), key_low, key_high, entries, nonzeros, partial
-                )  # fmt: skip
+                    bits, rows, tile, pes, index_bits, lane_mask, key_low, key_high, entries, nonzeros, partial
+                )
                 worst = max(worst, int(found))
         return worst, partial
 

@@ -1,0 +1,43 @@
+"""Prices, the components that pay them, and prices that any engine needs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from accelsim.hardware import Technology
+
+
+class Price(NamedTuple):
+    """What one action costs, and which component of the chip pays."""
+
+    component: str
+    pj: float
+    source: str
+
+
+class Account(NamedTuple):
+    """Energy of a run by component in pJ; `total_pj` is their sum from left to right."""
+
+    components_pj: dict[str, float]
+
+    @property
+    def total_pj(self) -> float:
+        """The sum of the components."""
+        return sum(self.components_pj.values())
+
+
+COMPONENTS = (
+    "spmat_sram", "pointer_sram", "activation_sram", "arithmetic", "activation_registers", "activation_queue",
+    "codebook", "lnzd", "clock", "pipeline", "leakage", "dram",
+)  # fmt: skip
+"""In the order of the table. DRAM is here so that engines which stream weights share the columns."""
+
+
+def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
+    """Return the energy of an integer multiply: the power law through the 8- and 32-bit multipliers of Horowitz 2014.
+
+    Operands of different width count as their geometric mean, as the area of an array multiplier does.
+    """
+    exponent = math.log(technology.multiply_int32_pj / technology.multiply_int8_pj) / math.log(32 / 8)
+    return float(technology.multiply_int8_pj * (math.sqrt(bits_a * bits_b) / 8) ** exponent)
