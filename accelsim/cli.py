@@ -190,11 +190,6 @@ def main() -> None:
         _fail(2, "error: out of memory; use a smaller layer or batch, or a safetensors file")
     except AccelsimError as error:
         _fail(3, f"internal error, please report it: {error}")
-    except KeyboardInterrupt:
-        _fail(130, "interrupted")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def _fail(exit_code: int, *lines: str) -> NoReturn:

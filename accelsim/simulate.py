@@ -41,9 +41,9 @@ def simulate(
 ) -> pd.DataFrame:
     """Run every layer of a network on one chip or several; returns one row per chip and layer.
 
-    `activations`: per layer a vector (in_features,), a batch (batch, in_features) or a density in (0, 1] drawn with
-    `seed`; one density for all layers; or None, for the network's own. Layers are independent: outputs are not fed
-    forward. A batch of n is n matrix-vector products one after another.
+    `activations`: per layer a vector (in_features,), a batch (batch, in_features) or a density in (0, 1]; one density
+    for all layers; or None, for the network's own. Layer n draws with `seed` + n. Layers are independent: outputs are
+    not fed forward. A batch of n is n matrix-vector products one after another.
     `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
     `progress` is called with the name of each layer as it starts.

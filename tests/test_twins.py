@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import eie_image, run_both
-from hypothesis import given
+from hypothesis import assume, given
 from strategies import EieCase, eie_cases
 
 import accelsim
+
+MODES = {"NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"}
 
 
 @given(eie_cases())
@@ -39,14 +42,10 @@ def test_every_column_of_the_table_is_equal(case: EieCase) -> None:
             "engine.capacity": case.config.capacity,
         },
     )
-    weight = case.codes.astype(np.float32)
-    layer = (
-        accelsim.Layer.linear("layer", weight[:, :-1] if case.bias else weight, weight[:, -1] if case.bias else None)
-        if weight.shape[1] > case.bias
-        else None
-    )
-    if layer is None or not weight.any():
-        return
+    matrix = case.codes.astype(np.float32)
+    weight, bias = (matrix[:, :-1], matrix[:, -1]) if case.bias else (matrix, None)
+    assume(weight.any())  # all zeros are legal, and warned about
+    layer = accelsim.Layer.linear("layer", weight, bias)
     inputs = {"layer": case.activations[:, : layer.in_features]}
     compiled = accelsim.simulate(layer, hardware, inputs, backend="compiled", verify=True)
     simpy = accelsim.simulate(layer, hardware, inputs, backend="simpy", verify=True)
@@ -55,14 +54,19 @@ def test_every_column_of_the_table_is_equal(case: EieCase) -> None:
     assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
 
 
-def test_without_compiler() -> None:
-    """The kernels are Python too: the same tests pass interpreted, where integers do not overflow silently."""
-    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-        return
+@pytest.mark.parametrize("switch", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
+def test_kernels_in_other_modes(switch: str, tmp_path: Path) -> None:
+    """The same tests, interpreted, where integers do not overflow silently, and with every index checked."""
+    if MODES & os.environ.keys():
+        pytest.skip("this is such a run already")
     tests = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not other_modes"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not without_compiler",
-         str(tests / "test_twins.py"), str(tests / "test_formats.py")],
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, cwd=tests.parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [*command, str(tests / "test_twins.py"), str(tests / "test_formats.py")],
+        env={**os.environ, switch: "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        cwd=tests.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,11 +40,14 @@ def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.flo
     distinct = np.unique(values)
     if len(distinct) > clusters:
         from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
 
         rng = np.random.default_rng(seed)
         sample = values if len(values) <= MAX_SAMPLE else rng.choice(values, MAX_SAMPLE, replace=False)
         start = np.linspace(values.min(), values.max(), clusters)[:, None]
-        model = KMeans(clusters, init=start, n_init=1, random_state=seed).fit(sample[:, None])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # clusters that fall together only leave codes unused
+            model = KMeans(clusters, init=start, n_init=1, random_state=seed).fit(sample[:, None])
         distinct = np.unique(model.cluster_centers_)
         distinct = distinct[distinct != 0]
     return np.concatenate([[0.0], distinct])

@@ -30,7 +30,9 @@ def fixed_point(values: NDArray[Any], bits: int) -> FixedPoint:
     top = 2 ** (bits - 1) - 1
     if largest == 0.0:
         return FixedPoint(np.zeros(real.shape, np.int64), 0)
-    fraction_bits = int(np.floor(np.log2(top / largest)))
+    fraction_bits = bits - 1 - int(np.frexp(largest)[1])
+    if np.rint(np.ldexp(largest, fraction_bits)) > top:
+        fraction_bits -= 1
     integers = np.rint(np.ldexp(real, fraction_bits))
     integers = np.where((integers == 0) & (real != 0), np.sign(real), integers)
     return FixedPoint(np.clip(integers, -top, top).astype(np.int64), fraction_bits)

@@ -152,9 +152,11 @@ class _Npz(TensorFile):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 member = archive.getinfo(f"{name}.npy")
-                check_fits_memory(member.file_size, f"'{name}'")
+                check_fits_memory(member.file_size, f"{self.path}: '{name}'")
                 with archive.open(member) as file:
                     array: NDArray[Any] = npy_format.read_array(file, allow_pickle=False)
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(f"{self.path}: '{name}' cannot be read: {error}") from None
         return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,384 @@
+"""Does the command line print what it should, exit with 2 on bad input and never write half a file?"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from accelsim import load_network, simulate
+from accelsim.cli import main
+from accelsim.config import shipped_dir
+from accelsim.results import COLUMNS
+
+ROOT = Path(__file__).resolve().parents[1]
+CHIP = "eie-64pe-45nm"
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture
+def accelsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process, which spares a second per test."""
+
+    def run(*arguments: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["accelsim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    weight = np.eye(6, 5, dtype=np.float32)
+    save_file({"fc.weight": weight, "fc.activations": np.ones((2, 5), np.float32)}, path)
+    return path
+
+
+def edited_chip(path: Path, *edits: tuple[str, str]) -> Path:
+    text = (shipped_dir("hwconfigs") / f"{CHIP}.toml").read_text(encoding="utf-8")
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def in_a_process(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+# What it prints
+
+
+def test_run_without_arguments_prints_the_shipped_network(accelsim: Run) -> None:
+    said = accelsim("run")
+    assert said.code == 0
+    assert said.out.startswith("lenet-300-100-digits on eie-64pe-45nm")
+    table = simulate("lenet-300-100-digits", CHIP)
+    for row in table.to_dict("records"):
+        assert any(row["layer"] in line and f"{row['cycles']:,}" in line for line in said.out.splitlines())
+    assert f"{table['cycles'].sum():,}" in said.out
+
+
+def test_run_on_two_chips_totals_both(accelsim: Run, net: Path, tmp_path: Path) -> None:
+    other = edited_chip(tmp_path / "other.toml", (f'name = "{CHIP}"', 'name = "half"'), ("pes = 64 ", "pes = 32 "))
+    said = accelsim("run", net, "--hardware", f"{CHIP}, {other}")
+    assert said.code == 0
+    assert f"small on {CHIP}" in said.out
+    assert "small on half" in said.out
+    assert "totals" in said.out
+
+
+def test_results_are_the_same_in_every_file(accelsim: Run, net: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "parquet", "svg")}
+    said = accelsim(
+        "run", net, "--csv", files["csv"], "--json", files["json"], "--parquet", files["parquet"], "--plot", files["svg"]
+    )  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    assert all(f"wrote {file}" in said.out for file in files.values())
+    expected = simulate(load_network(net), CHIP)
+    read = {
+        "csv": pd.read_csv(files["csv"]),
+        "json": pd.DataFrame(json.loads(files["json"].read_text(encoding="utf-8"))),
+        "parquet": pd.read_parquet(files["parquet"]),
+    }
+    for table in read.values():
+        assert list(table.columns) == [column.name for column in COLUMNS]
+        for column in COLUMNS:
+            if column.dtype == "int64":
+                assert table[column.name].dtype == np.int64
+            wanted = expected[column.name].tolist()
+            is_real = column.dtype == "float64"
+            assert table[column.name].tolist() == (pytest.approx(wanted, rel=1e-15) if is_real else wanted)
+    assert files["svg"].read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([net.name, *(f.name for f in files.values())])
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF")])
+def test_a_plot_is_of_the_kind_of_its_ending(
+    accelsim: Run, net: Path, tmp_path: Path, suffix: str, magic: bytes
+) -> None:
+    assert accelsim("run", net, "--plot", tmp_path / f"plot{suffix}").code == 0
+    assert (tmp_path / f"plot{suffix}").read_bytes().startswith(magic)
+
+
+def test_quiet_prints_nothing_and_writes(accelsim: Run, tmp_path: Path) -> None:
+    save_file({"fc.weight": np.zeros((2, 2), np.float32)}, tmp_path / "zero.safetensors")
+    said = accelsim("run", tmp_path / "zero.safetensors", "-q", "--csv", tmp_path / "out.csv")
+    assert said == Said(0, "", "")
+    assert pd.read_csv(tmp_path / "out.csv")["macs"].tolist() == [0]
+
+
+def test_warnings_are_notes(accelsim: Run, tmp_path: Path) -> None:
+    save_file({"fc.weight": np.zeros((2, 2), np.float32)}, tmp_path / "zero.safetensors")
+    said = accelsim("run", tmp_path / "zero.safetensors")
+    assert said.code == 0
+    assert "note: layer fc: all weights are zero" in said.err
+    assert "note: no activations for fc" in said.err
+
+
+def test_options_reach_the_simulation(accelsim: Run, net: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    accelsim("run", net, "--set", "engine.pes=2", "--set", 'engine.capacity="ignore"', "--csv", out,
+             "--density", "0.4", "--seed", "5", "--backend", "simpy", "--verify")  # fmt: skip
+    (row,) = pd.read_csv(out).to_dict("records")
+    assert (row["capacity"], row["backend"], row["verified"], row["seed"]) == ("ignore", "simpy", "exact", 5)
+    assert row["activation_density"] == 0.4  # 2 of 5 inputs
+    # With two PEs a cycle has two units: busy and stalled cycles together are cycles x PEs.
+    assert row["busy_cycles"] + sum(row[key] for key in row if key.startswith("stall_")) == 2 * row["cycles"]
+
+
+def test_list_names_everything_shipped(accelsim: Run) -> None:
+    said = accelsim("list")
+    for kind in ("hwconfigs", "workloads"):
+        for path in shipped_dir(kind).glob("*.toml"):
+            assert path.stem in said.out
+    assert "the design point of the paper" in said.out
+
+
+@pytest.mark.parametrize(
+    ("kind", "required"), [("hardware", {"name", "engine", "technology", "constants"}), ("network", {"name", "layer"})]
+)
+def test_schema_describes_the_files(accelsim: Run, kind: str, required: set[str]) -> None:
+    described = json.loads(accelsim("schema", kind).out)
+    assert set(described["required"]) == required
+    for path in shipped_dir({"hardware": "hwconfigs", "network": "workloads"}[kind]).glob("*.toml"):
+        assert set(tomllib.loads(path.read_text(encoding="utf-8"))) <= set(described["properties"])
+
+
+def test_check_says_what_is_in_a_file(accelsim: Run, net: Path) -> None:
+    said = accelsim("check", net)
+    assert said.code == 0
+    assert "a valid network: small, 1 layers" in said.out
+    assert "fc: linear, 6 x 5 float32, 5 non-zeros of 30" in said.out
+    assert "a valid chip: eie-64pe-45nm, engine eie, 64 PEs at 800 MHz" in accelsim("check", CHIP).out
+
+
+def test_check_says_that_weights_are_all_zero(accelsim: Run, tmp_path: Path) -> None:
+    path = tmp_path / "zero.safetensors"
+    save_file({"fc.weight": np.zeros((2, 3), np.float32), "fc.bias": np.ones(2, np.float32)}, path)
+    assert "2 non-zeros with bias of 6 (all weights are zero)" in accelsim("check", path).out
+
+
+def test_help_says_what_each_command_and_option_does(accelsim: Run) -> None:
+    overview = accelsim("--help")
+    assert overview.code == 0
+    for command in ("run", "check", "list", "schema"):
+        assert command in overview.out
+        assert "Usage:" in accelsim(command, "--help").out
+    told = accelsim("run", "-h").out
+    for option in ("--hardware", "--set", "--density", "--seed", "--backend", "--verify", "--csv", "--json", "--plot"):
+        assert option in told
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["vgg16"], "'vgg16': no network of this name is shipped; did you mean 'vgg16-fc'?"),
+        (["--hardware", "eie-64"], "'eie-64': no chip of this name is shipped; did you mean 'eie-64pe-45nm'?"),
+        (["--hardware", "a,,b"], "--hardware a,,b: write names separated by commas"),
+        (["--hardware", ""], "--hardware : write names separated by commas"),
+        (["--hardware", f"{CHIP},{CHIP}"], f"--hardware: 2 chips are called '{CHIP}'; leave one out"),
+        (["--set", "engine.fifo_dept=4"], "engine.fifo_dept: unknown key (got 4); did you mean 'fifo_depth'?"),
+        (["--set", "engine.pes"], "--set engine.pes: write key=value"),
+        (["--set", "=4"], "--set =4: write key=value"),
+        (["--set", "engine..pes=4"], "--set engine..pes=4: write key=value"),
+        (["--set", "engine.pes=many"], 'engine.pes: must be a whole number, without quotes or a point (got "many")'),
+        (["--density", "0"], "--density: density must be above 0 and at most 1 (got 0.0)"),
+        (["--density", "1.5"], "--density: density must be above 0 and at most 1 (got 1.5)"),
+        (["--csv", "/nowhere/out.csv"], "/nowhere/out.csv: the directory /nowhere does not exist; create it first"),
+        (["--csv", "/"], "/: is a directory; name a file in it"),
+        pytest.param(
+            ["--csv", "/proc/out.csv"], "/proc/out.csv: cannot be written; choose another place",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc is Linux's"),
+        ),
+        (["--plot", "plot.gif"], "plot.gif: --plot draws .png, .svg or .pdf; choose one of these endings"),
+        (["--csv", "x", "--json", "x"], "x: 2 results would be written to this file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_code_2(accelsim: Run, arguments: list[str], said: str) -> None:
+    result = accelsim("run", *arguments)
+    assert (result.code, result.out) == (2, "")
+    (error,) = result.errors
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--backend", "fast"], "'compiled', "),
+        (["run", "--seed", "-1"], "--seed"),
+        (["run", "--hardwear", "x"], "--hardware"),
+        (["schema", "chip"], "'hardware', "),
+        (["rum"], "rum"),
+    ],
+)
+def test_a_wrong_argument_is_exit_code_2(accelsim: Run, arguments: list[str], named: str) -> None:
+    result = accelsim(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert named in result.err
+
+
+def test_everything_wrong_is_told_at_once(accelsim: Run, tmp_path: Path) -> None:
+    chip = edited_chip(tmp_path / "chip.toml", ("pes = 64 ", "pes = 0 "), ("fifo_depth", "fifo_dept"))
+    result = accelsim(
+        "run", tmp_path / "gone.toml", "--hardware", f"{chip},tpu", "--density", "7", "--plot", tmp_path / "plot.gif",
+        "--csv", tmp_path / "no" / "out.csv",
+    )  # fmt: skip
+    assert result.code == 2
+    beginnings = [
+        "gone.toml: no such file",
+        "engine.pes",
+        "engine.fifo_dept",
+        "'tpu'",
+        "--density",
+        "does not exist",
+        "plot.gif",
+    ]
+    assert len(result.errors) == len(beginnings)
+    for text in beginnings:
+        assert sum(text in error for error in result.errors) == 1
+
+
+def test_parquet_without_pyarrow(accelsim: Run, monkeypatch: pytest.MonkeyPatch, net: Path, tmp_path: Path) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find_spec(name))
+    result = accelsim("run", net, "--parquet", tmp_path / "out.parquet")
+    assert result.code == 2
+    assert result.errors == ["--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'"]
+    assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(KeyboardInterrupt(), 130), (MemoryError(), 2), (OSError(28, "No space left on device"), 2)],
+)
+def test_a_failure_while_writing_leaves_the_old_file(
+    accelsim: Run, monkeypatch: pytest.MonkeyPatch, net: Path, tmp_path: Path, failure: BaseException, code: int
+) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+
+    def half_written(_: pd.DataFrame, path: Path) -> None:
+        path.write_text("half")
+        raise failure
+
+    monkeypatch.setattr("accelsim.cli._write_csv", half_written)
+    result = accelsim("run", net, "-q", "--csv", out)
+    assert result.code == code
+    assert out.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", net.name]
+
+
+def test_interrupting_the_simulation_writes_nothing(
+    accelsim: Run, monkeypatch: pytest.MonkeyPatch, net: Path, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["accelsim.simulate"], "simulate", interrupted)
+    assert accelsim("run", net, "--csv", tmp_path / "out.csv").code == 130
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_link_is_written_through_and_a_device_is_not_replaced(accelsim: Run, net: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.csv").touch()
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert accelsim("run", net, "-q", "--csv", tmp_path / "link.csv", "--json", "/dev/null").code == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(pd.read_csv(tmp_path / "real.csv")) == 1
+    assert Path("/dev/null").is_char_device()
+
+
+def test_what_does_not_fit_is_told_and_nothing_written(accelsim: Run, net: Path, tmp_path: Path) -> None:
+    result = accelsim("run", net, "--set", "engine.pointer_bytes=4", "--csv", tmp_path / "out.csv")
+    assert (result.code, result.out) == (2, "")
+    # 5 columns and the end of the last: 6 pointers of 2 bytes.
+    assert "engine.pointer_bytes: needs 12 bytes per PE, has 4 (6 pointers of 16 bits)" in result.errors[0]
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is neither a chip (it has no [engine]) nor a network (it has no [[layer]])"),
+        ("[[layer]]\nname = 1\n", "layer 1: name: must be text in quotes (got 1)"),
+        ("[engine]\npes = 0\n", "engine.pes: must be at least 1 (got 0); the default is 64"),
+    ],
+)
+def test_check_refuses_what_run_would(accelsim: Run, tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(content, encoding="utf-8")
+    result = accelsim("check", path)
+    assert (result.code, result.out) == (2, "")
+    assert any(said in error and "file.toml" in error for error in result.errors)
+
+
+def test_check_reads_every_weight(accelsim: Run, tmp_path: Path) -> None:
+    path = tmp_path / "nan.safetensors"
+    bad = np.array([[1, 0], [0, np.nan]], np.float32)
+    save_file({"a.weight": bad, "b.weight": bad.T.copy(), "b.bias": bad[1]}, path)
+    result = accelsim("check", path)
+    assert result.code == 2
+    assert sorted(error.split(";")[0] for error in result.errors) == [
+        f"{path}: layer a: weight[1, 1] is nan",
+        f"{path}: layer b: weight[1, 1] is nan",
+    ]
+
+
+def test_check_of_an_unknown_name_suggests_both_kinds(accelsim: Run) -> None:
+    (error,) = accelsim("check", "eie-benchmark").errors
+    assert error == "eie-benchmark: no shipped chip or network of this name; did you mean 'eie-benchmarks'?"
+
+
+# In a process of its own
+
+
+def test_the_module_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
+    ended = in_a_process("-m", "accelsim", "run", str(tmp_path / "gone.npz"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: {tmp_path}/gone.npz: no such file\n"
+
+
+def test_import_and_help_load_nothing_heavy() -> None:
+    script = (
+        "import sys, accelsim\n"
+        "from accelsim.cli import main\n"
+        "sys.argv = ['accelsim', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "heavy = {'numba', 'numpy', 'pandas', 'matplotlib', 'sklearn', 'scipy', 'simpy', 'pydantic', 'safetensors'}\n"
+        "sys.exit(f'loaded: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)\n"
+    )
+    ended = in_a_process("-c", script)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Usage:" in ended.stdout

@@ -1,0 +1,157 @@
+"""Does each mistake in layers and activations given from Python name the layer, the shape and the remedy?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accelsim import Density, InputError, Layer, Network, load_hardware, load_network, simulate
+
+W = np.ones((3, 4), np.float32)
+CHIP = "eie-64pe-45nm"
+
+
+def problems_of(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+    return list(error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("weight", "others", "said"),
+    [
+        ([1, 2], {}, "layer fc: weight: must have 2 dimensions, (out_features, in_features) (got shape (2,))"),
+        (np.ones((1, 2, 3)), {}, "layer fc: weight: must have 2 dimensions"),
+        (np.ones((0, 3)), {}, "layer fc: weight: is empty (got shape (0, 3))"),
+        ([[1, 2], [3]], {}, "layer fc: weight: cannot be read as one array of numbers"),
+        (W.astype(complex), {}, "layer fc: weight: has type complex128, which is not supported; convert it to"),
+        (W.astype(object), {}, "layer fc: weight: has type object"),
+        (W.astype(np.longdouble), {}, "layer fc: weight: has type "),
+        ([["a"]], {}, "layer fc: weight: has type <U1"),
+        (W, {"bias": np.ones(4)}, "layer fc: bias: must have shape (3,) as the weight has (got"),
+        (W, {"bias": np.ones((3, 1))}, "layer fc: bias: must have 1 dimension, (out_features,) (got shape (3, 1))"),
+        (W, {"activations": np.ones(3)}, "layer fc: activations: must be (4,) or (batch, 4) (got (3,))"),
+        (W, {"activations": np.ones((1, 1, 4))}, "layer fc: activations: must be (4,) or (batch, 4)"),
+        (W, {"activations": np.ones((0, 4))}, "layer fc: activations: is empty (got shape (0, 4))"),
+        (W, {"activations": [[1, 2, np.inf, np.nan]]}, "layer fc: activations[0, 2] is inf; activations must be"),
+        (W, {"activations": W[0].astype(complex)}, "layer fc: activations: has type complex128"),
+    ],
+)  # fmt: skip
+def test_a_layer_of_the_wrong_shape_or_type(weight: Any, others: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Layer.linear("fc", weight, **others)
+    (problem,) = problems_of(caught)
+    assert said in problem
+
+
+def test_bias_and_activations_are_told_together() -> None:
+    with pytest.raises(InputError) as caught:
+        Layer.linear("fc", W, np.ones(5), activations=np.ones(6))
+    assert [problem.split(": ")[1] for problem in problems_of(caught)] == ["bias", "activations"]
+
+
+@pytest.mark.parametrize("density", [0, -0.5, 1.01, float("nan"), float("inf"), "half"])
+def test_a_density_out_of_range(density: Any) -> None:
+    with pytest.raises(InputError, match="density must be above 0 and at most 1"):
+        Density(density)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_a_seed_out_of_range(seed: Any) -> None:
+    with pytest.raises(InputError, match="seed must be a whole number, 0 or above"):
+        Density(0.5, seed)
+
+
+def test_a_network_has_layers_of_different_names() -> None:
+    fc = Layer.linear("fc", W)
+    with pytest.raises(InputError, match="network n: has no layers"):
+        Network("n", [])
+    with pytest.raises(InputError, match="network n: layer fc: name: is used 3 times; give each layer a name"):
+        Network("n", [fc, Layer.linear("other", W), fc, fc])
+
+
+@pytest.mark.parametrize(
+    ("activations", "said"),
+    [
+        ({"fc1": 0.5}, "activations: network fc has no layer 'fc1'; did you mean 'fc'?"),
+        (0, "layer fc: activations: density must be above 0 and at most 1 (got 0)"),
+        (1.5, "layer fc: activations: density must be above 0 and at most 1 (got 1.5)"),
+        ({"fc": np.ones(3)}, "layer fc: activations: must be (4,) or (batch, 4) (got (3,))"),
+        ({"fc": [1, 2, 3, np.nan]}, "layer fc: activations[3] is nan; activations must be finite"),
+        ({"fc": np.ones((0, 4))}, "layer fc: activations: is empty (got shape (0, 4))"),
+        ({"fc": [[1, 2], [3]]}, "layer fc: activations: "),
+    ],
+)
+def test_activations_that_do_not_fit(activations: Any, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        simulate(Layer.linear("fc", W), CHIP, activations)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(InputError, match=r"backend: must be 'compiled' or 'simpy' \(got 'fast'\)"):
+        simulate(Layer.linear("fc", W), CHIP, 0.5, backend="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("backend", ["compiled", "simpy"])
+@pytest.mark.parametrize(
+    ("weight", "bias", "said"),
+    [
+        ([[1, 1], [1, np.nan]], None, "weight[1, 1] is nan; weights must be finite"),
+        ([[1, np.inf], [np.nan, 1]], None, "weight[0, 1] is inf"),
+        ([[1, 1], [-np.inf, 1]], None, "weight[1, 0] is -inf"),
+        ([[1, 1], [1, 1]], [0, np.nan], "bias[1] is nan"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_weights_that_are_not_finite_name_the_first(
+    weight: Any, bias: Any, said: str, dtype: Any, backend: Any, verify: bool
+) -> None:
+    layer = Layer.linear("fc", np.array(weight, dtype), None if bias is None else np.array(bias, dtype))
+    with pytest.raises(InputError) as caught:
+        simulate(Network("n", [Layer.linear("good", W), layer]), CHIP, 0.5, backend, verify=verify)
+    (problem,) = problems_of(caught)
+    assert problem.startswith("layer fc")
+    assert said in problem
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("backend", ["compiled", "simpy"])
+def test_weights_that_are_all_zero_are_legal_and_told(backend: Any, verify: bool) -> None:
+    with pytest.warns(UserWarning, match="layer fc: all weights are zero"):
+        (row,) = simulate(Layer.linear("fc", 0 * W), CHIP, 1.0, backend, verify=verify).to_dict("records")
+    assert (row["macs"], row["stored_entries"], row["weight_density"]) == (0, 0, 0.0)
+    assert row["cycles"] > 0
+
+
+def test_what_does_not_fit_names_memory_need_size_and_remedy() -> None:
+    # All 4096 outputs fit one pass of 64 x 64 registers; 25088 inputs take 7. One pointer per column, one more per pass.
+    pointers = 25088 + 7
+    wide = Layer.linear("wide", np.eye(1, 25088, dtype=np.float32), activations=np.ones(25088))
+    with pytest.raises(InputError) as caught:
+        simulate(wide, CHIP)
+    (problem,) = problems_of(caught)
+    assert problem.startswith("layer wide on eie-64pe-45nm: engine.pointer_bytes: ")
+    assert f"needs {pointers * 2} bytes per PE, has 32768 ({pointers} pointers of 16 bits)" in problem
+    assert problem.endswith('enlarge it, use more PEs, or set engine.capacity = "ignore"')
+    ample = load_hardware(CHIP, {"engine.pointer_bytes": pointers * 2})
+    assert len(simulate(wide, ample)) == 1
+    limitless = load_hardware(CHIP, {"engine.capacity": "ignore"})
+    assert simulate(wide, limitless)["capacity"].tolist() == ["ignore"]
+
+
+def test_a_benchmark_of_the_paper_does_not_fit_its_own_chip() -> None:
+    vgg6 = load_network("eie-benchmarks")["VGG-6"]
+    with pytest.raises(InputError) as caught:
+        simulate(vgg6, CHIP)
+    memories = [problem.split(": ")[1] for problem in problems_of(caught)]
+    assert memories == ["engine.pointer_bytes", "engine.pointer_bits"]
+
+
+def test_every_layer_and_chip_that_does_not_fit_is_told() -> None:
+    small = load_hardware(CHIP, {"name": "small", "engine.pointer_bytes": 8})
+    net = Network("n", [Layer.linear("one", W), Layer.linear("two", W)])
+    with pytest.raises(InputError) as caught:
+        simulate(net, [CHIP, small], 0.5)
+    assert [problem.split(": ")[0] for problem in problems_of(caught)] == ["layer one on small", "layer two on small"]

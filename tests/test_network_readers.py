@@ -1,0 +1,260 @@
+"""Are networks read from each kind of file as they were written, and mistakes in them told with layer and key?"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from accelsim import Density, InputError, load_network, simulate
+
+W = np.array([[1, 0, -2], [0, 0, 3]], np.float32)
+BIAS = np.array([1, 0], np.float32)
+BATCH = np.array([[1, 0, 2], [0, 0, 5]], np.float32)
+TENSORS = {
+    "fc.weight": W, "fc.bias": BIAS, "fc.activations": BATCH,
+    "conv.weight": np.ones((2, 3, 1, 1), np.float32), "empty.weight": np.ones((0, 3), np.float32),
+    "three": np.ones(3, np.float32), "nan": np.array([1, np.nan, np.inf], np.float32),
+}  # fmt: skip
+WEIGHT = 'weight = "t.safetensors:fc.weight"'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_file(TENSORS, tmp_path / "t.safetensors")
+    return tmp_path
+
+
+def network(folder: Path, *layers: str) -> Path:
+    """A network file; each layer is its lines, without [[layer]]."""
+    path = folder / "net.toml"
+    path.write_text('name = "net"\n' + "".join(f"[[layer]]\n{lines}\n" for lines in layers), encoding="utf-8")
+    return path
+
+
+def problems_of(path: Path) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_a_bare_tensor_file_is_a_network(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    tensors = {"fc.weight": W, "fc.bias": BIAS, "fc.activations": BATCH, "norm.weight": BIAS, "out.weight": W.T.copy()}
+    save_file(tensors, path) if suffix == ".safetensors" else np.savez(path, **tensors)
+    net = load_network(path)
+    assert net.name == "mine"
+    assert sorted(layer.name for layer in net) == ["fc", "out"]  # a weight of one dimension is no layer
+    fc, out = net["fc"], net["out"]
+    assert (fc.kind, fc.out_features, fc.in_features) == ("linear", 2, 3)
+    np.testing.assert_array_equal(fc.weight, W)
+    np.testing.assert_array_equal(fc.bias, BIAS)
+    np.testing.assert_array_equal(fc.activations, BATCH)
+    assert out.bias is None
+    assert out.activations is None
+
+
+def test_a_network_file_names_tensors_beside_it(folder: Path) -> None:
+    np.savez(folder / "more.npz", w=W)
+    net = load_network(
+        network(
+            folder,
+            f'name = "a"\n{WEIGHT}\nbias = "t.safetensors:fc.bias"\nactivations = "t.safetensors:fc.activations"',
+            'name = "b"\nweight = "more.npz:w"\nactivations = { density = 0.5, seed = 3 }\ngranularity = "rows"',
+            'name = "c"\nsynthetic = { density = 0.25, seed = 7 }\nout_features = 40\nin_features = 50',
+        )
+    )
+    assert [layer.name for layer in net] == ["a", "b", "c"]
+    np.testing.assert_array_equal(net["a"].weight, W)
+    np.testing.assert_array_equal(net["a"].activations, BATCH)
+    np.testing.assert_array_equal(net["b"].weight, W)
+    assert net["b"].activations == Density(0.5, 3)
+    assert net["b"].granularity == "rows"
+    drawn = net["c"].weight
+    assert drawn.shape == (40, 50)
+    np.testing.assert_array_equal(drawn, net["c"].weight)  # one seed, one matrix
+    # 2000 draws of probability 1/4: 500, give or take 5 standard deviations of 19.4.
+    assert 403 <= np.count_nonzero(drawn) <= 597
+
+
+def test_a_tensor_may_be_called_anything(tmp_path: Path) -> None:
+    save_file({"a:b.weight": W, "[red].weight": W, ".weight": W}, tmp_path / "odd.safetensors")
+    assert {layer.name for layer in load_network(tmp_path / "odd.safetensors")} == {"a:b", "[red]", ""}
+    net = load_network(network(tmp_path, 'name = "x"\nweight = "odd.safetensors:a:b.weight"'))
+    np.testing.assert_array_equal(net["x"].weight, W)
+
+
+TYPES = [
+    *((".safetensors", dtype) for dtype in ("float16", "bfloat16", "float64", "int8", "int64", "uint8", "bool")),
+    *((".npz", dtype) for dtype in ("float16", "float64", "int8", "bool", ">f4", ">i2")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "dtype"), TYPES)
+def test_every_number_type_gives_the_counts_of_float32(tmp_path: Path, suffix: str, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.integers(1, 100, (70, 90)) * (rng.random((70, 90)) < 0.2)).astype(np.float32)
+    values[values == 0] *= -1  # minus zero is zero as well
+    path = tmp_path / f"typed{suffix}"
+    if dtype == "bfloat16":
+        header = f'{{"fc.weight":{{"dtype":"BF16","shape":[70,90],"data_offsets":[0,{70 * 90 * 2}]}}}}'.encode()
+        # The upper halves of float32; NumPy knows no bfloat16.
+        upper = (values.view("<u4") >> 16).astype("<u2")
+        path.write_bytes(len(header).to_bytes(8, "little") + header + upper.tobytes())
+    elif suffix == ".npz":
+        np.savez(path, **{"fc.weight": values.astype(dtype)})
+    else:
+        save_file({"fc.weight": values.astype(dtype)}, path)
+    save_file({"fc.weight": values}, tmp_path / "float32.safetensors")
+    (typed,), (plain,) = (
+        simulate(load_network(file), "eie-64pe-45nm", 0.5).to_dict("records")
+        for file in (path, tmp_path / "float32.safetensors")
+    )
+    counted = [key for key in plain if key.startswith(("count_", "stall_", "storage_")) or key in ("cycles", "macs")]
+    assert {key: typed[key] for key in counted} == {key: plain[key] for key in counted}
+    assert plain["weight_density"] == np.count_nonzero(values) / values.size
+
+
+def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
+    for padding in range(4):
+        header = b'{"fc.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}' + b" " * padding
+        path = tmp_path / f"{padding}.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header + W.tobytes())
+        np.testing.assert_array_equal(load_network(path)["fc"].weight, W)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (f'{WEIGHT}', "layer 1: name: is missing; add it"),
+        ('name = "a"', 'layer a: give either weight = "file:tensor" or synthetic'),
+        ('name = "a"\nweigth = "t.safetensors:fc.weight"', "layer a: weigth: unknown key"),
+        ('name = "a"\nweight = 3', "layer a: weight: must be text in quotes (got 3)"),
+        ('name = "a"\nweight = "t.safetensors"', 'layer a: weight: write "file.safetensors:tensor"'),
+        ('name = "a"\nweight = ":fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
+        ('name = "a"\nweight = "t.bin:fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
+        ('name = "a"\nweight = "t.safetensors:fc.weigth"', "no tensor is called 'fc.weigth'; did you mean 'fc"),
+        ('name = "a"\nweight = "u.safetensors:fc.weight"', "u.safetensors: no such file; did you mean 't.safe"),
+        ('name = "a"\nweight = "t.safetensors:conv.weight"', "'conv.weight' has shape (2, 3, 1, 1); a linear layer"),
+        ('name = "a"\nweight = "t.safetensors:three"', "'three' has shape (3,); a linear layer needs 2 dimensions"),
+        ('name = "a"\nweight = "t.safetensors:empty.weight"', "'empty.weight' has shape (0, 3) and is empty"),
+        (f'name = "a"\n{WEIGHT}\nout_features = 4', "layer a: out_features: is 4, but 'fc.weight' has shape (2, 3)"),
+        (f'name = "a"\n{WEIGHT}\nbias = "t.safetensors:three"', "layer a: bias: must have shape (2,) as the"),
+        (f'name = "a"\n{WEIGHT}\nbias = "t.safetensors:nothing"', "layer a: bias: "),
+        (f'name = "a"\n{WEIGHT}\nactivations = "t.safetensors:fc.bias"', "layer a: activations: must be (3,) or"),
+        (f'name = "a"\n{WEIGHT}\nactivations = "t.safetensors:nan"', "layer a: activations[1] is nan"),
+        (f'name = "a"\n{WEIGHT}\nactivations = {{ density = 0 }}', "layer a: activations.density: must be above"),
+        (f'name = "a"\n{WEIGHT}\nactivations = {{ density = 1.5 }}', "layer a: activations.density: must be at"),
+        (f'name = "a"\n{WEIGHT}\nactivations = 3', "layer a: activations: must be text in quotes or one table"),
+        (f'name = "a"\n{WEIGHT}\nsynthetic = {{ density = 0.5 }}', "layer a: give either weight"),
+        (f'name = "a"\n{WEIGHT}\nstride = 1', "layer a: stride, padding and input_hw belong to"),
+        (f'name = "a"\n{WEIGHT}\nkind = "conv2d"', "layer a: kind: this version simulates linear layers only"),
+        (f'name = "a"\n{WEIGHT}\nkind = "lstm"', "layer a: kind: must be 'linear' or 'conv2d' (got \"lstm\")"),
+        ('name = "a"\nsynthetic = { density = 0.5 }', "layer a: synthetic weights need out_features and in_features"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_file_layer_and_key(folder: Path, lines: str, said: str) -> None:
+    (problem,) = problems_of(network(folder, lines))
+    assert "net.toml: layer " in problem
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "sizes", "said"),
+    [
+        ("density = 2.0", (2, 2), "layer a: synthetic.density: must be at most 1 (got 2.0)"),
+        ("density = -0.1", (2, 2), "layer a: synthetic.density: must be at least 0 (got -0.1)"),
+        ("density = 0.5, seed = -1", (2, 2), "layer a: synthetic.seed: must be at least 0 (got -1)"),
+        ('density = 0.5, pattern = "rows"', (2, 2), "layer a: synthetic.pattern: must be 'fine' (got \"rows\")"),
+        ("density = 0.5", (0, 2), "layer a: out_features: must be at least 1 (got 0)"),
+        ("density = 0.5", (2, -3), "layer a: in_features: must be at least 1 (got -3)"),
+        ("density = 0.5", (10**18, 2), "layer a: out_features: must be at most 2147483647"),
+        # 4 bytes each: 4e12 bytes are 3725.3 GiB
+        ("density = 0.5", (10**6, 10**6), "layer a: synthetic weights (1000000, 1000000): needs 3725.3 GiB"),
+    ],
+)  # fmt: skip
+def test_impossible_synthetic_weights(tmp_path: Path, synthetic: str, sizes: tuple[int, int], said: str) -> None:
+    out, inputs = sizes
+    lines = f'name = "a"\nsynthetic = {{ {synthetic} }}\nout_features = {out}\nin_features = {inputs}'
+    (problem,) = problems_of(network(tmp_path, lines))
+    assert said in problem
+
+
+def test_the_mistakes_of_all_layers_are_told_at_once(folder: Path) -> None:
+    path = network(
+        folder,
+        f'name = "twice"\n{WEIGHT}',
+        f'name = "twice"\n{WEIGHT}',
+        'name = "b"\nweight = "t.safetensors:nothing"\nbias = "t.safetensors:nowhere"',
+        'name = "c"\nweight = "gone.npz:x"\nbias = "gone.npz:y"',
+        f'name = "d"\n{WEIGHT}\nbias = "t.safetensors:three"\nactivations = "t.safetensors:fc.bias"',
+    )
+    told = [problem.partition("net.toml: ")[2] for problem in problems_of(path)]
+    assert [problem.split(": ")[:2] for problem in told] == [
+        ["layer twice", "name"],
+        ["layer b", "weight"],
+        ["layer b", "bias"],
+        ["layer c", "weight"],  # one file that is not there is one problem
+        ["layer d", "bias"],
+        ["layer d", "activations"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "layer: is missing; add it"),
+        ("layer = []", "layer: must be a list of at least 1 (got [])"),
+        ('[layer]\nname = "a"', "layer: must be a list of tables, [[layer]]"),
+        ("layer = [3]", "layer 1: must be a table (got 3)"),
+        ("[engine]\npes = 4", "is a chip, not a network"),
+    ],
+)
+def test_a_file_without_layers(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "net.toml"
+    path.write_text(f'name = "n"\n{text}\n', encoding="utf-8")
+    (problem,) = problems_of(path)
+    assert f"net.toml: {said}" in problem
+
+
+def test_a_bare_file_without_layers_says_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"kernel": W}, path)
+    (problem,) = problems_of(path)
+    assert problem.startswith(f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds kernel (2, 3))")
+
+
+def test_convolutions_are_told_with_a_network_file_of_the_rest(folder: Path) -> None:
+    tensors = {name: array for name, array in TENSORS.items() if name.startswith(("fc", "conv"))}
+    save_file(tensors, folder / "cnn.safetensors")
+    (problem,) = problems_of(folder / "cnn.safetensors")
+    introduction, _, proposal = problem.partition("\n\n")
+    assert "this version simulates linear layers only" in introduction
+    assert introduction.endswith("save this as cnn.toml beside it:")
+    assert '# "conv": left out, weight of shape (2, 3, 1, 1)' in proposal
+    assert [layer["name"] for layer in tomllib.loads(proposal)["layer"]] == ["fc"]
+    (folder / "cnn.toml").write_text(proposal, encoding="utf-8")
+    net = load_network(folder / "cnn.toml")
+    np.testing.assert_array_equal(net["fc"].activations, BATCH)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vgg16", "'vgg16': no network of this name is shipped; did you mean 'vgg16-fc'?"),
+        ("resnet", "'resnet': no network of this name is shipped; known: alexnet-fc, "),
+    ],
+)
+def test_a_network_that_is_not_there(name: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_network(name)
+    assert said in str(caught.value)
+
+
+def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.pkl").touch()
+    assert problems_of(tmp_path / "net.pkl") == [f"{tmp_path}/net.pkl: a network is a .toml, .safetensors or .npz file"]
