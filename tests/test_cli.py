@@ -99,7 +99,8 @@ def test_run_on_two_chips_totals_both(accelsim: Run, net: Path, tmp_path: Path) 
 def test_results_are_the_same_in_every_file(accelsim: Run, net: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "parquet", "svg")}
     said = accelsim(
-        "run", net, "--csv", files["csv"], "--json", files["json"], "--parquet", files["parquet"], "--plot", files["svg"]
+        "run", net, "--csv", files["csv"], "--json", files["json"],
+        "--parquet", files["parquet"], "--plot", files["svg"],
     )  # fmt: skip
     assert (said.code, said.err) == (0, "")
     assert all(f"wrote {file}" in said.out for file in files.values())

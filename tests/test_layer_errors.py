@@ -126,7 +126,7 @@ def test_weights_that_are_all_zero_are_legal_and_told(backend: Any, verify: bool
 
 
 def test_what_does_not_fit_names_memory_need_size_and_remedy() -> None:
-    # All 4096 outputs fit one pass of 64 x 64 registers; 25088 inputs take 7. One pointer per column, one more per pass.
+    # 64 x 64 registers hold 4096 inputs, so 25088 take 7 passes: a pointer per column, and one more per pass.
     pointers = 25088 + 7
     wide = Layer.linear("wide", np.eye(1, 25088, dtype=np.float32), activations=np.ones(25088))
     with pytest.raises(InputError) as caught:

@@ -157,7 +157,7 @@ class _Tensor(NamedTuple):
         return self.file.shapes[self.name]
 
     def read(self) -> NDArray[Any]:
-        return self.file.read(self.name)
+        return self.file[self.name]
 
 
 def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:

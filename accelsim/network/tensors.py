@@ -38,8 +38,14 @@ class TensorFile:
             return f"'{name}' {self.unusable[name]}"
         return None if name in self.shapes else f"no tensor is called '{name}'{did_you_mean(name, self.shapes)}"
 
-    def read(self, name: str) -> NDArray[Any]:
-        """Return an array that has no problem."""
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array; raises InputError where it has a problem."""
+        problem = self.problem(name)
+        if problem is not None:
+            raise InputError(f"{self.path}: {problem}")
+        return self._read(name)
+
+    def _read(self, name: str) -> NDArray[Any]:
         raise NotImplementedError
 
 
@@ -93,7 +99,7 @@ class _Safetensors(TensorFile):
             if entry["dtype"] not in SAFETENSORS_TYPES
         }
 
-    def read(self, name: str) -> NDArray[Any]:
+    def _read(self, name: str) -> NDArray[Any]:
         entry = self._tensors[name]
         dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
         shape = self.shapes[name]
@@ -148,7 +154,7 @@ class _Npz(TensorFile):
                 f"'{name}' claims shape {shape} of {dtype} but holds {member.file_size - header_bytes} bytes"
             )
 
-    def read(self, name: str) -> NDArray[Any]:
+    def _read(self, name: str) -> NDArray[Any]:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 member = archive.getinfo(f"{name}.npy")
