@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 MAX_KNOWN = 20
 """Names that a message lists before it says how many more there are."""
@@ -42,6 +43,15 @@ def raise_if_any(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
         raise InputError(*found)
+
+
+@contextmanager
+def collecting(problems: list[str], place: str = "") -> Iterator[None]:
+    """Keep the problems of an InputError, each behind its place, and go on after the block."""
+    try:
+        yield
+    except InputError as error:
+        problems += [f"{place}{problem}" for problem in error.problems]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,10 +11,20 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, content_hash, find, read_toml, shipped_dir, with_overrides
-from accelsim.errors import InputError, raise_if_any
+from accelsim.config import (
+    CHECKED,
+    build,
+    content_hash,
+    existing_file,
+    find,
+    label,
+    read_toml,
+    shipped_dir,
+    with_overrides,
+)
+from accelsim.errors import InputError
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**40)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
@@ -155,19 +165,20 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
     path = find(name, "hwconfigs")
     changes = dict(overrides or {})
     data = read_toml(path)
+    if "layer" in data and "engine" not in data:
+        raise InputError(f"{label(path)}: is a network, not a chip; chips have an [engine] table")
     if "technology" in changes:
         data["technology"] = changes.pop("technology")
     if isinstance(data.get("technology"), str):
         data["technology"] = _technology_data(data["technology"], path)
-    return build(Hardware, with_overrides(data, changes), path.name)
+    return build(Hardware, with_overrides(data, changes), label(path))
 
 
 def _technology_data(name: str, chip: Path) -> dict[str, Any]:
-    if name.endswith(".toml"):
-        file = Path(name) if Path(name).is_absolute() else chip.parent / name
-        raise_if_any([f"{chip.name}: technology: no such file: {file}"] if not file.is_file() else [])
-        return read_toml(file)
+    """Return the technology that a chip names: a shipped one, or a file relative to the chip's."""
     try:
+        if name.endswith(".toml"):
+            return read_toml(existing_file(chip.parent / name))
         return read_toml(find(name, "hwconfigs/technology"))
     except InputError as error:
-        raise InputError(*(f"{chip.name}: technology: {problem}" for problem in error.problems)) from None
+        raise InputError(*(f"{label(chip)}: technology: {problem}" for problem in error.problems)) from None

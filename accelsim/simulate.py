@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from accelsim import __version__
 from accelsim.energy import account, area_mm2, sram_traffic_bits
 from accelsim.engines import ENGINES, Counts
-from accelsim.errors import InputError, VerificationError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
 from accelsim.formats.codebook import Codebook, quantise
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
@@ -51,25 +51,31 @@ def simulate(
     Raises InputError (what does not fit names its memory), and VerificationError on a bug of ours.
     """
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
-    several = [hardware] if isinstance(hardware, Hardware | str | Path) else hardware
-    chips = [load_hardware(chip) for chip in several]
-    if not chips:
-        raise InputError("hardware: is an empty list; name at least one chip")
+    problems: list[str] = []
+    chips: list[Hardware] = []
+    inputs: dict[str, _Inputs] = {}
+    for chip in [hardware] if isinstance(hardware, Hardware | str | Path) else hardware:
+        with collecting(problems):
+            chips.append(load_hardware(chip))
+    if not chips and not problems:
+        problems.append("hardware: is an empty list; name at least one chip")
     if backend not in ("compiled", "simpy"):
-        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
-    inputs = _resolve(net, activations, seed)
+        problems.append(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
+    with collecting(problems):
+        inputs = _resolve(net, activations, seed)
+    raise_if_any(dict.fromkeys(problems))
 
     rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-    problems: list[str] = []
     for layer in net:
         if progress is not None:
             progress(layer.name)
-        weights = WeightMatrix(layer.weight, layer.bias, f"layer {layer.name}: weight")
-        for chip, mine in zip(chips, rows, strict=True):
-            try:
-                mine.append(_row(net, layer, weights, inputs[layer.name], chip, backend, verify))
-            except InputError as error:
-                problems += [f"layer {layer.name} on {chip.name}: {problem}" for problem in error.problems]
+        with collecting(problems, f"layer {layer.name}: "):
+            weights = WeightMatrix(layer.weight, layer.bias)
+            # Laid out here for the first chip, so that a weight which is not finite is told once and not per chip.
+            ENGINES[chips[0].engine.kind].encode(weights, chips[0].engine)
+            for chip, mine in zip(chips, rows, strict=True):
+                with collecting(problems, f"layer {layer.name} on {chip.name}: "):
+                    mine.append(_row(net, layer, weights, inputs[layer.name], chip, backend, verify))
     raise_if_any(dict.fromkeys(problems))
     return table([row for mine in rows for row in mine])
 
@@ -85,7 +91,7 @@ def _row(
     network: Network, layer: Layer, weights: WeightMatrix, inputs: _Inputs, chip: Hardware, backend: str, verify: bool
 ) -> dict[str, Any]:
     engine = ENGINES[chip.engine.kind]
-    codes, codebook = _codes(weights, chip, backend, verify)
+    codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
     raise_if_any(engine.capacity_problems(image, chip.engine))
     vectors = _engine_inputs(inputs.batch, weights, chip, verify)
@@ -179,8 +185,6 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
             resolved[layer.name] = _Inputs(chosen.draw(layer.in_features)[None, :], chosen.seed)
         else:
             resolved[layer.name] = _Inputs(np.atleast_2d(chosen), 0)
-        if not len(resolved[layer.name].batch):
-            problems.append(f"layer {layer.name}: activations: the batch is empty")
     raise_if_any(problems)
     if unknown:
         warnings.warn(
@@ -194,8 +198,8 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
 def _as_activations(value: Any, seed: int) -> Activations:
     if isinstance(value, Density):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Density(value, seed)
+    if np.ndim(value) == 0:
+        return Density(value.item() if isinstance(value, np.generic) else value, seed)
     return np.asarray(value)
 
 
@@ -213,7 +217,7 @@ def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, v
 
 
 def _codes(
-    weights: WeightMatrix, chip: Hardware, backend: str, verify: bool
+    weights: WeightMatrix, layer: Layer, chip: Hardware, backend: str, verify: bool
 ) -> tuple[NDArray[np.int64] | None, Codebook | None]:
     """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
     if not verify and backend == "compiled":
@@ -223,9 +227,7 @@ def _codes(
         matrix = np.concatenate([matrix, np.asarray(weights.bias, np.float64)[:, None]], axis=1)
     if not verify:
         return (matrix != 0).astype(np.int64), None
-    if not np.isfinite(matrix).all():
-        weights.count(1, 1, None)  # names the first place
-    return quantise(matrix, chip.engine)
+    return quantise(matrix, chip.engine, layer.codebook)
 
 
 def _verify(

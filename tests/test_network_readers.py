@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from accelsim import Density, InputError, load_network, simulate
+from accelsim import Density, InputError, Layer, load_hardware, load_network, simulate
 
 W = np.array([[1, 0, -2], [0, 0, 3]], np.float32)
 BIAS = np.array([1, 0], np.float32)
@@ -228,18 +228,36 @@ def test_a_bare_file_without_layers_says_what_it_holds(tmp_path: Path) -> None:
     assert problem.startswith(f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds kernel (2, 3))")
 
 
-def test_convolutions_are_told_with_a_network_file_of_the_rest(folder: Path) -> None:
+def test_convolutions_are_told_with_a_network_file_to_fill_in(folder: Path) -> None:
     tensors = {name: array for name, array in TENSORS.items() if name.startswith(("fc", "conv"))}
     save_file(tensors, folder / "cnn.safetensors")
     (problem,) = problems_of(folder / "cnn.safetensors")
     introduction, _, proposal = problem.partition("\n\n")
-    assert "this version simulates linear layers only" in introduction
-    assert introduction.endswith("save this as cnn.toml beside it:")
-    assert '# "conv": left out, weight of shape (2, 3, 1, 1)' in proposal
-    assert [layer["name"] for layer in tomllib.loads(proposal)["layer"]] == ["fc"]
-    (folder / "cnn.toml").write_text(proposal, encoding="utf-8")
+    assert "gives neither stride nor padding nor input size. Save this as cnn.toml beside it" in introduction
+    layers = {layer["name"]: layer for layer in tomllib.loads(proposal)["layer"]}
+    assert layers["conv"]["kind"] == "conv2d"
+    assert {"stride", "padding", "input_hw"} <= layers["conv"].keys()
+    # Without the convolution, as the message says for this version, the file runs.
+    (folder / "cnn.toml").write_text(
+        "\n\n".join(block for block in proposal.split("\n\n") if "conv2d" not in block), encoding="utf-8"
+    )
     net = load_network(folder / "cnn.toml")
+    assert [layer.name for layer in net] == ["fc"]
     np.testing.assert_array_equal(net["fc"].activations, BATCH)
+
+
+def test_a_codebook_comes_with_its_layer(tmp_path: Path) -> None:
+    table = np.array([0.0, -1.0, 0.5], np.float32)
+    weight = table[np.array([[0, 1, 2], [2, 0, 1]])]
+    save_file({"fc.weight": weight, "fc.codebook": table}, tmp_path / "a.safetensors")
+    layer = load_network(tmp_path / "a.safetensors")["fc"]
+    np.testing.assert_array_equal(layer.codebook, table)
+    assert simulate(layer, "eie-64pe-45nm", 1.0, verify=True)["verified"].tolist() == ["exact"]
+    small = load_hardware("eie-64pe-45nm", {"engine.code_bits": 1})
+    with pytest.raises(InputError, match="codebook: has 3 entries, but engine.code_bits = 1 reaches 2"):
+        simulate(layer, small, 1.0, verify=True)
+    with pytest.raises(InputError, match="codebook: entry 0 must be 0"):
+        Layer.linear("fc", weight, codebook=[1.0, 2.0])
 
 
 @pytest.mark.parametrize(

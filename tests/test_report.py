@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-from matplotlib.figure import Figure
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 import accelsim

@@ -72,14 +72,22 @@ def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:
     return np.where(values == 0, 0, order[nearest] + 1)
 
 
-def quantise(matrix: NDArray[Any], engine: EieConfig) -> tuple[NDArray[np.int64], Codebook]:
+def quantise(
+    matrix: NDArray[Any], engine: EieConfig, given: NDArray[Any] | None = None
+) -> tuple[NDArray[np.int64], Codebook]:
     """Return codes of a matrix and their fixed-point table, as this engine stores weights.
 
-    With weight sharing, a codebook of 2^code_bits entries of `weight_bits`. Without, every weight is its own
-    code_bits-wide fixed-point number, so the table is only a list of those that occur.
+    With weight sharing, the given codebook or one made here, of at most 2^code_bits entries of `weight_bits`. Without,
+    every weight is its own code_bits-wide fixed-point number, so the table is only a list of those that occur.
+    Raises InputError for a given codebook that the codes cannot address.
     """
     if engine.weight_sharing:
-        table = share(matrix, engine.code_bits)
+        if given is not None and len(given) > 2**engine.code_bits:
+            raise InputError(
+                f"codebook: has {len(given)} entries, but engine.code_bits = {engine.code_bits} reaches "
+                f"{2**engine.code_bits}; raise code_bits or share fewer weights"
+            )
+        table = share(matrix, engine.code_bits) if given is None else np.asarray(given, np.float64)
         fixed = fixed_point(table, engine.weight_bits)
         return assign(matrix, table), Codebook(fixed.integers, fixed.fraction_bits)
     fixed = fixed_point(matrix, engine.code_bits)

@@ -61,6 +61,7 @@ class Layer:
     weight_source: Callable[[], Array] = field(repr=False)
     bias: Array | None = field(default=None, repr=False)
     activations: Activations = field(default=None, repr=False)
+    codebook: Array | None = field(default=None, repr=False)
     granularity: str | None = None
 
     @classmethod
@@ -71,11 +72,13 @@ class Layer:
         bias: ArrayLike | None = None,
         *,
         activations: ArrayLike | Density | None = None,
+        codebook: ArrayLike | None = None,
         granularity: str | None = None,
     ) -> Layer:
         """Return a fully connected layer; weight (out_features, in_features), bias (out_features,).
 
-        Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned.
+        Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned. `codebook` (entries,)
+        are the weights that the layer shares, the first of them 0; without it one is made when the product is wanted.
         Raises InputError with every problem of shapes and types.
         """
         problems: list[str] = []
@@ -86,8 +89,10 @@ class Layer:
             given = activations
         elif activations is not None:
             given = _as_array(f"layer {name}: activations", activations, problems)
+        shared = None if codebook is None else _as_array(f"layer {name}: codebook", codebook, problems)
         raise_if_any(problems)
-        problems = _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
+        problems = codebook_problems(name, shared)
+        problems += _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
         if not problems:
             out_features, in_features = matrix.shape
             problems += bias_problems(name, offset, out_features)
@@ -101,6 +106,7 @@ class Layer:
             weight_source=lambda: matrix,
             bias=offset,
             activations=given,
+            codebook=shared,
             granularity=granularity,
         )
 
@@ -192,6 +198,19 @@ def bias_problems(name: str, bias: Array | None, out_features: int) -> list[str]
     problems = _array_problems(f"layer {name}: bias", bias, "(out_features,)", 1)
     if not problems and bias.shape != (out_features,):
         problems.append(f"layer {name}: bias: must have shape ({out_features},) as the weight has (got {bias.shape})")
+    return problems
+
+
+def codebook_problems(name: str, codebook: Array | None) -> list[str]:
+    """What is wrong with shared weights (entries,)."""
+    if codebook is None:
+        return []
+    place = f"layer {name}: codebook"
+    problems = _array_problems(place, codebook, "(entries,)", 1)
+    if not problems and not np.isfinite(codebook.astype(np.float64)).all():
+        problems.append(f"{place}: holds NaN or Inf; shared weights must be finite")
+    if not problems and (codebook[0] != 0 or len(codebook) < 2):
+        problems.append(f"{place}: entry 0 must be 0, which code 0 stands for, with others after it")
     return problems
 
 

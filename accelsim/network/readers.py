@@ -22,6 +22,7 @@ from accelsim.network.layer import (
     Network,
     activation_problems,
     bias_problems,
+    codebook_problems,
     name_problems,
 )
 from accelsim.network.synthetic import WEIGHT_BYTES, draw_weights
@@ -30,6 +31,10 @@ from accelsim.network.tensors import TensorFile, check_fits_memory, open_tensors
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+TENSOR_KEYS = ("weight", "bias", "activations", "codebook")
+"""What a layer takes from tensors: keys of a network file, endings of names in a bare one."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -62,6 +67,8 @@ class LayerSpec:
     in_features: Size | None = None
     bias: str | None = None
     activations: str | DensitySpec | None = None
+    codebook: str | None = None
+    """The weights that a layer shares, `file:tensor`, the first of them 0."""
     granularity: str | None = None
     stride: Size | list[Size] | None = None
     padding: Annotated[int, Field(strict=True, ge=0)] | list[Annotated[int, Field(strict=True, ge=0)]] | None = None
@@ -93,8 +100,8 @@ class NetworkSpec:
 def load_network(name: str | Path | Network) -> Network:
     """Return the network of this name or path: .toml, .safetensors or .npz.
 
-    In a bare tensor file every 2-D `X.weight` is a linear layer, `X.bias` its bias and `X.activations` its input.
-    Weights stay in the file until they are simulated.
+    In a bare tensor file every 2-D `X.weight` is a linear layer, `X.bias` its bias, `X.activations` its input and
+    `X.codebook` its shared weights. Weights stay in the file until they are simulated.
     Raises InputError with every problem at once.
     """
     if isinstance(name, Network):
@@ -133,7 +140,7 @@ def _from_toml(path: Path) -> Network:
 
     layers = []
     for layer in spec.layer:
-        references = {"weight": layer.weight, "bias": layer.bias, "activations": layer.activations}
+        references = {key: getattr(layer, key) for key in TENSOR_KEYS}
         tensors = {
             key: locate(f"layer {layer.name}: {key}", reference)
             for key, reference in references.items()
@@ -181,7 +188,9 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         activations: Activations = tensors["activations"].read() if "activations" in tensors else None
         if isinstance(spec.activations, DensitySpec):
             activations = Density(spec.activations.density, spec.activations.seed)
-        found += bias_problems(spec.name, bias, rows) + activation_problems(spec.name, activations, columns)
+        codebook = tensors["codebook"].read() if "codebook" in tensors else None
+        found += bias_problems(spec.name, bias, rows) + codebook_problems(spec.name, codebook)
+        found += activation_problems(spec.name, activations, columns)
     if found:
         problems += found
         return None
@@ -193,6 +202,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         weight_source=source,
         bias=bias,
         activations=activations,
+        codebook=codebook,
         granularity=spec.granularity,
     )
 
@@ -235,7 +245,7 @@ def _from_tensors(path: Path) -> Network:
     for name in names:
         tensors = {
             key: _Tensor(file, f"{name}.{key}", f"layer {name}: {key}")
-            for key in ("weight", "bias", "activations")
+            for key in TENSOR_KEYS
             if f"{name}.{key}" in file.shapes
         }
         layers.append(_layer(LayerSpec(name=name, weight=f"{path.name}:{name}.weight"), tensors, problems))
@@ -250,17 +260,19 @@ def _from_tensors(path: Path) -> Network:
 
 
 def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
-    """Say that convolutions are not simulated, with a network file of the other layers."""
+    """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     blocks = [f"name = {json.dumps(path.stem)}"]
     for name in names:
         shape = file.shapes[f"{name}.weight"]
-        if len(shape) == 2:
-            keys = [key for key in ("weight", "bias", "activations") if f"{name}.{key}" in file.shapes]
-            lines = [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
-            blocks.append("\n".join(["[[layer]]", f"name = {json.dumps(name)}", *lines]))
-        else:
-            blocks.append(f"# {json.dumps(name)}: left out, weight of shape {shape}")
+        kind = "conv2d" if len(shape) == 4 else "linear"
+        keys = [key for key in TENSOR_KEYS if f"{name}.{key}" in file.shapes]
+        lines = ["[[layer]]", f"name = {json.dumps(name)}", f'kind = "{kind}"']
+        lines += [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
+        if kind == "conv2d":
+            lines += [f"stride = 1  # weight of shape {shape}", "padding = 0", "input_hw = [0, 0]  # height, width"]
+        blocks.append("\n".join(lines))
     return (
-        f"{path}: holds convolutions (weights of 4 dimensions), and this version simulates linear layers only; "
-        f"to run those, save this as {path.stem}.toml beside it:\n\n" + "\n\n".join(blocks) + "\n"
+        f"{path}: holds convolutions (weights of 4 dimensions), and a bare tensor file gives neither stride nor "
+        f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in. This version simulates its "
+        "linear layers only: leave the conv2d layers out to run those.\n\n" + "\n\n".join(blocks) + "\n"
     )
