@@ -254,7 +254,7 @@ def test_a_codebook_comes_with_its_layer(tmp_path: Path) -> None:
     np.testing.assert_array_equal(layer.codebook, table)
     assert simulate(layer, "eie-64pe-45nm", 1.0, verify=True)["verified"].tolist() == ["exact"]
     small = load_hardware("eie-64pe-45nm", {"engine.code_bits": 1})
-    with pytest.raises(InputError, match="codebook: has 3 entries, but engine.code_bits = 1 reaches 2"):
+    with pytest.raises(InputError, match=r"codebook: has 3 entries, but engine\.code_bits = 1 reaches 2"):
         simulate(layer, small, 1.0, verify=True)
     with pytest.raises(InputError, match="codebook: entry 0 must be 0"):
         Layer.linear("fc", weight, codebook=[1.0, 2.0])
