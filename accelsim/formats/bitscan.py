@@ -1,7 +1,7 @@
 """Finding non-zeros 64 at a time.
 
-Two primitives that numba cannot express: a vector compare that becomes one bit per element, and the index of the
-lowest set bit. With NUMBA_DISABLE_JIT=1 the plain Python versions below stand in for them.
+Three primitives that numba cannot express: a vector compare that becomes one bit per element, the index of the lowest
+set bit, and the number of set bits. With NUMBA_DISABLE_JIT=1 the plain Python versions below stand in for them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return np.uint64(sum(1 << int(k) for k in np.flatnonzero(flags)))
 
     def lowest_bit(mask):
-        """Return the index of the lowest set bit; the mask must not be zero."""
+        """Return the index of the lowest set bit, 64 if none is set."""
         value = int(mask)
-        return np.uint64((value & -value).bit_length() - 1)
+        return np.uint64((value & -value).bit_length() - 1 if value else WORD)
+
+    def count_bits(mask):
+        """Return how many bits are set."""
+        return np.uint64(int(mask).bit_count())
 
 else:
     from llvmlite import ir
@@ -55,11 +59,22 @@ else:
 
     @intrinsic
     def lowest_bit(typing_context, mask):
-        """Return the index of the lowest set bit; the mask must not be zero."""
+        """Return the index of the lowest set bit, 64 if none is set."""
         if mask != types.uint64:
             return None
 
         def codegen(context, builder, signature, args):
-            return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+            return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.uint64(types.uint64), codegen
+
+    @intrinsic
+    def count_bits(typing_context, mask):
+        """Return how many bits are set."""
+        if mask != types.uint64:
+            return None
+
+        def codegen(context, builder, signature, args):
+            return builder.ctpop(args[0])
 
         return types.uint64(types.uint64), codegen

@@ -18,12 +18,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.formats.bitscan import lowest_bit, nonzero_mask
+from accelsim.formats.bitscan import count_bits, lowest_bit, nonzero_mask
 
 T = TypeVar("T")
 
-TILE_COLUMNS = 1024
-"""Columns scanned together: their state stays in the first-level cache while all rows stream by."""
+TILE_COLUMNS = 16384
+"""Columns scanned together at most: long runs of a row keep the memory busy, and their state still fits the cache."""
 
 THREADED_ELEMENTS = 1 << 20
 """Below this size a second thread costs more than it saves."""
@@ -44,6 +44,7 @@ def _count_tile(
     whole = width - width % 64
     previous = np.empty(width, np.int32)
     count = np.empty(width, np.int32)
+    place = np.empty(width + 8, np.uint32)  # unsigned: no wrap-around index
     low = key_low[first:last]
     high = key_high[first:last]
     found = nonzeros[first:last]
@@ -57,6 +58,7 @@ def _count_tile(
             row = bits[i, first:last]
             digest_0 = np.uint64(0)
             digest_1 = np.uint64(0)
+            places = 0
             for start in range(0, width, 64):
                 if start < whole:
                     mask = nonzero_mask(row, start, magnitude)
@@ -65,19 +67,26 @@ def _count_tile(
                     for k in range(width - whole):
                         if row[whole + k] & magnitude:
                             mask |= np.uint64(1) << np.uint64(k)
-                while mask != np.uint64(0):
-                    j = start + np.int64(lowest_bit(mask))
-                    mask &= mask - np.uint64(1)
-                    value = row[j]
-                    worst = max(worst, value & magnitude)
-                    part_0 = np.uint64(value) & np.uint64(0xFFFFFFFF)
-                    part_1 = np.uint64(value) >> np.uint64(32)
-                    digest_0 += part_0 * np.uint64(low[j]) + part_1 * np.uint64(high[j])
-                    digest_1 += part_0 * np.uint64(high[j]) + part_1 * np.uint64(low[j])
-                    # Sec. III-B: every 2^b zeros of a run need one padding entry, then the weight itself.
-                    count[j] += ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
-                    previous[j] = position
-                    found[j] += np.int32(1)
+                # Eight at a time without asking whether there are so many: what is too much is overwritten.
+                stop = places + np.int64(count_bits(mask))
+                while places < stop:
+                    for k in range(8):
+                        place[places + k] = start + np.int64(lowest_bit(mask))
+                        mask &= mask - np.uint64(1)
+                    places += 8
+                places = stop
+            for p in range(places):
+                j = place[p]
+                value = row[j]
+                worst = max(worst, value & magnitude)
+                part_0 = np.uint64(value) & np.uint64(0xFFFFFFFF)
+                part_1 = np.uint64(value) >> np.uint64(32)
+                digest_0 += part_0 * np.uint64(low[j]) + part_1 * np.uint64(high[j])
+                digest_1 += part_0 * np.uint64(high[j]) + part_1 * np.uint64(low[j])
+                # Sec. III-B: every 2^b zeros of a run need one padding entry, then the weight itself.
+                count[j] += ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
+                previous[j] = position
+                found[j] += np.int32(1)
             row_digest[i, 0] += digest_0
             row_digest[i, 1] += digest_1
         for column in range(width):
@@ -238,8 +247,8 @@ def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzer
     bits = np.ascontiguousarray(array).view(unsigned)
     lane_mask = unsigned(magnitude)
     width = bits.shape[1]
-    tiles = list(row_slices(width, TILE_COLUMNS))
-    workers = min(len(tiles), os.cpu_count() or 1) if bits.size >= THREADED_ELEMENTS else 1
+    workers = min(-(-width // 64), os.cpu_count() or 1) if bits.size >= THREADED_ELEMENTS else 1
+    tiles = list(row_slices(width, min(TILE_COLUMNS, 64 * -(-width // (64 * workers)))))
 
     def work(mine):
         partial = np.zeros_like(digest)
