@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from accelsim.errors import AccelsimError, InputError, raise_if_any
+from accelsim.report.files import check_outputs, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,11 +87,8 @@ def run(
     from accelsim.hardware import load_hardware
     from accelsim.network import Density, load_network
 
-    outputs: list[tuple[Path, Callable[[pd.DataFrame, Path], None]]] = [
-        (path, write)
-        for path, write in ((csv, _write_csv), (json_file, _write_json), (parquet, _write_parquet), (plot, _write_plot))
-        if path is not None
-    ]
+    given = {"csv": csv, "json": json_file, "parquet": parquet, "plot": plot}
+    outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net: Any = _collect(problems, load_network, network)
     changes = _collect(problems, _overrides, overrides or [])
@@ -102,13 +97,7 @@ def run(
     _collect(problems, _check_names_differ, chips)
     if density is not None:
         _collect(problems, Density, density, place="--density: ")
-    for path, _ in outputs:
-        _collect(problems, _check_writable, path)
-    _collect(problems, _check_outputs_differ, [path for path, _ in outputs])
-    if parquet is not None:
-        _collect(problems, _check_parquet)
-    if plot is not None:
-        _collect(problems, _check_plot, plot)
+    _collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
     from accelsim.simulate import simulate
@@ -117,8 +106,8 @@ def run(
         results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
     if not quiet:
         _print_results(results)
-    for path, write in outputs:
-        _write_whole(path, partial(write, results))
+    for kind, path in outputs.items():
+        write(results, kind, path)
         if not quiet:
             _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -219,14 +208,6 @@ def _check_names_differ(chips: list[Hardware]) -> None:
     raise_if_any(
         f"--hardware: {times} chips are called '{name}'; leave one out, or change the name in its file"
         for name, times in names.items()
-        if times > 1
-    )
-
-
-def _check_outputs_differ(paths: list[Path]) -> None:
-    raise_if_any(
-        f"{path}: {times} results would be written to this file; give each a file of its own"
-        for path, times in Counter(path.resolve() for path in paths).items()
         if times > 1
     )
 
@@ -347,75 +328,3 @@ def _check_network(path: Path) -> None:
     raise_if_any(problems)
     for line in lines:
         _console().print(line, markup=False, soft_wrap=True)
-
-
-def _check_writable(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
-    try:
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError
-        # Only trying tells: permission bits do not know of read-only and special file systems.
-        if not _is_device(path):
-            tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError:
-        raise InputError(f"{path}: cannot be written; choose another place or change its permissions") from None
-
-
-def _is_device(path: Path) -> bool:
-    """Return whether this is /dev/stdout or its like, which is written to and must not be replaced by a file."""
-    return path.exists() and not path.is_file()
-
-
-def _check_parquet() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("pyarrow") is None:
-        raise InputError("--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'")
-
-
-def _check_plot(path: Path) -> None:
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{path}: --plot draws .png, .svg or .pdf; choose one of these endings")
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary file beside the target and rename it, so that a failure leaves nothing half-written."""
-    try:
-        if _is_device(path):
-            write(path)
-            return
-        target = path.resolve()
-        handle, temporary = tempfile.mkstemp(prefix=".accelsim-", suffix=path.suffix, dir=target.parent)
-        os.close(handle)
-        try:
-            write(Path(temporary))
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-
-
-def _write_csv(results: pd.DataFrame, path: Path) -> None:
-    results.to_csv(path, index=False)
-
-
-def _write_json(results: pd.DataFrame, path: Path) -> None:
-    path.write_text(json.dumps(results.to_dict("records"), indent=1) + "\n", encoding="utf-8")
-
-
-def _write_parquet(results: pd.DataFrame, path: Path) -> None:
-    results.to_parquet(path, index=False)
-
-
-def _write_plot(results: pd.DataFrame, path: Path) -> None:
-    from accelsim.report.plots import overview
-
-    overview(results).savefig(path, dpi=200)

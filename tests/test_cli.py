@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from safetensors.numpy import save_file
 from accelsim import load_network, simulate
 from accelsim.cli import main
 from accelsim.config import shipped_dir
+from accelsim.report.files import WRITERS
 from accelsim.results import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -272,8 +272,7 @@ def test_everything_wrong_is_told_at_once(accelsim: Run, tmp_path: Path) -> None
 
 
 def test_parquet_without_pyarrow(accelsim: Run, monkeypatch: pytest.MonkeyPatch, net: Path, tmp_path: Path) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else find_spec(name))
+    monkeypatch.setattr("accelsim.report.files.find_spec", lambda name: None)
     result = accelsim("run", net, "--parquet", tmp_path / "out.parquet")
     assert result.code == 2
     assert result.errors == ["--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'"]
@@ -294,7 +293,7 @@ def test_a_failure_while_writing_leaves_the_old_file(
         path.write_text("half")
         raise failure
 
-    monkeypatch.setattr("accelsim.cli._write_csv", half_written)
+    monkeypatch.setitem(WRITERS, "csv", half_written)
     result = accelsim("run", net, "-q", "--csv", out)
     assert result.code == code
     assert out.read_text() == "precious"

@@ -58,15 +58,15 @@ def _count_tile(
             row = bits[i, first:last]
             digest_0 = np.uint64(0)
             digest_1 = np.uint64(0)
-            places = 0
+            places = np.int64(0)
             for start in range(0, width, 64):
                 if start < whole:
                     mask = nonzero_mask(row, start, magnitude)
                 else:
                     mask = np.uint64(0)
-                    for k in range(width - whole):
-                        if row[whole + k] & magnitude:
-                            mask |= np.uint64(1) << np.uint64(k)
+                    for bit in range(width - whole):
+                        if row[whole + bit] & magnitude:
+                            mask |= np.uint64(1) << np.uint64(bit)
                 # Eight at a time without asking whether there are so many: what is too much is overwritten.
                 stop = places + np.int64(count_bits(mask))
                 while places < stop:
