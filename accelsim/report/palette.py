@@ -34,7 +34,7 @@ ENERGY_PARTS = (
         "#009E73",
         "▒",
     ),
-    Part(("energy_arithmetic_pj", "energy_codebook_pj"), "arithmetic and codebook", "#D55E00", "x"),
+    Part(("energy_arithmetic_pj", "energy_codebook_pj"), "arithmetic, codes", "#D55E00", "x"),
     Part(("energy_clock_pj", "energy_pipeline_pj"), "clock and pipeline", "#E69F00", "·"),
     Part(("energy_leakage_pj",), "leakage", "#BBBBBB", "░"),
 )
