@@ -62,6 +62,10 @@ HardwareOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a chip, as in engine.fifo_depth=16.")
 ]
+DensityOption = Annotated[
+    float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
 
 @app.command()
@@ -69,10 +73,8 @@ def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_HARDWARE,
     overrides: SetOption = None,
-    density: Annotated[
-        float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")] = 0,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
@@ -84,19 +86,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart."""
-    from accelsim.hardware import load_hardware
-    from accelsim.network import Density, load_network
-
     given = {"csv": csv, "json": json_file, "parquet": parquet, "plot": plot}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
-    net: Any = _collect(problems, load_network, network)
-    changes = _collect(problems, _overrides, overrides or [])
-    names = _collect(problems, _names, hardware)
-    chips: list[Any] = [_collect(problems, load_hardware, name, changes) for name in names or []]
-    _collect(problems, _check_names_differ, chips)
-    if density is not None:
-        _collect(problems, Density, density, place="--density: ")
+    net, chips = _load(problems, network, hardware, overrides, density)
     _collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
@@ -110,6 +103,38 @@ def run(
         write(results, kind, path)
         if not quiet:
             _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def energy(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    hardware: HardwareOption = DEFAULT_HARDWARE,
+    overrides: SetOption = None,
+    layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
+    from accelsim.errors import did_you_mean
+    from accelsim.network import Network
+
+    problems: list[str] = []
+    net, chips = _load(problems, network, hardware, overrides, density)
+    if net is not None and layer is not None and layer not in [each.name for each in net]:
+        problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.report import terminal
+    from accelsim.simulate import simulate
+
+    if layer is not None:
+        net = Network(net.name, [net[layer]])
+    with _reporting(len(net), quiet=False) as step:
+        results = simulate(net, chips, density, seed=seed, progress=step)
+    by_name = {chip.name: chip for chip in chips}
+    for _, row in results.iterrows():
+        _console().print(terminal.energy_table(row, by_name[row["hardware"]]))
+        _console().print()
 
 
 @app.command()
@@ -185,6 +210,23 @@ def _fail(exit_code: int, *lines: str) -> NoReturn:
     for line in lines:
         _errors().print(line, markup=False, highlight=False, soft_wrap=True)
     sys.exit(exit_code)
+
+
+def _load(
+    problems: list[str], network: str, hardware: str, overrides: list[str] | None, density: float | None
+) -> tuple[Any, list[Any]]:
+    """Return the network and the chips that a command was given, or their problems."""
+    from accelsim.hardware import load_hardware
+    from accelsim.network import Density, load_network
+
+    net = _collect(problems, load_network, network)
+    changes = _collect(problems, _overrides, overrides or [])
+    names = _collect(problems, _names, hardware)
+    chips = [_collect(problems, load_hardware, name, changes) for name in names or []]
+    _collect(problems, _check_names_differ, chips)
+    if density is not None:
+        _collect(problems, Density, density, place="--density: ")
+    return net, chips
 
 
 def _names(text: str) -> list[str]:

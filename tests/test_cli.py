@@ -382,3 +382,22 @@ def test_import_and_help_load_nothing_heavy() -> None:
     ended = in_a_process("-c", script)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "Usage:" in ended.stdout
+
+
+def test_energy_explains_every_action_of_a_layer(accelsim: Run) -> None:
+    result = accelsim("energy", "--layer", "fc2")
+    assert result.code == 0
+    row = simulate("lenet-300-100-digits", "eie-64pe-45nm").set_index("layer").loc["fc2"]
+    lines = [line for line in result.out.splitlines() if "%" in line]
+    shares = [float(line.partition(" %")[0].split()[-1]) for line in lines]
+    assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
+    assert shares == sorted(shares, reverse=True)
+    (reads,) = [line for line in lines if "spmat reads" in line]
+    assert f"{row['count_spmat_reads']:,}" in reads
+    assert "CACTI 7" in reads
+
+
+def test_energy_of_a_layer_that_is_not_there(accelsim: Run) -> None:
+    result = accelsim("energy", "--layer", "fc9")
+    assert result.code == 2
+    assert result.errors == ["--layer fc9: lenet-300-100-digits has no such layer; did you mean 'fc3'?"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import accelsim
 from accelsim.config import shipped_dir
-from accelsim.energy import COMPONENTS, account, area_mm2, prices
+from accelsim.energy import COMPONENTS, account, area_mm2, entries, prices
 from accelsim.energy.prices import multiply_pj
 from accelsim.errors import InputError
 from accelsim.memory.sram import sram
@@ -124,3 +124,13 @@ def test_area_grows_with_pes() -> None:
     double = accelsim.load_hardware(CHIP, {"engine.pes": 256})
     per_pe = [(area_mm2(chip) - nodes * 189e-6) / pes for chip, pes, nodes in ((CHIP, 64, 21), (double, 256, 85))]
     assert np.isclose(*per_pe)
+
+
+def test_the_entries_of_an_account_are_all_of_it() -> None:
+    """Every line is times x price, and the lines of a component add up to it exactly, in the order of the account."""
+    actions = {"spmat_reads": 7, "mac": 11, "act_sram_reads": 3, "act_sram_writes": 5}
+    lines = entries(actions, 100, CHIP)
+    assert [line.times for line in lines[:4]] == [7, 11, 3, 5]
+    assert {line.times for line in lines[4:]} == {100}
+    for component, pj in account(actions, 100, CHIP).components_pj.items():
+        assert pj == sum(line.times * line.price.pj for line in lines if line.price.component == component)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from accelsim.energy import eie
-from accelsim.energy.prices import COMPONENTS, Account, Price
+from accelsim.energy.prices import COMPONENTS, PER_CYCLE, Account, Entry, Price
 from accelsim.hardware import Hardware
 
 _PRICES = {"eie": eie.prices}
@@ -31,14 +31,22 @@ def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[st
     return _SRAM_TRAFFIC_BITS[hardware.engine.kind](actions, hardware)
 
 
-def account(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> Account:
-    """Return the energy of a run: actions x price, and cycles x what the chip spends in each.
+def entries(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> list[Entry]:
+    """Return every line of the account: an action, how many times, and its price; what is paid per cycle comes last.
 
     Raises KeyError for an action without a price.
     """
     table = prices(hardware)
+    per_cycle = {name: cycles for name in table if name.endswith(PER_CYCLE)}
+    return [Entry(action, count, table[action]) for action, count in (*actions.items(), *per_cycle.items())]
+
+
+def account(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> Account:
+    """Return the energy of a run by component: actions x price, and cycles x what the chip spends in each.
+
+    Raises KeyError for an action without a price.
+    """
     components = dict.fromkeys(COMPONENTS, 0.0)
-    for action, count in (*actions.items(), *((name, cycles) for name in table if name.endswith("_per_cycle"))):
-        price = table[action]
-        components[price.component] += count * price.pj
+    for entry in entries(actions, cycles, hardware):
+        components[entry.price.component] += entry.pj
     return Account(components)

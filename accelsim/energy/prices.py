@@ -16,6 +16,19 @@ class Price(NamedTuple):
     source: str
 
 
+class Entry(NamedTuple):
+    """One line of an account."""
+
+    action: str
+    times: int
+    price: Price
+
+    @property
+    def pj(self) -> float:
+        """Times x price."""
+        return self.times * self.price.pj
+
+
 class Account(NamedTuple):
     """Energy of a run by component in pJ; `total_pj` is their sum from left to right."""
 
@@ -26,6 +39,9 @@ class Account(NamedTuple):
         """The sum of the components."""
         return sum(self.components_pj.values())
 
+
+PER_CYCLE = "_per_cycle"
+"""How the names of prices end that are paid by time and not by action."""
 
 COMPONENTS = (
     "spmat_sram", "pointer_sram", "activation_sram", "arithmetic", "activation_registers", "activation_queue",

@@ -8,11 +8,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from accelsim.energy import entries
+from accelsim.energy.prices import PER_CYCLE
 from accelsim.report.palette import CYCLE_PARTS
 from accelsim.results import SUMMED
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.hardware import Hardware
 
 CHART_WIDTH = 60
 MAX_CHART_ROWS = 40
@@ -110,6 +114,31 @@ def cycle_chart(results: pd.DataFrame, width: int) -> Text:
     if len(results) > len(shown):
         chart.append(f"({len(results) - len(shown)} more layers not drawn)\n")
     return chart
+
+
+def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
+    """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
+    actions = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
+    grid = Table(
+        title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for heading in ("component", "action", "times", "pJ each", "nJ", "share", "source of the price"):
+        left = heading in ("component", "action", "source of the price")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+    for entry in sorted(entries(actions, int(row["cycles"]), hardware), key=lambda entry: -entry.pj):
+        grid.add_row(
+            entry.price.component.replace("_", " "),
+            entry.action.removesuffix(PER_CYCLE).replace("_", " "),
+            f"{entry.times:,}{' cycles' if entry.action.endswith(PER_CYCLE) else ''}",
+            number(entry.price.pj),
+            number(entry.pj / 1e3),
+            percent(entry.pj / row["energy_pj"]),
+            Text(entry.price.source),
+        )
+    return grid
 
 
 def chip_totals(results: pd.DataFrame) -> Table:
