@@ -13,68 +13,69 @@ from numba import njit
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = 0, 1, 2, 3, 4, 5
 NEVER = 2**62
 BUCKETS = 1024
+NOT_QUEUED = 2**30
 
 
 @njit(cache=True)
-def earliest(state, bank, group, rank, command):
-    """Return the first clock in which the constraints allow this command."""
-    bank_next, group_next, rank_next, window_4, window_32, activates = state
-    clock = max(bank_next[bank, command], group_next[group, command], rank_next[rank, command])
-    if command == ACTIVATE:
-        clock = max(clock, window_4[rank, activates[rank] & 3], window_32[rank, activates[rank] & 31])
-    return clock
+def new_clocks(banks, groups, ranks):
+    """Return the earliest clock of each command (columns) as each bank, then group, then rank has it (rows)."""
+    return np.zeros((banks + groups + ranks, 5), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
 
 
 @njit(cache=True)
-def issue(state, c, bank, group, rank, command, clock):
+def earliest(clocks, bank, group, rank, command):
+    """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
+    return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
+
+
+@njit(cache=True)
+def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     """Note what a command of this clock does to the earliest clocks of later ones."""
-    bank_next, group_next, rank_next, window_4, window_32, activates = state
+    first_rank = clocks.shape[0] - ranks
     if command == ACTIVATE:
-        bank_next[bank, ACTIVATE] = clock + c.rc
-        bank_next[bank, PRECHARGE] = clock + c.ras
-        bank_next[bank, READ] = clock + c.rcd_rd
-        bank_next[bank, WRITE] = clock + c.rcd_wr
-        group_next[group, ACTIVATE] = clock + c.rrd_l
-        rank_next[rank, ACTIVATE] = clock + c.rrd_s
-        window_4[rank, activates[rank] & 3] = clock + c.faw
-        window_32[rank, activates[rank] & 31] = clock + c.aw32
-        activates[rank] += 1
+        clocks[bank, ACTIVATE] = clock + c.rc
+        clocks[bank, PRECHARGE] = clock + c.ras
+        clocks[bank, READ] = clock + c.rcd_rd
+        clocks[bank, WRITE] = clock + c.rcd_wr
+        clocks[group, ACTIVATE] = clock + c.rrd_l
+        # The windows: rings of when an activate leaves them, so that the next entry is the fourth or 32nd last.
+        window = activates[rank - first_rank]
+        window[1 + (window[0] & 3)] = clock + c.faw
+        window[5 + (window[0] & 31)] = clock + c.aw32
+        window[0] += 1
+        four, many = window[1 + (window[0] & 3)], window[5 + (window[0] & 31)]
+        clocks[rank, ACTIVATE] = max(clock + c.rrd_s, four, many)
     elif command == PRECHARGE:
-        bank_next[bank, ACTIVATE] = max(bank_next[bank, ACTIVATE], clock + c.rp)
-        rank_next[rank, PRECHARGE] = clock + c.ppd
-        rank_next[rank, REFRESH] = max(rank_next[rank, REFRESH], clock + c.rp)
+        clocks[bank, ACTIVATE] = max(clocks[bank, ACTIVATE], clock + c.rp)
+        clocks[rank, PRECHARGE] = clock + c.ppd
+        clocks[rank, REFRESH] = max(clocks[rank, REFRESH], clock + c.rp)
     elif command == REFRESH:
-        rank_next[rank, ACTIVATE] = max(rank_next[rank, ACTIVATE], clock + c.rfc)
-        rank_next[rank, REFRESH] = clock + c.rfc
+        clocks[rank, ACTIVATE] = max(clocks[rank, ACTIVATE], clock + c.rfc)
+        clocks[rank, REFRESH] = clock + c.rfc
     elif command == READ:
-        bank_next[bank, PRECHARGE] = max(bank_next[bank, PRECHARGE], clock + c.rtp)
-        group_next[group, READ] = max(group_next[group, READ], clock + c.rd_rd_l)
-        for other in range(rank_next.shape[0]):
+        clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.rtp)
+        clocks[group, READ] = max(clocks[group, READ], clock + c.rd_rd_l)
+        for other in range(first_rank, clocks.shape[0]):
             to_read = c.rd_rd_s if other == rank else c.rd_rd_rank
-            rank_next[other, READ] = max(rank_next[other, READ], clock + to_read)
-            rank_next[other, WRITE] = max(rank_next[other, WRITE], clock + c.rd_wr)
+            clocks[other, READ] = max(clocks[other, READ], clock + to_read)
+            clocks[other, WRITE] = max(clocks[other, WRITE], clock + c.rd_wr)
     else:
-        bank_next[bank, PRECHARGE] = max(bank_next[bank, PRECHARGE], clock + c.wr_pre)
-        group_next[group, WRITE] = max(group_next[group, WRITE], clock + c.rd_rd_l)
-        group_next[group, READ] = max(group_next[group, READ], clock + c.wr_rd_l)
-        for other in range(rank_next.shape[0]):
+        clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.wr_pre)
+        clocks[group, WRITE] = max(clocks[group, WRITE], clock + c.rd_rd_l)
+        clocks[group, READ] = max(clocks[group, READ], clock + c.wr_rd_l)
+        for other in range(first_rank, clocks.shape[0]):
             to_read = c.wr_rd_s if other == rank else c.wr_rd_rank
             to_write = c.rd_rd_s if other == rank else c.wr_wr_rank
-            rank_next[other, READ] = max(rank_next[other, READ], clock + to_read)
-            rank_next[other, WRITE] = max(rank_next[other, WRITE], clock + to_write)
+            clocks[other, READ] = max(clocks[other, READ], clock + to_read)
+            clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
 
 
 @njit(cache=True)
-def new_state(banks, groups, ranks):
-    """Return the earliest clocks of a channel in which nothing was issued yet."""
-    return (
-        np.zeros((banks, 5), np.int64),
-        np.zeros((groups, 5), np.int64),
-        np.zeros((ranks, 5), np.int64),
-        np.zeros((ranks, 4), np.int64),
-        np.zeros((ranks, 32), np.int64),
-        np.zeros(ranks, np.int64),
-    )
+def bits(size):
+    n = 0
+    while size > 1 << n:
+        n += 1
+    return n
 
 
 @njit(cache=True)
@@ -103,6 +104,35 @@ def _forget(heads, chain, block, slot):
     chain[before] = chain[slot]
 
 
+@njit(cache=True)
+def _plan(plan, bank, row, hits, hit_bound, queued, queue_slot, queue_row, slot_block, slot_write):
+    """Note which entries of an open bank's queue may go next: first read hit, first write hit, precharge for the head.
+
+    plan[bank] holds the position of each or NOT_QUEUED; what is ready among them goes in the order of the positions.
+    """
+    first_read = NOT_QUEUED
+    first_write = NOT_QUEUED
+    for k in range(queued):
+        if queue_row[bank, k] != row:
+            continue
+        slot = queue_slot[bank, k]
+        if not slot_write[slot]:
+            first_read = min(first_read, k)
+        elif first_write == NOT_QUEUED:
+            depends = False
+            for earlier in range(k):
+                other = queue_slot[bank, earlier]
+                depends |= slot_block[other] == slot_block[slot] and not slot_write[other]
+            if not depends:
+                first_write = k
+        if first_read != NOT_QUEUED and first_write != NOT_QUEUED:
+            break
+    plan[bank, 0] = first_read
+    plan[bank, 1] = first_write
+    no_hits = first_read == NOT_QUEUED and first_write == NOT_QUEUED
+    plan[bank, 2] = queued > 0 and queue_row[bank, 0] != row and (no_hits or hits >= hit_bound)
+
+
 @njit(cache=True, nogil=True)
 def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, shape, fields, controller, min_cycles):
     """Replay one channel's part of a trace."""
@@ -112,13 +142,17 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     banks_per_group = banks // groups
     banks_per_rank = banks // ranks
     groups_per_rank = groups // ranks
-    state = new_state(banks, groups, ranks)
+    group_shift = bits(banks_per_group)
+    rank_shift = bits(banks_per_rank)
+    clocks, activates = new_clocks(banks, groups, ranks)
+    first_rank = banks + groups
 
     open_row = np.full(banks, -1, np.int64)
     hits = np.zeros(banks, np.int64)
     queued = np.zeros(banks, np.int64)
     queue_slot = np.zeros((banks, bank_room), np.int64)
     queue_row = np.zeros((banks, bank_room), np.int64)
+    plan = np.zeros((banks, 3), np.int64)
     bank_ready = np.full(banks, NEVER, np.int64)
     open_banks = np.zeros(ranks, np.int64)
 
@@ -175,10 +209,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         next_command = NEVER
         if refresh_pending > 0:
             if open_banks[refresh_rank] == 0:
-                ready = earliest(state, first_blocked, refresh_rank * groups_per_rank, refresh_rank, REFRESH)
+                ready = clocks[first_rank + refresh_rank, REFRESH]
                 if ready <= clock:
                     command = REFRESH
-                    issue(state, c, first_blocked, refresh_rank * groups_per_rank, refresh_rank, REFRESH, clock)
+                    issue(clocks, activates, c, first_blocked, banks, first_rank + refresh_rank, ranks, REFRESH, clock)
                     per_rank[0, refresh_rank] += 1
                     refresh_pending -= 1
                     refresh_rank = (refresh_rank + 1) % ranks
@@ -190,10 +224,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
             else:
                 for bank in range(first_blocked, last_blocked):
                     if open_row[bank] >= 0:
-                        ready = earliest(state, bank, bank // banks_per_group, refresh_rank, PRECHARGE)
+                        ready = earliest(clocks, bank, banks + bank // banks_per_group, first_rank + refresh_rank, PRECHARGE)
                         if ready <= clock:
                             command = PRECHARGE
-                            issue(state, c, bank, bank // banks_per_group, refresh_rank, PRECHARGE, clock)
+                            issue(clocks, activates, c, bank, banks + bank // banks_per_group, first_rank + refresh_rank, ranks, PRECHARGE, clock)
                             per_bank[PRECHARGE, bank] += 1
                             open_row[bank] = -1
                             hits[bank] = 0
@@ -218,54 +252,36 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                 if bank_ready[bank] > clock:
                     next_command = min(next_command, bank_ready[bank])
                     continue
-                group = bank // banks_per_group
-                rank = bank // banks_per_rank
+                group = banks + (bank >> group_shift)
+                rank = first_rank + (bank >> rank_shift)
                 soonest = NEVER
                 position = 0
                 row = open_row[bank]
                 if row < 0:
-                    soonest = earliest(state, bank, group, rank, ACTIVATE) if queued[bank] > 0 else NEVER
+                    soonest = earliest(clocks, bank, group, rank, ACTIVATE) if queued[bank] > 0 else NEVER
                     if soonest <= clock:
                         command = ACTIVATE
                 else:
-                    to_read = earliest(state, bank, group, rank, READ)
-                    to_write = earliest(state, bank, group, rank, WRITE)
-                    hit_queued = False
-                    for k in range(queued[bank]):
-                        if queue_row[bank, k] == row:
-                            hit_queued = True
-                            break
-                    for k in range(queued[bank]):
-                        slot = queue_slot[bank, k]
-                        if queue_row[bank, k] == row:
-                            if slot_write[slot]:
-                                depends = False
-                                for earlier in range(k):
-                                    other = queue_slot[bank, earlier]
-                                    if slot_block[other] == slot_block[slot] and not slot_write[other]:
-                                        depends = True
-                                        break
-                                if depends:
-                                    continue
-                                ready = to_write
-                                kind = WRITE
-                            else:
-                                ready = to_read
-                                kind = READ
-                        elif k == 0 and (not hit_queued or hits[bank] >= hit_bound):
-                            ready = earliest(state, bank, group, rank, PRECHARGE)
-                            kind = PRECHARGE
-                        else:
-                            continue
-                        if ready <= clock:
-                            command = kind
-                            position = k
-                            break
-                        soonest = min(soonest, ready)
-                    if closed_page and queued[bank] == 0:
-                        soonest = earliest(state, bank, group, rank, PRECHARGE)
+                    if plan[bank, 2]:
+                        soonest = earliest(clocks, bank, group, rank, PRECHARGE)
                         if soonest <= clock:
                             command = PRECHARGE
+                    if command == NOTHING:
+                        first_read = plan[bank, 0]
+                        first_write = plan[bank, 1]
+                        position = NOT_QUEUED
+                        if first_read != NOT_QUEUED:
+                            ready = earliest(clocks, bank, group, rank, READ)
+                            soonest = min(soonest, ready)
+                            if ready <= clock:
+                                command = READ
+                                position = first_read
+                        if first_write < position:
+                            ready = earliest(clocks, bank, group, rank, WRITE)
+                            soonest = min(soonest, ready)
+                            if ready <= clock:
+                                command = WRITE
+                                position = first_write
                 if command == NOTHING:
                     bank_ready[bank] = soonest
                     next_command = min(next_command, soonest)
@@ -274,15 +290,15 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                 if attempt == 1 and (command in (READ, WRITE)) == (first_command in (READ, WRITE)):
                     break
                 next_command = clock + 1
-                issue(state, c, bank, group, rank, command, clock)
+                issue(clocks, activates, c, bank, group, rank, ranks, command, clock)
                 per_bank[command, bank] += 1
                 if command == ACTIVATE:
                     open_row[bank] = queue_row[bank, 0]
-                    open_banks[rank] += 1
+                    open_banks[rank - first_rank] += 1
                 elif command == PRECHARGE:
                     open_row[bank] = -1
                     hits[bank] = 0
-                    open_banks[rank] -= 1
+                    open_banks[rank - first_rank] -= 1
                 else:
                     slot = queue_slot[bank, position]
                     if command == READ:
@@ -303,6 +319,9 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     _forget(heads, chain, slot_block[slot], slot)
                     free_slots[free_count] = slot
                     free_count += 1
+                if command != PRECHARGE:
+                    _plan(plan, bank, open_row[bank], hits[bank], hit_bound, queued[bank], queue_slot, queue_row, slot_block, slot_write)
+                    plan[bank, 2] = plan[bank, 2] or (closed_page and queued[bank] == 0)
                 bank_ready[bank] = clock + 1
                 break
             if attempt == 0:
@@ -339,6 +358,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                 queue_row[bank, queued[bank]] = slot_row[slot]
                 queued[bank] += 1
                 in_bank_queues += 1
+                if open_row[bank] >= 0:
+                    _plan(plan, bank, open_row[bank], hits[bank], hit_bound, queued[bank], queue_slot, queue_row, slot_block, slot_write)
                 bank_ready[bank] = clock + 1
                 next_command = clock + 1
                 if queued[bank] == bank_room:
