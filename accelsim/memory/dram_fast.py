@@ -10,10 +10,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = 0, 1, 2, 3, 4, 5
+ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
+
+# Columns of a bank: its open row (-1: closed), hits since the activate, length of its queue and the writes in it,
+# what may go next (see _plan), and a lower bound on the clock in which something may.
+ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE, NEXT = range(8)
+# Columns of a request: its block, row, bank and kind, the reads it answers, the sum of their clocks of acceptance, and
+# the next request in its bucket of the table of pending blocks.
+BLOCK, BLOCK_ROW, BANK, IS_WRITE, READERS, ACCEPTED, CHAIN = range(7)
+# Totals of a channel.
+CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CYCLES = range(6)
+
 NEVER = 2**62
-BUCKETS = 1024
 NOT_QUEUED = 2**30
+BUCKETS = 1024
 
 
 @njit(cache=True)
@@ -71,367 +81,397 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
 
 
 @njit(cache=True)
-def bits(size):
-    n = 0
-    while size > 1 << n:
-        n += 1
-    return n
-
-
-@njit(cache=True)
 def _bucket(block):
     return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
 
 
 @njit(cache=True)
-def _find(heads, chain, slot_block, slot_write, block, write):
-    """Return the slot of a pending request of this kind to this block, or -1."""
-    slot = heads[_bucket(block)]
-    while slot >= 0 and not (slot_block[slot] == block and slot_write[slot] == write):
-        slot = chain[slot]
-    return slot
+def _pending(heads, requests, block, is_write):
+    """Return the pending request of this kind to this block, or -1."""
+    r = heads[_bucket(block)]
+    while r >= 0 and not (requests[r, BLOCK] == block and requests[r, IS_WRITE] == is_write):
+        r = requests[r, CHAIN]
+    return r
 
 
 @njit(cache=True)
-def _forget(heads, chain, block, slot):
-    bucket = _bucket(block)
-    if heads[bucket] == slot:
-        heads[bucket] = chain[slot]
+def _forget(heads, requests, request):
+    """Take a request out of the table of pending blocks."""
+    bucket = _bucket(requests[request, BLOCK])
+    if heads[bucket] == request:
+        heads[bucket] = requests[request, CHAIN]
         return
     before = heads[bucket]
-    while chain[before] != slot:
-        before = chain[before]
-    chain[before] = chain[slot]
+    while requests[before, CHAIN] != request:
+        before = requests[before, CHAIN]
+    requests[before, CHAIN] = requests[request, CHAIN]
 
 
 @njit(cache=True)
-def _plan(plan, bank, row, hits, hit_bound, queued, queue_slot, queue_row, slot_block, slot_write):
-    """Note which entries of an open bank's queue may go next: first read hit, first write hit, precharge for the head.
-
-    plan[bank] holds the position of each or NOT_QUEUED; what is ready among them goes in the order of the positions.
-    """
+def _plan(banks, queue, requests, bank, hit_bound, closed_page):
+    """Note what an open bank may do next: positions of its first read hit and first write hit, whether it may close."""
+    row = banks[bank, ROW]
+    queued = banks[bank, QUEUED]
+    writes = banks[bank, QUEUED_WRITES]
     first_read = NOT_QUEUED
     first_write = NOT_QUEUED
     for k in range(queued):
-        if queue_row[bank, k] != row:
+        r = queue[bank, k]
+        if requests[r, BLOCK_ROW] != row:
             continue
-        slot = queue_slot[bank, k]
-        if not slot_write[slot]:
+        if requests[r, IS_WRITE] == 0:
             first_read = min(first_read, k)
         elif first_write == NOT_QUEUED:
-            depends = False
+            waits = False
             for earlier in range(k):
-                other = queue_slot[bank, earlier]
-                depends |= slot_block[other] == slot_block[slot] and not slot_write[other]
-            if not depends:
+                other = queue[bank, earlier]
+                waits |= requests[other, BLOCK] == requests[r, BLOCK] and requests[other, IS_WRITE] == 0
+            if not waits:
                 first_write = k
-        if first_read != NOT_QUEUED and first_write != NOT_QUEUED:
+        if first_read != NOT_QUEUED and (first_write != NOT_QUEUED or writes == 0):
             break
-    plan[bank, 0] = first_read
-    plan[bank, 1] = first_write
-    no_hits = first_read == NOT_QUEUED and first_write == NOT_QUEUED
-    plan[bank, 2] = queued > 0 and queue_row[bank, 0] != row and (no_hits or hits >= hit_bound)
+    banks[bank, FIRST_READ] = first_read
+    banks[bank, FIRST_WRITE] = first_write
+    if queued == 0:
+        banks[bank, MAY_CLOSE] = closed_page
+    else:
+        hits_wait = first_read != NOT_QUEUED or first_write != NOT_QUEUED
+        old_enough = not hits_wait or banks[bank, HITS] >= hit_bound
+        banks[bank, MAY_CLOSE] = old_enough and requests[queue[bank, 0], BLOCK_ROW] != row
+
+
+@njit(cache=True)
+def _next(banks, clocks, bank, group, rank, clock):
+    """Return the command that a bank's queue has ready, or NOTHING and the first clock in which it may have one."""
+    if banks[bank, ROW] < 0:
+        if banks[bank, QUEUED] == 0:
+            return NOTHING, NEVER
+        soonest = earliest(clocks, bank, group, rank, ACTIVATE)
+        return (ACTIVATE if soonest <= clock else NOTHING), soonest
+    soonest = NEVER
+    if banks[bank, MAY_CLOSE]:
+        soonest = earliest(clocks, bank, group, rank, PRECHARGE)
+        if soonest <= clock:
+            return PRECHARGE, soonest
+    first_read = banks[bank, FIRST_READ]
+    first_write = banks[bank, FIRST_WRITE]
+    can_read = False
+    if first_read != NOT_QUEUED:
+        ready = earliest(clocks, bank, group, rank, READ)
+        soonest = min(soonest, ready)
+        can_read = ready <= clock
+    if first_write != NOT_QUEUED:
+        ready = earliest(clocks, bank, group, rank, WRITE)
+        soonest = min(soonest, ready)
+        if ready <= clock and not (can_read and first_read < first_write):
+            return WRITE, soonest
+    return (READ if can_read else NOTHING), soonest
+
+
+@njit(cache=True)
+def _of_channel(block, i, field, channel):
+    """Return the first request from number i on that goes to this channel."""
+    while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
+        i += 1
+    return i
 
 
 @njit(cache=True, nogil=True)
 def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, shape, fields, controller, min_cycles):
-    """Replay one channel's part of a trace."""
-    banks, groups, ranks, dual = shape
+    """Replay the requests of one channel.
+
+    block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; c: Cycles;
+    shape: banks, groups, ranks, dual command bus; fields: AddressMap; controller: its depths and policies; min_cycles:
+    the channel is kept running so long. Returns totals (6,), per bank (5, banks): activates, precharges, reads,
+    writes, row hits, and per rank (3, ranks): refreshes, clocks with an open row, clocks without.
+    """
+    n_banks, n_groups, n_ranks, dual = shape
     read_room, write_room, write_low, bank_room, hit_bound, closed_page = controller
     row_field, bank_field, group_field, _, rank_field, channel_field = fields
-    banks_per_group = banks // groups
-    banks_per_rank = banks // ranks
-    groups_per_rank = groups // ranks
-    group_shift = bits(banks_per_group)
-    rank_shift = bits(banks_per_rank)
-    clocks, activates = new_clocks(banks, groups, ranks)
-    first_rank = banks + groups
+    banks_per_group = n_banks // n_groups
+    banks_per_rank = n_banks // n_ranks
+    first_rank = n_banks + n_groups
+    clocks, activates = new_clocks(n_banks, n_groups, n_ranks)
+    group_of = n_banks + np.arange(n_banks) // banks_per_group
+    rank_of = first_rank + np.arange(n_banks) // banks_per_rank
 
-    open_row = np.full(banks, -1, np.int64)
-    hits = np.zeros(banks, np.int64)
-    queued = np.zeros(banks, np.int64)
-    queue_slot = np.zeros((banks, bank_room), np.int64)
-    queue_row = np.zeros((banks, bank_room), np.int64)
-    plan = np.zeros((banks, 3), np.int64)
-    bank_ready = np.full(banks, NEVER, np.int64)
-    open_banks = np.zeros(ranks, np.int64)
+    banks = np.zeros((n_banks, 8), np.int64)
+    banks[:, ROW] = -1
+    banks[:, NEXT] = NEVER
+    queue = np.zeros((n_banks, bank_room), np.int64)
+    open_banks = np.zeros(n_ranks, np.int64)
 
-    slots = read_room + write_room + banks * bank_room
-    slot_block = np.zeros(slots, np.int64)
-    slot_row = np.zeros(slots, np.int64)
-    slot_bank = np.zeros(slots, np.int64)
-    slot_write = np.zeros(slots, np.bool_)
-    slot_reads = np.zeros(slots, np.int64)
-    slot_accepted = np.zeros(slots, np.int64)
-    chain = np.full(slots, -1, np.int64)
+    size = read_room + write_room + n_banks * bank_room
+    requests = np.zeros((size, 7), np.int64)
     heads = np.full(BUCKETS, -1, np.int64)
-    free_slots = np.arange(slots)
-    free_count = slots
+    free = np.arange(size)
+    n_free = size
 
-    room = np.array([read_room, write_room])
-    waiting = np.zeros((2, max(read_room, write_room)), np.int64)
+    # Transaction queues, 0: reads, 1: writes. Movable: those of them whose bank queue has room.
+    room = (read_room, write_room)
+    waiting = np.zeros((2, 4 * max(read_room, write_room)), np.int64)
+    first = np.zeros(2, np.int64)
     length = np.zeros(2, np.int64)
-    waiting_for = np.zeros((2, banks), np.int64)
+    waiting_for = np.zeros((n_banks, 2), np.int64)
     movable = np.zeros(2, np.int64)
 
-    per_bank = np.zeros((5, banks), np.int64)
-    per_rank = np.zeros((3, ranks), np.int64)
     totals = np.zeros(6, np.int64)
+    per_bank = np.zeros((5, n_banks), np.int64)
+    per_rank = np.zeros((3, n_ranks), np.int64)
 
     n = block.size
-    i = 0
-    while i < n and ((block[i] >> channel_field[0]) & channel_field[1]) != channel:
-        i += 1
+    i = _of_channel(block, 0, channel_field, channel)
     saturated = offered_bytes_per_ns <= 0
-    arrival = np.int64(0)
+    arrival = 0
     if i < n and not saturated:
         arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 
-    refresh_interval = max(c.refi // ranks, 1)
+    refresh_interval = max(c.refi // n_ranks, 1)
     refresh_due = refresh_interval
-    refresh_pending = 0
+    refreshes_pending = 0
     refresh_rank = 0
-    pointer = banks - 1
+    pointer = n_banks - 1
     drain = 0
     in_bank_queues = 0
     pending_reads = 0
-    last_return = np.int64(0)
-    clock = np.int64(0)
+    last_return = 0
+    soonest = NEVER  # a lower bound on the next command out of the bank queues
+    clock = 0
     while True:
-        # Refresh due.
+        # Specification: Refresh.tick.
         if clock == refresh_due:
-            refresh_pending += 1
+            refreshes_pending += 1
             refresh_due += refresh_interval
-        # Issue.
-        first_blocked = refresh_rank * banks_per_rank if refresh_pending > 0 else banks
-        last_blocked = first_blocked + banks_per_rank if refresh_pending > 0 else banks
+        # Specification: Controller.refresh_command.
         command = NOTHING
-        next_command = NEVER
-        if refresh_pending > 0:
+        refresh_ready = NEVER
+        blocked = n_banks
+        if refreshes_pending > 0:
+            rank = first_rank + refresh_rank
+            blocked = refresh_rank * banks_per_rank
             if open_banks[refresh_rank] == 0:
-                ready = clocks[first_rank + refresh_rank, REFRESH]
-                if ready <= clock:
+                refresh_ready = clocks[rank, REFRESH]
+                if refresh_ready <= clock:
                     command = REFRESH
-                    issue(clocks, activates, c, first_blocked, banks, first_rank + refresh_rank, ranks, REFRESH, clock)
+                    issue(clocks, activates, c, blocked, n_banks, rank, n_ranks, REFRESH, clock)
                     per_rank[0, refresh_rank] += 1
-                    refresh_pending -= 1
-                    refresh_rank = (refresh_rank + 1) % ranks
-                    next_command = clock + 1
-                    first_blocked = banks
-                    last_blocked = banks
-                else:
-                    next_command = min(next_command, ready)
+                    refreshes_pending -= 1
+                    refresh_rank = (refresh_rank + 1) % n_ranks
+                    blocked = n_banks
+                    soonest = clock + 1
+                    refresh_ready = clock + 1
             else:
-                for bank in range(first_blocked, last_blocked):
-                    if open_row[bank] >= 0:
-                        ready = earliest(clocks, bank, banks + bank // banks_per_group, first_rank + refresh_rank, PRECHARGE)
-                        if ready <= clock:
-                            command = PRECHARGE
-                            issue(clocks, activates, c, bank, banks + bank // banks_per_group, first_rank + refresh_rank, ranks, PRECHARGE, clock)
-                            per_bank[PRECHARGE, bank] += 1
-                            open_row[bank] = -1
-                            hits[bank] = 0
-                            bank_ready[bank] = 0 if queued[bank] > 0 else NEVER
-                            open_banks[refresh_rank] -= 1
-                            next_command = clock + 1
-                            break
-                        next_command = min(next_command, ready)
-        first_command = command
-        for attempt in range(2):
-            if attempt == 1 and (not dual or first_command == NOTHING):
-                break
-            if attempt == 0 and first_command != NOTHING:
-                continue
+                for bank in range(blocked, blocked + banks_per_rank):
+                    if banks[bank, ROW] < 0:
+                        continue
+                    ready = earliest(clocks, bank, group_of[bank], rank, PRECHARGE)
+                    refresh_ready = min(refresh_ready, ready)
+                    if ready <= clock:
+                        command = PRECHARGE
+                        issue(clocks, activates, c, bank, group_of[bank], rank, n_ranks, PRECHARGE, clock)
+                        per_bank[PRECHARGE, bank] += 1
+                        banks[bank, ROW] = -1
+                        banks[bank, HITS] = 0
+                        banks[bank, NEXT] = clock
+                        open_banks[refresh_rank] -= 1
+                        break
+
+        # Specification: Controller.queue_command, twice where row commands have a bus of their own.
+        attempts = 0
+        if command == NOTHING:
+            attempts = 2 if dual else 1
+        elif dual:
+            attempts = 1
+        before = command
+        while attempts > 0 and soonest <= clock and (blocked > 0 or banks_per_rank < n_banks):
+            attempts -= 1
             command = NOTHING
-            for step in range(1, banks + 1):
-                bank = pointer + step
-                if bank >= banks:
-                    bank -= banks
-                if bank >= first_blocked and bank < last_blocked:
+            soonest = NEVER
+            start = pointer
+            for step in range(1, n_banks + 1):
+                bank = start + step
+                if bank >= n_banks:
+                    bank -= n_banks
+                if blocked <= bank < blocked + banks_per_rank:
                     continue
-                if bank_ready[bank] > clock:
-                    next_command = min(next_command, bank_ready[bank])
+                if banks[bank, NEXT] > clock:
+                    soonest = min(soonest, banks[bank, NEXT])
                     continue
-                group = banks + (bank >> group_shift)
-                rank = first_rank + (bank >> rank_shift)
-                soonest = NEVER
-                position = 0
-                row = open_row[bank]
-                if row < 0:
-                    soonest = earliest(clocks, bank, group, rank, ACTIVATE) if queued[bank] > 0 else NEVER
-                    if soonest <= clock:
-                        command = ACTIVATE
-                else:
-                    if plan[bank, 2]:
-                        soonest = earliest(clocks, bank, group, rank, PRECHARGE)
-                        if soonest <= clock:
-                            command = PRECHARGE
-                    if command == NOTHING:
-                        first_read = plan[bank, 0]
-                        first_write = plan[bank, 1]
-                        position = NOT_QUEUED
-                        if first_read != NOT_QUEUED:
-                            ready = earliest(clocks, bank, group, rank, READ)
-                            soonest = min(soonest, ready)
-                            if ready <= clock:
-                                command = READ
-                                position = first_read
-                        if first_write < position:
-                            ready = earliest(clocks, bank, group, rank, WRITE)
-                            soonest = min(soonest, ready)
-                            if ready <= clock:
-                                command = WRITE
-                                position = first_write
-                if command == NOTHING:
-                    bank_ready[bank] = soonest
-                    next_command = min(next_command, soonest)
+                group = group_of[bank]
+                rank = rank_of[bank]
+                kind, ready = _next(banks, clocks, bank, group, rank, clock)
+                if kind == NOTHING or command != NOTHING:
+                    banks[bank, NEXT] = ready
+                    soonest = min(soonest, ready)
                     continue
+                command = kind
                 pointer = bank
-                if attempt == 1 and (command in (READ, WRITE)) == (first_command in (READ, WRITE)):
-                    break
-                next_command = clock + 1
-                issue(clocks, activates, c, bank, group, rank, ranks, command, clock)
-                per_bank[command, bank] += 1
-                if command == ACTIVATE:
-                    open_row[bank] = queue_row[bank, 0]
-                    open_banks[rank - first_rank] += 1
-                elif command == PRECHARGE:
-                    open_row[bank] = -1
-                    hits[bank] = 0
+                is_column = kind == READ or kind == WRITE
+                if before != NOTHING and is_column == (before == READ or before == WRITE):
+                    soonest = min(soonest, ready)
+                    continue
+                issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
+                per_bank[kind, bank] += 1
+                if kind == PRECHARGE:
+                    banks[bank, ROW] = -1
+                    banks[bank, HITS] = 0
                     open_banks[rank - first_rank] -= 1
                 else:
-                    slot = queue_slot[bank, position]
-                    if command == READ:
-                        last_return = max(last_return, clock + c.read_latency)
-                        totals[3] += slot_reads[slot] * (clock + c.read_latency) - slot_accepted[slot]
-                        pending_reads -= 1
-                    if hits[bank] > 0:
-                        per_bank[4, bank] += 1
-                    hits[bank] += 1
-                    if queued[bank] == bank_room:
-                        movable[0] += waiting_for[0, bank]
-                        movable[1] += waiting_for[1, bank]
-                    queued[bank] -= 1
-                    in_bank_queues -= 1
-                    for k in range(position, queued[bank]):
-                        queue_slot[bank, k] = queue_slot[bank, k + 1]
-                        queue_row[bank, k] = queue_row[bank, k + 1]
-                    _forget(heads, chain, slot_block[slot], slot)
-                    free_slots[free_count] = slot
-                    free_count += 1
-                if command != PRECHARGE:
-                    _plan(plan, bank, open_row[bank], hits[bank], hit_bound, queued[bank], queue_slot, queue_row, slot_block, slot_write)
-                    plan[bank, 2] = plan[bank, 2] or (closed_page and queued[bank] == 0)
-                bank_ready[bank] = clock + 1
+                    if kind == ACTIVATE:
+                        banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                        open_banks[rank - first_rank] += 1
+                    else:
+                        position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
+                        r = queue[bank, position]
+                        if kind == READ:
+                            last_return = max(last_return, clock + c.read_latency)
+                            totals[RETURNED_READS] += requests[r, READERS]
+                            totals[LATENCY_CYCLES] += (
+                                requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
+                            )
+                            pending_reads -= 1
+                        else:
+                            banks[bank, QUEUED_WRITES] -= 1
+                        per_bank[4, bank] += banks[bank, HITS] > 0
+                        banks[bank, HITS] += 1
+                        if banks[bank, QUEUED] == bank_room:
+                            movable[0] += waiting_for[bank, 0]
+                            movable[1] += waiting_for[bank, 1]
+                        banks[bank, QUEUED] -= 1
+                        in_bank_queues -= 1
+                        for k in range(position, banks[bank, QUEUED]):
+                            queue[bank, k] = queue[bank, k + 1]
+                        _forget(heads, requests, r)
+                        free[n_free] = r
+                        n_free += 1
+                    _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                _, ready = _next(banks, clocks, bank, group, rank, clock)
+                banks[bank, NEXT] = ready
+                soonest = min(soonest, ready)
+            if before != NOTHING or command == NOTHING:
                 break
-            if attempt == 0:
-                first_command = command
+            before = command
 
-        # Schedule one transaction.
+        # Specification: Controller.schedule.
         if drain == 0 and (length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)):
             drain = length[1]
         active = 1 if drain > 0 else 0
         if movable[active] > 0:
-            for k in range(length[active]):
-                if queued[slot_bank[waiting[active, k]]] < bank_room:
-                    break
-            slot = waiting[active, k]
-            if active == 1 and _find(heads, chain, slot_block, slot_write, slot_block[slot], False) >= 0:
-                drain = 0
-                # The reference waits for ever here; let the oldest read go instead.
-                if in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low):
+            k = first[active]
+            while banks[requests[waiting[active, k], BANK], QUEUED] == bank_room:
+                k += 1
+            moves = True
+            if active == 1:
+                if _pending(heads, requests, requests[waiting[1, k], BLOCK], 0) >= 0:
+                    drain = 0
+                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
                     active = 0
-                    k = 0
-                    slot = waiting[0, 0]
+                    k = first[0]
                 else:
-                    slot = -1
-            elif active == 1:
-                drain -= 1
-            if slot >= 0:
-                bank = slot_bank[slot]
+                    drain -= 1
+            if moves:
+                r = waiting[active, k]
+                bank = requests[r, BANK]
+                for j in range(k, first[active], -1):
+                    waiting[active, j] = waiting[active, j - 1]
+                first[active] += 1
                 length[active] -= 1
-                for j in range(k, length[active]):
-                    waiting[active, j] = waiting[active, j + 1]
-                waiting_for[active, bank] -= 1
+                waiting_for[bank, active] -= 1
                 movable[active] -= 1
-                queue_slot[bank, queued[bank]] = slot
-                queue_row[bank, queued[bank]] = slot_row[slot]
-                queued[bank] += 1
+                position = banks[bank, QUEUED]
+                queue[bank, position] = r
+                banks[bank, QUEUED] += 1
+                banks[bank, QUEUED_WRITES] += active
                 in_bank_queues += 1
-                if open_row[bank] >= 0:
-                    _plan(plan, bank, open_row[bank], hits[bank], hit_bound, queued[bank], queue_slot, queue_row, slot_block, slot_write)
-                bank_ready[bank] = clock + 1
-                next_command = clock + 1
-                if queued[bank] == bank_room:
-                    movable[0] -= waiting_for[0, bank]
-                    movable[1] -= waiting_for[1, bank]
+                if banks[bank, QUEUED] == bank_room:
+                    movable[0] -= waiting_for[bank, 0]
+                    movable[1] -= waiting_for[bank, 1]
+                # Only the first entry, or the first hit of its kind, changes what the bank may do next.
+                changes = position == 0
+                if banks[bank, ROW] >= 0:
+                    if requests[r, BLOCK_ROW] == banks[bank, ROW]:
+                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] == NOT_QUEUED
+                    if changes:
+                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                if changes:
+                    _, ready = _next(banks, clocks, bank, group_of[bank], rank_of[bank], clock)
+                    banks[bank, NEXT] = ready
+                    soonest = min(soonest, ready)
 
-        # Accept one request.
+        # Specification: Controller.accept.
         if i < n and arrival <= clock:
             kind = 1 if write[i] else 0
             if length[kind] < room[kind]:
-                here = np.int64(block[i])
-                pending_write = _find(heads, chain, slot_block, slot_write, here, True)
-                pending_read = -1 if kind == 1 else _find(heads, chain, slot_block, slot_write, here, False)
+                here = block[i]
+                pending_write = _pending(heads, requests, here, 1)
                 if pending_write >= 0:
-                    totals[0 if kind == 1 else 1] += 1
-                    if kind == 0:
+                    if kind == 1:
+                        totals[MERGED_WRITES] += 1
+                    else:
+                        totals[FORWARDED_READS] += 1
+                        totals[RETURNED_READS] += 1
+                        totals[LATENCY_CYCLES] += 1
                         last_return = max(last_return, clock + 1)
-                        totals[3] += 1
-                        totals[4] += 1
-                elif pending_read >= 0:
-                    totals[2] += 1
-                    totals[4] += 1
-                    slot_reads[pending_read] += 1
-                    slot_accepted[pending_read] += clock
                 else:
-                    free_count -= 1
-                    slot = free_slots[free_count]
-                    group = ((here >> rank_field[0]) & rank_field[1]) * groups_per_rank + (
-                        (here >> group_field[0]) & group_field[1]
-                    )
-                    bank = group * banks_per_group + ((here >> bank_field[0]) & bank_field[1])
-                    slot_block[slot] = here
-                    slot_row[slot] = (here >> row_field[0]) & row_field[1]
-                    slot_bank[slot] = bank
-                    slot_write[slot] = kind == 1
-                    slot_reads[slot] = 1
-                    slot_accepted[slot] = clock
-                    bucket = _bucket(here)
-                    chain[slot] = heads[bucket]
-                    heads[bucket] = slot
-                    waiting[kind, length[kind]] = slot
-                    length[kind] += 1
-                    waiting_for[kind, bank] += 1
-                    if queued[bank] < bank_room:
-                        movable[kind] += 1
-                    if kind == 0:
-                        pending_reads += 1
-                        totals[4] += 1
-                i += 1
-                while i < n and ((block[i] >> channel_field[0]) & channel_field[1]) != channel:
-                    i += 1
+                    pending_read = -1 if kind == 1 else _pending(heads, requests, here, 0)
+                    if pending_read >= 0:
+                        totals[MERGED_READS] += 1
+                        requests[pending_read, READERS] += 1
+                        requests[pending_read, ACCEPTED] += clock
+                    else:
+                        n_free -= 1
+                        r = free[n_free]
+                        group = ((here >> rank_field[0]) & rank_field[1]) * (group_field[1] + 1) + (
+                            (here >> group_field[0]) & group_field[1]
+                        )
+                        bank = group * banks_per_group + ((here >> bank_field[0]) & bank_field[1])
+                        bucket = _bucket(here)
+                        requests[r, BLOCK] = here
+                        requests[r, BLOCK_ROW] = (here >> row_field[0]) & row_field[1]
+                        requests[r, BANK] = bank
+                        requests[r, IS_WRITE] = kind
+                        requests[r, READERS] = 1
+                        requests[r, ACCEPTED] = clock
+                        requests[r, CHAIN] = heads[bucket]
+                        heads[bucket] = r
+                        last = first[kind] + length[kind]
+                        if last == waiting.shape[1]:
+                            waiting[kind, : length[kind]] = waiting[kind, first[kind] : last].copy()
+                            first[kind] = 0
+                            last = length[kind]
+                        waiting[kind, last] = r
+                        length[kind] += 1
+                        waiting_for[bank, kind] += 1
+                        movable[kind] += banks[bank, QUEUED] < bank_room
+                        pending_reads += 1 - kind
+                i = _of_channel(block, i + 1, channel_field, channel)
                 if i < n and not saturated:
                     arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 
         # The end, or the next clock in which anything may happen.
-        done = i == n and pending_reads == 0
-        if done and clock >= last_return and clock + 1 >= min_cycles:
-            next_clock = clock + 1
-        else:
-            next_clock = min(next_command, refresh_due)
-            if done:
-                next_clock = min(next_clock, max(last_return, min_cycles - 1))
-            if i < n and length[1 if write[i] else 0] < room[1 if write[i] else 0]:
+        next_clock = min(refresh_due, refresh_ready)
+        if blocked > 0 or banks_per_rank < n_banks:
+            next_clock = min(next_clock, soonest)
+        ended = False
+        if i < n:
+            kind = 1 if write[i] else 0
+            if length[kind] < room[kind]:
                 next_clock = min(next_clock, arrival)
-            starts = drain == 0 and (length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0))
-            if starts or movable[1 if drain > 0 else 0] > 0:
-                next_clock = clock + 1
-            next_clock = max(next_clock, clock + 1)
-        for rank in range(ranks):
+        elif pending_reads == 0:
+            end = max(last_return, min_cycles - 1)
+            ended = clock >= end
+            next_clock = min(next_clock, end)
+        if drain > 0:
+            moves_next = movable[1] > 0
+        else:
+            moves_next = movable[0] > 0 or length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)
+        if moves_next or ended:
+            next_clock = clock + 1
+        next_clock = max(next_clock, clock + 1)
+        for rank in range(n_ranks):
             per_rank[1 if open_banks[rank] > 0 else 2, rank] += next_clock - clock
-        if done and clock >= last_return and clock + 1 >= min_cycles:
+        if ended:
             break
         clock = next_clock
-    totals[5] = clock + 1
+    totals[CYCLES] = clock + 1
     return totals, per_bank, per_rank
