@@ -14,7 +14,7 @@ ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
 
 # Columns of a bank: its open row (-1: closed), hits since the activate, length of its queue and the writes in it,
 # what may go next (see _plan), and a lower bound on the clock in which something may.
-ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE, NEXT = range(8)
+ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE = range(7)
 # Columns of a request: its block, row, bank and kind, the reads it answers, the sum of their clocks of acceptance, and
 # the next request in its bucket of the table of pending blocks.
 BLOCK, BLOCK_ROW, BANK, IS_WRITE, READERS, ACCEPTED, CHAIN = range(7)
@@ -197,7 +197,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
 
     banks = np.zeros((n_banks, 8), np.int64)
     banks[:, ROW] = -1
-    banks[:, NEXT] = NEVER
+    ready_at = np.full(n_banks, NEVER)
     queue = np.zeros((n_banks, bank_room), np.int64)
     open_banks = np.zeros(n_ranks, np.int64)
 
@@ -272,7 +272,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         per_bank[PRECHARGE, bank] += 1
                         banks[bank, ROW] = -1
                         banks[bank, HITS] = 0
-                        banks[bank, NEXT] = clock
+                        ready_at[bank] = clock
                         open_banks[refresh_rank] -= 1
                         break
 
@@ -288,66 +288,61 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
             command = NOTHING
             soonest = NEVER
             start = pointer
-            for step in range(1, n_banks + 1):
-                bank = start + step
-                if bank >= n_banks:
-                    bank -= n_banks
-                if blocked <= bank < blocked + banks_per_rank:
-                    continue
-                if banks[bank, NEXT] > clock:
-                    soonest = min(soonest, banks[bank, NEXT])
-                    continue
-                group = group_of[bank]
-                rank = rank_of[bank]
-                kind, ready = _next(banks, clocks, bank, group, rank, clock)
-                if kind == NOTHING or command != NOTHING:
-                    banks[bank, NEXT] = ready
-                    soonest = min(soonest, ready)
-                    continue
-                command = kind
-                pointer = bank
-                is_column = kind == READ or kind == WRITE
-                if before != NOTHING and is_column == (before == READ or before == WRITE):
-                    soonest = min(soonest, ready)
-                    continue
-                issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
-                per_bank[kind, bank] += 1
-                if kind == PRECHARGE:
-                    banks[bank, ROW] = -1
-                    banks[bank, HITS] = 0
-                    open_banks[rank - first_rank] -= 1
-                else:
-                    if kind == ACTIVATE:
-                        banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
-                        open_banks[rank - first_rank] += 1
+            for half in range(2):
+                for bank in range(0 if half else start + 1, start + 1 if half else n_banks):
+                    if ready_at[bank] > clock or blocked <= bank < blocked + banks_per_rank:
+                        continue
+                    group = group_of[bank]
+                    rank = rank_of[bank]
+                    kind, ready = _next(banks, clocks, bank, group, rank, clock)
+                    if kind == NOTHING or command != NOTHING:
+                        ready_at[bank] = ready
+                        continue
+                    command = kind
+                    pointer = bank
+                    is_column = kind == READ or kind == WRITE
+                    if before != NOTHING and is_column == (before == READ or before == WRITE):
+                        continue
+                    issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
+                    per_bank[kind, bank] += 1
+                    if kind == PRECHARGE:
+                        banks[bank, ROW] = -1
+                        banks[bank, HITS] = 0
+                        open_banks[rank - first_rank] -= 1
                     else:
-                        position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
-                        r = queue[bank, position]
-                        if kind == READ:
-                            last_return = max(last_return, clock + c.read_latency)
-                            totals[RETURNED_READS] += requests[r, READERS]
-                            totals[LATENCY_CYCLES] += (
-                                requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
-                            )
-                            pending_reads -= 1
+                        if kind == ACTIVATE:
+                            banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                            open_banks[rank - first_rank] += 1
                         else:
-                            banks[bank, QUEUED_WRITES] -= 1
-                        per_bank[4, bank] += banks[bank, HITS] > 0
-                        banks[bank, HITS] += 1
-                        if banks[bank, QUEUED] == bank_room:
-                            movable[0] += waiting_for[bank, 0]
-                            movable[1] += waiting_for[bank, 1]
-                        banks[bank, QUEUED] -= 1
-                        in_bank_queues -= 1
-                        for k in range(position, banks[bank, QUEUED]):
-                            queue[bank, k] = queue[bank, k + 1]
-                        _forget(heads, requests, r)
-                        free[n_free] = r
-                        n_free += 1
-                    _plan(banks, queue, requests, bank, hit_bound, closed_page)
-                _, ready = _next(banks, clocks, bank, group, rank, clock)
-                banks[bank, NEXT] = ready
-                soonest = min(soonest, ready)
+                            position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
+                            r = queue[bank, position]
+                            if kind == READ:
+                                last_return = max(last_return, clock + c.read_latency)
+                                totals[RETURNED_READS] += requests[r, READERS]
+                                totals[LATENCY_CYCLES] += (
+                                    requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
+                                )
+                                pending_reads -= 1
+                            else:
+                                banks[bank, QUEUED_WRITES] -= 1
+                            per_bank[4, bank] += banks[bank, HITS] > 0
+                            banks[bank, HITS] += 1
+                            if banks[bank, QUEUED] == bank_room:
+                                movable[0] += waiting_for[bank, 0]
+                                movable[1] += waiting_for[bank, 1]
+                            banks[bank, QUEUED] -= 1
+                            in_bank_queues -= 1
+                            for k in range(position, banks[bank, QUEUED]):
+                                queue[bank, k] = queue[bank, k + 1]
+                            _forget(heads, requests, r)
+                            free[n_free] = r
+                            n_free += 1
+                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                    _, ready = _next(banks, clocks, bank, group, rank, clock)
+                    ready_at[bank] = ready
+            for bank in range(n_banks):
+                if not blocked <= bank < blocked + banks_per_rank:
+                    soonest = min(soonest, ready_at[bank])
             if before != NOTHING or command == NOTHING:
                 break
             before = command
@@ -395,7 +390,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         _plan(banks, queue, requests, bank, hit_bound, closed_page)
                 if changes:
                     _, ready = _next(banks, clocks, bank, group_of[bank], rank_of[bank], clock)
-                    banks[bank, NEXT] = ready
+                    ready_at[bank] = ready
                     soonest = min(soonest, ready)
 
         # Specification: Controller.accept.
