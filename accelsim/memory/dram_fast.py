@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_part import AddressMap, DramPart
 
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
 
@@ -257,9 +261,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     per_rank[0, refresh_rank] += 1
                     refreshes_pending -= 1
                     refresh_rank = (refresh_rank + 1) % n_ranks
-                    blocked = n_banks
-                    soonest = clock + 1
-                    refresh_ready = clock + 1
+                    blocked = refresh_rank * banks_per_rank if refreshes_pending > 0 else n_banks
+                    soonest = clock
             else:
                 for bank in range(blocked, blocked + banks_per_rank):
                     if banks[bank, ROW] < 0:
@@ -470,3 +473,37 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         clock = next_clock
     totals[CYCLES] = clock + 1
     return totals, per_bank, per_rank
+
+
+def run(
+    part: DramPart,
+    block: NDArray[np.int64],
+    write: NDArray[np.bool_],
+    channel: int,
+    fields: AddressMap,
+    offered_bytes_per_ns: float,
+    min_cycles: int = 0,
+) -> ChannelCounts:
+    """Replay the requests of one channel; the signature and answer of `dram.run`."""
+    geometry, policy = part.geometry, part.controller
+    totals, per_bank, per_rank = replay_channel(
+        block,
+        write,
+        channel,
+        offered_bytes_per_ns,
+        part.timing.clock_ns,
+        part.cycles,
+        (geometry.banks, geometry.groups, geometry.ranks, part.dual_command_bus),
+        fields,
+        (
+            policy.read_queue,
+            policy.write_buffer,
+            policy.write_low,
+            policy.bank_queue,
+            policy.hits_before_age,
+            policy.page_policy == "closed",
+        ),
+        min_cycles,
+    )
+    rows = [tuple(row) for row in (*per_bank.tolist(), *per_rank.tolist())]
+    return ChannelCounts(*totals.tolist(), *rows)

@@ -123,11 +123,16 @@ class DramTiming:
             ("t_ccd_s_ns", "t_ccd_l_ns"),
             ("t_rrd_s_ns", "t_rrd_l_ns"),
             ("t_wtr_s_ns", "t_wtr_l_ns"),
-            ("t_rfc_ns", "t_refi_ns"),
         ):
             short, long = getattr(self, low), getattr(self, high)
             if short > long and not (high == "t_32aw_ns" and long == 0):
                 yield f"{high}: must be at least {low} = {short:g} (got {long:g}); check both in the data sheet"
+        busy = self.t_rfc_ns + self.t_rc_ns + self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns + self.t_rp_ns
+        if self.t_refi_ns < busy:
+            yield (
+                f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "
+                f"(got {self.t_refi_ns:g}); check t_refi_ns and t_rfc_ns in the data sheet"
+            )
         for key in ("burst_ns", "cl_ns", "t_rp_ns", "t_refi_ns"):
             if round(getattr(self, key) / self.clock_ns) < 1:
                 yield f"{key}: is less than half a clock of {self.clock_ns:g} ns (got {getattr(self, key):g}); is it in ns?"
