@@ -23,7 +23,12 @@ CHECKED = ConfigDict(extra="forbid")
 """For every configuration dataclass: an unknown key is a mistake. Number fields are strict one by one, since a strict
 dataclass would also refuse the tables inside it."""
 
-SHIPPED = {"hwconfigs": "chip", "workloads": "network", "hwconfigs/technology": "technology"}
+SHIPPED = {
+    "hwconfigs": "chip",
+    "workloads": "network",
+    "hwconfigs/technology": "technology",
+    "hwconfigs/dram": "DRAM part",
+}
 """Directories of shipped files, and what one file in each describes."""
 
 MAX_TOML_BYTES = 16 * 2**20
@@ -140,7 +145,8 @@ def _problems(kind: type, data: Mapping[str, Any], error: ValidationError, sourc
     for item in error.errors():
         said.setdefault(_keys(data, item), []).append(item)
     entered = {keys[:length] for keys in said for length in range(len(keys))}
-    return [f"{source}: {_say(kind, data, keys, said[keys])}" for keys in said if keys not in entered]
+    found = (keys for keys in said if keys not in entered)
+    return [f"{source}: {problem}" for keys in found for problem in _say(kind, data, keys, said[keys])]
 
 
 def _keys(data: Any, item: Any) -> tuple[Any, ...]:
@@ -156,23 +162,26 @@ def _keys(data: Any, item: Any) -> tuple[Any, ...]:
     return tuple(keys)
 
 
-def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list[Any]) -> str:
-    """Say what is wrong at these keys."""
+def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list[Any]) -> list[str]:
+    """Say what is wrong at these keys; several things where a dataclass found several at once."""
     item, owner = items[0], _dataclass_at(kind, keys[:-1])
     known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
     got = _short(item["input"])
     if item["type"] == "value_error":
         # Said by a dataclass about its values together; it may begin with the key that it means.
-        key, colon, rest = str(item["ctx"]["error"]).partition(": ")
-        return f"{_key_text(data, (*keys, key))}: {rest}" if colon else f"{_key_text(data, keys)}: {key}"
+        said = (str(problem).partition(": ") for problem in item["ctx"]["error"].args)
+        return [
+            f"{_key_text(data, (*keys, key))}: {rest}" if colon else f"{_key_text(data, keys)}: {key}"
+            for key, colon, rest in said
+        ]
     if item["type"] == "unexpected_keyword_argument":
-        return f"{_key_text(data, keys)}: unknown key (got {got}){did_you_mean(str(keys[-1]), known)}"
+        return [f"{_key_text(data, keys)}: unknown key (got {got}){did_you_mean(str(keys[-1]), known)}"]
     if item["type"] == "missing":
-        return f"{_key_text(data, keys)}: is missing; add it"
+        return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)
     default = known.get(keys[-1])
     remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {_short(default)}"
-    return f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"
+    return [f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"]
 
 
 WANTED = {

@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from accelsim.hardware import EieConfig
+from accelsim.memory import DramPart
 
 
 class EieCase(NamedTuple):
@@ -57,3 +58,98 @@ def eie_cases(draw: st.DrawFn) -> EieCase:
     if bias:
         activations[:, -1] = 1
     return EieCase(config, codes, activations, bias)
+
+
+class DramCase(NamedTuple):
+    """The arguments of a replay."""
+
+    part: DramPart
+    block: np.ndarray
+    write: np.ndarray
+    load: float | str
+    address_map: str
+
+
+@st.composite
+def dram_parts(draw: st.DrawFn) -> DramPart:
+    """Parts of any shape, with refreshes close together and queues of any depth; every timing in whole clocks of 1 ns."""
+
+    def clocks(low: int, high: int) -> float:
+        return float(draw(st.integers(low, high)))
+
+    def power(most: int) -> int:
+        return 2 ** draw(st.integers(0, most))
+
+    ras, rp, wr, rfc = clocks(1, 20), clocks(1, 8), clocks(1, 9), clocks(1, 40)
+    burst, cwl, rcd_wr = clocks(1, 4), clocks(1, 6), clocks(1, 8)
+    rrd_s, ccd_s, wtr_s = clocks(1, 5), clocks(1, 4), clocks(0, 4)
+    faw = rrd_s + clocks(0, 20)
+    busy = rfc + ras + rp + rcd_wr + cwl + burst + wr + rp
+    return DramPart(
+        name="drawn",
+        source="drawn",
+        address_map="RoRaBaBgCo",
+        dual_command_bus=draw(st.booleans()),
+        geometry={
+            "channels": power(1),
+            "ranks": power(1),
+            "bank_groups": power(2),
+            "banks_per_group": power(2),
+            "rows": 2 ** draw(st.integers(2, 6)),
+            "row_bytes": 64 * power(4),
+            "devices": 4,
+        },
+        timing={
+            "clock_ns": 1.0,
+            "burst_ns": burst,
+            "cl_ns": clocks(1, 9),
+            "cwl_ns": cwl,
+            "t_rcd_rd_ns": clocks(1, 8),
+            "t_rcd_wr_ns": rcd_wr,
+            "t_rp_ns": rp,
+            "t_ras_ns": ras,
+            "t_rc_ns": ras + rp,
+            "t_ccd_s_ns": ccd_s,
+            "t_ccd_l_ns": ccd_s + clocks(0, 4),
+            "t_rrd_s_ns": rrd_s,
+            "t_rrd_l_ns": rrd_s + clocks(0, 4),
+            "t_faw_ns": faw,
+            "t_32aw_ns": draw(st.sampled_from([0.0, faw * 9])),
+            "t_rfc_ns": rfc,
+            "t_refi_ns": busy + clocks(0, 200),
+            "t_wr_ns": wr,
+            "t_wtr_s_ns": wtr_s,
+            "t_wtr_l_ns": wtr_s + clocks(0, 4),
+            "t_rtp_ns": clocks(1, 5),
+            "t_rtrs_ns": clocks(0, 2),
+            "t_ppd_ns": clocks(0, 3),
+        },
+        currents={
+            "vdd_v": 1.0, "idd0_ma": 60.0, "idd2n_ma": 10.0, "idd3n_ma": 20.0, "idd4r_ma": 90.0, "idd4w_ma": 80.0,
+            "idd5_ma": 100.0, "source": "drawn",
+        },
+        controller={
+            "read_queue": draw(st.integers(1, 9)),
+            "write_buffer": draw(st.integers(1, 9)),
+            "write_low": draw(st.integers(0, 9)),
+            "bank_queue": draw(st.integers(1, 4)),
+            "hits_before_age": draw(st.integers(1, 5)),
+            "page_policy": draw(st.sampled_from(["open", "closed"])),
+        },
+    )  # fmt: skip
+
+
+@st.composite
+def dram_cases(draw: st.DrawFn) -> DramCase:
+    """A drawn part and a short trace: from a handful of blocks, where requests meet, to all of the memory."""
+    part = draw(dram_parts())
+    n = draw(st.integers(1, 90))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    footprint = min(part.geometry.capacity_blocks, 2 ** draw(st.integers(0, 16)))
+    block = rng.integers(0, footprint, n)
+    if draw(st.booleans()):
+        block = np.arange(n) * draw(st.integers(1, 9)) % footprint
+    write = rng.random(n) < draw(st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+    load = draw(st.sampled_from(["saturated", 0.05, 0.3, 0.77, 1.5]))
+    address_map = draw(st.sampled_from(["RoRaBaBgCo", "RoCoRaBaBg", "ChRoBaRaCoBg", "BgBaRaRoChCo"]))
+    return DramCase(part, block, write, load, address_map)

@@ -1,1 +1,37 @@
-"""Memories: what an access costs and how long it takes."""
+"""Memories: what an access costs and how long it takes.
+
+>>> import accelsim, numpy as np
+>>> r = accelsim.memory.replay("ddr4-2400", np.arange(10_000), np.zeros(10_000, bool))
+>>> 0.9 < r.bandwidth_fraction < 1
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelsim.memory.dram_part import DramPart, load_part
+    from accelsim.memory.dram_replay import DramReplay, replay
+
+_HOME = {
+    "DramPart": "accelsim.memory.dram_part",
+    "DramReplay": "accelsim.memory.dram_replay",
+    "load_part": "accelsim.memory.dram_part",
+    "replay": "accelsim.memory.dram_replay",
+}
+
+__all__ = ["DramPart", "DramReplay", "load_part", "replay"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'accelsim.memory' has no attribute '{name}'")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

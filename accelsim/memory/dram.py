@@ -1,0 +1,480 @@
+"""The DRAM controller, the specification: a SimPy model, command by command, that reads like the hardware.
+
+One channel: a host that offers requests, a read queue and a write buffer, one queue per bank, first-ready
+first-come-first-served with a bound on hits, whole-rank refresh. The rules are those of DRAMsim3 (Li et al., IEEE
+CAL 2020); `docs/dram.md` lists them. `dram_fast.py` returns the same integers.
+
+Time runs in half clocks: the controller acts on the rising edge, the host and the refresh timer on the falling edge,
+so that what they decide is seen in the next clock and no two processes touch the same state at the same time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_part import BLOCK_BYTES, AddressField, AddressMap, DramPart
+
+Process = Generator[simpy.Event, Any, Any]
+
+CLOCK = 2
+"""Half clocks of one clock."""
+
+
+class Command(Enum):
+    """What a controller can tell a bank, or with REFRESH a whole rank."""
+
+    ACTIVATE = "activate"
+    PRECHARGE = "precharge"
+    READ = "read"
+    WRITE = "write"
+    REFRESH = "refresh"
+
+    @property
+    def is_column(self) -> bool:
+        """Whether it moves data."""
+        return self in (Command.READ, Command.WRITE)
+
+
+class Scope(Enum):
+    """Between commands to which banks a constraint holds."""
+
+    BANK = "the same bank"
+    GROUP = "the same bank group"
+    RANK = "the same rank"
+    OTHER_RANK = "another rank"
+
+
+class Constraint(NamedTuple):
+    """`after` waits so many clocks from the `window`-th last `before` in its scope."""
+
+    scope: Scope
+    before: Command
+    after: Command
+    cycles: int
+    window: int = 1
+
+
+def constraints(part: DramPart) -> list[Constraint]:
+    """Return all timing constraints of a part, as its data sheet would list them."""
+    c = part.cycles
+    act, pre, rd, wr, ref = Command.ACTIVATE, Command.PRECHARGE, Command.READ, Command.WRITE, Command.REFRESH
+    table = [
+        Constraint(Scope.BANK, act, rd, c.rcd_rd),
+        Constraint(Scope.BANK, act, wr, c.rcd_wr),
+        Constraint(Scope.BANK, act, pre, c.ras),
+        Constraint(Scope.BANK, act, act, c.rc),
+        Constraint(Scope.BANK, pre, act, c.rp),
+        Constraint(Scope.BANK, rd, pre, c.rtp),
+        Constraint(Scope.BANK, wr, pre, c.wr_pre),
+        Constraint(Scope.GROUP, act, act, c.rrd_l),
+        Constraint(Scope.GROUP, rd, rd, c.rd_rd_l),
+        Constraint(Scope.GROUP, wr, wr, c.rd_rd_l),
+        Constraint(Scope.GROUP, wr, rd, c.wr_rd_l),
+        Constraint(Scope.RANK, act, act, c.rrd_s),
+        Constraint(Scope.RANK, act, act, c.faw, window=4),
+        Constraint(Scope.RANK, act, act, c.aw32, window=32),
+        Constraint(Scope.RANK, rd, rd, c.rd_rd_s),
+        Constraint(Scope.RANK, wr, wr, c.rd_rd_s),
+        Constraint(Scope.RANK, rd, wr, c.rd_wr),
+        Constraint(Scope.RANK, wr, rd, c.wr_rd_s),
+        Constraint(Scope.RANK, pre, pre, c.ppd),
+        Constraint(Scope.RANK, pre, ref, c.rp),
+        Constraint(Scope.RANK, ref, ref, c.rfc),
+        Constraint(Scope.RANK, ref, act, c.rfc),
+        Constraint(Scope.OTHER_RANK, rd, rd, c.rd_rd_rank),
+        Constraint(Scope.OTHER_RANK, rd, wr, c.rd_wr),
+        Constraint(Scope.OTHER_RANK, wr, rd, c.wr_rd_rank),
+        Constraint(Scope.OTHER_RANK, wr, wr, c.wr_wr_rank),
+    ]
+    return [constraint for constraint in table if constraint.cycles > 0]
+
+
+class CommandBus:
+    """Remembers when commands were issued, and refuses one that a constraint forbids in this clock."""
+
+    def __init__(self, part: DramPart) -> None:
+        self._banks_per_group = part.geometry.banks_per_group
+        self._banks_per_rank = part.geometry.banks_per_group * part.geometry.bank_groups
+        self._ranks = part.geometry.ranks
+        self._before = {
+            command: [constraint for constraint in constraints(part) if constraint.after is command]
+            for command in Command
+        }
+        self._issued: dict[tuple[Scope, int, Command], deque[int]] = {}
+
+    def accepts(self, command: Command, bank: int, clock: int) -> bool:
+        """Return whether no constraint forbids the command to this bank (or its rank) in this clock."""
+        return all(
+            clock >= issued[-constraint.window] + constraint.cycles
+            for constraint in self._before[command]
+            for issued in self._history(constraint, bank)
+            if len(issued) >= constraint.window
+        )
+
+    def issue(self, command: Command, bank: int, clock: int) -> None:
+        """Note a command of this clock."""
+        rank = bank // self._banks_per_rank
+        for key in ((Scope.BANK, bank), (Scope.GROUP, bank // self._banks_per_group), (Scope.RANK, rank)):
+            self._issued.setdefault((*key, command), deque(maxlen=32)).append(clock)
+
+    def _history(self, constraint: Constraint, bank: int) -> Iterator[deque[int]]:
+        """Yield when the earlier command of a constraint was issued, for each place that counts for this bank."""
+        rank = bank // self._banks_per_rank
+        if constraint.scope is Scope.OTHER_RANK:
+            places = [(Scope.RANK, other) for other in range(self._ranks) if other != rank]
+        elif constraint.scope is Scope.RANK:
+            places = [(Scope.RANK, rank)]
+        elif constraint.scope is Scope.GROUP:
+            places = [(Scope.GROUP, bank // self._banks_per_group)]
+        else:
+            places = [(Scope.BANK, bank)]
+        for place in places:
+            yield self._issued.get((*place, constraint.before), deque())
+
+
+@dataclass
+class Request:
+    """A pending access to one block, and when the reads that it answers were accepted."""
+
+    block: int
+    row: int
+    bank: int
+    is_write: bool
+    accepted: list[int]
+
+
+@dataclass
+class Bank:
+    """A row buffer, the queue in front of it, and what was issued to it."""
+
+    open_row: int | None = None
+    hits: int = 0
+    """Reads and writes since the activate."""
+    queue: list[Request] = field(default_factory=list)
+    issued: dict[Command, int] = field(default_factory=lambda: dict.fromkeys(Command, 0))
+    row_hits: int = 0
+
+
+@dataclass
+class Rank:
+    """Banks that are refreshed together, and the clocks that they spent with a row open or without."""
+
+    banks: range
+    refreshes: int = 0
+    active_cycles: int = 0
+    precharged_cycles: int = 0
+
+
+class RefreshTimer:
+    """Makes a refresh due at every multiple of tREFI; several ranks take turns within it."""
+
+    def __init__(self, env: simpy.Environment, part: DramPart) -> None:
+        self.env = env
+        self.interval = max(part.cycles.refi // part.geometry.ranks, 1)
+        self.ranks = part.geometry.ranks
+        self.pending = 0
+        self.rank = 0
+
+    def run(self) -> Process:
+        """Count the refreshes that are due."""
+        yield self.env.timeout(CLOCK * self.interval - 1)
+        while True:
+            self.pending += 1
+            yield self.env.timeout(CLOCK * self.interval)
+
+    def done(self) -> None:
+        """Note that the rank whose turn it is was refreshed."""
+        self.pending -= 1
+        self.rank = (self.rank + 1) % self.ranks
+
+
+class Controller:
+    """Queues and scheduler of one channel."""
+
+    def __init__(self, env: simpy.Environment, part: DramPart, refresh: RefreshTimer) -> None:
+        geometry = part.geometry
+        banks_per_rank = geometry.bank_groups * geometry.banks_per_group
+        self.env = env
+        self.part = part
+        self.policy = part.controller
+        self.refresh = refresh
+        self.bus = CommandBus(part)
+        self.banks = [Bank() for _ in range(geometry.banks)]
+        self.ranks = [Rank(range(r * banks_per_rank, (r + 1) * banks_per_rank)) for r in range(geometry.ranks)]
+        self.read_queue: list[Request] = []
+        self.write_buffer: list[Request] = []
+        self.pending: dict[tuple[int, bool], Request] = {}
+        """Requests whose command was not issued yet, by block and kind."""
+        self.draining = 0
+        """Writes still to be moved before reads go on."""
+        self.last_selected = geometry.banks - 1
+        self.last_return = 0
+        self.returned_reads = 0
+        self.latency_cycles = 0
+        self.merged_writes = self.merged_reads = self.forwarded_reads = 0
+
+    def run(self) -> Process:
+        """Work on every rising edge."""
+        while True:
+            clock = int(self.env.now) // CLOCK
+            self.issue(clock)
+            for rank in self.ranks:
+                if any(self.banks[bank].open_row is not None for bank in rank.banks):
+                    rank.active_cycles += 1
+                else:
+                    rank.precharged_cycles += 1
+            self.schedule()
+            yield self.env.timeout(CLOCK)
+
+    def issue(self, clock: int) -> None:
+        """Issue a command; a second one beside it where row commands have a bus of their own."""
+        first = self.refresh_command(clock) or self.queue_command(clock)
+        if first is not None and self.part.dual_command_bus:
+            self.queue_command(clock, beside=first)
+
+    def refresh_command(self, clock: int) -> Command | None:
+        """Close the banks of a rank whose refresh is due, in order as they are ready; then refresh it."""
+        if not self.refresh.pending:
+            return None
+        rank = self.ranks[self.refresh.rank]
+        still_open = [bank for bank in rank.banks if self.banks[bank].open_row is not None]
+        for bank in still_open:
+            if self.bus.accepts(Command.PRECHARGE, bank, clock):
+                self.precharge(bank, clock)
+                return Command.PRECHARGE
+        if still_open or not self.bus.accepts(Command.REFRESH, rank.banks[0], clock):
+            return None
+        self.bus.issue(Command.REFRESH, rank.banks[0], clock)
+        rank.refreshes += 1
+        self.refresh.done()
+        return Command.REFRESH
+
+    def queue_command(self, clock: int, beside: Command | None = None) -> Command | None:
+        """Issue the first ready command of the bank queues, round robin from the bank after the last selected."""
+        blocked = self.ranks[self.refresh.rank].banks if self.refresh.pending else range(0)
+        for step in range(1, len(self.banks) + 1):
+            number = (self.last_selected + step) % len(self.banks)
+            if number in blocked:
+                continue
+            command, request = self.first_ready(number, clock)
+            if command is None:
+                continue
+            self.last_selected = number
+            if beside is not None and beside.is_column == command.is_column:
+                return None
+            if command is Command.PRECHARGE:
+                self.precharge(number, clock)
+            elif request is not None and command is Command.ACTIVATE:
+                self.activate(number, request.row, clock)
+            elif request is not None:
+                self.access(number, request, clock)
+            return command
+        return None
+
+    def first_ready(self, number: int, clock: int) -> tuple[Command | None, Request | None]:
+        """Return the first command of a bank queue that is ready: a hit may pass older requests to other rows."""
+        bank = self.banks[number]
+        hits_wait = any(request.row == bank.open_row for request in bank.queue)
+        for position, request in enumerate(bank.queue):
+            if bank.open_row is None:
+                command = Command.ACTIVATE
+            elif request.row == bank.open_row:
+                command = Command.WRITE if request.is_write else Command.READ
+                older = bank.queue[:position]
+                if request.is_write and any(r.block == request.block and not r.is_write for r in older):
+                    continue
+            elif position == 0 and (not hits_wait or bank.hits >= self.policy.hits_before_age):
+                command = Command.PRECHARGE
+            else:
+                continue
+            if self.bus.accepts(command, number, clock):
+                return command, request
+        idle_row = bank.open_row is not None and not bank.queue
+        if idle_row and self.policy.page_policy == "closed" and self.bus.accepts(Command.PRECHARGE, number, clock):
+            return Command.PRECHARGE, None
+        return None, None
+
+    def activate(self, number: int, row: int, clock: int) -> None:
+        """Open a row."""
+        self.bus.issue(Command.ACTIVATE, number, clock)
+        self.banks[number].issued[Command.ACTIVATE] += 1
+        self.banks[number].open_row = row
+
+    def precharge(self, number: int, clock: int) -> None:
+        """Close the row."""
+        bank = self.banks[number]
+        self.bus.issue(Command.PRECHARGE, number, clock)
+        bank.issued[Command.PRECHARGE] += 1
+        bank.open_row = None
+        bank.hits = 0
+
+    def access(self, number: int, request: Request, clock: int) -> None:
+        """Read or write a block of the open row; a read answers every request that was merged into it."""
+        command = Command.WRITE if request.is_write else Command.READ
+        bank = self.banks[number]
+        self.bus.issue(command, number, clock)
+        bank.issued[command] += 1
+        bank.row_hits += bank.hits > 0
+        bank.hits += 1
+        bank.queue.remove(request)
+        del self.pending[request.block, request.is_write]
+        if not request.is_write:
+            for accepted in request.accepted:
+                self.answer(accepted, clock + self.part.cycles.read_latency)
+
+    def answer(self, accepted: int, returned: int) -> None:
+        """Return data to the host."""
+        self.returned_reads += 1
+        self.latency_cycles += returned - accepted
+        self.last_return = max(self.last_return, returned)
+
+    def schedule(self) -> None:
+        """Move the oldest transaction whose bank queue has room; writes wait until they are drained together."""
+        bank_queues_empty = not any(bank.queue for bank in self.banks)
+        buffered = len(self.write_buffer)
+        drain_due = buffered == self.policy.write_buffer or (buffered > self.policy.write_low and bank_queues_empty)
+        if not self.draining and drain_due:
+            self.draining = buffered
+        queue = self.write_buffer if self.draining else self.read_queue
+        request = self.oldest_with_room(queue)
+        if request is not None and request.is_write:
+            if (request.block, False) in self.pending:
+                self.draining = 0
+                # The reference starts the same drain again, for ever, where nothing else can happen: let a read go.
+                queue = self.read_queue
+                request = self.oldest_with_room(queue) if bank_queues_empty and drain_due else None
+            else:
+                self.draining -= 1
+        if request is not None:
+            queue.remove(request)
+            self.banks[request.bank].queue.append(request)
+
+    def oldest_with_room(self, queue: list[Request]) -> Request | None:
+        """Return the oldest transaction whose bank queue has room, if any."""
+        return next((r for r in queue if len(self.banks[r.bank].queue) < self.policy.bank_queue), None)
+
+    def accept(self, request: Request, clock: int) -> bool:
+        """Take a request if its queue has room; a pending access to the same block may answer it at once."""
+        queue, room = (
+            (self.write_buffer, self.policy.write_buffer)
+            if request.is_write
+            else (self.read_queue, self.policy.read_queue)
+        )
+        if len(queue) == room:
+            return False
+        if (request.block, True) in self.pending:
+            self.merge(request, clock)
+        elif (request.block, request.is_write) in self.pending:
+            self.pending[request.block, False].accepted.append(clock)
+            self.merged_reads += 1
+        else:
+            request.accepted.append(clock)
+            self.pending[request.block, request.is_write] = request
+            queue.append(request)
+        return True
+
+    def merge(self, request: Request, clock: int) -> None:
+        """Merge a write into the pending one of its block, or answer a read from it."""
+        if request.is_write:
+            self.merged_writes += 1
+        else:
+            self.forwarded_reads += 1
+            self.answer(clock, clock + 1)
+
+    def reads_pending(self) -> bool:
+        """Whether a read is still to be issued."""
+        return any(not is_write for _, is_write in self.pending)
+
+
+def arrival_clock(i: int, offered_bytes_per_ns: float, clock_ns: float) -> int:
+    """Return the clock in which request number i arrives; an offered rate of 0 stands for saturation."""
+    return int(i * BLOCK_BYTES / offered_bytes_per_ns / clock_ns) if offered_bytes_per_ns else 0
+
+
+def host(
+    env: simpy.Environment,
+    controller: Controller,
+    requests: Iterator[tuple[int, Request]],
+    offered_bytes_per_ns: float,
+    min_cycles: int,
+) -> Process:
+    """Offer requests in order, at most one a clock, and end when the last read has returned; returns the cycles."""
+    edge = 1
+    yield env.timeout(edge)
+    for i, request in requests:
+        arrival = CLOCK * arrival_clock(i, offered_bytes_per_ns, controller.part.timing.clock_ns) + 1
+        yield env.timeout(max(arrival, edge) - int(env.now))
+        while not controller.accept(request, int(env.now) // CLOCK):
+            yield env.timeout(CLOCK)
+        edge = int(env.now) + CLOCK
+    while controller.reads_pending() or int(env.now) // CLOCK < max(controller.last_return, min_cycles - 1):
+        yield env.timeout(CLOCK)
+    return int(env.now) // CLOCK + 1
+
+
+def field_of(block: int, where: AddressField) -> int:
+    """Return one field of a block's address."""
+    return block >> where.shift & where.mask
+
+
+def requests_of(
+    part: DramPart, block: NDArray[np.int64], write: NDArray[np.bool_], channel: int, fields: AddressMap
+) -> Iterator[tuple[int, Request]]:
+    """Yield the requests of one channel with their numbers in the trace."""
+    geometry = part.geometry
+    for i, (address, is_write) in enumerate(zip(block.tolist(), write.tolist(), strict=True)):
+        if field_of(address, fields.channel) == channel:
+            group = field_of(address, fields.rank) * geometry.bank_groups + field_of(address, fields.group)
+            bank = group * geometry.banks_per_group + field_of(address, fields.bank)
+            yield i, Request(address, field_of(address, fields.row), bank, is_write, [])
+
+
+def run(
+    part: DramPart,
+    block: NDArray[np.int64],
+    write: NDArray[np.bool_],
+    channel: int,
+    fields: AddressMap,
+    offered_bytes_per_ns: float,
+    min_cycles: int = 0,
+    *,
+    environment: type[simpy.Environment] = simpy.Environment,
+) -> ChannelCounts:
+    """Replay the requests of one channel.
+
+    block, write (n,): the trace of all channels; offered_bytes_per_ns: of all channels together, 0 where saturated;
+    min_cycles: the channel is kept running so long.
+    """
+    env = environment()
+    refresh = RefreshTimer(env, part)
+    controller = Controller(env, part, refresh)
+    env.process(refresh.run())
+    env.process(controller.run())
+    requests = requests_of(part, block, write, channel, fields)
+    cycles: Any = env.run(env.process(host(env, controller, requests, offered_bytes_per_ns, min_cycles)))
+    issued = {command: tuple(bank.issued[command] for bank in controller.banks) for command in Command}
+    return ChannelCounts(
+        cycles=int(cycles),
+        merged_writes=controller.merged_writes,
+        merged_reads=controller.merged_reads,
+        forwarded_reads=controller.forwarded_reads,
+        returned_reads=controller.returned_reads,
+        latency_cycles=controller.latency_cycles,
+        activates=issued[Command.ACTIVATE],
+        precharges=issued[Command.PRECHARGE],
+        reads=issued[Command.READ],
+        writes=issued[Command.WRITE],
+        row_hits=tuple(bank.row_hits for bank in controller.banks),
+        refreshes=tuple(rank.refreshes for rank in controller.ranks),
+        active_cycles=tuple(rank.active_cycles for rank in controller.ranks),
+        precharged_cycles=tuple(rank.precharged_cycles for rank in controller.ranks),
+    )

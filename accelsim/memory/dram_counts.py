@@ -1,0 +1,29 @@
+"""What one channel of a DRAM reports: integers only, so that specification and twin agree with `==`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ChannelCounts(NamedTuple):
+    """Cycles, what became of the requests, and commands per bank, refreshes and standby clocks per rank."""
+
+    cycles: int
+    merged_writes: int
+    """Writes to a block whose write was still pending."""
+    merged_reads: int
+    """Reads of a block whose read was still pending: one command answers both."""
+    forwarded_reads: int
+    """Reads answered from the write buffer."""
+    returned_reads: int
+    latency_cycles: int
+    """Sum over the returned reads, from acceptance to the last beat."""
+    activates: tuple[int, ...]
+    precharges: tuple[int, ...]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    row_hits: tuple[int, ...]
+    refreshes: tuple[int, ...]
+    active_cycles: tuple[int, ...]
+    """Clocks with a row open in the rank; in all others the rank is precharged."""
+    precharged_cycles: tuple[int, ...]

@@ -1,0 +1,509 @@
+"""The DRAM controller, compiled twin: the same integers as `dram.py`, from event to event instead of clock to clock.
+
+A clock is looked at only if something may happen in it: a bank's earliest next command, a refresh, an arrival with
+room, a move between queues, the end. Looking too early does no harm. Constraints only ever move later, so a bank's
+earliest time stays a lower bound until its own queue changes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_part import AddressMap, DramPart
+
+ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
+
+# Columns of a bank: its open row (-1: closed), hits since the activate, length of its queue and the writes in it,
+# what may go next (see _plan), and a lower bound on the clock in which something may.
+ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE = range(7)
+# Columns of a request: its block, row, bank and kind, the reads it answers, the sum of their clocks of acceptance, and
+# the next request in its bucket of the table of pending blocks.
+BLOCK, BLOCK_ROW, BANK, IS_WRITE, READERS, ACCEPTED, CHAIN = range(7)
+# Totals of a channel.
+CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CYCLES = range(6)
+
+NEVER = 2**62
+NOT_QUEUED = 2**30
+BUCKETS = 1024
+
+
+@njit(cache=True)
+def new_clocks(banks, groups, ranks):
+    """Return the earliest clock of each command (columns) as each bank, then group, then rank has it (rows)."""
+    return np.zeros((banks + groups + ranks, 5), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
+
+
+@njit(cache=True)
+def earliest(clocks, bank, group, rank, command):
+    """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
+    return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
+
+
+@njit(cache=True)
+def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
+    """Note what a command of this clock does to the earliest clocks of later ones."""
+    first_rank = clocks.shape[0] - ranks
+    if command == ACTIVATE:
+        clocks[bank, ACTIVATE] = clock + c.rc
+        clocks[bank, PRECHARGE] = clock + c.ras
+        clocks[bank, READ] = clock + c.rcd_rd
+        clocks[bank, WRITE] = clock + c.rcd_wr
+        clocks[group, ACTIVATE] = clock + c.rrd_l
+        # The windows: rings of when an activate leaves them, so that the next entry is the fourth or 32nd last.
+        window = activates[rank - first_rank]
+        window[1 + (window[0] & 3)] = clock + c.faw
+        window[5 + (window[0] & 31)] = clock + c.aw32
+        window[0] += 1
+        four, many = window[1 + (window[0] & 3)], window[5 + (window[0] & 31)]
+        clocks[rank, ACTIVATE] = max(clock + c.rrd_s, four, many)
+    elif command == PRECHARGE:
+        clocks[bank, ACTIVATE] = max(clocks[bank, ACTIVATE], clock + c.rp)
+        clocks[rank, PRECHARGE] = clock + c.ppd
+        clocks[rank, REFRESH] = max(clocks[rank, REFRESH], clock + c.rp)
+    elif command == REFRESH:
+        clocks[rank, ACTIVATE] = max(clocks[rank, ACTIVATE], clock + c.rfc)
+        clocks[rank, REFRESH] = clock + c.rfc
+    elif command == READ:
+        clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.rtp)
+        clocks[group, READ] = max(clocks[group, READ], clock + c.rd_rd_l)
+        for other in range(first_rank, clocks.shape[0]):
+            to_read = c.rd_rd_s if other == rank else c.rd_rd_rank
+            clocks[other, READ] = max(clocks[other, READ], clock + to_read)
+            clocks[other, WRITE] = max(clocks[other, WRITE], clock + c.rd_wr)
+    else:
+        clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.wr_pre)
+        clocks[group, WRITE] = max(clocks[group, WRITE], clock + c.rd_rd_l)
+        clocks[group, READ] = max(clocks[group, READ], clock + c.wr_rd_l)
+        for other in range(first_rank, clocks.shape[0]):
+            to_read = c.wr_rd_s if other == rank else c.wr_rd_rank
+            to_write = c.rd_rd_s if other == rank else c.wr_wr_rank
+            clocks[other, READ] = max(clocks[other, READ], clock + to_read)
+            clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
+
+
+@njit(cache=True)
+def _bucket(block):
+    return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
+
+
+@njit(cache=True)
+def _pending(heads, requests, block, is_write):
+    """Return the pending request of this kind to this block, or -1."""
+    r = heads[_bucket(block)]
+    while r >= 0 and not (requests[r, BLOCK] == block and requests[r, IS_WRITE] == is_write):
+        r = requests[r, CHAIN]
+    return r
+
+
+@njit(cache=True)
+def _forget(heads, requests, request):
+    """Take a request out of the table of pending blocks."""
+    bucket = _bucket(requests[request, BLOCK])
+    if heads[bucket] == request:
+        heads[bucket] = requests[request, CHAIN]
+        return
+    before = heads[bucket]
+    while requests[before, CHAIN] != request:
+        before = requests[before, CHAIN]
+    requests[before, CHAIN] = requests[request, CHAIN]
+
+
+@njit(cache=True)
+def _plan(banks, queue, requests, bank, hit_bound, closed_page):
+    """Note what an open bank may do next: positions of its first read hit and first write hit, whether it may close."""
+    row = banks[bank, ROW]
+    queued = banks[bank, QUEUED]
+    writes = banks[bank, QUEUED_WRITES]
+    first_read = NOT_QUEUED
+    first_write = NOT_QUEUED
+    for k in range(queued):
+        r = queue[bank, k]
+        if requests[r, BLOCK_ROW] != row:
+            continue
+        if requests[r, IS_WRITE] == 0:
+            first_read = min(first_read, k)
+        elif first_write == NOT_QUEUED:
+            waits = False
+            for earlier in range(k):
+                other = queue[bank, earlier]
+                waits |= requests[other, BLOCK] == requests[r, BLOCK] and requests[other, IS_WRITE] == 0
+            if not waits:
+                first_write = k
+        if first_read != NOT_QUEUED and (first_write != NOT_QUEUED or writes == 0):
+            break
+    banks[bank, FIRST_READ] = first_read
+    banks[bank, FIRST_WRITE] = first_write
+    if queued == 0:
+        banks[bank, MAY_CLOSE] = closed_page
+    else:
+        hits_wait = first_read != NOT_QUEUED or first_write != NOT_QUEUED
+        old_enough = not hits_wait or banks[bank, HITS] >= hit_bound
+        banks[bank, MAY_CLOSE] = old_enough and requests[queue[bank, 0], BLOCK_ROW] != row
+
+
+@njit(cache=True)
+def _next(banks, clocks, bank, group, rank, clock):
+    """Return the command that a bank's queue has ready, or NOTHING and the first clock in which it may have one."""
+    if banks[bank, ROW] < 0:
+        if banks[bank, QUEUED] == 0:
+            return NOTHING, NEVER
+        soonest = earliest(clocks, bank, group, rank, ACTIVATE)
+        return (ACTIVATE if soonest <= clock else NOTHING), soonest
+    soonest = NEVER
+    if banks[bank, MAY_CLOSE]:
+        soonest = earliest(clocks, bank, group, rank, PRECHARGE)
+        if soonest <= clock:
+            return PRECHARGE, soonest
+    first_read = banks[bank, FIRST_READ]
+    first_write = banks[bank, FIRST_WRITE]
+    can_read = False
+    if first_read != NOT_QUEUED:
+        ready = earliest(clocks, bank, group, rank, READ)
+        soonest = min(soonest, ready)
+        can_read = ready <= clock
+    if first_write != NOT_QUEUED:
+        ready = earliest(clocks, bank, group, rank, WRITE)
+        soonest = min(soonest, ready)
+        if ready <= clock and not (can_read and first_read < first_write):
+            return WRITE, soonest
+    return (READ if can_read else NOTHING), soonest
+
+
+@njit(cache=True)
+def _of_channel(block, i, field, channel):
+    """Return the first request from number i on that goes to this channel."""
+    while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
+        i += 1
+    return i
+
+
+@njit(cache=True, nogil=True)
+def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, shape, fields, controller, min_cycles):
+    """Replay the requests of one channel.
+
+    block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; c: Cycles;
+    shape: banks, groups, ranks, dual command bus; fields: AddressMap; controller: its depths and policies; min_cycles:
+    the channel is kept running so long. Returns totals (6,), per bank (5, banks): activates, precharges, reads,
+    writes, row hits, and per rank (3, ranks): refreshes, clocks with an open row, clocks without.
+    """
+    n_banks, n_groups, n_ranks, dual = shape
+    read_room, write_room, write_low, bank_room, hit_bound, closed_page = controller
+    row_field, bank_field, group_field, _, rank_field, channel_field = fields
+    banks_per_group = n_banks // n_groups
+    banks_per_rank = n_banks // n_ranks
+    first_rank = n_banks + n_groups
+    clocks, activates = new_clocks(n_banks, n_groups, n_ranks)
+    group_of = n_banks + np.arange(n_banks) // banks_per_group
+    rank_of = first_rank + np.arange(n_banks) // banks_per_rank
+
+    banks = np.zeros((n_banks, 8), np.int64)
+    banks[:, ROW] = -1
+    ready_at = np.full(n_banks, NEVER)
+    queue = np.zeros((n_banks, bank_room), np.int64)
+    open_banks = np.zeros(n_ranks, np.int64)
+
+    size = read_room + write_room + n_banks * bank_room
+    requests = np.zeros((size, 7), np.int64)
+    heads = np.full(BUCKETS, -1, np.int64)
+    free = np.arange(size)
+    n_free = size
+
+    # Transaction queues, 0: reads, 1: writes. Movable: those of them whose bank queue has room.
+    room = (read_room, write_room)
+    waiting = np.zeros((2, 4 * max(read_room, write_room)), np.int64)
+    first = np.zeros(2, np.int64)
+    length = np.zeros(2, np.int64)
+    waiting_for = np.zeros((n_banks, 2), np.int64)
+    movable = np.zeros(2, np.int64)
+
+    totals = np.zeros(6, np.int64)
+    per_bank = np.zeros((5, n_banks), np.int64)
+    per_rank = np.zeros((3, n_ranks), np.int64)
+
+    n = block.size
+    i = _of_channel(block, 0, channel_field, channel)
+    saturated = offered_bytes_per_ns <= 0
+    arrival = 0
+    if i < n and not saturated:
+        arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
+
+    refresh_interval = max(c.refi // n_ranks, 1)
+    refresh_due = refresh_interval
+    refreshes_pending = 0
+    refresh_rank = 0
+    pointer = n_banks - 1
+    drain = 0
+    in_bank_queues = 0
+    pending_reads = 0
+    last_return = 0
+    soonest = NEVER  # a lower bound on the next command out of the bank queues
+    clock = 0
+    while True:
+        # Specification: Refresh.tick.
+        if clock == refresh_due:
+            refreshes_pending += 1
+            refresh_due += refresh_interval
+        # Specification: Controller.refresh_command.
+        command = NOTHING
+        refresh_ready = NEVER
+        blocked = n_banks
+        if refreshes_pending > 0:
+            rank = first_rank + refresh_rank
+            blocked = refresh_rank * banks_per_rank
+            if open_banks[refresh_rank] == 0:
+                refresh_ready = clocks[rank, REFRESH]
+                if refresh_ready <= clock:
+                    command = REFRESH
+                    issue(clocks, activates, c, blocked, n_banks, rank, n_ranks, REFRESH, clock)
+                    per_rank[0, refresh_rank] += 1
+                    refreshes_pending -= 1
+                    refresh_rank = (refresh_rank + 1) % n_ranks
+                    blocked = refresh_rank * banks_per_rank if refreshes_pending > 0 else n_banks
+                    soonest = clock
+            else:
+                for bank in range(blocked, blocked + banks_per_rank):
+                    if banks[bank, ROW] < 0:
+                        continue
+                    ready = earliest(clocks, bank, group_of[bank], rank, PRECHARGE)
+                    refresh_ready = min(refresh_ready, ready)
+                    if ready <= clock:
+                        command = PRECHARGE
+                        issue(clocks, activates, c, bank, group_of[bank], rank, n_ranks, PRECHARGE, clock)
+                        per_bank[PRECHARGE, bank] += 1
+                        banks[bank, ROW] = -1
+                        banks[bank, HITS] = 0
+                        ready_at[bank] = clock
+                        open_banks[refresh_rank] -= 1
+                        break
+
+        # Specification: Controller.queue_command, twice where row commands have a bus of their own.
+        attempts = 0
+        if command == NOTHING:
+            attempts = 2 if dual else 1
+        elif dual:
+            attempts = 1
+        before = command
+        while attempts > 0 and soonest <= clock and (blocked > 0 or banks_per_rank < n_banks):
+            attempts -= 1
+            command = NOTHING
+            soonest = NEVER
+            start = pointer
+            for half in range(2):
+                for bank in range(0 if half else start + 1, start + 1 if half else n_banks):
+                    if ready_at[bank] > clock or blocked <= bank < blocked + banks_per_rank:
+                        continue
+                    group = group_of[bank]
+                    rank = rank_of[bank]
+                    kind, ready = _next(banks, clocks, bank, group, rank, clock)
+                    if kind == NOTHING or command != NOTHING:
+                        ready_at[bank] = ready
+                        continue
+                    command = kind
+                    pointer = bank
+                    is_column = kind == READ or kind == WRITE
+                    if before != NOTHING and is_column == (before == READ or before == WRITE):
+                        continue
+                    issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
+                    per_bank[kind, bank] += 1
+                    if kind == PRECHARGE:
+                        banks[bank, ROW] = -1
+                        banks[bank, HITS] = 0
+                        open_banks[rank - first_rank] -= 1
+                    else:
+                        if kind == ACTIVATE:
+                            banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                            open_banks[rank - first_rank] += 1
+                        else:
+                            position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
+                            r = queue[bank, position]
+                            if kind == READ:
+                                last_return = max(last_return, clock + c.read_latency)
+                                totals[RETURNED_READS] += requests[r, READERS]
+                                totals[LATENCY_CYCLES] += (
+                                    requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
+                                )
+                                pending_reads -= 1
+                            else:
+                                banks[bank, QUEUED_WRITES] -= 1
+                            per_bank[4, bank] += banks[bank, HITS] > 0
+                            banks[bank, HITS] += 1
+                            if banks[bank, QUEUED] == bank_room:
+                                movable[0] += waiting_for[bank, 0]
+                                movable[1] += waiting_for[bank, 1]
+                            banks[bank, QUEUED] -= 1
+                            in_bank_queues -= 1
+                            for k in range(position, banks[bank, QUEUED]):
+                                queue[bank, k] = queue[bank, k + 1]
+                            _forget(heads, requests, r)
+                            free[n_free] = r
+                            n_free += 1
+                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                    _, ready = _next(banks, clocks, bank, group, rank, clock)
+                    ready_at[bank] = ready
+            for bank in range(n_banks):
+                if not blocked <= bank < blocked + banks_per_rank:
+                    soonest = min(soonest, ready_at[bank])
+            if before != NOTHING or command == NOTHING:
+                break
+            before = command
+
+        # Specification: Controller.schedule.
+        if drain == 0 and (length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)):
+            drain = length[1]
+        active = 1 if drain > 0 else 0
+        if movable[active] > 0:
+            k = first[active]
+            while banks[requests[waiting[active, k], BANK], QUEUED] == bank_room:
+                k += 1
+            moves = True
+            if active == 1:
+                if _pending(heads, requests, requests[waiting[1, k], BLOCK], 0) >= 0:
+                    drain = 0
+                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
+                    active = 0
+                    k = first[0]
+                else:
+                    drain -= 1
+            if moves:
+                r = waiting[active, k]
+                bank = requests[r, BANK]
+                for j in range(k, first[active], -1):
+                    waiting[active, j] = waiting[active, j - 1]
+                first[active] += 1
+                length[active] -= 1
+                waiting_for[bank, active] -= 1
+                movable[active] -= 1
+                position = banks[bank, QUEUED]
+                queue[bank, position] = r
+                banks[bank, QUEUED] += 1
+                banks[bank, QUEUED_WRITES] += active
+                in_bank_queues += 1
+                if banks[bank, QUEUED] == bank_room:
+                    movable[0] -= waiting_for[bank, 0]
+                    movable[1] -= waiting_for[bank, 1]
+                # Only the first entry, or the first hit of its kind, changes what the bank may do next.
+                changes = position == 0
+                if banks[bank, ROW] >= 0:
+                    if requests[r, BLOCK_ROW] == banks[bank, ROW]:
+                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] == NOT_QUEUED
+                    if changes:
+                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                if changes:
+                    _, ready = _next(banks, clocks, bank, group_of[bank], rank_of[bank], clock)
+                    ready_at[bank] = ready
+                    soonest = min(soonest, ready)
+
+        # Specification: Controller.accept.
+        if i < n and arrival <= clock:
+            kind = 1 if write[i] else 0
+            if length[kind] < room[kind]:
+                here = block[i]
+                pending_write = _pending(heads, requests, here, 1)
+                if pending_write >= 0:
+                    if kind == 1:
+                        totals[MERGED_WRITES] += 1
+                    else:
+                        totals[FORWARDED_READS] += 1
+                        totals[RETURNED_READS] += 1
+                        totals[LATENCY_CYCLES] += 1
+                        last_return = max(last_return, clock + 1)
+                else:
+                    pending_read = -1 if kind == 1 else _pending(heads, requests, here, 0)
+                    if pending_read >= 0:
+                        totals[MERGED_READS] += 1
+                        requests[pending_read, READERS] += 1
+                        requests[pending_read, ACCEPTED] += clock
+                    else:
+                        n_free -= 1
+                        r = free[n_free]
+                        group = ((here >> rank_field[0]) & rank_field[1]) * (group_field[1] + 1) + (
+                            (here >> group_field[0]) & group_field[1]
+                        )
+                        bank = group * banks_per_group + ((here >> bank_field[0]) & bank_field[1])
+                        bucket = _bucket(here)
+                        requests[r, BLOCK] = here
+                        requests[r, BLOCK_ROW] = (here >> row_field[0]) & row_field[1]
+                        requests[r, BANK] = bank
+                        requests[r, IS_WRITE] = kind
+                        requests[r, READERS] = 1
+                        requests[r, ACCEPTED] = clock
+                        requests[r, CHAIN] = heads[bucket]
+                        heads[bucket] = r
+                        last = first[kind] + length[kind]
+                        if last == waiting.shape[1]:
+                            waiting[kind, : length[kind]] = waiting[kind, first[kind] : last].copy()
+                            first[kind] = 0
+                            last = length[kind]
+                        waiting[kind, last] = r
+                        length[kind] += 1
+                        waiting_for[bank, kind] += 1
+                        movable[kind] += banks[bank, QUEUED] < bank_room
+                        pending_reads += 1 - kind
+                i = _of_channel(block, i + 1, channel_field, channel)
+                if i < n and not saturated:
+                    arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
+
+        # The end, or the next clock in which anything may happen.
+        next_clock = min(refresh_due, refresh_ready)
+        if blocked > 0 or banks_per_rank < n_banks:
+            next_clock = min(next_clock, soonest)
+        ended = False
+        if i < n:
+            kind = 1 if write[i] else 0
+            if length[kind] < room[kind]:
+                next_clock = min(next_clock, arrival)
+        elif pending_reads == 0:
+            end = max(last_return, min_cycles - 1)
+            ended = clock >= end
+            next_clock = min(next_clock, end)
+        if drain > 0:
+            moves_next = movable[1] > 0
+        else:
+            moves_next = movable[0] > 0 or length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)
+        if moves_next or ended:
+            next_clock = clock + 1
+        next_clock = max(next_clock, clock + 1)
+        for rank in range(n_ranks):
+            per_rank[1 if open_banks[rank] > 0 else 2, rank] += next_clock - clock
+        if ended:
+            break
+        clock = next_clock
+    totals[CYCLES] = clock + 1
+    return totals, per_bank, per_rank
+
+
+def run(
+    part: DramPart,
+    block: NDArray[np.int64],
+    write: NDArray[np.bool_],
+    channel: int,
+    fields: AddressMap,
+    offered_bytes_per_ns: float,
+    min_cycles: int = 0,
+) -> ChannelCounts:
+    """Replay the requests of one channel; the signature and answer of `dram.run`."""
+    geometry, policy = part.geometry, part.controller
+    totals, per_bank, per_rank = replay_channel(
+        block,
+        write,
+        channel,
+        offered_bytes_per_ns,
+        part.timing.clock_ns,
+        part.cycles,
+        (geometry.banks, geometry.groups, geometry.ranks, part.dual_command_bus),
+        fields,
+        (
+            policy.read_queue,
+            policy.write_buffer,
+            policy.write_low,
+            policy.bank_queue,
+            policy.hits_before_age,
+            policy.page_policy == "closed",
+        ),
+        min_cycles,
+    )
+    rows = [tuple(row) for row in (*per_bank.tolist(), *per_rank.tolist())]
+    return ChannelCounts(*totals.tolist(), *rows)

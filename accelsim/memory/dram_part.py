@@ -1,0 +1,355 @@
+"""What a DRAM part is: geometry, timings, currents and the controller in front of it, as checked data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.config import CHECKED, build, find, label, read_toml, with_overrides
+from accelsim.errors import InputError, raise_if_any
+from accelsim.hardware import Count, NonNegative, Positive
+
+BLOCK_BYTES = 64
+"""The unit of a request: one access moves one block."""
+
+MAX_BANKS = 1024
+"""Banks of one channel, ranks included; the twin looks at each of them in turn."""
+
+FIELDS = {
+    "Ro": "rows",
+    "Ba": "banks_per_group",
+    "Bg": "bank_groups",
+    "Co": "columns",
+    "Ra": "ranks",
+    "Ch": "channels",
+}
+"""Letters of an address map, and the size of the field that each stands for."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramGeometry:
+    """How many channels, ranks, bank groups, banks and rows, and the devices that work in lockstep."""
+
+    channels: Count = 1
+    ranks: Count = 1
+    bank_groups: Count = 1
+    banks_per_group: Count
+    rows: Count
+    row_bytes: Count
+    """Of a whole rank: all devices in lockstep."""
+    devices: Count
+    """Devices in lockstep that make up one rank of one channel."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        for key in ("channels", "ranks", "bank_groups", "banks_per_group", "rows", "row_bytes"):
+            value = getattr(self, key)
+            if value & (value - 1):
+                yield f"{key}: must be a power of two, since it is a field of the address (got {value})"
+        if self.row_bytes < BLOCK_BYTES:
+            yield f"row_bytes: must hold at least one block of {BLOCK_BYTES} bytes (got {self.row_bytes})"
+        if self.banks > MAX_BANKS:
+            yield f"banks_per_group: a channel has {self.banks} banks, ranks included; at most {MAX_BANKS} are supported"
+
+    @property
+    def columns(self) -> int:
+        """Blocks of one row."""
+        return self.row_bytes // BLOCK_BYTES
+
+    @property
+    def groups(self) -> int:
+        """Bank groups of one channel, all ranks together."""
+        return self.ranks * self.bank_groups
+
+    @property
+    def banks(self) -> int:
+        """Banks of one channel, all ranks together; bank b lies in group b // banks_per_group."""
+        return self.groups * self.banks_per_group
+
+    @property
+    def capacity_blocks(self) -> int:
+        """Blocks of all channels."""
+        return self.channels * self.banks * self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramTiming:
+    """The constraints between commands in ns, as a data sheet gives them; `_s` across bank groups, `_l` within one."""
+
+    clock_ns: Positive
+    burst_ns: Positive
+    """Data bus time of one block."""
+    cl_ns: Positive
+    cwl_ns: Positive
+    t_rcd_rd_ns: Positive
+    t_rcd_wr_ns: Positive
+    t_rp_ns: Positive
+    t_ras_ns: Positive
+    t_rc_ns: Positive
+    t_ccd_s_ns: Positive
+    t_ccd_l_ns: Positive
+    t_rrd_s_ns: Positive
+    t_rrd_l_ns: Positive
+    t_faw_ns: Positive
+    t_32aw_ns: NonNegative = 0.0
+    """Window of 32 activates; 0: the part has none."""
+    t_rfc_ns: Positive
+    t_refi_ns: Positive
+    t_wr_ns: Positive
+    t_wtr_s_ns: NonNegative
+    t_wtr_l_ns: NonNegative
+    t_rtp_ns: Positive
+    t_rtrs_ns: NonNegative
+    """Bus turnaround: read to write, and between ranks."""
+    t_ppd_ns: NonNegative = 0.0
+    """Precharge to precharge of another bank; 0: the part has no such gap."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        for low, high in (
+            ("t_ras_ns", "t_rc_ns"),
+            ("t_rrd_s_ns", "t_faw_ns"),
+            ("t_faw_ns", "t_32aw_ns"),
+            ("t_ccd_s_ns", "t_ccd_l_ns"),
+            ("t_rrd_s_ns", "t_rrd_l_ns"),
+            ("t_wtr_s_ns", "t_wtr_l_ns"),
+        ):
+            short, long = getattr(self, low), getattr(self, high)
+            if short > long and not (high == "t_32aw_ns" and long == 0):
+                yield f"{high}: must be at least {low} = {short:g} (got {long:g}); check both in the data sheet"
+        busy = self.t_rfc_ns + self.t_rc_ns + self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns + self.t_rp_ns
+        if self.t_refi_ns < busy:
+            yield (
+                f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "
+                f"(got {self.t_refi_ns:g}); check t_refi_ns and t_rfc_ns in the data sheet"
+            )
+        for key in ("burst_ns", "cl_ns", "t_rp_ns", "t_refi_ns"):
+            if round(getattr(self, key) / self.clock_ns) < 1:
+                yield f"{key}: is less than half a clock of {self.clock_ns:g} ns (got {getattr(self, key):g}); is it in ns?"
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramCurrents:
+    """Supply voltage and data-sheet currents of one device: what a command and a clock of standby draw."""
+
+    vdd_v: Positive
+    idd0_ma: Positive
+    idd2n_ma: NonNegative
+    idd3n_ma: NonNegative
+    idd4r_ma: Positive
+    idd4w_ma: Positive
+    idd5_ma: Positive
+    source: str
+
+    def __post_init__(self) -> None:
+        raise_if_any(
+            f"{key}: must be above idd3n_ma = {self.idd3n_ma:g} (got {getattr(self, key):g}), or the command would "
+            "cost less than nothing; check both in the data sheet"
+            for key in ("idd4r_ma", "idd4w_ma", "idd5_ma")
+            if getattr(self, key) <= self.idd3n_ma
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramIo:
+    """What the data pins of one device draw from their own supply during a burst; kept apart from the core."""
+
+    vddq_v: Positive
+    idd4r_ma: NonNegative
+    idd4w_ma: NonNegative
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramController:
+    """Queue depths and policies of the memory controller of one channel."""
+
+    read_queue: Count = 32
+    write_buffer: Count = 32
+    write_low: Annotated[int, Field(strict=True, ge=0)] = 8
+    """Above so many buffered writes, idle bank queues start a drain."""
+    bank_queue: Count = 8
+    hits_before_age: Count = 4
+    """Row hits served after an activate before an older request may close the row under waiting hits."""
+    page_policy: Literal["open", "closed"] = "open"
+    """Closed: a row that no queued request needs is precharged at once, instead of waiting for the next conflict."""
+
+
+class Cycles(NamedTuple):
+    """The timings of a part in clocks: every value the controller uses, converted once."""
+
+    burst: int
+    read_latency: int
+    rcd_rd: int
+    rcd_wr: int
+    rp: int
+    ras: int
+    rc: int
+    rd_rd_s: int
+    rd_rd_l: int
+    rd_wr: int
+    wr_rd_s: int
+    wr_rd_l: int
+    rtp: int
+    wr_pre: int
+    rrd_s: int
+    rrd_l: int
+    faw: int
+    aw32: int
+    ppd: int
+    rfc: int
+    refi: int
+    rd_rd_rank: int
+    wr_rd_rank: int
+    wr_wr_rank: int
+
+
+class AddressField(NamedTuple):
+    """Where one field of an address map lies in a block index."""
+
+    shift: int
+    mask: int
+
+
+class AddressMap(NamedTuple):
+    """The fields of a block index: field = block >> shift & mask."""
+
+    row: AddressField
+    bank: AddressField
+    group: AddressField
+    column: AddressField
+    rank: AddressField
+    channel: AddressField
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DramPart:
+    """A memory of one or more channels of one kind of DRAM device, with its controllers."""
+
+    name: str
+    source: str
+    description: str = ""
+    address_map: str
+    dual_command_bus: Annotated[bool, Field(strict=True)] = False
+    """True: row commands have a bus of their own, so that one can be issued beside a read or write (HBM)."""
+    geometry: DramGeometry
+    timing: DramTiming
+    currents: DramCurrents | None = None
+    """None where no usable currents are published: such a part has timing only."""
+    io: DramIo | None = None
+    controller: DramController = DramController()
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        yield from (f"address_map: {problem}" for problem in _map_problems(self.address_map, self.geometry))
+        if self.currents is not None and self.currents.idd0_ma * self.timing.t_rc_ns < (
+            self.currents.idd3n_ma * self.timing.t_ras_ns
+            + self.currents.idd2n_ma * (self.timing.t_rc_ns - self.timing.t_ras_ns)
+        ):
+            yield (
+                f"currents.idd0_ma: is below the standby current over a row cycle, so that an activate would cost less "
+                f"than nothing (got {self.currents.idd0_ma:g}); check it against idd2n_ma and idd3n_ma"
+            )
+
+    @property
+    def peak_bytes_per_ns(self) -> float:
+        """Data rate of one channel that never pauses (the same number in GB/s)."""
+        return BLOCK_BYTES / (self.cycles.burst * self.timing.clock_ns)
+
+    @cached_property
+    def cycles(self) -> Cycles:
+        """The timings in clocks: the nearest whole number to ns / clock."""
+
+        def clocks(ns: float) -> int:
+            return round(ns / t.clock_ns)
+
+        t = self.timing
+        grouped = self.geometry.bank_groups > 1
+        burst, cl, cwl, rtrs = map(clocks, (t.burst_ns, t.cl_ns, t.cwl_ns, t.t_rtrs_ns))
+        column_s = max(burst, clocks(t.t_ccd_s_ns))
+        write_end = cwl + burst
+        return Cycles(
+            burst=burst,
+            read_latency=cl + burst,
+            rcd_rd=clocks(t.t_rcd_rd_ns),
+            rcd_wr=clocks(t.t_rcd_wr_ns),
+            rp=clocks(t.t_rp_ns),
+            ras=clocks(t.t_ras_ns),
+            rc=clocks(t.t_rc_ns),
+            rd_rd_s=column_s,
+            # Parts with one bank group keep the short distance within it.
+            rd_rd_l=max(burst, clocks(t.t_ccd_l_ns)) if grouped else column_s,
+            rd_wr=max(1, cl + burst - cwl + rtrs),
+            wr_rd_s=write_end + clocks(t.t_wtr_s_ns),
+            wr_rd_l=write_end + clocks(t.t_wtr_l_ns if grouped else t.t_wtr_s_ns),
+            rtp=clocks(t.t_rtp_ns),
+            wr_pre=write_end + clocks(t.t_wr_ns),
+            rrd_s=clocks(t.t_rrd_s_ns),
+            rrd_l=clocks(t.t_rrd_l_ns if grouped else t.t_rrd_s_ns),
+            faw=clocks(t.t_faw_ns),
+            aw32=clocks(t.t_32aw_ns),
+            ppd=clocks(t.t_ppd_ns),
+            rfc=clocks(t.t_rfc_ns),
+            refi=clocks(t.t_refi_ns),
+            rd_rd_rank=burst + rtrs,
+            wr_rd_rank=max(1, write_end + rtrs - cl),
+            wr_wr_rank=burst,
+        )
+
+    def fields(self, address_map: str | None = None) -> AddressMap:
+        """Return where each field lies in a block index; without a Ch in the map, channels take its lowest bits.
+
+        Raises InputError for an unknown, repeated or missing letter.
+        """
+        text = self.address_map if address_map is None else address_map
+        raise_if_any(f"address_map: {problem}" for problem in _map_problems(text, self.geometry))
+        letters = re.findall("..", text)
+        found, shift = {}, 0
+        for letter in reversed(letters if "Ch" in letters else [*letters, "Ch"]):
+            size = getattr(self.geometry, FIELDS[letter])
+            found[letter] = AddressField(shift, size - 1)
+            shift += size.bit_length() - 1
+        return AddressMap(*(found.get(letter, AddressField(0, 0)) for letter in FIELDS))
+
+
+def _map_problems(address_map: Any, geometry: DramGeometry) -> Iterator[str]:
+    """Say what is wrong with an address map such as RoBaCoBg."""
+    known = ", ".join(FIELDS)
+    if not isinstance(address_map, str):
+        yield f"must be text such as 'RoBaCoBg' (got {address_map!r})"
+        return
+    letters = re.findall("..?", address_map)
+    for letter in dict.fromkeys(letters):
+        if letter not in FIELDS:
+            yield f"unknown field '{letter}' in '{address_map}'; write the most significant first out of {known}"
+        elif letters.count(letter) > 1:
+            yield f"field '{letter}' stands twice in '{address_map}'; name each once"
+    for letter, size in FIELDS.items():
+        if letter not in letters and letter != "Ch" and getattr(geometry, size) > 1:
+            yield f"field '{letter}' is missing from '{address_map}', but the part has {getattr(geometry, size)} {size}"
+
+
+def load_part(name: str | Path | DramPart, overrides: Mapping[str, Any] | None = None) -> DramPart:
+    """Return the DRAM part of this shipped name or path, with dotted keys overridden.
+
+    `load_part("ddr4-2400", {"controller.page_policy": "closed"})`.
+    Raises InputError with every unknown key, wrong type and impossible value at once.
+    """
+    if isinstance(name, DramPart):
+        if overrides:
+            raise InputError("overrides: apply to a part by name or path; for a DramPart use dataclasses.replace")
+        return name
+    path = find(name, "hwconfigs/dram")
+    return build(DramPart, with_overrides(read_toml(path), overrides), label(path))

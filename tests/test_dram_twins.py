@@ -1,0 +1,74 @@
+"""Is the compiled DRAM controller equal to its specification, and that one independent of the order of ties?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DramCase, dram_cases
+from test_order import shuffled
+
+from accelsim import memory
+from accelsim.memory import dram, dram_fast
+
+
+@given(dram_cases())
+def test_every_counter_is_equal(case: DramCase) -> None:
+    specification, twin = (memory.replay(*case, backend=backend) for backend in ("simpy", "compiled"))
+    assert specification.channels == twin.channels
+    assert specification.counts == twin.counts
+    assert specification.energy_parts_pj_per_bit is not None
+
+
+@given(dram_cases(), st.integers(0, 2**16))
+def test_ties_do_not_matter(case: DramCase, seed: int) -> None:
+    fields = case.part.fields(case.address_map)
+    offered = 0.0 if case.load == "saturated" else float(case.load) * case.part.peak_bytes_per_ns
+    arguments = (case.part, case.block, case.write, 0, fields, offered)
+    assert dram.run(*arguments, environment=shuffled(seed)) == dram_fast.run(*arguments)
+
+
+@given(dram_cases())
+def test_what_is_asked_for_is_done(case: DramCase) -> None:
+    """Every read returns once; commands, merges and what the buffers still hold add up; standby covers every clock."""
+    r = memory.replay(*case)
+    policy, channels = case.part.controller, case.part.geometry.channels
+    reads, writes = np.count_nonzero(~case.write), np.count_nonzero(case.write)
+    assert r.counts["returned_reads"] == reads
+    assert r.counts["reads"] == reads - r.counts["merged_reads"] - r.counts["forwarded_reads"]
+    buffered = writes - r.counts["merged_writes"] - r.counts["writes"]
+    assert 0 <= buffered <= channels * (policy.write_buffer + case.part.geometry.banks * policy.bank_queue)
+    for channel in r.channels:
+        assert channel.cycles == r.cycles
+        for active, precharged in zip(channel.active_cycles, channel.precharged_cycles, strict=True):
+            assert active + precharged == r.cycles
+        for activates, precharges in zip(channel.activates, channel.precharges, strict=True):
+            assert activates - precharges in (0, 1)
+
+
+def test_a_write_that_waits_for_a_read_that_waits_for_the_drain() -> None:
+    """The reference hangs here: the full buffer asks for a drain, whose first write waits for a read of its block."""
+    blocks = np.arange(200) % 17
+    rng = np.random.default_rng(0)
+    for share in (0.3, 0.5, 0.8):
+        write = rng.random(200) < share
+        for block in (blocks, rng.integers(0, 18, 200)):
+            results = [memory.replay("ddr4-2400", block, write, backend=backend) for backend in ("simpy", "compiled")]
+            assert results[0] == results[1]
+
+
+def test_without_compiler() -> None:
+    """The kernels are Python too: the same tests pass interpreted, where integers do not overflow silently."""
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not without_compiler", __file__],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, cwd=Path(__file__).parents[1], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
