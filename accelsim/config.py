@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -95,6 +97,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid TOML: {reason}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+@lru_cache(maxsize=16)
+def read_table(path: Path) -> tuple[dict[str, str], ...]:
+    """Read one CSV file of data, whose comment lines begin with `#`; returns its rows by column name."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
+    except OSError as error:
+        raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -100,6 +100,8 @@ class EieConstants:
     logic_area_um2_per_pe: NonNegative
     filler_area_um2_per_pe: NonNegative
     lnzd_area_um2_per_node: NonNegative
+    node_nm: Count = 45
+    """Node of the synthesis; at another, energies and areas are scaled by published polynomials."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -115,16 +117,18 @@ class SramTable:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Technology:
-    """A process node as prices: memories by table, arithmetic and registers by published energies in pJ."""
+    """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 
     name: str
     node_nm: Count
     source: str
     sram: SramTable
-    multiply_int8_pj: Positive
-    multiply_int32_pj: Positive
-    add_int32_pj: Positive
+    arithmetic: Literal["horowitz", "aladdin"]
+    """The table of arithmetic energies; the two disagree by a factor of four for an int32 multiply."""
     register_bit_pj: Positive
+    """One access of one bit, at this node."""
+    extrapolate: Annotated[bool, Field(strict=True)] = False
+    """Price memories beyond the grid, in node or size, by stated rules; results say so in column `extrapolated`."""
     notes: str = ""
 
     @property

@@ -94,6 +94,7 @@ def _columns() -> tuple[Column, ...]:
         Column("dram_gb_per_s", real, "DRAM traffic / time"),
         Column("area_mm2", real, "area of the chip"),
         Column("edp_pj_s", real, "energy x time"),
+        Column("extrapolated", text, "no, or what of the memories lies beyond the data: node, size of a memory"),
         Column("verified", text, "exact: the product was computed and equals the dense one; no: not asked for"),
         Column("version", text, "version of accelsim"),
         Column("hardware_hash", text, "128 bits over the chip"),

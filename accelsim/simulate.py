@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
-from accelsim.energy import account, area_mm2, sram_traffic_bits
+from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import ENGINES, Counts
 from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
 from accelsim.formats.codebook import Codebook, quantise
@@ -156,6 +156,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
         "area_mm2": area_mm2(chip),
         "edp_pj_s": energy.total_pj * time_us * 1e-6,
+        "extrapolated": extrapolated(chip),
     }
 
 

@@ -19,10 +19,11 @@ import numpy as np
 
 import accelsim
 from accelsim.energy import prices
+from accelsim.energy.arithmetic import multiply_pj
 from accelsim.energy.eie import memories
-from accelsim.energy.prices import multiply_pj
-from accelsim.memory.sram import sram
+from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
+from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
     EIE_AREA_MM2,
     EIE_LAYERS,
@@ -173,6 +174,16 @@ def golden() -> tuple[int, int] | None:
     return exact, len(rows)
 
 
+def held_out() -> str:
+    """Return how far SRAM prices are off where parts of the grid are left out: mean and largest error."""
+    rows = ["| left out | points | read | write | leakage | area | access time |", "|---|---|---|---|---|---|---|"]
+    for case in HELD_OUT:
+        found = errors(case)
+        cells = [f"{100 * np.mean(abs(found[name])):.0f} ({100 * max(abs(found[name])):.0f}) %" for name in QUANTITIES]
+        rows.append(f"| {case.what} | {len(found['area_mm2'])} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def render(lines: list[Line]) -> str:
     """Return a Markdown table."""
     body = [
@@ -193,6 +204,7 @@ def blocks() -> dict[str, str]:
         + f"\n\nMean absolute error {100 * np.mean(errors):.1f} %, largest {100 * max(errors):.1f} %.",
         "energy": render(energies),
         "prices": _prices(),
+        "held-out": held_out(),
         "summary": _summary(times, energies),
     }
     if met is not None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import accelsim
 from accelsim.config import shipped_dir
 from accelsim.energy import COMPONENTS, account, area_mm2, entries, prices
-from accelsim.energy.prices import multiply_pj
+from accelsim.energy.arithmetic import multiply_pj
 from accelsim.errors import InputError
 from accelsim.memory.sram import sram
 
@@ -111,12 +111,6 @@ def test_the_smallest_array_is_the_floor_and_the_largest_the_end() -> None:
         sram(2**26, 64, TECHNOLOGY)
     with pytest.raises(InputError, match="outside the CACTI grid"):
         sram(2**20, 1024, TECHNOLOGY)
-
-
-def test_a_node_without_rows_is_named() -> None:
-    chip = accelsim.load_hardware(CHIP, {"technology.node_nm": 7})
-    with pytest.raises(InputError, match="no rows for 7 nm"):
-        prices(chip)
 
 
 def test_area_grows_with_pes() -> None:

@@ -1,6 +1,17 @@
 """What the counted actions cost."""
 
-from accelsim.energy.account import account, area_mm2, entries, prices, sram_traffic_bits
+from accelsim.energy.account import account, area_mm2, entries, extrapolated, prices, sram_traffic_bits
 from accelsim.energy.prices import COMPONENTS, Account, Entry, Price
 
-__all__ = ["COMPONENTS", "Account", "Entry", "Price", "account", "area_mm2", "entries", "prices", "sram_traffic_bits"]
+__all__ = [
+    "COMPONENTS",
+    "Account",
+    "Entry",
+    "Price",
+    "account",
+    "area_mm2",
+    "entries",
+    "extrapolated",
+    "prices",
+    "sram_traffic_bits",
+]

@@ -11,6 +11,7 @@ from accelsim.hardware import Hardware
 
 _PRICES = {"eie": eie.prices}
 _AREA_MM2 = {"eie": eie.area_mm2}
+_MEMORIES = {"eie": eie.memories}
 _SRAM_TRAFFIC_BITS = {"eie": eie.sram_traffic_bits}
 
 
@@ -24,6 +25,15 @@ def prices(hardware: Hardware) -> dict[str, Price]:
 def area_mm2(hardware: Hardware) -> float:
     """Return the area of the chip."""
     return _AREA_MM2[hardware.engine.kind](hardware)
+
+
+@lru_cache(maxsize=256)
+def extrapolated(hardware: Hardware) -> str:
+    """Return "no", or what of this chip's memories lies beyond the data that prices them: `node; size of spmat`."""
+    beyond = {name: array.beyond for name, (array, _) in _MEMORIES[hardware.engine.kind](hardware).items()}
+    parts = ["node"] if any("node" in what for what in beyond.values()) else []
+    parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
+    return "; ".join(parts) or "no"
 
 
 def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[str, int]:

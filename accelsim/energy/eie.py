@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accelsim.energy.prices import Price, multiply_pj
+from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
+from accelsim.energy.prices import Price
 from accelsim.hardware import Hardware
 from accelsim.memory.sram import Sram, sram
+from accelsim.scaling import area_scale, energy_scale
 
 
 def prices(hardware: Hardware) -> dict[str, Price]:
@@ -19,9 +21,13 @@ def prices(hardware: Hardware) -> dict[str, Price]:
     queue_pj = (engine.activation_bits + engine.pointer_bits) * technology.register_bit_pj
     leakage_mw = engine.pes * sum(count * array.leakage_mw for array, count in memory.values())
     cycle_ns = 1e3 / engine.clock_mhz
+    per_pe = engine.pes * energy_scale(constants.node_nm, technology.node_nm)
+    lnzd = engine.lnzd_nodes * energy_scale(constants.node_nm, technology.node_nm)
+    logic_note = scaled(constants.node_nm, technology)
+    add = arithmetic(technology, "add", "int32")
     cacti = f"CACTI 7, {technology.sram.device}, {technology.sram.objective}"
     registers = f"register bit, {technology.name}"
-    table_2 = "EIE Table II (calibrated)"
+    table_2 = f"EIE Table II (calibrated){logic_note}"
     return {
         "spmat_reads": Price("spmat_sram", memory["spmat"][0].read_energy_pj, cacti),
         "ptr_reads": Price("pointer_sram", 2 * memory["pointer"][0].read_energy_pj, f"{cacti}; two banks"),
@@ -29,17 +35,17 @@ def prices(hardware: Hardware) -> dict[str, Price]:
         "act_sram_writes": Price("activation_sram", memory["activation"][0].write_energy_pj, cacti),
         "mac": Price(
             "arithmetic",
-            multiply_pj(technology, weight_bits, engine.activation_bits) + technology.add_int32_pj,
-            "Horowitz 2014: multiply by power law, 32-bit add",
+            multiply_pj(technology, weight_bits, engine.activation_bits) + add.pj,
+            f"{add.source}: multiply by power law, 32-bit add",
         ),
         "act_reg_reads": Price("activation_registers", register_pj, registers),
         "act_reg_writes": Price("activation_registers", register_pj, registers),
         "act_queue_pushes": Price("activation_queue", queue_pj, registers),
         "act_queue_pops": Price("activation_queue", queue_pj, registers),
         "codebook_reads": Price("codebook", engine.weight_bits * technology.register_bit_pj, registers),
-        "lnzd_per_cycle": Price("lnzd", engine.lnzd_nodes * constants.lnzd_pj_per_node_cycle, "EIE Section VI"),
-        "clock_per_cycle": Price("clock", engine.pes * constants.clock_pj_per_pe_cycle, table_2),
-        "pipeline_per_cycle": Price("pipeline", engine.pes * constants.pipeline_pj_per_pe_cycle, table_2),
+        "lnzd_per_cycle": Price("lnzd", lnzd * constants.lnzd_pj_per_node_cycle, f"EIE Section VI{logic_note}"),
+        "clock_per_cycle": Price("clock", per_pe * constants.clock_pj_per_pe_cycle, table_2),
+        "pipeline_per_cycle": Price("pipeline", per_pe * constants.pipeline_pj_per_pe_cycle, table_2),
         "leakage_per_cycle": Price(
             "leakage",
             leakage_mw * cycle_ns,  # mW x ns = pJ
@@ -64,7 +70,8 @@ def area_mm2(hardware: Hardware) -> float:
     arrays_mm2 = sum(count * array.area_mm2 for array, count in memories(hardware).values())
     logic_um2 = constants.logic_area_um2_per_pe + constants.filler_area_um2_per_pe
     lnzd_um2 = engine.lnzd_nodes * constants.lnzd_area_um2_per_node
-    return engine.pes * (arrays_mm2 + logic_um2 * 1e-6) + lnzd_um2 * 1e-6
+    scale = 1e-6 * area_scale(constants.node_nm, hardware.technology.node_nm)
+    return engine.pes * (arrays_mm2 + logic_um2 * scale) + lnzd_um2 * scale
 
 
 def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[str, int]:

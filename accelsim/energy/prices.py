@@ -1,11 +1,8 @@
-"""Prices, the components that pay them, and prices that any engine needs."""
+"""Prices, and the components that pay them."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
-
-from accelsim.hardware import Technology
 
 
 class Price(NamedTuple):
@@ -48,12 +45,3 @@ COMPONENTS = (
     "codebook", "lnzd", "clock", "pipeline", "leakage", "dram",
 )  # fmt: skip
 """In the order of the table. DRAM is here so that engines which stream weights share the columns."""
-
-
-def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
-    """Return the energy of an integer multiply: the power law through the 8- and 32-bit multipliers of Horowitz 2014.
-
-    Operands of different width count as their geometric mean, as the area of an array multiplier does.
-    """
-    exponent = math.log(technology.multiply_int32_pj / technology.multiply_int8_pj) / math.log(32 / 8)
-    return float(technology.multiply_int8_pj * (math.sqrt(bits_a * bits_b) / 8) ** exponent)
