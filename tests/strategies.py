@@ -72,7 +72,7 @@ class DramCase(NamedTuple):
 
 @st.composite
 def dram_parts(draw: st.DrawFn) -> DramPart:
-    """Parts of any shape, with refreshes close together and queues of any depth; every timing in whole clocks of 1 ns."""
+    """Parts of any shape, refreshes close together, queues of any depth; every timing in whole clocks of 1 ns."""
 
     def clocks(low: int, high: int) -> float:
         return float(draw(st.integers(low, high)))

@@ -78,7 +78,11 @@ def test_gddr6_is_equal_but_for_the_rounding_of_its_slowest_arrivals() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [r for r in rows("dramsim3.csv") if r["device"].lower() in EXACT and r["trace"] in ("mix_rand_75r25w", "rand_burst1K")],
+    [
+        r
+        for r in rows("dramsim3.csv")
+        if r["device"].lower() in EXACT and r["trace"] in ("mix_rand_75r25w", "rand_burst1K")
+    ],
     ids=lambda row: f"{row['device']}-{row['mapping']}-{row['trace']}-{row['offered_load']}",
 )
 def test_the_specification_agrees_on_the_start_of_the_golden_traces(row: dict[str, str]) -> None:

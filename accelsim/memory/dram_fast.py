@@ -226,7 +226,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     n = block.size
     i = _of_channel(block, 0, channel_field, channel)
     saturated = offered_bytes_per_ns <= 0
-    arrival = 0
+    arrival = np.int64(0)
     if i < n and not saturated:
         arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 

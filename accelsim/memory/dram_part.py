@@ -127,7 +127,9 @@ class DramTiming:
             short, long = getattr(self, low), getattr(self, high)
             if short > long and not (high == "t_32aw_ns" and long == 0):
                 yield f"{high}: must be at least {low} = {short:g} (got {long:g}); check both in the data sheet"
-        busy = self.t_rfc_ns + self.t_rc_ns + self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns + self.t_rp_ns
+        busy = (
+            self.t_rfc_ns + self.t_rc_ns + self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns + self.t_rp_ns
+        )
         if self.t_refi_ns < busy:
             yield (
                 f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "

@@ -151,7 +151,9 @@ def _saturated(load: Any) -> bool:
 
 def _module(backend: Any) -> str:
     if backend not in BACKENDS:
-        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(str(backend), BACKENDS)}")
+        raise InputError(
+            f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(str(backend), BACKENDS)}"
+        )
     return BACKENDS[backend]
 
 
@@ -160,7 +162,9 @@ def _trace(part: DramPart, block: ArrayLike, write: ArrayLike) -> tuple[NDArray[
     blocks, writes = np.asarray(block), np.asarray(write)
     problems = []
     if blocks.ndim != 1 or blocks.dtype.kind not in "iu":
-        problems.append(f"block: must be a 1-D array of whole numbers (got {blocks.ndim}-D {blocks.dtype}); use np.int64")
+        problems.append(
+            f"block: must be a 1-D array of whole numbers (got {blocks.ndim}-D {blocks.dtype}); use np.int64"
+        )
     elif not blocks.size:
         problems.append("block: is empty; give at least one request")
     else:
