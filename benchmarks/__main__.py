@@ -197,7 +197,22 @@ def start_up(quick: bool) -> list[Figure]:
     ]
 
 
-BENCHMARKS = (engine_call, whole_row, linear_in_nonzeros, memory, many_points, start_up)
+def dram(quick: bool) -> list[Figure]:
+    """Requests a second through the DRAM controller, one core."""
+    n = 200_000 if quick else 2_000_000
+    read = np.zeros(n, bool)
+    found = []
+    for name, blocks, target in (
+        ("stream", np.arange(n) % 2**22, 5.0),
+        ("random reads", np.random.default_rng(0).integers(0, 2**22, n), 2.0),
+    ):
+        best = min(seconds(lambda blocks=blocks: accelsim.memory.replay("ddr4-2400", blocks, read), 3))
+        rate = n / best / 1e6
+        found.append(Figure(f"DRAM, ddr4-2400, {name}", rate, "M/s", f"at least {target:g}", rate >= target))
+    return found
+
+
+BENCHMARKS = (engine_call, whole_row, linear_in_nonzeros, memory, many_points, dram, start_up)
 
 
 def main() -> None:

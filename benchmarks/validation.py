@@ -1,6 +1,6 @@
 """How far the model is from independent results: `python -m benchmarks.validation [--write | --check]`.
 
-Prints the tables; `--write` puts them into README.md and docs/validation.md, `--check` fails if they are not what
+Prints the tables; `--write` puts them into README.md and docs, `--check` fails if they are not what
 stands there. The comparison with the register-transfer-level simulation needs its results (see docs/validation.md);
 without them the lines that stand in the files are kept.
 """
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 import accelsim
+from accelsim.config import shipped_names
 from accelsim.energy import prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.energy.eie import memories
@@ -184,6 +185,45 @@ def held_out() -> str:
     return "\n".join(rows)
 
 
+DRAM_REQUESTS = {"saturated": 40_000, "0.05": 5_000, "0.3": 10_000, "0.6": 20_000}
+"""Requests of a reference run by its offered load."""
+
+
+def dram() -> str | None:
+    """Return how far the DRAM controller is from two others, device by device; None without their results."""
+    folder = SHARED / "golden" / "dram"
+    if not folder.is_dir():
+        return None
+    parts = set(shipped_names("hwconfigs/dram"))
+    lines = ["| device | against | runs | cycles and commands equal | bandwidth, mean difference | energy, largest |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for tool, file in (("DRAMsim3", "dramsim3.csv"), ("Ramulator 2.1", "ramulator.csv")):
+        rows = list(csv.DictReader((folder / file).read_text().splitlines()))
+        # Ramulator models other parts under the other names: channel widths and windows differ.
+        devices = [d for d in dict.fromkeys(row["device"] for row in rows) if d.lower() in parts]
+        for device in devices if tool == "DRAMsim3" else [d for d in devices if d.startswith("DDR")]:
+            mine = [row for row in rows if row["device"] == device]
+            lines.append(f"| {device} | {tool} | {len(mine)} | {_dram_line(mine, tool == 'DRAMsim3')} |")
+    return "\n".join(lines)
+
+
+def _dram_line(rows: list[dict[str, str]], commands: bool) -> str:
+    equal, bandwidth, energy = 0, [], [0.0]
+    for row in rows:
+        block, write = accelsim.memory.trace(row["trace"], DRAM_REQUESTS[row["offered_load"]])
+        load = "saturated" if row["offered_load"] == "saturated" else float(row["offered_load"])
+        ours = accelsim.memory.replay(row["device"].lower(), block, write, load, row["mapping"])
+        bandwidth.append(abs(ours.bandwidth_fraction / float(row["bw_frac"]) - 1))
+        if commands:
+            names = ("reads", "writes", "activates", "precharges", "refreshes")
+            same = all(ours.counts[name] == int(row[name]) for name in names)
+            equal += same and ours.cycles == int(row["cycles"])
+            if ours.energy_pj_per_bit is not None and float(row["e_total_pjb"]):
+                energy.append(abs(ours.energy_pj_per_bit / float(row["e_total_pjb"]) - 1))
+    mean = f"{100 * np.mean(bandwidth):.2f} %"
+    return f"{equal} | {mean} | {100 * max(energy):.3f} %" if commands else f"another controller | {mean} | no energy"
+
+
 def render(lines: list[Line]) -> str:
     """Return a Markdown table."""
     body = [
@@ -207,6 +247,9 @@ def blocks() -> dict[str, str]:
         "held-out": held_out(),
         "summary": _summary(times, energies),
     }
+    memory = dram()
+    if memory is not None:
+        found["dram"] = memory
     if met is not None:
         found["golden"] = (
             f"{met[0]} of {met[1]} runs agree in all five figures (cycles, pointer reads, row reads, "
@@ -269,7 +312,7 @@ def main() -> int:
     """Print, write or check the generated blocks."""
     found = blocks()
     stale = []
-    for path in (ROOT / "README.md", ROOT / "docs" / "validation.md"):
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = path.read_text(encoding="utf-8")
         fresh = text
         for name, block in found.items():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from functools import lru_cache
 
 import numpy as np
 import pytest
 from conftest import SHARED
-from dram_traces import checksum, trace
 
 from accelsim import memory
 
@@ -25,7 +25,7 @@ def rows(file: str) -> list[dict[str, str]]:
     return list(csv.DictReader((FOLDER / file).read_text().splitlines())) if FOLDER.is_dir() else []
 
 
-cached_trace = lru_cache(maxsize=16)(trace)
+cached_trace = lru_cache(maxsize=16)(memory.trace)
 
 
 def replayed(row: dict[str, str], backend: str = "compiled", n: int | None = None) -> memory.DramReplay:
@@ -36,9 +36,15 @@ def replayed(row: dict[str, str], backend: str = "compiled", n: int | None = Non
     return memory.replay(row["device"].lower(), block[:n], write[:n], load, row["mapping"], backend=backend)
 
 
+def checksum(block: np.ndarray, write: np.ndarray) -> str:
+    """MD5 over lines `<block> <R|W>`, the last one ended too."""
+    text = "".join(f"{b} {'W' if w else 'R'}\n" for b, w in zip(block.tolist(), write.tolist(), strict=True))
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 @pytest.mark.parametrize("row", rows("traces.csv"), ids=lambda row: row["trace"])
 def test_a_trace_is_the_one_of_the_reference(row: dict[str, str]) -> None:
-    block, write = trace(row["trace"])
+    block, write = memory.trace(row["trace"])
     assert checksum(block, write) == row["md5_first_40000_lines"]
     assert np.count_nonzero(~write) == int(row["reads_in_40000"])
 

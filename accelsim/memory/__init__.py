@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelsim.memory.dram_part import DramPart, load_part
     from accelsim.memory.dram_replay import DramReplay, replay
+    from accelsim.memory.traces import trace
 
 _HOME = {
     "DramPart": "accelsim.memory.dram_part",
     "DramReplay": "accelsim.memory.dram_replay",
     "load_part": "accelsim.memory.dram_part",
     "replay": "accelsim.memory.dram_replay",
+    "trace": "accelsim.memory.traces",
 }
 
-__all__ = ["DramPart", "DramReplay", "load_part", "replay"]
+__all__ = ["DramPart", "DramReplay", "load_part", "replay", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -57,7 +57,7 @@ class DramGeometry:
         if self.row_bytes < BLOCK_BYTES:
             yield f"row_bytes: must hold at least one block of {BLOCK_BYTES} bytes (got {self.row_bytes})"
         if self.banks > MAX_BANKS:
-            yield f"banks_per_group: a channel has {self.banks} banks, ranks included; at most {MAX_BANKS} are supported"
+            yield f"banks_per_group: a channel has {self.banks} banks, ranks included; the most is {MAX_BANKS}"
 
     @property
     def columns(self) -> int:
@@ -137,7 +137,7 @@ class DramTiming:
             )
         for key in ("burst_ns", "cl_ns", "t_rp_ns", "t_refi_ns"):
             if round(getattr(self, key) / self.clock_ns) < 1:
-                yield f"{key}: is less than half a clock of {self.clock_ns:g} ns (got {getattr(self, key):g}); is it in ns?"
+                yield f"{key}: is under half a clock of {self.clock_ns:g} ns (got {getattr(self, key):g}); is that ns?"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
