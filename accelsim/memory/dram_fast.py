@@ -374,9 +374,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                 _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
                 waits_on[bank] = rank * 6 + waits_for_kind
                 break
-            for bank in range(n_banks):
-                if not blocked <= bank < blocked + banks_per_rank:
-                    soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
+            for bank in range(blocked):
+                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
+            for bank in range(blocked + banks_per_rank, n_banks):
+                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
             if before != NOTHING or command == NOTHING:
                 break
             before = command

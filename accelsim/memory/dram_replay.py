@@ -30,8 +30,8 @@ class DramReplay:
     """What a trace took: fractions of peak, pJ per bit moved, ns and counts.
 
     Energy is that of the DRAM core, standby and refresh included; "io" is among the parts where the part's pins have a
-    source, and never in the total. Without sourced currents the energies are None. What no command was issued for has no
-    rate: NaN.
+    source, and never in the total. Without sourced currents the energies are None. What no command was issued for has
+    no rate: NaN.
     """
 
     part: str
