@@ -41,7 +41,7 @@ def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
         ({"timing.t_ras_ns": 60.0}, "timing.t_rc_ns: must be at least t_ras_ns = 60 (got 46.48)"),
         ({"timing.t_faw_ns": 1.0}, "timing.t_faw_ns: must be at least t_rrd_s_ns = 3.32 (got 1)"),
         ({"timing.t_rfc_ns": 9000.0}, "timing.t_refi_ns: must leave time for an access between refreshes"),
-        ({"timing.burst_ns": 3.32e-9}, "timing.burst_ns: is less than half a clock"),
+        ({"timing.burst_ns": 3.32e-9}, "timing.burst_ns: is no more than half a clock"),
         ({"timing.cl_ns": "14"}, 'timing.cl_ns: must be a number, without quotes (got "14")'),
         ({"timing.t_faw": 20.0}, "timing.t_faw: unknown key (got 20.0); did you mean 't_faw_ns'?"),
         ({"geometry.banks_per_group": 0}, "geometry.banks_per_group: must be at least 1 (got 0)"),

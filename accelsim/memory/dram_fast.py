@@ -33,10 +33,10 @@ BUCKETS = 1024
 @njit(cache=True)
 def new_clocks(banks, groups, ranks):
     """Return the earliest clock of each command (columns) as each bank, then group, then rank has it (rows)."""
-    return np.zeros((banks + groups + ranks, 5), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
+    return np.zeros((banks + groups + ranks, 6), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def earliest(clocks, bank, group, rank, command):
     """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
     return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
@@ -84,7 +84,7 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
             clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _bucket(block):
     return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
 
@@ -144,32 +144,55 @@ def _plan(banks, queue, requests, bank, hit_bound, closed_page):
         banks[bank, MAY_CLOSE] = old_enough and requests[queue[bank, 0], BLOCK_ROW] != row
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _next(banks, clocks, bank, group, rank, clock):
-    """Return the command that a bank's queue has ready, or NOTHING and the first clock in which it may have one."""
+    """Return the command that a bank's queue has ready or NOTHING, and what it waits for.
+
+    That is a clock before which it has nothing ready, and the command on whose constraints of the whole rank it waits
+    besides, or NOTHING where it may go on with one of several.
+    """
     if banks[bank, ROW] < 0:
-        if banks[bank, QUEUED] == 0:
-            return NOTHING, NEVER
-        soonest = earliest(clocks, bank, group, rank, ACTIVATE)
-        return (ACTIVATE if soonest <= clock else NOTHING), soonest
+        first_read = NOT_QUEUED
+        first_write = NOT_QUEUED
+        single = ACTIVATE if banks[bank, QUEUED] > 0 else NOTHING
+        options = 1 if single == ACTIVATE else 0
+    else:
+        first_read = banks[bank, FIRST_READ]
+        first_write = banks[bank, FIRST_WRITE]
+        single = NOTHING
+        options = 0
+        if first_write != NOT_QUEUED:
+            single = WRITE
+            options += 1
+        if first_read != NOT_QUEUED:
+            single = READ
+            options += 1
+        if banks[bank, MAY_CLOSE]:
+            single = PRECHARGE
+            options += 1
+    command = NOTHING
     soonest = NEVER
-    if banks[bank, MAY_CLOSE]:
-        soonest = earliest(clocks, bank, group, rank, PRECHARGE)
-        if soonest <= clock:
-            return PRECHARGE, soonest
-    first_read = banks[bank, FIRST_READ]
-    first_write = banks[bank, FIRST_WRITE]
-    can_read = False
-    if first_read != NOT_QUEUED:
-        ready = earliest(clocks, bank, group, rank, READ)
-        soonest = min(soonest, ready)
-        can_read = ready <= clock
-    if first_write != NOT_QUEUED:
-        ready = earliest(clocks, bank, group, rank, WRITE)
-        soonest = min(soonest, ready)
-        if ready <= clock and not (can_read and first_read < first_write):
-            return WRITE, soonest
-    return (READ if can_read else NOTHING), soonest
+    if options == 1:
+        soonest = max(clocks[bank, single], clocks[group, single])
+        if soonest <= clock and clocks[rank, single] <= clock:
+            command = single
+    elif options > 1:
+        single = NOTHING
+        if first_write != NOT_QUEUED:
+            soonest = earliest(clocks, bank, group, rank, WRITE)
+            if soonest <= clock:
+                command = WRITE
+        if first_read != NOT_QUEUED:
+            ready = earliest(clocks, bank, group, rank, READ)
+            soonest = min(soonest, ready)
+            if ready <= clock and (command == NOTHING or first_read < first_write):
+                command = READ
+        if banks[bank, MAY_CLOSE]:
+            ready = earliest(clocks, bank, group, rank, PRECHARGE)
+            soonest = min(soonest, ready)
+            if ready <= clock:
+                command = PRECHARGE
+    return command, soonest, single
 
 
 @njit(cache=True)
@@ -201,7 +224,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
 
     banks = np.zeros((n_banks, 8), np.int64)
     banks[:, ROW] = -1
+    # A bank has nothing ready before `ready_at`, nor before the earliest clock in its rank that `waits_on` points to.
     ready_at = np.full(n_banks, NEVER)
+    waits_on = rank_of * 6 + NOTHING
+    limits = clocks.reshape(-1)
     queue = np.zeros((n_banks, bank_room), np.int64)
     open_banks = np.zeros(n_ranks, np.int64)
 
@@ -276,6 +302,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         banks[bank, ROW] = -1
                         banks[bank, HITS] = 0
                         ready_at[bank] = clock
+                        waits_on[bank] = rank * 6 + NOTHING
                         open_banks[refresh_rank] -= 1
                         break
 
@@ -290,62 +317,67 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
             attempts -= 1
             command = NOTHING
             soonest = NEVER
-            start = pointer
-            for half in range(2):
-                for bank in range(0 if half else start + 1, start + 1 if half else n_banks):
-                    if ready_at[bank] > clock or blocked <= bank < blocked + banks_per_rank:
-                        continue
-                    group = group_of[bank]
-                    rank = rank_of[bank]
-                    kind, ready = _next(banks, clocks, bank, group, rank, clock)
-                    if kind == NOTHING or command != NOTHING:
-                        ready_at[bank] = ready
-                        continue
-                    command = kind
-                    pointer = bank
-                    is_column = kind == READ or kind == WRITE
-                    if before != NOTHING and is_column == (before == READ or before == WRITE):
-                        continue
-                    issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
-                    per_bank[kind, bank] += 1
-                    if kind == PRECHARGE:
-                        banks[bank, ROW] = -1
-                        banks[bank, HITS] = 0
-                        open_banks[rank - first_rank] -= 1
+            # Round robin from the bank after the last selected one.
+            bank = pointer
+            for _ in range(n_banks):
+                bank = bank + 1 if bank + 1 < n_banks else 0
+                if max(ready_at[bank], limits[waits_on[bank]]) > clock:
+                    continue
+                if blocked <= bank < blocked + banks_per_rank:
+                    continue
+                group = group_of[bank]
+                rank = rank_of[bank]
+                kind, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
+                waits_on[bank] = rank * 6 + waits_for_kind
+                if kind == NOTHING:
+                    continue
+                command = kind
+                pointer = bank
+                is_column = kind in (READ, WRITE)
+                if before != NOTHING and is_column == (before in (READ, WRITE)):
+                    break
+                issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
+                per_bank[kind, bank] += 1
+                if kind == PRECHARGE:
+                    banks[bank, ROW] = -1
+                    banks[bank, HITS] = 0
+                    open_banks[rank - first_rank] -= 1
+                else:
+                    if kind == ACTIVATE:
+                        banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                        open_banks[rank - first_rank] += 1
                     else:
-                        if kind == ACTIVATE:
-                            banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
-                            open_banks[rank - first_rank] += 1
+                        position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
+                        r = queue[bank, position]
+                        if kind == READ:
+                            last_return = max(last_return, clock + c.read_latency)
+                            totals[RETURNED_READS] += requests[r, READERS]
+                            totals[LATENCY_CYCLES] += (
+                                requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
+                            )
+                            pending_reads -= 1
                         else:
-                            position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
-                            r = queue[bank, position]
-                            if kind == READ:
-                                last_return = max(last_return, clock + c.read_latency)
-                                totals[RETURNED_READS] += requests[r, READERS]
-                                totals[LATENCY_CYCLES] += (
-                                    requests[r, READERS] * (clock + c.read_latency) - requests[r, ACCEPTED]
-                                )
-                                pending_reads -= 1
-                            else:
-                                banks[bank, QUEUED_WRITES] -= 1
-                            per_bank[4, bank] += banks[bank, HITS] > 0
-                            banks[bank, HITS] += 1
-                            if banks[bank, QUEUED] == bank_room:
-                                movable[0] += waiting_for[bank, 0]
-                                movable[1] += waiting_for[bank, 1]
-                            banks[bank, QUEUED] -= 1
-                            in_bank_queues -= 1
-                            for k in range(position, banks[bank, QUEUED]):
-                                queue[bank, k] = queue[bank, k + 1]
-                            _forget(heads, requests, r)
-                            free[n_free] = r
-                            n_free += 1
-                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
-                    _, ready = _next(banks, clocks, bank, group, rank, clock)
-                    ready_at[bank] = ready
-            for bank in range(n_banks):
-                if not blocked <= bank < blocked + banks_per_rank:
-                    soonest = min(soonest, ready_at[bank])
+                            banks[bank, QUEUED_WRITES] -= 1
+                        per_bank[4, bank] += banks[bank, HITS] > 0
+                        banks[bank, HITS] += 1
+                        if banks[bank, QUEUED] == bank_room:
+                            movable[0] += waiting_for[bank, 0]
+                            movable[1] += waiting_for[bank, 1]
+                        banks[bank, QUEUED] -= 1
+                        in_bank_queues -= 1
+                        for k in range(position, banks[bank, QUEUED]):
+                            queue[bank, k] = queue[bank, k + 1]
+                        _forget(heads, requests, r)
+                        free[n_free] = r
+                        n_free += 1
+                    _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
+                waits_on[bank] = rank * 6 + waits_for_kind
+                break
+            for bank in range(blocked):
+                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
+            for bank in range(blocked + banks_per_rank, n_banks):
+                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
             if before != NOTHING or command == NOTHING:
                 break
             before = command
@@ -392,9 +424,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     if changes:
                         _plan(banks, queue, requests, bank, hit_bound, closed_page)
                 if changes:
-                    _, ready = _next(banks, clocks, bank, group_of[bank], rank_of[bank], clock)
-                    ready_at[bank] = ready
-                    soonest = min(soonest, ready)
+                    rank = rank_of[bank]
+                    _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group_of[bank], rank, clock)
+                    waits_on[bank] = rank * 6 + waits_for_kind
+                    soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
 
         # Specification: Controller.accept.
         if i < n and arrival <= clock:

@@ -57,7 +57,7 @@ class DramGeometry:
         if self.row_bytes < BLOCK_BYTES:
             yield f"row_bytes: must hold at least one block of {BLOCK_BYTES} bytes (got {self.row_bytes})"
         if self.banks > MAX_BANKS:
-            yield f"banks_per_group: a channel has {self.banks} banks, ranks included; the most is {MAX_BANKS}"
+            yield f"banks_per_group: a channel has {self.banks} banks, ranks included; give it at most {MAX_BANKS}"
 
     @property
     def columns(self) -> int:
@@ -135,9 +135,10 @@ class DramTiming:
                 f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "
                 f"(got {self.t_refi_ns:g}); check t_refi_ns and t_rfc_ns in the data sheet"
             )
-        for key in ("burst_ns", "cl_ns", "t_rp_ns", "t_refi_ns"):
-            if round(getattr(self, key) / self.clock_ns) < 1:
-                yield f"{key}: is under half a clock of {self.clock_ns:g} ns (got {getattr(self, key):g}); is that ns?"
+        for key in ("burst_ns", "cl_ns", "t_rp_ns"):
+            ns = getattr(self, key)
+            if round(ns / self.clock_ns) < 1:
+                yield f"{key}: is no more than half a clock of {self.clock_ns:g} ns (got {ns:g}); is it in ns?"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
