@@ -219,15 +219,19 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     banks_per_rank = n_banks // n_ranks
     first_rank = n_banks + n_groups
     clocks, activates = new_clocks(n_banks, n_groups, n_ranks)
-    group_of = n_banks + np.arange(n_banks) // banks_per_group
-    rank_of = first_rank + np.arange(n_banks) // banks_per_rank
+    group_of = np.zeros(n_banks, np.int64)
+    rank_of = np.zeros(n_banks, np.int64)
 
     banks = np.zeros((n_banks, 8), np.int64)
-    banks[:, ROW] = -1
     # A bank has nothing ready before `ready_at`, nor before the earliest clock in its rank that `waits_on` points to.
     ready_at = np.full(n_banks, NEVER)
-    waits_on = rank_of * 6 + NOTHING
+    waits_on = np.zeros(n_banks, np.int64)
     limits = clocks.reshape(-1)
+    for bank in range(n_banks):
+        group_of[bank] = n_banks + bank // banks_per_group
+        rank_of[bank] = first_rank + bank // banks_per_rank
+        banks[bank, ROW] = -1
+        waits_on[bank] = rank_of[bank] * 6 + NOTHING
     queue = np.zeros((n_banks, bank_room), np.int64)
     open_banks = np.zeros(n_ranks, np.int64)
 
@@ -467,7 +471,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         heads[bucket] = r
                         last = first[kind] + length[kind]
                         if last == waiting.shape[1]:
-                            waiting[kind, : length[kind]] = waiting[kind, first[kind] : last].copy()
+                            for k in range(length[kind]):
+                                waiting[kind, k] = waiting[kind, first[kind] + k]
                             first[kind] = 0
                             last = length[kind]
                         waiting[kind, last] = r
