@@ -35,8 +35,9 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
     busy = np.zeros(pes, np.int64)
     empty = np.zeros(pes, np.int64)
     backpressure = np.zeros(pes, np.int64)
-    latched_row = np.full(pes, ~(first_row[0, 0] ^ first_row[0, 0]), first_row.dtype)  # all ones: no such row
-    reads = np.int64(0)
+    row_type = first_row.dtype.type  # narrow integers all the way, or the compiler finds no vector code
+    latched_row = np.full(pes, ~row_type(0), first_row.dtype)  # all ones: no such row
+    reads = np.zeros(pes, np.int32)
     popped_by_all = np.zeros(n, np.int64)
     rows_to_scan = (min(columns, bias_column) + pes - 1) // pes
     bias_row = rows_to_scan
@@ -73,15 +74,13 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
             # The last entry ran in cycle free - 1; an empty column is done in the cycle after its bubble.
             done = max(done, free[k] + (np.int64(PIPELINE_CYCLES - 1) if work > 0 else np.int64(0)))
         # The row fetch. A row is read when its address differs from the latched one.
-        fetched = np.int32(0)
         for k in range(pes):
             first = first_row[j, k]
             last = last_row[j, k]
+            fetched = row_type(row_type(last - first) + row_type(first != latched_row[k]))
             stored = entries[j, k] > 0
-            rows = np.int32(np.int32(last) - np.int32(first)) + np.int32(first != latched_row[k])
-            fetched = np.int32(fetched + (np.int32(rows) if stored else np.int32(0)))
+            reads[k] += np.int32(fetched if stored else row_type(0))
             latched_row[k] = last if stored else latched_row[k]
-        reads += fetched
         popped_by_all[a] = latest
     # Specification: the scan goes on to the end of the last row; `found` is 0 and `row` 0 where nothing was found.
     scan_end = found + 1 + rows_to_scan - row
@@ -93,7 +92,7 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
     per_pe[2] = empty
     per_pe[3] = free - busy - empty
     per_pe[4] = backpressure
-    return max(done, scan_end), reads, per_pe
+    return max(done, scan_end), reads.sum(), per_pe
 
 
 @njit(cache=True, nogil=True)
