@@ -113,7 +113,8 @@ def _memory_rows(entries, entries_per_row, first_row, last_row):
 def memory_rows(entries: NDArray[Any], entries_per_row: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return for entries (columns, pes), packed without alignment, the rows of each column's first and last entry.
 
-    A column without entries has the row of the next entry twice. Raises InputError where a PE would store 2^31 entries or more.
+    A column without entries has the row of the next entry twice.
+    Raises InputError where a PE would store 2^31 entries or more.
     """
     most = int(entries.sum(axis=0, dtype=np.int64).max(initial=0))
     if most >= 2**31:
