@@ -14,9 +14,9 @@ from accelsim import __version__
 from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import ENGINES, Counts
 from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
-from accelsim.formats.codebook import Codebook, quantise
+from accelsim.formats.codebook import quantise
 from accelsim.formats.counting import WeightMatrix
-from accelsim.formats.fixed import fixed_point
+from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
@@ -219,7 +219,7 @@ def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, v
 
 def _codes(
     weights: WeightMatrix, layer: Layer, chip: Hardware, backend: str, verify: bool
-) -> tuple[NDArray[np.int64] | None, Codebook | None]:
+) -> tuple[NDArray[np.int64] | None, FixedPoint | None]:
     """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
     if not verify and backend == "compiled":
         return None, None

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError
-from accelsim.formats.fixed import fixed_point
+from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import EieConfig
 
 MAX_SAMPLE = 200_000
 """Weights that k-means looks at; a larger layer is sampled."""
-
-
-class Codebook(NamedTuple):
-    """Shared weights in signed fixed point: value = integer x 2^-fraction_bits. Entry 0 is zero."""
-
-    integers: NDArray[np.int64]
-    fraction_bits: int
-
-    @property
-    def real(self) -> NDArray[np.float64]:
-        """The weights meant."""
-        return np.ldexp(self.integers.astype(np.float64), -self.fraction_bits)
 
 
 def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.float64]:
@@ -74,7 +62,7 @@ def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:
 
 def quantise(
     matrix: NDArray[Any], engine: EieConfig, given: NDArray[Any] | None = None
-) -> tuple[NDArray[np.int64], Codebook]:
+) -> tuple[NDArray[np.int64], FixedPoint]:
     """Return codes of a matrix and their fixed-point table, as this engine stores weights.
 
     With weight sharing, the given codebook or one made here, of at most 2^code_bits entries of `weight_bits`. Without,
@@ -88,12 +76,11 @@ def quantise(
                 f"{2**engine.code_bits}; raise code_bits or share fewer weights"
             )
         table = share(matrix, engine.code_bits) if given is None else np.asarray(given, np.float64)
-        fixed = fixed_point(table, engine.weight_bits)
-        return assign(matrix, table), Codebook(fixed.integers, fixed.fraction_bits)
+        return assign(matrix, table), fixed_point(table, engine.weight_bits)
     fixed = fixed_point(matrix, engine.code_bits)
     integers, codes = np.unique(np.concatenate([[0], fixed.integers.ravel()]), return_inverse=True)
     zero = int(np.flatnonzero(integers == 0)[0])
     # Code 0 is zero: swap it with whatever sorted first.
     swapped = np.where(codes == zero, 0, np.where(codes == 0, zero, codes))
     integers[zero], integers[0] = integers[0], 0
-    return swapped[1:].reshape(matrix.shape), Codebook(integers, fixed.fraction_bits)
+    return swapped[1:].reshape(matrix.shape), FixedPoint(integers, fixed.fraction_bits)
