@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 
@@ -24,6 +24,10 @@ T = TypeVar("T")
 CHECKED = ConfigDict(extra="forbid")
 """For every configuration dataclass: an unknown key is a mistake. Number fields are strict one by one, since a strict
 dataclass would also refuse the tables inside it."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=2**40)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 
 SHIPPED = {
     "hwconfigs": "chip",

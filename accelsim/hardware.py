@@ -13,6 +13,9 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import (
     CHECKED,
+    Count,
+    NonNegative,
+    Positive,
     build,
     content_hash,
     existing_file,
@@ -22,11 +25,8 @@ from accelsim.config import (
     shipped_dir,
     with_overrides,
 )
-from accelsim.errors import InputError
-
-Count = Annotated[int, Field(strict=True, ge=1, le=2**40)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+from accelsim.dram_part import DramPart
+from accelsim.errors import InputError, collecting, raise_if_any
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -139,13 +139,27 @@ class Technology:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class MemoryConfig:
+    """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
+
+    dram: DramPart
+    channels: Count = 1
+    """Parts of this kind side by side; blocks are dealt out to them in turn."""
+    residency: Literal["auto", "resident", "stream"] = "auto"
+    """auto: resident if the whole network fits on the chip at once, otherwise every layer is streamed."""
+    timing: Literal["service", "exact"] = "service"
+    """service: a tile takes the time of a stream of its size, measured once; exact: its own requests are replayed."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Hardware:
-    """A chip: one engine, the technology it is made in, and the constants that were measured on it."""
+    """A chip: one engine, the technology it is made in, the constants that were measured on it, its DRAM if any."""
 
     name: str
     engine: EieConfig
     technology: Technology
     constants: EieConstants
+    memory: MemoryConfig | None = None
     description: str = ""
     source: str = ""
 
@@ -162,27 +176,33 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
     `technology.register_bit_pj` can be overridden too.
     Raises InputError with every unknown key, wrong type and impossible value at once.
     """
-    if isinstance(name, Hardware):
-        if not overrides:
-            return name
-        return build(Hardware, with_overrides(dataclasses.asdict(name), overrides), name.name)
-    path = find(name, "hwconfigs")
     changes = dict(overrides or {})
+    if isinstance(name, Hardware):
+        return _build(dataclasses.asdict(name), changes, name.name, Path()) if changes else name
+    path = find(name, "hwconfigs")
     data = read_toml(path)
     if "layer" in data and "engine" not in data:
         raise InputError(f"{label(path)}: is a network, not a chip; chips have an [engine] table")
-    if "technology" in changes:
-        data["technology"] = changes.pop("technology")
-    if isinstance(data.get("technology"), str):
-        data["technology"] = _technology_data(data["technology"], path)
-    return build(Hardware, with_overrides(data, changes), label(path))
+    return _build(data, changes, label(path), path.parent)
 
 
-def _technology_data(name: str, chip: Path) -> dict[str, Any]:
-    """Return the technology that a chip names: a shipped one, or a file relative to the chip's."""
-    try:
-        if name.endswith(".toml"):
-            return read_toml(existing_file(chip.parent / name))
-        return read_toml(find(name, "hwconfigs/technology"))
-    except InputError as error:
-        raise InputError(*(f"{label(chip)}: technology: {problem}" for problem in error.problems)) from None
+NAMED = {"technology": "hwconfigs/technology", "memory.dram": "hwconfigs/dram"}
+"""Keys whose value may be the name of another file, a shipped one or one relative to the chip's, and of which kind."""
+
+
+def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: Path) -> Hardware:
+    """Read the files that a chip names, then change keys, so that a number in such a file can be changed too."""
+    names = {key: changes.pop(key) for key in NAMED if isinstance(changes.get(key), str)}
+    data = with_overrides(data, names)
+    problems: list[str] = []
+    for dotted, kind in NAMED.items():
+        *tables, key = dotted.split(".")
+        owner: Any = data
+        for table in tables:
+            owner = owner.get(table) if isinstance(owner, dict) else None
+        if isinstance(owner, dict) and isinstance(owner.get(key), str):
+            name = owner[key]
+            with collecting(problems, f"{source}: {dotted}: "):
+                owner[key] = read_toml(existing_file(folder / name) if name.endswith(".toml") else find(name, kind))
+    raise_if_any(problems)
+    return build(Hardware, with_overrides(data, changes), source)

@@ -22,6 +22,7 @@ def _columns() -> tuple[Column, ...]:
     stalls = {
         "scan": "the queue was empty because the scan had not found the next activation",
         "backpressure": "the queue was empty because another PE's full queue held the broadcast back",
+        "dram": "the queue was empty because the next column had not arrived, or the run waited for DRAM",
         "empty_column": "the column had no entry in this PE",
         "drain": "the PE had finished and waited for the others and the pipeline",
     }
@@ -36,6 +37,13 @@ def _columns() -> tuple[Column, ...]:
         "act_sram_writes": "results written to SRAM",
         "codebook_reads": "codes expanded to weights",
         "mac": "multiply-accumulates of real weights",
+        "spmat_writes": "rows of weights written as they arrive from DRAM",
+        "ptr_writes": "pointers written as they arrive",
+        "dram_reads": "blocks of 64 bytes read from DRAM",
+        "dram_writes": "blocks written to it",
+        "dram_read_io": "blocks that came over its pins",
+        "dram_write_io": "blocks that went over them",
+        "dram_standby": "cycles in which DRAM stood by, rows open",
     }
     energy = {
         "spmat_sram": "sparse-matrix memory",
@@ -49,7 +57,8 @@ def _columns() -> tuple[Column, ...]:
         "clock": "clock network (calibrated)",
         "pipeline": "pipeline registers and control (calibrated)",
         "leakage": "leakage of the memories",
-        "dram": "DRAM",
+        "dram": "DRAM core, standby and refresh included",
+        "dram_io": "pins of the DRAM, where they have a source",
     }
     return (
         Column("network", text, "name of the network"),
@@ -65,6 +74,8 @@ def _columns() -> tuple[Column, ...]:
         Column("engine", text, "kind of engine"),
         Column("backend", text, "compiled or simpy"),
         Column("capacity", text, "error: everything fits; ignore: memory and register limits were lifted"),
+        Column("residency", text, "resident: weights stay on the chip; stream: they are fetched in every inference"),
+        Column("dram", text, "DRAM part; off: everything is on the chip"),
         Column("cycles", integer, "clock cycles"),
         Column("time_us", real, "cycles / clock"),
         Column("macs", integer, "multiply-accumulates of real weights; zero padding excluded"),
@@ -92,6 +103,7 @@ def _columns() -> tuple[Column, ...]:
         Column("dram_read_bytes", integer, "bytes read from DRAM; 0: weights are resident"),
         Column("dram_write_bytes", integer, "bytes written to DRAM"),
         Column("dram_gb_per_s", real, "DRAM traffic / time"),
+        Column("dram_peak_gb_per_s", real, "that of the fastest tile while it arrived"),
         Column("area_mm2", real, "area of the chip"),
         Column("edp_pj_s", real, "energy x time"),
         Column("extrapolated", text, "no, or what of the memories lies beyond the data: node, size of a memory"),

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
+from accelsim.dram_part import BLOCK_BYTES
 from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
-from accelsim.engines import ENGINES, Counts
+from accelsim.engines import Counts
 from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
 from accelsim.formats.codebook import quantise
 from accelsim.formats.counting import WeightMatrix
@@ -20,6 +21,7 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
+from accelsim.residency import Feeding
 from accelsim.results import table
 
 if TYPE_CHECKING:
@@ -66,16 +68,28 @@ def simulate(
     raise_if_any(dict.fromkeys(problems))
 
     rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-    for layer in net:
+    feeding = [Feeding(chip) for chip in chips]
+    waiting: list[tuple[Layer, WeightMatrix]] = []
+    for number, layer in enumerate(net, 1):
         if progress is not None:
             progress(layer.name)
         with collecting(problems, f"layer {layer.name}: "):
             weights = WeightMatrix(layer.weight, layer.bias)
-            # Laid out here for the first chip, so that a weight which is not finite is told once and not per chip.
-            ENGINES[chips[0].engine.kind].encode(weights, chips[0].engine)
-            for chip, mine in zip(chips, rows, strict=True):
-                with collecting(problems, f"layer {layer.name} on {chip.name}: "):
-                    mine.append(_row(net, layer, weights, inputs[layer.name], chip, backend, verify))
+            for each in feeding:
+                each.look_at(weights)
+            waiting.append((layer, weights))
+        # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
+        if number < len(net) and not all(each.known for each in feeding):
+            continue
+        for each_layer, its_weights in waiting:
+            for each, mine in zip(feeding, rows, strict=True):
+                with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
+                    mine.append(_row(net, each_layer, its_weights, inputs[each_layer.name], each, backend, verify))
+        waiting.clear()
+    if not problems:
+        for each in feeding:
+            with collecting(problems, f"network {net.name} on {each.chip.name}: "):
+                each.check_network()
     raise_if_any(dict.fromkeys(problems))
     return table([row for mine in rows for row in mine])
 
@@ -88,15 +102,15 @@ class _Inputs(NamedTuple):
 
 
 def _row(
-    network: Network, layer: Layer, weights: WeightMatrix, inputs: _Inputs, chip: Hardware, backend: str, verify: bool
+    network: Network, layer: Layer, weights: WeightMatrix, inputs: _Inputs, feeding: Feeding, backend: str, verify: bool
 ) -> dict[str, Any]:
-    engine = ENGINES[chip.engine.kind]
+    chip, engine = feeding.chip, feeding.engine
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    raise_if_any(engine.capacity_problems(image, chip.engine))
     vectors = _engine_inputs(inputs.batch, weights, chip, verify)
     run = engine.fast if backend == "compiled" else engine.reference
-    outcome = run(chip.engine, image, vectors)
+    stream = feeding.stream(image, len(vectors))
+    outcome = run(chip.engine, image, vectors, stream)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
@@ -118,6 +132,7 @@ def _row(
         "engine": chip.engine.kind,
         "backend": backend,
         "capacity": chip.engine.capacity,
+        "residency": feeding.residency,
         "stored_entries": image.stored_entries,
         "storage_bits": storage.total,
         **{f"storage_{part}_bits": bits for part, bits in storage._asdict().items()},
@@ -128,7 +143,8 @@ def _row(
         "layer_hash": image.digest,
         "seed": inputs.seed,
     }
-    return row | _measures(outcome.counts, chip)
+    peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * chip.engine.clock_mhz / 1e3
+    return row | _measures(outcome.counts, chip) | {"dram_peak_gb_per_s": peak}
 
 
 def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
@@ -139,6 +155,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     energy = account(counts.actions, counts.cycles, chip)
     # bits / us = Mbit/s; / 8000 = GB/s.
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip).items()}
+    read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
     return {
         "cycles": counts.cycles,
         "time_us": time_us,
@@ -154,6 +171,10 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
         "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
         "sram_gb_per_s": sum(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
+        "dram": chip.memory.dram.name if chip.memory is not None and read + written else "off",
+        "dram_read_bytes": read,
+        "dram_write_bytes": written,
+        "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s
         "area_mm2": area_mm2(chip),
         "edp_pj_s": energy.total_pj * time_us * 1e-6,
         "extrapolated": extrapolated(chip),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from accelsim.engines import ENGINES, Outcome
+from accelsim.engines import ENGINES, Outcome, Stream
 from accelsim.engines.eie_image import EieImage
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import EieConfig
@@ -40,9 +40,16 @@ def eie_image(
 
 
 def run_both(
-    config: EieConfig, image: EieImage, activations: np.ndarray, **reference_options: object
+    config: EieConfig,
+    image: EieImage,
+    activations: np.ndarray,
+    stream: Stream | None = None,
+    **reference_options: object,
 ) -> tuple[Outcome, Outcome]:
     """Return the outcomes of specification and twin."""
     engine = ENGINES["eie"]
     batch = np.atleast_2d(np.asarray(activations, np.int64))
-    return engine.reference(config, image, batch, **reference_options), engine.fast(config, image, batch)
+    return (
+        engine.reference(config, image, batch, stream, **reference_options),
+        engine.fast(config, image, batch, stream),
+    )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from conftest import eie_image
 from hypothesis import strategies as st
 
-from accelsim.hardware import EieConfig
-from accelsim.memory import DramPart
+from accelsim.engines import ENGINES, Stream
+from accelsim.hardware import EieConfig, MemoryConfig
+from accelsim.memory import DramPart, load_part
+from accelsim.memory.service import DramService
 
 
 class EieCase(NamedTuple):
@@ -58,6 +63,54 @@ def eie_cases(draw: st.DrawFn) -> EieCase:
     if bias:
         activations[:, -1] = 1
     return EieCase(config, codes, activations, bias)
+
+
+class StreamCase(NamedTuple):
+    """A layer on a machine with small memories, and how it is fed."""
+
+    case: EieCase
+    stream: Stream
+
+
+@st.composite
+def stream_cases(draw: st.DrawFn) -> StreamCase:
+    """A machine whose memories hold some rows and pointers, fed by a memory of any speed."""
+    case = draw(eie_cases())
+    # A column has at most 70 rows of one entry; half a memory must hold it.
+    config = replace(
+        case.config,
+        capacity="error",
+        clock_mhz=1000.0,
+        spmat_bytes=-(-case.config.spmat_width_bits * draw(st.integers(140, 600)) // 8),
+        pointer_bytes=4 * draw(st.integers(4, 200)),
+    )
+    image = eie_image(case.codes, config, bias=case.bias)
+    stream = ENGINES["eie"].stream(
+        image,
+        config,
+        MemoryConfig(dram=load_part("lpddr3-1600"), channels=draw(st.integers(1, 3))),
+        service(draw(st.integers(0, 30)), draw(st.integers(0, 20))),
+        batch=len(case.activations),
+        weights=draw(st.booleans()),
+        activations=draw(st.booleans()),
+    )
+    return StreamCase(EieCase(config, case.codes, case.activations, case.bias), stream)
+
+
+def service(latency_ns: int, block_ns: int) -> DramService:
+    """A memory of this latency in which every block takes the same time, to write one ns longer."""
+    return DramService(
+        latency_ns=Fraction(latency_ns),
+        read_ns=Fraction(block_ns),
+        write_ns=Fraction(block_ns + 1),
+        read_pj=1.0,
+        write_pj=1.0,
+        read_io_pj=0.0,
+        write_io_pj=0.0,
+        standby_mw=1.0,
+        energy_source="drawn",
+        io_source="drawn",
+    )
 
 
 class DramCase(NamedTuple):

@@ -321,7 +321,8 @@ def test_a_link_is_written_through_and_a_device_is_not_replaced(accelsim: Run, n
 
 
 def test_what_does_not_fit_is_told_and_nothing_written(accelsim: Run, net: Path, tmp_path: Path) -> None:
-    result = accelsim("run", net, "--set", "engine.pointer_bytes=4", "--csv", tmp_path / "out.csv")
+    result = accelsim("run", net, "--set", "engine.pointer_bytes=4", "--set", "memory.residency=resident",
+                      "--csv", tmp_path / "out.csv")  # fmt: skip
     assert (result.code, result.out) == (2, "")
     # 5 columns and the end of the last: 6 pointers of 2 bytes.
     assert "engine.pointer_bytes: needs 12 bytes per PE, has 4 (6 pointers of 16 bits)" in result.errors[0]

@@ -20,11 +20,18 @@ CHIP = accelsim.load_hardware("eie-64pe-45nm")
 TECHNOLOGY = CHIP.technology
 
 
-def test_every_action_has_a_price_and_every_price_an_action() -> None:
-    result = accelsim.simulate("lenet-300-100-digits", CHIP)
-    counted = {name.removeprefix("count_") for name in result.columns if name.startswith("count_")}
-    priced = {name for name in prices(CHIP) if not name.endswith("_per_cycle")}
+@pytest.mark.parametrize("residency", ["resident", "stream"])
+def test_every_action_has_a_price_and_every_price_an_action(residency: str) -> None:
+    """What is counted in a run that exercises everything is what has a price: the two lists are walked."""
+    chip = accelsim.load_hardware(CHIP, {"memory.residency": residency, "memory.dram": "lpddr4-3200"})
+    if residency == "stream":
+        chip = accelsim.load_hardware(chip, {"engine.activation_bytes": 2})
+    row = accelsim.simulate("lenet-300-100-digits", chip).sum(numeric_only=True)
+    counted = {name.removeprefix("count_") for name in row.index if name.startswith("count_") and row[name] > 0}
+    table = prices(chip, residency == "stream")
+    priced = {name for name in table if not name.endswith("_per_cycle")}
     assert counted == priced
+    assert all(price.pj > 0 and price.source for price in table.values())
 
 
 def test_every_component_is_a_column() -> None:

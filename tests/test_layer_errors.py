@@ -129,28 +129,45 @@ def test_what_does_not_fit_names_memory_need_size_and_remedy() -> None:
     # 64 x 64 registers hold 4096 inputs, so 25088 take 7 passes: a pointer per column, and one more per pass.
     pointers = 25088 + 7
     wide = Layer.linear("wide", np.eye(1, 25088, dtype=np.float32), activations=np.ones(25088))
+    resident = {"memory.residency": "resident"}
     with pytest.raises(InputError) as caught:
-        simulate(wide, CHIP)
+        simulate(wide, load_hardware(CHIP, resident))
     (problem,) = problems_of(caught)
     assert problem.startswith("layer wide on eie-64pe-45nm: engine.pointer_bytes: ")
     assert f"needs {pointers * 2} bytes per PE, has 32768 ({pointers} pointers of 16 bits)" in problem
-    assert problem.endswith('enlarge it, use more PEs, or set engine.capacity = "ignore"')
-    ample = load_hardware(CHIP, {"engine.pointer_bytes": pointers * 2})
+    assert problem.endswith(
+        'enlarge it, use more PEs, set memory.residency = "auto", or set engine.capacity = "ignore"'
+    )
+    assert simulate(wide, CHIP)["residency"].tolist() == ["stream"]
+    ample = load_hardware(CHIP, resident | {"engine.pointer_bytes": pointers * 2})
     assert len(simulate(wide, ample)) == 1
-    limitless = load_hardware(CHIP, {"engine.capacity": "ignore"})
-    assert simulate(wide, limitless)["capacity"].tolist() == ["ignore"]
+    limitless = load_hardware(CHIP, {"engine.capacity": "ignore", "memory.residency": "stream"})
+    row = simulate(wide, limitless).iloc[0]
+    assert (row["capacity"], row["residency"]) == ("ignore", "resident")
 
 
 def test_a_benchmark_of_the_paper_does_not_fit_its_own_chip() -> None:
     vgg6 = load_network("eie-benchmarks")["VGG-6"]
     with pytest.raises(InputError) as caught:
-        simulate(vgg6, CHIP)
+        simulate(vgg6, load_hardware(CHIP, {"memory.residency": "resident"}))
     memories = [problem.split(": ")[1] for problem in problems_of(caught)]
-    assert memories == ["engine.pointer_bytes", "engine.pointer_bits"]
+    assert memories == ["engine.pointer_bytes"]
+
+
+def test_layers_that_fit_one_by_one_and_not_together_are_told() -> None:
+    # Two layers of 3 columns: 4 pointers of 2 bytes each.
+    net = Network("pair", [Layer.linear(name, W[:, :3]) for name in ("one", "two")])
+    chip = load_hardware(CHIP, {"memory.residency": "resident", "engine.pointer_bytes": 12})
+    with pytest.raises(InputError) as caught:
+        simulate(net, chip, 1.0)
+    (problem,) = problems_of(caught)
+    assert problem.startswith("network pair on eie-64pe-45nm: engine.pointer_bytes: needs 16 bytes per PE, has 12")
+    assert "each layer fits, but not all of them at once" in problem
+    assert len(simulate(net, load_hardware(chip, {"engine.pointer_bytes": 16}), 1.0)) == 2
 
 
 def test_every_layer_and_chip_that_does_not_fit_is_told() -> None:
-    small = load_hardware(CHIP, {"name": "small", "engine.pointer_bytes": 8})
+    small = load_hardware(CHIP, {"name": "small", "engine.pointer_bytes": 8, "memory.residency": "resident"})
     net = Network("n", [Layer.linear("one", W), Layer.linear("two", W)])
     with pytest.raises(InputError) as caught:
         simulate(net, [CHIP, small], 0.5)

@@ -148,7 +148,13 @@ def test_compressing_fewer_bits_costs_padding(layer: accelsim.Layer) -> None:
 
 def test_memory_of_a_chip_is_in_the_error(layer: accelsim.Layer) -> None:
     tiny = accelsim.load_hardware(
-        CHIP, {"engine.spmat_bytes": 64, "engine.pointer_bytes": 100, "engine.activation_bytes": 8}
+        CHIP,
+        {
+            "engine.spmat_bytes": 64,
+            "engine.pointer_bytes": 100,
+            "engine.activation_bytes": 8,
+            "memory.residency": "resident",
+        },
     )
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.simulate(layer, tiny, 0.5)
@@ -163,6 +169,6 @@ def test_memory_of_a_chip_is_in_the_error(layer: accelsim.Layer) -> None:
 
 def test_pointers_that_cannot_reach_are_named() -> None:
     layer = accelsim.Layer.linear("wide", np.ones((64, 40)))
-    chip = accelsim.load_hardware(CHIP, {"engine.pes": 1, "engine.pointer_bits": 8})
+    chip = accelsim.load_hardware(CHIP, {"engine.pes": 1, "engine.pointer_bits": 8, "memory.residency": "resident"})
     with pytest.raises(accelsim.InputError, match="8-bit pointers reach 255 entries, the fullest PE stores 2560"):
         accelsim.simulate(layer, chip, 1.0)

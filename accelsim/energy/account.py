@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from accelsim.energy import eie
+from accelsim.energy import dram, eie
 from accelsim.energy.prices import COMPONENTS, PER_CYCLE, Account, Entry, Price
 from accelsim.hardware import Hardware
 
 _PRICES = {"eie": eie.prices}
+_STREAMING_PRICES = {"eie": eie.streaming_prices}
 _AREA_MM2 = {"eie": eie.area_mm2}
 _MEMORIES = {"eie": eie.memories}
 _SRAM_TRAFFIC_BITS = {"eie": eie.sram_traffic_bits}
 
 
 @lru_cache(maxsize=256)
-def prices(hardware: Hardware) -> dict[str, Price]:
-    """Return the price of every action and of every cycle (`*_per_cycle`) of this chip."""
-    return _PRICES[hardware.engine.kind](hardware)
+def prices(hardware: Hardware, streamed: bool = False) -> dict[str, Price]:
+    """Return the price of every action and of every cycle (`*_per_cycle`) of this chip.
+
+    `streamed`: of a run that is fed from DRAM, which has more kinds of actions. A run whose weights are resident pays
+    nothing for DRAM: it may be off.
+    """
+    own = _PRICES[hardware.engine.kind](hardware)
+    return own | _STREAMING_PRICES[hardware.engine.kind](hardware) | dram.prices(hardware) if streamed else own
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +52,7 @@ def entries(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> list
 
     Raises KeyError for an action without a price.
     """
-    table = prices(hardware)
+    table = prices(hardware, actions.get("dram_standby", 0) > 0)
     per_cycle = {name: cycles for name in table if name.endswith(PER_CYCLE)}
     return [Entry(action, count, table[action]) for action, count in (*actions.items(), *per_cycle.items())]
 

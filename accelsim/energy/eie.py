@@ -54,6 +54,17 @@ def prices(hardware: Hardware) -> dict[str, Price]:
     }
 
 
+def streaming_prices(hardware: Hardware) -> dict[str, Price]:
+    """Prices of what is done only where weights are fetched: writing them into the memories of the PEs."""
+    memory = memories(hardware)
+    technology = hardware.technology
+    cacti = f"CACTI 7, {technology.sram.device}, {technology.sram.objective}"
+    return {
+        "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
+        "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
+    }
+
+
 def memories(hardware: Hardware) -> dict[str, tuple[Sram, int]]:
     """Return the SRAM arrays of one PE and how many there are of each."""
     engine, technology = hardware.engine, hardware.technology
@@ -78,7 +89,7 @@ def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[st
     """Return the bits that moved in and out of each memory."""
     engine = hardware.engine
     return {
-        "spmat": actions["spmat_reads"] * engine.spmat_width_bits,
-        "pointer": actions["ptr_reads"] * 2 * engine.pointer_bits,
+        "spmat": (actions["spmat_reads"] + actions.get("spmat_writes", 0)) * engine.spmat_width_bits,
+        "pointer": (2 * actions["ptr_reads"] + actions.get("ptr_writes", 0)) * engine.pointer_bits,
         "activation": (actions["act_sram_reads"] + actions["act_sram_writes"]) * engine.activation_bits,
     }

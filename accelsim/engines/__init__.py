@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from accelsim.engines import eie, eie_fast, eie_image
+from accelsim.engines import eie, eie_fast, eie_image, eie_memory
 from accelsim.engines.counts import Counts, Outcome
+from accelsim.engines.streaming import Stream
 from accelsim.hardware import EieConfig
 
 
@@ -16,10 +17,17 @@ class Engine(NamedTuple):
     config: type
     encode: Callable[..., Any]
     """(weights, config, codes, codebook) -> the layer as this engine holds it."""
-    capacity_problems: Callable[..., list[str]]
+    footprint: Callable[..., Any]
+    """(image, config) -> what a layer needs of the on-chip memories; footprints add up to that of a network."""
+    weight_problems: Callable[..., list[str]]
+    """(footprint, config) -> which weights do not fit on the chip."""
+    activation_problems: Callable[..., list[str]]
+    """(footprint, config) -> which activations do not."""
+    stream: Callable[..., Stream]
+    """(image, config, memory, service, batch, weights, activations) -> how a layer is fed from DRAM."""
     storage: Callable[..., Any]
     reference: Callable[..., Outcome]
-    """(config, image, activations) -> Outcome, in SimPy."""
+    """(config, image, activations, stream) -> Outcome, in SimPy; without a stream everything is on the chip."""
     fast: Callable[..., Outcome]
     """The same signature and the same integers, compiled."""
 
@@ -28,11 +36,14 @@ ENGINES: dict[str, Engine] = {
     "eie": Engine(
         config=EieConfig,
         encode=eie_image.encode_layer,
-        capacity_problems=eie_image.capacity_problems,
+        footprint=eie_memory.footprint,
+        weight_problems=eie_memory.weight_problems,
+        activation_problems=eie_memory.activation_problems,
+        stream=eie_memory.stream,
         storage=eie_image.storage,
         reference=eie.run,
         fast=eie_fast.run,
     )
 }
 
-__all__ = ["ENGINES", "Counts", "Engine", "Outcome"]
+__all__ = ["ENGINES", "Counts", "Engine", "Outcome", "Stream"]

@@ -89,7 +89,8 @@ class _Queue:
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
-        self._last_push = self._last_pop = -1
+        self._last_push: int | None = None
+        self._last_pop: int | None = None
 
     def push(self, item: Any, now: int) -> None:
         self._items.append(item)

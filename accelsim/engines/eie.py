@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.engines.eie_image import EieImage, EieSlice, actions, scan_inputs
+from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
+from accelsim.engines.streaming import Fetch, Prefetch, Stream
 from accelsim.errors import VerificationError
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.hardware import EieConfig
@@ -32,6 +33,7 @@ PE_COUNTERS: tuple[str, ...] = (
     "padding_macs",
     "scan",
     "backpressure",
+    "dram",
     "empty_column",
     "free",
 )
@@ -40,11 +42,78 @@ Process = Generator[simpy.Event, Any, Any]
 
 
 class Activation(NamedTuple):
-    """What the broadcast carries: the input's index and value, and how long a full queue held it back."""
+    """What the broadcast carries: the input's index and value, how long a full queue held it back, and then DRAM."""
 
     column: int
     value: int
     held_back_cycles: int
+    held_by_dram_cycles: int
+
+
+class WeightLoader:
+    """Brings the tiles of a pass from DRAM, in order, each into a buffer that is free, column after column."""
+
+    def __init__(
+        self, env: simpy.Environment, fetch: Fetch, stream: Stream, prefetch: Prefetch, uses: NDArray[np.int64]
+    ) -> None:
+        """`uses` (tiles,): columns x PEs that work on a tile; the environment starts before cycle 0 by the prefetch."""
+        self.env = env
+        self.fetch = fetch
+        self.loads = np.zeros((len(fetch.ends), 2), np.int64)
+        self.arrived: list[simpy.Event] = []
+        self.emptied: list[simpy.Event] = []
+        self.freed = [prefetch.freed_before, prefetch.freed]
+        self._begun = [env.event() for _ in uses]
+        self._uses = uses.tolist()
+        self._used_up = [env.event() if count else self._at(0) for count in self._uses]
+        bus = self._at(prefetch.arrived)
+        free, next_free = self._at(prefetch.freed_before), self._at(prefetch.freed)
+        for tile in range(len(fetch.ends)):
+            bus = env.process(self._load(tile, free, bus, stream.latency_cycles))
+            self.arrived.append(bus)
+            if stream.double_buffered:
+                free, next_free = next_free, env.process(self._empty(tile, next_free))
+                self.emptied.append(next_free)
+
+    def column(self, column: int) -> Process:
+        """Wait until a column has arrived."""
+        if self.arrived:
+            begin = yield self._begun[self._tile(column)]
+            yield self.env.timeout(max(0, begin + int(self.fetch.cycles[column]) - int(self.env.now)))
+
+    def used(self, column: int) -> None:
+        """One PE is through with a column; the last of a tile frees its buffer at the next clock edge."""
+        if not self.arrived:
+            return
+        tile = self._tile(column)
+        self._uses[tile] -= 1
+        if not self._uses[tile]:
+            self.env.process(self._free(tile))
+
+    def _load(self, tile: int, free: simpy.Event, bus: simpy.Event, latency: int) -> Process:
+        yield free
+        self.loads[tile, 0] = self.env.now
+        yield self.env.timeout(latency)
+        yield bus
+        self._begun[tile].succeed(int(self.env.now))
+        yield self.env.timeout(int(self.fetch.cycles[self.fetch.ends[tile] - 1]))
+        self.loads[tile, 1] = self.env.now
+
+    def _free(self, tile: int) -> Process:
+        yield self.env.timeout(1)
+        self._used_up[tile].succeed()
+
+    def _empty(self, tile: int, before: simpy.Event) -> Process:
+        yield self.arrived[tile]
+        yield before
+        yield self._used_up[tile]
+        self.freed.append(int(self.env.now))
+
+    def _tile(self, column: int) -> int:
+        return int(np.searchsorted(self.fetch.ends, column, side="right"))
+
+    def _at(self, cycle: int) -> simpy.Event:
+        return self.env.timeout(cycle - self.env.now)
 
 
 @dataclass
@@ -54,6 +123,7 @@ class ProcessingElement:
     env: simpy.Environment
     number: int
     queue: BroadcastChannel
+    loader: WeightLoader
     matrix: RelativeCsc
     entries_per_row: int
     codebook: NDArray[np.int64] | None
@@ -69,9 +139,11 @@ class ProcessingElement:
         for _ in range(columns):
             activation = yield self.queue.pop(self.number)
             starved = int(self.env.now) + 1 - free_cycle
-            held_back = min(starved, activation.held_back_cycles)
+            held_by_dram = min(starved, activation.held_by_dram_cycles)
+            held_back = min(starved - held_by_dram, activation.held_back_cycles)
+            count["dram"] += held_by_dram
             count["backpressure"] += held_back
-            count["scan"] += starved - held_back
+            count["scan"] += starved - held_by_dram - held_back
 
             count["ptr_reads"] += 1
             address = int(self.matrix.pointers[self.number, activation.column])
@@ -98,22 +170,29 @@ class ProcessingElement:
                 yield self.env.timeout(1)
                 self.done_cycle = max(self.done_cycle, int(self.env.now) + 1)
             free_cycle = int(self.env.now) + 1
+            self.loader.used(activation.column)
         count["free"] = free_cycle
 
 
 def non_zero_scan(
-    env: simpy.Environment, inputs: NDArray[np.int64], bias_column: int, pes: int, queue: BroadcastChannel
+    env: simpy.Environment,
+    inputs: NDArray[np.int64],
+    bias_column: int,
+    pes: int,
+    queue: BroadcastChannel,
+    loader: WeightLoader,
 ) -> Process:
     """Find the non-zero inputs a row of `pes` at a time and broadcast them in order; returns the cycle it ends in."""
-    yield env.timeout(1)  # the first row is latched
+    yield env.timeout(1 - env.now)  # the first row is latched in cycle 0
     for first in range(0, len(inputs), pes):
         slot = -1
         for slot in np.flatnonzero(inputs[first : first + pes]).tolist():
+            column = min(first + slot, bias_column)
             ready = int(env.now)
             yield queue.room()
-            held_back = int(env.now) - ready
-            column = min(first + slot, bias_column)
-            queue.push(Activation(column, int(inputs[first + slot]), held_back))
+            free = int(env.now)
+            yield from loader.column(column)
+            queue.push(Activation(column, int(inputs[first + slot]), free - ready, int(env.now) - free))
             yield env.timeout(1)
         # A row with nothing further costs a cycle; after its last slot the next row was loaded in the same one.
         if slot != pes - 1:
@@ -126,27 +205,34 @@ def simulate_slice(
     part: EieSlice,
     vector: NDArray[np.int64],
     codebook: NDArray[np.int64] | None,
+    fetch: Fetch,
+    stream: Stream,
+    prefetch: Prefetch,
     environment: type[simpy.Environment] = simpy.Environment,
-) -> tuple[Counts, NDArray[np.int64]]:
-    """Run one vector (columns of the slice,) through it; returns counts and accumulators (outputs of the slice,)."""
+) -> SliceOutcome:
+    """Run one vector (columns of the slice,) through it; cycle 0 is its start, what was fetched ahead lies before."""
     if part.matrix is None:
         raise VerificationError("the specification needs the encoded entries, not only their counts")
-    env = environment()
+    env = environment(initial_time=min(0, *prefetch))
     inputs = scan_inputs(part, vector, config.pes)
+    active = np.flatnonzero(vector)
+    columns = np.diff(np.searchsorted(active, fetch.ends), prepend=0)
+    loader = WeightLoader(env, fetch, stream, prefetch, columns * config.pes)
     queue = BroadcastChannel(env, config.pes, slots=config.fifo_depth - 1)
     registers = -(-part.outputs // config.pes)
     accumulators = np.zeros((registers, config.pes), np.int64)
     elements = [
-        ProcessingElement(env, k, queue, part.matrix, config.entries_per_row, codebook, accumulators[:, k])
+        ProcessingElement(env, k, queue, loader, part.matrix, config.entries_per_row, codebook, accumulators[:, k])
         for k in range(config.pes)
     ]
-    columns = int(np.count_nonzero(inputs))
-    scan = env.process(non_zero_scan(env, inputs, part.inputs, config.pes, queue))
-    done = env.all_of([scan, *(env.process(element.run(columns)) for element in elements)])
-    run_until(env, done, queue.describe_waiters)
+    scan = env.process(non_zero_scan(env, inputs, part.inputs, config.pes, queue, loader))
+    work = [env.process(element.run(len(active))) for element in elements]
+    run_until(env, env.all_of([scan, *work, *loader.arrived, *loader.emptied]), queue.describe_waiters)
 
     scan_end: Any = scan.value
-    cycles = max(int(scan_end), *(element.done_cycle for element in elements))
+    finished = max(int(scan_end), *(element.done_cycle for element in elements))
+    arrived = int(loader.loads[-1, 1]) if loader.arrived else prefetch.arrived
+    cycles = max(finished, arrived) + fetch.write_cycles
     per_pe = {name: tuple(element.counters[name] for element in elements) for name in PE_COUNTERS}
     macs, padding = sum(per_pe["macs"]), sum(per_pe["padding_macs"])
     counts = Counts(
@@ -157,29 +243,39 @@ def simulate_slice(
         stall_cycles={
             "scan": per_pe["scan"],
             "backpressure": per_pe["backpressure"],
+            "dram": tuple(waited + cycles - finished for waited in per_pe["dram"]),
             "empty_column": per_pe["empty_column"],
-            "drain": tuple(cycles - free for free in per_pe["free"]),
+            "drain": tuple(finished - free for free in per_pe["free"]),
         },
         actions=actions(
             config,
             part,
+            fetch,
+            cycles=cycles,
             macs=macs,
             padding_macs=padding,
             ptr_reads=sum(per_pe["ptr_reads"]),
             spmat_reads=sum(per_pe["spmat_reads"]),
         ),
     )
-    return counts, accumulators.reshape(-1)[: part.outputs]
+    ahead = Prefetch(cycles if fetch.write_cycles else arrived, *loader.freed[-2:])
+    output = accumulators.reshape(-1)[: part.outputs] if codebook is not None else None
+    return SliceOutcome(counts, output, loader.loads, ahead.later(cycles))
 
 
 def run(
     config: EieConfig,
     image: EieImage,
     activations: NDArray[np.int64],
+    stream: Stream | None = None,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> Outcome:
     """Run a batch (vectors, columns) of integer activations through a layer, vector by vector, slice by slice."""
     return image.run_all(
-        activations, lambda part, vector: simulate_slice(config, part, vector, image.codebook, environment)
+        activations,
+        stream,
+        lambda part, vector, fetch, memory, prefetch: simulate_slice(
+            config, part, vector, image.codebook, fetch, memory, prefetch, environment
+        ),
     )

@@ -11,7 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.engines.eie_image import EieImage, EieSlice, actions
+from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions
+from accelsim.engines.streaming import Fetch, Prefetch, Stream
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.hardware import EieConfig
 
@@ -21,13 +22,17 @@ QUEUE_CYCLES = 2
 
 
 @njit(cache=True, nogil=True)
-def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
+def _timeline(
+    entries, first_row, last_row, broadcast, bias_column, fifo_depth, ends, arrivals, latency, double_buffered, prefetch
+):
     """Time every broadcast column in every PE.
 
     entries, first_row, last_row (columns, pes): stored entries of a column and the memory rows they lie in; broadcast
-    (n,): ascending columns with a non-zero activation. Returns the cycle of completion, the rows read, and (5, pes):
-    cycle from which a PE is free, entries processed, empty columns, cycles without work, and those of them for which
-    another PE's full queue is to blame.
+    (n,): ascending columns with a non-zero activation; ends (tiles,), arrivals (columns,), latency, double_buffered
+    and prefetch (3,): what is fetched meanwhile, see streaming.py. Returns the cycle of completion, the rows read;
+    (6, pes): cycle from which a PE is free, entries processed, empty columns, cycles without work, and those of them
+    for which another PE's full queue and DRAM are to blame; (tiles, 2): request and arrival of each tile; and the
+    prefetch of the next pass.
     """
     columns, pes = entries.shape
     n = broadcast.size
@@ -35,6 +40,13 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
     busy = np.zeros(pes, np.int64)
     empty = np.zeros(pes, np.int64)
     backpressure = np.zeros(pes, np.int64)
+    dram = np.zeros(pes, np.int64)
+    tiles = ends.size
+    loads = np.empty((tiles, 2), np.int64)
+    arrived, freed_before, freed = prefetch
+    start = arrived
+    tile = np.int64(-1)
+    tile_end = np.int64(0) if tiles else np.int64(columns)
     row_type = first_row.dtype.type  # narrow integers all the way, or the compiler finds no vector code
     latched_row = np.full(pes, ~row_type(0), first_row.dtype)  # all ones: no such row
     reads = np.zeros(pes, np.int32)
@@ -60,13 +72,30 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
         if a >= fifo_depth - 1:
             found = max(ready, popped_by_all[a - (fifo_depth - 1)])
         held_back = found - ready
+        # Specification: WeightLoader. A tile waits for its buffer and the bus, a column for its place in the tile.
+        while broadcast[a] >= tile_end:
+            if tile >= 0 and double_buffered:
+                freed_before, freed = freed, max(freed, arrived, free.max())
+            tile += 1
+            tile_end = ends[tile]
+            loads[tile, 0] = freed_before
+            start = max(arrived, freed_before + latency)
+            arrived = start + arrivals[tile_end - 1]
+            loads[tile, 1] = arrived
+        held_by_dram = np.int64(0)
+        if tiles:
+            held_by_dram = max(start + arrivals[broadcast[a]] - found, np.int64(0))
+            found += held_by_dram
         arrival = found + QUEUE_CYCLES
         # Specification: ProcessingElement.run, the pop and the time a column takes.
         latest = np.int64(0)
         for k in range(pes):
             work = np.int64(entries[j, k])
             popped = max(arrival, free[k])
-            backpressure[k] += min(popped - free[k], held_back)
+            starved = popped - free[k]
+            waited = min(starved, held_by_dram)
+            dram[k] += waited
+            backpressure[k] += min(starved - waited, held_back)
             busy[k] += work
             empty[k] += np.int64(work == 0)
             free[k] = popped + max(work, np.int64(1))
@@ -86,13 +115,23 @@ def _timeline(entries, first_row, last_row, broadcast, bias_column, fifo_depth):
     scan_end = found + 1 + rows_to_scan - row
     if not left_early:
         scan_end -= 1
-    per_pe = np.empty((5, pes), np.int64)
+    # The tiles that no column waited for arrive all the same.
+    for t in range(tile + 1, tiles):
+        if t > 0 and double_buffered:
+            freed_before, freed = freed, max(freed, arrived, free.max())
+        loads[t, 0] = freed_before
+        arrived = max(arrived, freed_before + latency) + arrivals[ends[t] - 1]
+        loads[t, 1] = arrived
+    if tiles and double_buffered:
+        freed_before, freed = freed, max(freed, arrived, free.max())
+    per_pe = np.empty((6, pes), np.int64)
     per_pe[0] = free
     per_pe[1] = busy
     per_pe[2] = empty
     per_pe[3] = free - busy - empty
     per_pe[4] = backpressure
-    return max(done, scan_end), reads.sum(), per_pe
+    per_pe[5] = dram
+    return max(done, scan_end), reads.sum(), per_pe, loads, (arrived, freed_before, freed)
 
 
 @njit(cache=True, nogil=True)
@@ -118,15 +157,32 @@ def multiply(matrix: RelativeCsc, codebook: NDArray[np.int64], vector: NDArray[n
 
 
 def simulate_slice(
-    config: EieConfig, part: EieSlice, vector: NDArray[np.int64], codebook: NDArray[np.int64] | None
-) -> tuple[Counts, NDArray[np.int64] | None]:
-    """Run one vector (columns of the slice,) through it; returns counts and accumulators (outputs of the slice,)."""
+    config: EieConfig,
+    part: EieSlice,
+    vector: NDArray[np.int64],
+    codebook: NDArray[np.int64] | None,
+    fetch: Fetch,
+    stream: Stream,
+    prefetch: Prefetch,
+) -> SliceOutcome:
+    """Run one vector (columns of the slice,) through it."""
     broadcast = np.flatnonzero(vector)
-    done, reads, per_pe = _timeline(
-        part.entries, part.first_row, part.last_row, broadcast, part.inputs, config.fifo_depth
+    finished, reads, per_pe, loads, ahead = _timeline(
+        part.entries,
+        part.first_row,
+        part.last_row,
+        broadcast,
+        part.inputs,
+        config.fifo_depth,
+        fetch.ends,
+        fetch.cycles,
+        stream.latency_cycles,
+        stream.double_buffered,
+        tuple(prefetch),
     )
-    cycles = int(done)
-    free, busy, empty, starved, backpressure = per_pe
+    arrived, freed_before, freed = ahead
+    cycles = int(max(finished, arrived) + fetch.write_cycles)
+    free, busy, empty, starved, backpressure, dram = per_pe
     macs = int(part.nonzeros[broadcast].sum())
     padding = int(busy.sum()) - macs
     counts = Counts(
@@ -135,14 +191,17 @@ def simulate_slice(
         padding_macs=padding,
         busy_cycles=tuple(busy.tolist()),
         stall_cycles={
-            "scan": tuple((starved - backpressure).tolist()),
+            "scan": tuple((starved - backpressure - dram).tolist()),
             "backpressure": tuple(backpressure.tolist()),
+            "dram": tuple((dram + (cycles - finished)).tolist()),
             "empty_column": tuple(empty.tolist()),
-            "drain": tuple((cycles - free).tolist()),
+            "drain": tuple((finished - free).tolist()),
         },
         actions=actions(
             config,
             part,
+            fetch,
+            cycles=cycles,
             macs=macs,
             padding_macs=padding,
             ptr_reads=len(broadcast) * config.pes,
@@ -152,9 +211,14 @@ def simulate_slice(
     output = None
     if codebook is not None and part.matrix is not None:
         output = multiply(part.matrix, codebook, vector)
-    return counts, output
+    last = cycles if fetch.write_cycles else int(arrived)
+    return SliceOutcome(counts, output, loads, Prefetch(last, int(freed_before), int(freed)).later(cycles))
 
 
-def run(config: EieConfig, image: EieImage, activations: NDArray[np.int64]) -> Outcome:
+def run(config: EieConfig, image: EieImage, activations: NDArray[np.int64], stream: Stream | None = None) -> Outcome:
     """Run a batch (vectors, columns) of integer activations through a layer; the signature and answer of `eie.run`."""
-    return image.run_all(activations, lambda part, vector: simulate_slice(config, part, vector, image.codebook))
+    return image.run_all(
+        activations,
+        stream,
+        lambda part, vector, *memory: simulate_slice(config, part, vector, image.codebook, *memory),
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
+from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream
 from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 from accelsim.hardware import EieConfig
@@ -78,26 +79,50 @@ class EieImage:
         """Entries, padding and bias included."""
         return sum(int(part.entries_per_pe.sum()) for part in self.slices)
 
+    @property
+    def pointers_per_pe(self) -> int:
+        """Column pointers of one PE: one more than columns for each slice."""
+        return sum(len(part.nonzeros) + 1 for part in self.slices)
+
     def run_all(
         self,
         activations: NDArray[np.int64],
-        run_slice: Callable[[EieSlice, NDArray[np.int64]], tuple[Counts, NDArray[np.int64] | None]],
+        stream: Stream | None,
+        run_slice: Callable[[EieSlice, NDArray[np.int64], Fetch, Stream, Prefetch], SliceOutcome],
     ) -> Outcome:
         """Run a batch (vectors, columns) slice by slice; counts add, partial sums of one output add.
 
-        With a bias, the last column of the activations is its 1.
+        With a bias, the last column of the activations is its 1. `stream` is how the weights come, None if they are
+        there. What is fetched for one pass overlaps with the pass before it.
         """
+        passes = [(v, part) for v in range(len(activations)) for part in self.slices]
+        memory = stream or Stream(0, False, (RESIDENT,) * len(passes))
         total: Counts | None = None
         output = np.zeros((len(activations), self.outputs), np.int64)
-        for vector, sums in zip(activations, output, strict=True):
-            for part in self.slices:
-                counts, partial = run_slice(part, vector[part.columns])
-                total = counts if total is None else total + counts
-                if partial is not None:
-                    sums[part.first_output : part.first_output + part.outputs] += partial
+        loads = []
+        prefetch = Prefetch()
+        for (v, part), fetch in zip(passes, memory.passes, strict=True):
+            ran = run_slice(part, activations[v, part.columns], fetch, memory, prefetch)
+            loads.append(ran.loads + (total.cycles if total else 0))
+            total = total + ran.counts if total else ran.counts
+            prefetch = ran.prefetch
+            if ran.output is not None:
+                output[v, part.first_output : part.first_output + part.outputs] += ran.output
         if total is None:
             raise ValueError("a batch has at least one vector")
-        return Outcome(total, output if self.codebook is not None else None)
+        return Outcome(total, output if self.codebook is not None else None, np.concatenate(loads))
+
+
+class SliceOutcome(NamedTuple):
+    """What one pass gives: counts, accumulators (outputs,), request and arrival of its tiles (tiles, 2), what follows.
+
+    `prefetch` is seen from the start of the next pass.
+    """
+
+    counts: Counts
+    output: NDArray[np.int64] | None
+    loads: NDArray[np.int64]
+    prefetch: Prefetch
 
 
 def encode_layer(
@@ -147,53 +172,12 @@ def _encoded(part: EieSlice, codes: NDArray[Any], config: EieConfig) -> Relative
     return encode(codes[rows, part.columns], config.pes, config.index_bits)
 
 
-def capacity_problems(image: EieImage, config: EieConfig) -> list[str]:
-    """What does not fit its memory, each with the need, the size and the remedy; nothing where capacity is ignored."""
-    if config.capacity == "ignore":
-        return []
-    entries = int(np.sum([part.entries_per_pe for part in image.slices], axis=0).max())
-    # Each slice starts a new row of the memory.
-    rows = int(np.sum([-(-part.entries_per_pe // config.entries_per_row) for part in image.slices], axis=0).max())
-    vectors = -(-image.inputs // config.pes) + -(-image.outputs // config.pes)
-    needs = [
-        ("spmat_bytes", rows * config.spmat_width_bits / 8, config.spmat_bytes, f"{entries} entries in the fullest PE"),
-        (
-            "pointer_bytes",
-            pointers_per_pe(image) * config.pointer_bits / 8,
-            config.pointer_bytes,
-            f"{pointers_per_pe(image)} pointers of {config.pointer_bits} bits",
-        ),
-        (
-            "activation_bytes",
-            vectors * config.activation_bits / 8,
-            config.activation_bytes,
-            f"{vectors} inputs and outputs of {config.activation_bits} bits",
-        ),
-    ]
-    problems = [
-        f"engine.{key}: needs {need:.0f} bytes per PE, has {size} ({what})"
-        for key, need, size, what in needs
-        if need > size
-    ]
-    if entries >= 2**config.pointer_bits:
-        problems.append(
-            f"engine.pointer_bits: {config.pointer_bits}-bit pointers reach {2**config.pointer_bits - 1} entries, "
-            f"the fullest PE stores {entries}"
-        )
-    return [f'{problem}; enlarge it, use more PEs, or set engine.capacity = "ignore"' for problem in problems]
-
-
-def pointers_per_pe(image: EieImage) -> int:
-    """Column pointers of one PE: one more than columns for each slice."""
-    return sum(len(part.nonzeros) + 1 for part in image.slices)
-
-
 def storage(image: EieImage, config: EieConfig) -> StorageBits:
     """Exact size of the layer as stored, in bits."""
     return storage_bits(
         image.nonzeros,
         image.stored_entries,
-        pointers_per_pe(image) * config.pes,
+        image.pointers_per_pe * config.pes,
         code_bits=config.code_bits,
         index_bits=config.index_bits,
         pointer_bits=config.pointer_bits,
@@ -213,15 +197,24 @@ def scan_inputs(part: EieSlice, vector: NDArray[np.int64], pes: int) -> NDArray[
 
 
 def actions(
-    config: EieConfig, part: EieSlice, *, macs: int, padding_macs: int, ptr_reads: int, spmat_reads: int
+    config: EieConfig,
+    part: EieSlice,
+    fetch: Fetch,
+    *,
+    cycles: int,
+    macs: int,
+    padding_macs: int,
+    ptr_reads: int,
+    spmat_reads: int,
 ) -> dict[str, int]:
-    """Every action of one pass that costs energy, from the four that an engine counts.
+    """Every action of one pass that costs energy, from those that an engine counts.
 
     The source registers are filled from the activation SRAM (one access per input) and read once by the scan; each
-    weight reads and writes its accumulator; finished outputs go from their registers to the SRAM.
+    weight reads and writes its accumulator; finished outputs go from their registers to the SRAM. A layer that is fed
+    from DRAM adds what is moved, and the cycles in which DRAM stands by.
     """
     finished = part.outputs if part.completes_outputs else 0
-    return {
+    counted = {
         "spmat_reads": spmat_reads,
         "ptr_reads": ptr_reads,
         "act_queue_pushes": ptr_reads,
@@ -233,3 +226,8 @@ def actions(
         "codebook_reads": macs + padding_macs if config.weight_sharing else 0,
         "mac": macs,
     }
+    if fetch.actions is None:
+        return counted
+    for action, times in fetch.actions.items():
+        counted[action] = counted.get(action, 0) + times
+    return counted | {"dram_standby": cycles}

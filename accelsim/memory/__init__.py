@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accelsim.memory.dram_part import DramPart, load_part
+    from accelsim.dram_part import DramPart, load_part
     from accelsim.memory.dram_replay import DramReplay, replay
     from accelsim.memory.traces import trace
 
 _HOME = {
-    "DramPart": "accelsim.memory.dram_part",
+    "DramPart": "accelsim.dram_part",
     "DramReplay": "accelsim.memory.dram_replay",
-    "load_part": "accelsim.memory.dram_part",
+    "load_part": "accelsim.dram_part",
     "replay": "accelsim.memory.dram_replay",
     "trace": "accelsim.memory.traces",
 }

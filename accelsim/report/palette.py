@@ -18,6 +18,7 @@ CYCLE_PARTS = (
     Part(("macs",), "real weights", "#0072B2", "█"),
     Part(("padding_macs",), "zero padding", "#56B4E9", "▓"),
     Part(("stall_empty_column_cycles",), "empty column", "#F0E442", "▒"),
+    Part(("stall_dram_cycles",), "waiting for DRAM", "#000000", "@"),
     Part(("stall_backpressure_cycles",), "waiting for another PE's full queue", "#D55E00", "x"),
     Part(("stall_scan_cycles",), "waiting for the scan", "#E69F00", "·"),
     Part(("stall_drain_cycles",), "finished early", "#BBBBBB", "░"),
@@ -25,7 +26,7 @@ CYCLE_PARTS = (
 """What a PE does in a cycle; together PEs x cycles."""
 
 ENERGY_PARTS = (
-    Part(("energy_dram_pj",), "DRAM", "#000000", "@"),
+    Part(("energy_dram_pj", "energy_dram_io_pj"), "DRAM", "#000000", "@"),
     Part(("energy_spmat_sram_pj",), "weights SRAM", "#0072B2", "█"),
     Part(("energy_pointer_sram_pj",), "pointers SRAM", "#56B4E9", "▓"),
     Part(

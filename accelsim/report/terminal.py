@@ -118,7 +118,8 @@ def cycle_chart(results: pd.DataFrame, width: int) -> Text:
 
 def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
-    actions = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
+    counted = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
+    actions = {action: times for action, times in counted.items() if times}
     grid = Table(
         title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
         title_justify="left",

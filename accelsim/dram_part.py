@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, find, label, read_toml, with_overrides
+from accelsim.config import CHECKED, Count, NonNegative, Positive, build, find, label, read_toml, with_overrides
 from accelsim.errors import InputError, raise_if_any
-from accelsim.hardware import Count, NonNegative, Positive
 
 BLOCK_BYTES = 64
 """The unit of a request: one access moves one block."""

@@ -1,0 +1,225 @@
+"""What of a layer lies in which memory of EIE: what fits, and how the rest comes from DRAM, tile by tile."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.dram_part import BLOCK_BYTES
+from accelsim.engines.eie_image import EieImage, EieSlice
+from accelsim.engines.streaming import NOTHING, Fetch, Stream
+from accelsim.errors import InputError
+from accelsim.hardware import EieConfig, MemoryConfig
+from accelsim.memory.service import DramService
+
+BLOCK_BITS = 8 * BLOCK_BYTES
+
+
+class Footprint(NamedTuple):
+    """What a layer, or several at once, need of the memories of one PE."""
+
+    spmat_rows: int = 0
+    pointers: int = 0
+    activations: int = 0
+    """Inputs and outputs of the layer that has the most."""
+    entries: int = 0
+    """Of the fullest PE in any one slice: what a pointer must reach."""
+
+    def __add__(self, other: Footprint) -> Footprint:  # type: ignore[override]
+        """Return the need of both: weights side by side, activations and pointers' reach one after the other."""
+        return Footprint(
+            self.spmat_rows + other.spmat_rows,
+            self.pointers + other.pointers,
+            max(self.activations, other.activations),
+            max(self.entries, other.entries),
+        )
+
+
+def footprint(image: EieImage, config: EieConfig) -> Footprint:
+    """Return what a layer needs, in the fullest PE; each slice starts a new row of the memory."""
+    rows = np.sum([-(-part.entries_per_pe // config.entries_per_row) for part in image.slices], axis=0)
+    return Footprint(
+        int(rows.max()),
+        image.pointers_per_pe,
+        -(-image.inputs // config.pes) + -(-image.outputs // config.pes),
+        max(int(part.entries_per_pe.max()) for part in image.slices),
+    )
+
+
+def weight_problems(need: Footprint, config: EieConfig) -> list[str]:
+    """Say which weights do not fit on the chip at once, each with the need and the size."""
+    if config.capacity == "ignore":
+        return []
+    memories = (
+        (
+            "spmat_bytes",
+            need.spmat_rows * config.spmat_width_bits,
+            config.spmat_bytes,
+            f"{need.spmat_rows} rows in the fullest PE",
+        ),
+        (
+            "pointer_bytes",
+            need.pointers * config.pointer_bits,
+            config.pointer_bytes,
+            f"{need.pointers} pointers of {config.pointer_bits} bits",
+        ),
+    )
+    problems = [_too_small(key, bits, size, what) for key, bits, size, what in memories if bits > 8 * size]
+    if need.entries >= 2**config.pointer_bits:
+        problems.append(
+            f"engine.pointer_bits: {config.pointer_bits}-bit pointers reach {2**config.pointer_bits - 1} entries, "
+            f"the fullest PE stores {need.entries} of one slice"
+        )
+    return problems
+
+
+def activation_problems(need: Footprint, config: EieConfig) -> list[str]:
+    """Say whether the inputs and outputs of a layer do not fit on the chip."""
+    if config.capacity == "ignore":
+        return []
+    bits, size = need.activations * config.activation_bits, config.activation_bytes
+    what = f"{need.activations} inputs and outputs of {config.activation_bits} bits"
+    return [_too_small("activation_bytes", bits, size, what)] if bits > 8 * size else []
+
+
+def _too_small(key: str, bits: int, size_bytes: int, what: str) -> str:
+    return f"engine.{key}: needs {-(-bits // 8)} bytes per PE, has {size_bytes} ({what})"
+
+
+class Tiles(NamedTuple):
+    """The tiles of a slice: ends (tiles,), the column after the last; rows (columns,) that have come with a column."""
+
+    ends: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def columns(self) -> NDArray[np.int64]:
+        """Columns of each tile."""
+        return np.diff(self.ends, prepend=0)
+
+
+def tiles(part: EieSlice, config: EieConfig) -> Tiles:
+    """Cut a slice into as few runs of columns as fit half the memories of every PE.
+
+    Rows are moved whole: one that two tiles share comes twice. Pointers count from the start of their tile and must
+    reach its end.
+    Raises InputError where half a memory cannot hold one column.
+    """
+    half_rows = config.spmat_bytes * 8 // config.spmat_width_bits // 2
+    half_pointers = config.pointer_bytes * 8 // config.pointer_bits // 2
+    reach = (2**config.pointer_bits - 1) // config.entries_per_row
+    ends, rows, most = _tiles(
+        part.entries, part.first_row, part.last_row, min(half_rows, reach), max(half_pointers - 1, 1)
+    )
+    if most > half_rows:
+        raise InputError(
+            f"engine.spmat_bytes: half of it, {config.spmat_bytes // 2} bytes per PE, is one buffer and cannot hold a "
+            f"column of {most} rows of {config.spmat_width_bits} bits; enlarge it, or use more PEs"
+        )
+    if half_pointers < 2:
+        raise InputError(
+            f"engine.pointer_bytes: half of it, {config.pointer_bytes // 2} bytes per PE, is one buffer and cannot "
+            f"hold the two pointers of {config.pointer_bits} bits of a column; enlarge it"
+        )
+    return Tiles(ends, rows)
+
+
+@njit(cache=True, nogil=True)
+def _tiles(entries, first_row, last_row, most_rows, most_columns):
+    """Return the ends of the tiles, the rows of all PEs up to each column of its tile, and of the largest column."""
+    columns, pes = entries.shape
+    ends = np.empty(columns, np.int64)
+    rows = np.empty(columns, np.int64)
+    first = np.full(pes, -1, np.int64)  # the first row of this tile; -1: none yet
+    held = np.zeros(pes, np.int64)  # rows of this tile
+    tile = begin = 0
+    largest = np.int64(0)
+    for j in range(columns):
+        full = j - begin >= most_columns
+        for k in range(pes):
+            if entries[j, k] > 0:
+                largest = max(largest, np.int64(last_row[j, k]) - np.int64(first_row[j, k]) + 1)
+                if first[k] >= 0 and np.int64(last_row[j, k]) - first[k] + 1 > most_rows:
+                    full = True
+        if full and j > begin:
+            ends[tile] = begin = j
+            tile += 1
+            first[:] = -1
+            held[:] = 0
+        for k in range(pes):
+            if entries[j, k] > 0:
+                if first[k] < 0:
+                    first[k] = np.int64(first_row[j, k])
+                held[k] = np.int64(last_row[j, k]) - first[k] + 1
+        rows[j] = held.sum()
+    ends[tile] = columns
+    return ends[: tile + 1].copy(), rows, largest
+
+
+def stream(
+    image: EieImage,
+    config: EieConfig,
+    memory: MemoryConfig,
+    service: DramService,
+    *,
+    batch: int,
+    weights: bool,
+    activations: bool,
+) -> Stream:
+    """Return how a batch is fed from DRAM: its weights, its activations, or both.
+
+    A layer whose weights fit by themselves is fetched once for the whole batch and waits for no buffer.
+    Raises InputError where half a memory cannot hold one column.
+    """
+    fits = not weight_problems(footprint(image, config), config)
+    passes = [
+        _fetch(part, config, memory, service, weights=weights and (vector == 0 or not fits), activations=activations)
+        for vector in range(batch)
+        for part in image.slices
+    ]
+    return Stream(service.latency_cycles(config.clock_mhz), weights and not fits, tuple(passes))
+
+
+def _fetch(
+    part: EieSlice,
+    config: EieConfig,
+    memory: MemoryConfig,
+    service: DramService,
+    *,
+    weights: bool,
+    activations: bool,
+) -> Fetch:
+    """Return what one pass moves: pointers and inputs lead their tile, finished outputs leave when the pass ends."""
+    columns = len(part.nonzeros)
+    inputs = part.inputs if activations else 0
+    outputs = part.outputs if activations and part.completes_outputs else 0
+    cut = Tiles(np.array([columns] if inputs else [], np.int64), np.zeros(columns, np.int64))
+    pointers = np.zeros(len(cut.ends), np.int64)
+    if weights:
+        cut = tiles(part, config)
+        pointers = (cut.columns + 1) * config.pes
+    leading_bits = pointers * config.pointer_bits
+    leading_bits[:1] += inputs * config.activation_bits
+    bits = np.repeat(leading_bits, cut.columns) + cut.rows * config.spmat_width_bits if len(cut.ends) else NOTHING
+    blocks = -(-bits // BLOCK_BITS)
+    read = int(blocks[cut.ends - 1].sum())
+    written = -(-outputs * config.activation_bits // BLOCK_BITS)
+    return Fetch(
+        ends=cut.ends,
+        blocks=blocks,
+        cycles=service.read_cycles(blocks, memory.channels, config.clock_mhz),
+        write_cycles=int(service.write_cycles(np.array(written), memory.channels, config.clock_mhz)),
+        actions={
+            "spmat_writes": int(cut.rows[cut.ends - 1].sum()),
+            "ptr_writes": int(pointers.sum()),
+            "act_sram_writes": inputs,
+            "act_sram_reads": outputs,
+            "dram_reads": read,
+            "dram_writes": written,
+            "dram_read_io": read,
+            "dram_write_io": written,
+        },
+    )

@@ -1,0 +1,72 @@
+"""Weights that arrive while an engine works: what each pass fetches, and what was fetched ahead when it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.dram_part import BLOCK_BYTES
+
+NOTHING = np.zeros(0, np.int64)
+
+
+class Prefetch(NamedTuple):
+    """What the loader did before a pass, in cycles from the start of that pass; what lies before it is negative."""
+
+    arrived: int = 0
+    """The last tile had arrived."""
+    freed_before: int = 0
+    """The buffer of the last but one was free."""
+    freed: int = 0
+    """The buffer of the last was free."""
+
+    def later(self, cycles: int) -> Prefetch:
+        """Return the same, seen from a start so many cycles later."""
+        return Prefetch(*(cycle - cycles for cycle in self))
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What one pass fetches: its tiles in order, and when each of their columns is complete.
+
+    ends (tiles,): tile t holds the columns before ends[t] that no earlier one holds. blocks (columns,): how many blocks
+    of its tile have come with a column; cycles (columns,): how long that takes from the first of them on.
+    Results that leave the chip take `write_cycles` at the end of the pass. `actions` are those of the whole pass.
+    """
+
+    ends: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    cycles: NDArray[np.int64]
+    write_cycles: int = 0
+    actions: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How a layer is fed from DRAM: one Fetch for each pass, in the order in which they run.
+
+    Two buffers take turns where `double_buffered`: a tile is asked for when the last but one before it is used up. Else
+    everything has room and is asked for at once. The data of a tile come `latency_cycles` after it was asked for, or
+    follow the tile before it without a gap; a column can be used as soon as it is complete.
+    """
+
+    latency_cycles: int
+    double_buffered: bool
+    passes: tuple[Fetch, ...]
+
+    def peak_bytes_per_cycle(self, loads: NDArray[np.int64]) -> float:
+        """Return the rate of the fastest tile, given request and arrival of each (tiles, 2); 0 where there is none."""
+        blocks = np.concatenate([fetch.blocks[fetch.ends - 1] for fetch in self.passes])
+        asked, arrived = loads.T
+        bus_free = np.concatenate([asked[:1], arrived[:-1]])
+        cycles = arrived - np.maximum(asked, bus_free)
+        moved = cycles > 0
+        return float(np.max(blocks[moved] * BLOCK_BYTES / cycles[moved], initial=0.0))
+
+
+RESIDENT = Fetch(NOTHING, NOTHING, NOTHING)
+"""A pass that fetches nothing."""

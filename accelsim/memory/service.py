@@ -1,0 +1,93 @@
+"""What a DRAM gives to an engine that streams: latency, time and energy per block, measured once by `replay`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.dram_part import DramPart
+from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, replay
+
+MEASURED_BLOCKS = 2**15
+"""Blocks of the stream that is measured: 2 MB, long enough for tens of refreshes."""
+
+
+@dataclass(frozen=True)
+class DramService:
+    """One channel of a part under a stream: ns to the first block, ns and pJ of every further one, mW of standby."""
+
+    latency_ns: Fraction
+    read_ns: Fraction
+    write_ns: Fraction
+    read_pj: float
+    """Activates and reads of the core; without the standby, which grows with time."""
+    write_pj: float
+    read_io_pj: float
+    write_io_pj: float
+    standby_mw: float
+    """Rows open, refreshes included."""
+    energy_source: str
+    io_source: str
+
+    def latency_cycles(self, clock_mhz: float) -> int:
+        """Return the clocks of an engine from a request to the data that follows it, in an idle memory."""
+        clocks = self.latency_ns * exact(clock_mhz) / 1000
+        return -(-clocks.numerator // clocks.denominator)
+
+    def read_cycles(self, blocks: NDArray[np.int64], channels: int, clock_mhz: float) -> NDArray[np.int64]:
+        """Return the clocks of an engine in which so many blocks of a stream arrive over all channels."""
+        return _cycles(blocks, channels, self.read_ns, clock_mhz)
+
+    def write_cycles(self, blocks: NDArray[np.int64], channels: int, clock_mhz: float) -> NDArray[np.int64]:
+        """Return the clocks of an engine in which so many blocks are written."""
+        return _cycles(blocks, channels, self.write_ns, clock_mhz)
+
+
+def _cycles(blocks: NDArray[np.int64], channels: int, ns: Fraction, clock_mhz: float) -> NDArray[np.int64]:
+    # Clocks per block in units of 2^-20: the product stays within 64 bits.
+    rate = math.ceil(ns * exact(clock_mhz) / 1000 * 2**20)
+    return -(-(-(-blocks // channels) * rate) // 2**20)
+
+
+def exact(number: float) -> Fraction:
+    """Return the decimal number that a float was written as."""
+    return Fraction(repr(number))
+
+
+@lru_cache(maxsize=64)
+def measure(part: DramPart) -> DramService:
+    """Return what one channel of a part gives to a long stream of consecutive blocks in its own address map."""
+    one = _stream(part, 1, write=False)
+    reads, writes = (_stream(part, MEASURED_BLOCKS, write=write) for write in (False, True))
+    clock_ns = exact(part.timing.clock_ns)
+    parts = {"read": _parts(reads), "write": _parts(writes)}
+    standby_pj = sum(parts["read"][name] for name in ("refresh", "active_standby", "precharged_standby"))
+    return DramService(
+        latency_ns=one.cycles * clock_ns,
+        read_ns=(reads.cycles - one.cycles) * clock_ns / (MEASURED_BLOCKS - 1),
+        write_ns=writes.cycles * clock_ns / MEASURED_BLOCKS,
+        read_pj=parts["read"]["activate"] + parts["read"]["read"],
+        write_pj=parts["write"]["activate"] + parts["write"]["write"],
+        read_io_pj=parts["read"]["io"],
+        write_io_pj=parts["write"]["io"],
+        standby_mw=standby_pj * MEASURED_BLOCKS / float(reads.cycles * clock_ns),  # pJ / ns = mW
+        energy_source="" if part.currents is None else f"{part.name}: {part.currents.source}",
+        io_source=f"{part.name}: no source" if part.io is None else f"{part.name}: {part.io.source}",
+    )
+
+
+def _stream(part: DramPart, blocks: int, *, write: bool) -> DramReplay:
+    single = replace(part, geometry=replace(part.geometry, channels=1))
+    return replay(single, np.arange(blocks), np.full(blocks, write))
+
+
+def _parts(stream: DramReplay) -> dict[str, float]:
+    """Return the energies of a stream in pJ per block."""
+    per_bit = stream.energy_parts_pj_per_bit or {}
+    names = ("activate", "read", "write", "refresh", "active_standby", "precharged_standby", "io")
+    return {name: per_bit.get(name, 0.0) * BLOCK_BITS for name in names}

@@ -1,0 +1,74 @@
+"""Whether a chip holds the weights of a network or has them streamed from DRAM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from accelsim.engines import ENGINES, Stream
+from accelsim.errors import raise_if_any
+from accelsim.formats.counting import WeightMatrix
+from accelsim.hardware import Hardware
+from accelsim.memory.service import measure
+
+
+class Feeding:
+    """How one chip is fed with one network: resident only if all of it fits at once.
+
+    Layers are looked at in order; whether they are streamed is known as soon as they are too many, or after the last.
+    """
+
+    def __init__(self, chip: Hardware) -> None:
+        self.chip = chip
+        self.engine = ENGINES[chip.engine.kind]
+        limitless = chip.engine.capacity == "ignore"
+        self._asked = "resident" if limitless or chip.memory is None else chip.memory.residency
+        self._need: Any = None
+
+    def look_at(self, weights: WeightMatrix) -> None:
+        """Add a layer; raises InputError for weights that are not finite."""
+        need = self.engine.footprint(self.engine.encode(weights, self.chip.engine), self.chip.engine)
+        self._need = need if self._need is None else self._need + need
+
+    @property
+    def residency(self) -> str:
+        """Resident or stream, of the layers seen so far."""
+        overflows = self._asked == "auto" and self.engine.weight_problems(self._need, self.chip.engine)
+        return "stream" if overflows else "resident" if self._asked == "auto" else self._asked
+
+    @property
+    def known(self) -> bool:
+        """Whether further layers cannot change the answer."""
+        return self._asked != "auto" or self.residency == "stream"
+
+    def stream(self, image: Any, batch: int) -> Stream | None:
+        """Return how a layer is fed from DRAM, or None where everything is on the chip.
+
+        Raises InputError for what has to be resident and does not fit.
+        """
+        config, memory = self.chip.engine, self.chip.memory
+        need = self.engine.footprint(image, config)
+        spilled = self.engine.activation_problems(need, config)
+        if self._asked == "resident":
+            problems = self.engine.weight_problems(need, config) + spilled
+            raise_if_any(f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems)
+        streamed = self.residency == "stream"
+        if memory is None or not (streamed or spilled):
+            return None
+        service = measure(memory.dram)
+        return self.engine.stream(
+            image, config, memory, service, batch=batch, weights=streamed, activations=bool(spilled)
+        )
+
+    def check_network(self) -> None:
+        """Raise InputError where every layer has to be resident and each fits, but not all at once."""
+        if self._asked == "resident" and self._need is not None:
+            problems = self.engine.weight_problems(self._need, self.chip.engine)
+            raise_if_any(
+                f"{problem}; each layer fits, but not all of them at once: enlarge it, use more PEs, {self._remedy}"
+                for problem in problems
+            )
+
+    @property
+    def _remedy(self) -> str:
+        fetch = "add a [memory] to fetch it from" if self.chip.memory is None else 'set memory.residency = "auto"'
+        return f'{fetch}, or set engine.capacity = "ignore"'
