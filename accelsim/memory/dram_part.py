@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, find, label, read_toml, with_overrides
-from accelsim.errors import InputError, raise_if_any
+from accelsim.config import CHECKED
+from accelsim.errors import raise_if_any
 from accelsim.hardware import Count, NonNegative, Positive
+from accelsim.memory.bandwidth_part import PublishedEnergy
 
 BLOCK_BYTES = 64
 """The unit of a request: one access moves one block."""
@@ -239,6 +239,7 @@ class AddressMap(NamedTuple):
 class DramPart:
     """A memory of one or more channels of one kind of DRAM device, with its controllers."""
 
+    model: Literal["timed"] = "timed"
     name: str
     source: str
     description: str = ""
@@ -248,7 +249,9 @@ class DramPart:
     geometry: DramGeometry
     timing: DramTiming
     currents: DramCurrents | None = None
-    """None where no usable currents are published: such a part has timing only."""
+    """None where no usable currents are published: a replay on such a part has no energy."""
+    published: PublishedEnergy | None = None
+    """For an engine that streams, where there are no currents to price its commands by."""
     io: DramIo | None = None
     controller: DramController = DramController()
 
@@ -342,17 +345,3 @@ def _map_problems(address_map: Any, geometry: DramGeometry) -> Iterator[str]:
     for letter, size in FIELDS.items():
         if letter not in letters and letter != "Ch" and getattr(geometry, size) > 1:
             yield f"field '{letter}' is missing from '{address_map}', but the part has {getattr(geometry, size)} {size}"
-
-
-def load_part(name: str | Path | DramPart, overrides: Mapping[str, Any] | None = None) -> DramPart:
-    """Return the DRAM part of this shipped name or path, with dotted keys overridden.
-
-    `load_part("ddr4-2400", {"controller.page_policy": "closed"})`.
-    Raises InputError with every unknown key, wrong type and impossible value at once.
-    """
-    if isinstance(name, DramPart):
-        if overrides:
-            raise InputError("overrides: apply to a part by name or path; for a DramPart use dataclasses.replace")
-        return name
-    path = find(name, "hwconfigs/dram")
-    return build(DramPart, with_overrides(read_toml(path), overrides), label(path))

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.dram_counts import ChannelCounts
-from accelsim.memory.dram_part import BLOCK_BYTES, DramPart, load_part
+from accelsim.memory.dram_part import BLOCK_BYTES, DramPart
+from accelsim.memory.parts import load_part
 
 BLOCK_BITS = 8 * BLOCK_BYTES
 
