@@ -36,6 +36,7 @@ FIELDS = {
 class DramGeometry:
     """How many channels, ranks, bank groups, banks and rows, and the devices that work in lockstep."""
 
+    source: str
     channels: Count = 1
     ranks: Count = 1
     bank_groups: Count = 1
@@ -84,6 +85,7 @@ class DramGeometry:
 class DramTiming:
     """The constraints between commands in ns, as a data sheet gives them; `_s` across bank groups, `_l` within one."""
 
+    source: str
     clock_ns: Positive
     burst_ns: Positive
     """Data bus time of one block."""
