@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from accelsim.config import (
     CHECKED,
     build,
+    check_kind,
     content_hash,
     existing_file,
     find,
@@ -169,8 +170,7 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
     path = find(name, "hwconfigs")
     changes = dict(overrides or {})
     data = read_toml(path)
-    if "layer" in data and "engine" not in data:
-        raise InputError(f"{label(path)}: is a network, not a chip; chips have an [engine] table")
+    check_kind(data, "chip", label(path))
     if "technology" in changes:
         data["technology"] = changes.pop("technology")
     if isinstance(data.get("technology"), str):

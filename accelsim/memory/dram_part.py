@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,6 +22,18 @@ BLOCK_BYTES = 64
 MAX_BANKS = 1024
 """Banks of one channel, ranks included; the twin looks at each of them in turn."""
 
+MAX_BLOCKS = 2**48
+"""Blocks of all channels: an index has 63 bits, of which arithmetic on it takes some."""
+
+MAX_CLOCKS = 2**24
+"""Clocks that a timing may take: a thousand refresh intervals, far from where counters of 63 bits could overflow."""
+
+MAX_CHANNELS = 1024
+"""Each is simulated on its own, one after the other."""
+
+Depth = Annotated[int, Field(strict=True, ge=1, le=4096)]
+"""Entries of a queue."""
+
 FIELDS = {
     "Ro": "rows",
     "Ba": "banks_per_group",
@@ -37,7 +50,7 @@ class DramGeometry:
     """How many channels, ranks, bank groups, banks and rows, and the devices that work in lockstep."""
 
     source: str
-    channels: Count = 1
+    channels: Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)] = 1
     ranks: Count = 1
     bank_groups: Count = 1
     banks_per_group: Count
@@ -59,6 +72,9 @@ class DramGeometry:
             yield f"row_bytes: must hold at least one block of {BLOCK_BYTES} bytes (got {self.row_bytes})"
         if self.banks > MAX_BANKS:
             yield f"banks_per_group: a channel has {self.banks} banks, ranks included; give it at most {MAX_BANKS}"
+        if self.capacity_blocks > MAX_BLOCKS:
+            most = MAX_BLOCKS * BLOCK_BYTES / 2**30
+            yield f"rows: all channels together have {self.capacity_gib:g} GiB; give them at most {most:g}"
 
     @property
     def columns(self) -> int:
@@ -79,6 +95,11 @@ class DramGeometry:
     def capacity_blocks(self) -> int:
         """Blocks of all channels."""
         return self.channels * self.banks * self.rows * self.columns
+
+    @property
+    def capacity_gib(self) -> float:
+        """Size of all channels."""
+        return self.capacity_blocks * BLOCK_BYTES / 2**30
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -139,7 +160,7 @@ class DramTiming:
             )
         for key in ("burst_ns", "cl_ns", "t_rp_ns"):
             ns = getattr(self, key)
-            if round(ns / self.clock_ns) < 1:
+            if ns <= self.clock_ns / 2:
                 yield f"{key}: is no more than half a clock of {self.clock_ns:g} ns (got {ns:g}); is it in ns?"
 
 
@@ -179,11 +200,11 @@ class DramIo:
 class DramController:
     """Queue depths and policies of the memory controller of one channel."""
 
-    read_queue: Count = 32
-    write_buffer: Count = 32
+    read_queue: Depth = 32
+    write_buffer: Depth = 32
     write_low: Annotated[int, Field(strict=True, ge=0)] = 8
     """Above so many buffered writes, idle bank queues start a drain."""
-    bank_queue: Count = 8
+    bank_queue: Depth = 8
     hits_before_age: Count = 4
     """Row hits served after an activate before an older request may close the row under waiting hits."""
     page_policy: Literal["open", "closed"] = "open"
@@ -261,6 +282,13 @@ class DramPart:
         raise_if_any(self._problems())
 
     def _problems(self) -> Iterator[str]:
+        for field in fields(self.timing):
+            ns = getattr(self.timing, field.name)
+            if isinstance(ns, float) and ns > MAX_CLOCKS * self.timing.clock_ns:
+                yield (
+                    f"timing.{field.name}: is more than {MAX_CLOCKS} clocks of {self.timing.clock_ns:g} ns "
+                    f"(got {ns:g}); is it in ns?"
+                )
         yield from (f"address_map: {problem}" for problem in _map_problems(self.address_map, self.geometry))
         if self.currents is not None and self.currents.idd0_ma * self.timing.t_rc_ns < (
             self.currents.idd3n_ma * self.timing.t_ras_ns

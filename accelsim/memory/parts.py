@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.config import build, find, label, read_toml, with_overrides
+from accelsim.config import build, check_kind, find, label, read_toml, with_overrides
 from accelsim.errors import InputError, did_you_mean
 from accelsim.memory.bandwidth_part import BandwidthPart
 from accelsim.memory.dram_part import DramPart
@@ -29,9 +29,7 @@ def load_memory(
         return name
     path = find(name, "hwconfigs/dram")
     data = with_overrides(read_toml(path), overrides)
-    for key, kind in (("engine", "a chip"), ("layer", "a network")):
-        if key in data:
-            raise InputError(f"{label(path)}: is {kind}, not a DRAM part; a part has no {key}")
+    check_kind(data, "DRAM part", label(path))
     model = data.get("model", DramPart.model)
     if not isinstance(model, str) or model not in MODELS:
         raise InputError(f"{label(path)}: model: is unknown (got {model!r}){did_you_mean(str(model), MODELS)}")
