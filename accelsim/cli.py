@@ -139,36 +139,40 @@ def energy(
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(help="A network or chip: a name, or a .toml, .safetensors or .npz file.")],
+    file: Annotated[
+        str, typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors or .npz file.")
+    ],
 ) -> None:
-    """Check a network or chip file, weights included, and say what is in it."""
-    from accelsim.config import find, read_toml, shipped_names
+    """Check a network, chip or DRAM part, weights included, and say what is in it."""
+    from accelsim.config import find, kinds_of, read_toml, shipped_names
     from accelsim.errors import did_you_mean
 
     is_name = not any(character in file for character in "./\\")
-    chips, networks = shipped_names("hwconfigs"), shipped_names("workloads")
-    if is_name and file not in chips + networks:
-        raise InputError(f"{file}: no shipped chip or network of this name" + did_you_mean(file, chips + networks))
-    path = find(file, "hwconfigs" if file in chips else "workloads")
-    if path.suffix == ".toml":
-        keys = read_toml(path)
-        if "engine" in keys:
-            _check_hardware(path)
+    shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
+    if is_name and file not in shipped:
+        raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
+    path = find(file, shipped.get(file, "workloads"))
+    checks = {"chip": _check_hardware, "network": _check_network, "DRAM part": _check_part}
+    kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
+    for kind, check_file in checks.items():
+        if kind in kinds:
+            check_file(path)
             return
-        if "layer" not in keys:
-            raise InputError(f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]])")
-    _check_network(path)
+    raise InputError(
+        f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]]) "
+        "nor a DRAM part (it has no [timing] or [bandwidth])"
+    )
 
 
 @app.command("list")
 def list_shipped() -> None:
-    """List the chips and networks that come with accelsim."""
+    """List the chips, networks and DRAM parts that come with accelsim."""
     from rich.table import Table
     from rich.text import Text
 
     from accelsim.config import read_toml, shipped_dir, shipped_names
 
-    for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads")):
+    for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads"), ("DRAM parts", "hwconfigs/dram")):
         grid = Table(
             title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0)
         )
@@ -348,6 +352,20 @@ def _check_hardware(path: Path) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _check_part(path: Path) -> None:
+    from accelsim.memory import BandwidthPart, load_memory
+
+    part = load_memory(path)
+    if isinstance(part, BandwidthPart):
+        rate = part.bandwidth
+        said = f"{rate.sustained_gb_per_s:g} of {rate.peak_gb_per_s:g} GB/s, {part.latency.latency_ns:g} ns, no timings"
+    else:
+        said = f"{part.geometry.channels} x {part.peak_bytes_per_ns:g} GB/s, {part.geometry.capacity_gib:g} GiB"
+        said += ", no currents" if part.currents is None else ""
+    published = "" if part.published is None else f", {part.published.pj_per_bit:g} pJ per bit published"
+    _console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", markup=False, soft_wrap=True)
 
 
 def _check_network(path: Path) -> None:

@@ -37,6 +37,15 @@ SHIPPED = {
 }
 """Directories of shipped files, and what one file in each describes."""
 
+TABLES = {
+    "[engine]": "chip",
+    "[[layer]]": "network",
+    "[timing]": "DRAM part",
+    "[bandwidth]": "DRAM part",
+    "[sram]": "technology",
+}
+"""The tables that tell what a file describes."""
+
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
 
@@ -65,6 +74,9 @@ def find(name: str | Path, kind: str) -> Path:
         if path.is_file():
             return path
         near = did_you_mean(text, shipped_names(kind))
+        for other, described in SHIPPED.items():
+            if text in shipped_names(other):
+                raise InputError(f"{text!r}: is a {described}, not a {SHIPPED[kind]}{near}")
         remedy = "" if "did you mean" in near else "; a file of your own needs its suffix, as in my-file.toml"
         raise InputError(f"{text!r}: no {SHIPPED[kind]} of this name is shipped{near}{remedy}")
     return existing_file(Path(os.path.expanduser(text)))
@@ -111,6 +123,19 @@ def read_table(path: Path) -> tuple[dict[str, str], ...]:
             return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
     except OSError as error:
         raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
+
+
+def kinds_of(data: Mapping[str, Any]) -> list[str]:
+    """Return what a file may describe, by its tables: chip, network, DRAM part, technology."""
+    return [kind for table, kind in TABLES.items() if table.strip("[]") in data]
+
+
+def check_kind(data: Mapping[str, Any], wanted: str, source: str) -> None:
+    """Raise InputError for a file that describes something else; one without any telling table passes."""
+    kinds = kinds_of(data)
+    if kinds and wanted not in kinds:
+        tables = " or ".join(table for table, kind in TABLES.items() if kind == wanted)
+        raise InputError(f"{source}: is a {kinds[0]}, not a {wanted}; a {wanted} has {tables}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -213,6 +238,8 @@ WANTED = {
     "less_than_equal": "at most {le}",
     "dataclass_type": "one table, [{key}] or {key} = {{ ... }}",
     "list_type": "a list",
+    "union_tag_invalid": "a table whose model is {expected_tags}",
+    "model_attributes_type": "a name, or a table",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }

@@ -13,10 +13,12 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import (
     CHECKED,
+    SHIPPED,
     Count,
     NonNegative,
     Positive,
     build,
+    check_kind,
     content_hash,
     existing_file,
     find,
@@ -25,8 +27,9 @@ from accelsim.config import (
     shipped_dir,
     with_overrides,
 )
-from accelsim.dram_part import DramPart
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import collecting, raise_if_any
+from accelsim.parts.bandwidth import BandwidthPart
+from accelsim.parts.timed import DramPart
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -142,7 +145,7 @@ class Technology:
 class MemoryConfig:
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
-    dram: DramPart
+    dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]
     channels: Count = 1
     """Parts of this kind side by side; blocks are dealt out to them in turn."""
     residency: Literal["auto", "resident", "stream"] = "auto"
@@ -181,8 +184,7 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
         return _build(dataclasses.asdict(name), changes, name.name, Path()) if changes else name
     path = find(name, "hwconfigs")
     data = read_toml(path)
-    if "layer" in data and "engine" not in data:
-        raise InputError(f"{label(path)}: is a network, not a chip; chips have an [engine] table")
+    check_kind(data, "chip", label(path))
     return _build(data, changes, label(path), path.parent)
 
 
@@ -203,6 +205,12 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
         if isinstance(owner, dict) and isinstance(owner.get(key), str):
             name = owner[key]
             with collecting(problems, f"{source}: {dotted}: "):
-                owner[key] = read_toml(existing_file(folder / name) if name.endswith(".toml") else find(name, kind))
+                file = existing_file(folder / name) if name.endswith(".toml") else find(name, kind)
+                owner[key] = read_toml(file)
+                check_kind(owner[key], SHIPPED[kind], label(file))
     raise_if_any(problems)
-    return build(Hardware, with_overrides(data, changes), source)
+    data = with_overrides(data, changes)
+    part = data["memory"].get("dram") if isinstance(data.get("memory"), dict) else None
+    if isinstance(part, dict):
+        part.setdefault("model", DramPart.model)
+    return build(Hardware, data, source)

@@ -76,6 +76,7 @@ def _columns() -> tuple[Column, ...]:
         Column("capacity", text, "error: everything fits; ignore: memory and register limits were lifted"),
         Column("residency", text, "resident: weights stay on the chip; stream: they are fetched in every inference"),
         Column("dram", text, "DRAM part; off: everything is on the chip"),
+        Column("dram_model", text, "timed: command by command; bandwidth-only: a measured rate; off"),
         Column("cycles", integer, "clock cycles"),
         Column("time_us", real, "cycles / clock"),
         Column("macs", integer, "multiply-accumulates of real weights; zero padding excluded"),

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
-from accelsim.dram_part import BLOCK_BYTES
 from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import Counts
 from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
@@ -21,6 +20,7 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
+from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.residency import Feeding
 from accelsim.results import table
 
@@ -156,6 +156,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     # bits / us = Mbit/s; / 8000 = GB/s.
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip).items()}
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
+    part = chip.memory.dram if chip.memory is not None and read + written else None
     return {
         "cycles": counts.cycles,
         "time_us": time_us,
@@ -171,7 +172,8 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
         "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
         "sram_gb_per_s": sum(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
-        "dram": chip.memory.dram.name if chip.memory is not None and read + written else "off",
+        "dram": "off" if part is None else part.name,
+        "dram_model": "off" if part is None else part.model,
         "dram_read_bytes": read,
         "dram_write_bytes": written,
         "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from accelsim.config import shipped_names
 from accelsim.engines import ENGINES, Outcome, Stream
 from accelsim.engines.eie_image import EieImage
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import EieConfig
+from accelsim.memory import DramPart, load_memory
 
 SHARED = Path(os.environ.get("ACCELSIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+TIMED_PARTS = [name for name in shipped_names("hwconfigs/dram") if isinstance(load_memory(name), DramPart)]
+"""Shipped DRAM parts that can replay a trace; the others are bandwidth-only."""
 
 settings.register_profile(
     "accelsim", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

@@ -144,6 +144,7 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
         address_map="RoRaBaBgCo",
         dual_command_bus=draw(st.booleans()),
         geometry={
+            "source": "drawn",
             "channels": power(1),
             "ranks": power(1),
             "bank_groups": power(2),
@@ -153,6 +154,7 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "devices": 4,
         },
         timing={
+            "source": "drawn",
             "clock_ns": 1.0,
             "burst_ns": burst,
             "cl_ns": clocks(1, 9),

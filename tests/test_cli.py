@@ -158,7 +158,7 @@ def test_options_reach_the_simulation(accelsim: Run, net: Path, tmp_path: Path) 
 
 def test_list_names_everything_shipped(accelsim: Run) -> None:
     said = accelsim("list")
-    for kind in ("hwconfigs", "workloads"):
+    for kind in ("hwconfigs", "workloads", "hwconfigs/dram"):
         for path in shipped_dir(kind).glob("*.toml"):
             assert path.stem in said.out
     assert "the design point of the paper" in said.out
@@ -359,7 +359,7 @@ def test_check_reads_every_weight(accelsim: Run, tmp_path: Path) -> None:
 
 def test_check_of_an_unknown_name_suggests_both_kinds(accelsim: Run) -> None:
     (error,) = accelsim("check", "eie-benchmark").errors
-    assert error == "eie-benchmark: no shipped chip or network of this name; did you mean 'eie-benchmarks'?"
+    assert error == "eie-benchmark: no shipped chip, network or DRAM part of this name; did you mean 'eie-benchmarks'?"
 
 
 # In a process of its own

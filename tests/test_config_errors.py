@@ -167,3 +167,25 @@ def test_an_override_of_a_loaded_chip_is_checked_too() -> None:
     assert load_hardware(chip, {"engine.pes": 32}).engine.pes == 32
     with pytest.raises(InputError, match=r"engine\.pes: must be at least 1 \(got 0\)"):
         load_hardware(chip, {"engine.pes": 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"memory.dram": "ddr4-240"}, "memory.dram: 'ddr4-240': no DRAM part of this name is shipped; did you mean"),
+        ({"memory.dram": "cmos-45nm"}, "memory.dram: 'cmos-45nm': is a technology, not a DRAM part"),
+        ({"memory.dram": 3}, "memory.dram: must be a name, or a table (got 3)"),
+        ({"memory.dram.model": "x"}, "memory.dram: must be a table whose model is 'timed', 'bandwidth-only'"),
+        ({"memory.dram.timing.cl_ns": -1.0}, "memory.dram.timing.cl_ns: must be above 0 (got -1.0)"),
+        ({"memory.dram.address_map": "RoXx"}, "unknown field 'Xx' in 'RoXx'"),
+        ({"memory.channels": 0}, "memory.channels: must be at least 1 (got 0); the default is 1"),
+        ({"memory.residency": "on"}, "memory.residency: must be 'auto', 'resident' or 'stream' (got \"on\")"),
+        ({"memory.timing": "slow"}, "memory.timing: must be 'service' or 'exact' (got \"slow\")"),
+        ({"memory": 3}, "memory: must be one table, [memory] or memory = { ... } (got 3)"),
+    ],
+)
+def test_mistakes_in_the_memory_of_a_chip(change: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_hardware("eie-64pe-45nm", change)
+    assert caught.value.problems[0].startswith("eie-64pe-45nm.toml: ")
+    assert said in caught.value.problems[0]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 
 from accelsim import memory
-from accelsim.config import shipped_names
 from accelsim.memory import DramPart, load_part
 
-NAMES = shipped_names("hwconfigs/dram")
 QUEUE_CLOCKS = 2
 """A request accepted in one clock is scheduled in the next, and its command is issued in the one after that."""
 
@@ -32,7 +31,7 @@ def latencies(part: DramPart, block: np.ndarray) -> list[float]:
     return np.diff([0, *totals]).tolist()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TIMED_PARTS)
 def test_unloaded_latency(name: str) -> None:
     part = load_part(name)
     c = part.cycles
@@ -50,7 +49,7 @@ def test_a_closed_page_never_conflicts_and_never_hits_later() -> None:
     assert latencies(part, np.array([first, first + 4, other])) == [miss] * 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TIMED_PARTS)
 def test_a_stream_reaches_peak_less_refresh(name: str) -> None:
     part = load_part(name)
     n = 200_000
@@ -59,7 +58,7 @@ def test_a_stream_reaches_peak_less_refresh(name: str) -> None:
     assert 0.94 * limit <= fraction <= limit
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TIMED_PARTS)
 def test_row_misses_of_one_bank_take_a_row_cycle_each(name: str) -> None:
     part = load_part(name)
     n = 8_000

@@ -9,30 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 
 from accelsim import memory
-from accelsim.config import shipped_dir, shipped_names
+from accelsim.cli import main
+from accelsim.config import shipped_dir
 from accelsim.errors import InputError
-from accelsim.memory import DramPart, load_part
+from accelsim.memory import DramPart, load_memory, load_part
 
 ONE = np.zeros(1, np.int64)
 READ = np.zeros(1, bool)
 
 
-def test_the_shipped_parts_are_those_that_were_promised() -> None:
-    promised = """ddr3-1600 ddr4-2400 ddr4-3200 lpddr3-1600 lpddr4-3200 lpddr5-6400 gddr5-6000 gddr6-14000 hbm1-1000
-    hbm2-2000"""
-    assert shipped_names("hwconfigs/dram") == sorted(promised.split())
-
-
-@pytest.mark.parametrize("name", shipped_names("hwconfigs/dram"))
+@pytest.mark.parametrize("name", TIMED_PARTS)
 def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
     part = load_part(name)
     assert part.name == name
     assert part.source
     assert part.description
-    assert part.currents is not None
-    assert part.currents.source
 
 
 @pytest.mark.parametrize(
@@ -51,6 +45,27 @@ def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
         ({"currents.idd4r_ma": 20.0}, "currents.idd4r_ma: must be above idd3n_ma = 43 (got 20)"),
         ({"currents.idd0_ma": 20.0}, "currents.idd0_ma: is below the standby current"),
         ({"controller.page_policy": "half"}, "controller.page_policy: must be 'open' or 'closed' (got \"half\")"),
+        ({"geometry.bank_groups": 0}, "geometry.bank_groups: must be at least 1 (got 0); the default is 1"),
+        ({"geometry.rows": True}, "geometry.rows: must be a whole number, without quotes or a point (got true)"),
+        ({"geometry.rows": 2**40}, "geometry.rows: all channels together have 1.34218e+08 GiB; give them"),
+        ({"geometry.channels": 2**11}, "geometry.channels: must be at most 1024 (got 2048); the default is 1"),
+        ({"geometry": 3}, "geometry: must be one table, [geometry] or geometry = { ... } (got 3)"),
+        ({"timing.clock_ns": 0}, "timing.clock_ns: must be above 0 (got 0)"),
+        ({"timing.clock_ns": 1e-300}, "timing.t_refi_ns: is more than 16777216 clocks of 1e-300 ns (got 7768.8)"),
+        ({"timing.clock_ns": 1e-322}, "timing.t_refi_ns: is more than 16777216 clocks"),
+        ({"timing.t_rp_ns": -1.0}, "timing.t_rp_ns: must be above 0 (got -1.0)"),
+        ({"timing.t_wtr_s_ns": float("nan")}, "timing.t_wtr_s_ns: must be a finite number (got nan)"),
+        ({"timing.cl_ns": float("inf")}, "timing.cl_ns: must be a finite number (got inf)"),
+        ({"timing.cl_ns": 1e12}, "timing.cl_ns: is more than 16777216 clocks of 0.83 ns (got 1e+12); is it in ns?"),
+        ({"timing.t_faw_ns": 1e300}, "timing.t_faw_ns: is more than 16777216 clocks of 0.83 ns"),
+        ({"currents.idd0_ma": float("nan")}, "currents.idd0_ma: must be a finite number (got nan)"),
+        ({"controller.bank_queue": 2**13}, "controller.bank_queue: must be at most 4096 (got 8192); the default is 8"),
+        ({"published.pj_per_bit": 4.0}, "published.source: is missing; add it"),
+        ({"published.pj_per_bit": -4.0}, "published.pj_per_bit: must be above 0 (got -4.0)"),
+        ({"model": "bandwidth-only"}, "bandwidth: is missing; add it"),
+        ({"model": "timd"}, "model: is unknown (got 'timd'); did you mean 'timed'?"),
+        ({"address_map": "RoBaCo"}, "address_map: field 'Bg' is missing from 'RoBaCo', but the part has 4 bank_groups"),
+        ({"address_map": "RoBaCoBgRo"}, "address_map: field 'Ro' stands twice in 'RoBaCoBgRo'; name each once"),
         ({"address_map": "RoBaCoXx"}, "address_map: unknown field 'Xx' in 'RoBaCoXx'"),
     ],
 )
@@ -58,6 +73,89 @@ def test_a_mistake_in_a_part(overrides: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         load_part("ddr4-2400", overrides)
     assert f"ddr4-2400.toml: {said}" in str(error.value)
+
+
+def edited(path: Path, *edits: tuple[str, str]) -> Path:
+    """Write ddr4-2400 with some text replaced."""
+    text = (shipped_dir("hwconfigs") / "dram" / "ddr4-2400.toml").read_text(encoding="utf-8")
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def said_by(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    """The errors of a command that must end with exit code 2 and print nothing else."""
+    monkeypatch.setattr(sys, "argv", ["accelsim", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (2, "")
+    lines = captured.err.splitlines()
+    assert all(line.startswith("error: ") for line in lines)
+    return [line.removeprefix("error: ") for line in lines]
+
+
+def test_check_tells_every_mistake_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = edited(
+        tmp_path / "part.toml",
+        ("t_ras_ns = 32.37", "t_ras_ns = 60.0"),
+        ("t_faw_ns = 21.58", "t_faw_ns = 1.0"),
+        ("rows = 65536", "rows = 65537"),
+        ("idd2n_ma = 34.0", "idd2n_ma = nan"),
+        ("address_map", "adress_map"),
+    )
+    errors = said_by(monkeypatch, capsys, "check", file)
+    for said in (
+        "timing.t_rc_ns: must be at least t_ras_ns = 60 (got 46.48); check both in the data sheet",
+        "timing.t_faw_ns: must be at least t_rrd_s_ns = 3.32 (got 1); check both in the data sheet",
+        "geometry.rows: must be a power of two, since it is a field of the address (got 65537)",
+        "currents.idd2n_ma: must be a finite number (got nan)",
+        "adress_map: unknown key (got \"RoBaCoBg\"); did you mean 'address_map'?",
+        "address_map: is missing; add it",
+    ):
+        assert f"{file}: {said}" in errors
+    assert len(errors) == 6
+
+
+@pytest.mark.parametrize("name", ["ddr4-2400", "hbm3e-h200"])
+def test_a_part_is_neither_a_chip_nor_a_network(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shipped_dir("hwconfigs") / "dram" / f"{name}.toml"
+    (error,) = said_by(monkeypatch, capsys, "run", "--hardware", path)
+    assert error == f"{name}.toml: is a DRAM part, not a chip; a chip has [engine]"
+    (error,) = said_by(monkeypatch, capsys, "run", "--hardware", name)
+    assert error.startswith(f"'{name}': is a DRAM part, not a chip; ")
+    (error,) = said_by(monkeypatch, capsys, "run", path)
+    assert error == f"{name}.toml: is a DRAM part, not a network; a network has [[layer]]"
+
+
+@pytest.mark.parametrize(("file", "kind"), [("eie-64pe-45nm", "chip"), ("technology/cmos-45nm", "technology")])
+def test_another_file_is_no_part(file: str, kind: str) -> None:
+    path = shipped_dir("hwconfigs") / f"{file}.toml"
+    with pytest.raises(InputError, match=rf"is a {kind}, not a DRAM part; a DRAM part has \[timing\] or \[bandwidth\]"):
+        load_memory(path)
+    with pytest.raises(InputError, match=f"'{path.stem}': is a {kind}, not a DRAM part; "):
+        load_memory(path.stem)
+
+
+def test_check_says_what_a_part_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Eight devices of 8 Gb are 8 GiB; the peak is 64 bytes in four clocks of 0.83 ns.
+    peak = f"{64 / (4 * 0.83):g}"
+    for name, said in {
+        "ddr4-2400": f"a valid DRAM part: ddr4-2400, 1 x {peak} GB/s, 8 GiB\n",
+        "hbm2-2400": "1 GiB, no currents, 3.92 pJ per bit published\n",
+        "gddr6x-rtx4090": "929.8 of 1008 GB/s, 214.9 ns, no timings, 7.25 pJ per bit published\n",
+    }.items():
+        monkeypatch.setattr(sys, "argv", ["accelsim", "check", name])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert capsys.readouterr().out.endswith(said)
 
 
 def test_all_mistakes_at_once() -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 
-from accelsim.config import shipped_names
 from accelsim.memory import DramPart, dram_fast, load_part
 from accelsim.memory.dram import Command, CommandBus, Constraint, Scope, constraints
 
-PARTS = [load_part(name) for name in shipped_names("hwconfigs/dram")]
+PARTS = [load_part(name) for name in TIMED_PARTS]
 RANKS = load_part("ddr4-2400", {"geometry.ranks": 2, "address_map": "RoRaBaCoBg"})
 KIND = {
     Command.ACTIVATE: dram_fast.ACTIVATE,

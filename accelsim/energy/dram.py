@@ -20,8 +20,8 @@ def prices(hardware: Hardware) -> dict[str, Price]:
     service = measure(memory.dram)
     if not service.energy_source:
         raise InputError(
-            f"{hardware.name}: memory.dram: {memory.dram.name} has no currents and no published energy, so that what "
-            "is streamed has no price; choose another part, or add one with its source"
+            f"{hardware.name}: memory.dram: {memory.dram.name} has neither [currents] nor [published], so that what "
+            "is streamed has no price; choose another part, or add one of them with its source"
         )
     standby_pj = memory.channels * service.standby_mw * 1e3 / hardware.engine.clock_mhz  # mW x ns
     return {

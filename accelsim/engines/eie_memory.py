@@ -8,12 +8,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accelsim.dram_part import BLOCK_BYTES
 from accelsim.engines.eie_image import EieImage, EieSlice
 from accelsim.engines.streaming import NOTHING, Fetch, Stream
 from accelsim.errors import InputError
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory.service import DramService
+from accelsim.parts.timed import BLOCK_BYTES
 
 BLOCK_BITS = 8 * BLOCK_BYTES
 

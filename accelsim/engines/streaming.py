@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.dram_part import BLOCK_BYTES
+from accelsim.parts.timed import BLOCK_BYTES
 
 NOTHING = np.zeros(0, np.int64)
 

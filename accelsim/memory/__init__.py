@@ -12,19 +12,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accelsim.dram_part import DramPart, load_part
     from accelsim.memory.dram_replay import DramReplay, replay
     from accelsim.memory.traces import trace
+    from accelsim.parts import load_memory, load_part
+    from accelsim.parts.bandwidth import BandwidthPart
+    from accelsim.parts.timed import DramPart
 
 _HOME = {
-    "DramPart": "accelsim.dram_part",
+    "BandwidthPart": "accelsim.parts.bandwidth",
+    "DramPart": "accelsim.parts.timed",
     "DramReplay": "accelsim.memory.dram_replay",
-    "load_part": "accelsim.dram_part",
+    "load_memory": "accelsim.parts",
+    "load_part": "accelsim.parts",
     "replay": "accelsim.memory.dram_replay",
     "trace": "accelsim.memory.traces",
 }
 
-__all__ = ["DramPart", "DramReplay", "load_part", "replay", "trace"]
+__all__ = ["BandwidthPart", "DramPart", "DramReplay", "load_memory", "load_part", "replay", "trace"]
 
 
 def __getattr__(name: str) -> Any:

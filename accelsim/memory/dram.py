@@ -20,8 +20,8 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from accelsim.dram_part import BLOCK_BYTES, AddressField, AddressMap, DramPart
 from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.parts.timed import BLOCK_BYTES, AddressField, AddressMap, DramPart
 
 Process = Generator[simpy.Event, Any, Any]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accelsim.dram_part import AddressMap, DramPart
 from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.parts.timed import AddressMap, DramPart
 
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
 

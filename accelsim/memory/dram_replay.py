@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.dram_part import BLOCK_BYTES, DramPart, load_part
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.parts import load_part
+from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
 BLOCK_BITS = 8 * BLOCK_BYTES
 
@@ -173,7 +174,7 @@ def _trace(part: DramPart, block: ArrayLike, write: ArrayLike) -> tuple[NDArray[
             if not 0 <= int(blocks[at]) < capacity:
                 problems.append(
                     f"block[{at}]: {int(blocks[at])} is outside {part.name}, which has {capacity} blocks "
-                    f"({capacity * BLOCK_BYTES / 2**30:g} GiB); use blocks 0 to {capacity - 1}, or a larger part"
+                    f"({part.geometry.capacity_gib:g} GiB); use blocks 0 to {capacity - 1}, or a larger part"
                 )
     if writes.dtype != np.bool_ or writes.shape != blocks.shape:
         problems.append(

@@ -10,8 +10,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.dram_part import DramPart
 from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, replay
+from accelsim.parts.bandwidth import BandwidthPart
+from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
 MEASURED_BLOCKS = 2**15
 """Blocks of the stream that is measured: 2 MB, long enough for tens of refreshes."""
@@ -60,24 +61,55 @@ def exact(number: float) -> Fraction:
 
 
 @lru_cache(maxsize=64)
-def measure(part: DramPart) -> DramService:
-    """Return what one channel of a part gives to a long stream of consecutive blocks in its own address map."""
+def measure(part: DramPart | BandwidthPart) -> DramService:
+    """Return what one channel of a part gives to a long stream of consecutive blocks in its own address map.
+
+    A timed part is replayed. What a part without currents costs is its published energy per bit, standby included;
+    a part that is bandwidth-only has its measured rate and latency.
+    """
+    if isinstance(part, BandwidthPart):
+        block_ns = BLOCK_BYTES / exact(part.bandwidth.sustained_gb_per_s)
+        return _published(part, exact(part.latency.latency_ns), block_ns, block_ns)
     one = _stream(part, 1, write=False)
     reads, writes = (_stream(part, MEASURED_BLOCKS, write=write) for write in (False, True))
     clock_ns = exact(part.timing.clock_ns)
-    parts = {"read": _parts(reads), "write": _parts(writes)}
-    standby_pj = sum(parts["read"][name] for name in ("refresh", "active_standby", "precharged_standby"))
+    latency_ns = one.cycles * clock_ns
+    read_ns = (reads.cycles - one.cycles) * clock_ns / (MEASURED_BLOCKS - 1)
+    write_ns = writes.cycles * clock_ns / MEASURED_BLOCKS
+    if part.currents is None:
+        return _published(part, latency_ns, read_ns, write_ns)
+    read_pj, write_pj = _pj_per_block(reads), _pj_per_block(writes)
+    standby_pj = sum(read_pj[name] for name in ("refresh", "active_standby", "precharged_standby"))
     return DramService(
-        latency_ns=one.cycles * clock_ns,
-        read_ns=(reads.cycles - one.cycles) * clock_ns / (MEASURED_BLOCKS - 1),
-        write_ns=writes.cycles * clock_ns / MEASURED_BLOCKS,
-        read_pj=parts["read"]["activate"] + parts["read"]["read"],
-        write_pj=parts["write"]["activate"] + parts["write"]["write"],
-        read_io_pj=parts["read"]["io"],
-        write_io_pj=parts["write"]["io"],
+        latency_ns=latency_ns,
+        read_ns=read_ns,
+        write_ns=write_ns,
+        read_pj=read_pj["activate"] + read_pj["read"],
+        write_pj=write_pj["activate"] + write_pj["write"],
+        read_io_pj=read_pj.get("io", 0.0),
+        write_io_pj=write_pj.get("io", 0.0),
         standby_mw=standby_pj * MEASURED_BLOCKS / float(reads.cycles * clock_ns),  # pJ / ns = mW
-        energy_source="" if part.currents is None else f"{part.name}: {part.currents.source}",
-        io_source=f"{part.name}: no source" if part.io is None else f"{part.name}: {part.io.source}",
+        energy_source=f"{part.name}: {part.currents.source}",
+        io_source=f"{part.name}: {'no source' if part.io is None else part.io.source}",
+    )
+
+
+def _published(
+    part: DramPart | BandwidthPart, latency_ns: Fraction, read_ns: Fraction, write_ns: Fraction
+) -> DramService:
+    published = part.published
+    block_pj = 0.0 if published is None else published.pj_per_bit * BLOCK_BITS
+    return DramService(
+        latency_ns=latency_ns,
+        read_ns=read_ns,
+        write_ns=write_ns,
+        read_pj=block_pj,
+        write_pj=block_pj,
+        read_io_pj=0.0,
+        write_io_pj=0.0,
+        standby_mw=0.0,
+        energy_source="" if published is None else f"{part.name}: {published.source}",
+        io_source=f"{part.name}: no source",
     )
 
 
@@ -86,8 +118,5 @@ def _stream(part: DramPart, blocks: int, *, write: bool) -> DramReplay:
     return replay(single, np.arange(blocks), np.full(blocks, write))
 
 
-def _parts(stream: DramReplay) -> dict[str, float]:
-    """Return the energies of a stream in pJ per block."""
-    per_bit = stream.energy_parts_pj_per_bit or {}
-    names = ("activate", "read", "write", "refresh", "active_standby", "precharged_standby", "io")
-    return {name: per_bit.get(name, 0.0) * BLOCK_BITS for name in names}
+def _pj_per_block(stream: DramReplay) -> dict[str, float]:
+    return {name: pj * BLOCK_BITS for name, pj in (stream.energy_parts_pj_per_bit or {}).items()}

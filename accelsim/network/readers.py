@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, find, label, read_toml
+from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
 from accelsim.errors import MAX_KNOWN, InputError, raise_if_any
 from accelsim.network.layer import (
     Activations,
@@ -116,8 +116,7 @@ def load_network(name: str | Path | Network) -> Network:
 
 def _from_toml(path: Path) -> Network:
     data = read_toml(path)
-    if "engine" in data and "layer" not in data:
-        raise InputError(f"{label(path)}: is a chip, not a network; networks have [[layer]] tables")
+    check_kind(data, "network", label(path))
     spec = build(NetworkSpec, data, label(path))
     problems = name_problems(layer.name for layer in spec.layer)
     files: dict[Path, TensorFile | None] = {}

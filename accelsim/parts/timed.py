@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, Count, NonNegative, Positive, build, find, label, read_toml, with_overrides
-from accelsim.errors import InputError, raise_if_any
+from accelsim.config import CHECKED, Count, NonNegative, Positive
+from accelsim.errors import raise_if_any
+from accelsim.parts.bandwidth import PublishedEnergy
 
 BLOCK_BYTES = 64
 """The unit of a request: one access moves one block."""
 
 MAX_BANKS = 1024
 """Banks of one channel, ranks included; the twin looks at each of them in turn."""
+
+MAX_BLOCKS = 2**48
+"""Blocks of all channels: an index has 63 bits, of which arithmetic on it takes some."""
+
+MAX_CLOCKS = 2**24
+"""Clocks that a timing may take: a thousand refresh intervals, far from where counters of 63 bits could overflow."""
+
+MAX_CHANNELS = 1024
+"""Each is simulated on its own, one after the other."""
+
+Depth = Annotated[int, Field(strict=True, ge=1, le=4096)]
+"""Entries of a queue."""
 
 FIELDS = {
     "Ro": "rows",
@@ -35,7 +48,8 @@ FIELDS = {
 class DramGeometry:
     """How many channels, ranks, bank groups, banks and rows, and the devices that work in lockstep."""
 
-    channels: Count = 1
+    source: str
+    channels: Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)] = 1
     ranks: Count = 1
     bank_groups: Count = 1
     banks_per_group: Count
@@ -57,6 +71,9 @@ class DramGeometry:
             yield f"row_bytes: must hold at least one block of {BLOCK_BYTES} bytes (got {self.row_bytes})"
         if self.banks > MAX_BANKS:
             yield f"banks_per_group: a channel has {self.banks} banks, ranks included; give it at most {MAX_BANKS}"
+        if self.capacity_blocks > MAX_BLOCKS:
+            most = MAX_BLOCKS * BLOCK_BYTES / 2**30
+            yield f"rows: all channels together have {self.capacity_gib:g} GiB; give them at most {most:g}"
 
     @property
     def columns(self) -> int:
@@ -78,11 +95,17 @@ class DramGeometry:
         """Blocks of all channels."""
         return self.channels * self.banks * self.rows * self.columns
 
+    @property
+    def capacity_gib(self) -> float:
+        """Size of all channels."""
+        return self.capacity_blocks * BLOCK_BYTES / 2**30
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DramTiming:
     """The constraints between commands in ns, as a data sheet gives them; `_s` across bank groups, `_l` within one."""
 
+    source: str
     clock_ns: Positive
     burst_ns: Positive
     """Data bus time of one block."""
@@ -136,7 +159,7 @@ class DramTiming:
             )
         for key in ("burst_ns", "cl_ns", "t_rp_ns"):
             ns = getattr(self, key)
-            if round(ns / self.clock_ns) < 1:
+            if ns <= self.clock_ns / 2:
                 yield f"{key}: is no more than half a clock of {self.clock_ns:g} ns (got {ns:g}); is it in ns?"
 
 
@@ -176,11 +199,11 @@ class DramIo:
 class DramController:
     """Queue depths and policies of the memory controller of one channel."""
 
-    read_queue: Count = 32
-    write_buffer: Count = 32
+    read_queue: Depth = 32
+    write_buffer: Depth = 32
     write_low: Annotated[int, Field(strict=True, ge=0)] = 8
     """Above so many buffered writes, idle bank queues start a drain."""
-    bank_queue: Count = 8
+    bank_queue: Depth = 8
     hits_before_age: Count = 4
     """Row hits served after an activate before an older request may close the row under waiting hits."""
     page_policy: Literal["open", "closed"] = "open"
@@ -238,6 +261,7 @@ class AddressMap(NamedTuple):
 class DramPart:
     """A memory of one or more channels of one kind of DRAM device, with its controllers."""
 
+    model: Literal["timed"] = "timed"
     name: str
     source: str
     description: str = ""
@@ -247,7 +271,9 @@ class DramPart:
     geometry: DramGeometry
     timing: DramTiming
     currents: DramCurrents | None = None
-    """None where no usable currents are published: such a part has timing only."""
+    """None where no usable currents are published: a replay on such a part has no energy."""
+    published: PublishedEnergy | None = None
+    """For an engine that streams, where there are no currents to price its commands by."""
     io: DramIo | None = None
     controller: DramController = DramController()
 
@@ -255,6 +281,13 @@ class DramPart:
         raise_if_any(self._problems())
 
     def _problems(self) -> Iterator[str]:
+        for field in fields(self.timing):
+            ns = getattr(self.timing, field.name)
+            if isinstance(ns, float) and ns > MAX_CLOCKS * self.timing.clock_ns:
+                yield (
+                    f"timing.{field.name}: is more than {MAX_CLOCKS} clocks of {self.timing.clock_ns:g} ns "
+                    f"(got {ns:g}); is it in ns?"
+                )
         yield from (f"address_map: {problem}" for problem in _map_problems(self.address_map, self.geometry))
         if self.currents is not None and self.currents.idd0_ma * self.timing.t_rc_ns < (
             self.currents.idd3n_ma * self.timing.t_ras_ns
@@ -341,17 +374,3 @@ def _map_problems(address_map: Any, geometry: DramGeometry) -> Iterator[str]:
     for letter, size in FIELDS.items():
         if letter not in letters and letter != "Ch" and getattr(geometry, size) > 1:
             yield f"field '{letter}' is missing from '{address_map}', but the part has {getattr(geometry, size)} {size}"
-
-
-def load_part(name: str | Path | DramPart, overrides: Mapping[str, Any] | None = None) -> DramPart:
-    """Return the DRAM part of this shipped name or path, with dotted keys overridden.
-
-    `load_part("ddr4-2400", {"controller.page_policy": "closed"})`.
-    Raises InputError with every unknown key, wrong type and impossible value at once.
-    """
-    if isinstance(name, DramPart):
-        if overrides:
-            raise InputError("overrides: apply to a part by name or path; for a DramPart use dataclasses.replace")
-        return name
-    path = find(name, "hwconfigs/dram")
-    return build(DramPart, with_overrides(read_toml(path), overrides), label(path))
