@@ -44,7 +44,8 @@ class EieConfig:
     fifo_depth: Annotated[int, Field(strict=True, ge=2, le=2**20)] = 8
     """Slots of the circular activation queue; it is full when it holds one less. The paper uses 8."""
     spmat_width_bits: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
-    index_bits: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
+    index_bits: Annotated[int, Field(strict=True, ge=0, le=16)] = 4
+    """Width of a zero run. 0: no runs, every zero down to the last weight of a column is stored."""
     code_bits: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
     weight_sharing: Annotated[bool, Field(strict=True)] = True
     """True: an entry holds a code into a shared codebook. False: it holds the weight itself, code_bits wide."""

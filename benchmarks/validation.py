@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +23,7 @@ from accelsim.energy.arithmetic import multiply_pj
 from accelsim.energy.eie import memories
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
+from benchmarks.documents import ROOT, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
     EIE_AREA_MM2,
@@ -36,7 +36,6 @@ from benchmarks.published import (
     PublishedLayer,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared"))
 SEEDS = range(3)
 
@@ -311,17 +310,7 @@ def _prices() -> str:
 def main() -> int:
     """Print, write or check the generated blocks."""
     found = blocks()
-    stale = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        text = path.read_text(encoding="utf-8")
-        fresh = text
-        for name, block in found.items():
-            pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-            fresh = pattern.sub(lambda match, block=block: match[1] + block + match[2], fresh)
-        if fresh != text:
-            stale.append(path.name)
-            if "--write" in sys.argv:
-                path.write_text(fresh, encoding="utf-8")
+    stale = fill(found, write="--write" in sys.argv)
     for name, block in found.items():
         print(f"{name}\n\n{block}\n")
     if "golden" not in found:

@@ -28,7 +28,7 @@ class EieCase(NamedTuple):
 @st.composite
 def eie_configs(draw: st.DrawFn) -> EieConfig:
     """Machines of every shape, not only powers of two."""
-    index_bits = draw(st.integers(1, 6))
+    index_bits = draw(st.integers(0, 6))
     code_bits = draw(st.integers(1, 6))
     return EieConfig(
         pes=draw(st.integers(1, 20)),

@@ -1,0 +1,23 @@
+"""Figures that stand in README.md and docs, between `<!-- name -->` and `<!-- /name -->`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fill(blocks: dict[str, str], *, write: bool) -> list[str]:
+    """Compare blocks with what stands in the documents, or put them there; returns the files that differed."""
+    stale = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = fresh = path.read_text(encoding="utf-8")
+        for name, block in blocks.items():
+            pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+            fresh = pattern.sub(lambda match, block=block: match[1] + block + match[2], fresh)
+        if fresh != text:
+            stale.append(path.name)
+            if write:
+                path.write_text(fresh, encoding="utf-8")
+    return stale
