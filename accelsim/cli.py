@@ -113,28 +113,34 @@ def energy(
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
     from accelsim.errors import did_you_mean
-    from accelsim.network import Network
 
+    outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = _load(problems, network, hardware, overrides, density)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
+    _collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
     from accelsim.report import terminal
     from accelsim.simulate import simulate
 
-    if layer is not None:
-        net = Network(net.name, [net[layer]])
     with _reporting(len(net), quiet=False) as step:
         results = simulate(net, chips, density, seed=seed, progress=step)
+    if layer is not None:  # only now: whether a layer is resident depends on all of them
+        results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
     for _, row in results.iterrows():
         _console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         _console().print()
+    _console().print(terminal.energy_chart(results, _console().width), soft_wrap=True)
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

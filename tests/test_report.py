@@ -57,12 +57,15 @@ def test_the_overview_is_drawn(results: pd.DataFrame, two_chips: pd.DataFrame, s
         file = io.BytesIO()
         plots.overview(table).savefig(file, format=suffix)
         assert len(file.getvalue()) > 5000
+        (axes,) = plots.energy_overview(table).axes
+        lengths = [sum(bar.get_width() for bar in bars) for bars in zip(*axes.containers, strict=True)]
+        assert lengths == pytest.approx((table["energy_pj"] / 1e3).tolist())
 
 
 def test_the_same_figure_is_the_same_file(results: pd.DataFrame) -> None:
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:
-        plots.save_overview(results, file, "svg")
+        plots.save(plots.overview(results), file, "svg")
     assert files[0].getvalue() == files[1].getvalue()
 
 
@@ -89,6 +92,13 @@ def test_the_chart_is_as_long_as_the_cycles(results: pd.DataFrame) -> None:
     lengths = [len(line.split(" ")[1]) for line in lines[:3]]
     longest = results["cycles"].max()
     assert lengths == [round(terminal.CHART_WIDTH * cycles / longest) for cycles in results["cycles"]]
+
+
+def test_the_energy_chart_is_as_long_as_the_energy(results: pd.DataFrame) -> None:
+    lines = terminal.energy_chart(results, 120).plain.splitlines()
+    lengths = [len(line.split(" ")[1]) for line in lines[:3]]
+    longest = results["energy_pj"].max()
+    assert lengths == [round(terminal.CHART_WIDTH * pj / longest) for pj in results["energy_pj"]]
 
 
 def test_totals_by_chip(two_chips: pd.DataFrame) -> None:

@@ -34,8 +34,11 @@ def check_outputs(wanted: dict[str, Path]) -> None:
     ]
     if "parquet" in wanted and find_spec("pyarrow") is None:
         problems.append("--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'")
-    if "plot" in wanted and wanted["plot"].suffix not in PLOT_SUFFIXES:
-        problems.append(f"{wanted['plot']}: --plot draws .png, .svg or .pdf; choose one of these endings")
+    problems += [
+        f"{path}: --plot draws .png, .svg or .pdf; choose one of these endings"
+        for kind, path in wanted.items()
+        if kind.endswith("plot") and path.suffix not in PLOT_SUFFIXES
+    ]
     raise_if_any(problems)
 
 
@@ -100,9 +103,21 @@ def _write_parquet(results: pd.DataFrame, path: Path) -> None:
 
 
 def _write_plot(results: pd.DataFrame, path: Path) -> None:
-    from accelsim.report.plots import save_overview
+    from accelsim.report.plots import overview, save
 
-    save_overview(results, path, path.suffix.removeprefix("."))
+    save(overview(results), path, path.suffix.removeprefix("."))
 
 
-WRITERS: dict[str, Write] = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet, "plot": _write_plot}
+def _write_energy_plot(results: pd.DataFrame, path: Path) -> None:
+    from accelsim.report.plots import energy_overview, save
+
+    save(energy_overview(results), path, path.suffix.removeprefix("."))
+
+
+WRITERS: dict[str, Write] = {
+    "csv": _write_csv,
+    "json": _write_json,
+    "parquet": _write_parquet,
+    "plot": _write_plot,
+    "energy plot": _write_energy_plot,
+}

@@ -1,8 +1,8 @@
-"""Figures: a DataFrame of results comes in, an Axes goes out; only `save_overview` writes a file."""
+"""Figures: a DataFrame of results comes in, an Axes goes out; only `save` writes a file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
@@ -13,17 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_overview(results: pd.DataFrame, target: Any, kind: str) -> None:
-    """Write the overview to a path or binary file as svg, png or pdf; the same results give the same bytes."""
+def save(figure: Figure, target: Any, kind: str) -> None:
+    """Write a figure to a path or binary file as svg, png or pdf; the same figure gives the same bytes."""
     import matplotlib
 
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     with matplotlib.rc_context({"svg.hashsalt": "accelsim", "pdf.fonttype": 42}):
-        overview(results).savefig(target, format=kind, dpi=200, metadata=undated)
+        figure.savefig(target, format=kind, dpi=200, metadata=undated)
 
 
 def overview(results: pd.DataFrame) -> Figure:
     """Draw cycles by cause and energy by component of every layer, side by side."""
+    return _figure(results, (cycles, energy))
+
+
+def energy_overview(results: pd.DataFrame) -> Figure:
+    """Draw energy by component of every layer."""
+    return _figure(results, (energy,))
+
+
+def _figure(results: pd.DataFrame, panels: Sequence[Callable[[pd.DataFrame, Axes], Axes]]) -> Figure:
+    """Draw panels that share their rows, side by side."""
     import matplotlib
 
     style: Any = {
@@ -36,11 +46,10 @@ def overview(results: pd.DataFrame) -> Figure:
         from matplotlib.figure import Figure
 
         height = 1.9 + 0.34 * len(results) + 0.14 * len(CYCLE_PARTS)
-        figure = Figure(figsize=(9.6, height), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        cycles(results, left)
-        energy(results, right)
-        right.tick_params(labelleft=True)
+        figure = Figure(figsize=(4.8 * max(len(panels), 1.5), height), layout="constrained")
+        for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            panel(results, axes)
+            axes.tick_params(labelleft=True)
         names = " on ".join(", ".join(dict.fromkeys(results[key])) for key in ("network", "hardware"))
         figure.suptitle(names, fontsize=10)
         return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from accelsim.energy import entries
 from accelsim.energy.prices import PER_CYCLE
-from accelsim.report.palette import CYCLE_PARTS
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import SUMMED
 
 if TYPE_CHECKING:
@@ -80,9 +81,19 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
 
 def cycle_chart(results: pd.DataFrame, width: int) -> Text:
     """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
+    return _chart(results, width, CYCLE_PARTS, "cycles", lambda cycles: f"{cycles:,.0f}")
+
+
+def energy_chart(results: pd.DataFrame, width: int) -> Text:
+    """Return a bar per layer, as long as its energy, split by component."""
+    return _chart(results, width, ENERGY_PARTS, "energy_pj", lambda pj: f"{number(pj / 1e3)} nJ")
+
+
+def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str, text: Callable[[float], str]) -> Text:
+    """Return a bar per row, as long as a column's value, split into parts."""
     chart = Text()
     shown = results.head(MAX_CHART_ROWS)
-    longest = int(shown["cycles"].max())
+    longest = float(shown[column].max())
     several = shown["hardware"].nunique() > 1
     labels = [
         f"{layer} · {chip}" if several else str(layer)
@@ -93,19 +104,19 @@ def cycle_chart(results: pd.DataFrame, width: int) -> Text:
     used = set()
     for label, (_, row) in zip(labels, shown.iterrows(), strict=True):
         chart.append(f"{label[:indent]:>{indent}} ")
-        total = sum(row[name] for part in CYCLE_PARTS for name in part.columns)
-        length = longest_bar * row["cycles"] / longest
+        total = sum(row[name] for part in parts for name in part.columns)
+        length = longest_bar * row[column] / longest
         start = 0.0
-        for part in CYCLE_PARTS:
+        for part in parts:
             stop = start + length * sum(row[name] for name in part.columns) / total
             cells = round(stop) - round(start)
             if cells:
                 used.add(part.label)
                 chart.append(part.glyph * cells, style=part.colour)
             start = stop
-        chart.append(f" {row['cycles']:,}\n")
+        chart.append(f" {text(row[column])}\n")
     chart.append(" " * indent)
-    for part in CYCLE_PARTS:
+    for part in parts:
         if part.label in used:
             chart.append("  ")
             chart.append(part.glyph, style=part.colour)
