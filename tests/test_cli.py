@@ -407,7 +407,7 @@ def test_energy_of_a_layer_that_is_not_there(accelsim: Run) -> None:
 def test_energy_of_one_layer_is_that_of_the_whole_network(accelsim: Run, tmp_path: Path) -> None:
     """Alone the layer would fit on the chip; with the others it has to be streamed."""
     figure = tmp_path / "energy.svg"
-    result = accelsim("energy", "--layer", "fc3", "--set", "engine.pointer_bytes=1024", "--plot", figure)
+    result = accelsim("energy", "--layer", "fc3", "--set", "engine.pointer_bytes=700", "--plot", figure)
     assert result.code == 0
     assert "dram reads" in result.out
     assert "@ DRAM" in result.out
