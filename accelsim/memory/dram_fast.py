@@ -16,17 +16,17 @@ from accelsim.memory.dram_part import AddressMap, DramPart
 
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
 
-# Columns of a bank: its open row (-1: closed), hits since the activate, length of its queue and the writes in it,
-# what may go next (see _plan), and a lower bound on the clock in which something may.
-ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE = range(7)
-# Columns of a request: its block, row, bank and kind, the reads it answers, the sum of their clocks of acceptance, and
-# the next request in its bucket of the table of pending blocks.
-BLOCK, BLOCK_ROW, BANK, IS_WRITE, READERS, ACCEPTED, CHAIN = range(7)
+# Columns of a bank: its open row (-1: closed), hits since the activate, its queue: length, writes in it, both ends; and
+# what may go next (see _plan): the first hits, which of them is the older, and whether it may close.
+ROW, HITS, QUEUED, QUEUED_WRITES, HEAD, TAIL, FIRST_READ, FIRST_WRITE, READ_IS_OLDER, MAY_CLOSE = range(10)
+# Columns of a request: its block and row, the reads it answers (0: it is a write), the sum of their clocks of
+# acceptance, the first of these, and the next request in its bucket of pending blocks, and both ways in its queue.
+BLOCK, BLOCK_ROW, READERS, ACCEPTED, AGE, CHAIN, AFTER, BEFORE = range(8)
 # Totals of a channel.
 CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CYCLES = range(6)
 
 NEVER = 2**62
-NOT_QUEUED = 2**30
+NONE = -1
 BUCKETS = 1024
 
 
@@ -93,7 +93,7 @@ def _bucket(block):
 def _pending(heads, requests, block, is_write):
     """Return the pending request of this kind to this block, or -1."""
     r = heads[_bucket(block)]
-    while r >= 0 and not (requests[r, BLOCK] == block and requests[r, IS_WRITE] == is_write):
+    while r >= 0 and not (requests[r, BLOCK] == block and (requests[r, READERS] == 0) == is_write):
         r = requests[r, CHAIN]
     return r
 
@@ -111,37 +111,41 @@ def _forget(heads, requests, request):
     requests[before, CHAIN] = requests[request, CHAIN]
 
 
-@njit(cache=True)
-def _plan(banks, queue, requests, bank, hit_bound, closed_page):
-    """Note what an open bank may do next: positions of its first read hit and first write hit, whether it may close."""
+@njit(cache=True, forceinline=True)
+def _plan(banks, requests, bank, hit_bound, closed_page):
+    """Note what an open bank may do next: its first read hit and first write hit, whether it may close."""
     row = banks[bank, ROW]
-    queued = banks[bank, QUEUED]
+    head = banks[bank, HEAD]
     writes = banks[bank, QUEUED_WRITES]
-    first_read = NOT_QUEUED
-    first_write = NOT_QUEUED
-    for k in range(queued):
-        r = queue[bank, k]
-        if requests[r, BLOCK_ROW] != row:
-            continue
-        if requests[r, IS_WRITE] == 0:
-            first_read = min(first_read, k)
-        elif first_write == NOT_QUEUED:
-            waits = False
-            for earlier in range(k):
-                other = queue[bank, earlier]
-                waits |= requests[other, BLOCK] == requests[r, BLOCK] and requests[other, IS_WRITE] == 0
-            if not waits:
-                first_write = k
-        if first_read != NOT_QUEUED and (first_write != NOT_QUEUED or writes == 0):
-            break
+    first_read = NONE
+    first_write = NONE
+    read_is_older = False
+    r = head
+    while r >= 0 and (first_read < 0 or (first_write < 0 and writes > 0)):
+        if requests[r, BLOCK_ROW] == row:
+            if requests[r, READERS] > 0:
+                if first_read < 0:
+                    first_read = r
+                    read_is_older = first_write < 0
+            elif first_write < 0:
+                # A write waits for an earlier read of its block.
+                other = head
+                while other != r and not (
+                    requests[other, BLOCK] == requests[r, BLOCK] and requests[other, READERS] > 0
+                ):
+                    other = requests[other, AFTER]
+                if other == r:
+                    first_write = r
+        r = requests[r, AFTER]
     banks[bank, FIRST_READ] = first_read
     banks[bank, FIRST_WRITE] = first_write
-    if queued == 0:
+    banks[bank, READ_IS_OLDER] = read_is_older
+    if head < 0:
         banks[bank, MAY_CLOSE] = closed_page
     else:
-        hits_wait = first_read != NOT_QUEUED or first_write != NOT_QUEUED
+        hits_wait = first_read >= 0 or first_write >= 0
         old_enough = not hits_wait or banks[bank, HITS] >= hit_bound
-        banks[bank, MAY_CLOSE] = old_enough and requests[queue[bank, 0], BLOCK_ROW] != row
+        banks[bank, MAY_CLOSE] = old_enough and requests[head, BLOCK_ROW] != row
 
 
 @njit(cache=True, inline="always")
@@ -152,8 +156,8 @@ def _next(banks, clocks, bank, group, rank, clock):
     besides, or NOTHING where it may go on with one of several.
     """
     if banks[bank, ROW] < 0:
-        first_read = NOT_QUEUED
-        first_write = NOT_QUEUED
+        first_read = NONE
+        first_write = NONE
         single = ACTIVATE if banks[bank, QUEUED] > 0 else NOTHING
         options = 1 if single == ACTIVATE else 0
     else:
@@ -161,10 +165,10 @@ def _next(banks, clocks, bank, group, rank, clock):
         first_write = banks[bank, FIRST_WRITE]
         single = NOTHING
         options = 0
-        if first_write != NOT_QUEUED:
+        if first_write >= 0:
             single = WRITE
             options += 1
-        if first_read != NOT_QUEUED:
+        if first_read >= 0:
             single = READ
             options += 1
         if banks[bank, MAY_CLOSE]:
@@ -178,14 +182,14 @@ def _next(banks, clocks, bank, group, rank, clock):
             command = single
     elif options > 1:
         single = NOTHING
-        if first_write != NOT_QUEUED:
+        if first_write >= 0:
             soonest = earliest(clocks, bank, group, rank, WRITE)
             if soonest <= clock:
                 command = WRITE
-        if first_read != NOT_QUEUED:
+        if first_read >= 0:
             ready = earliest(clocks, bank, group, rank, READ)
             soonest = min(soonest, ready)
-            if ready <= clock and (command == NOTHING or first_read < first_write):
+            if ready <= clock and (command == NOTHING or banks[bank, READ_IS_OLDER]):
                 command = READ
         if banks[bank, MAY_CLOSE]:
             ready = earliest(clocks, bank, group, rank, PRECHARGE)
@@ -193,6 +197,21 @@ def _next(banks, clocks, bank, group, rank, clock):
             if ready <= clock:
                 command = PRECHARGE
     return command, soonest, single
+
+
+@njit(cache=True, forceinline=True)
+def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, bank_room):
+    """Return the bank of the oldest transaction of a kind whose bank queue has room; there is one."""
+    if waiting[likely, kind] == movable and banks[likely, QUEUED] < bank_room:
+        return likely
+    found = likely
+    age = NEVER
+    for bank in range(banks.shape[0]):
+        r = oldest[bank, kind]
+        if r >= 0 and banks[bank, QUEUED] < bank_room and requests[r, AGE] < age:
+            age = requests[r, AGE]
+            found = bank
+    return found
 
 
 @njit(cache=True)
@@ -222,7 +241,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     group_of = np.zeros(n_banks, np.int64)
     rank_of = np.zeros(n_banks, np.int64)
 
-    banks = np.zeros((n_banks, 8), np.int64)
+    banks = np.zeros((n_banks, 16), np.int64)
     # A bank has nothing ready before `ready_at`, nor before the earliest clock in its rank that `waits_on` points to.
     ready_at = np.full(n_banks, NEVER)
     waits_on = np.zeros(n_banks, np.int64)
@@ -231,23 +250,25 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         group_of[bank] = n_banks + bank // banks_per_group
         rank_of[bank] = first_rank + bank // banks_per_rank
         banks[bank, ROW] = -1
+        banks[bank, HEAD] = NONE
         waits_on[bank] = rank_of[bank] * 6 + NOTHING
-    queue = np.zeros((n_banks, bank_room), np.int64)
     open_banks = np.zeros(n_ranks, np.int64)
 
     size = read_room + write_room + n_banks * bank_room
-    requests = np.zeros((size, 7), np.int64)
+    requests = np.zeros((size, 8), np.int64)
     heads = np.full(BUCKETS, -1, np.int64)
     free = np.arange(size)
     n_free = size
 
-    # Transaction queues, 0: reads, 1: writes. Movable: those of them whose bank queue has room.
+    # Transaction queues, 0: reads, 1: writes: of each bank the oldest and newest, and how many. Movable: those of them
+    # whose bank queue has room.
     room = (read_room, write_room)
-    waiting = np.zeros((2, 4 * max(read_room, write_room)), np.int64)
-    first = np.zeros(2, np.int64)
+    oldest = np.full((n_banks, 2), NONE)
+    newest = np.full((n_banks, 2), NONE)
+    waiting = np.zeros((n_banks, 2), np.int64)
     length = np.zeros(2, np.int64)
-    waiting_for = np.zeros((n_banks, 2), np.int64)
     movable = np.zeros(2, np.int64)
+    likely = 0  # the bank whose transactions are the movable ones, most of the time
 
     totals = np.zeros(6, np.int64)
     per_bank = np.zeros((5, n_banks), np.int64)
@@ -348,11 +369,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     open_banks[rank - first_rank] -= 1
                 else:
                     if kind == ACTIVATE:
-                        banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                        banks[bank, ROW] = requests[banks[bank, HEAD], BLOCK_ROW]
                         open_banks[rank - first_rank] += 1
                     else:
-                        position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
-                        r = queue[bank, position]
+                        r = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
                         if kind == READ:
                             last_return = max(last_return, clock + c.read_latency)
                             totals[RETURNED_READS] += requests[r, READERS]
@@ -365,16 +385,24 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         per_bank[4, bank] += banks[bank, HITS] > 0
                         banks[bank, HITS] += 1
                         if banks[bank, QUEUED] == bank_room:
-                            movable[0] += waiting_for[bank, 0]
-                            movable[1] += waiting_for[bank, 1]
+                            movable[0] += waiting[bank, 0]
+                            movable[1] += waiting[bank, 1]
+                            likely = bank
                         banks[bank, QUEUED] -= 1
                         in_bank_queues -= 1
-                        for k in range(position, banks[bank, QUEUED]):
-                            queue[bank, k] = queue[bank, k + 1]
+                        r_before, r_after = requests[r, BEFORE], requests[r, AFTER]
+                        if r_before >= 0:
+                            requests[r_before, AFTER] = r_after
+                        else:
+                            banks[bank, HEAD] = r_after
+                        if r_after >= 0:
+                            requests[r_after, BEFORE] = r_before
+                        else:
+                            banks[bank, TAIL] = r_before
                         _forget(heads, requests, r)
                         free[n_free] = r
                         n_free += 1
-                    _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                    _plan(banks, requests, bank, hit_bound, closed_page)
                 _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
                 waits_on[bank] = rank * 6 + waits_for_kind
                 break
@@ -391,42 +419,44 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
             drain = length[1]
         active = 1 if drain > 0 else 0
         if movable[active] > 0:
-            k = first[active]
-            while banks[requests[waiting[active, k], BANK], QUEUED] == bank_room:
-                k += 1
+            bank = _oldest_movable(likely, movable[active], active, banks, oldest, waiting, requests, bank_room)
             moves = True
             if active == 1:
-                if _pending(heads, requests, requests[waiting[1, k], BLOCK], 0) >= 0:
+                if _pending(heads, requests, requests[oldest[bank, 1], BLOCK], 0) >= 0:
                     drain = 0
-                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
                     active = 0
-                    k = first[0]
+                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
+                    if moves:
+                        bank = _oldest_movable(likely, movable[0], 0, banks, oldest, waiting, requests, bank_room)
                 else:
                     drain -= 1
             if moves:
-                r = waiting[active, k]
-                bank = requests[r, BANK]
-                for j in range(k, first[active], -1):
-                    waiting[active, j] = waiting[active, j - 1]
-                first[active] += 1
+                r = oldest[bank, active]
+                oldest[bank, active] = requests[r, AFTER]
                 length[active] -= 1
-                waiting_for[bank, active] -= 1
+                waiting[bank, active] -= 1
                 movable[active] -= 1
-                position = banks[bank, QUEUED]
-                queue[bank, position] = r
+                tail = banks[bank, TAIL]
+                changes = banks[bank, QUEUED] == 0
+                if changes:
+                    banks[bank, HEAD] = r
+                else:
+                    requests[tail, AFTER] = r
+                requests[r, BEFORE] = NONE if changes else tail
+                requests[r, AFTER] = NONE
+                banks[bank, TAIL] = r
                 banks[bank, QUEUED] += 1
                 banks[bank, QUEUED_WRITES] += active
                 in_bank_queues += 1
                 if banks[bank, QUEUED] == bank_room:
-                    movable[0] -= waiting_for[bank, 0]
-                    movable[1] -= waiting_for[bank, 1]
+                    movable[0] -= waiting[bank, 0]
+                    movable[1] -= waiting[bank, 1]
                 # Only the first entry, or the first hit of its kind, changes what the bank may do next.
-                changes = position == 0
                 if banks[bank, ROW] >= 0:
                     if requests[r, BLOCK_ROW] == banks[bank, ROW]:
-                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] == NOT_QUEUED
+                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] < 0
                     if changes:
-                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                        _plan(banks, requests, bank, hit_bound, closed_page)
                 if changes:
                     rank = rank_of[bank]
                     _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group_of[bank], rank, clock)
@@ -463,22 +493,22 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         bucket = _bucket(here)
                         requests[r, BLOCK] = here
                         requests[r, BLOCK_ROW] = (here >> row_field[0]) & row_field[1]
-                        requests[r, BANK] = bank
-                        requests[r, IS_WRITE] = kind
-                        requests[r, READERS] = 1
+                        requests[r, READERS] = 1 - kind
                         requests[r, ACCEPTED] = clock
+                        requests[r, AGE] = clock
+                        requests[r, AFTER] = NONE
                         requests[r, CHAIN] = heads[bucket]
                         heads[bucket] = r
-                        last = first[kind] + length[kind]
-                        if last == waiting.shape[1]:
-                            for k in range(length[kind]):
-                                waiting[kind, k] = waiting[kind, first[kind] + k]
-                            first[kind] = 0
-                            last = length[kind]
-                        waiting[kind, last] = r
+                        if waiting[bank, kind] == 0:
+                            oldest[bank, kind] = r
+                        else:
+                            requests[newest[bank, kind], AFTER] = r
+                        newest[bank, kind] = r
+                        waiting[bank, kind] += 1
                         length[kind] += 1
-                        waiting_for[bank, kind] += 1
-                        movable[kind] += banks[bank, QUEUED] < bank_room
+                        if banks[bank, QUEUED] < bank_room:
+                            movable[kind] += 1
+                            likely = bank
                         pending_reads += 1 - kind
                 i = _of_channel(block, i + 1, channel_field, channel)
                 if i < n and not saturated:
