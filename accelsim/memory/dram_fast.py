@@ -27,22 +27,23 @@ CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CY
 
 NEVER = 2**62
 NONE = -1
+COLUMNS = 8
 BUCKETS = 1024
 
 
 @njit(cache=True)
 def new_clocks(banks, groups, ranks):
     """Return the earliest clock of each command (columns) as each bank, then group, then rank has it (rows)."""
-    return np.zeros((banks + groups + ranks, 6), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
+    return np.zeros((banks + groups + ranks, COLUMNS), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True, _nrt=False)
 def earliest(clocks, bank, group, rank, command):
     """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
     return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True, _nrt=False)
 def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     """Note what a command of this clock does to the earliest clocks of later ones."""
     first_rank = clocks.shape[0] - ranks
@@ -84,12 +85,12 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
             clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, forceinline=True, _nrt=False)
 def _bucket(block):
     return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True, _nrt=False)
 def _pending(heads, requests, block, is_write):
     """Return the pending request of this kind to this block, or -1."""
     r = heads[_bucket(block)]
@@ -98,7 +99,7 @@ def _pending(heads, requests, block, is_write):
     return r
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True, _nrt=False)
 def _forget(heads, requests, request):
     """Take a request out of the table of pending blocks."""
     bucket = _bucket(requests[request, BLOCK])
@@ -111,7 +112,7 @@ def _forget(heads, requests, request):
     requests[before, CHAIN] = requests[request, CHAIN]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, _nrt=False)
 def _plan(banks, requests, bank, hit_bound, closed_page):
     """Note what an open bank may do next: its first read hit and first write hit, whether it may close."""
     row = banks[bank, ROW]
@@ -148,58 +149,69 @@ def _plan(banks, requests, bank, hit_bound, closed_page):
         banks[bank, MAY_CLOSE] = old_enough and requests[head, BLOCK_ROW] != row
 
 
-@njit(cache=True, inline="always")
-def _next(banks, clocks, bank, group, rank, clock):
-    """Return the command that a bank's queue has ready or NOTHING, and what it waits for.
+@njit(cache=True, forceinline=True, _nrt=False)
+def _waits_for(banks, clocks, bank, group, rank):
+    """Return a clock before which a bank's queue has nothing ready, and where in `clocks` its rank may move it later.
 
-    That is a clock before which it has nothing ready, and the command on whose constraints of the whole rank it waits
-    besides, or NOTHING where it may go on with one of several.
+    That is the column of its next command, or of NOTHING where it may go on with one of several.
     """
     if banks[bank, ROW] < 0:
-        first_read = NONE
-        first_write = NONE
-        single = ACTIVATE if banks[bank, QUEUED] > 0 else NOTHING
-        options = 1 if single == ACTIVATE else 0
-    else:
-        first_read = banks[bank, FIRST_READ]
-        first_write = banks[bank, FIRST_WRITE]
-        single = NOTHING
-        options = 0
-        if first_write >= 0:
-            single = WRITE
-            options += 1
-        if first_read >= 0:
-            single = READ
-            options += 1
-        if banks[bank, MAY_CLOSE]:
-            single = PRECHARGE
-            options += 1
+        if banks[bank, QUEUED] == 0:
+            return NEVER, rank * COLUMNS + NOTHING
+        return earliest(clocks, bank, group, rank, ACTIVATE), rank * COLUMNS + ACTIVATE
     command = NOTHING
     soonest = NEVER
-    if options == 1:
-        soonest = max(clocks[bank, single], clocks[group, single])
-        if soonest <= clock and clocks[rank, single] <= clock:
-            command = single
-    elif options > 1:
-        single = NOTHING
-        if first_write >= 0:
-            soonest = earliest(clocks, bank, group, rank, WRITE)
-            if soonest <= clock:
-                command = WRITE
-        if first_read >= 0:
-            ready = earliest(clocks, bank, group, rank, READ)
-            soonest = min(soonest, ready)
-            if ready <= clock and (command == NOTHING or banks[bank, READ_IS_OLDER]):
-                command = READ
-        if banks[bank, MAY_CLOSE]:
-            ready = earliest(clocks, bank, group, rank, PRECHARGE)
-            soonest = min(soonest, ready)
-            if ready <= clock:
-                command = PRECHARGE
-    return command, soonest, single
+    options = 0
+    if banks[bank, FIRST_WRITE] >= 0:
+        command = WRITE
+        options += 1
+        soonest = earliest(clocks, bank, group, rank, WRITE)
+    if banks[bank, FIRST_READ] >= 0:
+        command = READ
+        options += 1
+        soonest = min(soonest, earliest(clocks, bank, group, rank, READ))
+    if banks[bank, MAY_CLOSE]:
+        command = PRECHARGE
+        options += 1
+        soonest = min(soonest, earliest(clocks, bank, group, rank, PRECHARGE))
+    return soonest, rank * COLUMNS + (command if options == 1 else NOTHING)
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, forceinline=True, _nrt=False)
+def _first_ready(banks, clocks, bank, group, rank, clock):
+    """Return the command that a bank's queue has ready, or NOTHING."""
+    command = NOTHING
+    if banks[bank, ROW] < 0:
+        if banks[bank, QUEUED] > 0 and earliest(clocks, bank, group, rank, ACTIVATE) <= clock:
+            command = ACTIVATE
+        return command
+    if banks[bank, FIRST_WRITE] >= 0 and earliest(clocks, bank, group, rank, WRITE) <= clock:
+        command = WRITE
+    if banks[bank, FIRST_READ] >= 0 and (command == NOTHING or banks[bank, READ_IS_OLDER]):
+        if earliest(clocks, bank, group, rank, READ) <= clock:
+            command = READ
+    if banks[bank, MAY_CLOSE] and earliest(clocks, bank, group, rank, PRECHARGE) <= clock:
+        command = PRECHARGE
+    return command
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
+def _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock):
+    """Return the bank whose turn is next, round robin after the last selected, and when: not before this clock."""
+    found = pointer
+    soonest = NEVER
+    n_banks = ready_at.size
+    bank = pointer
+    for _ in range(n_banks):
+        bank = bank + 1 if bank + 1 < n_banks else 0
+        ready = max(ready_at[bank], limits[waits_on[bank]], clock)
+        if ready < soonest and not blocked <= bank < blocked_end:
+            soonest = ready
+            found = bank
+    return found, soonest
+
+
+@njit(cache=True, forceinline=True, _nrt=False)
 def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, bank_room):
     """Return the bank of the oldest transaction of a kind whose bank queue has room; there is one."""
     if waiting[likely, kind] == movable and banks[likely, QUEUED] < bank_room:
@@ -214,7 +226,7 @@ def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, ban
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True, _nrt=False)
 def _of_channel(block, i, field, channel):
     """Return the first request from number i on that goes to this channel."""
     while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
@@ -251,7 +263,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         rank_of[bank] = first_rank + bank // banks_per_rank
         banks[bank, ROW] = -1
         banks[bank, HEAD] = NONE
-        waits_on[bank] = rank_of[bank] * 6 + NOTHING
+        waits_on[bank] = rank_of[bank] * COLUMNS + NOTHING
     open_banks = np.zeros(n_ranks, np.int64)
 
     size = read_room + write_room + n_banks * bank_room
@@ -290,20 +302,25 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     in_bank_queues = 0
     pending_reads = 0
     last_return = 0
-    soonest = NEVER  # a lower bound on the next command out of the bank queues
+    # The bank from whose queue the next command comes, and a lower bound on when; stale where something changed since.
+    bank_next = pointer
+    soonest = NEVER
+    stale = False
     clock = 0
     while True:
         # Specification: Refresh.tick.
         if clock == refresh_due:
             refreshes_pending += 1
             refresh_due += refresh_interval
+            stale = True
         # Specification: Controller.refresh_command.
         command = NOTHING
         refresh_ready = NEVER
-        blocked = n_banks
+        blocked = blocked_end = n_banks
         if refreshes_pending > 0:
             rank = first_rank + refresh_rank
             blocked = refresh_rank * banks_per_rank
+            blocked_end = blocked + banks_per_rank
             if open_banks[refresh_rank] == 0:
                 refresh_ready = clocks[rank, REFRESH]
                 if refresh_ready <= clock:
@@ -313,7 +330,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     refreshes_pending -= 1
                     refresh_rank = (refresh_rank + 1) % n_ranks
                     blocked = refresh_rank * banks_per_rank if refreshes_pending > 0 else n_banks
-                    soonest = clock
+                    blocked_end = blocked + banks_per_rank
+                    stale = True
             else:
                 for bank in range(blocked, blocked + banks_per_rank):
                     if banks[bank, ROW] < 0:
@@ -326,8 +344,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         per_bank[PRECHARGE, bank] += 1
                         banks[bank, ROW] = -1
                         banks[bank, HITS] = 0
-                        ready_at[bank] = clock
-                        waits_on[bank] = rank * 6 + NOTHING
+                        ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group_of[bank], rank)
                         open_banks[refresh_rank] -= 1
                         break
 
@@ -338,29 +355,24 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         elif dual:
             attempts = 1
         before = command
-        while attempts > 0 and soonest <= clock and (blocked > 0 or banks_per_rank < n_banks):
-            attempts -= 1
-            command = NOTHING
-            soonest = NEVER
-            # Round robin from the bank after the last selected one.
-            bank = pointer
-            for _ in range(n_banks):
-                bank = bank + 1 if bank + 1 < n_banks else 0
-                if max(ready_at[bank], limits[waits_on[bank]]) > clock:
-                    continue
-                if blocked <= bank < blocked + banks_per_rank:
-                    continue
-                group = group_of[bank]
-                rank = rank_of[bank]
-                kind, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
-                waits_on[bank] = rank * 6 + waits_for_kind
-                if kind == NOTHING:
-                    continue
-                command = kind
+        while attempts > 0:
+            if stale:
+                bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock)
+                stale = False
+            if soonest > clock:
+                break
+            bank = bank_next
+            group = group_of[bank]
+            rank = rank_of[bank]
+            stale = True
+            kind = _first_ready(banks, clocks, bank, group, rank, clock)
+            if kind != NOTHING:
+                attempts -= 1
                 pointer = bank
                 is_column = kind in (READ, WRITE)
                 if before != NOTHING and is_column == (before in (READ, WRITE)):
                     break
+                before = kind
                 issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
                 per_bank[kind, bank] += 1
                 if kind == PRECHARGE:
@@ -403,16 +415,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         free[n_free] = r
                         n_free += 1
                     _plan(banks, requests, bank, hit_bound, closed_page)
-                _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
-                waits_on[bank] = rank * 6 + waits_for_kind
-                break
-            for bank in range(blocked):
-                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
-            for bank in range(blocked + banks_per_rank, n_banks):
-                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
-            if before != NOTHING or command == NOTHING:
-                break
-            before = command
+            ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group, rank)
 
         # Specification: Controller.schedule.
         if drain == 0 and (length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)):
@@ -459,9 +462,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         _plan(banks, requests, bank, hit_bound, closed_page)
                 if changes:
                     rank = rank_of[bank]
-                    _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group_of[bank], rank, clock)
-                    waits_on[bank] = rank * 6 + waits_for_kind
-                    soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
+                    ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group_of[bank], rank)
+                    stale = True
 
         # Specification: Controller.accept.
         if i < n and arrival <= clock:
@@ -515,9 +517,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 
         # The end, or the next clock in which anything may happen.
-        next_clock = min(refresh_due, refresh_ready)
-        if blocked > 0 or banks_per_rank < n_banks:
-            next_clock = min(next_clock, soonest)
+        if stale:
+            bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock + 1)
+            stale = False
+        next_clock = min(refresh_due, refresh_ready, soonest)
         ended = False
         if i < n:
             kind = 1 if write[i] else 0
