@@ -187,9 +187,9 @@ def _first_ready(banks, clocks, bank, group, rank, clock):
         return command
     if banks[bank, FIRST_WRITE] >= 0 and earliest(clocks, bank, group, rank, WRITE) <= clock:
         command = WRITE
-    if banks[bank, FIRST_READ] >= 0 and (command == NOTHING or banks[bank, READ_IS_OLDER]):
-        if earliest(clocks, bank, group, rank, READ) <= clock:
-            command = READ
+    read_goes = banks[bank, FIRST_READ] >= 0 and (command == NOTHING or banks[bank, READ_IS_OLDER])
+    if read_goes and earliest(clocks, bank, group, rank, READ) <= clock:
+        command = READ
     if banks[bank, MAY_CLOSE] and earliest(clocks, bank, group, rank, PRECHARGE) <= clock:
         command = PRECHARGE
     return command
@@ -202,10 +202,13 @@ def _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock)
     soonest = NEVER
     n_banks = ready_at.size
     bank = pointer
+    some_blocked = blocked < blocked_end
     for _ in range(n_banks):
         bank = bank + 1 if bank + 1 < n_banks else 0
+        if some_blocked and blocked <= bank < blocked_end:
+            continue
         ready = max(ready_at[bank], limits[waits_on[bank]], clock)
-        if ready < soonest and not blocked <= bank < blocked_end:
+        if ready < soonest:
             soonest = ready
             found = bank
     return found, soonest
@@ -256,7 +259,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     banks = np.zeros((n_banks, 16), np.int64)
     # A bank has nothing ready before `ready_at`, nor before the earliest clock in its rank that `waits_on` points to.
     ready_at = np.full(n_banks, NEVER)
-    waits_on = np.zeros(n_banks, np.int64)
+    waits_on = np.zeros(n_banks, np.uint32)
     limits = clocks.reshape(-1)
     for bank in range(n_banks):
         group_of[bank] = n_banks + bank // banks_per_group
