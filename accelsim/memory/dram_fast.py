@@ -7,6 +7,8 @@ earliest time stays a lower bound until its own queue changes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from accelsim.memory.dram_counts import ChannelCounts
 from accelsim.memory.dram_part import AddressMap, DramPart
 
-ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
+ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING, POWER_UP = range(7)
 
 # Columns of a bank: its open row (-1: closed), hits since the activate, its queue: length, writes in it, both ends; and
 # what may go next (see _plan): the first hits, which of them is the older, and whether it may close.
@@ -30,6 +32,11 @@ NONE = -1
 COLUMNS = 8
 BUCKETS = 1024
 
+# Steps of the kernel become part of its code, and take no reference counts of the arrays that they are handed: with
+# them it takes twice as long.
+_INLINED: dict[str, Any] = {"cache": True, "forceinline": True, "_nrt": False}
+inlined = njit(**_INLINED)
+
 
 @njit(cache=True)
 def new_clocks(banks, groups, ranks):
@@ -37,13 +44,13 @@ def new_clocks(banks, groups, ranks):
     return np.zeros((banks + groups + ranks, COLUMNS), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def earliest(clocks, bank, group, rank, command):
     """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
     return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     """Note what a command of this clock does to the earliest clocks of later ones."""
     first_rank = clocks.shape[0] - ranks
@@ -67,6 +74,9 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     elif command == REFRESH:
         clocks[rank, ACTIVATE] = max(clocks[rank, ACTIVATE], clock + c.rfc)
         clocks[rank, REFRESH] = clock + c.rfc
+    elif command == POWER_UP:
+        for later in range(NOTHING):
+            clocks[rank, later] = max(clocks[rank, later], clock + c.xp)
     elif command == READ:
         clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.rtp)
         clocks[group, READ] = max(clocks[group, READ], clock + c.rd_rd_l)
@@ -85,12 +95,12 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
             clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _bucket(block):
     return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _pending(heads, requests, block, is_write):
     """Return the pending request of this kind to this block, or -1."""
     r = heads[_bucket(block)]
@@ -99,7 +109,7 @@ def _pending(heads, requests, block, is_write):
     return r
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _forget(heads, requests, request):
     """Take a request out of the table of pending blocks."""
     bucket = _bucket(requests[request, BLOCK])
@@ -112,7 +122,7 @@ def _forget(heads, requests, request):
     requests[before, CHAIN] = requests[request, CHAIN]
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _plan(banks, requests, bank, hit_bound, closed_page):
     """Note what an open bank may do next: its first read hit and first write hit, whether it may close."""
     row = banks[bank, ROW]
@@ -149,7 +159,7 @@ def _plan(banks, requests, bank, hit_bound, closed_page):
         banks[bank, MAY_CLOSE] = old_enough and requests[head, BLOCK_ROW] != row
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _waits_for(banks, clocks, bank, group, rank):
     """Return a clock before which a bank's queue has nothing ready, and where in `clocks` its rank may move it later.
 
@@ -177,7 +187,7 @@ def _waits_for(banks, clocks, bank, group, rank):
     return soonest, rank * COLUMNS + (command if options == 1 else NOTHING)
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _first_ready(banks, clocks, bank, group, rank, clock):
     """Return the command that a bank's queue has ready, or NOTHING."""
     command = NOTHING
@@ -195,7 +205,7 @@ def _first_ready(banks, clocks, bank, group, rank, clock):
     return command
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock):
     """Return the bank whose turn is next, round robin after the last selected, and when: not before this clock."""
     found = pointer
@@ -214,7 +224,7 @@ def _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock)
     return found, soonest
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
 def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, bank_room):
     """Return the bank of the oldest transaction of a kind whose bank queue has room; there is one."""
     if waiting[likely, kind] == movable and banks[likely, QUEUED] < bank_room:
@@ -229,7 +239,17 @@ def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, ban
     return found
 
 
-@njit(cache=True, forceinline=True, _nrt=False)
+@inlined
+def _has_work(rank, banks, open_banks, refreshing, closed_page):
+    """Return whether a rank has a request in a bank queue, a refresh to do or a row to close."""
+    banks_per_rank = banks.shape[0] // open_banks.size
+    for bank in range(rank * banks_per_rank, (rank + 1) * banks_per_rank):
+        if banks[bank, QUEUED] > 0:
+            return True
+    return rank == refreshing or (closed_page and open_banks[rank] > 0)
+
+
+@inlined
 def _of_channel(block, i, field, channel):
     """Return the first request from number i on that goes to this channel."""
     while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
@@ -244,10 +264,11 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; c: Cycles;
     shape: banks, groups, ranks, dual command bus; fields: AddressMap; controller: its depths and policies; min_cycles:
     the channel is kept running so long. Returns totals (6,), per bank (5, banks): activates, precharges, reads,
-    writes, row hits, and per rank (3, ranks): refreshes, clocks with an open row, clocks without.
+    writes, row hits, and per rank (5, ranks): refreshes, clocks with an open row, clocks without, and those of both in
+    which it was powered down.
     """
     n_banks, n_groups, n_ranks, dual = shape
-    read_room, write_room, write_low, bank_room, hit_bound, closed_page = controller
+    read_room, write_room, write_low, bank_room, hit_bound, closed_page, power_down_after = controller
     row_field, bank_field, group_field, _, rank_field, channel_field = fields
     banks_per_group = n_banks // n_groups
     banks_per_rank = n_banks // n_ranks
@@ -287,7 +308,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
 
     totals = np.zeros(6, np.int64)
     per_bank = np.zeros((5, n_banks), np.int64)
-    per_rank = np.zeros((3, n_ranks), np.int64)
+    per_rank = np.zeros((5, n_ranks), np.int64)
+    idle_since = np.zeros(n_ranks, np.int64)
 
     n = block.size
     i = _of_channel(block, 0, channel_field, channel)
@@ -316,6 +338,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
             refreshes_pending += 1
             refresh_due += refresh_interval
             stale = True
+            if power_down_after > 0 and idle_since[refresh_rank] < NEVER:
+                if idle_since[refresh_rank] + power_down_after <= clock:
+                    issue(clocks, activates, c, 0, n_banks, first_rank + refresh_rank, n_ranks, POWER_UP, clock)
+                idle_since[refresh_rank] = NEVER
         # Specification: Controller.refresh_command.
         command = NOTHING
         refresh_ready = NEVER
@@ -519,6 +545,19 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                 if i < n and not saturated:
                     arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 
+        # Specification: Controller.power, for the next clock.
+        if power_down_after > 0:
+            for rank in range(n_ranks):
+                if idle_since[rank] + power_down_after - 1 <= clock:
+                    per_rank[3 if open_banks[rank] > 0 else 4, rank] += 1
+                refreshing = refresh_rank if refreshes_pending > 0 else n_ranks
+                if not _has_work(rank, banks, open_banks, refreshing, closed_page):
+                    idle_since[rank] = min(idle_since[rank], clock + 1)
+                else:
+                    if idle_since[rank] + power_down_after <= clock + 1:
+                        issue(clocks, activates, c, 0, n_banks, first_rank + rank, n_ranks, POWER_UP, clock + 1)
+                    idle_since[rank] = NEVER
+
         # The end, or the next clock in which anything may happen.
         if stale:
             bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock + 1)
@@ -542,6 +581,9 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         next_clock = max(next_clock, clock + 1)
         for rank in range(n_ranks):
             per_rank[1 if open_banks[rank] > 0 else 2, rank] += next_clock - clock
+            if power_down_after > 0:
+                powered_down = max(clock + 1, idle_since[rank] + power_down_after - 1)
+                per_rank[3 if open_banks[rank] > 0 else 4, rank] += max(next_clock - powered_down, 0)
         if ended:
             break
         clock = next_clock
@@ -576,6 +618,7 @@ def run(
             policy.bank_queue,
             policy.hits_before_age,
             policy.page_policy == "closed",
+            policy.power_down_after_cycles,
         ),
         min_cycles,
     )
