@@ -49,6 +49,10 @@ def test_what_is_asked_for_is_done(case: DramCase) -> None:
             assert active + precharged == r.cycles
         for activates, precharges in zip(channel.activates, channel.precharges, strict=True):
             assert activates - precharges in (0, 1)
+        for kind in ("active", "precharged"):
+            down, all_clocks = getattr(channel, f"{kind}_power_down_cycles"), getattr(channel, f"{kind}_cycles")
+            assert all(0 <= part <= whole for part, whole in zip(down, all_clocks, strict=True))
+            assert policy.power_down_after_cycles or not any(down)
 
 
 def test_a_write_that_waits_for_a_read_that_waits_for_the_drain() -> None:
