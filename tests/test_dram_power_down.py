@@ -127,7 +127,7 @@ def test_what_a_part_must_say_for_it() -> None:
         error.value
     )
     assert "timing.t_xp_ns: is needed for controller.power_down_after_cycles = 5 (got 0)" in str(error.value)
-    with pytest.raises(InputError, match="idd2p_ma: must be at most idd2n_ma = 34 .got 35"):
+    with pytest.raises(InputError, match=r"idd2p_ma: must be at most idd2n_ma = 34 .got 35"):
         load_part("ddr4-2400", {"currents.idd2p_ma": 35.0})
 
 
@@ -136,5 +136,5 @@ def test_a_part_without_the_currents_for_it(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("".join(line for line in text.splitlines(True) if "idd2p_ma" not in line), encoding="utf-8")
     assert memory.replay(file, np.zeros(1, int), np.zeros(1, bool)).energy_pj_per_bit is not None
-    with pytest.raises(InputError, match="currents.idd2p_ma: is needed for controller.power_down_after_cycles = 150"):
+    with pytest.raises(InputError, match=r"currents.idd2p_ma: is needed for controller.power_down_after_cycles = 150"):
         load_part(file, {"controller.power_down_after_cycles": AFTER})
