@@ -105,7 +105,7 @@ def test_a_rank_is_powered_down_beside_one_that_works() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_saves_energy_when_there_is_little_to_do_and_changes_nothing_when_there_is_much(name: str) -> None:
-    n = 2000
+    n = 300
     trace = np.arange(n), np.zeros(n, bool)
     on, off = (memory.replay(part, *trace) for part in (powered_down(name), name))
     assert on.channels == off.channels

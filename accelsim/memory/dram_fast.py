@@ -559,7 +559,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     idle_since[rank] = NEVER
 
         # The end, or the next clock in which anything may happen.
-        if stale:
+        if stale or soonest <= clock:
             bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock + 1)
             stale = False
         next_clock = min(refresh_due, refresh_ready, soonest)
