@@ -138,6 +138,8 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
     rrd_s, ccd_s, wtr_s = clocks(1, 5), clocks(1, 4), clocks(0, 4)
     faw = rrd_s + clocks(0, 20)
     busy = rfc + ras + rp + rcd_wr + cwl + burst + wr + rp
+    cl = clocks(1, 9)
+    last_access = int(burst + max(cl + 1, cwl + wr))
     return DramPart(
         name="drawn",
         source="drawn",
@@ -157,7 +159,7 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "source": "drawn",
             "clock_ns": 1.0,
             "burst_ns": burst,
-            "cl_ns": clocks(1, 9),
+            "cl_ns": cl,
             "cwl_ns": cwl,
             "t_rcd_rd_ns": clocks(1, 8),
             "t_rcd_wr_ns": rcd_wr,
@@ -178,10 +180,11 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "t_rtp_ns": clocks(1, 5),
             "t_rtrs_ns": clocks(0, 2),
             "t_ppd_ns": clocks(0, 3),
+            "t_xp_ns": clocks(1, 9),
         },
         currents={
             "vdd_v": 1.0, "idd0_ma": 60.0, "idd2n_ma": 10.0, "idd3n_ma": 20.0, "idd4r_ma": 90.0, "idd4w_ma": 80.0,
-            "idd5_ma": 100.0, "source": "drawn",
+            "idd5_ma": 100.0, "idd2p_ma": 4.0, "idd3p_ma": 9.0, "source": "drawn",
         },
         controller={
             "read_queue": draw(st.integers(1, 9)),
@@ -190,6 +193,7 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "bank_queue": draw(st.integers(1, 4)),
             "hits_before_age": draw(st.integers(1, 5)),
             "page_policy": draw(st.sampled_from(["open", "closed"])),
+            "power_down_after_cycles": draw(st.sampled_from([0, last_access, last_access + 7])),
         },
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ KIND = {
     Command.READ: dram_fast.READ,
     Command.WRITE: dram_fast.WRITE,
     Command.REFRESH: dram_fast.REFRESH,
+    Command.POWER_UP: dram_fast.POWER_UP,
 }
 START = 10**6
 Issued = list[tuple[Command, int, int]]

@@ -14,7 +14,7 @@ from strategies import DramCase, dram_cases
 from test_order import shuffled
 
 from accelsim import memory
-from accelsim.memory import dram, dram_fast
+from accelsim.memory import dram, dram_fast, load_part
 
 
 @given(dram_cases())
@@ -49,6 +49,10 @@ def test_what_is_asked_for_is_done(case: DramCase) -> None:
             assert active + precharged == r.cycles
         for activates, precharges in zip(channel.activates, channel.precharges, strict=True):
             assert activates - precharges in (0, 1)
+        for kind in ("active", "precharged"):
+            down, all_clocks = getattr(channel, f"{kind}_power_down_cycles"), getattr(channel, f"{kind}_cycles")
+            assert all(0 <= part <= whole for part, whole in zip(down, all_clocks, strict=True))
+            assert policy.power_down_after_cycles or not any(down)
 
 
 def test_a_write_that_waits_for_a_read_that_waits_for_the_drain() -> None:
@@ -59,6 +63,16 @@ def test_a_write_that_waits_for_a_read_that_waits_for_the_drain() -> None:
     results = [memory.replay("ddr4-2400", block, write, backend=backend) for backend in ("simpy", "compiled")]
     assert results[0] == results[1]
     assert results[0].counts["returned_reads"] == len(one_bank)
+
+
+def test_a_rank_that_works_while_the_other_is_refreshed() -> None:
+    """A precharge for the refresh takes the clock of a command of the other rank: who goes next may be another then."""
+    overrides = {"geometry.ranks": 2, "address_map": "RoRaBaCoBg", "timing.t_refi_ns": 520.0}
+    block = np.random.default_rng(0).integers(0, 2**24, 300)
+    write = np.zeros(len(block), bool)
+    part = load_part("ddr4-2400", overrides)
+    specification, twin = (memory.replay(part, block, write, backend=backend) for backend in ("simpy", "compiled"))
+    assert specification == twin
 
 
 def test_without_compiler() -> None:

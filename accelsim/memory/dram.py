@@ -30,13 +30,14 @@ CLOCK = 2
 
 
 class Command(Enum):
-    """What a controller can tell a bank, or with REFRESH a whole rank."""
+    """What a controller can tell a bank, or with REFRESH and POWER_UP a whole rank."""
 
     ACTIVATE = "activate"
     PRECHARGE = "precharge"
     READ = "read"
     WRITE = "write"
     REFRESH = "refresh"
+    POWER_UP = "power up"
 
     @property
     def is_column(self) -> bool:
@@ -67,6 +68,7 @@ def constraints(part: DramPart) -> list[Constraint]:
     """Return all timing constraints of a part, as its data sheet would list them."""
     c = part.cycles
     act, pre, rd, wr, ref = Command.ACTIVATE, Command.PRECHARGE, Command.READ, Command.WRITE, Command.REFRESH
+    powered_up = [Constraint(Scope.RANK, Command.POWER_UP, after, c.xp) for after in (act, pre, rd, wr, ref)]
     table = [
         Constraint(Scope.BANK, act, rd, c.rcd_rd),
         Constraint(Scope.BANK, act, wr, c.rcd_wr),
@@ -95,7 +97,7 @@ def constraints(part: DramPart) -> list[Constraint]:
         Constraint(Scope.OTHER_RANK, wr, rd, c.wr_rd_rank),
         Constraint(Scope.OTHER_RANK, wr, wr, c.wr_wr_rank),
     ]
-    return [constraint for constraint in table if constraint.cycles > 0]
+    return [constraint for constraint in table + powered_up if constraint.cycles > 0]
 
 
 class CommandBus:
@@ -166,12 +168,17 @@ class Bank:
 
 @dataclass
 class Rank:
-    """Banks that are refreshed together, and the clocks that they spent with a row open or without."""
+    """Banks that are refreshed and powered down together, and the clocks that they spent with a row open or without."""
 
     banks: range
     refreshes: int = 0
+    idle: int = 0
+    """Clocks since it last had work."""
+    powered_down: bool = False
     active_cycles: int = 0
     precharged_cycles: int = 0
+    active_power_down_cycles: int = 0
+    precharged_power_down_cycles: int = 0
 
 
 class RefreshTimer:
@@ -226,14 +233,39 @@ class Controller:
         """Work on every rising edge."""
         while True:
             clock = int(self.env.now) // CLOCK
+            if self.policy.power_down_after_cycles:
+                for rank in self.ranks:
+                    self.power(rank, clock)
             self.issue(clock)
             for rank in self.ranks:
-                if any(self.banks[bank].open_row is not None for bank in rank.banks):
+                if self.row_is_open(rank):
                     rank.active_cycles += 1
+                    rank.active_power_down_cycles += rank.powered_down
                 else:
                     rank.precharged_cycles += 1
+                    rank.precharged_power_down_cycles += rank.powered_down
             self.schedule()
             yield self.env.timeout(CLOCK)
+
+    def power(self, rank: Rank, clock: int) -> None:
+        """Power a rank down that had no work for long enough, and up as soon as it has some."""
+        if self.has_work(rank):
+            if rank.powered_down:
+                self.bus.issue(Command.POWER_UP, rank.banks[0], clock)
+            rank.idle = 0
+        else:
+            rank.idle += 1
+        rank.powered_down = rank.idle >= self.policy.power_down_after_cycles
+
+    def has_work(self, rank: Rank) -> bool:
+        """Whether a bank queue holds a request, its refresh is due, or a row is still to be closed (closed page)."""
+        refreshing = self.refresh.pending > 0 and self.ranks[self.refresh.rank] is rank
+        closing = self.policy.page_policy == "closed" and self.row_is_open(rank)
+        return refreshing or closing or any(self.banks[bank].queue for bank in rank.banks)
+
+    def row_is_open(self, rank: Rank) -> bool:
+        """Whether any bank has a row open."""
+        return any(self.banks[bank].open_row is not None for bank in rank.banks)
 
     def issue(self, clock: int) -> None:
         """Issue a command; a second one beside it where row commands have a bus of their own."""
@@ -477,4 +509,6 @@ def run(
         refreshes=tuple(rank.refreshes for rank in controller.ranks),
         active_cycles=tuple(rank.active_cycles for rank in controller.ranks),
         precharged_cycles=tuple(rank.precharged_cycles for rank in controller.ranks),
+        active_power_down_cycles=tuple(rank.active_power_down_cycles for rank in controller.ranks),
+        precharged_power_down_cycles=tuple(rank.precharged_power_down_cycles for rank in controller.ranks),
     )

@@ -27,3 +27,6 @@ class ChannelCounts(NamedTuple):
     active_cycles: tuple[int, ...]
     """Clocks with a row open in the rank; in all others the rank is precharged."""
     precharged_cycles: tuple[int, ...]
+    active_power_down_cycles: tuple[int, ...]
+    """Those of the active clocks in which the rank was powered down."""
+    precharged_power_down_cycles: tuple[int, ...]

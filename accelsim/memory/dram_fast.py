@@ -7,6 +7,8 @@ earliest time stays a lower bound until its own queue changes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,35 +16,41 @@ from numpy.typing import NDArray
 from accelsim.memory.dram_counts import ChannelCounts
 from accelsim.parts.timed import AddressMap, DramPart
 
-ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING = range(6)
+ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING, POWER_UP = range(7)
 
-# Columns of a bank: its open row (-1: closed), hits since the activate, length of its queue and the writes in it,
-# what may go next (see _plan), and a lower bound on the clock in which something may.
-ROW, HITS, QUEUED, QUEUED_WRITES, FIRST_READ, FIRST_WRITE, MAY_CLOSE = range(7)
-# Columns of a request: its block, row, bank and kind, the reads it answers, the sum of their clocks of acceptance, and
-# the next request in its bucket of the table of pending blocks.
-BLOCK, BLOCK_ROW, BANK, IS_WRITE, READERS, ACCEPTED, CHAIN = range(7)
+# Columns of a bank: its open row (-1: closed), hits since the activate, its queue: length, writes in it, both ends; and
+# what may go next (see _plan): the first hits, which of them is the older, and whether it may close.
+ROW, HITS, QUEUED, QUEUED_WRITES, HEAD, TAIL, FIRST_READ, FIRST_WRITE, READ_IS_OLDER, MAY_CLOSE = range(10)
+# Columns of a request: its block and row, the reads it answers (0: it is a write), the sum of their clocks of
+# acceptance, the first of these, and the next request in its bucket of pending blocks, and both ways in its queue.
+BLOCK, BLOCK_ROW, READERS, ACCEPTED, AGE, CHAIN, AFTER, BEFORE = range(8)
 # Totals of a channel.
 CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CYCLES = range(6)
 
 NEVER = 2**62
-NOT_QUEUED = 2**30
+NONE = -1
+COLUMNS = 8
 BUCKETS = 1024
+
+# Steps of the kernel become part of its code, and take no reference counts of the arrays that they are handed: with
+# them it takes twice as long.
+_INLINED: dict[str, Any] = {"cache": True, "forceinline": True, "_nrt": False}
+inlined = njit(**_INLINED)
 
 
 @njit(cache=True)
 def new_clocks(banks, groups, ranks):
     """Return the earliest clock of each command (columns) as each bank, then group, then rank has it (rows)."""
-    return np.zeros((banks + groups + ranks, 6), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
+    return np.zeros((banks + groups + ranks, COLUMNS), np.int64), np.zeros((ranks, 1 + 4 + 32), np.int64)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def earliest(clocks, bank, group, rank, command):
     """Return the first clock in which the constraints allow this command; group and rank are rows of `clocks`."""
     return max(clocks[bank, command], clocks[group, command], clocks[rank, command])
 
 
-@njit(cache=True)
+@inlined
 def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     """Note what a command of this clock does to the earliest clocks of later ones."""
     first_rank = clocks.shape[0] - ranks
@@ -66,6 +74,9 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
     elif command == REFRESH:
         clocks[rank, ACTIVATE] = max(clocks[rank, ACTIVATE], clock + c.rfc)
         clocks[rank, REFRESH] = clock + c.rfc
+    elif command == POWER_UP:
+        for later in range(NOTHING):
+            clocks[rank, later] = max(clocks[rank, later], clock + c.xp)
     elif command == READ:
         clocks[bank, PRECHARGE] = max(clocks[bank, PRECHARGE], clock + c.rtp)
         clocks[group, READ] = max(clocks[group, READ], clock + c.rd_rd_l)
@@ -84,21 +95,21 @@ def issue(clocks, activates, c, bank, group, rank, ranks, command, clock):
             clocks[other, WRITE] = max(clocks[other, WRITE], clock + to_write)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _bucket(block):
     return ((block * 0x9E3779B1) >> 16) & (BUCKETS - 1)
 
 
-@njit(cache=True)
+@inlined
 def _pending(heads, requests, block, is_write):
     """Return the pending request of this kind to this block, or -1."""
     r = heads[_bucket(block)]
-    while r >= 0 and not (requests[r, BLOCK] == block and requests[r, IS_WRITE] == is_write):
+    while r >= 0 and not (requests[r, BLOCK] == block and (requests[r, READERS] == 0) == is_write):
         r = requests[r, CHAIN]
     return r
 
 
-@njit(cache=True)
+@inlined
 def _forget(heads, requests, request):
     """Take a request out of the table of pending blocks."""
     bucket = _bucket(requests[request, BLOCK])
@@ -111,91 +122,134 @@ def _forget(heads, requests, request):
     requests[before, CHAIN] = requests[request, CHAIN]
 
 
-@njit(cache=True)
-def _plan(banks, queue, requests, bank, hit_bound, closed_page):
-    """Note what an open bank may do next: positions of its first read hit and first write hit, whether it may close."""
+@inlined
+def _plan(banks, requests, bank, hit_bound, closed_page):
+    """Note what an open bank may do next: its first read hit and first write hit, whether it may close."""
     row = banks[bank, ROW]
-    queued = banks[bank, QUEUED]
+    head = banks[bank, HEAD]
     writes = banks[bank, QUEUED_WRITES]
-    first_read = NOT_QUEUED
-    first_write = NOT_QUEUED
-    for k in range(queued):
-        r = queue[bank, k]
-        if requests[r, BLOCK_ROW] != row:
-            continue
-        if requests[r, IS_WRITE] == 0:
-            first_read = min(first_read, k)
-        elif first_write == NOT_QUEUED:
-            waits = False
-            for earlier in range(k):
-                other = queue[bank, earlier]
-                waits |= requests[other, BLOCK] == requests[r, BLOCK] and requests[other, IS_WRITE] == 0
-            if not waits:
-                first_write = k
-        if first_read != NOT_QUEUED and (first_write != NOT_QUEUED or writes == 0):
-            break
+    first_read = NONE
+    first_write = NONE
+    read_is_older = False
+    r = head
+    while r >= 0 and (first_read < 0 or (first_write < 0 and writes > 0)):
+        if requests[r, BLOCK_ROW] == row:
+            if requests[r, READERS] > 0:
+                if first_read < 0:
+                    first_read = r
+                    read_is_older = first_write < 0
+            elif first_write < 0:
+                # A write waits for an earlier read of its block.
+                other = head
+                while other != r and not (
+                    requests[other, BLOCK] == requests[r, BLOCK] and requests[other, READERS] > 0
+                ):
+                    other = requests[other, AFTER]
+                if other == r:
+                    first_write = r
+        r = requests[r, AFTER]
     banks[bank, FIRST_READ] = first_read
     banks[bank, FIRST_WRITE] = first_write
-    if queued == 0:
+    banks[bank, READ_IS_OLDER] = read_is_older
+    if head < 0:
         banks[bank, MAY_CLOSE] = closed_page
     else:
-        hits_wait = first_read != NOT_QUEUED or first_write != NOT_QUEUED
+        hits_wait = first_read >= 0 or first_write >= 0
         old_enough = not hits_wait or banks[bank, HITS] >= hit_bound
-        banks[bank, MAY_CLOSE] = old_enough and requests[queue[bank, 0], BLOCK_ROW] != row
+        banks[bank, MAY_CLOSE] = old_enough and requests[head, BLOCK_ROW] != row
 
 
-@njit(cache=True, inline="always")
-def _next(banks, clocks, bank, group, rank, clock):
-    """Return the command that a bank's queue has ready or NOTHING, and what it waits for.
+@inlined
+def _waits_for(banks, clocks, bank, group, rank):
+    """Return a clock before which a bank's queue has nothing ready, and where in `clocks` its rank may move it later.
 
-    That is a clock before which it has nothing ready, and the command on whose constraints of the whole rank it waits
-    besides, or NOTHING where it may go on with one of several.
+    That is the column of its next command, or of NOTHING where it may go on with one of several.
     """
     if banks[bank, ROW] < 0:
-        first_read = NOT_QUEUED
-        first_write = NOT_QUEUED
-        single = ACTIVATE if banks[bank, QUEUED] > 0 else NOTHING
-        options = 1 if single == ACTIVATE else 0
-    else:
-        first_read = banks[bank, FIRST_READ]
-        first_write = banks[bank, FIRST_WRITE]
-        single = NOTHING
-        options = 0
-        if first_write != NOT_QUEUED:
-            single = WRITE
-            options += 1
-        if first_read != NOT_QUEUED:
-            single = READ
-            options += 1
-        if banks[bank, MAY_CLOSE]:
-            single = PRECHARGE
-            options += 1
+        if banks[bank, QUEUED] == 0:
+            return NEVER, rank * COLUMNS + NOTHING
+        return earliest(clocks, bank, group, rank, ACTIVATE), rank * COLUMNS + ACTIVATE
     command = NOTHING
     soonest = NEVER
-    if options == 1:
-        soonest = max(clocks[bank, single], clocks[group, single])
-        if soonest <= clock and clocks[rank, single] <= clock:
-            command = single
-    elif options > 1:
-        single = NOTHING
-        if first_write != NOT_QUEUED:
-            soonest = earliest(clocks, bank, group, rank, WRITE)
-            if soonest <= clock:
-                command = WRITE
-        if first_read != NOT_QUEUED:
-            ready = earliest(clocks, bank, group, rank, READ)
-            soonest = min(soonest, ready)
-            if ready <= clock and (command == NOTHING or first_read < first_write):
-                command = READ
-        if banks[bank, MAY_CLOSE]:
-            ready = earliest(clocks, bank, group, rank, PRECHARGE)
-            soonest = min(soonest, ready)
-            if ready <= clock:
-                command = PRECHARGE
-    return command, soonest, single
+    options = 0
+    if banks[bank, FIRST_WRITE] >= 0:
+        command = WRITE
+        options += 1
+        soonest = earliest(clocks, bank, group, rank, WRITE)
+    if banks[bank, FIRST_READ] >= 0:
+        command = READ
+        options += 1
+        soonest = min(soonest, earliest(clocks, bank, group, rank, READ))
+    if banks[bank, MAY_CLOSE]:
+        command = PRECHARGE
+        options += 1
+        soonest = min(soonest, earliest(clocks, bank, group, rank, PRECHARGE))
+    return soonest, rank * COLUMNS + (command if options == 1 else NOTHING)
 
 
-@njit(cache=True)
+@inlined
+def _first_ready(banks, clocks, bank, group, rank, clock):
+    """Return the command that a bank's queue has ready, or NOTHING."""
+    command = NOTHING
+    if banks[bank, ROW] < 0:
+        if banks[bank, QUEUED] > 0 and earliest(clocks, bank, group, rank, ACTIVATE) <= clock:
+            command = ACTIVATE
+        return command
+    if banks[bank, FIRST_WRITE] >= 0 and earliest(clocks, bank, group, rank, WRITE) <= clock:
+        command = WRITE
+    read_goes = banks[bank, FIRST_READ] >= 0 and (command == NOTHING or banks[bank, READ_IS_OLDER])
+    if read_goes and earliest(clocks, bank, group, rank, READ) <= clock:
+        command = READ
+    if banks[bank, MAY_CLOSE] and earliest(clocks, bank, group, rank, PRECHARGE) <= clock:
+        command = PRECHARGE
+    return command
+
+
+@inlined
+def _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock):
+    """Return the bank whose turn is next, round robin after the last selected, and when: not before this clock."""
+    found = pointer
+    soonest = NEVER
+    n_banks = ready_at.size
+    bank = pointer
+    some_blocked = blocked < blocked_end
+    for _ in range(n_banks):
+        bank = bank + 1 if bank + 1 < n_banks else 0
+        if some_blocked and blocked <= bank < blocked_end:
+            continue
+        ready = max(ready_at[bank], limits[waits_on[bank]], clock)
+        if ready < soonest:
+            soonest = ready
+            found = bank
+    return found, soonest
+
+
+@inlined
+def _oldest_movable(likely, movable, kind, banks, oldest, waiting, requests, bank_room):
+    """Return the bank of the oldest transaction of a kind whose bank queue has room; there is one."""
+    if waiting[likely, kind] == movable and banks[likely, QUEUED] < bank_room:
+        return likely
+    found = likely
+    age = NEVER
+    for bank in range(banks.shape[0]):
+        r = oldest[bank, kind]
+        if r >= 0 and banks[bank, QUEUED] < bank_room and requests[r, AGE] < age:
+            age = requests[r, AGE]
+            found = bank
+    return found
+
+
+@inlined
+def _has_work(rank, banks, open_banks, refreshing, closed_page):
+    """Return whether a rank has a request in a bank queue, a refresh to do or a row to close."""
+    banks_per_rank = banks.shape[0] // open_banks.size
+    for bank in range(rank * banks_per_rank, (rank + 1) * banks_per_rank):
+        if banks[bank, QUEUED] > 0:
+            return True
+    return rank == refreshing or (closed_page and open_banks[rank] > 0)
+
+
+@inlined
 def _of_channel(block, i, field, channel):
     """Return the first request from number i on that goes to this channel."""
     while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
@@ -210,10 +264,11 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; c: Cycles;
     shape: banks, groups, ranks, dual command bus; fields: AddressMap; controller: its depths and policies; min_cycles:
     the channel is kept running so long. Returns totals (6,), per bank (5, banks): activates, precharges, reads,
-    writes, row hits, and per rank (3, ranks): refreshes, clocks with an open row, clocks without.
+    writes, row hits, and per rank (5, ranks): refreshes, clocks with an open row, clocks without, and those of both in
+    which it was powered down.
     """
     n_banks, n_groups, n_ranks, dual = shape
-    read_room, write_room, write_low, bank_room, hit_bound, closed_page = controller
+    read_room, write_room, write_low, bank_room, hit_bound, closed_page, power_down_after = controller
     row_field, bank_field, group_field, _, rank_field, channel_field = fields
     banks_per_group = n_banks // n_groups
     banks_per_rank = n_banks // n_ranks
@@ -222,36 +277,39 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     group_of = np.zeros(n_banks, np.int64)
     rank_of = np.zeros(n_banks, np.int64)
 
-    banks = np.zeros((n_banks, 8), np.int64)
+    banks = np.zeros((n_banks, 16), np.int64)
     # A bank has nothing ready before `ready_at`, nor before the earliest clock in its rank that `waits_on` points to.
     ready_at = np.full(n_banks, NEVER)
-    waits_on = np.zeros(n_banks, np.int64)
+    waits_on = np.zeros(n_banks, np.uint32)
     limits = clocks.reshape(-1)
     for bank in range(n_banks):
         group_of[bank] = n_banks + bank // banks_per_group
         rank_of[bank] = first_rank + bank // banks_per_rank
         banks[bank, ROW] = -1
-        waits_on[bank] = rank_of[bank] * 6 + NOTHING
-    queue = np.zeros((n_banks, bank_room), np.int64)
+        banks[bank, HEAD] = NONE
+        waits_on[bank] = rank_of[bank] * COLUMNS + NOTHING
     open_banks = np.zeros(n_ranks, np.int64)
 
     size = read_room + write_room + n_banks * bank_room
-    requests = np.zeros((size, 7), np.int64)
+    requests = np.zeros((size, 8), np.int64)
     heads = np.full(BUCKETS, -1, np.int64)
     free = np.arange(size)
     n_free = size
 
-    # Transaction queues, 0: reads, 1: writes. Movable: those of them whose bank queue has room.
+    # Transaction queues, 0: reads, 1: writes: of each bank the oldest and newest, and how many. Movable: those of them
+    # whose bank queue has room.
     room = (read_room, write_room)
-    waiting = np.zeros((2, 4 * max(read_room, write_room)), np.int64)
-    first = np.zeros(2, np.int64)
+    oldest = np.full((n_banks, 2), NONE)
+    newest = np.full((n_banks, 2), NONE)
+    waiting = np.zeros((n_banks, 2), np.int64)
     length = np.zeros(2, np.int64)
-    waiting_for = np.zeros((n_banks, 2), np.int64)
     movable = np.zeros(2, np.int64)
+    likely = 0  # the bank whose transactions are the movable ones, most of the time
 
     totals = np.zeros(6, np.int64)
     per_bank = np.zeros((5, n_banks), np.int64)
-    per_rank = np.zeros((3, n_ranks), np.int64)
+    per_rank = np.zeros((5, n_ranks), np.int64)
+    idle_since = np.zeros(n_ranks, np.int64)
 
     n = block.size
     i = _of_channel(block, 0, channel_field, channel)
@@ -269,20 +327,29 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
     in_bank_queues = 0
     pending_reads = 0
     last_return = 0
-    soonest = NEVER  # a lower bound on the next command out of the bank queues
+    # The bank from whose queue the next command comes, and a lower bound on when; stale where something changed since.
+    bank_next = pointer
+    soonest = NEVER
+    stale = False
     clock = 0
     while True:
         # Specification: Refresh.tick.
         if clock == refresh_due:
             refreshes_pending += 1
             refresh_due += refresh_interval
+            stale = True
+            if power_down_after > 0 and idle_since[refresh_rank] < NEVER:
+                if idle_since[refresh_rank] + power_down_after <= clock:
+                    issue(clocks, activates, c, 0, n_banks, first_rank + refresh_rank, n_ranks, POWER_UP, clock)
+                idle_since[refresh_rank] = NEVER
         # Specification: Controller.refresh_command.
         command = NOTHING
         refresh_ready = NEVER
-        blocked = n_banks
+        blocked = blocked_end = n_banks
         if refreshes_pending > 0:
             rank = first_rank + refresh_rank
             blocked = refresh_rank * banks_per_rank
+            blocked_end = blocked + banks_per_rank
             if open_banks[refresh_rank] == 0:
                 refresh_ready = clocks[rank, REFRESH]
                 if refresh_ready <= clock:
@@ -292,7 +359,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     refreshes_pending -= 1
                     refresh_rank = (refresh_rank + 1) % n_ranks
                     blocked = refresh_rank * banks_per_rank if refreshes_pending > 0 else n_banks
-                    soonest = clock
+                    blocked_end = blocked + banks_per_rank
+                    stale = True
             else:
                 for bank in range(blocked, blocked + banks_per_rank):
                     if banks[bank, ROW] < 0:
@@ -305,8 +373,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         per_bank[PRECHARGE, bank] += 1
                         banks[bank, ROW] = -1
                         banks[bank, HITS] = 0
-                        ready_at[bank] = clock
-                        waits_on[bank] = rank * 6 + NOTHING
+                        ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group_of[bank], rank)
                         open_banks[refresh_rank] -= 1
                         break
 
@@ -317,29 +384,24 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         elif dual:
             attempts = 1
         before = command
-        while attempts > 0 and soonest <= clock and (blocked > 0 or banks_per_rank < n_banks):
-            attempts -= 1
-            command = NOTHING
-            soonest = NEVER
-            # Round robin from the bank after the last selected one.
-            bank = pointer
-            for _ in range(n_banks):
-                bank = bank + 1 if bank + 1 < n_banks else 0
-                if max(ready_at[bank], limits[waits_on[bank]]) > clock:
-                    continue
-                if blocked <= bank < blocked + banks_per_rank:
-                    continue
-                group = group_of[bank]
-                rank = rank_of[bank]
-                kind, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
-                waits_on[bank] = rank * 6 + waits_for_kind
-                if kind == NOTHING:
-                    continue
-                command = kind
+        while attempts > 0:
+            if stale:
+                bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock)
+                stale = False
+            if soonest > clock:
+                break
+            bank = bank_next
+            group = group_of[bank]
+            rank = rank_of[bank]
+            stale = True
+            kind = _first_ready(banks, clocks, bank, group, rank, clock)
+            if kind != NOTHING:
+                attempts -= 1
                 pointer = bank
                 is_column = kind in (READ, WRITE)
                 if before != NOTHING and is_column == (before in (READ, WRITE)):
                     break
+                before = kind
                 issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
                 per_bank[kind, bank] += 1
                 if kind == PRECHARGE:
@@ -348,11 +410,10 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     open_banks[rank - first_rank] -= 1
                 else:
                     if kind == ACTIVATE:
-                        banks[bank, ROW] = requests[queue[bank, 0], BLOCK_ROW]
+                        banks[bank, ROW] = requests[banks[bank, HEAD], BLOCK_ROW]
                         open_banks[rank - first_rank] += 1
                     else:
-                        position = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
-                        r = queue[bank, position]
+                        r = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
                         if kind == READ:
                             last_return = max(last_return, clock + c.read_latency)
                             totals[RETURNED_READS] += requests[r, READERS]
@@ -365,73 +426,73 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         per_bank[4, bank] += banks[bank, HITS] > 0
                         banks[bank, HITS] += 1
                         if banks[bank, QUEUED] == bank_room:
-                            movable[0] += waiting_for[bank, 0]
-                            movable[1] += waiting_for[bank, 1]
+                            movable[0] += waiting[bank, 0]
+                            movable[1] += waiting[bank, 1]
+                            likely = bank
                         banks[bank, QUEUED] -= 1
                         in_bank_queues -= 1
-                        for k in range(position, banks[bank, QUEUED]):
-                            queue[bank, k] = queue[bank, k + 1]
+                        r_before, r_after = requests[r, BEFORE], requests[r, AFTER]
+                        if r_before >= 0:
+                            requests[r_before, AFTER] = r_after
+                        else:
+                            banks[bank, HEAD] = r_after
+                        if r_after >= 0:
+                            requests[r_after, BEFORE] = r_before
+                        else:
+                            banks[bank, TAIL] = r_before
                         _forget(heads, requests, r)
                         free[n_free] = r
                         n_free += 1
-                    _plan(banks, queue, requests, bank, hit_bound, closed_page)
-                _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group, rank, clock)
-                waits_on[bank] = rank * 6 + waits_for_kind
-                break
-            for bank in range(blocked):
-                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
-            for bank in range(blocked + banks_per_rank, n_banks):
-                soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
-            if before != NOTHING or command == NOTHING:
-                break
-            before = command
+                    _plan(banks, requests, bank, hit_bound, closed_page)
+            ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group, rank)
 
         # Specification: Controller.schedule.
         if drain == 0 and (length[1] == room[1] or (length[1] > write_low and in_bank_queues == 0)):
             drain = length[1]
         active = 1 if drain > 0 else 0
         if movable[active] > 0:
-            k = first[active]
-            while banks[requests[waiting[active, k], BANK], QUEUED] == bank_room:
-                k += 1
+            bank = _oldest_movable(likely, movable[active], active, banks, oldest, waiting, requests, bank_room)
             moves = True
             if active == 1:
-                if _pending(heads, requests, requests[waiting[1, k], BLOCK], 0) >= 0:
+                if _pending(heads, requests, requests[oldest[bank, 1], BLOCK], 0) >= 0:
                     drain = 0
-                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
                     active = 0
-                    k = first[0]
+                    moves = in_bank_queues == 0 and (length[1] == room[1] or length[1] > write_low)
+                    if moves:
+                        bank = _oldest_movable(likely, movable[0], 0, banks, oldest, waiting, requests, bank_room)
                 else:
                     drain -= 1
             if moves:
-                r = waiting[active, k]
-                bank = requests[r, BANK]
-                for j in range(k, first[active], -1):
-                    waiting[active, j] = waiting[active, j - 1]
-                first[active] += 1
+                r = oldest[bank, active]
+                oldest[bank, active] = requests[r, AFTER]
                 length[active] -= 1
-                waiting_for[bank, active] -= 1
+                waiting[bank, active] -= 1
                 movable[active] -= 1
-                position = banks[bank, QUEUED]
-                queue[bank, position] = r
+                tail = banks[bank, TAIL]
+                changes = banks[bank, QUEUED] == 0
+                if changes:
+                    banks[bank, HEAD] = r
+                else:
+                    requests[tail, AFTER] = r
+                requests[r, BEFORE] = NONE if changes else tail
+                requests[r, AFTER] = NONE
+                banks[bank, TAIL] = r
                 banks[bank, QUEUED] += 1
                 banks[bank, QUEUED_WRITES] += active
                 in_bank_queues += 1
                 if banks[bank, QUEUED] == bank_room:
-                    movable[0] -= waiting_for[bank, 0]
-                    movable[1] -= waiting_for[bank, 1]
+                    movable[0] -= waiting[bank, 0]
+                    movable[1] -= waiting[bank, 1]
                 # Only the first entry, or the first hit of its kind, changes what the bank may do next.
-                changes = position == 0
                 if banks[bank, ROW] >= 0:
                     if requests[r, BLOCK_ROW] == banks[bank, ROW]:
-                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] == NOT_QUEUED
+                        changes |= banks[bank, FIRST_WRITE if active else FIRST_READ] < 0
                     if changes:
-                        _plan(banks, queue, requests, bank, hit_bound, closed_page)
+                        _plan(banks, requests, bank, hit_bound, closed_page)
                 if changes:
                     rank = rank_of[bank]
-                    _, ready_at[bank], waits_for_kind = _next(banks, clocks, bank, group_of[bank], rank, clock)
-                    waits_on[bank] = rank * 6 + waits_for_kind
-                    soonest = min(soonest, max(ready_at[bank], limits[waits_on[bank]]))
+                    ready_at[bank], waits_on[bank] = _waits_for(banks, clocks, bank, group_of[bank], rank)
+                    stale = True
 
         # Specification: Controller.accept.
         if i < n and arrival <= clock:
@@ -463,31 +524,45 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         bucket = _bucket(here)
                         requests[r, BLOCK] = here
                         requests[r, BLOCK_ROW] = (here >> row_field[0]) & row_field[1]
-                        requests[r, BANK] = bank
-                        requests[r, IS_WRITE] = kind
-                        requests[r, READERS] = 1
+                        requests[r, READERS] = 1 - kind
                         requests[r, ACCEPTED] = clock
+                        requests[r, AGE] = clock
+                        requests[r, AFTER] = NONE
                         requests[r, CHAIN] = heads[bucket]
                         heads[bucket] = r
-                        last = first[kind] + length[kind]
-                        if last == waiting.shape[1]:
-                            for k in range(length[kind]):
-                                waiting[kind, k] = waiting[kind, first[kind] + k]
-                            first[kind] = 0
-                            last = length[kind]
-                        waiting[kind, last] = r
+                        if waiting[bank, kind] == 0:
+                            oldest[bank, kind] = r
+                        else:
+                            requests[newest[bank, kind], AFTER] = r
+                        newest[bank, kind] = r
+                        waiting[bank, kind] += 1
                         length[kind] += 1
-                        waiting_for[bank, kind] += 1
-                        movable[kind] += banks[bank, QUEUED] < bank_room
+                        if banks[bank, QUEUED] < bank_room:
+                            movable[kind] += 1
+                            likely = bank
                         pending_reads += 1 - kind
                 i = _of_channel(block, i + 1, channel_field, channel)
                 if i < n and not saturated:
                     arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
 
+        # Specification: Controller.power, for the next clock.
+        if power_down_after > 0:
+            for rank in range(n_ranks):
+                if idle_since[rank] + power_down_after - 1 <= clock:
+                    per_rank[3 if open_banks[rank] > 0 else 4, rank] += 1
+                refreshing = refresh_rank if refreshes_pending > 0 else n_ranks
+                if not _has_work(rank, banks, open_banks, refreshing, closed_page):
+                    idle_since[rank] = min(idle_since[rank], clock + 1)
+                else:
+                    if idle_since[rank] + power_down_after <= clock + 1:
+                        issue(clocks, activates, c, 0, n_banks, first_rank + rank, n_ranks, POWER_UP, clock + 1)
+                    idle_since[rank] = NEVER
+
         # The end, or the next clock in which anything may happen.
-        next_clock = min(refresh_due, refresh_ready)
-        if blocked > 0 or banks_per_rank < n_banks:
-            next_clock = min(next_clock, soonest)
+        if stale or soonest <= clock:
+            bank_next, soonest = _next_bank(pointer, ready_at, waits_on, limits, blocked, blocked_end, clock + 1)
+            stale = False
+        next_clock = min(refresh_due, refresh_ready, soonest)
         ended = False
         if i < n:
             kind = 1 if write[i] else 0
@@ -506,6 +581,9 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
         next_clock = max(next_clock, clock + 1)
         for rank in range(n_ranks):
             per_rank[1 if open_banks[rank] > 0 else 2, rank] += next_clock - clock
+            if power_down_after > 0:
+                powered_down = max(clock + 1, idle_since[rank] + power_down_after - 1)
+                per_rank[3 if open_banks[rank] > 0 else 4, rank] += max(next_clock - powered_down, 0)
         if ended:
             break
         clock = next_clock
@@ -540,6 +618,7 @@ def run(
             policy.bank_queue,
             policy.hits_before_age,
             policy.page_policy == "closed",
+            policy.power_down_after_cycles,
         ),
         min_cycles,
     )

@@ -118,14 +118,18 @@ def energies_pj(part: DramPart, counts: Mapping[str, int]) -> dict[str, float] |
         return None
     i, c, clock_ns, devices = part.currents, part.cycles, part.timing.clock_ns, part.geometry.devices
     pj = i.vdd_v * devices * clock_ns
+    active_down, precharged_down = counts["active_power_down_cycles"], counts["precharged_power_down_cycles"]
     energies = {
         "activate": counts["activates"] * pj * (i.idd0_ma * c.rc - i.idd3n_ma * c.ras - i.idd2n_ma * (c.rc - c.ras)),
         "read": counts["reads"] * pj * (i.idd4r_ma - i.idd3n_ma) * c.burst,
         "write": counts["writes"] * pj * (i.idd4w_ma - i.idd3n_ma) * c.burst,
         "refresh": counts["refreshes"] * pj * (i.idd5_ma - i.idd3n_ma) * c.rfc,
-        "active_standby": counts["active_cycles"] * pj * i.idd3n_ma,
-        "precharged_standby": counts["precharged_cycles"] * pj * i.idd2n_ma,
+        "active_standby": (counts["active_cycles"] - active_down) * pj * i.idd3n_ma,
+        "precharged_standby": (counts["precharged_cycles"] - precharged_down) * pj * i.idd2n_ma,
     }
+    if part.controller.power_down_after_cycles and i.idd2p_ma is not None and i.idd3p_ma is not None:
+        energies["active_power_down"] = active_down * pj * i.idd3p_ma
+        energies["precharged_power_down"] = precharged_down * pj * i.idd2p_ma
     if part.io is not None:
         burst = part.io.vddq_v * devices * clock_ns * c.burst
         energies["io"] = burst * (counts["reads"] * part.io.idd4r_ma + counts["writes"] * part.io.idd4w_ma)

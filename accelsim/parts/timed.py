@@ -133,6 +133,8 @@ class DramTiming:
     """Bus turnaround: read to write, and between ranks."""
     t_ppd_ns: NonNegative = 0.0
     """Precharge to precharge of another bank; 0: the part has no such gap."""
+    t_xp_ns: NonNegative = 0.0
+    """From leaving power-down to the first command; 0: unknown, so that the rank cannot be powered down."""
 
     def __post_init__(self) -> None:
         raise_if_any(self._problems())
@@ -174,15 +176,26 @@ class DramCurrents:
     idd4r_ma: Positive
     idd4w_ma: Positive
     idd5_ma: Positive
+    idd2p_ma: NonNegative | None = None
+    """In precharge power-down; None: not published."""
+    idd3p_ma: NonNegative | None = None
+    """In active power-down."""
     source: str
 
     def __post_init__(self) -> None:
-        raise_if_any(
-            f"{key}: must be above idd3n_ma = {self.idd3n_ma:g} (got {getattr(self, key):g}), or the command would "
-            "cost less than nothing; check both in the data sheet"
-            for key in ("idd4r_ma", "idd4w_ma", "idd5_ma")
-            if getattr(self, key) <= self.idd3n_ma
-        )
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        for key in ("idd4r_ma", "idd4w_ma", "idd5_ma"):
+            if getattr(self, key) <= self.idd3n_ma:
+                yield (
+                    f"{key}: must be above idd3n_ma = {self.idd3n_ma:g} (got {getattr(self, key):g}), or the command "
+                    "would cost less than nothing; check both in the data sheet"
+                )
+        for key, standby in (("idd2p_ma", "idd2n_ma"), ("idd3p_ma", "idd3n_ma")):
+            powered_down, up = getattr(self, key), getattr(self, standby)
+            if powered_down is not None and powered_down > up:
+                yield f"{key}: must be at most {standby} = {up:g} (got {powered_down:g}); check both in the data sheet"
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -208,6 +221,8 @@ class DramController:
     """Row hits served after an activate before an older request may close the row under waiting hits."""
     page_policy: Literal["open", "closed"] = "open"
     """Closed: a row that no queued request needs is precharged at once, instead of waiting for the next conflict."""
+    power_down_after_cycles: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Clocks without work after which a rank is powered down; 0: never."""
 
 
 class Cycles(NamedTuple):
@@ -237,6 +252,7 @@ class Cycles(NamedTuple):
     rd_rd_rank: int
     wr_rd_rank: int
     wr_wr_rank: int
+    xp: int
 
 
 class AddressField(NamedTuple):
@@ -298,6 +314,30 @@ class DramPart:
                 f"than nothing (got {self.currents.idd0_ma:g}); check it against idd2n_ma and idd3n_ma"
             )
 
+        if self.controller.power_down_after_cycles:
+            yield from self._power_down_problems()
+
+    def _power_down_problems(self) -> Iterator[str]:
+        """JESD79-4, tRDPDEN and tWRPDEN: power-down starts when the last data is through and written."""
+        after, cycles = self.controller.power_down_after_cycles, self.cycles
+        least = max(cycles.read_latency + 1, cycles.wr_pre)
+        if after < least:
+            yield (
+                f"controller.power_down_after_cycles: must leave {least} clocks for the last access to end "
+                f"(got {after}); give 0 for no power-down"
+            )
+        if cycles.xp < 1:
+            yield (
+                f"timing.t_xp_ns: is needed for controller.power_down_after_cycles = {after} "
+                f"(got {self.timing.t_xp_ns:g}); take tXP from the data sheet, or give 0 clocks for no power-down"
+            )
+        for key in ("idd2p_ma", "idd3p_ma"):
+            if self.currents is not None and getattr(self.currents, key) is None:
+                yield (
+                    f"currents.{key}: is needed for controller.power_down_after_cycles = {after}; "
+                    "take it from the data sheet, or give 0 clocks for no power-down"
+                )
+
     @property
     def peak_bytes_per_ns(self) -> float:
         """Data rate of one channel that never pauses (the same number in GB/s)."""
@@ -341,6 +381,7 @@ class DramPart:
             rd_rd_rank=burst + rtrs,
             wr_rd_rank=max(1, write_end + rtrs - cl),
             wr_wr_rank=burst,
+            xp=clocks(t.t_xp_ns),
         )
 
     def fields(self, address_map: str | None = None) -> AddressMap:
