@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 
 from accelsim import memory
-from accelsim.config import shipped_dir, shipped_names
+from accelsim.config import shipped_dir
 from accelsim.errors import InputError
 from accelsim.memory import DramPart, load_part
 
-NAMES = [name for name in shipped_names("hwconfigs/dram") if load_part(name).timing.t_xp_ns > 0]
+NAMES = [name for name in TIMED_PARTS if load_part(name).timing.t_xp_ns > 0]
 QUEUE_CLOCKS = 2
 """A request accepted in one clock is scheduled in the next, and its command is issued in the one after that."""
 AFTER = 150
