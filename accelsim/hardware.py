@@ -154,6 +154,13 @@ class MemoryConfig:
     timing: Literal["service", "exact"] = "service"
     """service: a tile takes the time of a stream of its size, measured once; exact: its own requests are replayed."""
 
+    def __post_init__(self) -> None:
+        if self.timing == "exact" and isinstance(self.dram, BandwidthPart):
+            raise ValueError(
+                f'timing: cannot be exact with {self.dram.name}, which is bandwidth-only (got "exact"); use '
+                '"service", or a part with timings'
+            )
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Hardware:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from accelsim.engines import ENGINES, Stream
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines import ENGINES, Outcome, Stream
 from accelsim.errors import raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
-from accelsim.memory.service import measure
+from accelsim.memory.service import measure, tile_arrivals
 
 
 class Feeding:
@@ -40,11 +43,27 @@ class Feeding:
         """Whether further layers cannot change the answer."""
         return self._asked != "auto" or self.residency == "stream"
 
-    def stream(self, image: Any, batch: int) -> Stream | None:
-        """Return how a layer is fed from DRAM, or None where everything is on the chip.
+    def run(self, backend: str, image: Any, vectors: NDArray[np.int64]) -> tuple[Outcome, Stream | None]:
+        """Run a batch through a layer; returns its outcome, and how it was fed, None where everything is on the chip.
 
         Raises InputError for what has to be resident and does not fit.
         """
+        run = self.engine.fast if backend == "compiled" else self.engine.reference
+        stream = self._stream(image, len(vectors))
+        memory = self.chip.memory
+        outcome = run(self.chip.engine, image, vectors, stream)
+        if stream is None or memory is None or memory.timing == "service":
+            return outcome, stream
+        # When tiles are asked for depends on when others came: again until that is settled, tile after tile.
+        while True:
+            asked = outcome.loads[:, 0]
+            arrived = tile_arrivals(memory.dram, memory.channels, self.chip.engine.clock_mhz, asked, stream.tile_blocks)
+            stream = stream.with_arrivals(asked, arrived)
+            outcome = run(self.chip.engine, image, vectors, stream)
+            if np.array_equal(outcome.loads[:, 0], asked):
+                return outcome, stream
+
+    def _stream(self, image: Any, batch: int) -> Stream | None:
         config, memory = self.chip.engine, self.chip.memory
         need = self.engine.footprint(image, config)
         spilled = self.engine.activation_problems(need, config)

@@ -108,9 +108,7 @@ def _row(
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
     vectors = _engine_inputs(inputs.batch, weights, chip, verify)
-    run = engine.fast if backend == "compiled" else engine.reference
-    stream = feeding.stream(image, len(vectors))
-    outcome = run(chip.engine, image, vectors, stream)
+    outcome, stream = feeding.run(backend, image, vectors)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)

@@ -33,6 +33,23 @@ def test_ties_do_not_matter(case: DramCase, seed: int) -> None:
     assert dram.run(*arguments, environment=shuffled(seed)) == dram_fast.run(*arguments)
 
 
+@given(dram_cases(), st.integers(0, 400), st.integers(0, 2**16))
+def test_requests_that_come_at_given_times_return_at_the_same_time(case: DramCase, gap: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    arrivals = np.sort(rng.integers(0, gap + 1, len(case.block)))
+    fields = case.part.fields(case.address_map)
+    returned = [np.zeros(len(case.block), np.int64) for _ in range(2)]
+    results = [
+        run(case.part, case.block, case.write, 0, fields, 0.0, 0, arrivals, times)
+        for run, times in zip((dram.run, dram_fast.run), returned, strict=True)
+    ]
+    assert results[0] == results[1]
+    assert returned[0].tolist() == returned[1].tolist()
+    answered = returned[0] > 0
+    assert (returned[0][answered] > arrivals[answered]).all()
+    assert np.count_nonzero(answered) == results[0].returned_reads - results[0].merged_reads
+
+
 @given(dram_cases())
 def test_what_is_asked_for_is_done(case: DramCase) -> None:
     """Every read returns once; commands, merges and what the buffers still hold add up; standby covers every clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from accelsim.engines.eie_memory import tiles
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory import load_part
 from accelsim.memory.service import measure
+from accelsim.network.synthetic import draw_weights
 
 CHIP = accelsim.load_hardware("eie-64pe-45nm")
 PART = load_part("lpddr3-1600")
@@ -238,3 +240,66 @@ def test_activations_that_exceed_their_memory_are_moved_too() -> None:
     assert moved["cycles"] > inside["cycles"]
     assert moved["count_act_sram_writes"] == inside["count_act_sram_writes"] + 640
     assert moved["count_act_sram_reads"] == inside["count_act_sram_reads"] + 256
+
+
+EXACT = [
+    {},
+    {"memory.dram": "ddr4-2400", "engine.pointer_bytes": 4096},
+    {"memory.dram": "hbm2-2000", "memory.channels": 3, "engine.spmat_bytes": 4096},
+    {"memory.dram": "lpddr5-6400", "engine.pes": 16, "engine.clock_mhz": 333.0},
+]
+
+
+@pytest.mark.parametrize("changes", EXACT)
+def test_a_replay_of_the_layers_own_requests_agrees_within_three_percent(changes: dict[str, object]) -> None:
+    layer = accelsim.Layer.linear("fc", draw_weights(1000, 2048, 0.2, 0))
+    base = accelsim.load_hardware(CHIP, {"memory.residency": "stream", **changes})
+    exact = accelsim.load_hardware(base, {"name": "exact", "memory.timing": "exact"})
+    service_row, exact_row = (row for _, row in accelsim.simulate(layer, [base, exact], 0.3).iterrows())
+    assert service_row["cycles"] == pytest.approx(exact_row["cycles"], rel=0.03)
+    assert service_row["energy_pj"] == pytest.approx(exact_row["energy_pj"], rel=0.03)
+    assert service_row["dram_read_bytes"] == exact_row["dram_read_bytes"]
+    assert service_row["cycles"] != exact_row["cycles"]  # it is another calculation
+
+
+def test_an_exact_run_is_the_same_in_the_specification() -> None:
+    layer = accelsim.Layer.linear("fc", draw_weights(96, 256, 0.3, 0))
+    chip = accelsim.load_hardware(
+        CHIP,
+        {
+            "memory.residency": "stream",
+            "memory.timing": "exact",
+            "engine.pes": 8,
+            "engine.registers_per_pe": 16,
+            "engine.spmat_bytes": 512,
+            "engine.pointer_bytes": 128,
+        },
+    )
+    inputs = (np.random.default_rng(1).random((2, 256)) < 0.5).astype(float)
+    compiled, simpy = (accelsim.simulate(layer, chip, {"fc": inputs}, backend) for backend in ("compiled", "simpy"))
+    assert compiled["stall_dram_cycles"].iloc[0] > 0
+    assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
+
+
+def test_a_part_without_timings_cannot_be_replayed() -> None:
+    with pytest.raises(accelsim.InputError, match=r"memory\.timing: cannot be exact with hbm3e-h200"):
+        accelsim.load_hardware(CHIP, {"memory.dram": "hbm3e-h200", "memory.timing": "exact"})
+
+
+def test_a_part_without_timings_feeds_at_its_measured_rate() -> None:
+    chip = accelsim.load_hardware(CHIP, {"memory.residency": "stream", "memory.dram": "gddr6x-rtx4090"})
+    rows = accelsim.simulate("lenet-300-100-digits", chip)
+    assert (rows["dram_model"] == "bandwidth-only").all()
+    assert (rows["dram_peak_gb_per_s"] <= 929.8).all()
+    # 7.25 pJ a bit as published, standby included.
+    assert rows["energy_dram_pj"].tolist() == pytest.approx((rows["dram_read_bytes"] * 8 * 7.25).tolist())
+
+
+def test_streamed_weights_need_a_price() -> None:
+    part = accelsim.memory.load_part("hbm2-2000")
+    silent = {key: value for key, value in dataclasses.asdict(part).items() if key not in ("currents", "published")}
+    chip = accelsim.load_hardware(CHIP, {"memory.residency": "stream", "memory.dram": silent})
+    with pytest.raises(
+        accelsim.InputError, match=r"memory\.dram: hbm2-2000 has neither \[currents\] nor \[published\]"
+    ):
+        accelsim.simulate("lenet-300-100-digits", chip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,14 +58,38 @@ class Stream:
     double_buffered: bool
     passes: tuple[Fetch, ...]
 
+    @property
+    def tile_blocks(self) -> NDArray[np.int64]:
+        """Blocks of every tile, in order: (tiles,)."""
+        return np.concatenate([fetch.blocks[fetch.ends - 1] for fetch in self.passes])
+
+    def with_arrivals(self, asked: NDArray[np.int64], arrived: NDArray[np.int64]) -> Stream:
+        """Return the same, its columns arriving with blocks whose times are known.
+
+        asked (tiles,): cycle in which each tile was asked for; arrived (blocks,): that in which each block came.
+        """
+        passes = []
+        tile = first = before = 0
+        for fetch in self.passes:
+            cycles = fetch.cycles.copy()
+            begin = 0
+            for end in fetch.ends.tolist():
+                columns = slice(begin, end)
+                came = arrived[first + fetch.blocks[columns] - 1]
+                cycles[columns] = came - max(before, int(asked[tile]))
+                before, begin = int(came[-1]), end
+                first += int(fetch.blocks[end - 1])
+                tile += 1
+            passes.append(replace(fetch, cycles=cycles))
+        return Stream(0, self.double_buffered, tuple(passes))
+
     def peak_bytes_per_cycle(self, loads: NDArray[np.int64]) -> float:
         """Return the rate of the fastest tile, given request and arrival of each (tiles, 2); 0 where there is none."""
-        blocks = np.concatenate([fetch.blocks[fetch.ends - 1] for fetch in self.passes])
         asked, arrived = loads.T
         bus_free = np.concatenate([asked[:1], arrived[:-1]])
         cycles = arrived - np.maximum(asked, bus_free)
         moved = cycles > 0
-        return float(np.max(blocks[moved] * BLOCK_BYTES / cycles[moved], initial=0.0))
+        return float(np.max(self.tile_blocks[moved] * BLOCK_BYTES / cycles[moved], initial=0.0))
 
 
 RESIDENT = Fetch(NOTHING, NOTHING, NOTHING)

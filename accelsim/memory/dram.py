@@ -20,7 +20,7 @@ import numpy as np
 import simpy
 from numpy.typing import NDArray
 
-from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_counts import NONE_GIVEN, ChannelCounts
 from accelsim.parts.timed import BLOCK_BYTES, AddressField, AddressMap, DramPart
 
 Process = Generator[simpy.Event, Any, Any]
@@ -147,6 +147,7 @@ class CommandBus:
 class Request:
     """A pending access to one block, and when the reads that it answers were accepted."""
 
+    number: int
     block: int
     row: int
     bank: int
@@ -225,6 +226,8 @@ class Controller:
         """Writes still to be moved before reads go on."""
         self.last_selected = geometry.banks - 1
         self.last_return = 0
+        self.returned: dict[int, int] = {}
+        """Clocks in which reads were answered, by their number; of those merged into one the first."""
         self.returned_reads = 0
         self.latency_cycles = 0
         self.merged_writes = self.merged_reads = self.forwarded_reads = 0
@@ -360,6 +363,7 @@ class Controller:
         bank.queue.remove(request)
         del self.pending[request.block, request.is_write]
         if not request.is_write:
+            self.returned[request.number] = clock + self.part.cycles.read_latency
             for accepted in request.accepted:
                 self.answer(accepted, clock + self.part.cycles.read_latency)
 
@@ -420,6 +424,7 @@ class Controller:
             self.merged_writes += 1
         else:
             self.forwarded_reads += 1
+            self.returned[request.number] = clock + 1
             self.answer(clock, clock + 1)
 
     def reads_pending(self) -> bool:
@@ -427,24 +432,27 @@ class Controller:
         return any(not is_write for _, is_write in self.pending)
 
 
-def arrival_clock(i: int, offered_bytes_per_ns: float, clock_ns: float) -> int:
-    """Return the clock in which request number i arrives; an offered rate of 0 stands for saturation."""
+def arrival_clock(i: int, offered_bytes_per_ns: float, clock_ns: float, arrivals: NDArray[np.int64]) -> int:
+    """Return the clock in which request number i arrives: given, or at a rate, of which 0 stands for saturation."""
+    if len(arrivals):
+        return int(arrivals[i])
     return int(i * BLOCK_BYTES / offered_bytes_per_ns / clock_ns) if offered_bytes_per_ns else 0
 
 
 def host(
     env: simpy.Environment,
     controller: Controller,
-    requests: Iterator[tuple[int, Request]],
+    requests: Iterator[Request],
     offered_bytes_per_ns: float,
+    arrivals: NDArray[np.int64],
     min_cycles: int,
 ) -> Process:
     """Offer requests in order, at most one a clock, and end when the last read has returned; returns the cycles."""
     edge = 1
     yield env.timeout(edge)
-    for i, request in requests:
-        arrival = CLOCK * arrival_clock(i, offered_bytes_per_ns, controller.part.timing.clock_ns) + 1
-        yield env.timeout(max(arrival, edge) - int(env.now))
+    for request in requests:
+        clock = arrival_clock(request.number, offered_bytes_per_ns, controller.part.timing.clock_ns, arrivals)
+        yield env.timeout(max(CLOCK * clock + 1, edge) - int(env.now))
         while not controller.accept(request, int(env.now) // CLOCK):
             yield env.timeout(CLOCK)
         edge = int(env.now) + CLOCK
@@ -460,14 +468,14 @@ def field_of(block: int, where: AddressField) -> int:
 
 def requests_of(
     part: DramPart, block: NDArray[np.int64], write: NDArray[np.bool_], channel: int, fields: AddressMap
-) -> Iterator[tuple[int, Request]]:
-    """Yield the requests of one channel with their numbers in the trace."""
+) -> Iterator[Request]:
+    """Yield the requests of one channel."""
     geometry = part.geometry
     for i, (address, is_write) in enumerate(zip(block.tolist(), write.tolist(), strict=True)):
         if field_of(address, fields.channel) == channel:
             group = field_of(address, fields.rank) * geometry.bank_groups + field_of(address, fields.group)
             bank = group * geometry.banks_per_group + field_of(address, fields.bank)
-            yield i, Request(address, field_of(address, fields.row), bank, is_write, [])
+            yield Request(i, address, field_of(address, fields.row), bank, is_write, [])
 
 
 def run(
@@ -478,13 +486,16 @@ def run(
     fields: AddressMap,
     offered_bytes_per_ns: float,
     min_cycles: int = 0,
+    arrivals: NDArray[np.int64] = NONE_GIVEN,
+    returned: NDArray[np.int64] = NONE_GIVEN,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> ChannelCounts:
     """Replay the requests of one channel.
 
     block, write (n,): the trace of all channels; offered_bytes_per_ns: of all channels together, 0 where saturated;
-    min_cycles: the channel is kept running so long.
+    min_cycles: the channel is kept running so long; arrivals (n,): clocks in which requests are offered instead;
+    returned (n,): filled with the clocks in which reads were answered, a read that was merged with another left out.
     """
     env = environment()
     refresh = RefreshTimer(env, part)
@@ -492,7 +503,10 @@ def run(
     env.process(refresh.run())
     env.process(controller.run())
     requests = requests_of(part, block, write, channel, fields)
-    cycles: Any = env.run(env.process(host(env, controller, requests, offered_bytes_per_ns, min_cycles)))
+    cycles: Any = env.run(env.process(host(env, controller, requests, offered_bytes_per_ns, arrivals, min_cycles)))
+    if len(returned):
+        for number, clock in controller.returned.items():
+            returned[number] = clock
     issued = {command: tuple(bank.issued[command] for bank in controller.banks) for command in Command}
     return ChannelCounts(
         cycles=int(cycles),

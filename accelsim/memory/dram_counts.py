@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+NONE_GIVEN = np.zeros(0, np.int64)
+"""For arrays of a replay that nobody asked for."""
+
 
 class ChannelCounts(NamedTuple):
     """Cycles, what became of the requests, and commands per bank, refreshes and standby clocks per rank."""

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_counts import NONE_GIVEN, ChannelCounts
 from accelsim.parts.timed import AddressMap, DramPart
 
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING, POWER_UP = range(7)
@@ -22,7 +22,7 @@ ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING, POWER_UP = range(7)
 # what may go next (see _plan): the first hits, which of them is the older, and whether it may close.
 ROW, HITS, QUEUED, QUEUED_WRITES, HEAD, TAIL, FIRST_READ, FIRST_WRITE, READ_IS_OLDER, MAY_CLOSE = range(10)
 # Columns of a request: its block and row, the reads it answers (0: it is a write), the sum of their clocks of
-# acceptance, the first of these, and the next request in its bucket of pending blocks, and both ways in its queue.
+# acceptance, its number, and the next request in its bucket of pending blocks, and both ways in its queue.
 BLOCK, BLOCK_ROW, READERS, ACCEPTED, AGE, CHAIN, AFTER, BEFORE = range(8)
 # Totals of a channel.
 CYCLES, MERGED_WRITES, MERGED_READS, FORWARDED_READS, RETURNED_READS, LATENCY_CYCLES = range(6)
@@ -250,6 +250,14 @@ def _has_work(rank, banks, open_banks, refreshing, closed_page):
 
 
 @inlined
+def _arrival(i, offered_bytes_per_ns, clock_ns, arrivals):
+    """Return the clock in which request number i is offered."""
+    if i < arrivals.size:
+        return arrivals[i]
+    return np.int64(i * 64 / offered_bytes_per_ns / clock_ns) if offered_bytes_per_ns > 0 else np.int64(0)
+
+
+@inlined
 def _of_channel(block, i, field, channel):
     """Return the first request from number i on that goes to this channel."""
     while i < block.size and ((block[i] >> field[0]) & field[1]) != channel:
@@ -258,14 +266,17 @@ def _of_channel(block, i, field, channel):
 
 
 @njit(cache=True, nogil=True)
-def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, shape, fields, controller, min_cycles):
+def replay_channel(
+    block, write, channel, offered_bytes_per_ns, arrivals, clock_ns, c, shape, fields, controller, min_cycles, returned
+):
     """Replay the requests of one channel.
 
-    block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; c: Cycles;
-    shape: banks, groups, ranks, dual command bus; fields: AddressMap; controller: its depths and policies; min_cycles:
-    the channel is kept running so long. Returns totals (6,), per bank (5, banks): activates, precharges, reads,
-    writes, row hits, and per rank (5, ranks): refreshes, clocks with an open row, clocks without, and those of both in
-    which it was powered down.
+    block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; arrivals
+    (n,): the clocks in which requests are offered instead, or empty; c: Cycles; shape: banks, groups, ranks, dual
+    command bus; fields: AddressMap; controller: its depths and policies; min_cycles: the channel is kept running so
+    long; returned (n,): filled with the clock in which each read was answered, one merged with another left out, or
+    empty. Returns totals (6,), per bank (5, banks): activates, precharges, reads, writes, row hits, and per rank (5,
+    ranks): refreshes, clocks with an open row, clocks without, and those of both in which it was powered down.
     """
     n_banks, n_groups, n_ranks, dual = shape
     read_room, write_room, write_low, bank_room, hit_bound, closed_page, power_down_after = controller
@@ -313,10 +324,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
 
     n = block.size
     i = _of_channel(block, 0, channel_field, channel)
-    saturated = offered_bytes_per_ns <= 0
-    arrival = np.int64(0)
-    if i < n and not saturated:
-        arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
+    arrival = _arrival(i, offered_bytes_per_ns, clock_ns, arrivals)
 
     refresh_interval = max(c.refi // n_ranks, 1)
     refresh_due = refresh_interval
@@ -415,6 +423,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                     else:
                         r = banks[bank, FIRST_READ] if kind == READ else banks[bank, FIRST_WRITE]
                         if kind == READ:
+                            if returned.size:
+                                returned[requests[r, AGE]] = clock + c.read_latency
                             last_return = max(last_return, clock + c.read_latency)
                             totals[RETURNED_READS] += requests[r, READERS]
                             totals[LATENCY_CYCLES] += (
@@ -508,6 +518,8 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         totals[RETURNED_READS] += 1
                         totals[LATENCY_CYCLES] += 1
                         last_return = max(last_return, clock + 1)
+                        if returned.size:
+                            returned[i] = clock + 1
                 else:
                     pending_read = -1 if kind == 1 else _pending(heads, requests, here, 0)
                     if pending_read >= 0:
@@ -526,7 +538,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                         requests[r, BLOCK_ROW] = (here >> row_field[0]) & row_field[1]
                         requests[r, READERS] = 1 - kind
                         requests[r, ACCEPTED] = clock
-                        requests[r, AGE] = clock
+                        requests[r, AGE] = i
                         requests[r, AFTER] = NONE
                         requests[r, CHAIN] = heads[bucket]
                         heads[bucket] = r
@@ -542,8 +554,7 @@ def replay_channel(block, write, channel, offered_bytes_per_ns, clock_ns, c, sha
                             likely = bank
                         pending_reads += 1 - kind
                 i = _of_channel(block, i + 1, channel_field, channel)
-                if i < n and not saturated:
-                    arrival = np.int64(i * 64 / offered_bytes_per_ns / clock_ns)
+                arrival = _arrival(i, offered_bytes_per_ns, clock_ns, arrivals)
 
         # Specification: Controller.power, for the next clock.
         if power_down_after > 0:
@@ -599,6 +610,8 @@ def run(
     fields: AddressMap,
     offered_bytes_per_ns: float,
     min_cycles: int = 0,
+    arrivals: NDArray[np.int64] = NONE_GIVEN,
+    returned: NDArray[np.int64] = NONE_GIVEN,
 ) -> ChannelCounts:
     """Replay the requests of one channel; the signature and answer of `dram.run`."""
     geometry, policy = part.geometry, part.controller
@@ -607,6 +620,7 @@ def run(
         write,
         channel,
         offered_bytes_per_ns,
+        arrivals,
         part.timing.clock_ns,
         part.cycles,
         (geometry.banks, geometry.groups, geometry.ranks, part.dual_command_bus),
@@ -621,6 +635,7 @@ def run(
             policy.power_down_after_cycles,
         ),
         min_cycles,
+        returned,
     )
     rows = [tuple(row) for row in (*per_bank.tolist(), *per_rank.tolist())]
     return ChannelCounts(*totals.tolist(), *rows)

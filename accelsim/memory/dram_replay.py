@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -187,3 +187,23 @@ def _trace(part: DramPart, block: ArrayLike, write: ArrayLike) -> tuple[NDArray[
         )
     raise_if_any(problems)
     return np.ascontiguousarray(blocks, np.int64), np.ascontiguousarray(writes)
+
+
+def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray[np.int64]:
+    """Return the clocks in which the data of a stream of consecutive blocks have arrived: (n,), none before another.
+
+    asked (n,): the clocks in which the blocks are asked for, ascending; they are dealt out to identical channels in
+    turn, each of `part` with one channel.
+    """
+    single = replace(part, geometry=replace(part.geometry, channels=1))
+    fields = single.fields()
+    answered = np.zeros(len(asked), np.int64)
+    run = import_module(BACKENDS["compiled"]).run
+    for channel in range(channels):
+        mine = asked[channel::channels]
+        block = np.arange(len(mine)) % single.geometry.capacity_blocks
+        times = np.zeros(len(mine), np.int64)
+        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), times)
+        answered[channel::channels] = times
+    latest: NDArray[np.int64] = np.maximum.accumulate(answered)
+    return latest

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, replay
+from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, arrivals, replay
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
@@ -120,3 +120,18 @@ def _stream(part: DramPart, blocks: int, *, write: bool) -> DramReplay:
 
 def _pj_per_block(stream: DramReplay) -> dict[str, float]:
     return {name: pj * BLOCK_BITS for name, pj in (stream.energy_parts_pj_per_bit or {}).items()}
+
+
+def tile_arrivals(
+    part: DramPart, channels: int, clock_mhz: float, asked: NDArray[np.int64], blocks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return when each block of a run has arrived, in clocks of the engine, from a replay of these very requests.
+
+    asked (tiles,): the clocks of the engine in which tiles are asked for; blocks (tiles,): how many each has. They lie
+    one after another in the memory. The result is (sum of blocks,).
+    """
+    per_engine_clock = 1000 / (exact(clock_mhz) * exact(part.timing.clock_ns))
+    memory_clocks, engine_clocks = per_engine_clock.limit_denominator(10**6).as_integer_ratio()
+    asked_clocks = -(-np.maximum.accumulate(asked) * memory_clocks // engine_clocks)
+    done = arrivals(part, np.repeat(asked_clocks, blocks), channels)
+    return -(-done * engine_clocks // memory_clocks)
