@@ -85,7 +85,7 @@ def test_a_write_that_waits_for_a_read_that_waits_for_the_drain() -> None:
 def test_a_rank_that_works_while_the_other_is_refreshed() -> None:
     """A precharge for the refresh takes the clock of a command of the other rank: who goes next may be another then."""
     overrides = {"geometry.ranks": 2, "address_map": "RoRaBaCoBg", "timing.t_refi_ns": 520.0}
-    block = np.random.default_rng(0).integers(0, 2**24, 300)
+    block = np.random.default_rng(0).integers(0, 2**24, 120)
     write = np.zeros(len(block), bool)
     part = load_part("ddr4-2400", overrides)
     specification, twin = (memory.replay(part, block, write, backend=backend) for backend in ("simpy", "compiled"))
