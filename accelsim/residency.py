@@ -12,6 +12,7 @@ from accelsim.errors import raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure, tile_arrivals
+from accelsim.parts.bandwidth import BandwidthPart
 
 
 class Feeding:
@@ -52,7 +53,7 @@ class Feeding:
         stream = self._stream(image, len(vectors))
         memory = self.chip.memory
         outcome = run(self.chip.engine, image, vectors, stream)
-        if stream is None or memory is None or memory.timing == "service":
+        if stream is None or memory is None or memory.timing == "service" or isinstance(memory.dram, BandwidthPart):
             return outcome, stream
         # When tiles are asked for depends on when others came: again until that is settled, tile after tile.
         while True:

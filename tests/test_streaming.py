@@ -210,7 +210,7 @@ def test_streaming_costs_what_the_account_says() -> None:
 
 
 def test_a_stream_takes_the_time_that_the_replay_measures() -> None:
-    """The service time of a part is that of its own replay: 10,000 blocks, within the rounding to clocks."""
+    """The service time of a part is that of a replay at full speed: 10,000 blocks, refreshes on average."""
     stream = accelsim.memory.replay(PART, np.arange(10_000), np.zeros(10_000, bool))
     given_by = measure(PART)
     cycles = given_by.latency_cycles(800.0) + int(given_by.read_cycles(np.array(10_000), 1, 800.0))
@@ -252,7 +252,8 @@ EXACT = [
 
 @pytest.mark.parametrize("changes", EXACT)
 def test_a_replay_of_the_layers_own_requests_agrees_within_three_percent(changes: dict[str, object]) -> None:
-    layer = accelsim.Layer.linear("fc", draw_weights(1000, 2048, 0.2, 0))
+    # Service times spread refreshes evenly: a run of few refresh intervals may have one more or less.
+    layer = accelsim.Layer.linear("fc", draw_weights(2000, 4096, 0.2, 0))
     base = accelsim.load_hardware(CHIP, {"memory.residency": "stream", **changes})
     exact = accelsim.load_hardware(base, {"name": "exact", "memory.timing": "exact"})
     service_row, exact_row = (row for _, row in accelsim.simulate(layer, [base, exact], 0.3).iterrows())

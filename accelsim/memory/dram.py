@@ -10,6 +10,7 @@ so that what they decide is seen in the next clock and no two processes touch th
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -445,6 +446,7 @@ def host(
     requests: Iterator[Request],
     offered_bytes_per_ns: float,
     arrivals: NDArray[np.int64],
+    outstanding: int,
     min_cycles: int,
 ) -> Process:
     """Offer requests in order, at most one a clock, and end when the last read has returned; returns the cycles."""
@@ -453,6 +455,10 @@ def host(
     for request in requests:
         clock = arrival_clock(request.number, offered_bytes_per_ns, controller.part.timing.clock_ns, arrivals)
         yield env.timeout(max(CLOCK * clock + 1, edge) - int(env.now))
+        before = request.number - outstanding
+        if outstanding and before >= 0:
+            while controller.returned.get(before, math.inf) > int(env.now) // CLOCK:
+                yield env.timeout(CLOCK)
         while not controller.accept(request, int(env.now) // CLOCK):
             yield env.timeout(CLOCK)
         edge = int(env.now) + CLOCK
@@ -487,6 +493,7 @@ def run(
     offered_bytes_per_ns: float,
     min_cycles: int = 0,
     arrivals: NDArray[np.int64] = NONE_GIVEN,
+    outstanding: int = 0,
     returned: NDArray[np.int64] = NONE_GIVEN,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
@@ -495,7 +502,8 @@ def run(
 
     block, write (n,): the trace of all channels; offered_bytes_per_ns: of all channels together, 0 where saturated;
     min_cycles: the channel is kept running so long; arrivals (n,): clocks in which requests are offered instead;
-    returned (n,): filled with the clocks in which reads were answered, a read that was merged with another left out.
+    outstanding: no read is offered before the one so many before it was answered, for a trace of different blocks that
+    are all read; returned (n,): filled with the clocks in which reads were answered, one merged with another left out.
     """
     env = environment()
     refresh = RefreshTimer(env, part)
@@ -503,7 +511,9 @@ def run(
     env.process(refresh.run())
     env.process(controller.run())
     requests = requests_of(part, block, write, channel, fields)
-    cycles: Any = env.run(env.process(host(env, controller, requests, offered_bytes_per_ns, arrivals, min_cycles)))
+    cycles: Any = env.run(
+        env.process(host(env, controller, requests, offered_bytes_per_ns, arrivals, outstanding, min_cycles))
+    )
     if len(returned):
         for number, clock in controller.returned.items():
             returned[number] = clock

@@ -267,12 +267,14 @@ def _of_channel(block, i, field, channel):
 
 @njit(cache=True, nogil=True)
 def replay_channel(
-    block, write, channel, offered_bytes_per_ns, arrivals, clock_ns, c, shape, fields, controller, min_cycles, returned
-):
+    block, write, channel, offered_bytes_per_ns, arrivals, outstanding, clock_ns, c, shape, fields, controller,
+    min_cycles, returned,
+):  # fmt: skip
     """Replay the requests of one channel.
 
     block (n,) int64, write (n,) bool: the trace of all channels; offered_bytes_per_ns: 0 where saturated; arrivals
-    (n,): the clocks in which requests are offered instead, or empty; c: Cycles; shape: banks, groups, ranks, dual
+    (n,): the clocks in which requests are offered instead, or empty; outstanding: no read is offered before the one so
+    many before it was answered, 0: no bound; c: Cycles; shape: banks, groups, ranks, dual
     command bus; fields: AddressMap; controller: its depths and policies; min_cycles: the channel is kept running so
     long; returned (n,): filled with the clock in which each read was answered, one merged with another left out, or
     empty. Returns totals (6,), per bank (5, banks): activates, precharges, reads, writes, row hits, and per rank (5,
@@ -334,6 +336,7 @@ def replay_channel(
     drain = 0
     in_bank_queues = 0
     pending_reads = 0
+    unanswered = 0  # the first read that was not
     last_return = 0
     # The bank from whose queue the next command comes, and a lower bound on when; stale where something changed since.
     bank_next = pointer
@@ -505,7 +508,9 @@ def replay_channel(
                     stale = True
 
         # Specification: Controller.accept.
-        if i < n and arrival <= clock:
+        while outstanding > 0 and unanswered < i and 0 < returned[unanswered] <= clock:
+            unanswered += 1
+        if i < n and arrival <= clock and (outstanding == 0 or i < unanswered + outstanding):
             kind = 1 if write[i] else 0
             if length[kind] < room[kind]:
                 here = block[i]
@@ -577,7 +582,10 @@ def replay_channel(
         ended = False
         if i < n:
             kind = 1 if write[i] else 0
-            if length[kind] < room[kind]:
+            if outstanding > 0 and i >= unanswered + outstanding:
+                if returned[unanswered] > 0:
+                    next_clock = min(next_clock, returned[unanswered])
+            elif length[kind] < room[kind]:
                 next_clock = min(next_clock, arrival)
         elif pending_reads == 0:
             end = max(last_return, min_cycles - 1)
@@ -611,6 +619,7 @@ def run(
     offered_bytes_per_ns: float,
     min_cycles: int = 0,
     arrivals: NDArray[np.int64] = NONE_GIVEN,
+    outstanding: int = 0,
     returned: NDArray[np.int64] = NONE_GIVEN,
 ) -> ChannelCounts:
     """Replay the requests of one channel; the signature and answer of `dram.run`."""
@@ -621,6 +630,7 @@ def run(
         channel,
         offered_bytes_per_ns,
         arrivals,
+        outstanding,
         part.timing.clock_ns,
         part.cycles,
         (geometry.banks, geometry.groups, geometry.ranks, part.dual_command_bus),

@@ -22,6 +22,9 @@ BLOCK_BITS = 8 * BLOCK_BYTES
 
 BACKENDS = {"compiled": "accelsim.memory.dram_fast", "simpy": "accelsim.memory.dram"}
 
+OUTSTANDING = 64
+"""Reads of a stream that are under way at most. Without a bound some wait for microseconds, since others go first."""
+
 MIN_LOAD = 1e-6
 """Below it a run is refreshes and nothing else."""
 
@@ -193,7 +196,7 @@ def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray
     """Return the clocks in which the data of a stream of consecutive blocks have arrived: (n,), none before another.
 
     asked (n,): the clocks in which the blocks are asked for, ascending; they are dealt out to identical channels in
-    turn, each of `part` with one channel.
+    turn, each of `part` with one channel, and OUTSTANDING of a channel are under way at most.
     """
     single = replace(part, geometry=replace(part.geometry, channels=1))
     fields = single.fields()
@@ -203,7 +206,7 @@ def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray
         mine = asked[channel::channels]
         block = np.arange(len(mine)) % single.geometry.capacity_blocks
         times = np.zeros(len(mine), np.int64)
-        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), times)
+        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), OUTSTANDING, times)
         answered[channel::channels] = times
     latest: NDArray[np.int64] = np.maximum.accumulate(answered)
     return latest

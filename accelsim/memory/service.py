@@ -70,11 +70,12 @@ def measure(part: DramPart | BandwidthPart) -> DramService:
     if isinstance(part, BandwidthPart):
         block_ns = BLOCK_BYTES / exact(part.bandwidth.sustained_gb_per_s)
         return _published(part, exact(part.latency.latency_ns), block_ns, block_ns)
-    one = _stream(part, 1, write=False)
-    reads, writes = (_stream(part, MEASURED_BLOCKS, write=write) for write in (False, True))
     clock_ns = exact(part.timing.clock_ns)
-    latency_ns = one.cycles * clock_ns
-    read_ns = (reads.cycles - one.cycles) * clock_ns / (MEASURED_BLOCKS - 1)
+    arrived = arrivals(part, np.zeros(MEASURED_BLOCKS, np.int64), 1)
+    first, last = int(arrived[0]), int(arrived[-1])
+    read_ns = (last - first) * clock_ns / (MEASURED_BLOCKS - 1)
+    latency_ns = max(first * clock_ns - read_ns, Fraction(0))
+    reads, writes = (_stream(part, write=write) for write in (False, True))
     write_ns = writes.cycles * clock_ns / MEASURED_BLOCKS
     if part.currents is None:
         return _published(part, latency_ns, read_ns, write_ns)
@@ -113,9 +114,9 @@ def _published(
     )
 
 
-def _stream(part: DramPart, blocks: int, *, write: bool) -> DramReplay:
+def _stream(part: DramPart, *, write: bool) -> DramReplay:
     single = replace(part, geometry=replace(part.geometry, channels=1))
-    return replay(single, np.arange(blocks), np.full(blocks, write))
+    return replay(single, np.arange(MEASURED_BLOCKS), np.full(MEASURED_BLOCKS, write))
 
 
 def _pj_per_block(stream: DramReplay) -> dict[str, float]:
