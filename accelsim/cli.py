@@ -342,6 +342,7 @@ def _print_results(results: pd.DataFrame) -> None:
         console.print(terminal.chip_totals(results))
         console.print()
     console.print(terminal.cycle_chart(results, console.width), soft_wrap=True)
+    console.print(terminal.energy_chart(results, console.width), soft_wrap=True)
 
 
 def _check_hardware(path: Path) -> None:

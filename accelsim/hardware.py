@@ -154,6 +154,11 @@ class MemoryConfig:
     timing: Literal["service", "exact"] = "service"
     """service: a tile takes the time of a stream of its size, measured once; exact: its own requests are replayed."""
 
+    @property
+    def all_channels(self) -> int:
+        """Channels of all parts together."""
+        return self.channels * (self.dram.geometry.channels if isinstance(self.dram, DramPart) else 1)
+
     def __post_init__(self) -> None:
         if self.timing == "exact" and isinstance(self.dram, BandwidthPart):
             raise ValueError(

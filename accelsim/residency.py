@@ -58,7 +58,9 @@ class Feeding:
         # When tiles are asked for depends on when others came: again until that is settled, tile after tile.
         while True:
             asked = outcome.loads[:, 0]
-            arrived = tile_arrivals(memory.dram, memory.channels, self.chip.engine.clock_mhz, asked, stream.tile_blocks)
+            arrived = tile_arrivals(
+                memory.dram, memory.all_channels, self.chip.engine.clock_mhz, asked, stream.tile_blocks
+            )
             stream = stream.with_arrivals(asked, arrived)
             outcome = run(self.chip.engine, image, vectors, stream)
             if np.array_equal(outcome.loads[:, 0], asked):

@@ -21,6 +21,7 @@ from accelsim.config import shipped_names
 from accelsim.energy import prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.energy.eie import memories
+from accelsim.memory import DramPart, load_memory
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
 from benchmarks.documents import ROOT, fill
@@ -223,6 +224,31 @@ def _dram_line(rows: list[dict[str, str]], commands: bool) -> str:
     return f"{equal} | {mean} | {100 * max(energy):.3f} %" if commands else f"another controller | {mean} | no energy"
 
 
+def streaming() -> str:
+    """Service times against replays of the layer's own requests, on every timed part and four sizes of chip."""
+    layer = accelsim.Layer.linear("fc", draw_weights(2000, 4096, 0.2, 0))
+    sizes: tuple[dict[str, object], ...] = (
+        {},
+        {"engine.pointer_bytes": 2048},
+        {"engine.pes": 16},
+        {"engine.pes": 256, "engine.spmat_bytes": 2048},
+    )
+    parts = [name for name in shipped_names("hwconfigs/dram") if isinstance(load_memory(name), DramPart)]
+    off = []
+    for part in parts:
+        for size in sizes:
+            service = accelsim.load_hardware(
+                "eie-64pe-45nm", {"memory.residency": "stream", "memory.dram": part, **size}
+            )
+            exact = accelsim.load_hardware(service, {"name": "exact", "memory.timing": "exact"})
+            ours, own = accelsim.simulate(layer, [service, exact], 0.3)["cycles"]
+            off.append(abs(ours / own - 1))
+    return (
+        f"Over {len(parts)} parts and {len(sizes)} sizes of chip the cycles of the two differ by "
+        f"{100 * np.mean(off):.2f} % on average and {100 * max(off):.2f} % at most."
+    )
+
+
 def render(lines: list[Line]) -> str:
     """Return a Markdown table."""
     body = [
@@ -244,6 +270,7 @@ def blocks() -> dict[str, str]:
         "energy": render(energies),
         "prices": _prices(),
         "held-out": held_out(),
+        "streaming": streaming(),
         "summary": _summary(times, energies),
     }
     memory = dram()
@@ -284,7 +311,7 @@ def _prices() -> str:
     rows = [
         f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
         f"| {price.source} |"
-        for action, price in prices(hardware).items()
+        for action, price in prices(hardware, streamed=True).items()
     ]
     arrays = [
         f"| {name} | {count} x {array.capacity_bytes} B x {array.width_bits} bits | {array.read_energy_pj:.3g} | "

@@ -23,7 +23,7 @@ def prices(hardware: Hardware) -> dict[str, Price]:
             f"{hardware.name}: memory.dram: {memory.dram.name} has neither [currents] nor [published], so that what "
             "is streamed has no price; choose another part, or add one of them with its source"
         )
-    standby_pj = memory.channels * service.standby_mw * 1e3 / hardware.engine.clock_mhz  # mW x ns
+    standby_pj = memory.all_channels * service.standby_mw * 1e3 / hardware.engine.clock_mhz  # mW x ns
     return {
         "dram_reads": Price("dram", service.read_pj, service.energy_source),
         "dram_writes": Price("dram", service.write_pj, service.energy_source),

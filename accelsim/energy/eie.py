@@ -49,7 +49,7 @@ def prices(hardware: Hardware) -> dict[str, Price]:
         "leakage_per_cycle": Price(
             "leakage",
             leakage_mw * cycle_ns,  # mW x ns = pJ
-            f"CACTI 7, {technology.sram.leakage_device}, {technology.sram.leakage_objective}",
+            f"CACTI 7, {technology.sram.leakage_device}, {technology.sram.leakage_objective}; none power-gated",
         ),
     }
 

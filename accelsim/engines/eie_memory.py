@@ -210,8 +210,8 @@ def _fetch(
     return Fetch(
         ends=cut.ends,
         blocks=blocks,
-        cycles=service.read_cycles(blocks, memory.channels, config.clock_mhz),
-        write_cycles=int(service.write_cycles(np.array(written), memory.channels, config.clock_mhz)),
+        cycles=service.read_cycles(blocks, memory.all_channels, config.clock_mhz),
+        write_cycles=int(service.write_cycles(np.array(written), memory.all_channels, config.clock_mhz)),
         actions={
             "spmat_writes": int(cut.rows[cut.ends - 1].sum()),
             "ptr_writes": int(pointers.sum()),
