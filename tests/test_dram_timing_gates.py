@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from conftest import TIMED_PARTS
 
-from accelsim.memory import DramPart, dram_fast, load_part
-from accelsim.memory.dram import Command, CommandBus, Constraint, Scope, constraints
+from accelsim.memory import DramPart, dram_bus_fast, load_part
+from accelsim.memory.dram_bus import Command, CommandBus, Constraint, Scope, constraints
 
 PARTS = [load_part(name) for name in TIMED_PARTS]
 RANKS = load_part("ddr4-2400", {"geometry.ranks": 2, "address_map": "RoRaBaCoBg"})
 KIND = {
-    Command.ACTIVATE: dram_fast.ACTIVATE,
-    Command.PRECHARGE: dram_fast.PRECHARGE,
-    Command.READ: dram_fast.READ,
-    Command.WRITE: dram_fast.WRITE,
-    Command.REFRESH: dram_fast.REFRESH,
-    Command.POWER_UP: dram_fast.POWER_UP,
+    Command.ACTIVATE: dram_bus_fast.ACTIVATE,
+    Command.PRECHARGE: dram_bus_fast.PRECHARGE,
+    Command.READ: dram_bus_fast.READ,
+    Command.WRITE: dram_bus_fast.WRITE,
+    Command.REFRESH: dram_bus_fast.REFRESH,
+    Command.POWER_UP: dram_bus_fast.POWER_UP,
 }
 START = 10**6
 Issued = list[tuple[Command, int, int]]
@@ -34,15 +34,15 @@ def specification(part: DramPart, issued: Issued) -> Callable[[Command, int, int
 
 def twin(part: DramPart, issued: Issued) -> Callable[[Command, int, int], bool]:
     geometry = part.geometry
-    clocks, activates = dram_fast.new_clocks(geometry.banks, geometry.groups, geometry.ranks)
+    clocks, activates = dram_bus_fast.new_clocks(geometry.banks, geometry.groups, geometry.ranks)
 
     def place(bank: int) -> tuple[int, int, int]:
         group = bank // geometry.banks_per_group
         return bank, geometry.banks + group, geometry.banks + geometry.groups + group // geometry.bank_groups
 
     for command, bank, clock in issued:
-        dram_fast.issue(clocks, activates, part.cycles, *place(bank), geometry.ranks, KIND[command], clock)
-    return lambda command, bank, clock: bool(dram_fast.earliest(clocks, *place(bank), KIND[command]) <= clock)
+        dram_bus_fast.issue(clocks, activates, part.cycles, *place(bank), geometry.ranks, KIND[command], clock)
+    return lambda command, bank, clock: bool(dram_bus_fast.earliest(clocks, *place(bank), KIND[command]) <= clock)
 
 
 def other_bank(part: DramPart, scope: Scope) -> int:
