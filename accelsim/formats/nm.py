@@ -1,0 +1,171 @@
+"""N:M packed weights: N of every M consecutive elements of a row, and where in their group they stood.
+
+Metadata is a stream of bits, lowest first, in one of three codes. `index`: ceil(log2 M) bits a kept value. `bitmask`: M
+bits a group. `combination`: the rank of the kept places p1 < p2 < ... among all C(M, N), C(p1, 1) + C(p2, 2) + ..., in
+ceil(log2 C(M, N)) bits a group.
+
+The index code of 2:4 is what NVIDIA's sparse tensor cores read: of the 4-bit codes of a group only 0100, 1000, 1001,
+1100, 1101 and 1110 are legal (PTX ISA, "Sparse matrix storage", ordered metadata).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
+
+METADATA = ("index", "bitmask", "combination")
+
+MAX_M = 32
+"""Elements of the largest group."""
+
+
+@dataclass(frozen=True, eq=False)
+class NmMatrix:
+    """Kept `values` (groups, n), padding zeros among them, and `stream`: their metadata, eight bits a byte."""
+
+    shape: tuple[int, int]
+    n: int
+    m: int
+    metadata: str
+    values: NDArray[Any]
+    stream: NDArray[np.uint8]
+
+    def places(self) -> NDArray[np.uint8]:
+        """Return where in their groups the values stood (groups, n), increasing.
+
+        Raises InputError for a code that no encoder writes.
+        """
+        groups = len(self.values)
+        width = group_bits(self.n, self.m, self.metadata)
+        if self.metadata == "index":
+            places = _unpack_bits(self.stream, groups * self.n, width // self.n).astype(np.uint8).reshape(groups, -1)
+            _refuse((places >= self.m).any(axis=1) | (places[:, 1:] <= places[:, :-1]).any(axis=1), places)
+            return places
+        codes = _unpack_bits(self.stream, groups, width)
+        if self.metadata == "bitmask":
+            _refuse(np.bitwise_count(codes) != self.n, codes)
+            kept = np.unpackbits(codes.astype("<u4").view(np.uint8), bitorder="little").view(bool)
+            return _places(kept.reshape(groups, MAX_M), self.n)
+        _refuse(codes >= comb(self.m, self.n), codes)
+        places = np.empty((groups, self.n), np.uint8)
+        for k in range(self.n, 0, -1):
+            ranks = _ranks(k, self.m)
+            places[:, k - 1] = np.searchsorted(ranks, codes, side="right") - 1
+            codes = codes - ranks[places[:, k - 1]]
+        return places
+
+    def decode(self) -> NDArray[Any]:
+        """Expand to the dense matrix; raises InputError for metadata that no encoder writes."""
+        rows, columns = self.shape
+        grouped = np.zeros((len(self.values), self.m), self.values.dtype)
+        np.put_along_axis(grouped, self.places(), self.values, axis=1)
+        return grouped.reshape(rows, -1)[:, :columns]
+
+    def bits(self, value_bits: int | None = None) -> Bits:
+        """Return the size with values of `value_bits`, by default those of the array's own type."""
+        return Bits(
+            stored_values(self.values, value_bits), len(self.values) * group_bits(self.n, self.m, self.metadata)
+        )
+
+
+def group_bits(n: int, m: int, metadata: str) -> int:
+    """Return the metadata bits of one group in this code."""
+    if metadata == "index":
+        return n * (m - 1).bit_length()
+    return m if metadata == "bitmask" else (comb(m, n) - 1).bit_length()
+
+
+def encode(weight: NDArray[Any], n: int, m: int, *, metadata: str = "index", pad: bool = False) -> NmMatrix:
+    """Pack a matrix (rows, columns) whose groups of M consecutive columns have at most N non-zeros.
+
+    A group with fewer keeps zeros at its lowest free places. `pad` fills the last group of a row up with zeros.
+    Raises InputError for a group with more, naming the first, and for columns that M does not divide without `pad`.
+    """
+    problems = []
+    if not 1 <= n <= m <= MAX_M:
+        problems.append(f"N:M = {n}:{m}: must hold 1 <= N <= M <= {MAX_M}")
+    if metadata not in METADATA:
+        problems.append(f"metadata: no code is called {metadata!r}{did_you_mean(str(metadata), METADATA)}")
+    raise_if_any(problems)
+    rows, columns = as_matrix(weight).shape
+    grouped = pad_to(weight, (1, m), pad).reshape(-1, m)
+    kept = grouped != 0
+    missing = _missing(kept, n, m, -(-columns // m))
+    for i in range(m):
+        fill = ~kept[:, i] & (missing > 0)
+        kept[:, i] |= fill
+        missing -= fill
+    values = grouped[kept].reshape(-1, n)
+    return NmMatrix((rows, columns), n, m, metadata, values, _write(_places(kept, n), m, metadata))
+
+
+def _places(kept: NDArray[np.bool_], n: int) -> NDArray[np.uint8]:
+    """Return where the N flags of each group (groups, m) are set: (groups, n)."""
+    numbers = np.broadcast_to(np.arange(kept.shape[1], dtype=np.uint8), kept.shape)
+    places: NDArray[np.uint8] = numbers[kept].reshape(-1, n)
+    return places
+
+
+def _missing(kept: NDArray[np.bool_], n: int, m: int, groups_per_row: int) -> NDArray[np.int8]:
+    """Return by how many each group has fewer than N non-zeros; raises InputError for the first that has more."""
+    found = kept.view(np.int8).sum(axis=1, dtype=np.int8)
+    worst = np.flatnonzero(found > n)
+    if worst.size:
+        row, group = divmod(int(worst[0]), groups_per_row)
+        raise InputError(
+            f"weight is not {n}:{m}: row {row}, group {group} (columns {group * m} to {group * m + m - 1}) has "
+            f"{found[worst[0]]} non-zeros, and {worst.size - 1} more groups have too many; "
+            f"prune it with granularity 'nm:{n}:{m}' first"
+        )
+    missing: NDArray[np.int8] = np.int8(n) - found
+    return missing
+
+
+def _write(places: NDArray[np.uint8], m: int, metadata: str) -> NDArray[np.uint8]:
+    """Return places (groups, n) as a stream of metadata."""
+    n = places.shape[1]
+    if metadata == "index":
+        return _pack_bits(places.ravel(), (m - 1).bit_length())
+    codes = np.zeros(len(places), np.uint32)
+    for k in range(n):
+        codes += np.uint32(1) << places[:, k] if metadata == "bitmask" else _ranks(k + 1, m)[places[:, k]]
+    return _pack_bits(codes, group_bits(n, m, metadata))
+
+
+def _ranks(k: int, m: int) -> NDArray[np.uint32]:
+    """Return C(p, k) for every place p of a group: how many combinations of k places lie below p."""
+    return np.array([comb(p, k) for p in range(m)], np.uint32)
+
+
+def _pack_bits(fields: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    """Return fields of `width` bits one after another, lowest bit first."""
+    flags = np.empty((len(fields), width), np.uint8)
+    for b in range(width):
+        flags[:, b] = fields >> b & 1
+    return np.packbits(flags, bitorder="little")
+
+
+def _unpack_bits(stream: NDArray[np.uint8], count: int, width: int) -> NDArray[np.uint32]:
+    """Return the fields of a stream; the inverse of `_pack_bits`."""
+    flags = np.unpackbits(stream, count=count * width, bitorder="little").reshape(count, width)
+    fields = np.zeros(count, np.uint32)
+    for b in range(width):
+        fields |= flags[:, b].astype(np.uint32) << np.uint32(b)
+    return fields
+
+
+def _refuse(illegal: Any, codes: NDArray[Any]) -> None:
+    """Raise InputError for the first group whose code is illegal, if there is one."""
+    wrong = np.flatnonzero(illegal)
+    if wrong.size:
+        raise InputError(
+            f"metadata of group {wrong[0]} is no legal code ({codes[wrong[0]]}); the stream is damaged or was written "
+            "for another N:M or code"
+        )
