@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from accelsim.hardware import EieConfig
 from accelsim.memory import DramPart
+from accelsim.pruning import Granularity
 
 
 class EieCase(NamedTuple):
@@ -187,3 +188,32 @@ def nm_cases(draw: st.DrawFn) -> NmCase:
     weight = (rng.integers(1, 100, order.shape) * (order < occupied)).reshape(rows, -1)
     columns = groups * m - draw(st.integers(0, m - 1))
     return NmCase(weight[:, :columns].astype(draw(st.sampled_from(VALUE_TYPES))), n, m)
+
+
+class PruningCase(NamedTuple):
+    """A weight, a granularity that suits its shape, and a sparsity (None for N:M)."""
+
+    weight: np.ndarray
+    granularity: Granularity
+    sparsity: float | None
+
+
+@st.composite
+def pruning_cases(draw: st.DrawFn) -> PruningCase:
+    """Linear and convolution weights of every value type with many ties; groups that divide them or do not."""
+    shape = draw(st.tuples(st.integers(1, 24), st.integers(1, 40)))
+    if draw(st.booleans()):
+        shape += draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight = rng.integers(-draw(st.sampled_from([1, 5, 100])), 100, shape) * (rng.random(shape) < 0.8)
+    kinds = ["fine", "nm", "vector", "block", "filter", "channel", *(["kernel"] if len(shape) == 4 else [])]
+    kind, size = draw(st.sampled_from(kinds)), None
+    if kind == "nm":
+        m = draw(st.integers(1, 32))
+        size = (draw(st.integers(1, m)), m)
+    elif kind in ("vector", "block"):
+        size = draw(st.tuples(st.integers(1, 9), st.integers(1, 40)))
+        if kind == "vector":
+            size = (1, size[1]) if draw(st.booleans()) else (size[0], 1)
+    sparsity = None if kind == "nm" else draw(st.floats(0, 1))
+    return PruningCase(weight.astype(draw(st.sampled_from(VALUE_TYPES))), Granularity(kind, size), sparsity)
