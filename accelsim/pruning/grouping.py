@@ -105,10 +105,14 @@ def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
 
 
 def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int) -> NDArray[Any]:
-    """Return the sums of |w| over rectangles r x c, added in double precision, in the type of the matrix."""
+    """Return the sums of |w| over rectangles r x c, added in double precision, in the type of the matrix.
+
+    A sum above the range of that type is infinite.
+    """
     sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
     kernel, _ = _rectangle_kernels(_constant(c))
-    _in_slabs(matrix, len(sums), lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]))
+    with np.errstate(over="ignore"):  # the caller sees the infinity
+        _in_slabs(matrix, len(sums), lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]))
     return sums
 
 
