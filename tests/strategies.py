@@ -181,11 +181,11 @@ def nm_cases(draw: st.DrawFn) -> NmCase:
     """Every pattern up to 32:32, groups of every occupancy from empty to n."""
     m = draw(st.integers(1, 32))
     n = draw(st.integers(1, m))
-    rows, groups = draw(st.integers(1, 12)), draw(st.integers(1, 8))
+    rows, groups = draw(st.integers(0, 12)), draw(st.integers(1, 8))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     occupied = rng.integers(0, n + 1, (rows, groups, 1)) if draw(st.booleans()) else n
     order = rng.permuted(np.broadcast_to(np.arange(m), (rows, groups, m)), axis=2)
-    weight = (rng.integers(1, 100, order.shape) * (order < occupied)).reshape(rows, -1)
+    weight = (rng.integers(1, 100, order.shape) * (order < occupied)).reshape(rows, groups * m)
     columns = groups * m - draw(st.integers(0, m - 1))
     return NmCase(weight[:, :columns].astype(draw(st.sampled_from(VALUE_TYPES))), n, m)
 

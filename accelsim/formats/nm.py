@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
+from accelsim.pruning.granularity import MAX_M
 
 METADATA = ("index", "bitmask", "combination")
-
-MAX_M = 32
-"""Elements of the largest group."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +43,16 @@ class NmMatrix:
         groups = len(self.values)
         width = group_bits(self.n, self.m, self.metadata)
         if self.metadata == "index":
-            places = _unpack_bits(self.stream, groups * self.n, width // self.n).astype(np.uint8).reshape(groups, -1)
+            places = (
+                _unpack_bits(self.stream, groups * self.n, width // self.n).astype(np.uint8).reshape(groups, self.n)
+            )
             _refuse((places >= self.m).any(axis=1) | (places[:, 1:] <= places[:, :-1]).any(axis=1), places)
             return places
-        codes = _unpack_bits(self.stream, groups, width)
         if self.metadata == "bitmask":
-            _refuse(np.bitwise_count(codes) != self.n, codes)
-            kept = np.unpackbits(codes.astype("<u4").view(np.uint8), bitorder="little").view(bool)
-            return _places(kept.reshape(groups, MAX_M), self.n)
+            flags = np.unpackbits(self.stream, count=groups * self.m, bitorder="little").reshape(groups, self.m)
+            _refuse(_count(flags) != self.n, flags)
+            return _places(flags, self.n)
+        codes = _unpack_bits(self.stream, groups, width)
         _refuse(codes >= comb(self.m, self.n), codes)
         places = np.empty((groups, self.n), np.uint8)
         for k in range(self.n, 0, -1):
@@ -64,9 +64,9 @@ class NmMatrix:
     def decode(self) -> NDArray[Any]:
         """Expand to the dense matrix; raises InputError for metadata that no encoder writes."""
         rows, columns = self.shape
-        grouped = np.zeros((len(self.values), self.m), self.values.dtype)
-        np.put_along_axis(grouped, self.places(), self.values, axis=1)
-        return grouped.reshape(rows, -1)[:, :columns]
+        dense = np.zeros(len(self.values) * self.m, self.values.dtype)
+        dense[np.arange(0, dense.size, self.m)[:, None] + self.places()] = self.values
+        return dense.reshape(rows, -(-columns // self.m) * self.m)[:, :columns]
 
     def bits(self, value_bits: int | None = None) -> Bits:
         """Return the size with values of `value_bits`, by default those of the array's own type."""
@@ -97,25 +97,15 @@ def encode(weight: NDArray[Any], n: int, m: int, *, metadata: str = "index", pad
     rows, columns = as_matrix(weight).shape
     grouped = pad_to(weight, (1, m), pad).reshape(-1, m)
     kept = grouped != 0
-    missing = _missing(kept, n, m, -(-columns // m))
-    for i in range(m):
-        fill = ~kept[:, i] & (missing > 0)
-        kept[:, i] |= fill
-        missing -= fill
-    values = grouped[kept].reshape(-1, n)
-    return NmMatrix((rows, columns), n, m, metadata, values, _write(_places(kept, n), m, metadata))
+    _fill_up(kept, n, -(-columns // m))
+    values = grouped.reshape(-1)[np.flatnonzero(kept)].reshape(-1, n)
+    return NmMatrix((rows, columns), n, m, metadata, values, _write(kept, n, metadata))
 
 
-def _places(kept: NDArray[np.bool_], n: int) -> NDArray[np.uint8]:
-    """Return where the N flags of each group (groups, m) are set: (groups, n)."""
-    numbers = np.broadcast_to(np.arange(kept.shape[1], dtype=np.uint8), kept.shape)
-    places: NDArray[np.uint8] = numbers[kept].reshape(-1, n)
-    return places
-
-
-def _missing(kept: NDArray[np.bool_], n: int, m: int, groups_per_row: int) -> NDArray[np.int8]:
-    """Return by how many each group has fewer than N non-zeros; raises InputError for the first that has more."""
-    found = kept.view(np.int8).sum(axis=1, dtype=np.int8)
+def _fill_up(kept: NDArray[np.bool_], n: int, groups_per_row: int) -> None:
+    """Set the lowest free flags of groups (groups, m) until each has N; raises InputError for the first with more."""
+    m = kept.shape[1]
+    found = _count(kept)
     worst = np.flatnonzero(found > n)
     if worst.size:
         row, group = divmod(int(worst[0]), groups_per_row)
@@ -124,18 +114,40 @@ def _missing(kept: NDArray[np.bool_], n: int, m: int, groups_per_row: int) -> ND
             f"{found[worst[0]]} non-zeros, and {worst.size - 1} more groups have too many; "
             f"prune it with granularity 'nm:{n}:{m}' first"
         )
-    missing: NDArray[np.int8] = np.int8(n) - found
-    return missing
+    short = np.flatnonzero(found < n)
+    flags, missing = kept[short], n - found[short]
+    for i in range(m):
+        free = ~flags[:, i] & (missing > 0)
+        flags[:, i] |= free
+        missing -= free
+    kept[short] = flags
 
 
-def _write(places: NDArray[np.uint8], m: int, metadata: str) -> NDArray[np.uint8]:
-    """Return places (groups, n) as a stream of metadata."""
-    n = places.shape[1]
+def _count(flags: NDArray[Any]) -> NDArray[np.int8]:
+    """Return how many flags of each group (groups, m) are set."""
+    found = np.zeros(len(flags), np.int8)
+    for column in flags.T:  # a sum over so short an axis is slow
+        found += column.view(np.int8)
+    return found
+
+
+def _places(flags: NDArray[Any], n: int) -> NDArray[np.uint8]:
+    """Return where the N set flags of each group (groups, m) stand: (groups, n)."""
+    places: NDArray[np.uint8] = (np.flatnonzero(flags) % flags.shape[1]).astype(np.uint8)
+    return places.reshape(len(flags), n)
+
+
+def _write(kept: NDArray[np.bool_], n: int, metadata: str) -> NDArray[np.uint8]:
+    """Return flags (groups, m), N a group, as a stream of metadata."""
+    m = kept.shape[1]
+    if metadata == "bitmask":
+        return np.packbits(kept, bitorder="little")
+    places = _places(kept, n)
     if metadata == "index":
         return _pack_bits(places.ravel(), (m - 1).bit_length())
     codes = np.zeros(len(places), np.uint32)
     for k in range(n):
-        codes += np.uint32(1) << places[:, k] if metadata == "bitmask" else _ranks(k + 1, m)[places[:, k]]
+        codes += _ranks(k + 1, m)[places[:, k]]
     return _pack_bits(codes, group_bits(n, m, metadata))
 
 
