@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from math import ceil, comb, log2
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,16 @@ def test_decode_inverts_encode(case: NmCase, metadata: str) -> None:
     assert stored.values.dtype == case.weight.dtype
     assert stored.values.shape == (len(case.weight) * ceil(case.weight.shape[1] / case.m), case.n)
     assert np.array_equal(stored.decode(), case.weight)
+
+
+@given(nm_cases(), METADATA)
+def test_slabs_change_nothing(case: NmCase, metadata: str) -> None:
+    whole = nm.encode(case.weight, case.n, case.m, metadata=metadata, pad=True)
+    with patch.object(nm, "SLAB_GROUPS", 8):
+        slabs = nm.encode(case.weight, case.n, case.m, metadata=metadata, pad=True)
+        assert np.array_equal(slabs.decode(), case.weight)
+    assert np.array_equal(slabs.values, whole.values)
+    assert np.array_equal(slabs.stream, whole.stream)
 
 
 @given(nm_cases())
@@ -92,11 +103,15 @@ def test_codes_that_no_encoder_writes_are_refused(metadata: str, code: int) -> N
         stored.decode()
 
 
-def test_a_broken_pattern_names_its_first_place() -> None:
+@pytest.mark.parametrize("slab", [8, 1 << 16])
+def test_a_broken_pattern_names_its_first_place(slab: int) -> None:
     weight = np.zeros((5, 16), np.float32)
     weight[3, 8:11] = 1
     weight[4, :4] = 1
-    with pytest.raises(InputError, match=r"row 3, group 2 \(columns 8 to 11\) has 3 non-zeros.* 1 more.*'nm:2:4'"):
+    with (
+        pytest.raises(InputError, match=r"row 3, group 2 \(columns 8 to 11\) has 3 non-zeros.*'nm:2:4'"),
+        patch.object(nm, "SLAB_GROUPS", slab),
+    ):
         nm.encode(weight, 2, 4)
 
 

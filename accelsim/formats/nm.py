@@ -23,6 +23,9 @@ from accelsim.pruning.granularity import MAX_M
 
 METADATA = ("index", "bitmask", "combination")
 
+SLAB_GROUPS = 1 << 16
+"""Groups taken together, which bounds the memory; a multiple of 8, so that each slab's metadata ends at a byte."""
+
 
 @dataclass(frozen=True, eq=False)
 class NmMatrix:
@@ -64,8 +67,10 @@ class NmMatrix:
     def decode(self) -> NDArray[Any]:
         """Expand to the dense matrix; raises InputError for metadata that no encoder writes."""
         rows, columns = self.shape
-        dense = np.zeros(len(self.values) * self.m, self.values.dtype)
-        dense[np.arange(0, dense.size, self.m)[:, None] + self.places()] = self.values
+        places, dense = self.places(), np.zeros((len(self.values), self.m), self.values.dtype)
+        for first in range(0, len(dense), SLAB_GROUPS):
+            slab = slice(first, first + SLAB_GROUPS)
+            np.put_along_axis(dense[slab], places[slab], self.values[slab], axis=1)
         return dense.reshape(rows, -(-columns // self.m) * self.m)[:, :columns]
 
     def bits(self, value_bits: int | None = None) -> Bits:
@@ -96,23 +101,29 @@ def encode(weight: NDArray[Any], n: int, m: int, *, metadata: str = "index", pad
     raise_if_any(problems)
     rows, columns = as_matrix(weight).shape
     grouped = pad_to(weight, (1, m), pad).reshape(-1, m)
-    kept = grouped != 0
-    _fill_up(kept, n, -(-columns // m))
-    values = grouped.reshape(-1)[np.flatnonzero(kept)].reshape(-1, n)
-    return NmMatrix((rows, columns), n, m, metadata, values, _write(kept, n, metadata))
+    values, stream = [], []
+    for first in range(0, max(len(grouped), 1), SLAB_GROUPS):
+        slab = grouped[first : first + SLAB_GROUPS]
+        kept = slab != 0
+        _fill_up(kept, n, first, -(-columns // m))
+        values.append(slab.reshape(-1)[np.flatnonzero(kept)])
+        stream.append(_write(kept, n, metadata))
+    return NmMatrix((rows, columns), n, m, metadata, np.concatenate(values).reshape(-1, n), np.concatenate(stream))
 
 
-def _fill_up(kept: NDArray[np.bool_], n: int, groups_per_row: int) -> None:
-    """Set the lowest free flags of groups (groups, m) until each has N; raises InputError for the first with more."""
+def _fill_up(kept: NDArray[np.bool_], n: int, first: int, groups_per_row: int) -> None:
+    """Set the lowest free flags of groups (groups, m) until each has N; raises InputError for the first with more.
+
+    `first` is the number of the first of these groups.
+    """
     m = kept.shape[1]
     found = _count(kept)
     worst = np.flatnonzero(found > n)
     if worst.size:
-        row, group = divmod(int(worst[0]), groups_per_row)
+        row, group = divmod(first + int(worst[0]), groups_per_row)
         raise InputError(
             f"weight is not {n}:{m}: row {row}, group {group} (columns {group * m} to {group * m + m - 1}) has "
-            f"{found[worst[0]]} non-zeros, and {worst.size - 1} more groups have too many; "
-            f"prune it with granularity 'nm:{n}:{m}' first"
+            f"{found[worst[0]]} non-zeros; prune it with granularity 'nm:{n}:{m}' first"
         )
     short = np.flatnonzero(found < n)
     flags, missing = kept[short], n - found[short]

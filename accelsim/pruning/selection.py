@@ -103,8 +103,9 @@ def _threshold(bits: NDArray[Any], magnitude: Any, keep: int) -> tuple[Any, int]
     n = len(bits)
     if n > 4 * SAMPLE:
         sample = np.sort(bits[np.random.default_rng(0).integers(0, n, SAMPLE)] & magnitude)
-        # Four standard deviations of the rank in the sample; where they do not suffice, all is sorted.
-        rank, slack = SAMPLE * (n - keep) // n, int(2 * SAMPLE**0.5)
+        share = 1 - keep / n
+        # Three standard deviations of the rank in the sample; where they do not suffice, all is sorted.
+        rank, slack = int(SAMPLE * share), 1 + int(3 * (SAMPLE * share * (1 - share)) ** 0.5)
         low = sample[rank - slack] if rank >= slack else magnitude ^ magnitude
         high = sample[rank + slack] if rank + slack < SAMPLE else magnitude
         found = np.empty(n // 16, bits.dtype)
