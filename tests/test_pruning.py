@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -238,6 +239,7 @@ def test_texts_that_mean_nothing(text: str, message: str) -> None:
         ((4, 4), "fine", None, "sparsity: missing"),
         ((4, 4), "fine", 1.5, r"0 to 1 \(got 1.5\)"),
         ((4, 4), "fine", float("nan"), "0 to 1"),
+        ((4, 4), "fine", "half", r"0 to 1 \(got 'half'\)"),
         ((4, 64), "nm:2:4", 0.75, "prunes 1 - 2/4 = 0.5"),
         ((4, 4), "kernel", 0.5, r"shape \(4, 4\) has none"),
         ((4,), "fine", 0.5, "neither"),
@@ -247,7 +249,7 @@ def test_texts_that_mean_nothing(text: str, message: str) -> None:
         ((6, 10), "nm:2:4", None, "4 does not divide the 10 inputs.*pad=True"),
     ],
 )
-def test_errors(shape: tuple[int, ...], text: str, sparsity: float | None, message: str) -> None:
+def test_errors(shape: tuple[int, ...], text: str, sparsity: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         prune(np.ones(shape), text, sparsity)
 

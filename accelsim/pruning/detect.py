@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import raise_if_any
-from accelsim.pruning.granularity import Granularity
-from accelsim.pruning.masks import weight_problems
+from accelsim.pruning.granularity import Granularity, weight_problems
 
 NM_GROUPS = (2, 4, 8, 16, 32)
 """Values of M that are looked at."""
@@ -30,10 +29,9 @@ class Empty(NamedTuple):
 class Patterns:
     """What the zeros of one weight look like.
 
-    density: share of weights that are not zero. nm: the smallest N such that N:M holds, for each M that
-    the inputs reach. rectangles: for
-    each vector and block, the share of the zeros that lies in groups of nothing but zeros; a pattern that holds has 1.
-    kernels is None for a linear layer.
+    density: share of weights that are not zero. nm: the smallest N such that N:M holds, for each M that the inputs
+    reach. rectangles: for each vector and block, the share of the zeros that lies in groups of nothing but zeros; a
+    pattern that holds has 1. kernels is None for a linear layer.
     """
 
     shape: tuple[int, ...]
@@ -62,7 +60,7 @@ def detect(weight: ArrayLike) -> Patterns:
     """Return the patterns that hold exactly for a weight (out, in) or (out, in / groups, kh, kw).
 
     N:M, vectors and blocks are those of `Granularity`; groups at the edges may be smaller.
-    Raises InputError for other shapes and for what is no number. Memory: about two bytes a weight.
+    Raises InputError for other shapes and for what is no number. Memory: about three bytes a weight.
     """
     array = np.asarray(weight)
     raise_if_any(weight_problems(array))

@@ -110,3 +110,13 @@ class Granularity:
             out, channels, height, width = shape
             return np.ascontiguousarray(matrix.reshape(out, height, width, channels).transpose(0, 3, 1, 2))
         return np.ascontiguousarray(matrix).reshape(shape)
+
+
+def weight_problems(array: NDArray[Any]) -> list[str]:
+    """Return what keeps an array from being a weight."""
+    problems = []
+    if array.ndim not in (2, 4) or not array.size:
+        problems.append(f"weight: shape {array.shape} is neither (out, in) nor (out, in, kh, kw), none of them 0")
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        problems.append(f"weight: numbers of type {array.dtype} cannot be ranked; convert them to float or integer")
+    return problems

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
-from accelsim.pruning.granularity import Granularity
+from accelsim.pruning.granularity import Granularity, weight_problems
 from accelsim.pruning.grouping import keep_n_of_m, spread_flags, sums_of_magnitudes
 from accelsim.pruning.selection import is_finite, keep_largest
 
@@ -30,8 +30,9 @@ def prune(
     is reached is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out. Groups
     with the smallest sum of |w| go first (added in double precision, compared in the precision of the weights); of
     equals, those of lowest index stay. `pad` lets groups at the edges be smaller; an N:M group keeps at most N then.
-    Raises InputError for what cannot be meant, NaN and Inf included. Memory: one float copy of the weight at most, and
-    another where edges are padded. Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M).
+    Raises InputError for what cannot be meant, NaN and Inf included. Memory: a float copy of the weight where its type
+    or order asks for one, and another where edges are padded.
+    Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M).
     """
     array = np.asarray(weight)
     problems = weight_problems(array)
@@ -104,16 +105,6 @@ def _pad_edges(matrix: NDArray[Any], group: tuple[int, int], pad: bool, chosen: 
     return np.pad(matrix, [(0, more) for more in extra])
 
 
-def weight_problems(array: NDArray[Any]) -> list[str]:
-    """Return what keeps an array from being a weight."""
-    problems = []
-    if array.ndim not in (2, 4) or not array.size:
-        problems.append(f"weight: shape {array.shape} is neither (out, in) nor (out, in, kh, kw), none of them 0")
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        problems.append(f"weight: numbers of type {array.dtype} cannot be ranked; convert them to float or integer")
-    return problems
-
-
 def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     """Return the float type in which weights of this type are exact, but integers above 2^53."""
     exact = dtype.itemsize <= 2 or dtype == np.float32
@@ -133,7 +124,7 @@ def _not_finite(array: NDArray[Any]) -> str:
 
 
 def _sparsity_problems(sparsity: float | None, chosen: Granularity, size: int) -> list[str]:
-    if sparsity is not None and not 0 <= sparsity <= 1:
+    if sparsity is not None and not (isinstance(sparsity, int | float | np.floating) and 0 <= sparsity <= 1):
         return [f"sparsity: must be the share of weights to prune, 0 to 1 (got {sparsity!r})"]
     if chosen.kind == "nm" and chosen.size:
         n, m = chosen.size

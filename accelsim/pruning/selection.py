@@ -15,6 +15,7 @@ SAMPLE = 1 << 16
 """Numbers drawn to bracket a threshold."""
 
 CHUNK = 64
+"""Numbers looked at together, first whether any matters and then one by one."""
 
 
 @njit(cache=True, nogil=True)
@@ -85,7 +86,6 @@ def is_finite(values: NDArray[Any]) -> bool:
 
 def keep_largest(values: NDArray[Any], keep: int) -> NDArray[np.bool_]:
     """Return which `keep` of finite floats (n,) have the largest magnitude; of equals, those of lowest index."""
-    kept = np.full(len(values), keep > 0)
     if keep in (0, len(values)):
         return np.full(len(values), keep > 0)
     bits, magnitude = magnitude_bits(values)
@@ -116,6 +116,7 @@ def _threshold(bits: NDArray[Any], magnitude: Any, keep: int) -> tuple[Any, int]
 
 
 def _rank(keys: NDArray[Any], keep: int, above: int) -> tuple[Any, int]:
+    """Return the key of rank `keep` from above, and how many are larger, `above` others included."""
     place = len(keys) - keep
     parted = np.partition(keys, place)
     return parted[place], above + int(np.count_nonzero(parted[place:] > parted[place]))
