@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from accelsim import memory
+    from accelsim import memory, pruning
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.network import Density, Layer, Network, load_network
@@ -34,6 +34,7 @@ _HOME = {
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
     "memory": "",
+    "pruning": "",
     "simulate": "accelsim.simulate",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "load_hardware",
     "load_network",
     "memory",
+    "pruning",
     "simulate",
 ]
 
