@@ -206,7 +206,9 @@ def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray
         mine = asked[channel::channels]
         block = np.arange(len(mine)) % single.geometry.capacity_blocks
         times = np.zeros(len(mine), np.int64)
-        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), OUTSTANDING, times)
+        # Never two reads of one block under way: a read that is merged with another has no answer of its own.
+        window = min(OUTSTANDING, single.geometry.capacity_blocks)
+        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), window, times)
         answered[channel::channels] = times
     latest: NDArray[np.int64] = np.maximum.accumulate(answered)
     return latest
