@@ -129,7 +129,7 @@ def _row(
         "hardware": chip.name,
         "engine": chip.engine.kind,
         "backend": backend,
-        "capacity": chip.engine.capacity,
+        "capacity": chip.eie.engine.capacity,
         "residency": feeding.residency,
         "stored_entries": image.stored_entries,
         "storage_bits": storage.total,
@@ -233,7 +233,7 @@ def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, v
     ones = np.ones((len(batch), 0 if weights.bias is None else 1))
     columns = np.concatenate([batch, ones], axis=1)
     if verify:
-        return fixed_point(columns, chip.engine.activation_bits).integers
+        return fixed_point(columns, chip.eie.engine.activation_bits).integers
     mask: NDArray[np.int64] = (columns != 0).astype(np.int64)
     return mask
 
@@ -249,7 +249,7 @@ def _codes(
         matrix = np.concatenate([matrix, np.asarray(weights.bias, np.float64)[:, None]], axis=1)
     if not verify:
         return (matrix != 0).astype(np.int64), None
-    return quantise(matrix, chip.engine, layer.codebook)
+    return quantise(matrix, chip.eie.engine, layer.codebook)
 
 
 def _verify(

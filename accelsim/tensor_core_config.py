@@ -75,6 +75,7 @@ class Power:
     """One multiply-accumulate with its operands from registers and shared memory, at the full clock."""
     l2_pj_per_byte: NonNegative
     dram_pj_per_byte: NonNegative
+    """Of the chip's side of the memory: controller and pins; what the part costs comes with the part."""
     least_voltage: Share = 0.72
     voltage_slope: Share = 0.65
     """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
@@ -109,9 +110,6 @@ class TensorCoreConfig:
     l2_usable: Share = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
-    l2_keeps_between_runs: Annotated[bool, Field(strict=True)] = True
-    """Runs are repeated, as when they are measured: what L2 can keep is not fetched again."""
-    dram_gb_per_s: Positive
     prologue_cycles: NonNegative
     """From the start of a tile to its first multiply-accumulate: latency of DRAM, shared memory and instruction."""
     epilogue_cycles_per_output: NonNegative
