@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelsim import memory, pruning
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
     from accelsim.hardware import Hardware, load_hardware
+    from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
     from accelsim.simulate import simulate
 
@@ -31,6 +32,7 @@ _HOME = {
     "Layer": "accelsim.network",
     "Network": "accelsim.network",
     "VerificationError": "accelsim.errors",
+    "gemm": "accelsim.matmul",
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
     "memory": "",
@@ -48,6 +50,7 @@ __all__ = [
     "Network",
     "VerificationError",
     "__version__",
+    "gemm",
     "load_hardware",
     "load_network",
     "memory",

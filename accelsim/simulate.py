@@ -126,6 +126,7 @@ def _row(
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
         "activation_density": np.count_nonzero(inputs.batch) / inputs.batch.size,
         "granularity": layer.granularity or ("dense" if image.nonzeros - bias_nonzeros == elements else "fine"),
+        "executed_as": "sparse",
         "hardware": chip.name,
         "engine": chip.engine.kind,
         "backend": backend,
@@ -157,6 +158,9 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     part = chip.memory.dram if chip.memory is not None and read + written else None
     return {
         "cycles": counts.cycles,
+        "compute_cycles": max(counts.busy_cycles),
+        "clock_mhz": chip.engine.clock_mhz,
+        "full_clock_mhz": chip.engine.clock_mhz,
         "time_us": time_us,
         "macs": counts.macs,
         "padding_macs": counts.padding_macs,

@@ -54,6 +54,12 @@ class GemmOutcome(NamedTuple):
     voltage: float
 
 
+def pattern_of(pattern: str | None) -> tuple[int, int]:
+    """Return N and M of a pattern, 1 and 1 of None."""
+    n, m = (1, 1) if pattern is None else map(int, pattern.split(":"))
+    return n, m
+
+
 def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
     """Say what keeps a GEMM from running on this chip."""
     found = [
@@ -116,7 +122,7 @@ def run(gemm: Gemm, hardware: Hardware, backend: str, tile: tuple[int, int] | No
 def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
     bits = DTYPE_BITS[gemm.dtype]
-    n, m = (1, 1) if gemm.pattern is None else map(int, gemm.pattern.split(":"))
+    n, m = pattern_of(gemm.pattern)
     rate = config.fma_per_cycle[gemm.dtype] * m / n
     memory = hardware.memory
     if memory is None:
@@ -148,7 +154,7 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
 
 def limits_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
-    n, m = (1, 1) if gemm.pattern is None else map(int, gemm.pattern.split(":"))
+    n, m = pattern_of(gemm.pattern)
     power = config.power
     part_pj = measure(hardware.memory.dram).read_pj / BLOCK_BYTES if hardware.memory is not None else 0.0
     return Limits(
@@ -188,7 +194,7 @@ def _counts(
     gemm: Gemm, config: TensorCoreConfig, plan: Schedule, total: int, spent: NDArray[np.int64], time_us: float
 ) -> Counts:
     """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
-    n, m = (1, 1) if gemm.pattern is None else map(int, gemm.pattern.split(":"))
+    n, m = pattern_of(gemm.pattern)
     tiles = -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split
     steps = tiles * plan.steps
     executed = steps * config.step_k * plan.tile_tokens * plan.tile_outputs * n // m
