@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from accelsim import memory
+    from accelsim import memory, pruning
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
     from accelsim.hardware import Hardware, load_hardware
+    from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
     from accelsim.simulate import simulate
 
@@ -31,9 +32,11 @@ _HOME = {
     "Layer": "accelsim.network",
     "Network": "accelsim.network",
     "VerificationError": "accelsim.errors",
+    "gemm": "accelsim.matmul",
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
     "memory": "",
+    "pruning": "",
     "simulate": "accelsim.simulate",
 }
 
@@ -47,9 +50,11 @@ __all__ = [
     "Network",
     "VerificationError",
     "__version__",
+    "gemm",
     "load_hardware",
     "load_network",
     "memory",
+    "pruning",
     "simulate",
 ]
 

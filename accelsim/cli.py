@@ -348,14 +348,20 @@ def _print_results(results: pd.DataFrame) -> None:
 def _check_hardware(path: Path) -> None:
     from accelsim.energy import area_mm2, prices
     from accelsim.hardware import load_hardware
+    from accelsim.tensor_core_config import TensorCoreConfig
 
     chip = load_hardware(path)
-    problems: list[str] = []
-    _collect(problems, prices, chip, place=f"{path}: ")
-    raise_if_any(problems)
+    if isinstance(chip.engine, TensorCoreConfig):
+        what = f"{chip.engine.cores} cores, patterns {', '.join(chip.engine.patterns) or 'none'}"
+        made = ", ".join(chip.engine.fma_per_cycle)
+    else:
+        problems: list[str] = []
+        _collect(problems, prices, chip, place=f"{path}: ")
+        raise_if_any(problems)
+        what, made = f"{chip.engine.pes} PEs", f"{area_mm2(chip):.1f} mm² in {chip.eie.technology.name}"
     _console().print(
-        f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {chip.engine.pes} PEs at "
-        f"{chip.engine.clock_mhz:g} MHz, {area_mm2(chip):.1f} mm² in {chip.technology.name}",
+        f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
+        f"{made}",
         markup=False,
         soft_wrap=True,
     )

@@ -200,6 +200,8 @@ def _keys(data: Any, item: Any) -> tuple[Any, ...]:
             keys.append(part)
         elif part is last and item["type"] == "missing":
             keys.append(part)
+    if item["type"] == "union_tag_invalid":
+        keys.append(item["ctx"]["discriminator"].strip("'"))
     return tuple(keys)
 
 
@@ -207,7 +209,7 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
     """Say what is wrong at these keys; several things where a dataclass found several at once."""
     item, owner = items[0], _dataclass_at(kind, keys[:-1])
     known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
-    got = _short(item["input"])
+    got = _short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
     if item["type"] == "value_error":
         # Said by a dataclass about its values together; it may begin with the key that it means.
         said = (str(problem).partition(": ") for problem in item["ctx"]["error"].args)
@@ -238,8 +240,8 @@ WANTED = {
     "less_than_equal": "at most {le}",
     "dataclass_type": "one table, [{key}] or {key} = {{ ... }}",
     "list_type": "a list",
-    "union_tag_invalid": "a table whose model is {expected_tags}",
-    "model_attributes_type": "a name, or a table",
+    "union_tag_invalid": "one of {expected_tags}",
+    "model_attributes_type": "one table, [{key}] or {key} = {{ ... }}",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }

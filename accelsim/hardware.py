@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -27,9 +27,10 @@ from accelsim.config import (
     shipped_dir,
     with_overrides,
 )
-from accelsim.errors import collecting, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import DramPart
+from accelsim.tensor_core_config import TensorCoreConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -167,17 +168,43 @@ class MemoryConfig:
             )
 
 
+class EieParts(NamedTuple):
+    """What an EIE chip is made of."""
+
+    engine: EieConfig
+    technology: Technology
+    constants: EieConstants
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Hardware:
     """A chip: one engine, the technology it is made in, the constants that were measured on it, its DRAM if any."""
 
     name: str
-    engine: EieConfig
-    technology: Technology
-    constants: EieConstants
+    engine: Annotated[EieConfig | TensorCoreConfig, Field(discriminator="kind")]
+    technology: Technology | None = None
+    """EIE is priced by it; a tensor core carries its own energies."""
+    constants: EieConstants | None = None
     memory: MemoryConfig | None = None
     description: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.engine, EieConfig):
+            raise_if_any(
+                f"{key}: is missing; an EIE chip needs it"
+                for key in ("technology", "constants")
+                if getattr(self, key) is None
+            )
+        elif self.memory is None:
+            raise InputError("memory: is missing; a tensor core fetches its operands from DRAM: add dram = a part")
+
+    @property
+    def eie(self) -> EieParts:
+        """What an EIE chip is made of; raises TypeError for another engine."""
+        if not isinstance(self.engine, EieConfig) or self.technology is None or self.constants is None:
+            raise TypeError(f"{self.name} is not an EIE chip")
+        return EieParts(self.engine, self.technology, self.constants)
 
     @cached_property
     def content_hash(self) -> str:
@@ -226,4 +253,6 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
     part = data["memory"].get("dram") if isinstance(data.get("memory"), dict) else None
     if isinstance(part, dict):
         part.setdefault("model", DramPart.model)
+    if isinstance(data.get("engine"), dict):
+        data["engine"].setdefault("kind", EieConfig.kind)
     return build(Hardware, data, source)

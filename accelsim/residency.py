@@ -24,7 +24,7 @@ class Feeding:
     def __init__(self, chip: Hardware) -> None:
         self.chip = chip
         self.engine = ENGINES[chip.engine.kind]
-        limitless = chip.engine.capacity == "ignore"
+        limitless = chip.eie.engine.capacity == "ignore"
         self._asked = "resident" if limitless or chip.memory is None else chip.memory.residency
         self._need: Any = None
 

@@ -25,6 +25,13 @@ def _columns() -> tuple[Column, ...]:
         "dram": "the queue was empty because the next column had not arrived, or the run waited for DRAM",
         "empty_column": "the column had no entry in this PE",
         "drain": "the PE had finished and waited for the others and the pipeline",
+        "sync": "tensor core: start of a step, instructions that sustain less than the rate of the data sheet",
+        "shared": "shared memory was slower than the tensor cores",
+        "load": "operands on their way through the core's loads",
+        "l2": "L2 was the slowest",
+        "latency": "start of a tile: first operands on their way",
+        "epilogue": "the tile's results on their way out",
+        "wave": "no tile left for this core, or a kernel that follows",
     }
     counts = {
         "spmat_reads": "rows read from the sparse-matrix memory",
@@ -44,6 +51,10 @@ def _columns() -> tuple[Column, ...]:
         "dram_read_io": "blocks that came over its pins",
         "dram_write_io": "blocks that went over them",
         "dram_standby": "cycles in which DRAM stood by, rows open",
+        "fma": "multiply-accumulates that tensor cores executed, padding of tiles included",
+        "shared_bytes": "bytes to and from shared memory",
+        "l2_bytes": "bytes from L2",
+        "powered_ns": "nanoseconds in which the board was powered",
     }
     energy = {
         "spmat_sram": "sparse-matrix memory",
@@ -57,6 +68,9 @@ def _columns() -> tuple[Column, ...]:
         "clock": "clock network (calibrated)",
         "pipeline": "pipeline registers and control (calibrated)",
         "leakage": "leakage of the memories",
+        "shared_memory": "shared memory, where it is not part of the multiply-accumulate",
+        "l2": "L2",
+        "static": "what the board draws at rest",
         "dram": "DRAM core, standby and refresh included",
         "dram_io": "pins of the DRAM, where they have a source",
     }
@@ -70,6 +84,7 @@ def _columns() -> tuple[Column, ...]:
         Column("weight_density", real, "non-zero weights / all weights, bias not counted"),
         Column("activation_density", real, "non-zero inputs / all inputs"),
         Column("granularity", text, "which weights were pruned together"),
+        Column("executed_as", text, "how the chip ran it: sparse, dense, or a pattern N:M"),
         Column("hardware", text, "name of the chip"),
         Column("engine", text, "kind of engine"),
         Column("backend", text, "compiled or simpy"),
@@ -83,7 +98,9 @@ def _columns() -> tuple[Column, ...]:
         Column("padding_macs", integer, "entries that only carry a zero run"),
         Column("utilization", real, "macs / (cycles x peak macs per cycle)"),
         Column("load_balance", real, "busy cycles, padding included / (PEs x cycles)"),
-        Column("busy_cycles", integer, "PE cycles with an entry, padding included; with all stalls, PEs x cycles"),
+        Column("busy_cycles", integer, "cycles of all PEs or cores with work; with all stalls, PEs or cores x cycles"),
+        Column("work_cycles", integer, "those of them that went into real weights"),
+        Column("padding_cycles", integer, "those that went into padding"),
         *(Column(f"stall_{cause}_cycles", integer, f"PE cycles: {why}") for cause, why in stalls.items()),
         *(Column(f"count_{action}", integer, meaning) for action, meaning in counts.items()),
         Column("stored_entries", integer, "entries stored, padding and bias included"),
@@ -105,7 +122,14 @@ def _columns() -> tuple[Column, ...]:
         Column("dram_write_bytes", integer, "bytes written to DRAM"),
         Column("dram_gb_per_s", real, "DRAM traffic / time"),
         Column("dram_peak_gb_per_s", real, "that of the fastest tile while it arrived"),
-        Column("area_mm2", real, "area of the chip"),
+        Column("compute_cycles", integer, "cycles of the multiply-accumulates alone; EIE: of the busiest PE"),
+        Column("tile", text, "tensor core: tokens x outputs of a tile, and into how many parts k was cut"),
+        Column("waves", integer, "tensor core: rounds of tiles, the last one perhaps not full"),
+        Column("clock_mhz", real, "clock that it ran at"),
+        Column("full_clock_mhz", real, "clock of the chip; higher than clock_mhz where power limits it"),
+        Column("limited_by", text, "what took most of the time"),
+        Column("dtype", text, "type of weights and activations"),
+        Column("area_mm2", real, "area of the chip; 0: not known"),
         Column("edp_pj_s", real, "energy x time"),
         Column("extrapolated", text, "no, or what of the memories lies beyond the data: node, size of a memory"),
         Column("verified", text, "exact: the product was computed and equals the dense one; no: not asked for"),
@@ -128,12 +152,12 @@ SUMMED = tuple(
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a DataFrame with every column in order and of its type; a count an engine lacks is 0."""
+    """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -."""
     import numpy as np
     import pandas as pd
 
     data = {}
     for column in COLUMNS:
-        dtype, missing = {"int64": (np.int64, 0), "float64": (np.float64, 0.0)}.get(column.dtype, (object, ""))
+        dtype, missing = {"int64": (np.int64, 0), "float64": (np.float64, 0.0)}.get(column.dtype, (object, "-"))
         data[column.name] = np.array([row.get(column.name, missing) for row in rows], dtype)
     return pd.DataFrame(data)

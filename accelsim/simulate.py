@@ -18,6 +18,7 @@ from accelsim.formats.codebook import quantise
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.matmul import TensorCoreRun
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
 from accelsim.parts.timed import BLOCK_BYTES
@@ -68,26 +69,28 @@ def simulate(
     raise_if_any(dict.fromkeys(problems))
 
     rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-    feeding = [Feeding(chip) for chip in chips]
+    runs = [RUNS[chip.engine.kind](chip) for chip in chips]
     waiting: list[tuple[Layer, WeightMatrix]] = []
     for number, layer in enumerate(net, 1):
         if progress is not None:
             progress(layer.name)
         with collecting(problems, f"layer {layer.name}: "):
             weights = WeightMatrix(layer.weight, layer.bias)
-            for each in feeding:
+            for each in runs:
                 each.look_at(weights)
             waiting.append((layer, weights))
         # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
-        if number < len(net) and not all(each.known for each in feeding):
+        if number < len(net) and not all(each.known for each in runs):
             continue
         for each_layer, its_weights in waiting:
-            for each, mine in zip(feeding, rows, strict=True):
+            for each, mine in zip(runs, rows, strict=True):
                 with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
-                    mine.append(_row(net, each_layer, its_weights, inputs[each_layer.name], each, backend, verify))
+                    given_inputs = inputs[each_layer.name]
+                    row = each.row(each_layer, its_weights, given_inputs.batch, backend, verify)
+                    mine.append({"network": net.name, "seed": given_inputs.seed} | row)
         waiting.clear()
     if not problems:
-        for each in feeding:
+        for each in runs:
             with collecting(problems, f"network {net.name} on {each.chip.name}: "):
                 each.check_network()
     raise_if_any(dict.fromkeys(problems))
@@ -101,13 +104,27 @@ class _Inputs(NamedTuple):
     seed: int
 
 
+class EieRun(Feeding):
+    """One EIE chip on one network: which layers are streamed, and the row of each."""
+
+    def row(
+        self, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
+    ) -> dict[str, Any]:
+        """Run one layer on a batch (batch, in_features); returns its row."""
+        return _row(self, layer, weights, batch, backend, verify)
+
+
+RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
+"""Who runs layers on a chip, by the kind of its engine."""
+
+
 def _row(
-    network: Network, layer: Layer, weights: WeightMatrix, inputs: _Inputs, feeding: Feeding, backend: str, verify: bool
+    feeding: Feeding, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
 ) -> dict[str, Any]:
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    vectors = _engine_inputs(inputs.batch, weights, chip, verify)
+    vectors = _engine_inputs(batch, weights, chip, verify)
     outcome, stream = feeding.run(backend, image, vectors)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
@@ -117,19 +134,19 @@ def _row(
     if image.nonzeros == bias_nonzeros:
         warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
     row: dict[str, Any] = {
-        "network": network.name,
         "layer": layer.name,
         "kind": layer.kind,
         "out_features": layer.out_features,
         "in_features": layer.in_features,
-        "batch": len(inputs.batch),
+        "batch": len(batch),
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
-        "activation_density": np.count_nonzero(inputs.batch) / inputs.batch.size,
+        "activation_density": np.count_nonzero(batch) / batch.size,
         "granularity": layer.granularity or ("dense" if image.nonzeros - bias_nonzeros == elements else "fine"),
+        "executed_as": "sparse",
         "hardware": chip.name,
         "engine": chip.engine.kind,
         "backend": backend,
-        "capacity": chip.engine.capacity,
+        "capacity": chip.eie.engine.capacity,
         "residency": feeding.residency,
         "stored_entries": image.stored_entries,
         "storage_bits": storage.total,
@@ -139,7 +156,6 @@ def _row(
         "version": __version__,
         "hardware_hash": chip.content_hash,
         "layer_hash": image.digest,
-        "seed": inputs.seed,
     }
     peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * chip.engine.clock_mhz / 1e3
     return row | _measures(outcome.counts, chip) | {"dram_peak_gb_per_s": peak}
@@ -157,12 +173,17 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     part = chip.memory.dram if chip.memory is not None and read + written else None
     return {
         "cycles": counts.cycles,
+        "compute_cycles": max(counts.busy_cycles),
+        "clock_mhz": chip.engine.clock_mhz,
+        "full_clock_mhz": chip.engine.clock_mhz,
         "time_us": time_us,
         "macs": counts.macs,
         "padding_macs": counts.padding_macs,
         "utilization": counts.macs / (counts.cycles * units),
         "load_balance": busy / (counts.cycles * units),
         "busy_cycles": busy,
+        "work_cycles": counts.macs,
+        "padding_cycles": counts.padding_macs,
         **{f"stall_{cause}_cycles": sum(per_unit) for cause, per_unit in counts.stall_cycles.items()},
         **{f"count_{action}": count for action, count in counts.actions.items()},
         **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
@@ -233,7 +254,7 @@ def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, v
     ones = np.ones((len(batch), 0 if weights.bias is None else 1))
     columns = np.concatenate([batch, ones], axis=1)
     if verify:
-        return fixed_point(columns, chip.engine.activation_bits).integers
+        return fixed_point(columns, chip.eie.engine.activation_bits).integers
     mask: NDArray[np.int64] = (columns != 0).astype(np.int64)
     return mask
 
@@ -249,7 +270,7 @@ def _codes(
         matrix = np.concatenate([matrix, np.asarray(weights.bias, np.float64)[:, None]], axis=1)
     if not verify:
         return (matrix != 0).astype(np.int64), None
-    return quantise(matrix, chip.engine, layer.codebook)
+    return quantise(matrix, chip.eie.engine, layer.codebook)
 
 
 def _verify(

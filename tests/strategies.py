@@ -14,6 +14,7 @@ from accelsim.engines import ENGINES, Stream
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory import DramPart, load_part
 from accelsim.memory.service import DramService
+from accelsim.pruning import Granularity
 
 
 class EieCase(NamedTuple):
@@ -212,3 +213,66 @@ def dram_cases(draw: st.DrawFn) -> DramCase:
     load = draw(st.sampled_from(["saturated", 0.05, 0.3, 0.77, 1.5]))
     address_map = draw(st.sampled_from(["RoRaBaBgCo", "RoCoRaBaBg", "ChRoBaRaCoBg", "BgBaRaRoChCo"]))
     return DramCase(part, block, write, load, address_map)
+
+
+VALUE_TYPES = [np.float16, np.float32, np.float64, np.int8, np.int32, np.uint8]
+
+
+@st.composite
+def sparse_matrices(draw: st.DrawFn) -> np.ndarray:
+    """Matrices (rows, columns) of any value type, without rows or columns too; densities from empty to full."""
+    shape = draw(st.tuples(st.integers(0, 40), st.integers(0, 70)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = rng.integers(1, 100, shape) * (rng.random(shape) < draw(st.sampled_from([0.0, 0.05, 0.4, 1.0])))
+    return values.astype(draw(st.sampled_from(VALUE_TYPES)))
+
+
+class NmCase(NamedTuple):
+    """A matrix whose groups of m columns, the last of a row perhaps shorter, have at most n non-zeros."""
+
+    weight: np.ndarray
+    n: int
+    m: int
+
+
+@st.composite
+def nm_cases(draw: st.DrawFn) -> NmCase:
+    """Every pattern up to 32:32, groups of every occupancy from empty to n."""
+    m = draw(st.integers(1, 32))
+    n = draw(st.integers(1, m))
+    rows, groups = draw(st.integers(0, 12)), draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    occupied = rng.integers(0, n + 1, (rows, groups, 1)) if draw(st.booleans()) else n
+    order = rng.permuted(np.broadcast_to(np.arange(m), (rows, groups, m)), axis=2)
+    weight = (rng.integers(1, 100, order.shape) * (order < occupied)).reshape(rows, groups * m)
+    columns = groups * m - draw(st.integers(0, m - 1))
+    return NmCase(weight[:, :columns].astype(draw(st.sampled_from(VALUE_TYPES))), n, m)
+
+
+class PruningCase(NamedTuple):
+    """A weight, a granularity that suits its shape, and a sparsity (None for N:M)."""
+
+    weight: np.ndarray
+    granularity: Granularity
+    sparsity: float | None
+
+
+@st.composite
+def pruning_cases(draw: st.DrawFn) -> PruningCase:
+    """Linear and convolution weights of every value type with many ties; groups that divide them or do not."""
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 40)))
+    if draw(st.booleans()):
+        shape += draw(st.tuples(st.integers(1, 2), st.integers(1, 3)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weight = rng.integers(-draw(st.sampled_from([1, 5, 100])), 100, shape) * (rng.random(shape) < 0.8)
+    kinds = ["fine", "nm", "vector", "block", "filter", "channel", *(["kernel"] if len(shape) == 4 else [])]
+    kind, size = draw(st.sampled_from(kinds)), None
+    if kind == "nm":
+        m = draw(st.integers(1, 32))
+        size = (draw(st.integers(1, m)), m)
+    elif kind in ("vector", "block"):
+        size = draw(st.tuples(st.integers(1, 9), st.integers(1, 40)))
+        if kind == "vector":
+            size = (1, size[1]) if draw(st.booleans()) else (size[0], 1)
+    sparsity = None if kind == "nm" else draw(st.floats(0, 1))
+    return PruningCase(weight.astype(draw(st.sampled_from(VALUE_TYPES))), Granularity(kind, size), sparsity)

@@ -164,9 +164,7 @@ def test_list_names_everything_shipped(accelsim: Run) -> None:
     assert "the design point of the paper" in said.out
 
 
-@pytest.mark.parametrize(
-    ("kind", "required"), [("hardware", {"name", "engine", "technology", "constants"}), ("network", {"name", "layer"})]
-)
+@pytest.mark.parametrize(("kind", "required"), [("hardware", {"name", "engine"}), ("network", {"name", "layer"})])
 def test_schema_describes_the_files(accelsim: Run, kind: str, required: set[str]) -> None:
     described = json.loads(accelsim("schema", kind).out)
     assert set(described["required"]) == required

@@ -62,7 +62,7 @@ def test_kernels_in_other_modes(switch: str, tmp_path: Path) -> None:
     tests = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not other_modes"]
     done = subprocess.run(
-        [*command, str(tests / "test_twins.py"), str(tests / "test_formats.py")],
+        [*command, *(str(tests / f"test_{name}.py") for name in ("twins", "formats", "pruning"))],
         env={**os.environ, switch: "1", "NUMBA_CACHE_DIR": str(tmp_path)},
         cwd=tests.parent,
         capture_output=True,

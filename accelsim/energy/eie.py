@@ -13,7 +13,7 @@ from accelsim.scaling import area_scale, energy_scale
 
 def prices(hardware: Hardware) -> dict[str, Price]:
     """Prices of EIE. Per-cycle prices are of the whole chip: clock, pipeline and leakage grow with time."""
-    engine, technology, constants = hardware.engine, hardware.technology, hardware.constants
+    engine, technology, constants = hardware.eie
     memory = memories(hardware)
     weight_bits = engine.weight_bits if engine.weight_sharing else engine.code_bits
     register_pj = engine.activation_bits * technology.register_bit_pj
@@ -57,7 +57,7 @@ def prices(hardware: Hardware) -> dict[str, Price]:
 def streaming_prices(hardware: Hardware) -> dict[str, Price]:
     """Prices of what is done only where weights are fetched: writing them into the memories of the PEs."""
     memory = memories(hardware)
-    technology = hardware.technology
+    technology = hardware.eie.technology
     cacti = f"CACTI 7, {technology.sram.device}, {technology.sram.objective}"
     return {
         "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
@@ -67,7 +67,7 @@ def streaming_prices(hardware: Hardware) -> dict[str, Price]:
 
 def memories(hardware: Hardware) -> dict[str, tuple[Sram, int]]:
     """Return the SRAM arrays of one PE and how many there are of each."""
-    engine, technology = hardware.engine, hardware.technology
+    engine, technology, _ = hardware.eie
     return {
         "spmat": (sram(engine.spmat_bytes, engine.spmat_width_bits, technology), 1),
         "pointer": (sram(-(-engine.pointer_bytes // 2), engine.pointer_bits, technology), 2),
@@ -77,17 +77,17 @@ def memories(hardware: Hardware) -> dict[str, tuple[Sram, int]]:
 
 def area_mm2(hardware: Hardware) -> float:
     """Return the area of the chip: memories from CACTI, logic and filler cells from EIE's Table II."""
-    engine, constants = hardware.engine, hardware.constants
+    engine, technology, constants = hardware.eie
     arrays_mm2 = sum(count * array.area_mm2 for array, count in memories(hardware).values())
     logic_um2 = constants.logic_area_um2_per_pe + constants.filler_area_um2_per_pe
     lnzd_um2 = engine.lnzd_nodes * constants.lnzd_area_um2_per_node
-    scale = 1e-6 * area_scale(constants.node_nm, hardware.technology.node_nm)
+    scale = 1e-6 * area_scale(constants.node_nm, technology.node_nm)
     return engine.pes * (arrays_mm2 + logic_um2 * scale) + lnzd_um2 * scale
 
 
 def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[str, int]:
     """Return the bits that moved in and out of each memory."""
-    engine = hardware.engine
+    engine = hardware.eie.engine
     return {
         "spmat": (actions["spmat_reads"] + actions.get("spmat_writes", 0)) * engine.spmat_width_bits,
         "pointer": (2 * actions["ptr_reads"] + actions.get("ptr_writes", 0)) * engine.pointer_bits,

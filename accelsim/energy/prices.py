@@ -42,6 +42,6 @@ PER_CYCLE = "_per_cycle"
 
 COMPONENTS = (
     "spmat_sram", "pointer_sram", "activation_sram", "arithmetic", "activation_registers", "activation_queue",
-    "codebook", "lnzd", "clock", "pipeline", "leakage", "dram", "dram_io",
+    "codebook", "lnzd", "clock", "pipeline", "leakage", "shared_memory", "l2", "static", "dram", "dram_io",
 )  # fmt: skip
 """In the order of the table."""

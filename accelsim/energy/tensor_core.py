@@ -1,0 +1,39 @@
+"""What the actions of a tensor core machine cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from accelsim.energy.prices import COMPONENTS, Account, Price
+from accelsim.hardware import Hardware
+from accelsim.memory.service import measure
+from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.tensor_core_config import TensorCoreConfig
+
+
+def prices(hardware: Hardware, voltage: float = 1.0) -> dict[str, Price]:
+    """Prices at a share of the full voltage, which the cores and L2 pay squared and what stands by in proportion."""
+    config, memory = hardware.engine, hardware.memory
+    if not isinstance(config, TensorCoreConfig) or config.power is None or memory is None:
+        return {}
+    power, service = config.power, measure(memory.dram)
+    own = power.source or hardware.source
+    return {
+        "fma": Price("arithmetic", power.fma_pj * voltage**2, own),
+        "shared_bytes": Price("shared_memory", 0.0, "with the multiply-accumulates that it feeds"),
+        "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
+        "dram_reads": Price(
+            "dram", service.read_pj + power.dram_pj_per_byte * BLOCK_BYTES, f"{service.energy_source}; chip: {own}"
+        ),
+        "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
+    }
+
+
+def account(actions: Mapping[str, int], hardware: Hardware, voltage: float) -> Account:
+    """Return the energy of a run by component; nothing where the chip has no energies."""
+    table = prices(hardware, voltage)
+    components = dict.fromkeys(COMPONENTS, 0.0)
+    for action, times in actions.items():
+        if table:
+            components[table[action].component] += times * table[action].pj
+    return Account(components)

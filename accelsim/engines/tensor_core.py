@@ -1,0 +1,110 @@
+"""The tensor core machine, the specification: a SimPy model of one round of tiles, whose cores all move in step.
+
+A core holds `stages` steps of operands in shared memory: while it computes one, its loads fetch others. A step comes
+through three servers, each of which takes steps in order: the load path of the core, L2 and DRAM, which all cores that
+work share. `tensor_core_fast.py` returns the same integers from a recurrence.
+Sources: docs/tensor_core.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from accelsim.engines.channel import run_until
+from accelsim.engines.tensor_core_plan import Schedule, lost_cycles
+
+Process = Generator[simpy.Event, Any, Any]
+
+CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")
+"""What a core does with the cycles of a round, or waits for; together they are all of them."""
+
+
+class Server:
+    """Takes one step after another, each for so many cycles."""
+
+    def __init__(self, env: simpy.Environment, steps: int) -> None:
+        self.env = env
+        self.served = [env.event() for _ in range(steps)]
+        self.free_cycle = 0
+
+    def serve(self, step: int, asked: simpy.Event, cycles: int) -> Process:
+        """Serve a step once it is asked for and the one before it is done."""
+        yield asked
+        if step:
+            yield self.served[step - 1]
+        yield self.env.timeout(cycles)
+        self.served[step].succeed(int(self.env.now))
+
+
+class Round:
+    """One tile on each of the cores that work, from the first request to the last result."""
+
+    def __init__(self, env: simpy.Environment, plan: Schedule, stages: int, l2: int, dram: int) -> None:
+        self.env = env
+        self.plan = plan
+        self.spent = dict.fromkeys(CAUSES, 0)
+        self.begun = env.timeout(plan.prologue)
+        self.computed = [env.event() for _ in range(plan.steps)]
+        self.servers = {cause: Server(env, plan.steps) for cause in ("dram", "l2", "load")}
+        for step in range(plan.steps):
+            asked = self.begun if step < stages else self.computed[step - stages]
+            cycles = {
+                "load": plan.load,
+                "l2": l2,
+                # The bytes of a round are spread over its steps.
+                "dram": (step + 1) * dram // plan.steps - step * dram // plan.steps,
+            }
+            for cause, server in self.servers.items():
+                env.process(server.serve(step, asked, cycles[cause]))
+
+    def compute(self, epilogue: int) -> Process:
+        """Work off the steps as they arrive, then write the result."""
+        plan, spent = self.plan, self.spent
+        yield self.begun
+        spent["latency"] = plan.prologue
+        for step in range(plan.steps):
+            ready = int(self.env.now)
+            arrivals = {}
+            for cause, server in self.servers.items():
+                arrivals[cause] = yield server.served[step]
+            waited = int(self.env.now) - ready
+            if waited:
+                spent[max(arrivals, key=lambda cause: arrivals[cause])] += waited  # the first of equals
+            spent["arithmetic"] += plan.arithmetic
+            spent["sync"] += plan.tensor - plan.arithmetic
+            spent["shared"] += max(0, plan.shared - plan.tensor)
+            yield self.env.timeout(max(plan.tensor, plan.shared))
+            self.computed[step].succeed()
+        spent["epilogue"] = epilogue
+        yield self.env.timeout(epilogue)
+
+
+def run_schedule(
+    plan: Schedule,
+    stages: int,
+    overlap_loss_per_mille: int,
+    environment: type[simpy.Environment] = simpy.Environment,
+) -> tuple[int, NDArray[np.int64]]:
+    """Return the cycles of a schedule, and those of a core by cause in a full round and in the last: (2, 8)."""
+    total = plan.after
+    spent = np.zeros((2, len(CAUSES)), np.int64)
+    kinds = (
+        (plan.full_rounds, plan.l2_full, plan.dram_full, plan.epilogue_full),
+        (int(plan.last > 0), plan.l2_last, plan.dram_last, plan.epilogue_last),
+    )
+    for kind, (rounds, l2, dram, epilogue) in enumerate(kinds):
+        if not rounds:
+            continue
+        env = environment()
+        tiles = Round(env, plan, stages, l2, dram)
+        run_until(env, env.process(tiles.compute(epilogue)), lambda: ["the tensor cores wait for operands"])
+        lost = int(lost_cycles(plan, overlap_loss_per_mille, l2, dram, epilogue))
+        tiles.spent["dram"] += lost
+        spent[kind] = [tiles.spent[cause] for cause in CAUSES]
+        total += rounds * (int(env.now) + lost)
+    return total, spent

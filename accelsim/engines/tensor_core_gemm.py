@@ -1,0 +1,246 @@
+"""One GEMM on a tensor core machine: what its chip makes of it, the tile that is fastest, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines import tensor_core, tensor_core_fast
+from accelsim.engines.counts import Counts
+from accelsim.engines.tensor_core_fast import Limits
+from accelsim.engines.tensor_core_plan import Machine, Schedule, schedule
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.hardware import Hardware
+from accelsim.memory.service import measure
+from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.tensor_core_config import DTYPE_BITS, Kernel, TensorCoreConfig
+
+WARM_UP_RUNS, TIMED_RUNS = 25, 50
+"""How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
+
+RunSchedule = Callable[[Schedule, int, int], tuple[int, NDArray[np.int64]]]
+BACKENDS: dict[str, RunSchedule] = {
+    "compiled": tensor_core_fast.run_schedule,
+    "simpy": tensor_core.run_schedule,
+}
+
+
+class Gemm(NamedTuple):
+    """A product of tokens x in_features activations with out_features x in_features weights.
+
+    `pattern` is the N:M that the weights are packed by, None where they are stored dense.
+    """
+
+    tokens: int
+    out_features: int
+    in_features: int
+    dtype: str
+    pattern: str | None = None
+
+
+class GemmOutcome(NamedTuple):
+    """What a GEMM took: the schedule and clock it ran with, counts, time in µs with launch, and what bound it."""
+
+    plan: Schedule
+    counts: Counts
+    clock_mhz: float
+    time_us: float
+    limited_by: str
+    compute_cycles: int
+    """The arithmetic alone, of the core that has the most."""
+    voltage: float
+
+
+def pattern_of(pattern: str | None) -> tuple[int, int]:
+    """Return N and M of a pattern, 1 and 1 of None."""
+    n, m = (1, 1) if pattern is None else map(int, pattern.split(":"))
+    return n, m
+
+
+def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
+    """Say what keeps a GEMM from running on this chip."""
+    found = [
+        f"{name}: must be at least 1 (got {getattr(gemm, name)})"
+        for name in ("tokens", "out_features", "in_features")
+        if getattr(gemm, name) < 1
+    ]
+    if gemm.dtype not in config.fma_per_cycle:
+        known = config.fma_per_cycle
+        found.append(f"dtype: the chip has no {gemm.dtype!r}{did_you_mean(str(gemm.dtype), known)}")
+    if gemm.pattern is not None and gemm.pattern not in config.patterns:
+        has = f"it has {', '.join(config.patterns)}" if config.patterns else "it has none"
+        found.append(f"pattern: the chip cannot exploit {gemm.pattern!r}, {has}; run it dense with pattern=None")
+    if gemm.pattern is not None and gemm.in_features % int(gemm.pattern.partition(":")[2] or 1):
+        found.append(
+            f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
+        )
+    return found
+
+
+def run(
+    gemm: Gemm, hardware: Hardware, backend: str, tile: tuple[int, int] | None = None, *, repeated: bool
+) -> GemmOutcome:
+    """Run a GEMM with the fastest of the chip's tiles and splits, or with one tile.
+
+    `repeated`: as it is measured, again and again, so that L2 keeps what it can; else L2 is empty at first.
+    Raises InputError with every problem of the GEMM and the tile.
+    """
+    config = hardware.engine
+    if not isinstance(config, TensorCoreConfig):
+        raise InputError(f"{hardware.name}: is no tensor core chip; its engine is {config.kind}")
+    raise_if_any(problems(gemm, config))
+    kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
+    machine, limits = machine_of(gemm, hardware, config, kernel), limits_of(gemm, hardware, config, kernel)
+    tiles = np.array(kernel.tiles if tile is None else [tile], np.int64)
+    raise_if_any(_tile_problems(tiles, machine, config))
+    splits = np.array(kernel.splits, np.int64)
+    shape = (gemm.tokens, gemm.out_features, gemm.in_features)
+    t, s, clock_mhz, taken_us = tensor_core_fast.search(
+        machine, limits, *shape, tiles, splits, config.least_k_per_split, repeated
+    )
+    if not np.isfinite(taken_us):
+        raise InputError(f"{hardware.name}: engine splits: none of {kernel.splits} can be used; add 1")
+    plan = schedule(machine, *shape, int(tiles[t, 0]), int(tiles[t, 1]), int(splits[s]), clock_mhz, repeated)
+    total, spent = BACKENDS[backend](plan, machine.stages, limits.overlap_loss_per_mille)
+    voltage = 1.0
+    if config.power is not None:
+        slower = 1 - clock_mhz / config.clock_mhz
+        voltage = max(config.power.least_voltage, 1 - config.power.voltage_slope * slower)
+    time_us = max(kernel.floor_us, taken_us)
+    counts = _counts(gemm, config, plan, int(total), spent, time_us)
+    return GemmOutcome(
+        plan=plan,
+        counts=counts,
+        clock_mhz=clock_mhz,
+        time_us=time_us,
+        limited_by=_limited_by(plan, spent, int(total) / clock_mhz, kernel, time_us, clock_mhz < config.clock_mhz),
+        compute_cycles=(plan.full_rounds + (plan.last > 0)) * plan.steps * plan.arithmetic,
+        voltage=voltage,
+    )
+
+
+def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Machine:
+    """Return the chip as its schedule sees it."""
+    bits = DTYPE_BITS[gemm.dtype]
+    n, m = pattern_of(gemm.pattern)
+    rate = config.fma_per_cycle[gemm.dtype] * m / n
+    memory = hardware.memory
+    if memory is None:
+        raise InputError(f"{hardware.name}: memory: is missing; add dram = a part")
+    return Machine(
+        cores=config.cores,
+        clock_mhz=config.clock_mhz,
+        fma_per_cycle=rate * kernel.efficiency,
+        peak_fma_per_cycle=rate,
+        element_bytes=bits / 8,
+        output_bytes=max(2.0, bits / 8),
+        packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
+        step_k=config.step_k,
+        shared_bytes_per_cycle=config.shared_bytes_per_cycle,
+        wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
+        l2_bytes=config.l2_usable * config.l2_bytes,
+        l2_bytes_per_cycle=config.l2_bytes_per_cycle,
+        dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / measure(memory.dram).read_ns),
+        prologue_cycles=round(config.prologue_cycles),
+        epilogue_cycles_per_output=config.epilogue_cycles_per_output,
+        step_sync_cycles=kernel.step_sync_cycles,
+        load_cycles_per_k=kernel.load_cycles_per_k,
+        raster_tiles=kernel.raster_tiles,
+        persistent=kernel.persistent,
+        stages=config.stages,
+        reduction_us=config.reduction_us,
+    )
+
+
+def limits_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Limits:
+    """Return what the board allows, and what a run costs beside its tiles."""
+    n, m = pattern_of(gemm.pattern)
+    power = config.power
+    part_pj = measure(hardware.memory.dram).read_pj / BLOCK_BYTES if hardware.memory is not None else 0.0
+    return Limits(
+        overhead_us=kernel.overhead_us,
+        floor_us=kernel.floor_us,
+        overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
+        limit_w=0.0 if power is None else power.limit_w,
+        static_w=0.0 if power is None else power.static_w,
+        fma_pj=0.0 if power is None else power.fma_pj,
+        executed=n / m,
+        l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
+        dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,
+        least_voltage=0.0 if power is None else power.least_voltage,
+        voltage_slope=0.0 if power is None else power.voltage_slope,
+        burst_us=0.0 if power is None else 1e6 * power.burst_seconds,
+        burst_factor=1.0 if power is None else power.burst_factor,
+        runs_before=WARM_UP_RUNS,
+        runs_timed=TIMED_RUNS,
+    )
+
+
+def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
+    """Say which tiles exceed shared memory: the operands of all stages have to fit."""
+    held = [
+        (tokens, outputs, config.stages * config.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
+        for tokens, outputs in tiles.tolist()
+    ]
+    return [
+        f"tile {tokens} x {outputs}: needs {need:.0f} bytes of shared memory for {config.stages} stages of "
+        f"{config.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
+        for tokens, outputs, need in held
+        if need > config.shared_memory_bytes
+    ]
+
+
+def _counts(
+    gemm: Gemm, config: TensorCoreConfig, plan: Schedule, total: int, spent: NDArray[np.int64], time_us: float
+) -> Counts:
+    """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
+    n, m = pattern_of(gemm.pattern)
+    tiles = -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split
+    steps = tiles * plan.steps
+    executed = steps * config.step_k * plan.tile_tokens * plan.tile_outputs * n // m
+    useful = gemm.tokens * gemm.out_features * gemm.in_features * n // m
+    works = np.arange(config.cores) < plan.last
+    per_core = plan.full_rounds * spent[0][:, None] + works * spent[1][:, None]
+    busy, *stalls = per_core
+    waiting = total - per_core.sum(axis=0)
+    return Counts(
+        cycles=total,
+        macs=useful,
+        padding_macs=executed - useful,
+        busy_cycles=tuple(busy.tolist()),
+        stall_cycles={
+            **{cause: tuple(cycles.tolist()) for cause, cycles in zip(tensor_core.CAUSES[1:], stalls, strict=True)},
+            "wave": tuple(waiting.tolist()),
+        },
+        actions={
+            "fma": executed,
+            "shared_bytes": plan.shared_bytes,
+            "l2_bytes": plan.l2_bytes,
+            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES),
+            "powered_ns": round(1000 * time_us),
+        },
+    )
+
+
+def _limited_by(
+    plan: Schedule, spent: NDArray[np.int64], core_us: float, kernel: Kernel, time_us: float, throttled: bool
+) -> str:
+    """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
+    if time_us > 2 * core_us:
+        return "launch"
+    cycles = plan.full_rounds * spent[0] + spent[1]
+    names = (
+        "tensor cores",
+        "step latency",
+        "shared memory",
+        "load latency",
+        "L2",
+        "DRAM",
+        "tile latency",
+        "tile output",
+    )
+    most = names[int(np.argmax(cycles))]
+    return "power" if throttled and most == "tensor cores" else most

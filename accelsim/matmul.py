@@ -1,0 +1,194 @@
+"""One GEMM on a tensor core machine, as a row of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim import __version__
+from accelsim.energy.tensor_core import account
+from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
+from accelsim.errors import InputError, VerificationError, did_you_mean
+from accelsim.formats import nm
+from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.fixed import fixed_point
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.network import Layer
+from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.results import table
+from accelsim.tensor_core_config import DTYPE_BITS, TensorCoreConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def gemm(
+    tokens: int,
+    out_features: int,
+    in_features: int,
+    hardware: Hardware | str | Path = "a100-pcie",
+    dtype: str = "fp16",
+    pattern: str | None = None,
+    *,
+    tile: tuple[int, int] | None = None,
+    backend: Literal["compiled", "simpy"] = "compiled",
+) -> pd.DataFrame:
+    """Run one GEMM, tokens x in_features by in_features x out_features, on a tensor core chip; returns one row.
+
+    `pattern`: the N:M that the weights are packed by, such as "2:4"; None is dense. `tile`: (tokens, outputs) of a
+    tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again.
+    Columns are described in `accelsim.results.COLUMNS`.
+    Raises InputError with every problem of the GEMM, the tile and the chip.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(backend, BACKENDS)}")
+    chip = load_hardware(hardware)
+    product = Gemm(tokens, out_features, in_features, dtype, pattern)
+    outcome = run(product, chip, backend, tile, repeated=True)
+    named = {"network": "gemm", "layer": f"{tokens} x {out_features} x {in_features}", "kind": "linear", "batch": 1}
+    return table([named | gemm_row(product, chip, outcome) | {"backend": backend}])
+
+
+def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, Any]:
+    """Return the columns of a GEMM that follow from it, the chip and the outcome."""
+    config = chip.engine
+    if not isinstance(config, TensorCoreConfig) or chip.memory is None:
+        raise TypeError(f"{chip.name} is not a tensor core chip")
+    plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
+    n, m = pattern_of(product.pattern)
+    elements = product.out_features * product.in_features
+    bits = DTYPE_BITS[product.dtype]
+    kept = elements * n // m
+    metadata = kept * config.metadata_bits_per_value if product.pattern else 0
+    energy = account(counts.actions, chip, outcome.voltage)
+    read = BLOCK_BYTES * counts.actions["dram_reads"]
+    peak = config.fma_per_cycle[product.dtype] * config.cores
+    busy = sum(counts.busy_cycles)
+    work = busy * counts.macs // (counts.macs + counts.padding_macs)
+    return {
+        "out_features": product.out_features,
+        "in_features": product.in_features,
+        "weight_density": n / m,
+        "activation_density": 1.0,
+        "granularity": "dense" if product.pattern is None else f"nm:{product.pattern}",
+        "executed_as": "dense" if product.pattern is None else product.pattern,
+        "hardware": chip.name,
+        "engine": config.kind,
+        "capacity": "tiles",
+        "residency": "stream",
+        "dram": chip.memory.dram.name,
+        "dram_model": chip.memory.dram.model,
+        "cycles": counts.cycles,
+        "time_us": time_us,
+        "macs": counts.macs,
+        "padding_macs": counts.padding_macs,
+        "utilization": counts.macs / (counts.cycles * peak),
+        "load_balance": busy / (counts.cycles * config.cores),
+        "busy_cycles": busy,
+        "work_cycles": work,
+        "padding_cycles": busy - work,
+        **{f"stall_{cause}_cycles": sum(per_core) for cause, per_core in counts.stall_cycles.items()},
+        **{f"count_{action}": count for action, count in counts.actions.items()},
+        "stored_entries": kept,
+        "storage_bits": kept * bits + metadata,
+        "storage_values_bits": kept * bits,
+        "storage_indices_bits": metadata,
+        "compression_ratio": 32 * elements / (kept * bits + metadata),
+        **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
+        "energy_pj": energy.total_pj,
+        "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
+        "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
+        "dram_read_bytes": read,
+        "dram_gb_per_s": read / time_us / 1e3,
+        "edp_pj_s": energy.total_pj * time_us * 1e-6,
+        "compute_cycles": outcome.compute_cycles,
+        "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
+        "waves": plan.full_rounds + (plan.last > 0),
+        "clock_mhz": outcome.clock_mhz,
+        "full_clock_mhz": config.clock_mhz,
+        "limited_by": outcome.limited_by,
+        "dtype": product.dtype,
+        "extrapolated": "no",
+        "verified": "no",
+        "version": __version__,
+        "hardware_hash": chip.content_hash,
+    }
+
+
+class TensorCoreRun:
+    """One tensor core chip on one network: every layer is a GEMM whose operands come from DRAM or stay in L2."""
+
+    known = True
+    """Whether a layer is fetched does not depend on the others."""
+
+    def __init__(self, chip: Hardware) -> None:
+        self.chip = chip
+
+    def look_at(self, weights: WeightMatrix) -> None:
+        """Layers are not held together."""
+
+    def check_network(self) -> None:
+        """Any network can be streamed."""
+
+    def row(
+        self, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
+    ) -> dict[str, Any]:
+        """Run one layer on a batch (batch, in_features); returns its row.
+
+        Weights that hold a pattern of the chip are packed and run by it, all others run dense.
+        Raises InputError for weights that are not finite or break the pattern that the layer claims.
+        """
+        config = self.chip.engine
+        if not isinstance(config, TensorCoreConfig):
+            raise TypeError(f"{self.chip.name} is not a tensor core chip")
+        counted = weights.count(1, 4, None)  # once for all chips: the content hash, and that all weights are finite
+        pattern = _pattern(layer, weights, config)
+        product = Gemm(len(batch), layer.out_features, layer.in_features, config.type_of_networks, pattern)
+        outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        if verify:
+            _verify(layer, weights.weight, batch, pattern)
+        nonzeros = int(np.count_nonzero(weights.weight))
+        return gemm_row(product, self.chip, outcome) | {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "batch": len(batch),
+            "weight_density": nonzeros / weights.weight.size,
+            "activation_density": np.count_nonzero(batch) / batch.size,
+            "granularity": layer.granularity or ("dense" if nonzeros == weights.weight.size else "fine"),
+            "backend": backend,
+            "verified": "exact" if verify else "no",
+            "layer_hash": counted.digest,
+        }
+
+
+def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> str | None:
+    """Return the sparsest of the chip's patterns that the weights hold, None if there is none.
+
+    Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
+    """
+    kind, _, claimed = (layer.granularity or "").partition(":")
+    if kind == "nm":
+        n, m = pattern_of(claimed)
+        nm.encode(weights.weight, n, m, pad=True)
+    for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
+        n, m = pattern_of(pattern)
+        if layer.in_features % m == 0 and holds(weights.weight, n, m):
+            return pattern
+    return None
+
+
+def holds(weight: NDArray[Any], n: int, m: int) -> bool:
+    """Return whether at most n of every m consecutive weights of a row are not zero: weight (rows, columns)."""
+    kept = (weight != 0).reshape(len(weight), -1, m)
+    return bool((kept.sum(axis=2, dtype=np.uint8) <= n).all())
+
+
+def _verify(layer: Layer, weight: NDArray[Any], batch: NDArray[Any], pattern: str | None) -> None:
+    """Compare the product from the packed weights with the dense one, in 16-bit fixed point."""
+    codes, vectors = fixed_point(weight, 16).integers, fixed_point(batch, 16).integers
+    unpacked = codes if pattern is None else nm.encode(codes, *pattern_of(pattern)).decode()
+    if not np.array_equal(vectors @ unpacked.T, vectors @ codes.T):
+        raise VerificationError(f"layer {layer.name}: the product of the packed weights differs from the dense one")

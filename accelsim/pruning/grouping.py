@@ -1,0 +1,139 @@
+"""Groups of weights: N:M choices, sums over rectangles, and rectangles of flags.
+
+Kernels are compiled once for any width and once for each common one: with a constant width the compiler turns strided
+loops into vector shuffles, several times as fast.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.pruning.selection import magnitude_bits
+
+TILE = 64
+"""N:M groups compared together."""
+
+COMMON_WIDTHS = frozenset({1, 2, 4, 8, 9, 16, 32})
+"""Widths with kernels of their own; 9 is a kernel of 3 x 3."""
+
+THREADED_ELEMENTS = 1 << 20
+"""Below this size a second thread costs more than it saves."""
+
+
+@cache
+def _nm_kernel(constant: int) -> Any:
+    """Return the kernel of groups of `constant`, or of any size for 0."""
+
+    @njit(cache=True, nogil=True)
+    def keep_of_groups(bits, magnitude, n, size, kept):
+        """Set `kept` for the n largest of every `size` magnitudes: those that fewer than n others outrank."""
+        m = constant if constant else size
+        key = np.zeros((m, TILE), bits.dtype)
+        rank = np.empty((m, TILE), bits.dtype)
+        for first in range(0, len(bits), m * TILE):
+            part = bits[first : first + m * TILE]
+            flags = kept[first : first + m * TILE]
+            groups = len(part) // m
+            for g in range(groups):
+                for i in range(m):
+                    key[i, g] = part[g * m + i] & magnitude
+            for j in range(m):
+                for g in range(TILE):
+                    rank[j, g] = 0
+                for i in range(j):
+                    for g in range(TILE):
+                        later = key[j, g] > key[i, g]  # of equals, the first ranks higher
+                        rank[i, g] += later
+                        rank[j, g] += not later
+            for g in range(groups):
+                for i in range(m):
+                    flags[g * m + i] = rank[i, g] < n
+
+    return keep_of_groups
+
+
+@cache
+def _rectangle_kernels(constant: int) -> tuple[Any, Any]:
+    """Return the kernels of rectangles `constant` wide, or of any width for 0."""
+
+    @njit(cache=True, nogil=True)
+    def add_magnitudes(matrix, r, c, sums):
+        """Fill sums (R, C) over rectangles r x c of a matrix (R r, C c), in double precision."""
+        width = constant if constant else c
+        totals = np.empty(sums.shape[1], np.float64)
+        for i in range(len(sums)):
+            totals[:] = 0.0
+            for k in range(r):
+                row = matrix[i * r + k]
+                for j in range(len(totals)):
+                    total = 0.0
+                    for x in range(width):
+                        total += abs(np.float64(row[j * width + x]))
+                    totals[j] += total
+            sums[i] = totals
+
+    @njit(cache=True, nogil=True)
+    def spread(flags, r, c, kept):
+        """Fill kept (R r, C c) with each of flags (R, C) in a rectangle r x c."""
+        width = constant if constant else c
+        for i in range(len(flags)):
+            first = kept[i * r]
+            for j in range(flags.shape[1]):
+                for x in range(width):
+                    first[j * width + x] = flags[i, j]
+            for k in range(1, r):
+                kept[i * r + k] = first
+
+    return add_magnitudes, spread
+
+
+def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
+    """Return which n of every m consecutive columns are largest; of equals, those of lowest index."""
+    kept = np.empty(matrix.shape, bool)
+    bits, magnitude = magnitude_bits(matrix)
+    kernel = _nm_kernel(_constant(m))
+    _in_slabs(matrix, len(matrix), lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)))
+    return kept
+
+
+def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int) -> NDArray[Any]:
+    """Return the sums of |w| over rectangles r x c, added in double precision, in the type of the matrix.
+
+    A sum above the range of that type is infinite.
+    """
+    sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
+    kernel, _ = _rectangle_kernels(_constant(c))
+    with np.errstate(over="ignore"):  # the caller sees the infinity
+        _in_slabs(matrix, len(sums), lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]))
+    return sums
+
+
+def spread_flags(flags: NDArray[np.bool_], r: int, c: int) -> NDArray[np.bool_]:
+    """Return each flag in a rectangle r x c."""
+    kept = np.empty((flags.shape[0] * r, flags.shape[1] * c), bool)
+    _, kernel = _rectangle_kernels(_constant(c))
+    _in_slabs(kept, len(flags), lambda a, b: kernel(flags[a:b], r, c, kept[a * r : b * r]))
+    return kept
+
+
+def _constant(width: int) -> int:
+    return width if width in COMMON_WIDTHS else 0
+
+
+def _in_slabs(matrix: NDArray[Any], count: int, work: Callable[[int, int], object]) -> None:
+    """Call work(first, last) for slabs of 0..count, large matrices in threads."""
+    workers = min(os.cpu_count() or 1, count) if matrix.size >= THREADED_ELEMENTS else 1
+    if workers == 1:
+        work(0, count)
+        return
+    edges = [count * k // workers for k in range(workers + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))
