@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
-    from accelsim.simulate import simulate
+    from accelsim.simulation import simulate
 
 _HOME = {
     "AccelsimError": "accelsim.errors",
@@ -37,7 +37,7 @@ _HOME = {
     "load_network": "accelsim.network",
     "memory": "",
     "pruning": "",
-    "simulate": "accelsim.simulate",
+    "simulate": "accelsim.simulation",
 }
 
 __all__ = [

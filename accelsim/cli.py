@@ -93,7 +93,7 @@ def run(
     _collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
-    from accelsim.simulate import simulate
+    from accelsim.simulation import simulate
 
     with _reporting(len(net), quiet) as step:
         results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
@@ -127,7 +127,7 @@ def energy(
     raise_if_any(dict.fromkeys(problems))
 
     from accelsim.report import terminal
-    from accelsim.simulate import simulate
+    from accelsim.simulation import simulate
 
     with _reporting(len(net), quiet=False) as step:
         results = simulate(net, chips, density, seed=seed, progress=step)
@@ -141,6 +141,64 @@ def energy(
     for kind, path in outputs.items():
         write(results, kind, path)
         _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("compare")
+def compare_command(
+    network: NetworkArgument = "lenet-300-100-digits-dense",
+    hardware: HardwareOption = f"{DEFAULT_HARDWARE},a100-pcie",
+    granularity: Annotated[
+        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+    ] = "fine,nm:2:4,channel",
+    sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
+    outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
+    problems: list[str] = []
+    net, chips = _load(problems, network, hardware, overrides, density)
+    _collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.compare import compare, totals
+    from accelsim.report import terminal
+
+    names = [name.strip() for name in granularity.split(",")]
+    with _reporting(len(names) + 1, quiet=False) as step:
+        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
+    _console().print(terminal.compare_table(totals(results)))
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        _console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("inspect")
+def inspect_command(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
+) -> None:
+    """Show what is in a network: shapes, densities, patterns that hold exactly, sizes in each format."""
+    outputs = {} if csv is None else {"csv": csv}
+    problems: list[str] = []
+    from accelsim.network import load_network
+
+    net: Any = _collect(problems, load_network, network)
+    _collect(problems, check_outputs, outputs)
+    raise_if_any(problems)
+
+    from accelsim.inspection import inspect
+    from accelsim.report import terminal
+
+    table = inspect(net)
+    _console().print(terminal.inspection_table(net.name, table))
+    for kind, path in outputs.items():
+        write(table, kind, path)
 
 
 @app.command()

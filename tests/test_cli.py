@@ -304,7 +304,7 @@ def test_interrupting_the_simulation_writes_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["accelsim.simulate"], "simulate", interrupted)
+    monkeypatch.setattr(sys.modules["accelsim.simulation"], "simulate", interrupted)
     assert accelsim("run", net, "--csv", tmp_path / "out.csv").code == 130
     assert not (tmp_path / "out.csv").exists()
 
@@ -410,3 +410,24 @@ def test_energy_of_one_layer_is_that_of_the_whole_network(accelsim: Run, tmp_pat
     assert "dram reads" in result.out
     assert "@ DRAM" in result.out
     assert figure.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+
+
+def test_compare_and_inspect_print_tables(accelsim: Run, tmp_path: Path) -> None:
+    figure, rows = tmp_path / "compare.svg", tmp_path / "compare.csv"
+    said = accelsim(
+        "compare", "lenet-300-100-digits-dense", "--granularity", "fine,nm:2:4", "--plot", figure, "--csv", rows
+    )
+    assert said.code == 0
+    assert "as given" in said.out
+    assert "2:4" in said.out
+    assert figure.read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert len(pd.read_csv(rows)) == 3 * 3 * 2
+    said = accelsim("inspect", "lenet-300-100-digits")
+    assert said.code == 0
+    assert "8.0 %" in said.out
+
+
+def test_mistakes_of_compare(accelsim: Run) -> None:
+    said = accelsim("compare", "--granularity", "fien")
+    assert said.code == 2
+    assert "did you mean 'fine'" in said.errors[0]

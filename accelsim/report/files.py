@@ -114,10 +114,18 @@ def _write_energy_plot(results: pd.DataFrame, path: Path) -> None:
     save(energy_overview(results), path, path.suffix.removeprefix("."))
 
 
+def _write_compare_plot(results: pd.DataFrame, path: Path) -> None:
+    from accelsim.compare import totals
+    from accelsim.report.plots import comparison, save
+
+    save(comparison(totals(results)), path, path.suffix.removeprefix("."))
+
+
 WRITERS: dict[str, Write] = {
     "csv": _write_csv,
     "json": _write_json,
     "parquet": _write_parquet,
     "plot": _write_plot,
     "energy plot": _write_energy_plot,
+    "compare plot": _write_compare_plot,
 }

@@ -93,3 +93,34 @@ def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Se
     axes.legend(
         loc="upper left", bbox_to_anchor=(-0.02, below), ncols=2, frameon=False, fontsize=7.5, columnspacing=1.0
     )
+
+
+GRANULARITY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+
+
+def comparison(totals: pd.DataFrame) -> Figure:
+    """Draw speed-up and energy saving of each granularity on each chip, side by side; 1 is the network as given."""
+    import matplotlib
+
+    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
+    with matplotlib.rc_context(style):
+        from matplotlib.figure import Figure
+
+        pruned = totals[totals["speed_up"].notna() & (totals["pruned_by"] != "as given")]
+        chips, kinds = list(dict.fromkeys(pruned["hardware"])), list(dict.fromkeys(pruned["pruned_by"]))
+        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        labels = (("speed_up", "times faster"), ("energy_saving", "times less energy"))
+        for axes, (column, label) in zip(figure.subplots(1, 2), labels, strict=True):
+            width = 0.8 / len(kinds)
+            for k, kind in enumerate(kinds):
+                mine = pruned[pruned["pruned_by"] == kind].set_index("hardware")
+                places = [i + (k - (len(kinds) - 1) / 2) * width for i in range(len(chips))]
+                colour = GRANULARITY_COLOURS[k % len(GRANULARITY_COLOURS)]
+                bars = axes.bar(places, mine.loc[chips, column], width * 0.92, color=colour, label=kind)
+                axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
+            axes.axhline(1, color="#555555", linewidth=0.8, linestyle="--")
+            axes.set_xticks(range(len(chips)), chips)
+            axes.set_ylabel(f"{label} than as given")
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), frameon=False)
+        return figure

@@ -172,6 +172,58 @@ def chip_totals(results: pd.DataFrame) -> Table:
     return grid
 
 
+def compare_table(totals: pd.DataFrame) -> Table:
+    """Return one line per chip and granularity: what it buys over the network as it was given."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in (
+        "chip",
+        "pruned by",
+        "executed as",
+        "cycles",
+        "time µs",
+        "faster",
+        "energy nJ",
+        "saves",
+        "size KiB",
+    ):
+        left = heading in ("chip", "pruned by", "executed as")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    before = None
+    for _, row in totals.iterrows():
+        if before not in (None, row["hardware"]):
+            grid.add_section()
+        grid.add_row(
+            Text(str(row["hardware"]) if row["hardware"] != before else ""),
+            Text(str(row["pruned_by"])),
+            Text(str(row["executed_as"])),
+            f"{row['cycles']:,}",
+            number(row["time_us"]),
+            f"{row['speed_up']:.2f}x",
+            number(row["energy_pj"] / 1e3),
+            f"{row['energy_saving']:.2f}x",
+            number(row["storage_bits"] / 8192),
+        )
+        before = row["hardware"]
+    return grid
+
+
+def inspection_table(name: str, table: pd.DataFrame) -> Table:
+    """Return one line per layer of `inspect`."""
+    grid = Table(title=f"{name}: sizes in KiB with 16-bit values", title_justify="left", box=box.SIMPLE_HEAD)
+    sizes = [column for column in table.columns if column.endswith("_bits")]
+    headings = ["layer", "kind", "shape", "not 0", "patterns that hold", "empty filters", "channels", "kernels"]
+    for heading in (*headings, *(column.removesuffix("_bits").replace("_", " ") for column in sizes)):
+        left = heading in ("layer", "kind", "shape", "patterns that hold")
+        grid.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for _, row in table.iterrows():
+        grid.add_row(
+            Text(row["layer"]), row["kind"], row["shape"], percent(row["density"]), row["patterns"],
+            *(f"{row[f'empty_{kind}']:,}" for kind in ("filters", "channels", "kernels")),
+            *(number(row[column] / 8192) if row[column] else "-" for column in sizes),
+        )  # fmt: skip
+    return grid
+
+
 def _rate(results: pd.DataFrame, column: str) -> float:
     """Return the mean of a rate, weighted by time."""
     return float((results[column] * results["time_us"]).sum() / results["time_us"].sum())

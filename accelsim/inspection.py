@@ -1,0 +1,72 @@
+"""What is in a network: shapes, densities, the patterns that zeros already form, sizes in each format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim.formats import bitmask, bsr, csr, dense, nm, relative_csc
+from accelsim.hardware import load_hardware
+from accelsim.network import Network
+from accelsim.pruning import Granularity, detect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VALUE_BITS = 16
+"""Width of a value in the sizes that are compared."""
+
+BLOCK = (4, 4)
+
+
+def inspect(network: Network) -> pd.DataFrame:
+    """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
+
+    Sizes are in bits with 16-bit values: dense, bitmask, CSR, blocks of 4 x 4, the best N:M that holds (indices), and
+    EIE's relative columns on 64 PEs. The matrix is (outputs, inputs), of a convolution with channels fastest.
+    """
+    import pandas as pd
+
+    eie = load_hardware("eie-64pe-45nm").eie.engine
+    rows: list[dict[str, Any]] = []
+    for layer in network:
+        weight = layer.weight
+        patterns = detect(weight)
+        matrix = np.ascontiguousarray(Granularity("block", (1, 1)).view(weight))
+        best = patterns.best_nm
+        codes = (matrix != 0).astype(np.int64)
+        columns = relative_csc.encode(codes, eie.pes, eie.index_bits)
+        entries = len(columns.codes)
+        sizes = {
+            "dense": dense.encode(matrix).bits(VALUE_BITS).total,
+            "bitmask": bitmask.encode(matrix).bits(VALUE_BITS).total,
+            "csr": csr.encode(matrix, index_bits=_index_bits(matrix.shape[1])).bits(VALUE_BITS).total,
+            "bsr_4x4": bsr.encode(matrix, BLOCK, pad=True).bits(VALUE_BITS).total,
+            "nm": 0
+            if best is None or best.size is None
+            else nm.encode(matrix, *best.size, pad=True).bits(VALUE_BITS).total,
+            "eie": entries * eie.entry_bits + columns.pointers.size * eie.pointer_bits,
+        }
+        held = [str(best)] if best is not None else []
+        held += [str(each) for each in patterns.exact_rectangles if each.size != (1, 1)]
+        rows.append(
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "shape": " x ".join(map(str, weight.shape)),
+                "density": patterns.density,
+                "patterns": ", ".join(held) or "-",
+                "best_nm": "-" if best is None else str(best),
+                "empty_filters": patterns.filters.empty,
+                "empty_channels": patterns.channels.empty,
+                "empty_kernels": 0 if patterns.kernels is None else patterns.kernels.empty,
+                **{f"{name}_bits": bits for name, bits in sizes.items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _index_bits(columns: int) -> int:
+    """Return the width of a column index: 16 bits, or 32 where those do not reach."""
+    return 16 if columns <= 2**16 else 32

@@ -1,0 +1,84 @@
+"""Granularities on chips: what is compared with what, and what a network holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import accelsim
+from accelsim.compare import AS_GIVEN, compare, totals
+from accelsim.inspection import inspect
+
+CHIPS = ["eie-64pe-45nm", "a100-pcie"]
+RNG = np.random.default_rng(0)
+NET = accelsim.Network(
+    "net",
+    [
+        accelsim.Layer.linear("one", RNG.normal(size=(64, 128)).astype(np.float32), activations=RNG.random(128)),
+        accelsim.Layer.linear("two", RNG.normal(size=(32, 64)).astype(np.float32), np.ones(32, np.float32)),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def table():  # type: ignore[no-untyped-def]
+    return compare(NET, CHIPS, ["fine", "nm:2:4", "filter", "channel", "block:4x4"], 0.5, activations=1.0)
+
+
+def test_every_granularity_has_a_row_for_each_layer_and_chip(table) -> None:  # type: ignore[no-untyped-def]
+    assert len(table) == 6 * 2 * 2
+    assert list(dict.fromkeys(table["pruned_by"])) == [AS_GIVEN, "fine", "nm:2:4", "filter", "channel", "block:4x4"]
+    given = table[table["pruned_by"] == AS_GIVEN]
+    assert (given["speed_up"] == 1).all()
+    assert (given["energy_saving"] == 1).all()
+
+
+def test_half_of_the_weights_are_gone(table) -> None:  # type: ignore[no-untyped-def]
+    one = table[(table["layer"] == "one") & (table["hardware"] == CHIPS[0])].set_index("pruned_by")
+    assert one.loc[["fine", "nm:2:4", "block:4x4"], "weight_density"].tolist() == [0.5, 0.5, 0.5]
+    # Slices are taken out: the matrix shrinks and is dense.
+    assert one.loc["filter", ["out_features", "in_features", "weight_density"]].tolist() == [32, 128, 1.0]
+    assert one.loc["channel", ["out_features", "in_features", "weight_density"]].tolist() == [64, 64, 1.0]
+    assert (one["macs"].drop(AS_GIVEN) * 2 == one.loc[AS_GIVEN, "macs"]).all()
+
+
+def test_only_what_a_chip_can_use_runs_sparse(table) -> None:  # type: ignore[no-untyped-def]
+    ran = table[table["layer"] == "one"].set_index(["hardware", "pruned_by"])["executed_as"]
+    assert ran["a100-pcie"].to_dict() == {
+        AS_GIVEN: "dense", "fine": "dense", "nm:2:4": "2:4", "filter": "dense", "channel": "dense",
+        "block:4x4": "dense",
+    }  # fmt: skip
+    assert set(ran["eie-64pe-45nm"]) == {"sparse"}
+
+
+def test_ratios_of_totals_are_those_of_the_sums(table) -> None:  # type: ignore[no-untyped-def]
+    summed = totals(table)
+    assert list(dict.fromkeys(summed["hardware"])) == CHIPS
+    for _, row in summed.iterrows():
+        mine = table[(table["hardware"] == row["hardware"]) & (table["pruned_by"] == row["pruned_by"])]
+        given = table[(table["hardware"] == row["hardware"]) & (table["pruned_by"] == AS_GIVEN)]
+        assert row["speed_up"] == pytest.approx(given["time_us"].sum() / mine["time_us"].sum())
+        assert row["energy_saving"] == pytest.approx(given["energy_pj"].sum() / mine["energy_pj"].sum())
+
+
+def test_mistakes_are_told_together() -> None:
+    with pytest.raises(accelsim.InputError) as caught:
+        compare(NET, CHIPS, ["fien", "nm:5:4"], 1.5)
+    assert len(caught.value.problems) == 3
+    with pytest.raises(accelsim.InputError, match="layer one: granularity 'kernel'"):
+        compare(NET, CHIPS, ["kernel"], 0.5)
+
+
+def test_inspection_finds_what_was_put_in() -> None:
+    weight = RNG.normal(size=(32, 64)).astype(np.float32)
+    masked = weight * accelsim.pruning.prune(weight, "nm:2:4")
+    holes = np.where(accelsim.pruning.prune(weight, "channel", 0.25), weight, 0)
+    net = accelsim.Network("n", [accelsim.Layer.linear("nm", masked), accelsim.Layer.linear("channels", holes)])
+    found = inspect(net).set_index("layer")
+    assert "nm:2:4" in found.loc["nm", "patterns"]
+    assert found.loc["nm", "density"] == 0.5
+    assert found.loc["channels", "empty_channels"] == 16
+    # 32 x 64 values of 16 bits; half of them and two bits each; a bit for every place.
+    assert found.loc["nm", ["dense_bits", "nm_bits", "bitmask_bits"]].tolist() == [
+        32 * 64 * 16, 32 * 32 * (16 + 2), 32 * 32 * 16 + 32 * 64,
+    ]  # fmt: skip

@@ -1,0 +1,108 @@
+"""A tensor core chip in the table: gemm, layers of a network, patterns, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import accelsim
+from accelsim.results import COLUMNS
+
+CHIP = accelsim.load_hardware("a100-pcie")
+
+
+def pruned(rows: int, columns: int, n: int, m: int) -> np.ndarray:
+    weight = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    return weight * accelsim.pruning.prune(weight, f"nm:{n}:{m}")
+
+
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_a_gemm_is_one_row_with_every_column(pattern: str | None) -> None:
+    table = accelsim.gemm(tokens=512, out_features=256, in_features=1024, hardware=CHIP, pattern=pattern)
+    assert list(table.columns) == [column.name for column in COLUMNS]
+    (row,) = table.to_dict("records")
+    assert row["macs"] == 512 * 256 * 1024 // (1 if pattern is None else 2)
+    # Packed 16-bit weights carry two bits each.
+    bits = 256 * 1024 * 16 if pattern is None else 256 * 512 * (16 + 2)
+    assert row["storage_bits"] == bits
+    assert row["count_fma"] == row["macs"] + row["padding_macs"]
+    stalls = sum(row[name] for name in table.columns if name.startswith("stall_"))
+    assert row["busy_cycles"] + stalls == 108 * row["cycles"]
+    assert row["work_cycles"] + row["padding_cycles"] == row["busy_cycles"]
+    parts = [row[name] for name in table.columns if name.startswith("energy_") and name != "energy_pj"]
+    assert row["energy_pj"] == pytest.approx(sum(parts))
+    assert row["granularity"] == ("dense" if pattern is None else "nm:2:4")
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 64), (200, 300, 500), (512, 256, 1024), (1, 1, 4)])
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_specification_and_twin_give_the_same_row(shape: tuple[int, int, int], pattern: str | None) -> None:
+    compiled, simpy = (accelsim.gemm(*shape, CHIP, pattern=pattern, backend=b) for b in ("compiled", "simpy"))
+    assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
+
+
+def test_never_faster_than_the_arithmetic_or_the_memory() -> None:
+    for tokens in (16, 300, 4096):
+        row = accelsim.gemm(tokens, 2048, 2048, CHIP).iloc[0]
+        assert row["cycles"] >= row["compute_cycles"] >= row["macs"] / (108 * 1024)
+        assert row["dram_gb_per_s"] <= 1751
+        assert row["clock_mhz"] <= row["full_clock_mhz"] == 1410
+
+
+def test_a_board_at_its_limit_lowers_its_clock() -> None:
+    limited = accelsim.gemm(8192, 8192, 8192, CHIP).iloc[0]
+    assert limited["limited_by"] == "power"
+    assert limited["clock_mhz"] < 1410
+    assert limited["power_mw"] <= 300e3
+    ample = accelsim.load_hardware(CHIP, {"engine.power.limit_w": 1000.0})
+    free = accelsim.gemm(8192, 8192, 8192, ample).iloc[0]
+    assert free["clock_mhz"] == 1410
+    assert free["time_us"] < limited["time_us"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dtype": "fp9"}, "dtype: the chip has no 'fp9'"),
+        ({"pattern": "1:4"}, "pattern: the chip cannot exploit '1:4', it has 2:4; run it dense"),
+        ({"tokens": 0}, "tokens: must be at least 1 (got 0)"),
+        ({"in_features": 6, "pattern": "2:4"}, "2:4 needs in_features in whole groups (got 6)"),
+        ({"tile": (4096, 4096)}, "tile 4096 x 4096: needs 2097152 bytes of shared memory"),
+        ({"hardware": "eie-64pe-45nm"}, "eie-64pe-45nm: is no tensor core chip"),
+        ({"backend": "slow"}, "backend: must be 'compiled' or 'simpy' (got 'slow')"),
+    ],
+)
+def test_what_a_chip_cannot_do_is_told(change: dict[str, object], said: str) -> None:
+    arguments: dict[str, object] = {"tokens": 64, "out_features": 64, "in_features": 64, "hardware": CHIP} | change
+    with pytest.raises(accelsim.InputError) as caught:
+        accelsim.gemm(**arguments)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+def test_weights_are_packed_where_they_hold_a_pattern_of_the_chip() -> None:
+    net = accelsim.Network(
+        "n",
+        [
+            accelsim.Layer.linear("two of four", pruned(96, 128, 2, 4)),
+            accelsim.Layer.linear("four of eight", pruned(96, 128, 4, 8)),
+            accelsim.Layer.linear("odd", np.eye(96, 126, dtype=np.float32)),
+        ],
+    )
+    table = accelsim.simulate(net, CHIP, 1.0, verify=True)
+    assert table["executed_as"].tolist() == ["2:4", "dense", "dense"]
+    assert (table["verified"] == "exact").all()
+
+
+def test_a_weight_that_breaks_the_pattern_it_claims_is_told() -> None:
+    weight = pruned(8, 16, 2, 4)
+    weight[3, 4:8] = 1.0
+    with pytest.raises(accelsim.InputError, match=r"layer fc on a100-pcie: .*row 3"):
+        accelsim.simulate(accelsim.Layer.linear("fc", weight, granularity="nm:2:4"), CHIP, 1.0)
+
+
+def test_both_engines_agree_on_the_product() -> None:
+    """Each is held to the dense fixed-point product of the same layer."""
+    layer = accelsim.Layer.linear("fc", pruned(64, 64, 2, 4))
+    table = accelsim.simulate(layer, ["eie-64pe-45nm", CHIP], 0.5, verify=True)
+    assert table["verified"].tolist() == ["exact", "exact"]
+    assert table["layer_hash"].nunique() == 1
