@@ -106,39 +106,51 @@ def vgg16() -> Network:
 
 def squeezenet() -> Network:
     """SqueezeNet v1.0, with the densities of the network that its authors pruned."""
-    # Per fire module: squeeze channels, expand channels of each kind, input height, and the non-zero weights of
-    # squeeze 1x1, expand 1x1 and expand 3x3.
+    # Per fire module: squeeze channels, expand channels of each kind, input height; the non-zero weights of squeeze
+    # 1x1, expand 1x1 and expand 3x3; the densities of what squeeze sees and of what both expand.
     fires = [
-        (16, 64, 55, (1528, 1020, 3039)),
-        (16, 64, 55, (2038, 1023, 3039)),
-        (32, 128, 55, (4085, 4071, 12156)),
-        (32, 128, 27, (8160, 4067, 12147)),
-        (48, 192, 27, (12161, 4602, 27325)),
-        (48, 192, 27, (9205, 9129, 27336)),
-        (64, 256, 27, (24388, 8187, 44144)),
-        (64, 256, 13, (16370, 16303, 44173)),
+        (16, 64, 55, (1528, 1020, 3039), (0.8, 0.91)),
+        (16, 64, 55, (2038, 1023, 3039), (0.6, 0.94)),
+        (32, 128, 55, (4085, 4071, 12156), (0.59, 0.72)),
+        (32, 128, 27, (8160, 4067, 12147), (0.7, 0.81)),
+        (48, 192, 27, (12161, 4602, 27325), (0.49, 0.77)),
+        (48, 192, 27, (9205, 9129, 27336), (0.31, 0.69)),
+        (64, 256, 27, (24388, 8187, 44144), (0.42, 0.64)),
+        (64, 256, 13, (16370, 16303, 44173), (0.4, 0.71)),
     ]
     layers = [conv("conv1", (3, 96), 7, 227, stride=2, density=share(13902, 3 * 96 * 7 * 7))]
     channels = 96
-    for number, (squeeze, expand, hw, kept) in enumerate(fires, start=2):
+    for number, (squeeze, expand, hw, kept, (seen, squeezed)) in enumerate(fires, start=2):
         parts = [
-            ("conv1x1_1", (channels, squeeze), 1, kept[0]),
-            ("conv1x1_2", (squeeze, expand), 1, kept[1]),
-            ("conv3x3_2", (squeeze, expand), 3, kept[2]),
+            ("conv1x1_1", (channels, squeeze), 1, kept[0], seen),
+            ("conv1x1_2", (squeeze, expand), 1, kept[1], squeezed),
+            ("conv3x3_2", (squeeze, expand), 3, kept[2], squeezed),
         ]
-        for part, (inputs, outputs), kernel, non_zeros in parts:
-            density = share(non_zeros, inputs * outputs * kernel * kernel)
-            name = f"fire{number}.{part}"
-            layers.append(conv(name, (inputs, outputs), kernel, hw, padding=kernel // 2, density=density))
+        for part, (inputs, outputs), kernel, left, sees in parts:
+            density = share(left, inputs * outputs * kernel * kernel)
+            layer = conv(
+                f"fire{number}.{part}",
+                (inputs, outputs),
+                kernel,
+                hw,
+                padding=kernel // 2,
+                density=density,
+                input_density=sees,
+            )
+            layers.append(layer)
         channels = 2 * expand
-    layers.append(conv("conv_final", (channels, 1000), 1, 13, padding=1, density=share(102323, channels * 1000)))
+    density = share(102323, channels * 1000)
+    layers.append(conv("conv_final", (channels, 1000), 1, 13, padding=1, density=density, input_density=0.12))
     return Network(
         "squeezenet",
-        "SqueezeNet v1.0 for ImageNet, pruned with Deep Compression by its authors: 26 convolutions.",
+        "SqueezeNet v1.0 for ImageNet, 26 convolutions, with the densities that its authors reached with Deep "
+        "Compression.",
         'F. Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size", '
-        "2016; geometry of the authors' Caffe model v1.0. Densities: non-zero weights counted in the pruned model that "
-        "the authors published; they agree with the rounded ones of the paper's Table 1.",
-        f"1,244,448 weights, of which a third is left. {RELU_BOUND}",
+        "2016; geometry of the authors' Caffe model v1.0. Densities of weights: non-zeros counted in the pruned model "
+        "that the authors published; they agree with the rounded ones of the paper's Table 1. Densities of "
+        "activations: measured with that model, as the notes say.",
+        "1,244,448 weights, of which a third is left. Activations: means over scikit-learn's two sample photographs, "
+        "cut to a square, resized to 227 x 227, BGR less Caffe's mean (104, 117, 123). The image counts as dense.",
         ["maxpool1", "maxpool4", "maxpool8", "relu", "concatenation", "global average pooling", "softmax"],
         layers,
     )

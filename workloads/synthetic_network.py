@@ -81,8 +81,8 @@ def share(part: int, whole: int) -> float:
 def as_toml(network: Network) -> str:
     """The network file; layer n has seeds n and 1000 + n."""
     text = f"{HEADER}\nname = {json.dumps(network.name)}\n"
-    for key in ("description", "source", "notes"):
-        text += toml_text(key, getattr(network, key))
+    text += toml_text("description", f"{network.description} Synthetic weights.")
+    text += toml_text("source", network.source) + toml_text("notes", network.notes)
     text += f"not_simulated = {json.dumps(list(network.not_simulated))}\n"
     for number, layer in enumerate(network.layers, start=1):
         text += f"\n[[layer]]\nname = {json.dumps(layer.name)}\nkind = {json.dumps(layer.kind)}\n"
