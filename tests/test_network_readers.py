@@ -301,8 +301,8 @@ def test_a_codebook_comes_with_its_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vgg16", "'vgg16': no network of this name is shipped; did you mean 'vgg16-fc'?"),
-        ("resnet", "'resnet': no network of this name is shipped; known: alexnet-fc, "),
+        ("vgg16-fx", "'vgg16-fx': no network of this name is shipped; did you mean 'vgg16-fc'?"),
+        ("inception", "'inception': no network of this name is shipped; known: alexnet, "),
     ],
 )
 def test_a_network_that_is_not_there(name: str, said: str) -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
+from shapes import layers_of
 from sklearn.datasets import load_sample_images
 
-from accelsim.config import read_toml, shipped_dir
 from accelsim.network.tensors import TensorFile, open_tensors
 
-LAYERS = read_toml(shipped_dir("workloads") / "squeezenet.toml")["layer"]
+LAYERS = layers_of("squeezenet")
 
 
 def test_the_weights_are_as_dense(shared: Path) -> None:
