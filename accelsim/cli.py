@@ -447,13 +447,13 @@ def _check_network(path: Path) -> None:
     problems: list[str] = []
     lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
     for layer in net:
-        weights = WeightMatrix(layer.weight, layer.bias)
+        weights = WeightMatrix(layer.matrix, layer.bias)
         counts = _collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
         if counts is not None:
             lines.append(
                 f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
                 f"{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
-                f"of {layer.out_features * layer.in_features:,}"
+                f"of {layer.weight.size:,}"
                 f"{'' if weights.weight.any() else ' (all weights are zero)'}"
             )
     raise_if_any(problems)

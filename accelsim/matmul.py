@@ -18,6 +18,7 @@ from accelsim.formats.fixed import fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Layer
 from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.pruning import Granularity
 from accelsim.results import table
 from accelsim.tensor_core_config import DTYPE_BITS, TensorCoreConfig
 
@@ -118,6 +119,10 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     }
 
 
+VERIFIED_TOGETHER = 4096
+"""Vectors whose product is compared at a time."""
+
+
 class TensorCoreRun:
     """One tensor core chip on one network: every layer is a GEMM whose operands come from DRAM or stay in L2."""
 
@@ -145,37 +150,44 @@ class TensorCoreRun:
         if not isinstance(config, TensorCoreConfig):
             raise TypeError(f"{self.chip.name} is not a tensor core chip")
         counted = weights.count(1, 4, None)  # once for all chips: the content hash, and that all weights are finite
-        pattern = _pattern(layer, weights, config)
-        product = Gemm(len(batch), layer.out_features, layer.in_features, config.type_of_networks, pattern)
+        pattern = _pattern(layer, config)
+        groups, rows, columns, vectors = layer.products
+        tokens = len(batch) * vectors
+        product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups)
         outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
         if verify:
-            _verify(layer, weights.weight, batch, pattern)
-        nonzeros = int(np.count_nonzero(weights.weight))
+            _verify(layer, batch, pattern)
+        weight = layer.weight
+        nonzeros = int(np.count_nonzero(weight))
         return gemm_row(product, self.chip, outcome) | {
             "layer": layer.name,
             "kind": layer.kind,
+            "out_features": layer.out_features,
+            "in_features": layer.in_features,
             "batch": len(batch),
-            "weight_density": nonzeros / weights.weight.size,
+            "vectors": tokens,
+            "weight_density": nonzeros / weight.size,
             "activation_density": np.count_nonzero(batch) / batch.size,
-            "granularity": layer.granularity or ("dense" if nonzeros == weights.weight.size else "fine"),
+            "granularity": layer.granularity or ("dense" if nonzeros == weight.size else "fine"),
             "backend": backend,
             "verified": "exact" if verify else "no",
             "layer_hash": counted.digest,
         }
 
 
-def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> str | None:
+def _pattern(layer: Layer, config: TensorCoreConfig) -> str | None:
     """Return the sparsest of the chip's patterns that the weights hold, None if there is none.
 
     Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
     """
+    matrix = Granularity("block", (1, 1)).view(layer.weight)  # of a convolution with channels fastest
     kind, _, claimed = (layer.granularity or "").partition(":")
     if kind == "nm":
         n, m = pattern_of(claimed)
-        nm.encode(weights.weight, n, m, pad=True)
+        nm.encode(matrix, n, m, pad=True)
     for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
         n, m = pattern_of(pattern)
-        if layer.in_features % m == 0 and holds(weights.weight, n, m):
+        if matrix.shape[1] % m == 0 and holds(matrix, n, m):
             return pattern
     return None
 
@@ -186,9 +198,16 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     return bool((kept.sum(axis=2, dtype=np.uint8) <= n).all())
 
 
-def _verify(layer: Layer, weight: NDArray[Any], batch: NDArray[Any], pattern: str | None) -> None:
+def _verify(layer: Layer, batch: NDArray[Any], pattern: str | None) -> None:
     """Compare the product from the packed weights with the dense one, in 16-bit fixed point."""
-    codes, vectors = fixed_point(weight, 16).integers, fixed_point(batch, 16).integers
-    unpacked = codes if pattern is None else nm.encode(codes, *pattern_of(pattern)).decode()
-    if not np.array_equal(vectors @ unpacked.T, vectors @ codes.T):
-        raise VerificationError(f"layer {layer.name}: the product of the packed weights differs from the dense one")
+    view = Granularity("block", (1, 1))
+    codes = fixed_point(layer.weight, 16).integers
+    packed = codes
+    if pattern is not None:
+        packed = view.unview(nm.encode(view.view(codes), *pattern_of(pattern)).decode(), codes.shape)
+    lowered = [weight if layer.convolution is None else layer.convolution.matrix(weight) for weight in (packed, codes)]
+    vectors = layer.lower(fixed_point(batch, 16).integers)
+    for first in range(0, len(vectors), VERIFIED_TOGETHER):
+        part = vectors[first : first + VERIFIED_TOGETHER]
+        if not np.array_equal(part @ lowered[0].T, part @ lowered[1].T):
+            raise VerificationError(f"layer {layer.name}: the product of the packed weights differs from the dense one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.matmul import TensorCoreRun
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
+from accelsim.network.lowering import Vectors
 from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.residency import Feeding
 from accelsim.results import table
@@ -75,7 +77,7 @@ def simulate(
         if progress is not None:
             progress(layer.name)
         with collecting(problems, f"layer {layer.name}: "):
-            weights = WeightMatrix(layer.weight, layer.bias)
+            weights = WeightMatrix(layer.matrix, layer.bias)
             for each in runs:
                 each.look_at(weights)
             waiting.append((layer, weights))
@@ -98,7 +100,7 @@ def simulate(
 
 
 class _Inputs(NamedTuple):
-    """The activations of one layer: (batch, in_features), and the seed if they were drawn."""
+    """The activations of one layer: (batch, *input_shape), and the seed if they were drawn."""
 
     batch: NDArray[Any]
     seed: int
@@ -124,12 +126,12 @@ def _row(
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    vectors = _engine_inputs(batch, weights, chip, verify)
-    outcome, stream = feeding.run(backend, image, vectors)
+    vectors = _engine_inputs(batch, layer, chip, verify)
+    outcome, stream = feeding.run(backend, image, vectors[:])
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
-    elements = layer.out_features * layer.in_features
+    elements = layer.out_features * layer.in_features // layer.groups
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
     if image.nonzeros == bias_nonzeros:
         warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
@@ -217,17 +219,20 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
         value: Any = per_layer.get(layer.name, None if isinstance(given, Mapping) else given)
         try:
             chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
-            problems += activation_problems(layer.name, chosen, layer.in_features)
+            wrong = activation_problems(layer.name, chosen, layer.input_shape)
         except (InputError, ValueError, TypeError) as error:
             problems.append(f"layer {layer.name}: activations: {error}")
             continue
+        if wrong:
+            problems += wrong
+            continue
         if chosen is None:
             unknown.append(layer.name)
-            chosen = np.ones(layer.in_features)
-        if isinstance(chosen, Density):
-            resolved[layer.name] = _Inputs(chosen.draw(layer.in_features)[None, :], chosen.seed)
-        else:
-            resolved[layer.name] = _Inputs(np.atleast_2d(chosen), 0)
+            chosen = np.ones(layer.input_shape)
+        samples = chosen.draw(math.prod(layer.input_shape)) if isinstance(chosen, Density) else chosen
+        resolved[layer.name] = _Inputs(
+            samples.reshape(-1, *layer.input_shape), chosen.seed if isinstance(chosen, Density) else 0
+        )
     raise_if_any(problems)
     if unknown:
         warnings.warn(
@@ -246,17 +251,16 @@ def _as_activations(value: Any, seed: int) -> Activations:
     return np.asarray(value)
 
 
-def _engine_inputs(batch: NDArray[Any], weights: WeightMatrix, chip: Hardware, verify: bool) -> NDArray[np.int64]:
-    """Return integer activations (batch, columns); a bias is one more column of value 1.
+def _engine_inputs(samples: NDArray[Any], layer: Layer, chip: Hardware, verify: bool) -> Vectors:
+    """Return integer activations, vector by vector; a bias is one more column of value 1.
 
     Fixed point with `verify`, otherwise only which are zero matters.
     """
-    ones = np.ones((len(batch), 0 if weights.bias is None else 1))
-    columns = np.concatenate([batch, ones], axis=1)
-    if verify:
-        return fixed_point(columns, chip.eie.engine.activation_bits).integers
-    mask: NDArray[np.int64] = (columns != 0).astype(np.int64)
-    return mask
+    has_bias = layer.bias is not None
+    if not verify:
+        return layer.lower((samples != 0).astype(np.int64), 1 if has_bias else None)
+    fixed = fixed_point(np.append(samples, 1.0 if has_bias else 0.0), chip.eie.engine.activation_bits).integers
+    return layer.lower(fixed[:-1].reshape(samples.shape), int(fixed[-1]) if has_bias else None)
 
 
 def _codes(
@@ -273,9 +277,7 @@ def _codes(
     return quantise(matrix, chip.eie.engine, layer.codebook)
 
 
-def _verify(
-    layer: Layer, weights: NDArray[np.int64], vectors: NDArray[np.int64], output: NDArray[np.int64] | None
-) -> None:
+def _verify(layer: Layer, weights: NDArray[np.int64], vectors: Vectors, output: NDArray[np.int64] | None) -> None:
     """Compare the engine's product with the dense one in the same integers."""
-    if output is None or not np.array_equal(output, vectors @ weights.T):
+    if output is None or not np.array_equal(output, vectors[:] @ weights.T):
         raise VerificationError(f"layer {layer.name}: the engine's product differs from the dense fixed-point product")

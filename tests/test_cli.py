@@ -203,7 +203,7 @@ def test_help_says_what_each_command_and_option_does(accelsim: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["vgg16"], "'vgg16': no network of this name is shipped; did you mean 'vgg16-fc'?"),
+        (["vgg16-fx"], "'vgg16-fx': no network of this name is shipped; did you mean 'vgg16-fc'?"),
         (["--hardware", "eie-64"], "'eie-64': no chip of this name is shipped; did you mean 'eie-64pe-45nm'?"),
         (["--hardware", "a,,b"], "--hardware a,,b: write names separated by commas"),
         (["--hardware", ""], "--hardware : write names separated by commas"),

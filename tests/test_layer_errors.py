@@ -44,6 +44,61 @@ def test_a_layer_of_the_wrong_shape_or_type(weight: Any, others: dict[str, Any],
     assert said in problem
 
 
+K = np.ones((4, 2, 3, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("weight", "others", "said"),
+    [
+        (W, {}, "weight: must have 4 dimensions, (out_channels, in_channels / groups, kh, kw) (got shape (3, 4))"),
+        (K[:, :, :0], {}, "weight: is empty (got shape (4, 2, 0, 3))"),
+        (K, {"stride": 0}, "stride: must be a whole number, at least 1, or two of them for height and width (got 0)"),
+        (K, {"stride": (1, 0)}, "stride: must be a whole number, at least 1, or two of them"),
+        (K, {"padding": -1}, "padding: must be a whole number, at least 0, or two of them"),
+        (K, {"dilation": 1.5}, "dilation: must be a whole number, at least 1, or two of them"),
+        (K, {"input_hw": (8, 8, 8)}, "input_hw: must be a whole number, at least 1, or two of them"),
+        (K, {"groups": 0}, "groups: must be a whole number, at least 1 (got 0)"),
+        (K, {"groups": "2"}, "groups: must be a whole number, at least 1 (got '2')"),
+        (K, {"groups": 3}, "groups: 3 does not divide out_channels = 4; use a divisor of both numbers of channels"),
+        (K, {"input_hw": 2}, "kernel: reaches over 3 x 3 pixels, dilation included, but the padded"),
+        (K, {"dilation": (1, 4)}, "kernel: reaches over 3 x 9 pixels, dilation included, but the padded"),
+        (K, {"input_hw": 10**9}, "input_hw: the input (2, 1000000000, 1000000000) of one sample: needs"),
+        (K, {"bias": np.ones(2)}, "bias: must have shape (4,) as the weight has (got"),
+        (K, {"activations": np.ones((3, 8, 8))}, "activations: must be (2, 8, 8) or (batch, 2, 8, 8) (got (3, 8, 8))"),
+        (K, {"activations": np.ones(128)}, "activations: must be (2, 8, 8) or (batch, 2, 8, 8) (got (128,))"),
+        (K, {"activations": np.full((1, 2, 8, 8), np.inf)}, "activations[0, 0, 0, 0] is inf; activations must be"),
+        (K, {"codebook": [1, 2]}, "codebook: entry 0 must be 0"),
+    ],
+)  # fmt: skip
+def test_a_convolution_of_the_wrong_shape(weight: Any, others: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Layer.conv2d("conv", weight, **{"input_hw": 8} | others)
+    (problem,) = problems_of(caught)
+    assert problem.startswith(f"layer conv: {said}")
+
+
+def test_all_mistakes_of_a_convolution_are_told_together() -> None:
+    with pytest.raises(InputError) as caught:
+        Layer.conv2d("conv", K, np.ones(5), input_hw=0, stride=0, padding=-1, dilation=0, groups=3)
+    keys = [problem.split(": ")[1] for problem in problems_of(caught)]
+    assert keys == ["input_hw", "stride", "padding", "dilation", "groups", "bias"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "others", "said"),
+    [
+        (0, {}, "tokens: must be a whole number, at least 1 (got 0)"),
+        (2.0, {}, "tokens: must be a whole number, at least 1 (got 2.0)"),
+        (5, {"activations": W}, "activations: must be (5, 4) or (batch, 5, 4) (got (3, 4))"),
+        (5, {"activations": W[0]}, "activations: must be (5, 4) or (batch, 5, 4) (got (4,))"),
+    ],
+)
+def test_tokens_and_activations_must_not_contradict(tokens: Any, others: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Layer.linear("fc", W, tokens=tokens, **others)
+    assert problems_of(caught) == [f"layer fc: {said}"]
+
+
 def test_bias_and_activations_are_told_together() -> None:
     with pytest.raises(InputError) as caught:
         Layer.linear("fc", W, np.ones(5), activations=np.ones(6))

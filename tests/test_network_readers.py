@@ -20,6 +20,7 @@ TENSORS = {
     "three": np.ones(3, np.float32), "nan": np.array([1, np.nan, np.inf], np.float32),
 }  # fmt: skip
 WEIGHT = 'weight = "t.safetensors:fc.weight"'
+CONV = 'kind = "conv2d"\nweight = "t.safetensors:conv.weight"\ninput_hw = [4, 5]'
 
 
 @pytest.fixture
@@ -151,10 +152,24 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         (f'name = "a"\n{WEIGHT}\nactivations = {{ density = 1.5 }}', "layer a: activations.density: must be at"),
         (f'name = "a"\n{WEIGHT}\nactivations = 3', "layer a: activations: must be text in quotes or one table"),
         (f'name = "a"\n{WEIGHT}\nsynthetic = {{ density = 0.5 }}', "layer a: give either weight"),
-        (f'name = "a"\n{WEIGHT}\nstride = 1', "layer a: stride, padding and input_hw belong to"),
-        (f'name = "a"\n{WEIGHT}\nkind = "conv2d"', "layer a: kind: this version simulates linear layers only"),
+        (f'name = "a"\n{WEIGHT}\nstride = 1', 'layer a: stride: belongs to kind = "conv2d"; leave it out'),
+        (f'name = "a"\n{CONV}\ntokens = 2', 'layer a: tokens: belongs to kind = "linear"; leave it out'),
+        (f'name = "a"\n{CONV.replace("input_hw", "#")}', "layer a: input_hw: is missing; add the height and width"),
+        (f'name = "a"\n{CONV}\nkernel = 3', "layer a: kernel: is (3, 3), but 'conv.weight' has shape (2, 3, 1, 1)"),
+        (f'name = "a"\n{CONV}\nin_channels = 4', "layer a: in_channels: is 4, but 'conv.weight' has shape (2, 3,"),
+        (f'name = "a"\n{CONV}\nstride = 0', "layer a: stride: must be at least 1 or a list (got 0)"),
+        (f'name = "a"\n{CONV}\nstride = [1, 2, 3]', "layer a: stride: must be a whole number, at least 1, or two of"),
+        (f'name = "a"\n{CONV}\ngroups = 4', "layer a: groups: 4 does not divide out_channels = 2; use a divisor"),
+        (f'name = "a"\n{CONV}\ndilation = "x"', "layer a: dilation: must be a whole number, without quotes or a"),
+        (f'name = "a"\n{CONV}\nactivations = "t.safetensors:fc.weight"', "must be (3, 4, 5) or (batch, 3, 4, 5) (got"),
+        (f'name = "a"\n{WEIGHT}\nkind = "conv2d"\ninput_hw = 4', "a convolution needs 4 dimensions, (out_channels, in"),
+        (f'name = "a"\n{CONV.replace("4, 5", "2000000000, 2000000000")}', "input_hw: the input (3, 2000000000, 2000"),
         (f'name = "a"\n{WEIGHT}\nkind = "lstm"', "layer a: kind: must be 'linear' or 'conv2d' (got \"lstm\")"),
         ('name = "a"\nsynthetic = { density = 0.5 }', "layer a: synthetic weights need out_features and in_features"),
+        (
+            'name = "a"\nkind = "conv2d"\nsynthetic = { density = 0.5 }\ninput_hw = 3\nin_channels = 3',
+            "layer a: synthetic weights need out_channels and kernel; add them",
+        ),
     ],
 )  # fmt: skip
 def test_a_mistake_names_file_layer_and_key(folder: Path, lines: str, said: str) -> None:
@@ -236,14 +251,37 @@ def test_convolutions_are_told_with_a_network_file_to_fill_in(folder: Path) -> N
     assert "gives neither stride nor padding nor input size. Save this as cnn.toml beside it" in introduction
     layers = {layer["name"]: layer for layer in tomllib.loads(proposal)["layer"]}
     assert layers["conv"]["kind"] == "conv2d"
-    assert {"stride", "padding", "input_hw"} <= layers["conv"].keys()
-    # Without the convolution, as the message says for this version, the file runs.
-    (folder / "cnn.toml").write_text(
-        "\n\n".join(block for block in proposal.split("\n\n") if "conv2d" not in block), encoding="utf-8"
-    )
+    assert {"stride", "padding", "groups", "input_hw"} <= layers["conv"].keys()
+    # Filled in as the message says, the file runs.
+    (folder / "cnn.toml").write_text(proposal.replace("[0, 0]", "[5, 4]"), encoding="utf-8")
     net = load_network(folder / "cnn.toml")
-    assert [layer.name for layer in net] == ["fc"]
+    assert {layer.name: layer.kind for layer in net} == {"fc": "linear", "conv": "conv2d"}
     np.testing.assert_array_equal(net["fc"].activations, BATCH)
+    assert net["conv"].products == (1, 2, 3, 20)
+
+
+def test_every_key_of_a_convolution_reaches_its_geometry(folder: Path) -> None:
+    geometry = "stride = [2, 1]\npadding = [1, 0]\ndilation = [1, 2]\ngroups = 2\ninput_hw = [9, 8]"
+    drawn = (
+        'name = "a"\nkind = "conv2d"\nout_channels = 6\nin_channels = 4\nkernel = [3, 2]\n'
+        f"synthetic = {{ density = 0.5, seed = 3 }}\nactivations = {{ density = 0.25 }}\n{geometry}"
+    )
+    tokens = f'name = "b"\n{WEIGHT}\ntokens = 7\nactivations = {{ density = 0.5, seed = 3 }}'
+    net = load_network(network(folder, drawn, tokens))
+    a, b = net
+    assert a.weight.shape == (6, 2, 3, 2)
+    assert (a.convolution.stride_hw, a.convolution.padding_hw, a.convolution.dilation_hw) == ((2, 1), (1, 0), (1, 2))
+    assert a.convolution.output_hw == ((9 + 2 - 3) // 2 + 1, 8 - 3 + 1)
+    assert a.products == (2, 3, 12, 5 * 6)
+    assert b.products == (1, 2, 3, 7)
+    same = Layer.conv2d("a", a.weight, stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, input_hw=(9, 8))
+    assert a.convolution == same.convolution
+
+
+def test_a_network_names_what_is_not_simulated(folder: Path) -> None:
+    path = network(folder, f'name = "a"\n{WEIGHT}')
+    path.write_text('not_simulated = ["maxpool1", "softmax"]\n' + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_network(path).not_simulated == ("maxpool1", "softmax")
 
 
 def test_a_codebook_comes_with_its_layer(tmp_path: Path) -> None:
@@ -263,8 +301,8 @@ def test_a_codebook_comes_with_its_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("vgg16", "'vgg16': no network of this name is shipped; did you mean 'vgg16-fc'?"),
-        ("resnet", "'resnet': no network of this name is shipped; known: alexnet-fc, "),
+        ("vgg16-fx", "'vgg16-fx': no network of this name is shipped; did you mean 'vgg16-fc'?"),
+        ("inception", "'inception': no network of this name is shipped; known: alexnet, "),
     ],
 )
 def test_a_network_that_is_not_there(name: str, said: str) -> None:

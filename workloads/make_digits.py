@@ -14,13 +14,12 @@ accuracy by an image or two.
 import argparse
 import copy
 import json
-import os
-import textwrap
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from network_file import toml_text, write_whole
 from safetensors.torch import save
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -171,12 +170,6 @@ def sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def toml_text(key: str, text: str) -> str:
-    """A TOML string that reads as one line and is written in several."""
-    lines = [json.dumps(line)[1:-1] for line in textwrap.wrap(text, 110, break_on_hyphens=False)]
-    return f'{key} = """\\\n' + " \\\n".join(lines) + '"""\n'
-
-
 def as_toml(name: str, description: str, notes: str, network: nn.Sequential) -> str:
     """The description of one network, pointing into its safetensors file."""
     text = "# Written by make_digits.py: change the script, not this file.\n\n"
@@ -191,16 +184,6 @@ def as_toml(name: str, description: str, notes: str, network: nn.Sequential) -> 
 def percentages(shares: dict[str, float]) -> str:
     """Shares in words, such as fc1 8.0 %, fc2 9.0 %."""
     return ", ".join(f"{name} {share:.1%}".replace("%", " %") for name, share in shares.items())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file in one step, so that a reader never finds half of it."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ BACKENDS: dict[str, RunSchedule] = {
 class Gemm(NamedTuple):
     """A product of tokens x in_features activations with out_features x in_features weights.
 
-    `pattern` is the N:M that the weights are packed by, None where they are stored dense.
+    `pattern` is the N:M that the weights are packed by, None where they are stored dense. `groups` products of this
+    size, each with weights and activations of its own, are one kernel.
     """
 
     tokens: int
@@ -39,6 +40,7 @@ class Gemm(NamedTuple):
     in_features: int
     dtype: str
     pattern: str | None = None
+    groups: int = 1
 
 
 class GemmOutcome(NamedTuple):

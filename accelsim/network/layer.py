@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.network.lowering import Convolution, Products, Vectors, is_count
 
 Array = NDArray[Any]
 
@@ -48,10 +49,11 @@ Activations = NDArray[Any] | Density | None
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A layer with weights, as a matrix-vector product: weight (out_features, in_features), bias (out_features,).
+    """A layer with weights, as products of a matrix (out_features, in_features) and vectors; bias (out_features,).
 
-    `weight_source` returns the weights; a layer read from a file or drawn from a seed makes them when they are asked
-    for and keeps no copy. `activations`: a vector (in_features,), a batch (batch, in_features), a Density, or None.
+    `weight_source` returns the weights as stored; a layer from a file or drawn from a seed makes them when they are
+    asked for and keeps no copy. `activations`: one sample (`input_shape`), a batch (batch, *input_shape), a
+    Density, or None. A sample has several vectors where the layer is a convolution or has `tokens`.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Layer:
     activations: Activations = field(default=None, repr=False)
     codebook: Array | None = field(default=None, repr=False)
     granularity: str | None = None
+    tokens: int = 1
+    convolution: Convolution | None = None
 
     @classmethod
     def linear(
@@ -71,6 +75,7 @@ class Layer:
         weight: ArrayLike,
         bias: ArrayLike | None = None,
         *,
+        tokens: int = 1,
         activations: ArrayLike | Density | None = None,
         codebook: ArrayLike | None = None,
         granularity: str | None = None,
@@ -79,41 +84,164 @@ class Layer:
 
         Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned. `codebook` (entries,)
         are the weights that the layer shares, the first of them 0; without it one is made when the product is wanted.
+        `tokens` vectors make one sample, as in the projections of an attention: activations (tokens, in_features). The
+        gates of an LSTM are one layer (4 x hidden, inputs + hidden).
         Raises InputError with every problem of shapes and types.
         """
-        problems: list[str] = []
-        matrix = _as_array(f"layer {name}: weight", weight, problems)
-        offset = None if bias is None else _as_array(f"layer {name}: bias", bias, problems)
-        given: Activations = None
-        if isinstance(activations, Density):
-            given = activations
-        elif activations is not None:
-            given = _as_array(f"layer {name}: activations", activations, problems)
-        shared = None if codebook is None else _as_array(f"layer {name}: codebook", codebook, problems)
-        raise_if_any(problems)
-        problems = codebook_problems(name, shared)
-        problems += _array_problems(f"layer {name}: weight", matrix, "(out_features, in_features)", 2)
-        if not problems:
-            out_features, in_features = matrix.shape
-            problems += bias_problems(name, offset, out_features)
-            problems += activation_problems(name, given, in_features)
-        raise_if_any(problems)
+        given = _Arrays(name, weight, bias, activations, codebook, "(out_features, in_features)", 2)
+        problems = token_problems(name, tokens)
+        if given.is_sound:
+            shape = (given.weight.shape[1],) if tokens == 1 else (tokens, given.weight.shape[1])
+            problems += given.shape_problems(shape)
+        raise_if_any(given.problems + problems)
         return cls(
             name=name,
             kind="linear",
-            out_features=matrix.shape[0],
-            in_features=matrix.shape[1],
-            weight_source=lambda: matrix,
-            bias=offset,
-            activations=given,
-            codebook=shared,
+            out_features=given.weight.shape[0],
+            in_features=given.weight.shape[1],
+            tokens=tokens,
             granularity=granularity,
+            **given.fields,
+        )
+
+    @classmethod
+    def conv2d(
+        cls,
+        name: str,
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        *,
+        input_hw: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        activations: ArrayLike | Density | None = None,
+        codebook: ArrayLike | None = None,
+        granularity: str | None = None,
+    ) -> Layer:
+        """Return a convolution; weight (out_channels, in_channels / groups, kh, kw), bias (out_channels,).
+
+        Numbers or pairs (height, width); a depthwise convolution has as many groups as input channels. `activations`
+        are (in_channels, height, width), a batch of them, or a Density. For the rest see `linear`.
+        Raises InputError with every problem of shapes and types.
+        """
+        given = _Arrays(name, weight, bias, activations, codebook, "(out_channels, in_channels / groups, kh, kw)", 4)
+        problems: list[str] = []
+        convolution = None
+        if given.is_sound:
+            out_channels, per_group, *kernel = given.weight.shape
+            with collecting(problems, f"layer {name}: "):
+                convolution = Convolution.of(
+                    per_group * (groups if is_count(groups, 1) else 1),
+                    out_channels,
+                    kernel,
+                    input_hw,
+                    stride=stride,
+                    padding=padding,
+                    dilation=dilation,
+                    groups=groups,
+                )
+            problems += given.shape_problems(None if convolution is None else convolution.input_shape)
+        raise_if_any(given.problems + problems)
+        if convolution is None:
+            raise ValueError("a convolution without problems has a geometry")
+        return cls(
+            name=name,
+            kind="conv2d",
+            out_features=convolution.out_channels,
+            in_features=convolution.in_features,
+            convolution=convolution,
+            granularity=granularity,
+            **given.fields,
         )
 
     @property
     def weight(self) -> Array:
-        """The dense weights (out_features, in_features), zeros included."""
+        """The dense weights as they are stored, zeros included: of a convolution (out, in / groups, kh, kw)."""
         return self.weight_source()
+
+    @property
+    def matrix(self) -> Array:
+        """The dense weights (out_features, in_features); columns of a convolution in the order channel, kh, kw."""
+        return self.weight if self.convolution is None else self.convolution.matrix(self.weight)
+
+    @property
+    def groups(self) -> int:
+        """Groups of a convolution; the matrix is zero outside their blocks."""
+        return 1 if self.convolution is None else self.convolution.groups
+
+    @property
+    def products(self) -> Products:
+        """The layer as one product of matrices per group."""
+        vectors = self.tokens if self.convolution is None else self.convolution.positions
+        return Products(self.groups, self.out_features // self.groups, self.in_features // self.groups, vectors)
+
+    def group_weight(self, group: int) -> Array:
+        """Return the weights of one group, (out_features / groups, in_features / groups)."""
+        groups, rows, columns, _ = self.products
+        weight: Array = self.weight.reshape(groups, rows, columns)[group]
+        return weight
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (in_features,), (tokens, in_features) or (in_channels, height, width)."""
+        if self.convolution is not None:
+            return self.convolution.input_shape
+        return (self.in_features,) if self.tokens == 1 else (self.tokens, self.in_features)
+
+    def lower(self, samples: Array, bias: int | None = None) -> Vectors:
+        """Return the vectors of samples (batch, *input_shape); `bias` is the value of one more column."""
+        return Vectors(samples, self.convolution, bias)
+
+
+class _Arrays:
+    """What a layer was given, as arrays, with what is wrong with each of them."""
+
+    def __init__(
+        self,
+        name: str,
+        weight: ArrayLike,
+        bias: ArrayLike | None,
+        activations: ArrayLike | Density | None,
+        codebook: ArrayLike | None,
+        shape: str,
+        ndim: int,
+    ) -> None:
+        self.name = name
+        self.problems: list[str] = []
+        self.weight = _as_array(f"layer {name}: weight", weight, self.problems)
+        self.bias = None if bias is None else _as_array(f"layer {name}: bias", bias, self.problems)
+        self.codebook = None if codebook is None else _as_array(f"layer {name}: codebook", codebook, self.problems)
+        self.activations: Activations = None
+        if isinstance(activations, Density):
+            self.activations = activations
+        elif activations is not None:
+            self.activations = _as_array(f"layer {name}: activations", activations, self.problems)
+        self.is_sound = not self.problems
+        if self.is_sound:
+            self.problems += codebook_problems(name, self.codebook)
+            found = _array_problems(f"layer {name}: weight", self.weight, shape, ndim)
+            self.problems += found
+            self.is_sound = not found
+
+    def shape_problems(self, input_shape: tuple[int, ...] | None) -> list[str]:
+        """Say which arrays do not fit the weight; activations too where the shape of a sample is known."""
+        problems = bias_problems(self.name, self.bias, len(self.weight))
+        if input_shape is not None:
+            problems += activation_problems(self.name, self.activations, input_shape)
+        return problems
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a layer that hold them."""
+        weight = self.weight
+        return {
+            "weight_source": lambda: weight,
+            "bias": self.bias,
+            "activations": self.activations,
+            "codebook": self.codebook,
+        }
 
 
 @dataclass(frozen=True)
@@ -125,6 +253,8 @@ class Network:
     description: str = ""
     source: str = ""
     notes: str = ""
+    not_simulated: Sequence[str] = ()
+    """Operations without weights, such as pooling: named, and not simulated."""
 
     def __post_init__(self) -> None:
         """Check the layers; raises InputError."""
@@ -214,13 +344,21 @@ def codebook_problems(name: str, codebook: Array | None) -> list[str]:
     return problems
 
 
-def activation_problems(name: str, activations: Activations, in_features: int) -> list[str]:
-    """Say what is wrong with activations (in_features,) or (batch, in_features)."""
+def token_problems(name: str, tokens: Any) -> list[str]:
+    """Say what is wrong with a number of tokens."""
+    place = f"layer {name}: tokens"
+    return [] if is_count(tokens, 1) else [f"{place}: must be a whole number, at least 1 (got {tokens!r})"]
+
+
+def activation_problems(name: str, activations: Activations, input_shape: tuple[int, ...]) -> list[str]:
+    """Say what is wrong with activations, one sample (input_shape) or (batch, *input_shape)."""
     if activations is None or isinstance(activations, Density):
         return []
     place = f"layer {name}: activations"
-    if activations.ndim not in (1, 2) or activations.shape[-1] != in_features:
-        return [f"{place}: must be ({in_features},) or (batch, {in_features}) (got {activations.shape})"]
+    dims = len(input_shape)
+    if activations.ndim not in (dims, dims + 1) or activations.shape[-dims:] != input_shape:
+        batch = f"(batch, {', '.join(map(str, input_shape))})"
+        return [f"{place}: must be {input_shape} or {batch} (got {activations.shape})"]
     problems = _array_problems(place, activations, "", activations.ndim)
     if not problems:
         bad = np.argwhere(~np.isfinite(activations.astype(np.float64)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
-from accelsim.errors import MAX_KNOWN, InputError, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, collecting, raise_if_any
 from accelsim.network.layer import (
     Activations,
     Density,
@@ -25,13 +25,29 @@ from accelsim.network.layer import (
     codebook_problems,
     name_problems,
 )
+from accelsim.network.lowering import Convolution
+from accelsim.network.sizes import check_fits_memory
 from accelsim.network.synthetic import WEIGHT_BYTES, draw_weights
-from accelsim.network.tensors import TensorFile, check_fits_memory, open_tensors
+from accelsim.network.tensors import TensorFile, open_tensors
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Pair = list[Size]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
+
+DIMENSIONS = {"linear": ("out_features", "in_features"), "conv2d": ("out_channels", "in_channels", "kernel")}
+"""What synthetic weights need, by kind of layer."""
+
+GEOMETRY = ("stride", "padding", "dilation", "groups")
+"""What a convolution may leave out."""
+
+KEYS = {
+    "linear": (*DIMENSIONS["linear"], "tokens"),
+    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw"),
+}
+"""What belongs to one kind of layer."""
 
 TENSOR_KEYS = ("weight", "bias", "activations", "codebook")
 """What a layer takes from tensors: keys of a network file, endings of names in a bare one."""
@@ -70,20 +86,36 @@ class LayerSpec:
     codebook: str | None = None
     """The weights that a layer shares, `file:tensor`, the first of them 0."""
     granularity: str | None = None
-    stride: Size | list[Size] | None = None
-    padding: Annotated[int, Field(strict=True, ge=0)] | list[Annotated[int, Field(strict=True, ge=0)]] | None = None
-    input_hw: list[Size] | None = None
+    tokens: Size | None = None
+    """Vectors of one sample, each multiplied by the same weights."""
+    out_channels: Size | None = None
+    in_channels: Size | None = None
+    kernel: Size | Pair | None = None
+    stride: Size | Pair | None = None
+    padding: NonNegativeInt | list[NonNegativeInt] | None = None
+    dilation: Size | Pair | None = None
+    groups: Size | None = None
+    input_hw: Size | Pair | None = None
+    """Height and width of a convolution's input, as kernel, stride, padding and dilation may give them too."""
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
-        if self.kind == "conv2d":
-            raise ValueError("kind: this version simulates linear layers only; leave the convolution out")
-        if any(value is not None for value in (self.stride, self.padding, self.input_hw)):
-            raise ValueError('stride, padding and input_hw belong to kind = "conv2d"; leave them out')
+        problems = [
+            f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
+            for kind, keys in KEYS.items()
+            for key in keys
+            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
+        ]
         if (self.weight is None) == (self.synthetic is None):
-            raise ValueError('give either weight = "file:tensor" or synthetic = { density = ... }')
-        if self.synthetic is not None and (self.out_features is None or self.in_features is None):
-            raise ValueError("synthetic weights need out_features and in_features; add them")
+            problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')
+        elif self.synthetic is not None:
+            missing = [key for key in DIMENSIONS[self.kind] if getattr(self, key) is None]
+            if missing:
+                problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
+        if self.kind == "conv2d" and self.input_hw is None:
+            problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
+        if problems:
+            raise ValueError(*problems)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -92,6 +124,8 @@ class NetworkSpec:
 
     name: str
     layer: Annotated[list[LayerSpec], Field(min_length=1)]
+    not_simulated: tuple[str, ...] = ()
+    """Operations without weights, such as "maxpool1": named, and not simulated."""
     description: str = ""
     source: str = ""
     notes: str = ""
@@ -101,7 +135,8 @@ def load_network(name: str | Path | Network) -> Network:
     """Return the network of this name or path: .toml, .safetensors or .npz.
 
     In a bare tensor file every 2-D `X.weight` is a linear layer, `X.bias` its bias, `X.activations` its input and
-    `X.codebook` its shared weights. Weights stay in the file until they are simulated.
+    `X.codebook` its shared weights; convolutions need a network file, which their error message proposes. Weights stay
+    in the file until they are simulated.
     Raises InputError with every problem at once.
     """
     if isinstance(name, Network):
@@ -148,7 +183,14 @@ def _from_toml(path: Path) -> Network:
         if None not in tensors.values():
             layers.append(_layer(layer, {key: tensor for key, tensor in tensors.items() if tensor}, problems))
     raise_if_any(f"{label(path)}: {problem}" for problem in problems)
-    return Network(spec.name, [layer for layer in layers if layer], spec.description, spec.source, spec.notes)
+    return Network(
+        spec.name,
+        [layer for layer in layers if layer],
+        spec.description,
+        spec.source,
+        spec.notes,
+        not_simulated=spec.not_simulated,
+    )
 
 
 class _Tensor(NamedTuple):
@@ -172,65 +214,102 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
     if found:
         problems += found
         return None
-    source: Callable[[], NDArray[Any]]
-    if spec.synthetic is not None:
-        rows, columns = spec.out_features or 0, spec.in_features or 0
-        source = partial(draw_weights, rows, columns, spec.synthetic.density, spec.synthetic.seed)
-        found += _too_large(spec, rows, columns)
-    else:
-        weight = tensors["weight"]
-        found += _weight_problems(spec, weight)
-        rows, columns = weight.shape if len(weight.shape) == 2 else (0, 0)
-        source = weight.read
-    if not found:
-        bias = tensors["bias"].read() if "bias" in tensors else None
-        activations: Activations = tensors["activations"].read() if "activations" in tensors else None
-        if isinstance(spec.activations, DensitySpec):
-            activations = Density(spec.activations.density, spec.activations.seed)
-        codebook = tensors["codebook"].read() if "codebook" in tensors else None
-        found += bias_problems(spec.name, bias, rows) + codebook_problems(spec.name, codebook)
-        found += activation_problems(spec.name, activations, columns)
-    if found:
+    shape = _shape(spec, tensors, found)
+    convolution = None
+    if shape is not None and spec.kind == "conv2d":
+        with collecting(found, f"layer {spec.name}: "):
+            convolution = _convolution(spec, shape)
+    if found or shape is None:
         problems += found
         return None
-    return Layer(
+    out_features, in_features = shape[0], shape[1] if convolution is None else convolution.in_features
+    layer = Layer(
         name=spec.name,
         kind=spec.kind,
-        out_features=rows,
-        in_features=columns,
-        weight_source=source,
-        bias=bias,
-        activations=activations,
-        codebook=codebook,
+        out_features=out_features,
+        in_features=in_features,
+        weight_source=_source(spec, tensors, shape),
+        bias=tensors["bias"].read() if "bias" in tensors else None,
+        activations=_activations(spec, tensors),
+        codebook=tensors["codebook"].read() if "codebook" in tensors else None,
         granularity=spec.granularity,
+        tokens=spec.tokens or 1,
+        convolution=convolution,
     )
+    found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
+    found += activation_problems(spec.name, layer.activations, layer.input_shape)
+    problems += found
+    return None if found else layer
 
 
-def _weight_problems(spec: LayerSpec, weight: _Tensor) -> list[str]:
+def _activations(spec: LayerSpec, tensors: Mapping[str, _Tensor]) -> Activations:
+    if isinstance(spec.activations, DensitySpec):
+        return Density(spec.activations.density, spec.activations.seed)
+    return tensors["activations"].read() if "activations" in tensors else None
+
+
+def _source(spec: LayerSpec, tensors: Mapping[str, _Tensor], shape: tuple[int, ...]) -> Callable[[], NDArray[Any]]:
+    """Return what makes the weights when they are asked for."""
+    synthetic = spec.synthetic
+    if synthetic is None:
+        return tensors["weight"].read
+    rows, columns = shape[0], math.prod(shape[1:])
+    return lambda: draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
+
+
+def _convolution(spec: LayerSpec, shape: tuple[int, ...]) -> Convolution:
+    """Return the geometry of a convolution with weights of this shape; raises InputError."""
+    out_channels, per_group, *kernel = shape
+    options = {key: getattr(spec, key) for key in GEOMETRY if getattr(spec, key) is not None}
+    in_channels = spec.in_channels or per_group * (spec.groups or 1)
+    return Convolution.of(in_channels, out_channels, kernel, spec.input_hw or 1, **options)
+
+
+def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) -> tuple[int, ...] | None:
+    """Return the shape of the weights, given by the file's keys or by a tensor, or add what is wrong with it."""
+    groups = spec.groups or 1
+    kernel = tuple(spec.kernel) if isinstance(spec.kernel, list) else (spec.kernel,) * 2
+    if spec.synthetic is None:
+        return _shape_of_tensor(spec, tensors["weight"], kernel, found)
+    shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
+    if spec.kind == "conv2d":
+        # What groups do not divide, the geometry tells.
+        shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
+    with collecting(found):
+        check_fits_memory(WEIGHT_BYTES * math.prod(shape), f"layer {spec.name}: synthetic weights {shape}")
+    return shape
+
+
+def _shape_of_tensor(
+    spec: LayerSpec, weight: _Tensor, kernel: tuple[int | None, ...], found: list[str]
+) -> tuple[int, ...] | None:
     shape = weight.shape
-    if len(shape) != 2:
-        return [
-            f"{weight.place}: '{weight.name}' has shape {shape}; "
-            "a linear layer needs 2 dimensions, (out_features, in_features)"
-        ]
+    what, wanted = {
+        "linear": ("a linear layer", "(out_features, in_features)"),
+        "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+    }[spec.kind]
+    ndim = 2 if spec.kind == "linear" else 4
+    if len(shape) != ndim:
+        found.append(f"{weight.place}: '{weight.name}' has shape {shape}; {what} needs {ndim} dimensions, {wanted}")
+        return None
     if 0 in shape:
-        return [f"{weight.place}: '{weight.name}' has shape {shape} and is empty; leave the layer out"]
-    return [
-        f"layer {spec.name}: {key}: is {given}, but '{weight.name}' has shape {shape}; correct it or leave it out"
-        for key, given, found in (
-            ("out_features", spec.out_features, shape[0]),
-            ("in_features", spec.in_features, shape[1]),
-        )
-        if given is not None and given != found
+        found.append(f"{weight.place}: '{weight.name}' has shape {shape} and is empty; leave the layer out")
+        return None
+    held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
+    given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
+    if spec.kind == "conv2d":
+        held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
+        given = {
+            "out_channels": spec.out_channels,
+            "in_channels": spec.in_channels,
+            "kernel": None if spec.kernel is None else kernel,
+        }
+    found += [
+        f"layer {spec.name}: {key}: is {value}, but '{weight.name}' has shape {shape}; correct it or leave it out"
+        for key, value in given.items()
+        if value is not None and value != held[key]
     ]
-
-
-def _too_large(spec: LayerSpec, rows: int, columns: int) -> list[str]:
-    try:
-        check_fits_memory(WEIGHT_BYTES * rows * columns, f"layer {spec.name}: synthetic weights ({rows}, {columns})")
-    except InputError as error:
-        return list(error.problems)
-    return []
+    return shape
 
 
 def _from_tensors(path: Path) -> Network:
@@ -268,10 +347,12 @@ def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
         lines = ["[[layer]]", f"name = {json.dumps(name)}", f'kind = "{kind}"']
         lines += [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
         if kind == "conv2d":
-            lines += [f"stride = 1  # weight of shape {shape}", "padding = 0", "input_hw = [0, 0]  # height, width"]
+            lines += [f"stride = 1  # weight of shape {shape}", "padding = 0", "groups = 1"]
+            lines += ["input_hw = [0, 0]  # height, width"]
         blocks.append("\n".join(lines))
     return (
         f"{path}: holds convolutions (weights of 4 dimensions), and a bare tensor file gives neither stride nor "
-        f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in. This version simulates its "
-        "linear layers only: leave the conv2d layers out to run those.\n\n" + "\n\n".join(blocks) + "\n"
+        f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
+        + "\n\n".join(blocks)
+        + "\n"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from accelsim.config import existing_file
 from accelsim.errors import InputError, did_you_mean
 from accelsim.network.layer import is_supported, unsupported
+from accelsim.network.sizes import check_fits_memory
 
 SAFETENSORS_TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
@@ -56,16 +56,6 @@ def open_tensors(path: Path) -> TensorFile:
         return _Safetensors(path) if path.suffix == ".safetensors" else _Npz(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def check_fits_memory(size_bytes: int, what: str) -> None:
-    """Raise InputError before an allocation that this machine's memory cannot hold."""
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size_bytes > memory_bytes:
-        raise InputError(
-            f"{what}: needs {size_bytes / 2**30:.1f} GiB, this machine has {memory_bytes / 2**30:.1f} GiB; "
-            "use a smaller layer, or a safetensors file, which is mapped and not loaded"
-        )
 
 
 class _Safetensors(TensorFile):
