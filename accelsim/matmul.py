@@ -49,7 +49,13 @@ def gemm(
     chip = load_hardware(hardware)
     product = Gemm(tokens, out_features, in_features, dtype, pattern)
     outcome = run(product, chip, backend, tile, repeated=True)
-    named = {"network": "gemm", "layer": f"{tokens} x {out_features} x {in_features}", "kind": "linear", "batch": 1}
+    named = {
+        "vectors": tokens,
+        "network": "gemm",
+        "layer": f"{tokens} x {out_features} x {in_features}",
+        "kind": "linear",
+        "batch": 1,
+    }
     return table([named | gemm_row(product, chip, outcome) | {"backend": backend}])
 
 
@@ -60,7 +66,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         raise TypeError(f"{chip.name} is not a tensor core chip")
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     n, m = pattern_of(product.pattern)
-    elements = product.out_features * product.in_features
+    elements = product.groups * product.out_features * product.in_features
     bits = DTYPE_BITS[product.dtype]
     kept = elements * n // m
     metadata = kept * config.metadata_bits_per_value if product.pattern else 0
@@ -153,7 +159,8 @@ class TensorCoreRun:
         pattern = _pattern(layer, config)
         groups, rows, columns, vectors = layer.products
         tokens = len(batch) * vectors
-        product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups)
+        share = min(1.0, batch.size / (groups * tokens * columns))
+        product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
         outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
         if verify:
             _verify(layer, batch, pattern)

@@ -141,6 +141,7 @@ def _row(
         "out_features": layer.out_features,
         "in_features": layer.in_features,
         "batch": len(batch),
+        "vectors": len(vectors),
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
         "activation_density": np.count_nonzero(batch) / batch.size,
         "granularity": layer.granularity or ("dense" if image.nonzeros - bias_nonzeros == elements else "fine"),

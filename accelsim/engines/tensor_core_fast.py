@@ -109,7 +109,7 @@ def power_w(limits, core_uj, dram_uj, taken_us, voltage):
 @njit(cache=True, nogil=True)
 def clock_within(machine, limits, tokens, outputs, k, plan, repeated, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
-    tiles = -(-tokens // plan.tile_tokens) * (-(-outputs // plan.tile_outputs))
+    tiles = -(-tokens // plan.tile_tokens) * (-(-outputs // plan.tile_outputs)) * machine.groups
     products = float(tiles * plan.tile_tokens * plan.tile_outputs) * k
     core_uj = (products * limits.executed * limits.fma_pj + plan.l2_bytes * limits.l2_pj_per_byte) * 1e-6
     dram_uj = plan.dram_bytes * limits.dram_pj_per_byte * 1e-6
@@ -136,7 +136,7 @@ def search(machine, limits, tokens, outputs, k, tiles, splits, least_k, repeated
     for t in range(tiles.shape[0]):
         for s in range(splits.size):
             split = splits[s]
-            blocks = -(-tokens // tiles[t, 0]) * (-(-outputs // tiles[t, 1]))
+            blocks = -(-tokens // tiles[t, 0]) * (-(-outputs // tiles[t, 1])) * machine.groups
             if split > 1 and (k < least_k * split or blocks >= machine.cores):
                 continue
             full = machine.clock_mhz

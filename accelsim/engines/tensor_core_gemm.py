@@ -41,6 +41,8 @@ class Gemm(NamedTuple):
     dtype: str
     pattern: str | None = None
     groups: int = 1
+    input_share: float = 1.0
+    """Activations that there are / tokens x in_features: less for a convolution, which is lowered as it is read."""
 
 
 class GemmOutcome(NamedTuple):
@@ -154,6 +156,8 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
         persistent=kernel.persistent,
         stages=config.stages,
         reduction_us=config.reduction_us,
+        groups=gemm.groups,
+        input_share=gemm.input_share,
     )
 
 
@@ -200,10 +204,12 @@ def _counts(
 ) -> Counts:
     """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
     n, m = pattern_of(gemm.pattern)
-    tiles = -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split
+    tiles = (
+        -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split * gemm.groups
+    )
     steps = tiles * plan.steps
     executed = steps * config.step_k * plan.tile_tokens * plan.tile_outputs * n // m
-    useful = gemm.tokens * gemm.out_features * gemm.in_features * n // m
+    useful = gemm.groups * gemm.tokens * gemm.out_features * gemm.in_features * n // m
     works = np.arange(config.cores) < plan.last
     per_core = plan.full_rounds * spent[0][:, None] + works * spent[1][:, None]
     busy, *stalls = per_core

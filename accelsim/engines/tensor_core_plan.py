@@ -43,6 +43,10 @@ class Machine(NamedTuple):
     persistent: bool
     stages: int
     reduction_us: float
+    groups: int = 1
+    """Products of this size that are one kernel, each with operands of its own."""
+    input_share: float = 1.0
+    """Activations in DRAM / those of the product: a convolution lays each of them under several places of the kernel."""
 
 
 class Schedule(NamedTuple):
@@ -119,15 +123,15 @@ def dram_bytes(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, re
 
     A run that is not `repeated` finds L2 empty. `raster_tiles` rows of tiles share one pass over the weights.
     """
-    inputs = machine.element_bytes * tokens * k
+    inputs = machine.element_bytes * machine.input_share * tokens * k
     weights = machine.element_bytes * machine.packed * outputs * k
     results = machine.output_bytes * tokens * outputs
-    whole = inputs + weights + results
+    whole = machine.groups * (inputs + weights + results)
     missed = whole * (1.0 - hit_share(whole, machine.l2_bytes)) if repeated else whole
     rows = float(-(-tokens // tile_tokens))
     together = min(rows, max(float(machine.raster_tiles), machine.cores / split / (-(-outputs // tile_outputs))))
     kept = hit_share(weights + together * tile_tokens * k * machine.element_bytes, machine.l2_bytes)
-    return missed + weights * (rows / together - 1.0) * (1.0 - kept)
+    return missed + machine.groups * weights * (rows / together - 1.0) * (1.0 - kept)
 
 
 @njit(cache=True)
@@ -141,7 +145,7 @@ def lost_cycles(plan, overlap_loss_per_mille, l2, dram, epilogue):
 def schedule(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, clock_mhz, repeated):
     """Return the Schedule of this tile and split at a clock."""
     rows, columns = -(-tokens // tile_tokens), -(-outputs // tile_outputs)
-    tiles = rows * columns * split
+    tiles = rows * columns * split * machine.groups
     full_rounds = tiles // machine.cores
     last = tiles - full_rounds * machine.cores
     part = -(-k // split)
