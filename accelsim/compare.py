@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import collecting, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruning import Granularity, prune
@@ -103,27 +103,42 @@ def _pruned(
 
 
 def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
-    """Return the activations that `simulate` would take, drawn before channels are removed."""
+    """Return the activations that `simulate` would take, drawn before channels are removed; None: none are known."""
     chosen = layer.activations if given is None else given
     if isinstance(chosen, int | float):
         chosen = Density(chosen, seed)
-    return chosen.draw(layer.in_features) if isinstance(chosen, Density) else chosen
+    if isinstance(chosen, Density):
+        return chosen.draw(math.prod(layer.input_shape)).reshape(layer.input_shape)
+    return chosen
 
 
 def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
-    weight = layer.weight
+    """Return the layer with some weights zero; filters and input channels are taken out, inputs with them."""
+    weight, bias = layer.weight, layer.bias
     kept = prune(weight, str(granularity), None if granularity.kind == "nm" else sparsity, pad=True)
     pruned: NDArray[Any] = np.where(kept, weight, weight.dtype.type(0))
-    bias = layer.bias
-    if granularity.kind == "filter":
-        rows = kept.reshape(len(kept), -1).any(axis=1)
+    slices: NDArray[Any] = kept.reshape(*kept.shape[:2], -1).any(axis=2)
+    # What is taken out of one group would have to be taken out of all: grouped convolutions keep their zeros.
+    if granularity.kind == "filter" and layer.groups == 1:
+        rows = slices.any(axis=1)
         pruned, bias = pruned[rows], None if bias is None else bias[rows]
-    if granularity.kind == "channel":
-        columns = kept.any(axis=0)
-        pruned = np.ascontiguousarray(pruned[:, columns])
-        inputs = None if inputs is None else inputs[..., columns]
-    if layer.kind != "linear":
-        raise InputError(f"is a {layer.kind}; only linear layers can be compared yet")
-    return dataclasses.replace(
-        Layer.linear(layer.name, pruned, bias, activations=inputs, granularity=str(granularity)), codebook=None
+    if granularity.kind == "channel" and layer.groups == 1:
+        channels = slices.any(axis=0)
+        pruned = np.ascontiguousarray(pruned[:, channels])
+        if inputs is not None:
+            inputs = inputs[..., channels] if layer.convolution is None else inputs[..., channels, :, :]
+    name, text, geometry = layer.name, str(granularity), layer.convolution
+    if geometry is None:
+        return Layer.linear(name, pruned, bias, tokens=layer.tokens, activations=inputs, granularity=text)
+    return Layer.conv2d(
+        name,
+        pruned,
+        bias,
+        input_hw=geometry.input_hw,
+        stride=geometry.stride_hw,
+        padding=geometry.padding_hw,
+        dilation=geometry.dilation_hw,
+        groups=geometry.groups,
+        activations=inputs,
+        granularity=text,
     )

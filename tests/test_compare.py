@@ -82,3 +82,27 @@ def test_inspection_finds_what_was_put_in() -> None:
     assert found.loc["nm", ["dense_bits", "nm_bits", "bitmask_bits"]].tolist() == [
         32 * 64 * 16, 32 * 32 * (16 + 2), 32 * 32 * 16 + 32 * 64,
     ]  # fmt: skip
+
+
+def test_convolutions_lose_filters_and_channels_and_their_inputs() -> None:
+    weight = RNG.normal(size=(16, 8, 3, 3)).astype(np.float32)
+    layer = accelsim.Layer.conv2d("conv", weight, input_hw=9, padding=1, activations=RNG.random((8, 9, 9)))
+    kinds = ["kernel", "filter", "channel", "nm:2:4"]
+    rows = compare(accelsim.Network("n", [layer]), ["a100-pcie"], kinds, 0.5).set_index("pruned_by")
+    assert rows["vectors"].tolist() == [81] * 5
+    assert rows["in_features"].to_dict() == {AS_GIVEN: 72, "kernel": 72, "filter": 72, "channel": 36, "nm:2:4": 72}
+    assert rows["out_features"].to_dict() == {AS_GIVEN: 16, "kernel": 16, "filter": 8, "channel": 16, "nm:2:4": 16}
+    assert rows["executed_as"].to_dict() == {
+        AS_GIVEN: "dense", "kernel": "dense", "filter": "dense", "channel": "dense", "nm:2:4": "2:4",
+    }  # fmt: skip
+
+
+def test_depthwise_convolutions_are_one_kernel_of_many_groups() -> None:
+    weight = RNG.normal(size=(32, 1, 3, 3)).astype(np.float32)
+    layer = accelsim.Layer.conv2d("depthwise", weight, input_hw=14, padding=1, groups=32)
+    row = accelsim.simulate(layer, "a100-pcie", 1.0, verify=True).iloc[0]
+    # Each of 196 places of 32 channels takes its 9 weights.
+    assert row["macs"] == 196 * 32 * 9
+    assert row["executed_as"] == "dense"
+    assert row["storage_values_bits"] == 32 * 9 * 16
+    assert row["verified"] == "exact"

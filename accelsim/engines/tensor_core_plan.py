@@ -46,7 +46,7 @@ class Machine(NamedTuple):
     groups: int = 1
     """Products of this size that are one kernel, each with operands of its own."""
     input_share: float = 1.0
-    """Activations in DRAM / those of the product: a convolution lays each of them under several places of the kernel."""
+    """Activations in DRAM / those of the product: a convolution reads each for several places of its kernel."""
 
 
 class Schedule(NamedTuple):
