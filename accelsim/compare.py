@@ -117,7 +117,7 @@ def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, input
     weight, bias = layer.weight, layer.bias
     kept = prune(weight, str(granularity), None if granularity.kind == "nm" else sparsity, pad=True)
     pruned: NDArray[Any] = np.where(kept, weight, weight.dtype.type(0))
-    slices: NDArray[Any] = kept.reshape(*kept.shape[:2], -1).any(axis=2)
+    slices = np.any(kept.reshape(*kept.shape[:2], -1), axis=2)
     # What is taken out of one group would have to be taken out of all: grouped convolutions keep their zeros.
     if granularity.kind == "filter" and layer.groups == 1:
         rows = slices.any(axis=1)

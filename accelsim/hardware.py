@@ -223,9 +223,33 @@ def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | No
     if isinstance(name, Hardware):
         return _build(dataclasses.asdict(name), changes, name.name, Path()) if changes else name
     path = find(name, "hwconfigs")
+    return _build(_read_chip(path), changes, label(path), path.parent)
+
+
+def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a chip's file; with `base = "another"` it changes and adds keys of that chip, shipped or beside it."""
     data = read_toml(path)
     check_kind(data, "chip", label(path))
-    return _build(data, changes, label(path), path.parent)
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
+    with collecting(problems := [], f"{label(path)}: base: "):
+        file = existing_file(path.parent / base) if base.endswith(".toml") else find(base, "hwconfigs")
+        if file.resolve() in (chain := (*derived, path.resolve())):
+            raise InputError(f"{base} is based on itself; name another chip")
+        return _merged(_read_chip(file, chain), data)
+    raise InputError(*problems)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with the keys of another put in, tables key by key."""
+    both = {
+        key: _merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in changes.items()
+    }
+    return base | both
 
 
 NAMED = {"technology": "hwconfigs/technology", "memory.dram": "hwconfigs/dram"}

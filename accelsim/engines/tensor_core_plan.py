@@ -119,9 +119,10 @@ def tile_bytes(machine, tokens, outputs):
 
 @njit(cache=True)
 def dram_bytes(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, repeated):
-    """Return what a run moves between DRAM and L2: what L2 could not keep, and weights that are read again.
+    """Return what a run moves between DRAM and L2: what L2 could not keep, and operands that are read again.
 
-    A run that is not `repeated` finds L2 empty. `raster_tiles` rows of tiles share one pass over the weights.
+    A run that is not `repeated` finds L2 empty. `raster_tiles` rows of tiles share one pass over the weights; their
+    inputs are read again by every further round of columns.
     """
     inputs = machine.element_bytes * machine.input_share * tokens * k
     weights = machine.element_bytes * machine.packed * outputs * k
@@ -130,8 +131,13 @@ def dram_bytes(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, re
     missed = whole * (1.0 - hit_share(whole, machine.l2_bytes)) if repeated else whole
     rows = float(-(-tokens // tile_tokens))
     together = min(rows, max(float(machine.raster_tiles), machine.cores / split / (-(-outputs // tile_outputs))))
-    kept = hit_share(weights + together * tile_tokens * k * machine.element_bytes, machine.l2_bytes)
-    return missed + machine.groups * weights * (rows / together - 1.0) * (1.0 - kept)
+    panel = min(inputs, together * tile_tokens * k * machine.element_bytes)
+    kept = hit_share(weights + panel, machine.l2_bytes)
+    columns = float(-(-outputs // tile_outputs))
+    passes = columns / min(columns, max(1.0, machine.cores / split / together))
+    again = weights * (rows / together - 1.0) * (1.0 - kept)
+    again += inputs * (passes - 1.0) * (1.0 - hit_share(panel, machine.l2_bytes))
+    return missed + machine.groups * again
 
 
 @njit(cache=True)
