@@ -99,6 +99,8 @@ def run(
         results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
     if not quiet:
         _print_results(results)
+        if net.not_simulated:
+            _console().print(f"not simulated: {', '.join(net.not_simulated)}", markup=False, soft_wrap=True)
     for kind, path in outputs.items():
         write(results, kind, path)
         if not quiet:
@@ -447,15 +449,17 @@ def _check_network(path: Path) -> None:
     problems: list[str] = []
     lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
     for layer in net:
-        weights = WeightMatrix(layer.matrix, layer.bias)
+        weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
         counts = _collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
+        vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
         if counts is not None:
             lines.append(
                 f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
-                f"{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
-                f"of {layer.weight.size:,}"
-                f"{'' if weights.weight.any() else ' (all weights are zero)'}"
+                f"{vectors}{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
+                f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
             )
     raise_if_any(problems)
+    if net.not_simulated:
+        lines.append(f"  not simulated: {', '.join(net.not_simulated)}")
     for line in lines:
         _console().print(line, markup=False, soft_wrap=True)

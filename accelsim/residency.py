@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelsim.engines import ENGINES, Outcome, Stream
 from accelsim.errors import raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure, tile_arrivals
+from accelsim.network.lowering import Maps, Vectors
 from accelsim.parts.bandwidth import BandwidthPart
 
 
@@ -44,13 +44,13 @@ class Feeding:
         """Whether further layers cannot change the answer."""
         return self._asked != "auto" or self.residency == "stream"
 
-    def run(self, backend: str, image: Any, vectors: NDArray[np.int64]) -> tuple[Outcome, Stream | None]:
-        """Run a batch through a layer; returns its outcome, and how it was fed, None where everything is on the chip.
+    def run(self, backend: str, image: Any, vectors: Vectors, maps: Maps) -> tuple[Outcome, Stream | None]:
+        """Run vectors through a layer; returns the outcome, and how it was fed, None where everything is on the chip.
 
         Raises InputError for what has to be resident and does not fit.
         """
         run = self.engine.fast if backend == "compiled" else self.engine.reference
-        stream = self._stream(image, len(vectors))
+        stream = self._stream(image, len(vectors), maps)
         memory = self.chip.memory
         outcome = run(self.chip.engine, image, vectors, stream)
         if stream is None or memory is None or memory.timing == "service" or isinstance(memory.dram, BandwidthPart):
@@ -66,10 +66,10 @@ class Feeding:
             if np.array_equal(outcome.loads[:, 0], asked):
                 return outcome, stream
 
-    def _stream(self, image: Any, batch: int) -> Stream | None:
+    def _stream(self, image: Any, vectors: int, maps: Maps) -> Stream | None:
         config, memory = self.chip.engine, self.chip.memory
         need = self.engine.footprint(image, config)
-        spilled = self.engine.activation_problems(need, config)
+        spilled = self.engine.activation_problems(maps, config)
         if self._asked == "resident":
             problems = self.engine.weight_problems(need, config) + spilled
             raise_if_any(f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems)
@@ -78,7 +78,7 @@ class Feeding:
             return None
         service = measure(memory.dram)
         return self.engine.stream(
-            image, config, memory, service, batch=batch, weights=streamed, activations=bool(spilled)
+            image, config, memory, service, vectors=vectors, weights=streamed, activations=maps if spilled else None
         )
 
     def check_network(self) -> None:

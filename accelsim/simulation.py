@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 Given = Mapping[str, "ArrayLike | float | Density"] | float | Density | None
 Backend = Literal["compiled", "simpy"]
 
+VERIFIED_ELEMENTS = 1 << 21
+"""Activations whose product is checked at once."""
+
 
 def simulate(
     network: Network | Layer | str | Path,
@@ -46,9 +49,9 @@ def simulate(
 ) -> pd.DataFrame:
     """Run every layer of a network on one chip or several; returns one row per chip and layer.
 
-    `activations`: per layer a vector (in_features,), a batch (batch, in_features) or a density in (0, 1]; one density
-    for all layers; or None, for the network's own. Layer n draws with `seed` + n. Layers are independent: outputs are
-    not fed forward. A batch of n is n matrix-vector products one after another.
+    `activations`: per layer one sample (`Layer.input_shape`), a batch of them or a density in (0, 1]; one density for
+    all layers; or None, for the network's own. Layer n draws with `seed` + n. Layers are independent: outputs are not
+    fed forward. Samples, output pixels and tokens are matrix-vector products one after another.
     `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
     `progress` is called with the name of each layer as it starts.
@@ -127,11 +130,11 @@ def _row(
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
     vectors = _engine_inputs(batch, layer, chip, verify)
-    outcome, stream = feeding.run(backend, image, vectors[:])
+    outcome, stream = feeding.run(backend, image, vectors, layer.maps)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
-    elements = layer.out_features * layer.in_features // layer.groups
+    elements = layer.weight_count
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
     if image.nonzeros == bias_nonzeros:
         warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
@@ -238,7 +241,7 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
     if unknown:
         warnings.warn(
             f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
-            "pass activations= a vector, a batch or a density",
+            "pass activations= a sample, a batch or a density",
             stacklevel=3,
         )
     return resolved
@@ -279,6 +282,16 @@ def _codes(
 
 
 def _verify(layer: Layer, weights: NDArray[np.int64], vectors: Vectors, output: NDArray[np.int64] | None) -> None:
-    """Compare the engine's product with the dense one in the same integers."""
-    if output is None or not np.array_equal(output, vectors[:] @ weights.T):
-        raise VerificationError(f"layer {layer.name}: the engine's product differs from the dense fixed-point product")
+    """Compare the engine's product with the dense one in the same integers, some vectors at a time."""
+    vectors_at_once = max(1, VERIFIED_ELEMENTS // weights.shape[1])
+    largest = int(np.abs(weights).max(initial=0)) * weights.shape[1]
+    for first in range(0, len(vectors), vectors_at_once):
+        last = min(first + vectors_at_once, len(vectors))
+        chunk = vectors[first:last]
+        # Sums below 2^53 are exact in float64, whose product is many times faster than that of integers.
+        dtype = np.float64 if largest * int(np.abs(chunk).max(initial=0)) < 2**53 else np.int64
+        product = chunk.astype(dtype) @ weights.astype(dtype).T
+        if output is None or not np.array_equal(output[first:last], product):
+            raise VerificationError(
+                f"layer {layer.name}: the engine's product differs from the dense fixed-point product"
+            )

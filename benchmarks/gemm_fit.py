@@ -187,7 +187,9 @@ def fit(chip: str) -> tuple[dict[str, float], float]:
             tol=1e-6,
             polish=False,
         )
-        fine = minimize(objective, coarse.x, method="Nelder-Mead", options={"maxfev": 800, "xatol": 1e-3, "fatol": 1e-3})
+        fine = minimize(
+            objective, coarse.x, method="Nelder-Mead", options={"maxfev": 800, "xatol": 1e-3, "fatol": 1e-3}
+        )
         if best is None or fine.fun < best[0]:
             best = (fine.fun, raster, fine.x)
     assert best is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from conftest import eie_image
@@ -14,6 +14,8 @@ from accelsim.engines import ENGINES, Stream
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory import DramPart, load_part
 from accelsim.memory.service import DramService
+from accelsim.network.layer import Layer
+from accelsim.network.lowering import Maps
 from accelsim.pruning import Granularity
 
 
@@ -58,12 +60,44 @@ def eie_cases(draw: st.DrawFn) -> EieCase:
     codes = rng.integers(1, 2**config.code_bits, (outputs, inputs + bias)) * (
         rng.random((outputs, inputs + bias)) < density
     )
-    batch = draw(st.integers(1, 2))
+    batch = draw(st.integers(1, 4))
     activations = rng.integers(-100, 100, (batch, inputs + bias))
     activations *= rng.random(activations.shape) < draw(st.sampled_from([0.0, 0.05, 0.4, 1.0]))
     if bias:
         activations[:, -1] = 1
     return EieCase(config, codes, activations, bias)
+
+
+class ConvCase(NamedTuple):
+    """Integer samples (batch, in_channels, height, width), weights, and the geometry as `Layer.conv2d` takes it."""
+
+    samples: np.ndarray
+    weight: np.ndarray
+    geometry: dict[str, Any]
+
+    def layer(self, bias: np.ndarray | None = None) -> Layer:
+        """The layer with these weights."""
+        return Layer.conv2d("conv", self.weight, bias, input_hw=self.samples.shape[2:], **self.geometry)
+
+
+@st.composite
+def conv_cases(draw: st.DrawFn) -> ConvCase:
+    """Convolutions of every geometry, some with groups, some depthwise."""
+
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    kernel, stride, padding, dilation = pair(1, 3), pair(1, 3), pair(0, 2), pair(1, 2)
+    groups, per_group, filters = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    reach = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    height, width = (max(1, least) + draw(st.integers(0, 4)) for least in reach)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = groups * filters, per_group, *kernel
+    weight = rng.integers(-9, 10, shape) * (rng.random(shape) < 0.6)
+    samples = rng.integers(-9, 10, (draw(st.integers(1, 2)), groups * per_group, height, width))
+    samples *= rng.random(samples.shape) < draw(st.sampled_from([0.2, 1.0]))
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return ConvCase(samples, weight, geometry)
 
 
 class StreamCase(NamedTuple):
@@ -86,14 +120,18 @@ def stream_cases(draw: st.DrawFn) -> StreamCase:
         pointer_bytes=4 * draw(st.integers(4, 200)),
     )
     image = eie_image(case.codes, config, bias=case.bias)
+    # A vector on its own, or rows of a feature map.
+    row, rows = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    linear = Maps(image.inputs, image.outputs)
+    maps = st.sampled_from([linear, Maps(draw(st.integers(1, 500)), row * rows * image.outputs, row * rows, row)])
     stream = ENGINES["eie"].stream(
         image,
         config,
         MemoryConfig(dram=load_part("lpddr3-1600"), channels=draw(st.integers(1, 3))),
         service(draw(st.integers(0, 30)), draw(st.integers(0, 20))),
-        batch=len(case.activations),
+        vectors=len(case.activations),
         weights=draw(st.booleans()),
-        activations=draw(st.booleans()),
+        activations=draw(st.none() | maps),
     )
     return StreamCase(EieCase(config, case.codes, case.activations, case.bias), stream)
 

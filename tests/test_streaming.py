@@ -30,7 +30,7 @@ def fed(config: EieConfig, codes: np.ndarray, latency: int, block: int, *, batch
     image = eie_image(codes, config)
     memory = MemoryConfig(dram=PART, channels=channels)
     return ENGINES["eie"].stream(
-        image, config, memory, service(latency, block), batch=batch, weights=True, activations=False
+        image, config, memory, service(latency, block), vectors=batch, weights=True, activations=None
     )
 
 
@@ -62,7 +62,7 @@ def test_a_memory_that_takes_no_time_changes_no_count_of_the_engine(case: EieCas
     image = eie_image(case.codes, config, bias=case.bias)
     memory = MemoryConfig(dram=PART)
     stream = ENGINES["eie"].stream(
-        image, config, memory, service(0, 0), batch=len(case.activations), weights=True, activations=False
+        image, config, memory, service(0, 0), vectors=len(case.activations), weights=True, activations=None
     )
     for resident, streamed in zip(
         run_both(config, image, case.activations),

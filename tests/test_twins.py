@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import eie_image, run_both
 from hypothesis import assume, given
-from strategies import EieCase, eie_cases
+from hypothesis import strategies as st
+from strategies import ConvCase, EieCase, conv_cases, eie_cases
 
 import accelsim
 
@@ -52,6 +53,22 @@ def test_every_column_of_the_table_is_equal(case: EieCase) -> None:
     assert list(compiled["backend"]) == ["compiled"]
     assert list(simpy["backend"]) == ["simpy"]
     assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
+
+
+@given(conv_cases(), st.booleans(), st.booleans())
+def test_convolutions_and_batches_are_equal_in_every_column(case: ConvCase, biased: bool, roomy: bool) -> None:
+    """Some with registers for two outputs a PE, so that there are slices, and memories that hold next to nothing."""
+    small = {"engine.registers_per_pe": 2, "engine.activation_bytes": 8, "memory.residency": "stream"}
+    chip = accelsim.load_hardware("eie-64pe-45nm", {"engine.pes": 3} | ({} if roomy else small))
+    assume(case.weight.any())
+    layer = case.layer(np.arange(len(case.weight)) if biased else None)
+    tables = [
+        accelsim.simulate(layer, chip, {"conv": case.samples}, backend, verify=True)
+        for backend in ("compiled", "simpy")
+    ]
+    compiled, simpy = (table.drop(columns="backend") for table in tables)
+    assert compiled.equals(simpy)
+    assert compiled["vectors"].iloc[0] == len(case.samples) * layer.products.vectors
 
 
 @pytest.mark.parametrize("switch", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])

@@ -22,12 +22,12 @@ class Engine(NamedTuple):
     weight_problems: Callable[..., list[str]]
     """(footprint, config) -> which weights do not fit on the chip."""
     activation_problems: Callable[..., list[str]]
-    """(footprint, config) -> which activations do not."""
+    """(maps, config) -> which activations of a sample do not."""
     stream: Callable[..., Stream]
-    """(image, config, memory, service, batch, weights, activations) -> how a layer is fed from DRAM."""
+    """(image, config, memory, service, vectors, weights, activations) -> how a layer is fed from DRAM."""
     storage: Callable[..., Any]
     reference: Callable[..., Outcome]
-    """(config, image, activations, stream) -> Outcome, in SimPy; without a stream everything is on the chip."""
+    """(config, image, vectors, stream) -> Outcome, in SimPy; without a stream everything is on the chip."""
     fast: Callable[..., Outcome]
     """The same signature and the same integers, compiled."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
-from accelsim.engines.streaming import Fetch, Prefetch, Stream
+from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.hardware import EieConfig
@@ -251,6 +251,7 @@ def simulate_slice(
             config,
             part,
             fetch,
+            vectors=1,
             cycles=cycles,
             macs=macs,
             padding_macs=padding,
@@ -259,23 +260,24 @@ def simulate_slice(
         ),
     )
     ahead = Prefetch(cycles if fetch.write_cycles else arrived, *loader.freed[-2:])
-    output = accumulators.reshape(-1)[: part.outputs] if codebook is not None else None
+    output = accumulators.reshape(1, -1)[:, : part.outputs] if codebook is not None else None
     return SliceOutcome(counts, output, loader.loads, ahead.later(cycles))
 
 
 def run(
     config: EieConfig,
     image: EieImage,
-    activations: NDArray[np.int64],
+    vectors: VectorSource,
     stream: Stream | None = None,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> Outcome:
-    """Run a batch (vectors, columns) of integer activations through a layer, vector by vector, slice by slice."""
+    """Run integer vectors (vectors, columns) through a layer, vector by vector, slice by slice."""
     return image.run_all(
-        activations,
+        vectors,
         stream,
-        lambda part, vector, fetch, memory, prefetch: simulate_slice(
-            config, part, vector, image.codebook, fetch, memory, prefetch, environment
+        lambda part, block, fetch, memory, prefetch: simulate_slice(
+            config, part, block[0], image.codebook, fetch, memory, prefetch, environment
         ),
+        most_vectors=1,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions
-from accelsim.engines.streaming import Fetch, Prefetch, Stream
+from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.hardware import EieConfig
 
@@ -21,11 +21,59 @@ QUEUE_CYCLES = 2
 """From the cycle that finds an activation to the first in which a PE may work on it."""
 
 
+CHUNK_ELEMENTS = 1 << 21
+"""Activations that are lowered at once: 16 MiB."""
+
+
+@njit(cache=True, nogil=True)
+def _run(
+    entries, first_row, last_row, nonzeros, active, bias_column, fifo_depth,
+    ends, arrivals, latency, double_buffered, write_cycles, prefetch,
+):  # fmt: skip
+    """Run vectors one after another, each as `_timeline`, and add up what they take.
+
+    active (vectors, columns): which activations are not zero; nonzeros (columns,): weights. Returns the cycles, those
+    of them in which results do not leave, broadcasts, weights met and rows read; (6, pes) as `_timeline`, with the
+    cycles in which a PE had finished first; (vectors x tiles, 2), from the start of the first; the prefetch that is
+    left, seen from the end.
+    """
+    vectors, columns = active.shape
+    tiles = ends.size
+    loads = np.empty((vectors * tiles, 2), np.int64)
+    total = np.zeros((6, entries.shape[1]), np.int64)
+    broadcast = np.empty(columns, np.int64)
+    cycles = computing = broadcasts = macs = reads = np.int64(0)
+    for v in range(vectors):
+        n = 0
+        for j in range(columns):
+            if active[v, j]:
+                broadcast[n] = j
+                n += 1
+                macs += nonzeros[j]
+        finished, rows, per_pe, mine, ahead = _timeline(
+            entries, first_row, last_row, broadcast[:n], bias_column, fifo_depth,
+            ends, arrivals, latency, double_buffered, prefetch,
+        )  # fmt: skip
+        arrived, freed_before, freed = ahead
+        loads[v * tiles : (v + 1) * tiles] = mine + cycles
+        taken = max(finished, arrived) + write_cycles
+        if write_cycles:
+            arrived = taken
+        prefetch = (arrived - taken, freed_before - taken, freed - taken)
+        total[0] += finished - per_pe[0]
+        total[1:] += per_pe[1:]
+        cycles += taken
+        computing += finished
+        broadcasts += n
+        reads += rows
+    return cycles, computing, broadcasts, macs, reads, total, loads, prefetch
+
+
 @njit(cache=True, nogil=True)
 def _timeline(
     entries, first_row, last_row, broadcast, bias_column, fifo_depth, ends, arrivals, latency, double_buffered, prefetch
 ):
-    """Time every broadcast column in every PE.
+    """Time every broadcast column of one vector in every PE.
 
     entries, first_row, last_row (columns, pes): stored entries of a column and the memory rows they lie in; broadcast
     (n,): ascending columns with a non-zero activation; ends (tiles,), arrivals (columns,), latency, double_buffered
@@ -135,55 +183,56 @@ def _timeline(
 
 
 @njit(cache=True, nogil=True)
-def _multiply(codes, zero_runs, pointers, offsets, codebook, vector, outputs):
+def _multiply(codes, zero_runs, pointers, offsets, codebook, vectors, outputs):
     """Walk the entries of every column with a non-zero activation, as the datapath does, into `outputs`."""
     pes = offsets.size
-    for k in range(pes):
-        for j in range(vector.size):
-            if vector[j] == 0:
-                continue
-            row = k - pes
-            for e in range(offsets[k] + pointers[k, j], offsets[k] + pointers[k, j + 1]):
-                row += (zero_runs[e] + 1) * pes
-                if codes[e] != 0:
-                    outputs[row] += codebook[codes[e]] * vector[j]
+    for v in range(vectors.shape[0]):
+        for k in range(pes):
+            for j in range(vectors.shape[1]):
+                if vectors[v, j] == 0:
+                    continue
+                row = k - pes
+                for e in range(offsets[k] + pointers[k, j], offsets[k] + pointers[k, j + 1]):
+                    row += (zero_runs[e] + 1) * pes
+                    if codes[e] != 0:
+                        outputs[v, row] += codebook[codes[e]] * vectors[v, j]
 
 
-def multiply(matrix: RelativeCsc, codebook: NDArray[np.int64], vector: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the product (rows,) of the compressed matrix and an integer vector (columns,)."""
-    outputs = np.zeros(matrix.rows, np.int64)
-    _multiply(matrix.codes, matrix.zero_runs, matrix.pointers, matrix.offsets, codebook, vector, outputs)
+def multiply(matrix: RelativeCsc, codebook: NDArray[np.int64], vectors: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the products (vectors, rows) of the compressed matrix and integer vectors (vectors, columns)."""
+    outputs = np.zeros((len(vectors), matrix.rows), np.int64)
+    contiguous = np.ascontiguousarray(vectors, np.int64)
+    _multiply(matrix.codes, matrix.zero_runs, matrix.pointers, matrix.offsets, codebook, contiguous, outputs)
     return outputs
 
 
 def simulate_slice(
     config: EieConfig,
     part: EieSlice,
-    vector: NDArray[np.int64],
+    vectors: NDArray[np.int64],
     codebook: NDArray[np.int64] | None,
     fetch: Fetch,
     stream: Stream,
     prefetch: Prefetch,
 ) -> SliceOutcome:
-    """Run one vector (columns of the slice,) through it."""
-    broadcast = np.flatnonzero(vector)
-    finished, reads, per_pe, loads, ahead = _timeline(
+    """Run vectors (vectors, columns of the slice), which all fetch the same, through it."""
+    *sums, per_pe, loads, ahead = _run(
         part.entries,
         part.first_row,
         part.last_row,
-        broadcast,
+        part.nonzeros,
+        vectors != 0,
         part.inputs,
         config.fifo_depth,
         fetch.ends,
         fetch.cycles,
         stream.latency_cycles,
         stream.double_buffered,
+        fetch.write_cycles,
         tuple(prefetch),
     )
-    arrived, freed_before, freed = ahead
-    cycles = int(max(finished, arrived) + fetch.write_cycles)
-    free, busy, empty, starved, backpressure, dram = per_pe
-    macs = int(part.nonzeros[broadcast].sum())
+    cycles, computing, broadcasts, macs, reads = map(int, sums)
+    drain, busy, empty, starved, backpressure, dram = per_pe
     padding = int(busy.sum()) - macs
     counts = Counts(
         cycles=cycles,
@@ -193,32 +242,33 @@ def simulate_slice(
         stall_cycles={
             "scan": tuple((starved - backpressure - dram).tolist()),
             "backpressure": tuple(backpressure.tolist()),
-            "dram": tuple((dram + (cycles - finished)).tolist()),
+            "dram": tuple((dram + (cycles - computing)).tolist()),
             "empty_column": tuple(empty.tolist()),
-            "drain": tuple((finished - free).tolist()),
+            "drain": tuple(drain.tolist()),
         },
         actions=actions(
             config,
             part,
             fetch,
+            vectors=len(vectors),
             cycles=cycles,
             macs=macs,
             padding_macs=padding,
-            ptr_reads=len(broadcast) * config.pes,
-            spmat_reads=int(reads),
+            ptr_reads=broadcasts * config.pes,
+            spmat_reads=reads,
         ),
     )
     output = None
     if codebook is not None and part.matrix is not None:
-        output = multiply(part.matrix, codebook, vector)
-    last = cycles if fetch.write_cycles else int(arrived)
-    return SliceOutcome(counts, output, loads, Prefetch(last, int(freed_before), int(freed)).later(cycles))
+        output = multiply(part.matrix, codebook, vectors)
+    return SliceOutcome(counts, output, loads, Prefetch(*map(int, ahead)))
 
 
-def run(config: EieConfig, image: EieImage, activations: NDArray[np.int64], stream: Stream | None = None) -> Outcome:
-    """Run a batch (vectors, columns) of integer activations through a layer; the signature and answer of `eie.run`."""
+def run(config: EieConfig, image: EieImage, vectors: VectorSource, stream: Stream | None = None) -> Outcome:
+    """Run integer vectors (vectors, columns) through a layer; the signature and answer of `eie.run`."""
     return image.run_all(
-        activations,
+        vectors,
         stream,
-        lambda part, vector, *memory: simulate_slice(config, part, vector, image.codebook, *memory),
+        lambda part, block, *memory: simulate_slice(config, part, block, image.codebook, *memory),
+        most_vectors=max(1, CHUNK_ELEMENTS // (image.inputs + 1)),
     )

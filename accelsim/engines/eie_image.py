@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream
+from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream, VectorSource
 from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 from accelsim.hardware import EieConfig
@@ -86,37 +86,41 @@ class EieImage:
 
     def run_all(
         self,
-        activations: NDArray[np.int64],
+        vectors: VectorSource,
         stream: Stream | None,
         run_slice: Callable[[EieSlice, NDArray[np.int64], Fetch, Stream, Prefetch], SliceOutcome],
+        most_vectors: int,
     ) -> Outcome:
-        """Run a batch (vectors, columns) slice by slice; counts add, partial sums of one output add.
+        """Run vectors (vectors, columns) slice by slice; counts add, partial sums of one output add.
 
-        With a bias, the last column of the activations is its 1. `stream` is how the weights come, None if they are
-        there. What is fetched for one pass overlaps with the pass before it.
+        With a bias, the last column of a vector is its 1. `stream` is how the weights come, None if they are there.
+        What is fetched for one pass overlaps with the pass before it. `run_slice` takes vectors whose order among the
+        passes does not matter at once, at most `most_vectors`.
         """
-        passes = [(v, part) for v in range(len(activations)) for part in self.slices]
-        memory = stream or Stream(0, False, (RESIDENT,) * len(passes))
+        width = len(self.slices)
+        memory = stream or Stream(0, False, (RESIDENT,) * (len(vectors) * width))
         total: Counts | None = None
-        output = np.zeros((len(activations), self.outputs), np.int64)
+        output = None if self.codebook is None else np.zeros((len(vectors), self.outputs), np.int64)
         loads = []
         prefetch = Prefetch()
-        for (v, part), fetch in zip(passes, memory.passes, strict=True):
-            ran = run_slice(part, activations[v, part.columns], fetch, memory, prefetch)
-            loads.append(ran.loads + (total.cycles if total else 0))
-            total = total + ran.counts if total else ran.counts
-            prefetch = ran.prefetch
-            if ran.output is not None:
-                output[v, part.first_output : part.first_output + part.outputs] += ran.output
+        for first, last in memory.runs_alike(width, most_vectors):
+            block = vectors[first:last]
+            for part, fetch in zip(self.slices, memory.passes[first * width : (first + 1) * width], strict=True):
+                ran = run_slice(part, block[:, part.columns], fetch, memory, prefetch)
+                loads.append(ran.loads + (total.cycles if total else 0))
+                total = total + ran.counts if total else ran.counts
+                prefetch = ran.prefetch
+                if output is not None and ran.output is not None:
+                    output[first:last, part.first_output : part.first_output + part.outputs] += ran.output
         if total is None:
             raise ValueError("a batch has at least one vector")
-        return Outcome(total, output if self.codebook is not None else None, np.concatenate(loads))
+        return Outcome(total, output, np.concatenate(loads))
 
 
 class SliceOutcome(NamedTuple):
-    """What one pass gives: counts, accumulators (outputs,), request and arrival of its tiles (tiles, 2), what follows.
+    """What passes through a slice give: counts, accumulators (vectors, outputs), and how the tiles came.
 
-    `prefetch` is seen from the start of the next pass.
+    `loads` (tiles, 2): request and arrival. `prefetch` is seen from the start of the next pass.
     """
 
     counts: Counts
@@ -201,27 +205,29 @@ def actions(
     part: EieSlice,
     fetch: Fetch,
     *,
+    vectors: int,
     cycles: int,
     macs: int,
     padding_macs: int,
     ptr_reads: int,
     spmat_reads: int,
 ) -> dict[str, int]:
-    """Every action of one pass that costs energy, from those that an engine counts.
+    """Every action that costs energy, of so many vectors through one slice, from those that an engine counts.
 
     The source registers are filled from the activation SRAM (one access per input) and read once by the scan; each
     weight reads and writes its accumulator; finished outputs go from their registers to the SRAM. A layer that is fed
     from DRAM adds what is moved, and the cycles in which DRAM stands by.
     """
-    finished = part.outputs if part.completes_outputs else 0
+    inputs = vectors * part.inputs
+    finished = vectors * part.outputs if part.completes_outputs else 0
     counted = {
         "spmat_reads": spmat_reads,
         "ptr_reads": ptr_reads,
         "act_queue_pushes": ptr_reads,
         "act_queue_pops": ptr_reads,
-        "act_reg_reads": part.inputs + macs + finished,
-        "act_reg_writes": part.inputs + macs,
-        "act_sram_reads": part.inputs,
+        "act_reg_reads": inputs + macs + finished,
+        "act_reg_writes": inputs + macs,
+        "act_sram_reads": inputs,
         "act_sram_writes": finished,
         "codebook_reads": macs + padding_macs if config.weight_sharing else 0,
         "mac": macs,
@@ -229,5 +235,5 @@ def actions(
     if fetch.actions is None:
         return counted
     for action, times in fetch.actions.items():
-        counted[action] = counted.get(action, 0) + times
+        counted[action] = counted.get(action, 0) + vectors * times
     return counted | {"dram_standby": cycles}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from accelsim.engines.streaming import NOTHING, Fetch, Stream
 from accelsim.errors import InputError
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory.service import DramService
+from accelsim.network.lowering import Maps
 from accelsim.parts.timed import BLOCK_BYTES
 
 BLOCK_BITS = 8 * BLOCK_BYTES
@@ -23,18 +25,13 @@ class Footprint(NamedTuple):
 
     spmat_rows: int = 0
     pointers: int = 0
-    activations: int = 0
-    """Inputs and outputs of the layer that has the most."""
     entries: int = 0
     """Of the fullest PE in any one slice: what a pointer must reach."""
 
     def __add__(self, other: Footprint) -> Footprint:  # type: ignore[override]
-        """Return the need of both: weights side by side, activations and pointers' reach one after the other."""
+        """Return the need of both: weights side by side, pointers' reach one after the other."""
         return Footprint(
-            self.spmat_rows + other.spmat_rows,
-            self.pointers + other.pointers,
-            max(self.activations, other.activations),
-            max(self.entries, other.entries),
+            self.spmat_rows + other.spmat_rows, self.pointers + other.pointers, max(self.entries, other.entries)
         )
 
 
@@ -44,7 +41,6 @@ def footprint(image: EieImage, config: EieConfig) -> Footprint:
     return Footprint(
         int(rows.max()),
         image.pointers_per_pe,
-        -(-image.inputs // config.pes) + -(-image.outputs // config.pes),
         max(int(part.entries_per_pe.max()) for part in image.slices),
     )
 
@@ -76,12 +72,13 @@ def weight_problems(need: Footprint, config: EieConfig) -> list[str]:
     return problems
 
 
-def activation_problems(need: Footprint, config: EieConfig) -> list[str]:
-    """Say whether the inputs and outputs of a layer do not fit on the chip."""
+def activation_problems(maps: Maps, config: EieConfig) -> list[str]:
+    """Say whether the inputs and outputs of one sample do not fit on the chip."""
     if config.capacity == "ignore":
         return []
-    bits, size = need.activations * config.activation_bits, config.activation_bytes
-    what = f"{need.activations} inputs and outputs of {config.activation_bits} bits"
+    activations = -(-maps.inputs // config.pes) + -(-maps.outputs // config.pes)
+    bits, size = activations * config.activation_bits, config.activation_bytes
+    what = f"{activations} inputs and outputs of {config.activation_bits} bits"
     return [_too_small("activation_bytes", bits, size, what)] if bits > 8 * size else []
 
 
@@ -165,21 +162,42 @@ def stream(
     memory: MemoryConfig,
     service: DramService,
     *,
-    batch: int,
+    vectors: int,
     weights: bool,
-    activations: bool,
+    activations: Maps | None,
 ) -> Stream:
-    """Return how a batch is fed from DRAM: its weights, its activations, or both.
+    """Return how so many vectors are fed from DRAM: their weights, their activations (None: on the chip), or both.
 
-    A layer whose weights fit by themselves is fetched once for the whole batch and waits for no buffer.
+    A layer whose weights fit by themselves is fetched once for all vectors and waits for no buffer. Of a convolution
+    the new inputs of an output row come with its first pixel, and the row leaves with its last.
     Raises InputError where half a memory cannot hold one column.
     """
     fits = not weight_problems(footprint(image, config), config)
-    passes = [
-        _fetch(part, config, memory, service, weights=weights and (vector == 0 or not fits), activations=activations)
-        for vector in range(batch)
-        for part in image.slices
-    ]
+
+    @cache  # vectors that fetch the same share one Fetch, so that they can run at once
+    def fetches(weights: bool, inputs: int, outputs: int) -> list[Fetch]:
+        return [
+            _fetch(
+                part,
+                config,
+                memory,
+                service,
+                weights=weights,
+                inputs=-(-inputs * part.inputs // image.inputs),
+                outputs=outputs * part.outputs if part.completes_outputs else 0,
+            )
+            for part in image.slices
+        ]
+
+    row = 1 if activations is None else activations.row_vectors
+    row_inputs = 0 if activations is None else -(-activations.inputs // activations.rows)
+    passes: list[Fetch] = []
+    for vector in range(vectors):
+        passes += fetches(
+            weights and (vector == 0 or not fits),
+            row_inputs if vector % row == 0 else 0,
+            row if activations is not None and (vector + 1) % row == 0 else 0,
+        )
     return Stream(service.latency_cycles(config.clock_mhz), weights and not fits, tuple(passes))
 
 
@@ -190,12 +208,11 @@ def _fetch(
     service: DramService,
     *,
     weights: bool,
-    activations: bool,
+    inputs: int,
+    outputs: int,
 ) -> Fetch:
     """Return what one pass moves: pointers and inputs lead their tile, finished outputs leave when the pass ends."""
     columns = len(part.nonzeros)
-    inputs = part.inputs if activations else 0
-    outputs = part.outputs if activations and part.completes_outputs else 0
     cut = Tiles(np.array([columns] if inputs else [], np.int64), np.zeros(columns, np.int64))
     pointers = np.zeros(len(cut.ends), np.int64)
     if weights:

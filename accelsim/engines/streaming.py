@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,16 @@ from numpy.typing import NDArray
 from accelsim.parts.timed import BLOCK_BYTES
 
 NOTHING = np.zeros(0, np.int64)
+
+
+class VectorSource(Protocol):
+    """Integer vectors (vectors, columns) that are made when a slice of them is asked for; an array is one, too."""
+
+    def __len__(self) -> int:
+        """Return the number of vectors."""
+
+    def __getitem__(self, part: slice, /) -> NDArray[Any]:
+        """Return consecutive vectors."""
 
 
 class Prefetch(NamedTuple):
@@ -44,6 +54,11 @@ class Fetch:
     write_cycles: int = 0
     actions: Mapping[str, int] | None = None
 
+    @property
+    def moves(self) -> bool:
+        """Whether anything comes or goes, so that the time of this pass depends on those before it."""
+        return bool(len(self.ends) or self.write_cycles)
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -58,6 +73,24 @@ class Stream:
     double_buffered: bool
     passes: tuple[Fetch, ...]
 
+    def runs_alike(self, slices: int, most_vectors: int) -> Iterator[tuple[int, int]]:
+        """Cut the vectors into runs (first, last) that can be taken at once, of a layer with so many slices.
+
+        The passes of a slice fetch the same for all of them; several slices take turns wherever anything is moved.
+        """
+        vectors = len(self.passes) // slices
+        first = 0
+        while first < vectors:
+            mine = self.passes[first * slices : (first + 1) * slices]
+            most = 1 if slices > 1 and any(fetch.moves for fetch in mine) else most_vectors
+            last = first + 1
+            while last < min(first + most, vectors) and all(
+                fetch is self.passes[last * slices + number] for number, fetch in enumerate(mine)
+            ):
+                last += 1
+            yield first, last
+            first = last
+
     @property
     def tile_blocks(self) -> NDArray[np.int64]:
         """Blocks of every tile, in order: (tiles,)."""
@@ -68,9 +101,12 @@ class Stream:
 
         asked (tiles,): cycle in which each tile was asked for; arrived (blocks,): that in which each block came.
         """
-        passes = []
+        passes: list[Fetch] = []
         tile = first = before = 0
         for fetch in self.passes:
+            if not len(fetch.ends):
+                passes.append(fetch)
+                continue
             cycles = fetch.cycles.copy()
             begin = 0
             for end in fetch.ends.tolist():

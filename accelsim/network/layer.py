@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, collecting, raise_if_any
-from accelsim.network.lowering import Convolution, Products, Vectors, is_count
+from accelsim.network.lowering import Convolution, Maps, Products, Vectors, is_count
 
 Array = NDArray[Any]
 
@@ -172,6 +173,11 @@ class Layer:
         return 1 if self.convolution is None else self.convolution.groups
 
     @property
+    def weight_count(self) -> int:
+        """All weights that are stored, zeros included."""
+        return self.out_features * self.in_features // self.groups
+
+    @property
     def products(self) -> Products:
         """The layer as one product of matrices per group."""
         vectors = self.tokens if self.convolution is None else self.convolution.positions
@@ -189,6 +195,13 @@ class Layer:
         if self.convolution is not None:
             return self.convolution.input_shape
         return (self.in_features,) if self.tokens == 1 else (self.tokens, self.in_features)
+
+    @property
+    def maps(self) -> Maps:
+        """Inputs and outputs of one sample: of a convolution, whole feature maps."""
+        vectors = self.products.vectors
+        row_vectors = 1 if self.convolution is None else self.convolution.output_hw[1]
+        return Maps(math.prod(self.input_shape), self.out_features * vectors, vectors, row_vectors)
 
     def lower(self, samples: Array, bias: int | None = None) -> Vectors:
         """Return the vectors of samples (batch, *input_shape); `bias` is the value of one more column."""

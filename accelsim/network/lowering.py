@@ -139,6 +139,20 @@ class Products(NamedTuple):
     vectors: int
 
 
+class Maps(NamedTuple):
+    """The activations of one sample: how many go in and come out, its vectors, and how many of them are one row."""
+
+    inputs: int
+    outputs: int
+    vectors: int = 1
+    row_vectors: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of the output, or tokens."""
+        return self.vectors // self.row_vectors
+
+
 class Vectors:
     """The input vectors of a layer, made when they are asked for: samples in order, within one output row by row.
 

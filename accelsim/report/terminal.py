@@ -32,8 +32,8 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
     total = results[list(SUMMED)].sum()
-    batches = results["batch"].unique()
-    vectors = f", {batches[0]} input vector{'s' if batches[0] > 1 else ''}" if len(batches) == 1 else ""
+    counts = results["vectors"].unique()
+    vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     grid = Table(
         title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²){vectors}",
         title_justify="left",
@@ -58,8 +58,8 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
         ("\nsmaller", f"{_smaller(results):.1f}x", lambda r: f"{r['compression_ratio']:.1f}x"),
     ]
-    if len(batches) > 1:
-        columns.insert(4, ("\nvectors", "", lambda r: f"{r['batch']}"))
+    if len(counts) > 1:
+        columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
     texts = [
         [*heading.split("\n"), footer, *(str(cell(row)) for _, row in results.iterrows())]
         for heading, footer, cell in columns
