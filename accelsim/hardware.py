@@ -235,7 +235,8 @@ def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
         return data
     if not isinstance(base, str):
         raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
-    with collecting(problems := [], f"{label(path)}: base: "):
+    problems: list[str] = []
+    with collecting(problems, f"{label(path)}: base: "):
         file = existing_file(path.parent / base) if base.endswith(".toml") else find(base, "hwconfigs")
         if file.resolve() in (chain := (*derived, path.resolve())):
             raise InputError(f"{base} is based on itself; name another chip")

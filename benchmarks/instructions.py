@@ -63,7 +63,8 @@ def rates(shared: Path) -> list[Rate]:
     """Return every comparison for A100 with 32-bit sums, and for warp groups of n >= 64 on the H800."""
     rows = list(csv.DictReader((shared / "golden" / "nm" / "nm_mma_latency.csv").read_text().splitlines()))
     config = load_hardware("a100-pcie").engine
-    assert isinstance(config, TensorCoreConfig)
+    if not isinstance(config, TensorCoreConfig):
+        raise TypeError("a100-pcie is no tensor core chip")
     found = []
     for instruction in config.instructions:
         shape = f"m{instruction.m}n{instruction.n}k{instruction.k}"
