@@ -17,8 +17,11 @@ from benchmarks import gemm_fit, gemm_layers, instructions
 def test_layers_are_within_what_was_asked(chip: str, shared: Path) -> None:
     """Median absolute error of dense, 2:4 and speed-up on layers, none of which any number was fitted on."""
     assert len(gemm_fit.measured(gemm_fit.GPUS[chip], squares=False)) >= 36
-    errors = gemm_layers.errors_pct(chip)
-    assert (np.median(abs(errors), axis=1) <= gemm_layers.ASKED_PCT[chip]).all()
+    for dtype in (None, "bf16", "fp16"):
+        errors = gemm_layers.errors_pct(chip, dtype)
+        assert errors.shape[1] or (chip, dtype) == ("h100-pcie", "fp16")  # not measured
+        if errors.shape[1]:
+            assert (np.median(abs(errors), axis=1) <= gemm_layers.ASKED_PCT[chip]).all()
 
 
 @pytest.mark.parametrize("chip", gemm_fit.GPUS)
