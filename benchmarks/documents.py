@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared"))
+"""Results of others, which a clone does not have."""
 
 
 def fill(blocks: dict[str, str], *, write: bool) -> list[str]:

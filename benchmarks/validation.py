@@ -8,10 +8,8 @@ without them the lines that stand in the files are kept.
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +22,8 @@ from accelsim.energy.eie import memories
 from accelsim.memory import DramPart, load_memory
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
-from benchmarks.documents import ROOT, fill
+from benchmarks import gemm_layers, instructions
+from benchmarks.documents import SHARED, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
     EIE_AREA_MM2,
@@ -37,7 +36,6 @@ from benchmarks.published import (
     PublishedLayer,
 )
 
-SHARED = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared"))
 SEEDS = range(3)
 
 
@@ -276,6 +274,10 @@ def blocks() -> dict[str, str]:
     memory = dram()
     if memory is not None:
         found["dram"] = memory
+    if (SHARED / "golden" / "nm").is_dir():
+        found["gemm"] = gemm_layers.errors_table()
+        found["gemm-fitted"] = gemm_layers.fitted_table()
+        found["instructions"] = instructions.render(instructions.rates(SHARED))
     if met is not None:
         found["golden"] = (
             f"{met[0]} of {met[1]} runs agree in all five figures (cycles, pointer reads, row reads, "

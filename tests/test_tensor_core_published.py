@@ -1,0 +1,92 @@
+"""How far is the tensor core machine from measured GEMMs and instructions, and from the study that counts cycles?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accelsim.config import shipped_dir, shipped_names
+from accelsim.engines.tensor_core_gemm import Gemm, run
+from accelsim.hardware import load_hardware
+from benchmarks import gemm_fit, gemm_layers, instructions
+
+
+@pytest.mark.parametrize("chip", gemm_layers.ASKED_PCT)
+def test_layers_are_within_what_was_asked(chip: str, shared: Path) -> None:
+    """Median absolute error of dense, 2:4 and speed-up on layers, none of which any number was fitted on."""
+    assert len(gemm_fit.measured(gemm_fit.GPUS[chip], squares=False)) >= 36
+    for dtype in (None, "bf16", "fp16"):
+        errors = gemm_layers.errors_pct(chip, dtype)
+        assert errors.shape[1] or (chip, dtype) == ("h100-pcie", "fp16")  # not measured
+        if errors.shape[1]:
+            assert (np.median(abs(errors), axis=1) <= gemm_layers.ASKED_PCT[chip]).all()
+
+
+@pytest.mark.parametrize("chip", gemm_fit.GPUS)
+def test_the_fast_path_of_the_fit_is_the_engine(chip: str) -> None:
+    hardware = load_hardware(chip)
+    kernels = gemm_fit.Kernels(chip)
+    shapes = [(64, 64, 64), (100, 3072, 2048), (8192, 2048, 8192)]
+    for side, pattern in (("dense", None), ("sparse", "2:4")):
+        engine = [run(Gemm(*shape, "fp16", pattern), hardware, "compiled").time_us for shape in shapes]
+        assert kernels.times_us(side, shapes).tolist() == engine
+
+
+@pytest.mark.parametrize("chip", shipped_names("hwconfigs"))
+def test_every_number_marked_as_fitted_is_found_by_the_fit_and_none_else(chip: str) -> None:
+    fitted = {number.key for number in gemm_fit.FITTED.get(chip, ())}
+    floors = {*gemm_fit.FLOORS, gemm_fit.RASTER} if fitted else set()
+    assert gemm_fit.marked(chip) == fitted | floors
+
+
+@pytest.mark.parametrize("chip", ["a100-pcie", "h100-pcie", "rtx4090", "h200"])
+def test_every_number_says_where_it_is_from(chip: str) -> None:
+    """On its line; rates by data type share the comment of their table, instructions have a source each."""
+    text = (shipped_dir("hwconfigs") / f"{chip}.toml").read_text(encoding="utf-8")
+    numbers = gemm_fit.numbers_in(text.split("[[engine.instructions]]")[0])
+    silent = [key for key, (line, _) in numbers.items() if "#" not in text.splitlines()[line]]
+    assert [key for key in silent if not key.startswith("engine.fma_per_cycle.")] == []
+
+
+@pytest.mark.parametrize("backend", ["compiled", "simpy"])
+@pytest.mark.parametrize(("pattern", "cycles"), [(None, 147456), ("2:4", 73728)])
+def test_sparseloops_study_is_met_exactly(backend: str, pattern: str | None, cycles: int) -> None:
+    """M 128, K 1152, N 1024 on 1024 multiply-accumulates; Sparseloop's artifact."""
+    for tokens, outputs in ((128, 1024), (1024, 128)):
+        outcome = run(Gemm(tokens, outputs, 1152, "int8", pattern), load_hardware("sparseloop-stc"), backend)
+        assert outcome.compute_cycles == cycles
+
+
+@pytest.mark.parametrize("chip", [name for name in shipped_names("hwconfigs") if name.endswith("-dense")])
+def test_a_dense_twin_is_the_same_chip_without_patterns(chip: str) -> None:
+    twin, chip_itself = load_hardware(chip), load_hardware(chip.removesuffix("-dense"))
+    assert twin.engine.patterns == []
+    assert (
+        load_hardware(twin, {"engine.patterns": chip_itself.engine.patterns}).content_hash == chip_itself.content_hash
+    )
+
+
+BEYOND_5_PCT = {
+    ("A100 fp16 m16n8k8", "8"),
+    ("A100 int4 m16n8k64", "8"),
+    ("A100 fp16 m16n8k16 2:4", "4"),
+    ("A100 tf32 m16n8k8 2:4", "4"),
+}
+"""Explained in docs/tensor_core.md."""
+
+
+def test_instructions_follow_each_other_as_measured(shared: Path) -> None:
+    rates = instructions.rates(shared)
+    assert len(rates) == 27
+    off = {(rate.what, rate.warps) for rate in rates if abs(rate.difference) > 0.05}
+    assert off == BEYOND_5_PCT
+    assert all(abs(rate.difference) <= 0.05 for rate in rates if "wgmma" in rate.what)
+
+
+def test_a_warp_group_is_as_fast_as_its_operands_arrive() -> None:
+    """Luo et al.: 144 cycles with the sparse operand in shared memory, 128 in registers, 128 dense."""
+    assert instructions.wgmma_cycles(256, sparse=True) == 144
+    assert instructions.wgmma_cycles(256, sparse=True, sparse_in_registers=True) == 128
+    assert instructions.wgmma_cycles(256, sparse=False) == 128

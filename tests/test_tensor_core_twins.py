@@ -1,0 +1,190 @@
+"""Is the compiled tensor core machine its specification, integer for integer, and does it keep the laws of machines?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_order import shuffled
+
+from accelsim.engines import tensor_core, tensor_core_fast
+from accelsim.engines.tensor_core_gemm import Gemm, GemmOutcome, machine_of, run
+from accelsim.engines.tensor_core_plan import Schedule, hit_share, tile_bytes
+from accelsim.errors import InputError
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.parts.timed import BLOCK_BYTES
+
+CHIPS = ("a100-pcie", "h100-pcie", "rtx4090", "h200", "edge-nm-16x16", "sparseloop-stc")
+LOADED = {chip: load_hardware(chip) for chip in CHIPS}
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> Schedule:
+    """Any schedule: rounds that may be absent, units that may take no time."""
+    cycles = st.integers(0, 60)
+    arithmetic = draw(st.integers(1, 40))
+    return Schedule(
+        tile_tokens=64,
+        tile_outputs=64,
+        split=1,
+        full_rounds=draw(st.integers(0, 3)),
+        last=draw(st.integers(0, 4)),
+        steps=draw(st.integers(1, 30)),
+        tensor=arithmetic + draw(st.integers(0, 20)),
+        arithmetic=arithmetic,
+        shared=draw(cycles),
+        load=draw(cycles),
+        l2_full=draw(cycles),
+        l2_last=draw(cycles),
+        dram_full=draw(st.integers(0, 2000)),
+        dram_last=draw(st.integers(0, 2000)),
+        prologue=draw(st.integers(0, 100)),
+        epilogue_full=draw(cycles),
+        epilogue_last=draw(cycles),
+        after=draw(st.integers(0, 9)),
+        dram_bytes=0,
+        l2_bytes=0,
+        shared_bytes=0,
+    )
+
+
+@given(schedules(), st.integers(2, 6), st.integers(0, 1000), st.integers(0, 2**16))
+def test_specification_and_twin_agree_on_any_schedule(plan: Schedule, stages: int, lost: int, seed: int) -> None:
+    specified, causes = tensor_core.run_schedule(plan, stages, lost, shuffled(seed))
+    compiled, spent = tensor_core_fast.run_schedule(plan, stages, lost)
+    assert specified == compiled
+    assert (causes == spent).all()
+    # A core does or waits for something in every cycle of its rounds.
+    assert spent[0].sum() * plan.full_rounds + spent[1].sum() + plan.after == compiled
+
+
+@st.composite
+def gemms(draw: st.DrawFn) -> tuple[Hardware, Gemm]:
+    """A chip and a GEMM that it can run."""
+    chip = draw(st.sampled_from(CHIPS))
+    config = LOADED[chip].engine
+    pattern = draw(st.sampled_from([None, *config.patterns]))  # type: ignore[union-attr]
+    tokens, outputs = draw(st.integers(1, 700)), draw(st.integers(1, 700))
+    return LOADED[chip], Gemm(tokens, outputs, 8 * draw(st.integers(1, 200)), "fp16", pattern)
+
+
+def fixed_tile(outcome: GemmOutcome) -> tuple[int, int]:
+    """Return the tile of a run, to hold it while the chip changes."""
+    return outcome.plan.tile_tokens, outcome.plan.tile_outputs
+
+
+@settings(max_examples=30)
+@given(gemms())
+def test_both_backends_give_the_same_outcome(case: tuple[Hardware, Gemm]) -> None:
+    hardware, gemm = case
+    assert run(gemm, hardware, "simpy") == run(gemm, hardware, "compiled")
+
+
+@given(gemms())
+def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> None:
+    hardware, gemm = case
+    config = hardware.engine
+    outcome = run(gemm, hardware, "compiled")
+    n, m = map(int, gemm.pattern.split(":")) if gemm.pattern else (1, 1)
+    kernel = config.dense if gemm.pattern is None else config.sparse  # type: ignore[union-attr]
+    machine = machine_of(gemm, hardware, config, kernel)  # type: ignore[arg-type]
+    cycles, cores = outcome.counts.cycles, machine.cores
+    products = gemm.tokens * gemm.out_features * gemm.in_features * n // m
+    assert outcome.counts.macs == products
+    assert cycles * cores * config.fma_per_cycle["fp16"] >= products  # type: ignore[union-attr]
+    # The operands of every tile come from L2 and through shared memory once, and from DRAM what L2 cannot hold.
+    fill, _ = tile_bytes(machine, *fixed_tile(outcome))
+    tiles = -(-gemm.tokens // outcome.plan.tile_tokens) * -(-gemm.out_features // outcome.plan.tile_outputs)
+    operands = tiles * fill * gemm.in_features
+    assert cycles * machine.l2_bytes_per_cycle >= operands * (1 - 1e-9)
+    assert cycles * cores * machine.shared_bytes_per_cycle >= operands * (1 - 1e-9) or machine.wgmma == 2
+    weights = gemm.in_features * gemm.out_features * machine.packed * machine.element_bytes
+    inputs = gemm.tokens * gemm.in_features * machine.element_bytes
+    results = gemm.tokens * gemm.out_features * machine.output_bytes
+    missed = (weights + inputs + results) * (1 - hit_share(weights + inputs + results, machine.l2_bytes))
+    moved = BLOCK_BYTES * outcome.counts.actions["dram_reads"]
+    assert moved >= missed * (1 - 1e-9)
+    assert cycles / outcome.clock_mhz * machine.dram_bytes_per_us >= (moved - BLOCK_BYTES) * (1 - 1e-9)
+
+
+@given(gemms())
+def test_every_core_is_busy_or_waits_for_something(case: tuple[Hardware, Gemm]) -> None:
+    hardware, gemm = case
+    counts = run(gemm, hardware, "compiled").counts
+    per_core = np.array([counts.busy_cycles, *counts.stall_cycles.values()])
+    assert (per_core >= 0).all()
+    assert (per_core.sum(axis=0) == counts.cycles).all()
+
+
+@pytest.mark.parametrize(
+    "faster",
+    [
+        {"engine.l2_bytes_per_cycle": 2},
+        {"engine.shared_bytes_per_cycle": 2},
+        {"engine.l2_bytes": 2},
+        {"memory.channels": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+@settings(max_examples=15)
+@given(case=gemms())
+def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[Hardware, Gemm]) -> None:
+    """With the tile, the split and the clock fixed; power is another matter, as it lowers the clock."""
+    hardware, gemm = case
+    fixed: dict[str, Any] = {f"engine.{kernel}.splits": [1] for kernel in ("dense", "sparse")}
+    slow = load_hardware(hardware, fixed | {"engine.power": None})
+    tile = fixed_tile(run(gemm, slow, "compiled"))
+    ((key, times),) = faster.items()
+    table, name = key.split(".")
+    fast = load_hardware(slow, {key: times * getattr(getattr(slow, table), name)})
+    assert run(gemm, fast, "compiled", tile).time_us <= run(gemm, slow, "compiled", tile).time_us
+
+
+@settings(max_examples=20)
+@given(gemms(), st.sampled_from(["tokens", "out_features", "in_features"]))
+def test_twice_the_work_never_takes_less_time(case: tuple[Hardware, Gemm], side: str) -> None:
+    hardware, gemm = case
+    hardware = load_hardware(hardware, {f"engine.{kernel}.splits": [1] for kernel in ("dense", "sparse")})
+    tile = fixed_tile(run(gemm, hardware, "compiled"))
+    double = gemm._replace(**{side: 2 * getattr(gemm, side)})
+    once, twice = (run(each, hardware, "compiled", tile).time_us for each in (gemm, double))
+    assert twice >= once * (1 - 1e-9)
+
+
+def test_a_group_that_keeps_all_is_dense() -> None:
+    """Rates, sizes and work of N:M follow from N / M alone: packed with N = M and no index it is the dense product."""
+    hardware = load_hardware("edge-nm-16x16", {"engine.metadata_bits_per_value": 0})
+    config = hardware.engine
+    gemm = Gemm(200, 300, 400, "fp16")
+    dense = machine_of(gemm, hardware, config, config.dense)  # type: ignore[arg-type, union-attr]
+    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config, config.sparse)  # type: ignore[arg-type, union-attr]
+    assert kept_all == dense
+    # And between them, 2:4 and 4:8 differ by nothing.
+    assert run(gemm._replace(pattern="2:4"), hardware, "compiled") == run(
+        gemm._replace(pattern="4:8"), hardware, "compiled"
+    )
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_half_the_weights_are_half_the_arithmetic(chip: str) -> None:
+    tile = (64, 64) if chip != "sparseloop-stc" else (128, 128)
+    dense, sparse = (run(Gemm(512, 512, 512, "fp16", p), LOADED[chip], "compiled", tile) for p in (None, "2:4"))
+    assert dense.counts.macs == 512**3 == 2 * sparse.counts.macs
+    assert dense.counts.actions["fma"] == 2 * sparse.counts.actions["fma"]
+
+
+def test_a_base_that_leads_back_to_its_own_file_is_refused(tmp_path: Path) -> None:
+    for name, base in (("a", "b.toml"), ("b", "a.toml"), ("c", "a100-pci"), ("d", 4)):
+        (tmp_path / f"{name}.toml").write_text(f'base = {base!r}\nname = "{name}"\n')
+    for name, said in (
+        ("a", "b.toml: base: a.toml is based on itself; name another chip"),
+        ("c", "c.toml: base: 'a100-pci': no chip of this name is shipped; did you mean 'a100-pcie'?"),
+        ("d", "d.toml: base: must be the name of a chip, in quotes (got 4)"),
+    ):
+        with pytest.raises(InputError) as error:
+            load_hardware(tmp_path / f"{name}.toml")
+        assert said in str(error.value)
