@@ -23,6 +23,7 @@ from accelsim.matmul import TensorCoreRun
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, activation_problems
 from accelsim.network.lowering import Vectors
+from accelsim.network.sizes import check_fits_memory
 from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.residency import Feeding
 from accelsim.results import table
@@ -224,6 +225,7 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
         try:
             chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
             wrong = activation_problems(layer.name, chosen, layer.input_shape)
+            check_fits_memory(8 * layer.maps.inputs, f"a sample of shape {layer.input_shape}")
         except (InputError, ValueError, TypeError) as error:
             problems.append(f"layer {layer.name}: activations: {error}")
             continue

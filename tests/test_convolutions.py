@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -174,6 +175,25 @@ def test_weights_of_a_convolution_that_fit_by_themselves_are_fetched_once() -> N
     # One output a PE: 36 entries in 5 rows of 64 bits, and 37 pointers of 16 bits.
     assert row["dram_read_bytes"] == 64 * (5 * 64 + 37 * 16) // 8
     assert row["count_spmat_writes"] == 64 * 5
+
+
+@pytest.mark.parametrize("elements", [1, 100, 1000])
+def test_how_many_vectors_run_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    """Vectors of 37 columns in slices of 16: one, two or 26 of them at a time, also where rows of maps are moved."""
+    conv = Layer.conv2d("conv", ramp(20, 4, 3, 3), np.ones(20), input_hw=(6, 9), padding=1)
+    small = {"engine.pes": 4, "engine.registers_per_pe": 4, "memory.residency": "stream"}
+    chips = [
+        accelsim.load_hardware(CHIP, small | {"name": name} | changes)
+        for name, changes in {
+            "a": {},
+            "b": {"engine.activation_bytes": 64},
+            "c": {"engine.activation_bytes": 64, "engine.registers_per_pe": 64},
+        }.items()
+    ]
+    whole = accelsim.simulate(conv, chips, 0.6, verify=True)
+    monkeypatch.setattr("accelsim.engines.eie_fast.CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(import_module("accelsim.simulate"), "VERIFIED_ELEMENTS", elements)
+    assert accelsim.simulate(conv, chips, 0.6, verify=True).equals(whole)
 
 
 def squeezenet() -> Iterator[Layer]:

@@ -99,6 +99,12 @@ def test_tokens_and_activations_must_not_contradict(tokens: Any, others: dict[st
     assert problems_of(caught) == [f"layer fc: {said}"]
 
 
+def test_more_tokens_than_memory_holds_are_told_before_they_are_drawn() -> None:
+    # 4 x 10^12 activations of 8 bytes: 29802.3 GiB.
+    with pytest.raises(InputError, match=r"layer fc: activations: a sample of shape .*: needs 29802\.3 GiB"):
+        simulate(Layer.linear("fc", W, tokens=10**12), CHIP, 0.5)
+
+
 def test_bias_and_activations_are_told_together() -> None:
     with pytest.raises(InputError) as caught:
         Layer.linear("fc", W, np.ones(5), activations=np.ones(6))

@@ -159,6 +159,7 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         (f'name = "a"\n{CONV}\nin_channels = 4', "layer a: in_channels: is 4, but 'conv.weight' has shape (2, 3,"),
         (f'name = "a"\n{CONV}\nstride = 0', "layer a: stride: must be at least 1 or a list (got 0)"),
         (f'name = "a"\n{CONV}\nstride = [1, 2, 3]', "layer a: stride: must be a whole number, at least 1, or two of"),
+        (f'name = "a"\n{CONV.replace("[4, 5]", "[]")}', "layer a: input_hw: must be a whole number, at least 1, or"),
         (f'name = "a"\n{CONV}\ngroups = 4', "layer a: groups: 4 does not divide out_channels = 2; use a divisor"),
         (f'name = "a"\n{CONV}\ndilation = "x"', "layer a: dilation: must be a whole number, without quotes or a"),
         (f'name = "a"\n{CONV}\nactivations = "t.safetensors:fc.weight"', "must be (3, 4, 5) or (batch, 3, 4, 5) (got"),

@@ -41,7 +41,7 @@ def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Outcome(NamedTuple):
-    """What a run gives: the counts, and the product it computed (batch, outputs) in int64, or None if not asked for.
+    """What a run gives: the counts, and the product it computed (vectors, outputs) in int64, or None if not asked for.
 
     `loads` (tiles, 2): of each tile that was fetched, the cycle in which it was asked for and that of its arrival.
     """

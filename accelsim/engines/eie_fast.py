@@ -184,26 +184,30 @@ def _timeline(
 
 @njit(cache=True, nogil=True)
 def _multiply(codes, zero_runs, pointers, offsets, codebook, vectors, outputs):
-    """Walk the entries of every column with a non-zero activation, as the datapath does, into `outputs`."""
+    """Walk the entries of every column with a non-zero activation, as the datapath does, for all vectors at once.
+
+    vectors (columns, vectors) and outputs (rows, vectors): what meets one entry lies side by side.
+    """
     pes = offsets.size
-    for v in range(vectors.shape[0]):
+    for j in range(vectors.shape[0]):
+        if not vectors[j].any():
+            continue
         for k in range(pes):
-            for j in range(vectors.shape[1]):
-                if vectors[v, j] == 0:
-                    continue
-                row = k - pes
-                for e in range(offsets[k] + pointers[k, j], offsets[k] + pointers[k, j + 1]):
-                    row += (zero_runs[e] + 1) * pes
-                    if codes[e] != 0:
-                        outputs[v, row] += codebook[codes[e]] * vectors[v, j]
+            row = k - pes
+            for e in range(offsets[k] + pointers[k, j], offsets[k] + pointers[k, j + 1]):
+                row += (zero_runs[e] + 1) * pes
+                if codes[e] != 0:
+                    weight = codebook[codes[e]]
+                    for v in range(vectors.shape[1]):
+                        outputs[row, v] += weight * vectors[j, v]
 
 
 def multiply(matrix: RelativeCsc, codebook: NDArray[np.int64], vectors: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the products (vectors, rows) of the compressed matrix and integer vectors (vectors, columns)."""
-    outputs = np.zeros((len(vectors), matrix.rows), np.int64)
-    contiguous = np.ascontiguousarray(vectors, np.int64)
-    _multiply(matrix.codes, matrix.zero_runs, matrix.pointers, matrix.offsets, codebook, contiguous, outputs)
-    return outputs
+    outputs = np.zeros((matrix.rows, len(vectors)), np.int64)
+    turned = np.ascontiguousarray(vectors.T, np.int64)
+    _multiply(matrix.codes, matrix.zero_runs, matrix.pointers, matrix.offsets, codebook, turned, outputs)
+    return outputs.T
 
 
 def simulate_slice(

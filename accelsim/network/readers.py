@@ -262,7 +262,7 @@ def _convolution(spec: LayerSpec, shape: tuple[int, ...]) -> Convolution:
     out_channels, per_group, *kernel = shape
     options = {key: getattr(spec, key) for key in GEOMETRY if getattr(spec, key) is not None}
     in_channels = spec.in_channels or per_group * (spec.groups or 1)
-    return Convolution.of(in_channels, out_channels, kernel, spec.input_hw or 1, **options)
+    return Convolution.of(in_channels, out_channels, kernel, 1 if spec.input_hw is None else spec.input_hw, **options)
 
 
 def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) -> tuple[int, ...] | None:
