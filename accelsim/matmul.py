@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Layer
+from accelsim.network.layer import Samples
 from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.pruning import Granularity
 from accelsim.results import table
@@ -144,10 +146,8 @@ class TensorCoreRun:
     def check_network(self) -> None:
         """Any network can be streamed."""
 
-    def row(
-        self, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
-    ) -> dict[str, Any]:
-        """Run one layer on a batch (batch, in_features); returns its row.
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
+        """Run one layer; returns its row.
 
         Weights that hold a pattern of the chip are packed and run by it, all others run dense.
         Raises InputError for weights that are not finite or break the pattern that the layer claims.
@@ -158,24 +158,24 @@ class TensorCoreRun:
         counted = weights.count(1, 4, None)  # once for all chips: the content hash, and that all weights are finite
         pattern = _pattern(layer, config)
         groups, rows, columns, vectors = layer.products
-        tokens = len(batch) * vectors
-        share = min(1.0, batch.size / (groups * tokens * columns))
+        tokens = len(samples) * vectors
+        share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * columns))
         product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
         outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
         if verify:
-            _verify(layer, batch, pattern)
-        weight = layer.weight
-        nonzeros = int(np.count_nonzero(weight))
+            _verify(layer, samples.batch, pattern)
+        nonzeros = counted.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
+        size = layer.weight_count
         return gemm_row(product, self.chip, outcome) | {
             "layer": layer.name,
             "kind": layer.kind,
             "out_features": layer.out_features,
             "in_features": layer.in_features,
-            "batch": len(batch),
+            "batch": len(samples),
             "vectors": tokens,
-            "weight_density": nonzeros / weight.size,
-            "activation_density": np.count_nonzero(batch) / batch.size,
-            "granularity": layer.granularity or ("dense" if nonzeros == weight.size else "fine"),
+            "weight_density": nonzeros / size,
+            "activation_density": samples.density,
+            "granularity": layer.granularity or ("dense" if nonzeros == size else "fine"),
             "backend": backend,
             "verified": "exact" if verify else "no",
             "layer_hash": counted.digest,

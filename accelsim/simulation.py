@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +20,7 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.matmul import TensorCoreRun
 from accelsim.network import Density, Layer, Network, load_network
-from accelsim.network.layer import Activations, activation_problems
+from accelsim.network.layer import Activations, Samples, activation_problems
 from accelsim.network.lowering import Vectors
 from accelsim.network.sizes import check_fits_memory
 from accelsim.parts.timed import BLOCK_BYTES
@@ -62,7 +61,7 @@ def simulate(
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     problems: list[str] = []
     chips: list[Hardware] = []
-    inputs: dict[str, _Inputs] = {}
+    inputs: dict[str, Samples] = {}
     for chip in [hardware] if isinstance(hardware, Hardware | str | Path) else hardware:
         with collecting(problems):
             chips.append(load_hardware(chip))
@@ -89,11 +88,11 @@ def simulate(
         if number < len(net) and not all(each.known for each in runs):
             continue
         for each_layer, its_weights in waiting:
+            samples = inputs.pop(each_layer.name)
             for each, mine in zip(runs, rows, strict=True):
                 with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
-                    given_inputs = inputs[each_layer.name]
-                    row = each.row(each_layer, its_weights, given_inputs.batch, backend, verify)
-                    mine.append({"network": net.name, "seed": given_inputs.seed} | row)
+                    row = each.row(each_layer, its_weights, samples, backend, verify)
+                    mine.append({"network": net.name, "seed": samples.seed} | row)
         waiting.clear()
     if not problems:
         for each in runs:
@@ -103,21 +102,12 @@ def simulate(
     return table([row for mine in rows for row in mine])
 
 
-class _Inputs(NamedTuple):
-    """The activations of one layer: (batch, *input_shape), and the seed if they were drawn."""
-
-    batch: NDArray[Any]
-    seed: int
-
-
 class EieRun(Feeding):
     """One EIE chip on one network: which layers are streamed, and the row of each."""
 
-    def row(
-        self, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
-    ) -> dict[str, Any]:
-        """Run one layer on a batch (batch, in_features); returns its row."""
-        return _row(self, layer, weights, batch, backend, verify)
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
+        """Run one layer; returns its row."""
+        return _row(self, layer, weights, samples.batch, backend, verify)
 
 
 RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
@@ -209,7 +199,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     }
 
 
-def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
+def _resolve(network: Network, given: Given, seed: int) -> dict[str, Samples]:
     """Return the activations of every layer; raises InputError with every problem, warns where none are known."""
     names = [layer.name for layer in network]
     per_layer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
@@ -218,7 +208,7 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
         for name in per_layer
         if name not in names
     ]
-    resolved: dict[str, _Inputs] = {}
+    resolved: dict[str, Samples] = {}
     unknown: list[str] = []
     for number, layer in enumerate(network):
         value: Any = per_layer.get(layer.name, None if isinstance(given, Mapping) else given)
@@ -234,11 +224,8 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, _Inputs]:
             continue
         if chosen is None:
             unknown.append(layer.name)
-            chosen = np.ones(layer.input_shape)
-        samples = chosen.draw(math.prod(layer.input_shape)) if isinstance(chosen, Density) else chosen
-        resolved[layer.name] = _Inputs(
-            samples.reshape(-1, *layer.input_shape), chosen.seed if isinstance(chosen, Density) else 0
-        )
+            chosen = np.broadcast_to(1.0, layer.input_shape)
+        resolved[layer.name] = Samples(chosen, layer.input_shape)
     raise_if_any(problems)
     if unknown:
         warnings.warn(

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,52 @@ class Density:
             problems.append(f"seed must be a whole number, 0 or above (got {self.seed!r})")
         raise_if_any(problems)
 
+    def count(self, length: int) -> int:
+        """Return how many of so many are not zero."""
+        return max(1, round(self.density * length))
+
     def draw(self, length: int) -> Array:
         """Return a vector (length,) with round(density x length), at least one, positive values at random places."""
         rng = np.random.default_rng(self.seed)
         vector = np.zeros(length)
-        places = rng.permutation(length)[: max(1, round(self.density * length))]
+        places = rng.permutation(length)[: self.count(length)]
         vector[places] = 1.0 - rng.random(len(places))
         return vector
 
 
 Activations = NDArray[Any] | Density | None
+
+
+class Samples:
+    """The activations of one layer, (samples, *input_shape); those of a Density are drawn when they are asked for."""
+
+    def __init__(self, source: Array | Density, input_shape: tuple[int, ...]) -> None:
+        self.source = source
+        self.input_shape = input_shape
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return 1 if isinstance(self.source, Density) else self.source.size // math.prod(self.input_shape)
+
+    @property
+    def seed(self) -> int:
+        """Seed of what is drawn; 0 where nothing is."""
+        return self.source.seed if isinstance(self.source, Density) else 0
+
+    @cached_property
+    def batch(self) -> Array:
+        """The samples themselves."""
+        size = math.prod(self.input_shape)
+        drawn = self.source.draw(size) if isinstance(self.source, Density) else self.source
+        return drawn.reshape(-1, *self.input_shape)
+
+    @cached_property
+    def density(self) -> float:
+        """Share of them that is not zero."""
+        if isinstance(self.source, Density):
+            size = math.prod(self.input_shape)
+            return self.source.count(size) / size
+        return int(np.count_nonzero(self.source)) / self.source.size
 
 
 @dataclass(frozen=True, kw_only=True)
