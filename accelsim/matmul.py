@@ -72,7 +72,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     bits = DTYPE_BITS[product.dtype]
     kept = elements * n // m
     metadata = kept * config.metadata_bits_per_value if product.pattern else 0
-    energy = account(counts.actions, chip, outcome.voltage)
+    energy = account(counts.actions, chip, outcome.voltage, bits)
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = sum(counts.busy_cycles)

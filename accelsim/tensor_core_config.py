@@ -34,7 +34,7 @@ class Kernel:
     step_sync_cycles: NonNegative
     """Of every step, before the tensor cores begin: data from shared memory, the first instruction, a barrier."""
     load_cycles_per_k: NonNegative
-    """The pace at which a core's loads come in however small the tile: their latency / stages under way."""
+    """The pace, in 16-bit types, at which loads come in however small the tile: their latency / stages under way."""
     overhead_us: NonNegative
     """Of every kernel beside its tiles."""
     floor_us: NonNegative
@@ -72,7 +72,9 @@ class Power:
     limit_w: Positive
     static_w: NonNegative
     fma_pj: NonNegative
-    """One multiply-accumulate with its operands from registers and shared memory, at the full clock."""
+    """One multiply-accumulate of 16 bits with its operands from registers and shared memory, at the full clock.
+
+    Of other types in proportion to their bits."""
     l2_pj_per_byte: NonNegative
     dram_pj_per_byte: NonNegative
     """Of the chip's side of the memory: controller and pins; what the part costs comes with the part."""
@@ -104,6 +106,7 @@ class TensorCoreConfig:
     metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
     instructions: list[Instruction] = Field(default_factory=list)
     step_k: Count = 32
+    """Of 16-bit types; others move the same bytes in a step."""
     stages: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
     """Steps whose operands shared memory holds: one is computed while the others load."""
     shared_memory_bytes: Count

@@ -12,7 +12,7 @@ import csv
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -95,8 +95,11 @@ class Row(NamedTuple):
     sparse_us: float
 
 
-def measured(gpu: str, *, squares: bool) -> list[Row]:
-    """Return the 16-bit GEMMs of a GPU: squares up to 16384, which are fitted on, or the layers, which never are."""
+FITTED_DTYPES = ("bf16", "fp16")
+
+
+def measured(gpu: str, *, squares: bool, dtypes: Sequence[str] = FITTED_DTYPES) -> list[Row]:
+    """Return the GEMMs of a GPU: squares up to 16384, which are fitted on, or the layers, which never are."""
     path = SHARED / "golden" / "nm" / "gemm_measured.csv"
     rows = [
         Row(
@@ -105,7 +108,7 @@ def measured(gpu: str, *, squares: bool) -> list[Row]:
             *(float(row[name]) for name in ("dense_us", "sparse24_us")),
         )
         for row in csv.DictReader(path.read_text().splitlines())
-        if row["gpu"] == gpu and row["dtype"] in ("BF16", "FP16") and (row["workload"] == "SQUARE") == squares
+        if row["gpu"] == gpu and row["dtype"].lower() in dtypes and (row["workload"] == "SQUARE") == squares
     ]
     return [row for row in rows if not squares or row.tokens <= LARGEST]
 
@@ -113,7 +116,7 @@ def measured(gpu: str, *, squares: bool) -> list[Row]:
 class Kernels:
     """A chip's dense and sparse kernel with numbers that can be changed."""
 
-    def __init__(self, chip: str) -> None:
+    def __init__(self, chip: str, dtype: str = "fp16") -> None:
         hardware = load_hardware(chip)
         config = hardware.engine
         if not isinstance(config, TensorCoreConfig) or config.sparse is None:
@@ -121,7 +124,7 @@ class Kernels:
         self.least_k = config.least_k_per_split
         self.sides: dict[str, tuple[Machine, Limits, NDArray[np.int64], NDArray[np.int64]]] = {}
         for side, kernel, pattern in (("dense", config.dense, None), ("sparse", config.sparse, "2:4")):
-            gemm = Gemm(1, 1, 4, "fp16", pattern)
+            gemm = Gemm(1, 1, 4, dtype, pattern)
             self.sides[side] = (
                 machine_of(gemm, hardware, config, kernel),
                 limits_of(gemm, hardware, config, kernel),

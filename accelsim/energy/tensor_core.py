@@ -11,15 +11,18 @@ from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.tensor_core_config import TensorCoreConfig
 
 
-def prices(hardware: Hardware, voltage: float = 1.0) -> dict[str, Price]:
-    """Prices at a share of the full voltage, which the cores and L2 pay squared and what stands by in proportion."""
+def prices(hardware: Hardware, voltage: float = 1.0, bits: int = 16) -> dict[str, Price]:
+    """Prices at a share of the full voltage, which the cores and L2 pay squared and what stands by in proportion.
+
+    bits: of an element; multiply-accumulates cost in proportion.
+    """
     config, memory = hardware.engine, hardware.memory
     if not isinstance(config, TensorCoreConfig) or config.power is None or memory is None:
         return {}
     power, service = config.power, measure(memory.dram)
     own = power.source or hardware.source
     return {
-        "fma": Price("arithmetic", power.fma_pj * voltage**2, own),
+        "fma": Price("arithmetic", power.fma_pj * bits / 16 * voltage**2, own),
         "shared_bytes": Price("shared_memory", 0.0, "with the multiply-accumulates that it feeds"),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "dram_reads": Price(
@@ -29,9 +32,9 @@ def prices(hardware: Hardware, voltage: float = 1.0) -> dict[str, Price]:
     }
 
 
-def account(actions: Mapping[str, int], hardware: Hardware, voltage: float) -> Account:
+def account(actions: Mapping[str, int], hardware: Hardware, voltage: float, bits: int = 16) -> Account:
     """Return the energy of a run by component; nothing where the chip has no energies."""
-    table = prices(hardware, voltage)
+    table = prices(hardware, voltage, bits)
     components = dict.fromkeys(COMPONENTS, 0.0)
     for action, times in actions.items():
         if table:

@@ -126,6 +126,11 @@ def run(
     )
 
 
+def step_k(gemm: Gemm, config: TensorCoreConfig) -> int:
+    """Return the k of one step: it has the same bytes for every data type."""
+    return max(1, config.step_k * 16 // DTYPE_BITS[gemm.dtype])
+
+
 def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
     bits = DTYPE_BITS[gemm.dtype]
@@ -142,7 +147,7 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
         element_bytes=bits / 8,
         output_bytes=max(2.0, bits / 8),
         packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
-        step_k=config.step_k,
+        step_k=step_k(gemm, config),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
         wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
         l2_bytes=config.l2_usable * config.l2_bytes,
@@ -151,7 +156,7 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
         prologue_cycles=round(config.prologue_cycles),
         epilogue_cycles_per_output=config.epilogue_cycles_per_output,
         step_sync_cycles=kernel.step_sync_cycles,
-        load_cycles_per_k=kernel.load_cycles_per_k,
+        load_cycles_per_k=kernel.load_cycles_per_k * bits / 16,
         raster_tiles=kernel.raster_tiles,
         persistent=kernel.persistent,
         stages=config.stages,
@@ -172,7 +177,7 @@ def limits_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: 
         overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
         limit_w=0.0 if power is None else power.limit_w,
         static_w=0.0 if power is None else power.static_w,
-        fma_pj=0.0 if power is None else power.fma_pj,
+        fma_pj=0.0 if power is None else power.fma_pj * DTYPE_BITS[gemm.dtype] / 16,
         executed=n / m,
         l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
         dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,
@@ -188,12 +193,12 @@ def limits_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: 
 def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
     """Say which tiles exceed shared memory: the operands of all stages have to fit."""
     held = [
-        (tokens, outputs, config.stages * config.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
+        (tokens, outputs, config.stages * machine.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
         for tokens, outputs in tiles.tolist()
     ]
     return [
         f"tile {tokens} x {outputs}: needs {need:.0f} bytes of shared memory for {config.stages} stages of "
-        f"{config.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
+        f"{machine.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
         for tokens, outputs, need in held
         if need > config.shared_memory_bytes
     ]
@@ -208,7 +213,7 @@ def _counts(
         -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split * gemm.groups
     )
     steps = tiles * plan.steps
-    executed = steps * config.step_k * plan.tile_tokens * plan.tile_outputs * n // m
+    executed = steps * step_k(gemm, config) * plan.tile_tokens * plan.tile_outputs * n // m
     useful = gemm.groups * gemm.tokens * gemm.out_features * gemm.in_features * n // m
     works = np.arange(config.cores) < plan.last
     per_core = plan.full_rounds * spent[0][:, None] + works * spent[1][:, None]
