@@ -85,7 +85,7 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
 
 
 def run(
-    gemm: Gemm, hardware: Hardware, backend: str, tile: tuple[int, int] | None = None, *, repeated: bool
+    gemm: Gemm, hardware: Hardware, backend: str, tile: tuple[int, int] | None = None, *, repeated: bool = True
 ) -> GemmOutcome:
     """Run a GEMM with the fastest of the chip's tiles and splits, or with one tile.
 
