@@ -148,7 +148,7 @@ def energy(
 @app.command("compare")
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
-    hardware: HardwareOption = f"{DEFAULT_HARDWARE},a100-pcie",
+    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
     granularity: Annotated[
         str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
     ] = "fine,nm:2:4,channel",
