@@ -185,7 +185,7 @@ def test_a_mistake_names_file_layer_and_key(folder: Path, lines: str, said: str)
         ("density = 2.0", (2, 2), "layer a: synthetic.density: must be at most 1 (got 2.0)"),
         ("density = -0.1", (2, 2), "layer a: synthetic.density: must be at least 0 (got -0.1)"),
         ("density = 0.5, seed = -1", (2, 2), "layer a: synthetic.seed: must be at least 0 (got -1)"),
-        ('density = 0.5, pattern = "rows"', (2, 2), "layer a: synthetic.pattern: must be 'fine' (got \"rows\")"),
+        ('density = 0.5, pattern = "rows"', (2, 2), 'layer a: synthetic.pattern: must be "fine" or "nm:N:M" with 1 <= N <= M <= 32 (got "rows")'),
         ("density = 0.5", (0, 2), "layer a: out_features: must be at least 1 (got 0)"),
         ("density = 0.5", (2, -3), "layer a: in_features: must be at least 1 (got -3)"),
         ("density = 0.5", (10**18, 2), "layer a: out_features: must be at most 2147483647"),
@@ -315,3 +315,48 @@ def test_a_network_that_is_not_there(name: str, said: str) -> None:
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pkl").touch()
     assert problems_of(tmp_path / "net.pkl") == [f"{tmp_path}/net.pkl: a network is a .toml, .safetensors or .npz file"]
+
+
+NM = """name = "n"
+[[layer]]
+name = "fc"
+kind = "linear"
+in_features = 64
+out_features = 48
+synthetic = { density = 0.5, pattern = "nm:2:4", seed = 1 }
+[[layer]]
+name = "conv"
+kind = "conv2d"
+in_channels = 8
+out_channels = 6
+kernel = 3
+input_hw = [5, 5]
+synthetic = { density = 0.5, pattern = "nm:2:4", seed = 2 }
+"""
+
+
+def test_synthetic_weights_of_a_pattern_have_it(tmp_path: Path) -> None:
+    path = tmp_path / "nm.toml"
+    path.write_text(NM, encoding="utf-8")
+    fc, conv = load_network(path)
+    assert (fc.granularity, conv.granularity) == ("nm:2:4", "nm:2:4")
+    assert (np.count_nonzero(fc.weight.reshape(-1, 4), axis=1) == 2).all()
+    # Of a convolution groups lie along the channels of one place.
+    assert (np.count_nonzero(conv.weight.transpose(0, 2, 3, 1).reshape(-1, 4), axis=1) == 2).all()
+    assert (fc.weight == load_network(path)["fc"].weight).all()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("nm:2:4", "nm:5:4", 'pattern: must be "fine" or "nm:N:M" with 1 <= N <= M <= 32 (got "nm:5:4")'),
+        ("nm:2:4", "two of four", '(got "two of four")'),
+        ("density = 0.5", "density = 0.4", "density: of nm:2:4 is 0.5 (got 0.4); correct one of them"),
+    ],
+)
+def test_a_pattern_that_cannot_be_drawn_is_told(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "nm.toml"
+    path.write_text(NM.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    assert any(said in problem for problem in caught.value.problems), caught.value.problems

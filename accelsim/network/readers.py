@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -27,7 +28,7 @@ from accelsim.network.layer import (
 )
 from accelsim.network.lowering import Convolution
 from accelsim.network.sizes import check_fits_memory
-from accelsim.network.synthetic import WEIGHT_BYTES, draw_weights
+from accelsim.network.synthetic import WEIGHT_BYTES, draw_pattern, draw_weights
 from accelsim.network.tensors import TensorFile, open_tensors
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
@@ -58,8 +59,30 @@ class SyntheticSpec:
     """Weights drawn from a seed."""
 
     density: Annotated[float, Field(strict=True, ge=0, le=1)]
-    pattern: Literal["fine"] = "fine"
+    pattern: str = "fine"
+    """fine, or nm:N:M, of a convolution with channels fastest; the density is then N / M."""
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
+        if self.pattern == "fine":
+            return
+        n, m = self.n_of_m
+        if not 1 <= n <= m <= 32:
+            raise ValueError(f'pattern: must be "fine" or "nm:N:M" with 1 <= N <= M <= 32 (got "{self.pattern}")')
+        if abs(self.density - n / m) > 1e-9:
+            raise ValueError(f"density: of {self.pattern} is {n / m:g} (got {self.density:g}); correct one of them")
+
+    @property
+    def claimed(self) -> str | None:
+        """The granularity that these weights have by construction, where it is a pattern."""
+        return None if self.pattern == "fine" else self.pattern
+
+    @property
+    def n_of_m(self) -> tuple[int, int]:
+        """N and M of the pattern, 0 and 0 if it has none."""
+        found = re.fullmatch(r"nm:(\d{1,3}):(\d{1,3})", self.pattern, re.ASCII)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -232,7 +255,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         bias=tensors["bias"].read() if "bias" in tensors else None,
         activations=_activations(spec, tensors),
         codebook=tensors["codebook"].read() if "codebook" in tensors else None,
-        granularity=spec.granularity,
+        granularity=spec.granularity or (None if spec.synthetic is None else spec.synthetic.claimed),
         tokens=spec.tokens or 1,
         convolution=convolution,
     )
@@ -254,7 +277,17 @@ def _source(spec: LayerSpec, tensors: Mapping[str, _Tensor], shape: tuple[int, .
     if synthetic is None:
         return tensors["weight"].read
     rows, columns = shape[0], math.prod(shape[1:])
-    return lambda: draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
+    if synthetic.pattern == "fine":
+        return lambda: draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
+
+    def patterned() -> NDArray[Any]:
+        matrix = draw_pattern(rows, columns, *synthetic.n_of_m, synthetic.seed)
+        if len(shape) == 2:
+            return matrix
+        out, channels, height, width = shape
+        return np.ascontiguousarray(matrix.reshape(out, height, width, channels).transpose(0, 3, 1, 2))
+
+    return patterned
 
 
 def _convolution(spec: LayerSpec, shape: tuple[int, ...]) -> Convolution:
