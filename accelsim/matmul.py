@@ -187,22 +187,15 @@ def _pattern(layer: Layer, config: TensorCoreConfig) -> str | None:
 
     Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
     """
-    matrix = Granularity("block", (1, 1)).view(layer.weight)  # of a convolution with channels fastest
+    weight = layer.weight
     kind, _, claimed = (layer.granularity or "").partition(":")
-    if kind == "nm":
-        n, m = pattern_of(claimed)
-        nm.encode(matrix, n, m, pad=True)
+    if kind == "nm" and not nm.holds(weight, *pattern_of(claimed)):
+        nm.encode(Granularity("block", (1, 1)).view(weight), *pattern_of(claimed), pad=True)  # says where
     for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
         n, m = pattern_of(pattern)
-        if matrix.shape[1] % m == 0 and holds(matrix, n, m):
+        if weight.shape[1] % m == 0 and nm.holds(weight, n, m):
             return pattern
     return None
-
-
-def holds(weight: NDArray[Any], n: int, m: int) -> bool:
-    """Return whether at most n of every m consecutive weights of a row are not zero: weight (rows, columns)."""
-    kept = (weight != 0).reshape(len(weight), -1, m)
-    return bool((kept.sum(axis=2, dtype=np.uint8) <= n).all())
 
 
 def _verify(layer: Layer, batch: NDArray[Any], pattern: str | None) -> None:

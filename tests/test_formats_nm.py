@@ -149,3 +149,19 @@ def test_sizes_against_the_table_of_patterns(shared: Path) -> None:
             ratio = nm.encode(weight, n, m).bits(value_bits).total / (weight.size * value_bits)
             assert ratio == pytest.approx(row[f"storage_ratio_{name}_fixed"], abs=5.1e-5)
             assert 1 / ratio == pytest.approx(row[f"compression_{name}"], abs=5.1e-5)
+
+
+@given(st.integers(0, 2**16), st.integers(1, 8), st.sampled_from([0.1, 0.4, 0.7, 1.0]))
+def test_a_weight_holds_a_pattern_if_it_can_be_packed(seed: int, n: int, density: float) -> None:
+    rng = np.random.default_rng(seed)
+    weight = (rng.random((6, 16)) < density) * 1.0
+    packable = True
+    try:
+        nm.encode(weight, n, 8)
+    except InputError:
+        packable = False
+    assert nm.holds(weight, n, 8) == packable
+    # Of a convolution the groups lie along the channels, whatever the place.
+    places = weight.reshape(6, 2, 2, 4).transpose(0, 3, 1, 2)
+    grouped = np.count_nonzero(weight.reshape(6, 2, 2, 4), axis=3)
+    assert nm.holds(np.ascontiguousarray(places), min(n, 4), 4) == (grouped <= min(n, 4)).all()

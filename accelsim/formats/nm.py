@@ -15,6 +15,7 @@ from math import comb
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
@@ -25,6 +26,31 @@ METADATA = ("index", "bitmask", "combination")
 
 SLAB_GROUPS = 1 << 16
 """Groups taken together, which bounds the memory; a multiple of 8, so that each slab's metadata ends at a byte."""
+
+
+def holds(weight: NDArray[Any], n: int, m: int) -> bool:
+    """Return whether at most n of every m weights are not zero, counted along the inputs of a row.
+
+    weight (out, in), or (out, in, kh, kw) where groups lie along the channels of one place of the kernel; what is left
+    of a row that m does not divide has at most n too.
+    """
+    slices = weight.reshape(*weight.shape[:2], -1)
+    return bool(_holds(slices if slices.dtype.kind in "biuf" else slices != 0, n, m))
+
+
+@njit(cache=True, nogil=True)
+def _holds(slices, n, m):
+    """Look at (out, channels, places) and stop at the first group that has too many."""
+    rows, channels, places = slices.shape
+    for row in range(rows):
+        for first in range(0, channels, m):
+            for place in range(places):
+                found = 0
+                for channel in range(first, min(first + m, channels)):
+                    found += slices[row, channel, place] != 0
+                if found > n:
+                    return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
