@@ -39,12 +39,13 @@ SHIPPED = {
 
 TABLES = {
     "[engine]": "chip",
+    "base": "chip",
     "[[layer]]": "network",
     "[timing]": "DRAM part",
     "[bandwidth]": "DRAM part",
     "[sram]": "technology",
 }
-"""The tables that tell what a file describes."""
+"""The tables and keys that tell what a file describes."""
 
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""

@@ -127,7 +127,7 @@ def test_a_part_is_neither_a_chip_nor_a_network(
 ) -> None:
     path = shipped_dir("hwconfigs") / "dram" / f"{name}.toml"
     (error,) = said_by(monkeypatch, capsys, "run", "--hardware", path)
-    assert error == f"{name}.toml: is a DRAM part, not a chip; a chip has [engine]"
+    assert error == f"{name}.toml: is a DRAM part, not a chip; a chip has [engine] or base"
     (error,) = said_by(monkeypatch, capsys, "run", "--hardware", name)
     assert error.startswith(f"'{name}': is a DRAM part, not a chip; ")
     (error,) = said_by(monkeypatch, capsys, "run", path)
