@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import EieConfig
 from accelsim.memory import DramPart, load_memory
 
-SHARED = Path(os.environ.get("ACCELSIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # last: benchmarks are found beside the tests, accelsim where it is installed
+
+SHARED = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared"))
 TIMED_PARTS = [name for name in shipped_names("hwconfigs/dram") if isinstance(load_memory(name), DramPart)]
 """Shipped DRAM parts that can replay a trace; the others are bandwidth-only."""
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import NmCase, nm_cases
 
 from accelsim.errors import InputError
 from accelsim.formats import nm
-from tests.strategies import NmCase, nm_cases
 
 METADATA = st.sampled_from(nm.METADATA)
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import sparse_matrices
 
 from accelsim.errors import InputError
 from accelsim.formats import bitmask, bsr, csr, dense
 from accelsim.formats.storage import StoredMatrix
-from tests.strategies import sparse_matrices
 
 ENCODERS: dict[str, Callable[[np.ndarray], StoredMatrix]] = {
     "dense": dense.encode,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import PruningCase, pruning_cases
 
 import accelsim
 from accelsim.errors import InputError
 from accelsim.formats import nm
 from accelsim.pruning import Granularity, detect, grouping, prune, selection
-from tests.strategies import PruningCase, pruning_cases
 
 TEXTS = ["fine", "nm:2:4", "nm:1:1", "nm:32:32", "vector:1x4", "vector:8x1", "vector:1x1", "block:4x8", "block:1x4",
          "kernel", "filter", "channel"]  # fmt: skip
