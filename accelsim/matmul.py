@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim import __version__
-from accelsim.energy.tensor_core import account
+from accelsim.energy import Account, entries
 from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
 from accelsim.errors import InputError, VerificationError, did_you_mean
 from accelsim.formats import nm
@@ -72,7 +72,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     bits = DTYPE_BITS[product.dtype]
     kept = elements * n // m
     metadata = kept * config.metadata_bits_per_value if product.pattern else 0
-    energy = account(counts.actions, chip, outcome.voltage, bits)
+    energy = Account.of(entries(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype))
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = sum(counts.busy_cycles)

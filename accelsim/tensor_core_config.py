@@ -86,6 +86,10 @@ class Power:
     burst_factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
     source: str = ""
 
+    def voltage(self, clock_share: float) -> float:
+        """Return the share of the full voltage that a share of the full clock needs."""
+        return max(self.least_voltage, 1 - self.voltage_slope * (1 - clock_share))
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TensorCoreConfig:

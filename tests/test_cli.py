@@ -449,3 +449,11 @@ def test_mistakes_of_compare(accelsim: Run) -> None:
     said = accelsim("compare", "--granularity", "fien")
     assert said.code == 2
     assert "did you mean 'fine'" in said.errors[0]
+
+
+def test_energy_of_a_tensor_core_adds_up_to_its_row(accelsim: Run) -> None:
+    result = accelsim("energy", "--layer", "fc2", "--hardware", "a100-pcie")
+    assert result.code == 0
+    shares = [float(line.partition(" %")[0].split()[-1]) for line in result.out.splitlines() if "%" in line]
+    assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
+    assert "fma" in result.out

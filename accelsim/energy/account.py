@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from accelsim.energy import dram, eie
-from accelsim.energy.prices import COMPONENTS, PER_CYCLE, Account, Entry, Price
+from accelsim.energy import dram, eie, tensor_core
+from accelsim.energy.prices import PER_CYCLE, Account, Entry, Price
 from accelsim.hardware import Hardware
+from accelsim.tensor_core_config import TensorCoreConfig
 
 _PRICES = {"eie": eie.prices}
 _STREAMING_PRICES = {"eie": eie.streaming_prices}
@@ -47,11 +48,16 @@ def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[st
     return _SRAM_TRAFFIC_BITS[hardware.engine.kind](actions, hardware)
 
 
-def entries(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> list[Entry]:
+def entries(
+    actions: Mapping[str, int], cycles: int, hardware: Hardware, clock_mhz: float = 0.0, dtype: str = ""
+) -> list[Entry]:
     """Return every line of the account: an action, how many times, and its price; what is paid per cycle comes last.
 
+    `clock_mhz` and `dtype` are those of the run, for a tensor core, whose prices depend on them.
     Raises KeyError for an action without a price.
     """
+    if isinstance(hardware.engine, TensorCoreConfig):
+        return tensor_core.entries(actions, hardware, clock_mhz, dtype)
     table = prices(hardware, actions.get("dram_standby", 0) > 0)
     per_cycle = {name: cycles for name in table if name.endswith(PER_CYCLE)}
     return [Entry(action, count, table[action]) for action, count in (*actions.items(), *per_cycle.items())]
@@ -62,7 +68,4 @@ def account(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> Acco
 
     Raises KeyError for an action without a price.
     """
-    components = dict.fromkeys(COMPONENTS, 0.0)
-    for entry in entries(actions, cycles, hardware):
-        components[entry.price.component] += entry.pj
-    return Account(components)
+    return Account.of(entries(actions, cycles, hardware))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -30,6 +31,14 @@ class Account(NamedTuple):
     """Energy of a run by component in pJ; `total_pj` is their sum from left to right."""
 
     components_pj: dict[str, float]
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Account:
+        """Return the account with these lines."""
+        components = dict.fromkeys(COMPONENTS, 0.0)
+        for entry in entries:
+            components[entry.price.component] += entry.pj
+        return cls(components)
 
     @property
     def total_pj(self) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from accelsim.energy.prices import COMPONENTS, Account, Price
+from accelsim.energy.prices import Entry, Price
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure
 from accelsim.parts.timed import BLOCK_BYTES
-from accelsim.tensor_core_config import TensorCoreConfig
+from accelsim.tensor_core_config import DTYPE_BITS, TensorCoreConfig
 
 
 def prices(hardware: Hardware, voltage: float = 1.0, bits: int = 16) -> dict[str, Price]:
@@ -32,11 +32,13 @@ def prices(hardware: Hardware, voltage: float = 1.0, bits: int = 16) -> dict[str
     }
 
 
-def account(actions: Mapping[str, int], hardware: Hardware, voltage: float, bits: int = 16) -> Account:
-    """Return the energy of a run by component; nothing where the chip has no energies."""
-    table = prices(hardware, voltage, bits)
-    components = dict.fromkeys(COMPONENTS, 0.0)
-    for action, times in actions.items():
-        if table:
-            components[table[action].component] += times * table[action].pj
-    return Account(components)
+def entries(actions: Mapping[str, int], hardware: Hardware, clock_mhz: float, dtype: str) -> list[Entry]:
+    """Return every line of the account of a run at a clock; none where the chip has no energies.
+
+    Raises KeyError for an action without a price.
+    """
+    config = hardware.engine
+    if not isinstance(config, TensorCoreConfig) or config.power is None:
+        return []
+    table = prices(hardware, config.power.voltage(clock_mhz / config.clock_mhz), DTYPE_BITS[dtype])
+    return [Entry(action, times, table[action]) for action, times in actions.items()]

@@ -55,7 +55,6 @@ class GemmOutcome(NamedTuple):
     limited_by: str
     compute_cycles: int
     """The arithmetic alone, of the core that has the most."""
-    voltage: float
 
 
 def pattern_of(pattern: str | None) -> tuple[int, int]:
@@ -109,10 +108,6 @@ def run(
         raise InputError(f"{hardware.name}: engine splits: none of {kernel.splits} can be used; add 1")
     plan = schedule(machine, *shape, int(tiles[t, 0]), int(tiles[t, 1]), int(splits[s]), clock_mhz, repeated)
     total, spent = BACKENDS[backend](plan, machine.stages, limits.overlap_loss_per_mille)
-    voltage = 1.0
-    if config.power is not None:
-        slower = 1 - clock_mhz / config.clock_mhz
-        voltage = max(config.power.least_voltage, 1 - config.power.voltage_slope * slower)
     time_us = max(kernel.floor_us, taken_us)
     counts = _counts(gemm, config, plan, int(total), spent, time_us)
     return GemmOutcome(
@@ -122,7 +117,6 @@ def run(
         time_us=time_us,
         limited_by=_limited_by(plan, spent, int(total) / clock_mhz, kernel, time_us, clock_mhz < config.clock_mhz),
         compute_cycles=(plan.full_rounds + (plan.last > 0)) * plan.steps * plan.arithmetic,
-        voltage=voltage,
     )
 
 

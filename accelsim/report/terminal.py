@@ -140,7 +140,8 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     for heading in ("component", "action", "times", "pJ each", "nJ", "share", "source of the price"):
         left = heading in ("component", "action", "source of the price")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
-    for entry in sorted(entries(actions, int(row["cycles"]), hardware), key=lambda entry: -entry.pj):
+    lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
+    for entry in sorted(lines, key=lambda entry: -entry.pj):
         grid.add_row(
             entry.price.component.replace("_", " "),
             entry.action.removesuffix(PER_CYCLE).replace("_", " "),
