@@ -156,7 +156,7 @@ class TensorCoreRun:
         if not isinstance(config, TensorCoreConfig):
             raise TypeError(f"{self.chip.name} is not a tensor core chip")
         counted = weights.count(1, 4, None)  # once for all chips: the content hash, and that all weights are finite
-        pattern = _pattern(layer, config)
+        pattern = _pattern(layer, _stored(layer, weights), config)
         groups, rows, columns, vectors = layer.products
         tokens = len(samples) * vectors
         share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * columns))
@@ -182,12 +182,21 @@ class TensorCoreRun:
         }
 
 
-def _pattern(layer: Layer, config: TensorCoreConfig) -> str | None:
+def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[Any]:
+    """Return the weights as the layer stores them, made from its matrix where that holds them: drawn or read once."""
+    geometry = layer.convolution
+    if geometry is None:
+        return weights.weight
+    if geometry.groups > 1:
+        return layer.weight
+    return weights.weight.reshape(geometry.out_channels, geometry.in_channels, *geometry.kernel_hw)
+
+
+def _pattern(layer: Layer, weight: NDArray[Any], config: TensorCoreConfig) -> str | None:
     """Return the sparsest of the chip's patterns that the weights hold, None if there is none.
 
     Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
     """
-    weight = layer.weight
     kind, _, claimed = (layer.granularity or "").partition(":")
     if kind == "nm" and not nm.holds(weight, *pattern_of(claimed)):
         nm.encode(Granularity("block", (1, 1)).view(weight), *pattern_of(claimed), pad=True)  # says where
