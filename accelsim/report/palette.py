@@ -1,4 +1,4 @@
-"""One set of colours for what a cycle or a picojoule was spent on, safe for colour-blind readers (Okabe and Ito)."""
+"""One set of colours for what a cycle or a picojoule was spent on, safe for colour-blind readers (Okabe and Ito; one of Tol)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CYCLE_PARTS = (
     Part(("stall_empty_column_cycles",), "empty column", "#F0E442", "▒"),
     Part(("stall_dram_cycles",), "waiting for DRAM", "#000000", "@"),
     Part(("stall_l2_cycles", "stall_load_cycles"), "waiting for L2", "#CC79A7", "#"),
-    Part(("stall_shared_cycles", "stall_sync_cycles"), "shared memory, start of steps", "#F0E442", "+"),
+    Part(("stall_shared_cycles", "stall_sync_cycles"), "shared memory, start of steps", "#882255", "+"),
     Part(("stall_latency_cycles", "stall_epilogue_cycles"), "start and end of tiles", "#009E73", "="),
     Part(("stall_backpressure_cycles",), "waiting for another PE's full queue", "#D55E00", "x"),
     Part(("stall_scan_cycles",), "waiting for the scan", "#E69F00", "·"),
