@@ -1,4 +1,4 @@
-"""One set of colours for what a cycle or a picojoule was spent on, safe for colour-blind readers (Okabe and Ito; one of Tol)."""
+"""One set of colours for what a cycle or a picojoule was spent on, safe for the colour-blind (Okabe and Ito; Tol)."""
 
 from __future__ import annotations
 
