@@ -129,6 +129,7 @@ def energy(
     raise_if_any(dict.fromkeys(problems))
 
     from accelsim.report import terminal
+    from accelsim.results import supported
     from accelsim.simulation import simulate
 
     with _reporting(len(net), quiet=False) as step:
@@ -136,7 +137,7 @@ def energy(
     if layer is not None:  # only now: whether a layer is resident depends on all of them
         results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
-    for _, row in results.iterrows():
+    for _, row in supported(results).iterrows():
         _console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         _console().print()
     _console().print(terminal.energy_chart(results, _console().width), soft_wrap=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import collecting, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruning import Granularity, prune
@@ -37,7 +40,8 @@ def compare(
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
     of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
-    Raises InputError with every problem of the arguments, and of layers that a granularity cannot prune.
+    A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
+    Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
     import pandas as pd
 
@@ -62,22 +66,39 @@ def compare(
         results = simulate(variant, hardware, given, seed=seed)
         results.insert(0, "pruned_by", name)
         tables.append(results)
-    table = pd.concat(tables, ignore_index=True)
-    return _with_ratios(table, ["hardware", "layer"])
+    return _with_ratios(pd.concat(tables, ignore_index=True))
 
 
 def totals(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums."""
-    groups = table.groupby(["hardware", "pruned_by"], sort=False)
-    summed = groups[["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]].sum()
-    summed["executed_as"] = groups["executed_as"].agg(lambda ran: ", ".join(dict.fromkeys(ran)))
-    order = list(dict.fromkeys(table["hardware"]))
-    together = summed.reset_index().sort_values("hardware", key=lambda chips: chips.map(order.index), kind="stable")
-    return _with_ratios(together.reset_index(drop=True), ["hardware"])
+    """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums.
+
+    A ratio is over the layers that the chip runs both as given and as pruned; a chip that runs none has empty sums.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    # By chip first; the order of both is that of the table.
+    chips, granularities = (list(dict.fromkeys(table[key])) for key in ("hardware", "pruned_by"))
+    for chip, name in itertools.product(chips, granularities):
+        mine = table[(table["hardware"] == chip) & (table["pruned_by"] == name)]
+        both = mine[mine["speed_up"].notna()]
+        rows.append(
+            {
+                "hardware": chip,
+                "pruned_by": name,
+                **mine[["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]].sum(min_count=1),
+                "executed_as": ", ".join(dict.fromkeys(mine["executed_as"])),
+                "speed_up": (both["speed_up"] * both["time_us"]).sum() / both["time_us"].sum() or math.nan,
+                "energy_saving": (both["energy_saving"] * both["energy_pj"]).sum() / both["energy_pj"].sum()
+                or math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def _with_ratios(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with its time and energy held against those of the network as given, row by row."""
+    keys = ["hardware", "layer"]
     base = table.loc[table["pruned_by"] == AS_GIVEN, [*keys, "time_us", "energy_pj"]]
     before = table[keys].merge(base, on=keys, how="left")
     ratios = {
@@ -95,11 +116,20 @@ def _pruned(
     seed: int,
     problems: list[str],
 ) -> Network:
-    layers = []
+    layers: list[Layer] = []
+    kept: list[str] = []
     for number, layer in enumerate(network):
-        with collecting(problems, f"layer {layer.name}: "):
-            layers.append(_pruned_layer(layer, granularity, sparsity, _inputs(layer, activations, seed + number)))
-    return Network(network.name, layers or network.layers)
+        inputs = _inputs(layer, activations, seed + number)
+        try:
+            layers.append(_pruned_layer(layer, granularity, sparsity, inputs))
+        except InputError as error:
+            kept += [f"layer {layer.name}: {problem}" for problem in error.problems]
+            layers.append(replace(layer, activations=inputs))
+    if len(kept) == len(network):
+        problems += kept
+    elif kept:
+        warnings.warn("\n".join(f"{problem}; it stays as given" for problem in kept), stacklevel=3)
+    return Network(network.name, layers)
 
 
 def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:

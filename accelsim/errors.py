@@ -30,6 +30,10 @@ class InputError(AccelsimError, ValueError):
         return "\n".join(self.problems)
 
 
+class UnsupportedError(InputError):
+    """A layer that a chip cannot run, such as one that its memories cannot hold; the rest of its network may run."""
+
+
 class DeadlockError(AccelsimError, RuntimeError):
     """A simulated machine in which nothing can happen any more although work is left; names who waits for what."""
 
@@ -38,11 +42,11 @@ class VerificationError(AccelsimError, RuntimeError):
     """An engine's product differs from the dense reference: a bug in this package, never in the input."""
 
 
-def raise_if_any(problems: Iterable[str]) -> None:
-    """Raise one InputError for all the problems, or return."""
+def raise_if_any(problems: Iterable[str], error: type[InputError] = InputError) -> None:
+    """Raise one error for all the problems, or return."""
     found = list(problems)
     if found:
-        raise InputError(*found)
+        raise error(*found)
 
 
 @contextmanager

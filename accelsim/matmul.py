@@ -52,13 +52,24 @@ def gemm(
     product = Gemm(tokens, out_features, in_features, dtype, pattern)
     outcome = run(product, chip, backend, tile, repeated=True)
     named = {
-        "vectors": tokens,
         "network": "gemm",
         "layer": f"{tokens} x {out_features} x {in_features}",
         "kind": "linear",
+        "out_features": out_features,
+        "in_features": in_features,
         "batch": 1,
+        "vectors": tokens,
+        "weight_density": 1.0 if pattern is None else pattern_of(pattern)[0] / pattern_of(pattern)[1],
+        "activation_density": 1.0,
+        "granularity": "dense" if pattern is None else f"nm:{pattern}",
+        "hardware": chip.name,
+        "engine": chip.engine.kind,
+        "backend": backend,
+        "verified": "no",
+        "version": __version__,
+        "hardware_hash": chip.content_hash,
     }
-    return table([named | gemm_row(product, chip, outcome) | {"backend": backend}])
+    return table([named | gemm_row(product, chip, outcome)])
 
 
 def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, Any]:
@@ -78,14 +89,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     busy = sum(counts.busy_cycles)
     work = busy * counts.macs // (counts.macs + counts.padding_macs)
     return {
-        "out_features": product.out_features,
-        "in_features": product.in_features,
-        "weight_density": n / m,
-        "activation_density": 1.0,
-        "granularity": "dense" if product.pattern is None else f"nm:{product.pattern}",
         "executed_as": "dense" if product.pattern is None else product.pattern,
-        "hardware": chip.name,
-        "engine": config.kind,
         "capacity": "tiles",
         "residency": "stream",
         "dram": chip.memory.dram.name,
@@ -121,9 +125,6 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         "limited_by": outcome.limited_by,
         "dtype": product.dtype,
         "extrapolated": "no",
-        "verified": "no",
-        "version": __version__,
-        "hardware_hash": chip.content_hash,
     }
 
 
@@ -165,21 +166,16 @@ class TensorCoreRun:
         if verify:
             _verify(layer, samples.batch, pattern)
         nonzeros = counted.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
-        size = layer.weight_count
         return gemm_row(product, self.chip, outcome) | {
-            "layer": layer.name,
-            "kind": layer.kind,
-            "out_features": layer.out_features,
-            "in_features": layer.in_features,
-            "batch": len(samples),
-            "vectors": tokens,
-            "weight_density": nonzeros / size,
-            "activation_density": samples.density,
-            "granularity": layer.granularity or ("dense" if nonzeros == size else "fine"),
-            "backend": backend,
-            "verified": "exact" if verify else "no",
+            "weight_density": nonzeros / layer.weight_count,
+            "granularity": granularity_of(layer, nonzeros),
             "layer_hash": counted.digest,
         }
+
+
+def granularity_of(layer: Layer, nonzeros: int) -> str:
+    """Return how the weights of a layer were pruned, as far as is known."""
+    return layer.granularity or ("dense" if nonzeros == layer.weight_count else "fine")
 
 
 def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.engines import ENGINES, Outcome, Stream
-from accelsim.errors import raise_if_any
+from accelsim.errors import UnsupportedError, raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure, tile_arrivals
@@ -31,6 +31,8 @@ class Feeding:
     def look_at(self, weights: WeightMatrix) -> None:
         """Add a layer; raises InputError for weights that are not finite."""
         need = self.engine.footprint(self.engine.encode(weights, self.chip.engine), self.chip.engine)
+        if self._asked == "resident" and self.engine.weight_problems(need, self.chip.engine):
+            return  # it will not run at all
         self._need = need if self._need is None else self._need + need
 
     @property
@@ -47,7 +49,7 @@ class Feeding:
     def run(self, backend: str, image: Any, vectors: Vectors, maps: Maps) -> tuple[Outcome, Stream | None]:
         """Run vectors through a layer; returns the outcome, and how it was fed, None where everything is on the chip.
 
-        Raises InputError for what has to be resident and does not fit.
+        Raises UnsupportedError for what has to be resident and does not fit.
         """
         run = self.engine.fast if backend == "compiled" else self.engine.reference
         stream = self._stream(image, len(vectors), maps)
@@ -72,7 +74,9 @@ class Feeding:
         spilled = self.engine.activation_problems(maps, config)
         if self._asked == "resident":
             problems = self.engine.weight_problems(need, config) + spilled
-            raise_if_any(f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems)
+            raise_if_any(
+                (f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems), UnsupportedError
+            )
         streamed = self.residency == "stream"
         if memory is None or not (streamed or spilled):
             return None

@@ -85,7 +85,7 @@ def _columns() -> tuple[Column, ...]:
         Column("weight_density", real, "non-zero weights / all weights, bias and other groups' places not counted"),
         Column("activation_density", real, "non-zero inputs / all inputs"),
         Column("granularity", text, "which weights were pruned together"),
-        Column("executed_as", text, "how the chip ran it: sparse, dense, or a pattern N:M"),
+        Column("executed_as", text, "how the chip ran it: sparse, dense, a pattern N:M, or unsupported: it cannot"),
         Column("hardware", text, "name of the chip"),
         Column("engine", text, "kind of engine"),
         Column("backend", text, "compiled or simpy"),
@@ -152,13 +152,23 @@ SUMMED = tuple(
 """Columns whose total over layers is their sum."""
 
 
+def supported(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of layers that their chips can run."""
+    return results[results["executed_as"] != "unsupported"]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -."""
+    """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -.
+
+    Numbers given as None are empty: NaN, and of integers pandas' NA, in a column of type Int64.
+    """
     import numpy as np
     import pandas as pd
 
-    data = {}
+    data: dict[str, Any] = {}
     for column in COLUMNS:
         dtype, missing = {"int64": (np.int64, 0), "float64": (np.float64, 0.0)}.get(column.dtype, (object, "-"))
-        data[column.name] = np.array([row.get(column.name, missing) for row in rows], dtype)
+        values = [row.get(column.name, missing) for row in rows]
+        has_empty = column.dtype == "int64" and None in values
+        data[column.name] = pd.array(values, "Int64") if has_empty else np.array(values, dtype)
     return pd.DataFrame(data)

@@ -13,19 +13,26 @@ from numpy.typing import ArrayLike, NDArray
 from accelsim import __version__
 from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import Counts
-from accelsim.errors import InputError, VerificationError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import (
+    InputError,
+    UnsupportedError,
+    VerificationError,
+    collecting,
+    did_you_mean,
+    raise_if_any,
+)
 from accelsim.formats.codebook import quantise
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.matmul import TensorCoreRun
+from accelsim.matmul import TensorCoreRun, granularity_of
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.layer import Activations, Samples, activation_problems
 from accelsim.network.lowering import Vectors
 from accelsim.network.sizes import check_fits_memory
 from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.residency import Feeding
-from accelsim.results import table
+from accelsim.results import COLUMNS, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +63,8 @@ def simulate(
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
     `progress` is called with the name of each layer as it starts.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
-    Raises InputError (what does not fit names its memory), and VerificationError on a bug of ours.
+    A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
+    Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     problems: list[str] = []
@@ -76,6 +84,7 @@ def simulate(
     rows: list[list[dict[str, Any]]] = [[] for _ in chips]
     runs = [RUNS[chip.engine.kind](chip) for chip in chips]
     waiting: list[tuple[Layer, WeightMatrix]] = []
+    lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
     for number, layer in enumerate(net, 1):
         if progress is not None:
             progress(layer.name)
@@ -89,11 +98,27 @@ def simulate(
             continue
         for each_layer, its_weights in waiting:
             samples = inputs.pop(each_layer.name)
-            for each, mine in zip(runs, rows, strict=True):
+            for each, mine, not_run in zip(runs, rows, lacking, strict=True):
+                row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
                 with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
-                    row = each.row(each_layer, its_weights, samples, backend, verify)
-                    mine.append({"network": net.name, "seed": samples.seed} | row)
+                    try:
+                        row |= each.row(each_layer, its_weights, samples, backend, verify)
+                    except UnsupportedError as error:
+                        not_run[each_layer.name] = error
+                        row |= _unsupported(each_layer, its_weights)
+                    mine.append(row)
         waiting.clear()
+    for each, not_run in zip(runs, lacking, strict=True):
+        said = [
+            f"layer {name} on {each.chip.name}: {problem}"
+            for name, error in not_run.items()
+            for problem in error.problems
+        ]
+        if len(not_run) == len(net):
+            problems += said
+        elif said:
+            remains = "the row of this layer is empty and no total has it"
+            warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=2)
     if not problems:
         for each in runs:
             with collecting(problems, f"network {net.name} on {each.chip.name}: "):
@@ -108,6 +133,39 @@ class EieRun(Feeding):
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
         """Run one layer; returns its row."""
         return _row(self, layer, weights, samples.batch, backend, verify)
+
+
+def _common(layer: Layer, samples: Samples, chip: Hardware, backend: str, verify: bool) -> dict[str, Any]:
+    """Return the columns that any engine has in common: what runs where, asked how."""
+    return {
+        "layer": layer.name,
+        "kind": layer.kind,
+        "out_features": layer.out_features,
+        "in_features": layer.in_features,
+        "batch": len(samples),
+        "vectors": len(samples) * layer.products.vectors,
+        "activation_density": samples.density,
+        "hardware": chip.name,
+        "engine": chip.engine.kind,
+        "backend": backend,
+        "verified": "exact" if verify else "no",
+        "version": __version__,
+        "hardware_hash": chip.content_hash,
+        "seed": samples.seed,
+    }
+
+
+def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
+    """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
+    nonzeros = int(np.count_nonzero(weights.weight))
+    empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
+    known = ("out_features", "in_features", "batch", "vectors", "activation_density", "seed")
+    return {name: value for name, value in empty.items() if name not in known} | {
+        "weight_density": nonzeros / layer.weight_count,
+        "granularity": granularity_of(layer, nonzeros),
+        "executed_as": "unsupported",
+        "verified": "no",
+    }
 
 
 RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
@@ -130,28 +188,15 @@ def _row(
     if image.nonzeros == bias_nonzeros:
         warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
     row: dict[str, Any] = {
-        "layer": layer.name,
-        "kind": layer.kind,
-        "out_features": layer.out_features,
-        "in_features": layer.in_features,
-        "batch": len(batch),
-        "vectors": len(vectors),
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
-        "activation_density": np.count_nonzero(batch) / batch.size,
-        "granularity": layer.granularity or ("dense" if image.nonzeros - bias_nonzeros == elements else "fine"),
+        "granularity": granularity_of(layer, image.nonzeros - bias_nonzeros),
         "executed_as": "sparse",
-        "hardware": chip.name,
-        "engine": chip.engine.kind,
-        "backend": backend,
         "capacity": chip.eie.engine.capacity,
         "residency": feeding.residency,
         "stored_entries": image.stored_entries,
         "storage_bits": storage.total,
         **{f"storage_{part}_bits": bits for part, bits in storage._asdict().items()},
         "compression_ratio": 32 * (elements + (0 if weights.bias is None else layer.out_features)) / storage.total,
-        "verified": "exact" if verify else "no",
-        "version": __version__,
-        "hardware_hash": chip.content_hash,
         "layer_hash": image.digest,
     }
     peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * chip.engine.clock_mhz / 1e3

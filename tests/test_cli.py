@@ -457,3 +457,15 @@ def test_energy_of_a_tensor_core_adds_up_to_its_row(accelsim: Run) -> None:
     shares = [float(line.partition(" %")[0].split()[-1]) for line in result.out.splitlines() if "%" in line]
     assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares))
     assert "fma" in result.out
+
+
+def test_a_layer_that_a_chip_cannot_run_is_told_and_drawn_nowhere(accelsim: Run, tmp_path: Path) -> None:
+    result = accelsim("run", "vgg16-fc", "--set", "memory.residency=resident", "--plot", tmp_path / "figure.svg",
+                      "--csv", tmp_path / "out.csv")  # fmt: skip
+    assert result.code == 0
+    assert any("layer fc6 on eie-64pe-45nm: engine.pointer_bytes" in line for line in result.errors)
+    table = pd.read_csv(tmp_path / "out.csv").set_index("layer")
+    assert table["cycles"].isna().tolist() == [True, False, False]
+    drawn = (tmp_path / "figure.svg").read_text()
+    assert "fc7" in drawn
+    assert "fc6" not in drawn

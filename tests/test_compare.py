@@ -69,6 +69,36 @@ def test_mistakes_are_told_together() -> None:
         compare(NET, CHIPS, ["kernel"], 0.5)
 
 
+def test_a_layer_that_a_granularity_cannot_prune_stays_as_given() -> None:
+    maps = accelsim.Layer.conv2d("maps", RNG.normal(size=(4, 2, 3, 3)).astype(np.float32), input_hw=5)
+    net = accelsim.Network("n", [maps, *NET])
+    with pytest.warns(UserWarning, match="layer one: granularity 'kernel': .* it stays as given") as said:
+        table = compare(net, CHIPS[:1], ["kernel"], 0.5, activations=1.0).set_index(["pruned_by", "layer"])
+    assert len(said) == 1
+    assert table.loc[("kernel", "maps"), "weight_density"] == 0.5
+    assert table.loc[("kernel", "one"), "weight_density"] == 1
+    assert table.loc[("kernel", "one"), "speed_up"] == 1
+
+
+def test_totals_leave_out_what_a_chip_cannot_run() -> None:
+    # Rows of the sparse-matrix memory hold 8 entries in 8 bytes. A PE of 64 has an output of `one`: 128 entries, 16 rows.
+    # Half of them have an output of `two`: 64 entries and the bias, 9 rows.
+    few = {"memory.residency": "resident", "engine.spmat_bytes": 8 * 9}
+    chip = accelsim.load_hardware(CHIPS[0], few)
+    with pytest.warns(UserWarning, match=r"layer one on eie-64pe-45nm: engine\.spmat_bytes: needs"):
+        table = compare(NET, [chip, CHIPS[1]], ["fine"], 0.875, activations=1.0)
+    first = table[table["hardware"] == CHIPS[0]].set_index(["pruned_by", "layer"])
+    assert first.loc[(AS_GIVEN, "one"), "executed_as"] == "unsupported"
+    assert first["cycles"].isna().tolist() == [True, False, False, False]
+    assert np.isnan(first.loc[("fine", "one"), "speed_up"])
+    summed = totals(table).set_index(["hardware", "pruned_by"]).loc[CHIPS[0]]
+    two = first.xs("two", level="layer")
+    assert summed.loc[AS_GIVEN, "cycles"] == two.loc[AS_GIVEN, "cycles"]
+    assert summed.loc["fine", "cycles"] == first.loc["fine", "cycles"].sum()
+    # Like with like: `one` ran only pruned, so the ratio is of `two` alone.
+    assert summed.loc["fine", "speed_up"] == pytest.approx(two.loc["fine", "speed_up"])
+
+
 def test_inspection_finds_what_was_put_in() -> None:
     weight = RNG.normal(size=(32, 64)).astype(np.float32)
     masked = weight * accelsim.pruning.prune(weight, "nm:2:4")

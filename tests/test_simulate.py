@@ -172,3 +172,18 @@ def test_pointers_that_cannot_reach_are_named() -> None:
     chip = accelsim.load_hardware(CHIP, {"engine.pes": 1, "engine.pointer_bits": 8, "memory.residency": "resident"})
     with pytest.raises(accelsim.InputError, match="8-bit pointers reach 255 entries, the fullest PE stores 2560"):
         accelsim.simulate(layer, chip, 1.0)
+
+
+def test_a_layer_that_the_chip_cannot_run_has_an_empty_row() -> None:
+    # 301 columns and one more pointer of 2 bytes do not fit 100 bytes; 5 columns do.
+    wide, narrow = (accelsim.Layer.linear(name, np.ones((4, inputs))) for name, inputs in (("w", 301), ("n", 5)))
+    chip = accelsim.load_hardware(CHIP, {"engine.pointer_bytes": 100, "memory.residency": "resident"})
+    with pytest.warns(UserWarning, match=r"layer w on .*: engine\.pointer_bytes: needs 604 bytes .* no total has it"):
+        table = accelsim.simulate(accelsim.Network("n", [wide, narrow]), chip, 1.0)
+    assert table["executed_as"].tolist() == ["unsupported", "sparse"]
+    row, ran = (table.iloc[number] for number in (0, 1))
+    assert row[["cycles", "time_us", "energy_pj", "macs", "storage_bits"]].isna().all()
+    assert row[["in_features", "weight_density", "activation_density", "batch"]].tolist() == [301, 1.0, 1.0, 1]
+    assert table["cycles"].sum() == ran["cycles"]
+    alone = accelsim.simulate(narrow, chip, 1.0).iloc[0]
+    assert alone.drop(["network", "seed"]).equals(ran.drop(["network", "seed"]))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accelsim.engines.eie_image import EieImage, EieSlice
 from accelsim.engines.streaming import NOTHING, Fetch, Stream
-from accelsim.errors import InputError
+from accelsim.errors import UnsupportedError
 from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.memory.service import DramService
 from accelsim.network.lowering import Maps
@@ -103,7 +103,7 @@ def tiles(part: EieSlice, config: EieConfig) -> Tiles:
 
     Rows are moved whole: one that two tiles share comes twice. Pointers count from the start of their tile and must
     reach its end.
-    Raises InputError where half a memory cannot hold one column.
+    Raises UnsupportedError where half a memory cannot hold one column.
     """
     half_rows = config.spmat_bytes * 8 // config.spmat_width_bits // 2
     half_pointers = config.pointer_bytes * 8 // config.pointer_bits // 2
@@ -112,12 +112,12 @@ def tiles(part: EieSlice, config: EieConfig) -> Tiles:
         part.entries, part.first_row, part.last_row, min(half_rows, reach), max(half_pointers - 1, 1)
     )
     if most > half_rows:
-        raise InputError(
+        raise UnsupportedError(
             f"engine.spmat_bytes: half of it, {config.spmat_bytes // 2} bytes per PE, is one buffer and cannot hold a "
             f"column of {most} rows of {config.spmat_width_bits} bits; enlarge it, or use more PEs"
         )
     if half_pointers < 2:
-        raise InputError(
+        raise UnsupportedError(
             f"engine.pointer_bytes: half of it, {config.pointer_bytes // 2} bytes per PE, is one buffer and cannot "
             f"hold the two pointers of {config.pointer_bits} bits of a column; enlarge it"
         )
@@ -170,7 +170,7 @@ def stream(
 
     A layer whose weights fit by themselves is fetched once for all vectors and waits for no buffer. Of a convolution
     the new inputs of an output row come with its first pixel, and the row leaves with its last.
-    Raises InputError where half a memory cannot hold one column.
+    Raises UnsupportedError where half a memory cannot hold one column.
     """
     fits = not weight_problems(footprint(image, config), config)
 

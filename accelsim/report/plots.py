@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
+from accelsim.results import supported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ def _figure(results: pd.DataFrame, panels: Sequence[Callable[[pd.DataFrame, Axes
     """Draw panels that share their rows, side by side."""
     import matplotlib
 
+    results = supported(results)
     style: Any = {
         "font.size": 9,
         "axes.spines.top": False,

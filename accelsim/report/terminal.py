@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -12,11 +13,9 @@ from rich.text import Text
 from accelsim.energy import entries
 from accelsim.energy.prices import PER_CYCLE
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.results import SUMMED
+from accelsim.results import SUMMED, supported
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from accelsim.hardware import Hardware
 
 CHART_WIDTH = 60
@@ -31,11 +30,13 @@ DROPPED_FIRST = (
 def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
+    area_mm2 = results["area_mm2"].max()
+    area = f" ({area_mm2:.1f} mm²)" if area_mm2 else ""
     total = results[list(SUMMED)].sum()
     counts = results["vectors"].unique()
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     grid = Table(
-        title=f"{first['network']} on {first['hardware']} ({first['area_mm2']:.1f} mm²){vectors}",
+        title=f"{first['network']} on {first['hardware']}{area}{vectors}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_footer=True,
@@ -47,7 +48,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
         ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
         ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
-        ("\ncycles", f"{total['cycles']:,.0f}", lambda r: f"{r['cycles']:,}"),
+        ("\ncycles", f"{total['cycles']:,.0f}", lambda r: whole(r["cycles"])),
         ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
         ("MACs\nused", percent(_ratio(results, "utilization")), lambda r: percent(r["utilization"])),
         ("load\nbalance", percent(_ratio(results, "load_balance")), lambda r: percent(r["load_balance"])),
@@ -56,7 +57,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("SRAM\nGB/s", number(_rate(results, "sram_gb_per_s")), lambda r: number(r["sram_gb_per_s"])),
         ("DRAM\nGB/s", number(_rate(results, "dram_gb_per_s")), lambda r: number(r["dram_gb_per_s"])),
         ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
-        ("\nsmaller", f"{_smaller(results):.1f}x", lambda r: f"{r['compression_ratio']:.1f}x"),
+        ("\nsmaller", times(_smaller(results), 1), lambda r: times(r["compression_ratio"], 1)),
     ]
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
@@ -92,6 +93,7 @@ def energy_chart(results: pd.DataFrame, width: int) -> Text:
 def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str, text: Callable[[float], str]) -> Text:
     """Return a bar per row, as long as a column's value, split into parts."""
     chart = Text()
+    results = supported(results)
     shown = results.head(MAX_CHART_ROWS)
     longest = float(shown[column].max())
     several = shown["hardware"].nunique() > 1
@@ -157,17 +159,20 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
 def chip_totals(results: pd.DataFrame) -> Table:
     """Return one line per chip, for a comparison."""
     grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("hardware", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
+    for heading in ("hardware", "layers", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
         grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
     for chip, mine in results.groupby("hardware", sort=False):
         total = mine[list(SUMMED)].sum()
+        able = len(supported(mine))
+        area_mm2 = mine["area_mm2"].max()
         grid.add_row(
             Text(str(chip)),
+            str(able) if able == len(mine) else f"{able} of {len(mine)}",
             f"{total['cycles']:,.0f}",
             number(total["time_us"]),
             number(total["energy_pj"] / 1e3),
             number(total["energy_pj"] / total["time_us"] / 1e3),
-            number(mine["area_mm2"].iloc[0]),
+            number(area_mm2) if area_mm2 else "-",
             number(total["storage_bits"] / 8192),
         )
     return grid
@@ -197,11 +202,11 @@ def compare_table(totals: pd.DataFrame) -> Table:
             Text(str(row["hardware"]) if row["hardware"] != before else ""),
             Text(str(row["pruned_by"])),
             Text(str(row["executed_as"])),
-            f"{row['cycles']:,}",
+            whole(row["cycles"]),
             number(row["time_us"]),
-            f"{row['speed_up']:.2f}x",
+            times(row["speed_up"]),
             number(row["energy_pj"] / 1e3),
-            f"{row['energy_saving']:.2f}x",
+            times(row["energy_saving"]),
             number(row["storage_bits"] / 8192),
         )
         before = row["hardware"]
@@ -241,13 +246,25 @@ def _ratio(results: pd.DataFrame, column: str) -> float:
     return float((results[column] * results["cycles"]).sum() / results["cycles"].sum())
 
 
-def percent(share: float) -> str:
-    """Format a share with one digit after the point."""
-    return f"{100 * share:.1f} %"
+def whole(count: Any) -> str:
+    """Format a whole number; - where there is none."""
+    return "-" if pd.isna(count) else f"{count:,}"
 
 
-def number(value: float) -> str:
-    """Format with about four digits."""
+def times(ratio: Any, digits: int = 2) -> str:
+    """Format a ratio; - where there is none."""
+    return "-" if pd.isna(ratio) else f"{ratio:.{digits}f}x"
+
+
+def percent(share: Any) -> str:
+    """Format a share with one digit after the point; - where there is none."""
+    return "-" if pd.isna(share) else f"{100 * share:.1f} %"
+
+
+def number(value: Any) -> str:
+    """Format with about four digits; - where there is none."""
+    if pd.isna(value):
+        return "-"
     if value == 0:
         return "0"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
