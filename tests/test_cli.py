@@ -463,7 +463,7 @@ def test_a_layer_that_a_chip_cannot_run_is_told_and_drawn_nowhere(accelsim: Run,
     result = accelsim("run", "vgg16-fc", "--set", "memory.residency=resident", "--plot", tmp_path / "figure.svg",
                       "--csv", tmp_path / "out.csv")  # fmt: skip
     assert result.code == 0
-    assert any("layer fc6 on eie-64pe-45nm: engine.pointer_bytes" in line for line in result.errors)
+    assert any("layer fc6 on eie-64pe-45nm: engine.pointer_bytes" in line for line in result.err.splitlines())
     table = pd.read_csv(tmp_path / "out.csv").set_index("layer")
     assert table["cycles"].isna().tolist() == [True, False, False]
     drawn = (tmp_path / "figure.svg").read_text()

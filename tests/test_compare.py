@@ -81,7 +81,7 @@ def test_a_layer_that_a_granularity_cannot_prune_stays_as_given() -> None:
 
 
 def test_totals_leave_out_what_a_chip_cannot_run() -> None:
-    # Rows of the sparse-matrix memory hold 8 entries in 8 bytes. A PE of 64 has an output of `one`: 128 entries, 16 rows.
+    # Rows of the sparse-matrix memory: 8 entries in 8 bytes. A PE of 64 has an output of `one`: 128 entries, 16 rows.
     # Half of them have an output of `two`: 64 entries and the bias, 9 rows.
     few = {"memory.residency": "resident", "engine.spmat_bytes": 8 * 9}
     chip = accelsim.load_hardware(CHIPS[0], few)
