@@ -84,6 +84,7 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
         both = mine[mine["speed_up"].notna()]
         rows.append(
             {
+                "network": table["network"].iloc[0],
                 "hardware": chip,
                 "pruned_by": name,
                 **mine[["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]].sum(min_count=1),

@@ -100,29 +100,53 @@ def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Se
 GRANULARITY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 
 
+SIDE_BY_SIDE = 12
+"""Bars with legible numbers in half the width of a page; panels with more stand one above the other."""
+
+
 def comparison(totals: pd.DataFrame) -> Figure:
-    """Draw speed-up and energy saving of each granularity on each chip, side by side; 1 is the network as given."""
+    """Draw speed-up and energy saving of each granularity on each chip; 1 is the network as given.
+
+    Hatched: the chip has no use for the zeros and runs all layers dense.
+    """
     import matplotlib
 
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
+    style: Any = {
+        "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+        "hatch.linewidth": 0.8,
+    }  # fmt: skip
     with matplotlib.rc_context(style):
         from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
 
         pruned = totals[totals["speed_up"].notna() & (totals["pruned_by"] != "as given")]
         chips, kinds = list(dict.fromkeys(pruned["hardware"])), list(dict.fromkeys(pruned["pruned_by"]))
-        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        tall = len(chips) * len(kinds) > SIDE_BY_SIDE
+        figure = Figure(figsize=(9.6, 5.4) if tall else (9.6, 3.4), layout="constrained")
+        panels = figure.subplots(2, 1, sharex=True) if tall else figure.subplots(1, 2)
+        width = 0.8 / len(kinds)
         labels = (("speed_up", "times faster"), ("energy_saving", "times less energy"))
-        for axes, (column, label) in zip(figure.subplots(1, 2), labels, strict=True):
-            width = 0.8 / len(kinds)
+        idle = False
+        for axes, (column, label) in zip(panels, labels, strict=True):
             for k, kind in enumerate(kinds):
                 mine = pruned[pruned["pruned_by"] == kind].set_index("hardware")
-                places = [i + (k - (len(kinds) - 1) / 2) * width for i in range(len(chips))]
+                places = [chips.index(chip) + (k - (len(kinds) - 1) / 2) * width for chip in mine.index]
                 colour = GRANULARITY_COLOURS[k % len(GRANULARITY_COLOURS)]
-                bars = axes.bar(places, mine.loc[chips, column], width * 0.92, color=colour, label=kind)
+                bars = axes.bar(places, mine[column], width * 0.92, color=colour, label=kind)
                 axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
+                for bar, ran in zip(bars, mine["executed_as"], strict=True):
+                    if ran == "dense" and kind not in ("filter", "channel"):  # these shrink the matrix
+                        bar.set(hatch="////", edgecolor="white", linewidth=0)
+                        idle = True
             axes.axhline(1, color="#555555", linewidth=0.8, linestyle="--")
             axes.set_xticks(range(len(chips)), chips)
             axes.set_ylabel(f"{label} than as given")
             axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), frameon=False)
+        handles = [
+            Patch(color=GRANULARITY_COLOURS[k % len(GRANULARITY_COLOURS)], label=kind) for k, kind in enumerate(kinds)
+        ]
+        if idle:
+            handles.append(Patch(facecolor="#999999", hatch="////", edgecolor="white", linewidth=0, label="runs dense"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+        figure.suptitle(", ".join(dict.fromkeys(pruned["network"])), fontsize=10)
         return figure

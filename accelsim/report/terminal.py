@@ -248,7 +248,7 @@ def _ratio(results: pd.DataFrame, column: str) -> float:
 
 def whole(count: Any) -> str:
     """Format a whole number; - where there is none."""
-    return "-" if pd.isna(count) else f"{count:,}"
+    return "-" if pd.isna(count) else f"{int(count):,}"
 
 
 def times(ratio: Any, digits: int = 2) -> str:
