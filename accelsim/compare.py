@@ -10,13 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
-from accelsim.pruning import Granularity, prune
+from accelsim.pruned import pruned_layer, shrunk_layer
+from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 
 if TYPE_CHECKING:
@@ -144,32 +142,6 @@ def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
 
 
 def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
-    """Return the layer with some weights zero; filters and input channels are taken out, inputs with them."""
-    weight, bias = layer.weight, layer.bias
-    kept = prune(weight, str(granularity), None if granularity.kind == "nm" else sparsity, pad=True)
-    pruned: NDArray[Any] = np.where(kept, weight, weight.dtype.type(0))
-    slices = np.any(kept.reshape(*kept.shape[:2], -1), axis=2)
-    # What is taken out of one group would have to be taken out of all: grouped convolutions keep their zeros.
-    if granularity.kind == "filter" and layer.groups == 1:
-        rows = slices.any(axis=1)
-        pruned, bias = pruned[rows], None if bias is None else bias[rows]
-    if granularity.kind == "channel" and layer.groups == 1:
-        channels = slices.any(axis=0)
-        pruned = np.ascontiguousarray(pruned[:, channels])
-        if inputs is not None:
-            inputs = inputs[..., channels] if layer.convolution is None else inputs[..., channels, :, :]
-    name, text, geometry = layer.name, str(granularity), layer.convolution
-    if geometry is None:
-        return Layer.linear(name, pruned, bias, tokens=layer.tokens, activations=inputs, granularity=text)
-    return Layer.conv2d(
-        name,
-        pruned,
-        bias,
-        input_hw=geometry.input_hw,
-        stride=geometry.stride_hw,
-        padding=geometry.padding_hw,
-        dilation=geometry.dilation_hw,
-        groups=geometry.groups,
-        activations=inputs,
-        granularity=text,
-    )
+    """Return the layer pruned; filters and input channels are taken out, inputs with them."""
+    share = None if granularity.kind == "nm" else sparsity
+    return shrunk_layer(replace(pruned_layer(layer, granularity, share), activations=inputs))

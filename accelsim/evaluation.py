@@ -1,0 +1,114 @@
+"""How good a network is: a score, the higher the better, which pruning must not lower."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError, did_you_mean
+from accelsim.network import Density, Layer, Network
+from accelsim.network.forward import forward, outputs
+
+Evaluate = Callable[[Network], float]
+
+TEST_SHARE, SPLIT_SEED = 0.25, 0
+"""How the digits are split, the same as in workloads/make_digits.py."""
+
+
+def accuracy(network: Network, samples: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return the share of samples (n, *input_shape) whose largest output is that of their label (n,)."""
+    return float(np.mean(forward(network, samples).argmax(axis=1) == labels))
+
+
+def log_likelihood(network: Network, samples: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return the mean logarithm of the probability that a softmax over the outputs gives to the labels."""
+    scores = forward(network, samples).astype(np.float64)
+    scores -= scores.max(axis=1, keepdims=True)
+    right = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    return float(np.mean(right - np.log(np.exp(scores).sum(axis=1))))
+
+
+def fidelity(original: Network) -> Evaluate:
+    """Return a score that needs no labels: 1 - mean over layers of |Y' - Y|^2 / |Y|^2, Y what each gave unpruned.
+
+    Every layer sees its own activations, a batch of real ones, whatever was pruned before it.
+    Raises InputError for layers without them.
+    """
+    lacking = [layer.name for layer in original if layer.activations is None or isinstance(layer.activations, Density)]
+    if lacking:
+        raise InputError(
+            f"network {original.name}: no real activations for {', '.join(lacking)}; give batches of them, or "
+            "evaluate= a function of the network"
+        )
+    wanted = {layer.name: _outputs(layer) for layer in original}
+
+    def score(network: Network) -> float:
+        errors = []
+        for layer in network:
+            before = wanted[layer.name]
+            error = np.square(_outputs(layer) - before, dtype=np.float64).sum()
+            errors.append(error / max(np.square(before, dtype=np.float64).sum(), np.finfo(np.float64).tiny))
+        return 1.0 - float(np.mean(errors))
+
+    return score
+
+
+def _outputs(layer: Layer) -> NDArray[Any]:
+    samples: Any = layer.activations
+    return outputs(layer, samples.reshape(-1, *layer.input_shape))
+
+
+@cache
+def digits(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return scikit-learn's handwritten digits, "train" or "test": pixels (n, 64) in [0, 1] and labels (n,)."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    split = train_test_split(
+        np.arange(len(data.target)), test_size=TEST_SHARE, stratify=data.target, random_state=SPLIT_SEED
+    )
+    chosen = split[0 if part == "train" else 1]
+    return (data.data[chosen] / 16).astype(np.float32), data.target[chosen]
+
+
+EVALUATIONS: dict[str, Callable[[Network], Evaluate]] = {
+    "digits": lambda _: lambda network: accuracy(network, *digits("test")),
+    "digits-train": lambda _: lambda network: log_likelihood(network, *digits("train")),
+    "fidelity": fidelity,
+}
+"""Scores with a name, each made for the network before it is pruned."""
+
+
+def load_evaluation(text: str, network: Network) -> Evaluate:
+    """Return the score called `text`, or the function of a Python file, spelt `file.py:function`.
+
+    Raises InputError for what is neither.
+    """
+    path, colon, name = text.rpartition(":")
+    if not colon:
+        if text not in EVALUATIONS:
+            raise InputError(
+                f"evaluate: '{text}' is not known{did_you_mean(text, EVALUATIONS)}; or name a function of a network "
+                "that returns a score, as in my_data.py:accuracy"
+            )
+        return EVALUATIONS[text](network)
+    if not Path(path).is_file():
+        raise InputError(f"evaluate: {path} does not exist; write file.py:function")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"evaluate: {path} is no Python file; write file.py:function")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Any = getattr(module, name, None)
+    if not callable(function):
+        known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
+        raise InputError(f"evaluate: {path} has no function '{name}'{did_you_mean(name, known)}")
+    checked: Evaluate = function
+    return checked

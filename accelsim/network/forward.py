@@ -1,0 +1,55 @@
+"""The answer of a network, for networks that are one chain: each layer takes what the one before it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from accelsim.errors import InputError
+from accelsim.network.layer import Layer, Network
+
+CHUNK_ELEMENTS = 1 << 22
+"""Inputs of a layer that are multiplied at once."""
+
+
+def outputs(layer: Layer, samples: NDArray[Any]) -> NDArray[Any]:
+    """Return what a layer makes of samples (batch, *input_shape), in float32, bias included, before any ReLU.
+
+    That is (batch, out_channels, height, width), (batch, tokens, out_features) or (batch, out_features).
+    """
+    groups, rows, columns, per_sample = layer.products
+    weight = layer.weight.reshape(groups, rows, columns).astype(np.float32, copy=False)
+    vectors = layer.lower(samples.astype(np.float32, copy=False))
+    result = np.empty((len(vectors), layer.out_features), np.float32)
+    step = max(1, CHUNK_ELEMENTS // layer.in_features)
+    for first in range(0, len(vectors), step):
+        part = vectors[first : first + step].reshape(-1, groups, columns)
+        result[first : first + step] = np.einsum("vgc,grc->vgr", part, weight, optimize=True).reshape(len(part), -1)
+    if layer.bias is not None:
+        result += layer.bias.astype(np.float32, copy=False)
+    if layer.convolution is not None:
+        maps = result.reshape(len(samples), *layer.convolution.output_hw, layer.out_features)
+        return maps.transpose(0, 3, 1, 2)
+    return result.reshape(len(samples), *((per_sample,) if per_sample > 1 else ()), layer.out_features)
+
+
+def forward(network: Network, samples: ArrayLike) -> NDArray[Any]:
+    """Return the outputs (batch, ...) of the last layer for samples (batch, *input_shape) of the first.
+
+    A ReLU stands between each two layers; maps are flattened, channel first, where a layer takes vectors.
+    Raises InputError naming the layer that does not fit what comes before it: other operations are not known here.
+    """
+    signal = np.asarray(samples)
+    for number, layer in enumerate(network):
+        if signal[0].size != np.prod(layer.input_shape):
+            raise InputError(
+                f"network {network.name}: layer {layer.name} takes {layer.input_shape}, what comes before it gives "
+                f"{signal.shape[1:]}: it is no chain of layers with a ReLU between them; evaluate it yourself and "
+                "pass evaluate= a function of the network"
+            )
+        signal = outputs(layer, signal.reshape(-1, *layer.input_shape))
+        if number + 1 < len(network):
+            np.maximum(signal, 0, out=signal)
+    return signal

@@ -1,0 +1,135 @@
+"""A network with its layers pruned: the same shapes, and zeros where weights are gone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.network import Density, Layer, Network
+from accelsim.network.forward import outputs
+from accelsim.pruning import Granularity, prune
+
+KEPT_WHOLE = {"filter": -1, "channel": 0}
+"""The layer whose slices are outputs or inputs of the network itself, and stay."""
+
+
+def prune_network(
+    network: Network,
+    granularity: str | Granularity,
+    sparsity: float | Mapping[str, float] | None = None,
+    criterion: str = "l1",
+    *,
+    seed: int = 0,
+) -> Network:
+    """Return the network with the weights of every layer pruned; shapes stay, pruned weights are zero.
+
+    sparsity: share of weights to prune of every layer, or by name of layer, where those not named and those at 0 stay
+    as they are; N:M patterns set their own. The bias of a pruned filter is zero, too. Outputs of the last layer are
+    not pruned by `filter`, inputs of the first not by `channel`. Criteria that look at activations get those of the
+    layer (`Layer.activations`, a batch of real ones), `apoz` its outputs behind a ReLU; `random` draws with `seed` + n.
+    A layer that the granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
+    Raises InputError with every problem, and where the granularity can prune no layer.
+    """
+    chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
+    names = [layer.name for layer in network]
+    if isinstance(sparsity, Mapping):
+        raise_if_any(
+            f"sparsity: network {network.name} has no layer '{name}'" + did_you_mean(name, names)
+            for name in sparsity
+            if name not in names
+        )
+    layers: list[Layer] = []
+    refused: list[str] = []
+    whole = names[KEPT_WHOLE[chosen.kind]] if chosen.kind in KEPT_WHOLE and len(names) > 1 else None
+    for number, layer in enumerate(network):
+        share = sparsity.get(layer.name, 0.0) if isinstance(sparsity, Mapping) else sparsity
+        try:
+            stays = layer.name == whole or share == 0
+            layers.append(layer if stays else pruned_layer(layer, chosen, share, criterion, seed=seed + number))
+        except InputError as error:
+            refused += [f"layer {layer.name}: {problem}" for problem in error.problems]
+            layers.append(layer)
+    if len(refused) >= len(network) - (whole is not None):
+        raise_if_any(refused)
+    if refused:
+        warnings.warn("\n".join(f"{problem}; it stays as given" for problem in refused), stacklevel=2)
+    return replace(network, layers=layers)
+
+
+def pruned_layer(
+    layer: Layer, granularity: Granularity, sparsity: float | None, criterion: str = "l1", *, seed: int = 0
+) -> Layer:
+    """Return one layer pruned; for the rest see `prune_network`."""
+    weight, bias = layer.weight, layer.bias
+    data = _data(layer, criterion, seed)
+    kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
+    zeroed = np.where(kept, weight, weight.dtype.type(0))
+    if bias is not None and granularity.kind == "filter":
+        bias = np.where(kept.reshape(len(kept), -1).any(axis=1), bias, bias.dtype.type(0))
+    return replace(layer, weight_source=lambda: zeroed, bias=bias, codebook=None, granularity=str(granularity))
+
+
+def shrunk(network: Network) -> Network:
+    """Return the network with what `filter` and `channel` pruned taken out of each layer by itself."""
+    return replace(network, layers=[shrunk_layer(layer) for layer in network])
+
+
+def shrunk_layer(layer: Layer) -> Layer:
+    """Return a layer that was pruned by `filter` or `channel` without those slices; inputs shrink with it.
+
+    Other layers are returned as they are, and so are grouped convolutions: what is taken out of one group would have
+    to be taken out of all.
+    """
+    if layer.granularity not in ("filter", "channel") or layer.groups > 1:
+        return layer
+    weight, bias, inputs, geometry = layer.weight, layer.bias, layer.activations, layer.convolution
+    used = np.any(weight.reshape(*weight.shape[:2], -1), axis=2)
+    if layer.granularity == "filter":
+        rows = used.any(axis=1)
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+    else:
+        channels = used.any(axis=0)
+        weight = np.ascontiguousarray(weight[:, channels])
+        if inputs is not None and not isinstance(inputs, Density):
+            inputs = inputs[..., channels] if geometry is None else inputs[..., channels, :, :]
+    if geometry is None:
+        return Layer.linear(
+            layer.name, weight, bias, tokens=layer.tokens, activations=inputs, granularity=layer.granularity
+        )
+    return Layer.conv2d(
+        layer.name,
+        weight,
+        bias,
+        input_hw=geometry.input_hw,
+        stride=geometry.stride_hw,
+        padding=geometry.padding_hw,
+        dilation=geometry.dilation_hw,
+        activations=inputs,
+        granularity=layer.granularity,
+    )
+
+
+def _data(layer: Layer, criterion: str, seed: int) -> dict[str, Any]:
+    """Return what a criterion looks at beside the weights, as far as the layer has it."""
+    match criterion:
+        case "random":
+            return {"seed": seed}
+        case "obd" | "obs" | "wanda" | "regression" | "apoz":
+            given = layer.activations
+            if given is None or isinstance(given, Density):
+                raise InputError(
+                    f"criterion '{criterion}': needs real activations, the layer has "
+                    f"{'none' if given is None else 'a density'}; give it a batch of them, or use 'l1' or 'l2'"
+                )
+            samples = given.reshape(-1, *layer.input_shape)
+            if criterion == "apoz":
+                return {"outputs": np.maximum(outputs(layer, samples), 0)}
+            if layer.groups > 1:
+                raise InputError(f"criterion '{criterion}': does not know grouped convolutions; use 'l1' or 'l2'")
+            return {"activations": layer.lower(samples)}
+    return {}
