@@ -314,3 +314,11 @@ def _write(path: Path | None, scores: Mapping[str, float]) -> None:
             target.write_text(text)
 
         write_whole(path, write)
+
+
+def cost(
+    network: Network, hardware: Hardware | str | Path, metric: str, activations: float | Density | None = None
+) -> float:
+    """Return what a network costs on a chip as it is; raises InputError for an unknown metric."""
+    _check_budget(1, metric, 1)
+    return float(simulate(network, hardware, activations)[metric].sum())

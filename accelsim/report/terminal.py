@@ -213,6 +213,39 @@ def compare_table(totals: pd.DataFrame) -> Table:
     return grid
 
 
+def sensitivity_table(table: pd.DataFrame) -> Table:
+    """Return a line per layer and a column per sparsity with the scores of `sensitivity`."""
+    first = table.iloc[0]
+    whole = float(first["score"] + first["score_loss"])
+    grid = Table(
+        title=f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
+        f"{first['criterion']} (unpruned {whole:.4g})",
+        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    grid.add_column("layer")
+    scores = table.pivot_table("score", "layer", "sparsity", sort=False)
+    for sparsity in scores.columns:
+        grid.add_column(percent(sparsity), justify="right")
+    for layer, row in scores.iterrows():
+        grid.add_row(Text(str(layer)), *(f"{score:.4f}" for score in row))
+    return grid
+
+
+def allocation_table(found: Any, metric: str, budget: float) -> Table:
+    """Return a line per layer of an Allocation: how much of it is pruned."""
+    before = found.steps.iloc[0]
+    grid = Table(
+        title=f"{metric}: {number(before[metric])} as given, {number(found.cost)} pruned, at most {number(budget)}; "
+        f"score {before['score']:.4f} as given, {found.score:.4f} pruned",
+        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    grid.add_column("layer")
+    grid.add_column("pruned", justify="right")
+    for layer in found.network:
+        grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)))
+    return grid
+
+
 def inspection_table(name: str, table: pd.DataFrame) -> Table:
     """Return one line per layer of `inspect`."""
     grid = Table(title=f"{name}: sizes in KiB with 16-bit values", title_justify="left", box=box.SIMPLE_HEAD)

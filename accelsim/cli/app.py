@@ -1,0 +1,174 @@
+"""What all commands share: the application, its common options, errors, progress."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from accelsim.errors import AccelsimError, InputError, raise_if_any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from accelsim.hardware import Hardware
+
+T = TypeVar("T")
+
+DEFAULT_NETWORK = "lenet-300-100-digits"
+DEFAULT_HARDWARE = "eie-64pe-45nm"
+
+app = typer.Typer(
+    name="accelsim",
+    help="Simulate a pruned neural network on sparse hardware, cycle by cycle: cycles, energy and bandwidth per layer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+NetworkArgument = Annotated[
+    str, typer.Argument(help="Name of a shipped network, or a .toml, .safetensors or .npz file.", show_default=True)
+]
+HardwareOption = Annotated[
+    str, typer.Option("--hardware", help="Chips, separated by commas: names of shipped ones, or .toml files.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a chip, as in engine.fifo_depth=16.")
+]
+DensityOption = Annotated[
+    float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
+
+
+def main() -> None:
+    """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _fail(2, *(f"error: {problem}" for problem in error.problems))
+    except MemoryError:
+        _fail(2, "error: out of memory; use a smaller layer or batch, or a safetensors file")
+    except AccelsimError as error:
+        _fail(3, f"internal error, please report it: {error}")
+
+
+def _fail(exit_code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        errors().print(line, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(exit_code)
+
+
+def load(
+    problems: list[str], network: str, hardware: str, overrides: list[str] | None, density: float | None
+) -> tuple[Any, list[Any]]:
+    """Return the network and the chips that a command was given, or their problems."""
+    from accelsim.hardware import load_hardware
+    from accelsim.network import Density, load_network
+
+    net = collect(problems, load_network, network)
+    changes = collect(problems, _overrides, overrides or [])
+    names = collect(problems, _names, hardware)
+    chips = [collect(problems, load_hardware, name, changes) for name in names or []]
+    collect(problems, _check_names_differ, chips)
+    if density is not None:
+        collect(problems, Density, density, place="--density: ")
+    return net, chips
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise InputError(f"--hardware {text}: write names separated by commas, as in {DEFAULT_HARDWARE},my-chip.toml")
+    return names
+
+
+def _overrides(texts: list[str]) -> dict[str, Any]:
+    from accelsim.config import parse_override
+
+    problems: list[str] = []
+    changes: list[Any] = [collect(problems, parse_override, text) for text in texts]
+    raise_if_any(problems)
+    return dict(changes)
+
+
+def _check_names_differ(chips: list[Hardware]) -> None:
+    names = Counter(chip.name for chip in chips if chip is not None)
+    raise_if_any(
+        f"--hardware: {times} chips are called '{name}'; leave one out, or change the name in its file"
+        for name, times in names.items()
+        if times > 1
+    )
+
+
+def collect(problems: list[str], action: Callable[..., T], *arguments: Any, place: str = "") -> T | None:
+    """Run one check and keep its problems, so that all are told at once."""
+    try:
+        return action(*arguments)
+    except InputError as error:
+        problems.extend(f"{place}{problem}" for problem in error.problems)
+        return None
+
+
+def console() -> Console:
+    """Return where results go."""
+    from rich.console import Console
+
+    # A pipe has no width of its own; a table cut to 80 columns would be of no use to grep.
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+
+
+def errors() -> Console:
+    """Return where notes and errors go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def reporting(steps: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes."""
+    if quiet:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lambda name: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from accelsim.kernels import on_first_compile
+
+    notes = errors()
+    on_first_compile(
+        lambda: notes.print("Compiling for this machine: once, a few seconds; the result is kept on disk.")
+    )
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=notes, transient=True, disable=not notes.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task("", total=steps)
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        bar.update(task, description=name, completed=done)
+        done += 1
+
+    timer = threading.Timer(1.0, bar.start)
+    timer.daemon = True
+    timer.start()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield step
+        finally:
+            timer.cancel()
+            bar.stop()
+    for message in dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning)):
+        notes.print(f"note: {message}", markup=False, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""Commands that say what is in a file or comes with the package: inspect, check, list, schema."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accelsim.cli.app import DEFAULT_NETWORK, NetworkArgument, app, collect, console
+from accelsim.errors import InputError, raise_if_any
+from accelsim.report.files import check_outputs, write
+
+
+class Described(StrEnum):
+    """Files that have a schema."""
+
+    HARDWARE = "hardware"
+    NETWORK = "network"
+
+
+@app.command("inspect")
+def inspect_command(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
+) -> None:
+    """Show what is in a network: shapes, densities, patterns that hold exactly, sizes in each format."""
+    outputs = {} if csv is None else {"csv": csv}
+    problems: list[str] = []
+    from accelsim.network import load_network
+
+    net: Any = collect(problems, load_network, network)
+    collect(problems, check_outputs, outputs)
+    raise_if_any(problems)
+
+    from accelsim.inspection import inspect
+    from accelsim.report import terminal
+
+    table = inspect(net)
+    console().print(terminal.inspection_table(net.name, table))
+    for kind, path in outputs.items():
+        write(table, kind, path)
+
+
+@app.command()
+def check(
+    file: Annotated[
+        str, typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors or .npz file.")
+    ],
+) -> None:
+    """Check a network, chip or DRAM part, weights included, and say what is in it."""
+    from accelsim.config import find, kinds_of, read_toml, shipped_names
+    from accelsim.errors import did_you_mean
+
+    is_name = not any(character in file for character in "./\\")
+    shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
+    if is_name and file not in shipped:
+        raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
+    path = find(file, shipped.get(file, "workloads"))
+    checks = {"chip": _check_hardware, "network": _check_network, "DRAM part": _check_part}
+    kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
+    for kind, check_file in checks.items():
+        if kind in kinds:
+            check_file(path)
+            return
+    raise InputError(
+        f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]]) "
+        "nor a DRAM part (it has no [timing] or [bandwidth])"
+    )
+
+
+@app.command("list")
+def list_shipped() -> None:
+    """List the chips, networks and DRAM parts that come with accelsim."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from accelsim.config import read_toml, shipped_dir, shipped_names
+
+    for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads"), ("DRAM parts", "hwconfigs/dram")):
+        grid = Table(
+            title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0)
+        )
+        grid.add_column(no_wrap=True)
+        for name in shipped_names(kind):
+            description = read_toml(shipped_dir(kind) / f"{name}.toml").get("description", "")
+            grid.add_row(Text(name, style="bold"), Text(" ".join(str(description).split())))
+        console().print(grid)
+        console().print()
+
+
+@app.command()
+def schema(
+    kind: Annotated[Described, typer.Argument(help="Which files.", show_default=False)],
+) -> None:
+    """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
+    from pydantic import TypeAdapter
+
+    from accelsim.hardware import Hardware
+    from accelsim.network import NetworkSpec
+
+    described: type = Hardware if kind is Described.HARDWARE else NetworkSpec
+    sys.stdout.write(json.dumps(TypeAdapter(described).json_schema(), indent=2) + "\n")
+
+
+def _check_hardware(path: Path) -> None:
+    from accelsim.energy import area_mm2, prices
+    from accelsim.hardware import load_hardware
+    from accelsim.tensor_core_config import TensorCoreConfig
+
+    chip = load_hardware(path)
+    if isinstance(chip.engine, TensorCoreConfig):
+        what = f"{chip.engine.cores} cores, patterns {', '.join(chip.engine.patterns) or 'none'}"
+        made = ", ".join(chip.engine.fma_per_cycle)
+    else:
+        problems: list[str] = []
+        collect(problems, prices, chip, place=f"{path}: ")
+        raise_if_any(problems)
+        what, made = f"{chip.engine.pes} PEs", f"{area_mm2(chip):.1f} mm² in {chip.eie.technology.name}"
+    console().print(
+        f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
+        f"{made}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _check_part(path: Path) -> None:
+    from accelsim.memory import BandwidthPart, load_memory
+
+    part = load_memory(path)
+    if isinstance(part, BandwidthPart):
+        rate = part.bandwidth
+        said = f"{rate.sustained_gb_per_s:g} of {rate.peak_gb_per_s:g} GB/s, {part.latency.latency_ns:g} ns, no timings"
+    else:
+        said = f"{part.geometry.channels} x {part.peak_bytes_per_ns:g} GB/s, {part.geometry.capacity_gib:g} GiB"
+        said += ", no currents" if part.currents is None else ""
+    published = "" if part.published is None else f", {part.published.pj_per_bit:g} pJ per bit published"
+    console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", markup=False, soft_wrap=True)
+
+
+def _check_network(path: Path) -> None:
+    from accelsim.formats.counting import WeightMatrix
+    from accelsim.network import load_network
+
+    net = load_network(path)
+    problems: list[str] = []
+    lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
+    for layer in net:
+        weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
+        counts = collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
+        vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
+        if counts is not None:
+            lines.append(
+                f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
+                f"{vectors}{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
+                f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
+            )
+    raise_if_any(problems)
+    if net.not_simulated:
+        lines.append(f"  not simulated: {', '.join(net.not_simulated)}")
+    for line in lines:
+        console().print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,212 @@
+"""Commands that prune: prune, sensitivity, allocate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accelsim.cli.app import (
+    DEFAULT_HARDWARE,
+    NetworkArgument,
+    SetOption,
+    app,
+    collect,
+    console,
+    load,
+    reporting,
+)
+from accelsim.errors import InputError, raise_if_any
+from accelsim.files import check_writable
+from accelsim.report.files import check_outputs, write
+
+DENSE_NETWORK = "lenet-300-100-digits-dense"
+
+GranularityOption = Annotated[
+    str, typer.Option(help="fine, nm:N:M, vector:1xK, vector:Kx1, block:RxC, kernel, filter or channel.")
+]
+CriterionOption = Annotated[
+    str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
+]
+EvaluateOption = Annotated[
+    str,
+    typer.Option(
+        help="Score of a pruned network: fidelity (of its outputs on its own activations), digits, digits-train, "
+        "or file.py:function."
+    ),
+]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Keep scores in this JSON file; a run that was broken off goes on from it.")
+]
+PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
+
+
+@app.command()
+def prune(
+    network: NetworkArgument = DENSE_NETWORK,
+    granularity: GranularityOption = "fine",
+    sparsity: Annotated[
+        str | None, typer.Option(help="Share of weights to prune: 0.8, or by layer fc1=0.9,fc2=0.8; N:M has its own.")
+    ] = None,
+    overall: Annotated[
+        bool, typer.Option("--global", help="One threshold over all layers, instead of the same share of each.")
+    ] = False,
+    criterion: CriterionOption = "l1",
+    seed: PruningSeedOption = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
+        "pruned.safetensors"
+    ),
+) -> None:
+    """Prune a network and write it to one file that every command reads."""
+    problems: list[str] = []
+    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None)[0]
+    shares = collect(problems, _sparsities, sparsity)
+    collect(problems, check_writable, output)
+    if overall and isinstance(shares, dict):
+        problems.append("--global: takes one --sparsity for all layers, not one by layer")
+    raise_if_any(problems)
+
+    from accelsim.allocation import global_sparsities
+    from accelsim.inspection import inspect
+    from accelsim.pruned import prune_network
+    from accelsim.report import terminal
+
+    with reporting(1, quiet=False) as step:
+        step("pruning")
+        if overall and isinstance(shares, float):
+            shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
+        pruned = prune_network(net, granularity, shares, criterion, seed=seed)
+        pruned.save(output)
+    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("sensitivity")
+def sensitivity_command(
+    network: NetworkArgument = DENSE_NETWORK,
+    granularity: GranularityOption = "fine",
+    sparsity: Annotated[str, typer.Option(help="Shares of weights to prune, separated by commas.")] = (
+        "0.3,0.5,0.6,0.7,0.8,0.85,0.9,0.95"
+    ),
+    criterion: CriterionOption = "l1",
+    evaluate: EvaluateOption = "fidelity",
+    seed: PruningSeedOption = 0,
+    store: StoreOption = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the scores to this .png, .svg or .pdf.")] = None,
+) -> None:
+    """Prune one layer at a time, and show what each loses at each sparsity."""
+    outputs = {kind: path for kind, path in {"csv": csv, "sensitivity plot": plot}.items() if path is not None}
+    problems: list[str] = []
+    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None)[0]
+    shares: Any = collect(problems, _shares, sparsity)
+    collect(problems, check_outputs, outputs)
+    collect(problems, _check_store, store)
+    raise_if_any(problems)
+
+    from accelsim.allocation import sensitivity
+    from accelsim.report import terminal
+
+    with reporting(len(net) * len(shares), quiet=False) as step:
+        table = sensitivity(
+            net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=store, progress=step
+        )
+    console().print(terminal.sensitivity_table(table))
+    for kind, path in outputs.items():
+        write(table, kind, path)
+        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("allocate")
+def allocate_command(
+    network: NetworkArgument = DENSE_NETWORK,
+    hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_HARDWARE,
+    budget: Annotated[
+        str, typer.Option(help="What the network may cost: METRIC=NUMBER, or METRIC=60% of what it costs unpruned.")
+    ] = "time_us=60%",
+    granularity: GranularityOption = "fine",
+    criterion: CriterionOption = "l1",
+    evaluate: EvaluateOption = "fidelity",
+    steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
+    overrides: SetOption = None,
+    seed: PruningSeedOption = 0,
+    store: StoreOption = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the steps to this CSV file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the pruned network to this .safetensors file.")
+    ] = None,
+) -> None:
+    """Choose how much to prune of each layer, so that a chip's budget is met and least is lost."""
+    outputs = {} if csv is None else {"csv": csv}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, None)
+    if len(chips) > 1:
+        problems.append(f"--hardware {hardware}: takes one chip")
+    wanted: Any = collect(problems, _budget, budget)
+    collect(problems, check_outputs, outputs)
+    collect(problems, _check_store, store)
+    if output is not None:
+        collect(problems, check_writable, output)
+    raise_if_any(problems)
+
+    from accelsim.allocation import allocate, cost
+    from accelsim.report import terminal
+
+    metric, number, is_share = wanted
+    limit = number * cost(net, chips[0], metric) if is_share else number
+    with reporting(steps, quiet=False) as step:
+        found = allocate(
+            net, chips[0], limit, metric, granularity, criterion,
+            steps=steps, evaluate=evaluate, seed=seed, store=store, progress=step,
+        )  # fmt: skip
+    console().print(terminal.allocation_table(found, metric, limit))
+    if csv is not None:
+        write(found.steps, "csv", csv)
+    if output is not None:
+        found.network.save(output)
+    for path in (csv, output):
+        if path is not None:
+            console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _sparsities(text: str | None) -> float | dict[str, float] | None:
+    """Read 0.8, or fc1=0.9,fc2=0.8."""
+    if text is None:
+        return None
+    if "=" not in text:
+        return _share(text)
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    return {name.strip(): _share(share) for name, _, share in pairs}
+
+
+def _shares(text: str) -> list[float]:
+    return [_share(part) for part in text.split(",")]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise InputError(f"--sparsity {text}: must be a number, at least 0 and below 1, such as 0.8")
+    return share
+
+
+def _budget(text: str) -> tuple[str, float, bool]:
+    """Read METRIC=NUMBER or METRIC=NUMBER%; returns metric, number, and whether it is a share."""
+    metric, equals, number = text.partition("=")
+    is_share = number.endswith("%")
+    try:
+        value = float(number.removesuffix("%")) / (100 if is_share else 1)
+    except ValueError:
+        value = 0.0
+    if not equals or not value > 0:
+        raise InputError(f"--budget {text}: write METRIC=NUMBER or METRIC=NUMBER%, as in energy_pj=50%")
+    return metric.strip(), value, is_share
+
+
+def _check_store(path: Path | None) -> None:
+    if path is not None:
+        check_writable(path)

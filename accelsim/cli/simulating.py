@@ -1,0 +1,166 @@
+"""Commands that simulate: run, energy, compare."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accelsim.cli.app import (
+    DEFAULT_HARDWARE,
+    DEFAULT_NETWORK,
+    DensityOption,
+    HardwareOption,
+    NetworkArgument,
+    SeedOption,
+    SetOption,
+    app,
+    collect,
+    console,
+    load,
+    reporting,
+)
+from accelsim.errors import raise_if_any
+from accelsim.report.files import check_outputs, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Backend(StrEnum):
+    """Which of the two implementations of an engine runs."""
+
+    COMPILED = "compiled"
+    SIMPY = "simpy"
+
+
+@app.command()
+def run(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    hardware: HardwareOption = DEFAULT_HARDWARE,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+) -> None:
+    """Simulate a network on one chip or several and print a table and a chart."""
+    given = {"csv": csv, "json": json_file, "parquet": parquet, "plot": plot}
+    outputs = {kind: path for kind, path in given.items() if path is not None}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, density)
+    collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.simulation import simulate
+
+    with reporting(len(net), quiet) as step:
+        results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
+    if not quiet:
+        _print_results(results)
+        if net.not_simulated:
+            console().print(f"not simulated: {', '.join(net.not_simulated)}", markup=False, soft_wrap=True)
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        if not quiet:
+            console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def energy(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    hardware: HardwareOption = DEFAULT_HARDWARE,
+    overrides: SetOption = None,
+    layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
+) -> None:
+    """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
+    from accelsim.errors import did_you_mean
+
+    outputs = {} if plot is None else {"energy plot": plot}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, density)
+    if net is not None and layer is not None and layer not in [each.name for each in net]:
+        problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
+    collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.report import terminal
+    from accelsim.results import supported
+    from accelsim.simulation import simulate
+
+    with reporting(len(net), quiet=False) as step:
+        results = simulate(net, chips, density, seed=seed, progress=step)
+    if layer is not None:  # only now: whether a layer is resident depends on all of them
+        results = results[results["layer"] == layer]
+    by_name = {chip.name: chip for chip in chips}
+    for _, row in supported(results).iterrows():
+        console().print(terminal.energy_table(row, by_name[row["hardware"]]))
+        console().print()
+    console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("compare")
+def compare_command(
+    network: NetworkArgument = "lenet-300-100-digits-dense",
+    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    granularity: Annotated[
+        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+    ] = "fine,nm:2:4,channel",
+    sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
+    ] = None,
+) -> None:
+    """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
+    outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, density)
+    collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.compare import compare, totals
+    from accelsim.report import terminal
+
+    names = [name.strip() for name in granularity.split(",")]
+    with reporting(len(names) + 1, quiet=False) as step:
+        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
+    console().print(terminal.compare_table(totals(results)))
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_results(results: pd.DataFrame) -> None:
+    from accelsim.report import terminal
+
+    out = console()
+    chips = list(results.groupby("hardware", sort=False))
+    for _, mine in chips:
+        out.print(terminal.layer_table(mine, out.width))
+        if (mine["capacity"] == "ignore").any():
+            out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        out.print()
+    if len(chips) > 1:
+        out.print(terminal.chip_totals(results))
+        out.print()
+    out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
+    out.print(terminal.energy_chart(results, out.width), soft_wrap=True)
