@@ -45,7 +45,7 @@ def test_exact_reconstruction_is_constrained_least_squares(rows: int, columns: i
 
 @pytest.mark.parametrize("removed", range(6))
 def test_one_removed_weight_follows_the_formula_of_obs(removed: int) -> None:
-    """dw = -w_q / [H^-1]_qq H^-1 e_q (Hassibi and Stork, eq. 5) is the constrained least squares solution."""
+    """The change -w_q / [H^-1]_qq H^-1 e_q (Hassibi and Stork, eq. 5) is the constrained least squares solution."""
     rng = np.random.default_rng(removed)
     weight, inputs = rng.standard_normal((1, 6)), correlated(40, 6, removed)
     inverse = np.linalg.inv(2 * inputs.T @ inputs)
@@ -170,7 +170,7 @@ def test_errors() -> None:
         reconstruct(weight, np.ones((4, 8)), inputs)
     with pytest.raises(InputError, match="have 8 inputs, the weight 9"):
         reconstruct(np.ones((4, 9)), np.ones((4, 9), bool), inputs)
-    with pytest.raises(InputError, match="do not determine the kept weights.*damping"):
+    with pytest.raises(InputError, match=r"do not determine the kept weights.*damping"):
         reconstruct(weight, np.arange(8) < np.full((4, 1), 7), inputs, damping=0)
     with pytest.raises(InputError, match="4 does not divide the 6 inputs"):
         sparsegpt(np.ones((4, 6)), "nm:2:4", activations=inputs[:, :6])

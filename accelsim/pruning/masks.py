@@ -54,10 +54,10 @@ def prune(
     ranked = Ranked(floats, chosen, group, groups - round(float(sparsity or 0) * groups), data)
     summed = criterion in ("l1", "l2") and group != (1, 1)  # such sums show what is not finite themselves
     if not summed and not is_finite(ranked.matrix.reshape(-1)):
-        raise InputError(_not_finite(array))
+        raise InputError(not_finite(array))
     scores = CRITERIA[criterion].scores(ranked)
     if group != (1, 1) and not np.isfinite(scores.max()):
-        raise InputError(_not_finite(array))
+        raise InputError(not_finite(array))
     if chosen.kind == "nm" and chosen.size:
         n, m = chosen.size
         padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
@@ -128,7 +128,7 @@ def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     return np.float32 if exact else np.float64
 
 
-def _not_finite(array: NDArray[Any]) -> str:
+def not_finite(array: NDArray[Any]) -> str:
     """Return what is wrong where a weight, or only a sum of weights, is not finite."""
     wrong = np.flatnonzero(~np.isfinite(array))
     if not wrong.size:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from accelsim.errors import InputError, raise_if_any
 from accelsim.pruning.calibration import calibration_of
 from accelsim.pruning.granularity import Granularity, weight_problems
-from accelsim.pruning.masks import checked, prune
+from accelsim.pruning.masks import checked, not_finite, prune
 from accelsim.pruning.obs import DAMPING, least_squares, sweep
 
 Array = NDArray[Any]
@@ -37,6 +37,7 @@ def reconstruct(
     raise_if_any(weight_problems(array))
     if kept.shape != array.shape or kept.dtype != bool:
         raise InputError(f"mask: must be bool {array.shape} as the weight (got {kept.dtype} {kept.shape})")
+    _require_finite(array)
     matrix, rows = array.reshape(len(array), -1).astype(np.float64), kept.reshape(len(array), -1)
     calibration = calibration_of(activations, matrix.shape[1])
     if not exact:
@@ -63,6 +64,7 @@ def sparsegpt(
     Source: Frantar and Alistarh, ICML 2023, algorithm 1.
     """
     array, chosen = checked(weight, granularity, sparsity, pad)
+    _require_finite(array)
     calibration = calibration_of(activations, array[0].size)
     kept = np.ones((len(array), array[0].size), bool)
     if chosen.kind != "nm":
@@ -72,6 +74,11 @@ def sparsegpt(
     updated = sweep(chosen.view(array), kept, ordered, damping, nm)
     result, mask = chosen.unview(updated, array.shape), chosen.unview(kept, array.shape)
     return Reconstruction(result.astype(_float_like(array)), mask)
+
+
+def _require_finite(array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise InputError(not_finite(array))
 
 
 def _float_like(array: Array) -> DTypeLike:

@@ -31,7 +31,7 @@ def select_channels(weight: Array, keep: int, calibration: Calibration, alternat
     outputs, channels = weight.shape[:2]
     size = prod(weight.shape[2:])
     original = weight.reshape(outputs, -1).astype(np.float64)
-    hessian = calibration.hessian(DAMPING)
+    hessian = calibration.hessian(0)
     wanted = (original @ hessian).reshape(outputs, channels, size)
     current, selected = original, np.ones(channels, bool)
     for step in range(1, alternations + 1):
@@ -42,7 +42,7 @@ def select_channels(weight: Array, keep: int, calibration: Calibration, alternat
         selected = _lasso(gram, products, np.linalg.norm(blocks, axis=(0, 2)), count)
         if step < alternations:
             mask = np.broadcast_to(np.repeat(selected, size), original.shape)
-            current = least_squares(original, mask, hessian)
+            current = least_squares(original, mask, calibration.hessian(DAMPING))
     return selected
 
 
