@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -312,5 +313,11 @@ def pruning_cases(draw: st.DrawFn) -> PruningCase:
         size = draw(st.tuples(st.integers(1, 9), st.integers(1, 40)))
         if kind == "vector":
             size = (1, size[1]) if draw(st.booleans()) else (size[0], 1)
-    sparsity = None if kind == "nm" else draw(st.floats(0, 1))
+    sides = size or {
+        "filter": (1, weight[0].size),
+        "channel": (shape[0], prod(shape[2:])),
+        "kernel": (1, prod(shape[2:])),
+    }.get(kind, (1, 1))
+    groups = prod(-(-length // side) for length, side in zip((shape[0], weight[0].size), sides, strict=True))
+    sparsity = None if kind == "nm" else draw(st.floats(0, 1 - 1 / groups))  # at least one group stays
     return PruningCase(weight.astype(draw(st.sampled_from(VALUE_TYPES))), Granularity(kind, size), sparsity)

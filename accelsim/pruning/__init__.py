@@ -11,18 +11,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accelsim.pruning.calibration import Calibration
+    from accelsim.pruning.criteria import CRITERIA
     from accelsim.pruning.detect import Patterns, detect
     from accelsim.pruning.granularity import Granularity
     from accelsim.pruning.masks import prune
+    from accelsim.pruning.permutation import Permutation, permute_for_nm
+    from accelsim.pruning.reconstruction import Reconstruction, reconstruct, sparsegpt
+    from accelsim.pruning.removal import remove
 
 _HOME = {
+    "CRITERIA": "accelsim.pruning.criteria",
+    "Calibration": "accelsim.pruning.calibration",
     "Granularity": "accelsim.pruning.granularity",
     "Patterns": "accelsim.pruning.detect",
+    "Permutation": "accelsim.pruning.permutation",
+    "Reconstruction": "accelsim.pruning.reconstruction",
     "detect": "accelsim.pruning.detect",
+    "permute_for_nm": "accelsim.pruning.permutation",
     "prune": "accelsim.pruning.masks",
+    "reconstruct": "accelsim.pruning.reconstruction",
+    "remove": "accelsim.pruning.removal",
+    "sparsegpt": "accelsim.pruning.reconstruction",
 }
 
-__all__ = ["Granularity", "Patterns", "detect", "prune"]
+__all__ = [
+    "CRITERIA",
+    "Calibration",
+    "Granularity",
+    "Patterns",
+    "Permutation",
+    "Reconstruction",
+    "detect",
+    "permute_for_nm",
+    "prune",
+    "reconstruct",
+    "remove",
+    "sparsegpt",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -104,6 +104,11 @@ class Granularity:
             weight = weight.transpose(0, 2, 3, 1)
         return np.ascontiguousarray(weight).reshape(len(weight), -1)
 
+    def columns(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """Return where each column of `view` lies in `weight.reshape(out, -1)`, for a weight of this shape."""
+        inputs = prod(shape[1:])
+        return self.view(np.arange(inputs).reshape(1, *shape[1:])).reshape(inputs)
+
     def unview(self, matrix: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """Return a matrix as `view` makes them in the shape of its weight, contiguous."""
         if len(shape) == 4 and self.size is not None:

@@ -61,12 +61,12 @@ def _nm_kernel(constant: int) -> Any:
 
 
 @cache
-def _rectangle_kernels(constant: int) -> tuple[Any, Any]:
-    """Return the kernels of rectangles `constant` wide, or of any width for 0."""
+def _sum_kernel(constant: int, squared: bool) -> Any:
+    """Return the kernel that adds over rectangles `constant` wide, or of any width for 0."""
 
     @njit(cache=True, nogil=True)
-    def add_magnitudes(matrix, r, c, sums):
-        """Fill sums (R, C) over rectangles r x c of a matrix (R r, C c), in double precision."""
+    def add_groups(matrix, r, c, sums):
+        """Fill sums (R, C) of |w|, or roots of those of w^2, over rectangles r x c, in double precision."""
         width = constant if constant else c
         totals = np.empty(sums.shape[1], np.float64)
         for i in range(len(sums)):
@@ -76,9 +76,18 @@ def _rectangle_kernels(constant: int) -> tuple[Any, Any]:
                 for j in range(len(totals)):
                     total = 0.0
                     for x in range(width):
-                        total += abs(np.float64(row[j * width + x]))
+                        value = np.float64(row[j * width + x])
+                        total += value * value if squared else abs(value)
                     totals[j] += total
-            sums[i] = totals
+            for j in range(len(totals)):
+                sums[i, j] = np.sqrt(totals[j]) if squared else totals[j]
+
+    return add_groups
+
+
+@cache
+def _spread_kernel(constant: int) -> Any:
+    """Return the kernel that fills rectangles `constant` wide, or of any width for 0."""
 
     @njit(cache=True, nogil=True)
     def spread(flags, r, c, kept):
@@ -92,7 +101,7 @@ def _rectangle_kernels(constant: int) -> tuple[Any, Any]:
             for k in range(1, r):
                 kept[i * r + k] = first
 
-    return add_magnitudes, spread
+    return spread
 
 
 def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
@@ -104,13 +113,15 @@ def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     return kept
 
 
-def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int) -> NDArray[Any]:
+def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int, *, squared: bool = False) -> NDArray[Any]:
     """Return the sums of |w| over rectangles r x c, added in double precision, in the type of the matrix.
+
+    squared: the roots of the sums of w^2 instead.
 
     A sum above the range of that type is infinite.
     """
     sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
-    kernel, _ = _rectangle_kernels(_constant(c))
+    kernel = _sum_kernel(_constant(c), squared)
     with np.errstate(over="ignore"):  # the caller sees the infinity
         _in_slabs(matrix, len(sums), lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]))
     return sums
@@ -119,7 +130,7 @@ def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int) -> NDArray[Any]:
 def spread_flags(flags: NDArray[np.bool_], r: int, c: int) -> NDArray[np.bool_]:
     """Return each flag in a rectangle r x c."""
     kept = np.empty((flags.shape[0] * r, flags.shape[1] * c), bool)
-    _, kernel = _rectangle_kernels(_constant(c))
+    kernel = _spread_kernel(_constant(c))
     _in_slabs(kept, len(flags), lambda a, b: kernel(flags[a:b], r, c, kept[a * r : b * r]))
     return kept
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.pruning.criteria import CRITERIA, Data, Ranked
 from accelsim.pruning.granularity import Granularity, weight_problems
-from accelsim.pruning.grouping import keep_n_of_m, spread_flags, sums_of_magnitudes
+from accelsim.pruning.grouping import keep_n_of_m, spread_flags
 from accelsim.pruning.selection import is_finite, keep_largest
-
-CRITERIA = ("l1",)
-"""By which groups are ranked; `l1` is the sum of |w|."""
 
 
 def prune(
@@ -23,67 +21,91 @@ def prune(
     criterion: str = "l1",
     *,
     pad: bool = False,
+    **data: Unpack[Data],
 ) -> NDArray[np.bool_]:
     """Return a mask in the shape of the weight, True where it is kept.
 
-    weight: (out, in) or (out, in / groups, kh, kw), see `Granularity`. sparsity: the share of weights to prune; what
-    is reached is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out. Groups
-    with the smallest sum of |w| go first (added in double precision, compared in the precision of the weights); of
-    equals, those of lowest index stay. `pad` lets groups at the edges be smaller; an N:M group keeps at most N then.
+    weight: (out, in) or (out, in / groups, kh, kw), see `Granularity`. sparsity: the share of weights to prune, below
+    1; what is reached is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out.
+    criterion: a name of `CRITERIA`, whose scores rank groups (l1 and l2 are added in double precision and compared in
+    that of the weights); of equals, those of lowest index stay. data: what criteria need, by keyword; each ignores what
+    is another's, so that one call serves them all. `pad` lets groups at the edges be smaller; an N:M group keeps at
+    most N then.
     Raises InputError for what cannot be meant, NaN and Inf included. Memory: a float copy of the weight where its type
-    or order asks for one, and another where edges are padded.
-    Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M).
+    or order asks for one, another where edges are padded, and scores in double precision but for l1 and l2.
+    Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M); of criteria, see there.
     """
+    problems: list[str] = []
+    if criterion not in CRITERIA:
+        problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
+    known = Data.__annotations__
+    problems += [f"{name}: is no data of a criterion{did_you_mean(name, known)}" for name in data if name not in known]
+    array, chosen = np.asarray(weight), Granularity("fine")
+    with collecting(problems):
+        array, chosen = checked(weight, granularity, sparsity, pad)
+        problems += CRITERIA[criterion].problems(chosen, data) if not problems else []
+    raise_if_any(problems)
+
+    floats = array.astype(_float_type(array.dtype), copy=False)
+    group = chosen.group(array.shape)
+    if chosen.size and chosen.kind != "nm" and pad:
+        group = min(group[0], len(array)), min(group[1], array[0].size)
+    groups = array.size // (group[0] * group[1])
+    ranked = Ranked(floats, chosen, group, groups - round(float(sparsity or 0) * groups), data)
+    summed = criterion in ("l1", "l2") and group != (1, 1)  # such sums show what is not finite themselves
+    if not summed and not is_finite(ranked.matrix.reshape(-1)):
+        raise InputError(not_finite(array))
+    scores = CRITERIA[criterion].scores(ranked)
+    if group != (1, 1) and not np.isfinite(scores.max()):
+        raise InputError(not_finite(array))
+    if chosen.kind == "nm" and chosen.size:
+        n, m = chosen.size
+        padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
+        kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
+    else:
+        kept = _keep_groups(scores, ranked, float(sparsity or 0))
+    return chosen.unview(kept, array.shape)
+
+
+def checked(
+    weight: ArrayLike, granularity: str | Granularity, sparsity: float | None, pad: bool
+) -> tuple[NDArray[Any], Granularity]:
+    """Return a weight and how it is to be pruned; raises InputError with all that is wrong with them."""
     array = np.asarray(weight)
     problems = weight_problems(array)
     chosen = Granularity("fine")
     with collecting(problems):
         chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
-    if criterion not in CRITERIA:
-        problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
     if not problems:
         problems += _sparsity_problems(sparsity, chosen, array.size)
         with collecting(problems):
-            chosen.group(array.shape)
+            group = (1, chosen.size[1]) if chosen.kind == "nm" and chosen.size else chosen.group(array.shape)
+            problems += [] if pad else _uneven_problems((len(array), array[0].size), group, chosen)
     raise_if_any(problems)
-
-    matrix = chosen.view(array.astype(_float_type(array.dtype), copy=False))
-    if chosen.group(array.shape) == (1, 1) and not is_finite(matrix.reshape(-1)):  # sums of groups show it themselves
-        raise InputError(_not_finite(array))
-    if chosen.kind == "nm" and chosen.size:
-        n, m = chosen.size
-        kept = keep_n_of_m(_pad_edges(matrix, (1, m), pad, chosen), n, m)[:, : matrix.shape[1]]
-    else:
-        kept = _keep_groups(matrix, array.shape, chosen, float(sparsity or 0), pad)
-    return chosen.unview(kept, array.shape)
+    return array, chosen
 
 
-def _keep_groups(
-    matrix: NDArray[Any], shape: tuple[int, ...], chosen: Granularity, sparsity: float, pad: bool
-) -> NDArray[np.bool_]:
-    """Return which weights are kept where rectangles r x c are kept or pruned whole."""
-    group = chosen.group(shape)
-    if group == (1, 1):
-        keep = matrix.size - round(sparsity * matrix.size)
-        return keep_largest(matrix.reshape(-1), keep).reshape(matrix.shape)
-    rows, columns = matrix.shape
-    r, c = (min(side, size) if pad else side for side, size in zip(group, matrix.shape, strict=True))
-    padded = _pad_edges(matrix, (r, c), pad, chosen)
-    sums = sums_of_magnitudes(padded, r, c)
-    if not np.isfinite(sums.max()):
-        raise InputError(_not_finite(chosen.unview(matrix, shape)))
-    keep = sums.size - round(sparsity * sums.size)
-    if padded.shape != matrix.shape:
-        keep = _keep_of_uneven(sums, _extents(rows, r), _extents(columns, c), (1 - sparsity) * matrix.size)
-    kept = keep_largest(sums.reshape(-1), keep).reshape(sums.shape)
-    return spread_flags(kept, r, c)[:rows, :columns]
+def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float) -> NDArray[np.bool_]:
+    """Return which weights are kept where groups of largest score are kept or pruned whole."""
+    (rows, columns), (r, c) = ranked.matrix.shape, ranked.group
+    keep = ranked.keep
+    if rows % r or columns % c:
+        keep = _keep_of_uneven(scores, _extents(rows, r), _extents(columns, c), (1 - sparsity) * rows * columns)
+    if not keep:
+        raise InputError(
+            f"sparsity: {sparsity:g} prunes all {scores.size} groups of '{ranked.granularity}' in a weight "
+            f"{ranked.weight.shape}, and nothing would be left of the layer; give at most "
+            f"{1 - 1 / scores.size:.3g}, or smaller groups"
+        )
+    kept = keep_largest(np.ascontiguousarray(scores).reshape(-1), keep).reshape(scores.shape)
+    return kept if (r, c) == (1, 1) else spread_flags(kept, r, c)[:rows, :columns]
 
 
 def _keep_of_uneven(sums: NDArray[Any], heights: NDArray[Any], widths: NDArray[Any], target: float) -> int:
-    """Return how many of the largest groups hold as near to `target` weights as can be."""
+    """Return how many of the largest groups, at least one, hold as near to `target` weights as can be."""
     order = np.argsort(-sums.reshape(-1), kind="stable")
     held = np.concatenate([[0], np.cumsum(np.outer(heights, widths).reshape(-1)[order])])
-    return int(np.argmin(np.abs(held - target)))
+    return max(1, int(np.argmin(np.abs(held - target))))
 
 
 def _extents(size: int, side: int) -> NDArray[np.int64]:
@@ -91,18 +113,13 @@ def _extents(size: int, side: int) -> NDArray[np.int64]:
     return np.diff(np.append(np.arange(0, size, side), size))
 
 
-def _pad_edges(matrix: NDArray[Any], group: tuple[int, int], pad: bool, chosen: Granularity) -> NDArray[Any]:
-    """Return the matrix with zeros appended until groups divide it; raises InputError unless `pad` allows that."""
-    extra = [-size % side for size, side in zip(matrix.shape, group, strict=True)]
-    if not any(extra):
-        return matrix
-    raise_if_any(
+def _uneven_problems(sizes: tuple[int, int], group: tuple[int, int], chosen: Granularity) -> list[str]:
+    return [
         f"granularity '{chosen}': {side} does not divide the {size} {axis} of the weight; choose a size that does, "
         "or give pad=True for smaller groups at the edge"
-        for axis, size, side, more in zip(("outputs", "inputs"), matrix.shape, group, extra, strict=True)
-        if more and not pad
-    )
-    return np.pad(matrix, [(0, more) for more in extra])
+        for axis, size, side in zip(("outputs", "inputs"), sizes, group, strict=True)
+        if size % side
+    ]
 
 
 def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
@@ -111,11 +128,11 @@ def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     return np.float32 if exact else np.float64
 
 
-def _not_finite(array: NDArray[Any]) -> str:
+def not_finite(array: NDArray[Any]) -> str:
     """Return what is wrong where a weight, or only a sum of weights, is not finite."""
     wrong = np.flatnonzero(~np.isfinite(array))
     if not wrong.size:
-        return f"weight: the sum of |w| of a group is above the range of {array.dtype}; scale the weights down"
+        return f"weight: the score of a group is above the range of {array.dtype}; scale the weights or the data down"
     place = np.unravel_index(wrong[0], array.shape)
     return (
         f"weight[{', '.join(map(str, place))}] is {float(array[place])}; "
@@ -124,12 +141,12 @@ def _not_finite(array: NDArray[Any]) -> str:
 
 
 def _sparsity_problems(sparsity: float | None, chosen: Granularity, size: int) -> list[str]:
-    if sparsity is not None and not (isinstance(sparsity, int | float | np.floating) and 0 <= sparsity <= 1):
-        return [f"sparsity: must be the share of weights to prune, 0 to 1 (got {sparsity!r})"]
+    if sparsity is not None and not (isinstance(sparsity, int | float | np.floating) and 0 <= sparsity < 1):
+        return [f"sparsity: must be the share of weights to prune, at least 0 and below 1 (got {sparsity!r})"]
     if chosen.kind == "nm" and chosen.size:
         n, m = chosen.size
         if sparsity is not None and abs(sparsity - (1 - n / m)) * size > m:
             return [f"sparsity: '{chosen}' prunes 1 - {n}/{m} = {1 - n / m:g} (got {sparsity!r}); leave sparsity out"]
     elif sparsity is None:
-        return [f"sparsity: missing; '{chosen}' needs the share of weights to prune, 0 to 1"]
+        return [f"sparsity: missing; '{chosen}' needs the share of weights to prune, at least 0 and below 1"]
     return []
