@@ -129,7 +129,9 @@ def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, input
             inputs = inputs[..., channels] if layer.convolution is None else inputs[..., channels, :, :]
     name, text, geometry = layer.name, str(granularity), layer.convolution
     if geometry is None:
-        return Layer.linear(name, pruned, bias, tokens=layer.tokens, activations=inputs, granularity=text)
+        return Layer.linear(
+            name, pruned, bias, tokens=layer.tokens, steps=layer.steps, activations=inputs, granularity=text
+        )
     return Layer.conv2d(
         name,
         pruned,
