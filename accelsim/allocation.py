@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from accelsim import pruning
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.evaluation import Evaluate, fidelity, load_evaluation
 from accelsim.files import write_whole
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import prune_network, shrunk
+from accelsim.pruned import criterion_data, prune_network, shrunk
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 
@@ -73,6 +74,17 @@ class Scores:
             self._known[key] = float(self._evaluate(self.pruned(pruned) if pruned else self.network))
             _write(self._path, self._known)
         return self._known[key]
+
+
+def global_sparsities(
+    network: Network | str | Path, sparsity: float, granularity: str = "fine", criterion: str = "l1", *, seed: int = 0
+) -> dict[str, float]:
+    """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`."""
+    net = load_network(network)
+    data = {layer.name: criterion_data(layer, criterion, seed + number) for number, layer in enumerate(net)}
+    return pruning.global_sparsities(
+        {layer.name: layer.weight for layer in net}, sparsity, granularity, criterion, data
+    )
 
 
 def sensitivity(

@@ -58,6 +58,15 @@ def collecting(problems: list[str], place: str = "") -> Iterator[None]:
         problems += [f"{place}{problem}" for problem in error.problems]
 
 
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Say how to install an extra of this package where an import in the block finds a module missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name}: is not installed; install it with: pip install 'accelsim[{extra}]'") from None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known word is close, else the first of the known words."""
     names = sorted(known)

@@ -18,7 +18,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Layer
-from accelsim.network.layer import Samples
+from accelsim.network.activations import Samples
 from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.pruning import Granularity
 from accelsim.results import table
@@ -159,10 +159,10 @@ class TensorCoreRun:
         counted = weights.count(1, 4, None)  # once for all chips: the content hash, and that all weights are finite
         pattern = _pattern(layer, _stored(layer, weights), config)
         groups, rows, columns, vectors = layer.products
-        tokens = len(samples) * vectors
-        share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * columns))
+        tokens = len(samples) * vectors // layer.steps
+        share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
         product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
-        outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        outcome = run(product, self.chip, backend, repeated=False).times(layer.steps)  # other layers ran before
         if verify:
             _verify(layer, samples.batch, pattern)
         nonzeros = counted.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))

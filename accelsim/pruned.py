@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network import Density, Layer, Network
 from accelsim.network.forward import outputs
 from accelsim.pruning import Granularity, prune
+from accelsim.pruning.criteria import Data
 
 KEPT_WHOLE = {"filter": -1, "channel": 0}
 """The layer whose slices are outputs or inputs of the network itself, and stay."""
@@ -66,7 +66,7 @@ def pruned_layer(
 ) -> Layer:
     """Return one layer pruned; for the rest see `prune_network`."""
     weight, bias = layer.weight, layer.bias
-    data = _data(layer, criterion, seed)
+    data = criterion_data(layer, criterion, seed)
     kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
     zeroed = np.where(kept, weight, weight.dtype.type(0))
     if bias is not None and granularity.kind == "filter":
@@ -99,7 +99,13 @@ def shrunk_layer(layer: Layer) -> Layer:
             inputs = inputs[..., channels] if geometry is None else inputs[..., channels, :, :]
     if geometry is None:
         return Layer.linear(
-            layer.name, weight, bias, tokens=layer.tokens, activations=inputs, granularity=layer.granularity
+            layer.name,
+            weight,
+            bias,
+            tokens=layer.tokens,
+            steps=layer.steps,
+            activations=inputs,
+            granularity=layer.granularity,
         )
     return Layer.conv2d(
         layer.name,
@@ -114,7 +120,7 @@ def shrunk_layer(layer: Layer) -> Layer:
     )
 
 
-def _data(layer: Layer, criterion: str, seed: int) -> dict[str, Any]:
+def criterion_data(layer: Layer, criterion: str, seed: int) -> Data:
     """Return what a criterion looks at beside the weights, as far as the layer has it."""
     match criterion:
         case "random":

@@ -27,7 +27,8 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.matmul import TensorCoreRun, granularity_of
 from accelsim.network import Density, Layer, Network, load_network
-from accelsim.network.layer import Activations, Samples, activation_problems
+from accelsim.network.activations import Activations, Samples
+from accelsim.network.arrays import activation_problems
 from accelsim.network.lowering import Vectors
 from accelsim.network.sizes import check_fits_memory
 from accelsim.parts.timed import BLOCK_BYTES

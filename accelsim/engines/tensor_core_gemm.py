@@ -56,6 +56,14 @@ class GemmOutcome(NamedTuple):
     compute_cycles: int
     """The arithmetic alone, of the core that has the most."""
 
+    def times(self, steps: int) -> GemmOutcome:
+        """Return the outcome of so many of these one after another, each launched anew."""
+        return self._replace(
+            counts=self.counts.times(steps),
+            time_us=steps * self.time_us,
+            compute_cycles=steps * self.compute_cycles,
+        )
+
 
 def pattern_of(pattern: str | None) -> tuple[int, int]:
     """Return N and M of a pattern, 1 and 1 of None."""

@@ -1,6 +1,8 @@
 """What runs on a chip: layers, networks, and the files they come from."""
 
-from accelsim.network.layer import Density, Layer, Network
-from accelsim.network.readers import NetworkSpec, load_network
+from accelsim.network.activations import Density
+from accelsim.network.layer import Layer, Network
+from accelsim.network.readers import load_network
+from accelsim.network.specs import NetworkSpec
 
 __all__ = ["Density", "Layer", "Network", "NetworkSpec", "load_network"]

@@ -4,85 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import InputError, collecting, needing, raise_if_any
+from accelsim.network.activations import Activations, Density
+from accelsim.network.arrays import LayerArrays, count_problems
 from accelsim.network.lowering import Convolution, Maps, Products, Vectors, is_count
 
 Array = NDArray[Any]
-
-SUPPORTED_KINDS = "biuf"
-"""NumPy's letters for boolean, integer and real types; bfloat16 is known by its name."""
-
-
-@dataclass(frozen=True)
-class Density:
-    """Activations that are not given but drawn: this share of them is not zero."""
-
-    density: float
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the values; raises InputError."""
-        problems = []
-        if not (isinstance(self.density, int | float) and 0 < self.density <= 1):
-            problems.append(f"density must be above 0 and at most 1 (got {self.density!r})")
-        if not (isinstance(self.seed, int) and self.seed >= 0):
-            problems.append(f"seed must be a whole number, 0 or above (got {self.seed!r})")
-        raise_if_any(problems)
-
-    def count(self, length: int) -> int:
-        """Return how many of so many are not zero."""
-        return max(1, round(self.density * length))
-
-    def draw(self, length: int) -> Array:
-        """Return a vector (length,) with round(density x length), at least one, positive values at random places."""
-        rng = np.random.default_rng(self.seed)
-        vector = np.zeros(length)
-        places = rng.permutation(length)[: self.count(length)]
-        vector[places] = 1.0 - rng.random(len(places))
-        return vector
-
-
-Activations = NDArray[Any] | Density | None
-
-
-class Samples:
-    """The activations of one layer, (samples, *input_shape); those of a Density are drawn when they are asked for."""
-
-    def __init__(self, source: Array | Density, input_shape: tuple[int, ...]) -> None:
-        self.source = source
-        self.input_shape = input_shape
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return 1 if isinstance(self.source, Density) else self.source.size // math.prod(self.input_shape)
-
-    @property
-    def seed(self) -> int:
-        """Seed of what is drawn; 0 where nothing is."""
-        return self.source.seed if isinstance(self.source, Density) else 0
-
-    @cached_property
-    def batch(self) -> Array:
-        """The samples themselves."""
-        size = math.prod(self.input_shape)
-        drawn = self.source.draw(size) if isinstance(self.source, Density) else self.source
-        return drawn.reshape(-1, *self.input_shape)
-
-    @cached_property
-    def density(self) -> float:
-        """Share of them that is not zero."""
-        if isinstance(self.source, Density):
-            size = math.prod(self.input_shape)
-            return self.source.count(size) / size
-        return int(np.count_nonzero(self.source)) / self.source.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +25,7 @@ class Layer:
 
     `weight_source` returns the weights as stored; a layer from a file or drawn from a seed makes them when they are
     asked for and keeps no copy. `activations`: one sample (`input_shape`), a batch (batch, *input_shape), a
-    Density, or None. A sample has several vectors where the layer is a convolution or has `tokens`.
+    Density, or None. A sample has several vectors where the layer is a convolution or has `tokens` or `steps`.
     """
 
     name: str
@@ -104,6 +38,8 @@ class Layer:
     codebook: Array | None = field(default=None, repr=False)
     granularity: str | None = None
     tokens: int = 1
+    steps: int = 1
+    """Times that the product runs one after another, since the inputs of each step are made from those before."""
     convolution: Convolution | None = None
 
     @classmethod
@@ -114,6 +50,7 @@ class Layer:
         bias: ArrayLike | None = None,
         *,
         tokens: int = 1,
+        steps: int = 1,
         activations: ArrayLike | Density | None = None,
         codebook: ArrayLike | None = None,
         granularity: str | None = None,
@@ -122,15 +59,15 @@ class Layer:
 
         Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned. `codebook` (entries,)
         are the weights that the layer shares, the first of them 0; without it one is made when the product is wanted.
-        `tokens` vectors make one sample, as in the projections of an attention: activations (tokens, in_features). The
-        gates of an LSTM are one layer (4 x hidden, inputs + hidden).
+        `tokens` vectors make one sample, as in the projections of an attention: activations (tokens, in_features).
+        `steps`: the product runs so often one after another, each time with `tokens` vectors, as that of an LSTM's
+        recurrent weights (4 x hidden, hidden) does: activations (steps x tokens, in_features).
         Raises InputError with every problem of shapes and types.
         """
-        given = _Arrays(name, weight, bias, activations, codebook, "(out_features, in_features)", 2)
-        problems = token_problems(name, tokens)
+        given = LayerArrays(name, weight, bias, activations, codebook, "(out_features, in_features)", 2)
+        problems = count_problems(name, tokens=tokens, steps=steps)
         if given.is_sound:
-            shape = (given.weight.shape[1],) if tokens == 1 else (tokens, given.weight.shape[1])
-            problems += given.shape_problems(shape)
+            problems += given.shape_problems(None if problems else _linear_shape(tokens * steps, given.weight.shape[1]))
         raise_if_any(given.problems + problems)
         return cls(
             name=name,
@@ -138,6 +75,7 @@ class Layer:
             out_features=given.weight.shape[0],
             in_features=given.weight.shape[1],
             tokens=tokens,
+            steps=steps,
             granularity=granularity,
             **given.fields,
         )
@@ -164,7 +102,9 @@ class Layer:
         are (in_channels, height, width), a batch of them, or a Density. For the rest see `linear`.
         Raises InputError with every problem of shapes and types.
         """
-        given = _Arrays(name, weight, bias, activations, codebook, "(out_channels, in_channels / groups, kh, kw)", 4)
+        given = LayerArrays(
+            name, weight, bias, activations, codebook, "(out_channels, in_channels / groups, kh, kw)", 4
+        )
         problems: list[str] = []
         convolution = None
         if given.is_sound:
@@ -217,7 +157,7 @@ class Layer:
     @property
     def products(self) -> Products:
         """The layer as one product of matrices per group."""
-        vectors = self.tokens if self.convolution is None else self.convolution.positions
+        vectors = self.tokens * self.steps if self.convolution is None else self.convolution.positions
         return Products(self.groups, self.out_features // self.groups, self.in_features // self.groups, vectors)
 
     def group_weight(self, group: int) -> Array:
@@ -228,10 +168,10 @@ class Layer:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (in_features,), (tokens, in_features) or (in_channels, height, width)."""
+        """Shape of one sample: (in_features,), (steps x tokens, in_features) or (in_channels, height, width)."""
         if self.convolution is not None:
             return self.convolution.input_shape
-        return (self.in_features,) if self.tokens == 1 else (self.tokens, self.in_features)
+        return _linear_shape(self.tokens * self.steps, self.in_features)
 
     @property
     def maps(self) -> Maps:
@@ -245,55 +185,6 @@ class Layer:
         return Vectors(samples, self.convolution, bias)
 
 
-class _Arrays:
-    """What a layer was given, as arrays, with what is wrong with each of them."""
-
-    def __init__(
-        self,
-        name: str,
-        weight: ArrayLike,
-        bias: ArrayLike | None,
-        activations: ArrayLike | Density | None,
-        codebook: ArrayLike | None,
-        shape: str,
-        ndim: int,
-    ) -> None:
-        self.name = name
-        self.problems: list[str] = []
-        self.weight = _as_array(f"layer {name}: weight", weight, self.problems)
-        self.bias = None if bias is None else _as_array(f"layer {name}: bias", bias, self.problems)
-        self.codebook = None if codebook is None else _as_array(f"layer {name}: codebook", codebook, self.problems)
-        self.activations: Activations = None
-        if isinstance(activations, Density):
-            self.activations = activations
-        elif activations is not None:
-            self.activations = _as_array(f"layer {name}: activations", activations, self.problems)
-        self.is_sound = not self.problems
-        if self.is_sound:
-            self.problems += codebook_problems(name, self.codebook)
-            found = _array_problems(f"layer {name}: weight", self.weight, shape, ndim)
-            self.problems += found
-            self.is_sound = not found
-
-    def shape_problems(self, input_shape: tuple[int, ...] | None) -> list[str]:
-        """Say which arrays do not fit the weight; activations too where the shape of a sample is known."""
-        problems = bias_problems(self.name, self.bias, len(self.weight))
-        if input_shape is not None:
-            problems += activation_problems(self.name, self.activations, input_shape)
-        return problems
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields of a layer that hold them."""
-        weight = self.weight
-        return {
-            "weight_source": lambda: weight,
-            "bias": self.bias,
-            "activations": self.activations,
-            "codebook": self.codebook,
-        }
-
-
 @dataclass(frozen=True)
 class Network:
     """Layers in order, each with a name of its own."""
@@ -304,7 +195,9 @@ class Network:
     source: str = ""
     notes: str = ""
     not_simulated: Sequence[str] = ()
-    """Operations without weights, such as pooling: named, and not simulated."""
+    """Operations that are named and not simulated: those without weights, such as pooling, and unknown ones."""
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
 
     def __post_init__(self) -> None:
         """Check the layers; raises InputError."""
@@ -323,6 +216,25 @@ class Network:
         """Return the number of layers."""
         return len(self.layers)
 
+    @classmethod
+    def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
+        """Return the layers of a PyTorch model in the order in which one forward pass of the example calls them.
+
+        For what is captured, and how, see `accelsim.network.torch_model.capture`. Needs `accelsim[torch]`.
+        """
+        with needing("torch"):
+            from accelsim.network.torch_model import capture
+        return capture(model, example_input, name, batch_dim=batch_dim)
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole network to one .safetensors file, which `load_network` reads back.
+
+        See `accelsim.network.writer.save`.
+        """
+        from accelsim.network.writer import save
+
+        save(self, Path(path))
+
     def __getitem__(self, name: str) -> Layer:
         """Return the layer of this name."""
         for layer in self.layers:
@@ -331,14 +243,9 @@ class Network:
         raise KeyError(name)
 
 
-def is_supported(dtype: np.dtype[Any]) -> bool:
-    """Return whether weights of this type can be simulated."""
-    return (dtype.kind in SUPPORTED_KINDS and dtype.itemsize <= 8) or dtype.name == "bfloat16"
-
-
-def unsupported(dtype: np.dtype[Any]) -> str:
-    """Say that numbers of this type cannot be simulated, and which can."""
-    return f"has type {dtype}, which is not supported; convert it to bool, float, bfloat16 or integer, of 8 to 64 bits"
+def _linear_shape(vectors: int, in_features: int) -> tuple[int, ...]:
+    """Return the shape of one sample of a linear layer."""
+    return (in_features,) if vectors == 1 else (vectors, in_features)
 
 
 def name_problems(names: Iterable[str]) -> list[str]:
@@ -348,70 +255,3 @@ def name_problems(names: Iterable[str]) -> list[str]:
         for name, times in Counter(names).items()
         if times > 1
     ]
-
-
-def _as_array(place: str, values: ArrayLike, problems: list[str]) -> Array:
-    """Return an array in this machine's byte order; what cannot be one is a problem and counts as empty."""
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        problems.append(f"{place}: cannot be read as one array of numbers: {error}")
-        return np.zeros(0)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _array_problems(place: str, array: Array, shape: str, ndim: int) -> list[str]:
-    if not is_supported(array.dtype):
-        return [f"{place}: {unsupported(array.dtype)}"]
-    if array.ndim != ndim:
-        plural = "s" if ndim > 1 else ""
-        return [f"{place}: must have {ndim} dimension{plural}, {shape} (got shape {array.shape})"]
-    if 0 in array.shape:
-        return [f"{place}: is empty (got shape {array.shape})"]
-    return []
-
-
-def bias_problems(name: str, bias: Array | None, out_features: int) -> list[str]:
-    """Say what is wrong with a bias (out_features,)."""
-    if bias is None:
-        return []
-    problems = _array_problems(f"layer {name}: bias", bias, "(out_features,)", 1)
-    if not problems and bias.shape != (out_features,):
-        problems.append(f"layer {name}: bias: must have shape ({out_features},) as the weight has (got {bias.shape})")
-    return problems
-
-
-def codebook_problems(name: str, codebook: Array | None) -> list[str]:
-    """What is wrong with shared weights (entries,)."""
-    if codebook is None:
-        return []
-    place = f"layer {name}: codebook"
-    problems = _array_problems(place, codebook, "(entries,)", 1)
-    if not problems and not np.isfinite(codebook.astype(np.float64)).all():
-        problems.append(f"{place}: holds NaN or Inf; shared weights must be finite")
-    if not problems and (codebook[0] != 0 or len(codebook) < 2):
-        problems.append(f"{place}: entry 0 must be 0, which code 0 stands for, with others after it")
-    return problems
-
-
-def token_problems(name: str, tokens: Any) -> list[str]:
-    """Say what is wrong with a number of tokens."""
-    place = f"layer {name}: tokens"
-    return [] if is_count(tokens, 1) else [f"{place}: must be a whole number, at least 1 (got {tokens!r})"]
-
-
-def activation_problems(name: str, activations: Activations, input_shape: tuple[int, ...]) -> list[str]:
-    """Say what is wrong with activations, one sample (input_shape) or (batch, *input_shape)."""
-    if activations is None or isinstance(activations, Density):
-        return []
-    place = f"layer {name}: activations"
-    dims = len(input_shape)
-    if activations.ndim not in (dims, dims + 1) or activations.shape[-dims:] != input_shape:
-        batch = f"(batch, {', '.join(map(str, input_shape))})"
-        return [f"{place}: must be {input_shape} or {batch} (got {activations.shape})"]
-    problems = _array_problems(place, activations, "", activations.ndim)
-    if not problems:
-        bad = np.argwhere(~np.isfinite(activations.astype(np.float64)))
-        if len(bad):
-            problems.append(f"{place}{bad[0].tolist()} is {activations[tuple(bad[0])]}; activations must be finite")
-    return problems

@@ -7,159 +7,29 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
+from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
 from accelsim.errors import MAX_KNOWN, InputError, collecting, raise_if_any
-from accelsim.network.layer import (
-    Activations,
-    Density,
-    Layer,
-    Network,
-    activation_problems,
-    bias_problems,
-    codebook_problems,
-    name_problems,
-)
+from accelsim.network.activations import Activations, Density
+from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
+from accelsim.network.layer import Layer, Network, name_problems
 from accelsim.network.lowering import Convolution
 from accelsim.network.sizes import check_fits_memory
+from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.synthetic import WEIGHT_BYTES, draw_pattern, draw_weights
 from accelsim.network.tensors import TensorFile, open_tensors
-
-Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-Pair = list[Size]
-NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
-Share = Annotated[float, Field(strict=True, gt=0, le=1)]
-
-
-DIMENSIONS = {"linear": ("out_features", "in_features"), "conv2d": ("out_channels", "in_channels", "kernel")}
-"""What synthetic weights need, by kind of layer."""
-
-GEOMETRY = ("stride", "padding", "dilation", "groups")
-"""What a convolution may leave out."""
-
-KEYS = {
-    "linear": (*DIMENSIONS["linear"], "tokens"),
-    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw"),
-}
-"""What belongs to one kind of layer."""
-
-TENSOR_KEYS = ("weight", "bias", "activations", "codebook")
-"""What a layer takes from tensors: keys of a network file, endings of names in a bare one."""
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class SyntheticSpec:
-    """Weights drawn from a seed."""
-
-    density: Annotated[float, Field(strict=True, ge=0, le=1)]
-    pattern: str = "fine"
-    """fine, or nm:N:M, of a convolution with channels fastest; the density is then N / M."""
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        """Check what the keys say together; raises ValueError."""
-        if self.pattern == "fine":
-            return
-        n, m = self.n_of_m
-        if not 1 <= n <= m <= 32:
-            raise ValueError(f'pattern: must be "fine" or "nm:N:M" with 1 <= N <= M <= 32 (got "{self.pattern}")')
-        if abs(self.density - n / m) > 1e-9:
-            raise ValueError(f"density: of {self.pattern} is {n / m:g} (got {self.density:g}); correct one of them")
-
-    @property
-    def claimed(self) -> str | None:
-        """The granularity that these weights have by construction, where it is a pattern."""
-        return None if self.pattern == "fine" else self.pattern
-
-    @property
-    def n_of_m(self) -> tuple[int, int]:
-        """N and M of the pattern, 0 and 0 if it has none."""
-        found = re.fullmatch(r"nm:(\d{1,3}):(\d{1,3})", self.pattern, re.ASCII)
-        return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DensitySpec:
-    """Activations drawn from a seed."""
-
-    density: Share
-    seed: Seed = 0
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class LayerSpec:
-    """One [[layer]] of a network file."""
-
-    name: str
-    kind: Literal["linear", "conv2d"] = "linear"
-    weight: str | None = None
-    """`file.safetensors:tensor`, the file relative to this one."""
-    synthetic: SyntheticSpec | None = None
-    out_features: Size | None = None
-    in_features: Size | None = None
-    bias: str | None = None
-    activations: str | DensitySpec | None = None
-    codebook: str | None = None
-    """The weights that a layer shares, `file:tensor`, the first of them 0."""
-    granularity: str | None = None
-    tokens: Size | None = None
-    """Vectors of one sample, each multiplied by the same weights."""
-    out_channels: Size | None = None
-    in_channels: Size | None = None
-    kernel: Size | Pair | None = None
-    stride: Size | Pair | None = None
-    padding: NonNegativeInt | list[NonNegativeInt] | None = None
-    dilation: Size | Pair | None = None
-    groups: Size | None = None
-    input_hw: Size | Pair | None = None
-    """Height and width of a convolution's input, as kernel, stride, padding and dilation may give them too."""
-
-    def __post_init__(self) -> None:
-        """Check what the keys say together; raises ValueError."""
-        problems = [
-            f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
-            for kind, keys in KEYS.items()
-            for key in keys
-            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
-        ]
-        if (self.weight is None) == (self.synthetic is None):
-            problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')
-        elif self.synthetic is not None:
-            missing = [key for key in DIMENSIONS[self.kind] if getattr(self, key) is None]
-            if missing:
-                problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
-        if self.kind == "conv2d" and self.input_hw is None:
-            problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
-        if problems:
-            raise ValueError(*problems)
-
-
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
-class NetworkSpec:
-    """A network file."""
-
-    name: str
-    layer: Annotated[list[LayerSpec], Field(min_length=1)]
-    not_simulated: tuple[str, ...] = ()
-    """Operations without weights, such as "maxpool1": named, and not simulated."""
-    description: str = ""
-    source: str = ""
-    notes: str = ""
 
 
 def load_network(name: str | Path | Network) -> Network:
     """Return the network of this name or path: .toml, .safetensors or .npz.
 
-    In a bare tensor file every 2-D `X.weight` is a linear layer, `X.bias` its bias, `X.activations` its input and
-    `X.codebook` its shared weights; convolutions need a network file, which their error message proposes. Weights stay
-    in the file until they are simulated.
+    A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
+    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,
+    which their error message proposes. Weights stay in the file until they are simulated.
     Raises InputError with every problem at once.
     """
     if isinstance(name, Network):
@@ -175,11 +45,9 @@ def load_network(name: str | Path | Network) -> Network:
 def _from_toml(path: Path) -> Network:
     data = read_toml(path)
     check_kind(data, "network", label(path))
-    spec = build(NetworkSpec, data, label(path))
-    problems = name_problems(layer.name for layer in spec.layer)
     files: dict[Path, TensorFile | None] = {}
 
-    def locate(place: str, reference: str) -> _Tensor | None:
+    def locate(place: str, reference: str, problems: list[str]) -> _Tensor | None:
         parts = re.fullmatch(r"(.+?\.(?:safetensors|npz)):(.+)", reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
@@ -195,11 +63,36 @@ def _from_toml(path: Path) -> Network:
         tensors = files[file]
         return None if tensors is None else _Tensor(tensors, parts[2], f"{place}: {tensors.path}")
 
+    return _network(path, data, locate)
+
+
+def _from_saved(path: Path, file: TensorFile) -> Network:
+    """Return a network whose description is in the metadata of its tensor file."""
+    text = file.metadata[METADATA_KEY]
+    if len(text) > MAX_TOML_BYTES:
+        raise InputError(f"{path}: metadata '{METADATA_KEY}': is larger than {MAX_TOML_BYTES} bytes; save it anew")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: metadata '{METADATA_KEY}': must be one JSON object; save the network anew")
+    return _network(path, data, lambda place, reference, _: _Tensor(file, reference, place))
+
+
+Locate = Callable[[str, str, list[str]], "_Tensor | None"]
+"""Finds the tensor that a key of a layer names: given the key's place, what it says, and where to add a problem."""
+
+
+def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
+    """Return the network that the data describes; raises InputError with every problem."""
+    spec = build(NetworkSpec, data, label(path))
+    problems = name_problems(layer.name for layer in spec.layer)
     layers = []
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}
         tensors = {
-            key: locate(f"layer {layer.name}: {key}", reference)
+            key: locate(f"layer {layer.name}: {key}", reference, problems)
             for key, reference in references.items()
             if isinstance(reference, str)
         }
@@ -213,6 +106,7 @@ def _from_toml(path: Path) -> Network:
         spec.source,
         spec.notes,
         not_simulated=spec.not_simulated,
+        provenance=spec.provenance,
     )
 
 
@@ -257,6 +151,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         codebook=tensors["codebook"].read() if "codebook" in tensors else None,
         granularity=spec.granularity or (None if spec.synthetic is None else spec.synthetic.claimed),
         tokens=spec.tokens or 1,
+        steps=spec.steps or 1,
         convolution=convolution,
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
@@ -347,6 +242,8 @@ def _shape_of_tensor(
 
 def _from_tensors(path: Path) -> Network:
     file = open_tensors(path)
+    if METADATA_KEY in file.metadata:
+        return _from_saved(path, file)
     names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
     names = [name for name in names if len(file.shapes[f"{name}.weight"]) >= 2]
     if any(len(file.shapes[f"{name}.weight"]) == 4 for name in names):

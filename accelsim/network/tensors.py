@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import existing_file
 from accelsim.errors import InputError, did_you_mean
-from accelsim.network.layer import is_supported, unsupported
+from accelsim.network.arrays import is_supported, unsupported
 from accelsim.network.sizes import check_fits_memory
 
 SAFETENSORS_TYPES = {
@@ -31,6 +31,7 @@ class TensorFile:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.unusable: dict[str, str] = {}
         """What keeps an array from being read. Others in the file can be, and nobody may want this one."""
+        self.metadata: dict[str, str] = {}
 
     def problem(self, name: str) -> str | None:
         """Return what keeps an array from being used, or None."""
@@ -78,7 +79,7 @@ class _Safetensors(TensorFile):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
+        self.metadata = header.pop("__metadata__", None) or {}
         self._tensors = header
         self._data_offset = 8 + length
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}

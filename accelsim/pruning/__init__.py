@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from accelsim.pruning.permutation import Permutation, permute_for_nm
     from accelsim.pruning.reconstruction import Reconstruction, reconstruct, sparsegpt
     from accelsim.pruning.removal import remove
+    from accelsim.pruning.threshold import global_sparsities
 
 _HOME = {
     "CRITERIA": "accelsim.pruning.criteria",
@@ -28,6 +29,7 @@ _HOME = {
     "Permutation": "accelsim.pruning.permutation",
     "Reconstruction": "accelsim.pruning.reconstruction",
     "detect": "accelsim.pruning.detect",
+    "global_sparsities": "accelsim.pruning.threshold",
     "permute_for_nm": "accelsim.pruning.permutation",
     "prune": "accelsim.pruning.masks",
     "reconstruct": "accelsim.pruning.reconstruction",
@@ -43,6 +45,7 @@ __all__ = [
     "Permutation",
     "Reconstruction",
     "detect",
+    "global_sparsities",
     "permute_for_nm",
     "prune",
     "reconstruct",

@@ -35,6 +35,26 @@ def prune(
     or order asks for one, another where edges are padded, and scores in double precision but for l1 and l2.
     Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M); of criteria, see there.
     """
+    ranked, scores = scored(weight, granularity, sparsity, criterion, pad, data)
+    chosen, shape = ranked.granularity, ranked.weight.shape
+    if chosen.kind == "nm" and chosen.size:
+        n, m = chosen.size
+        padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
+        kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
+    else:
+        kept = _keep_groups(scores, ranked, float(sparsity or 0))
+    return chosen.unview(kept, shape)
+
+
+def scored(
+    weight: ArrayLike,
+    granularity: str | Granularity,
+    sparsity: float | None,
+    criterion: str,
+    pad: bool,
+    data: Data,
+) -> tuple[Ranked, NDArray[Any]]:
+    """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as of `prune`."""
     problems: list[str] = []
     if criterion not in CRITERIA:
         problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
@@ -58,13 +78,7 @@ def prune(
     scores = CRITERIA[criterion].scores(ranked)
     if group != (1, 1) and not np.isfinite(scores.max()):
         raise InputError(not_finite(array))
-    if chosen.kind == "nm" and chosen.size:
-        n, m = chosen.size
-        padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
-        kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
-    else:
-        kept = _keep_groups(scores, ranked, float(sparsity or 0))
-    return chosen.unview(kept, array.shape)
+    return ranked, scores
 
 
 def checked(
@@ -90,7 +104,7 @@ def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float) -> NDArr
     (rows, columns), (r, c) = ranked.matrix.shape, ranked.group
     keep = ranked.keep
     if rows % r or columns % c:
-        keep = _keep_of_uneven(scores, _extents(rows, r), _extents(columns, c), (1 - sparsity) * rows * columns)
+        keep = _keep_of_uneven(scores, extents(rows, r), extents(columns, c), (1 - sparsity) * rows * columns)
     if not keep:
         raise InputError(
             f"sparsity: {sparsity:g} prunes all {scores.size} groups of '{ranked.granularity}' in a weight "
@@ -108,7 +122,7 @@ def _keep_of_uneven(sums: NDArray[Any], heights: NDArray[Any], widths: NDArray[A
     return max(1, int(np.argmin(np.abs(held - target))))
 
 
-def _extents(size: int, side: int) -> NDArray[np.int64]:
+def extents(size: int, side: int) -> NDArray[np.int64]:
     """Return the lengths of pieces of `side`, the last perhaps shorter, that make up `size`."""
     return np.diff(np.append(np.arange(0, size, side), size))
 

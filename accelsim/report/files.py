@@ -1,17 +1,16 @@
-"""Writing results: to whole files or not at all."""
+"""Writing results, in the formats that are asked for."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import collecting, raise_if_any
+from accelsim.files import check_writable, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,49 +44,6 @@ def check_outputs(wanted: dict[str, Path]) -> None:
 def write(results: pd.DataFrame, kind: str, path: Path) -> None:
     """Write results as csv, json, parquet or plot; raises InputError and leaves what was there if it cannot."""
     write_whole(path, lambda target: WRITERS[kind](results, target))
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError unless a file can be written here."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory; name a file in it")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
-    try:
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError
-        # Only trying tells: permission bits do not know of read-only and special file systems.
-        if not _is_device(path):
-            tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError:
-        raise InputError(f"{path}: cannot be written; choose another place or change its permissions") from None
-
-
-def _is_device(path: Path) -> bool:
-    """Return whether this is /dev/stdout or its like, which is written to and must not be replaced by a file."""
-    return path.exists() and not path.is_file()
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary file beside the target and rename it, so that a failure leaves nothing half-written."""
-    try:
-        if _is_device(path):
-            write(path)
-            return
-        target = path.resolve()
-        handle, temporary = tempfile.mkstemp(prefix=".accelsim-", suffix=path.suffix, dir=target.parent)
-        os.close(handle)
-        try:
-            write(Path(temporary))
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _write_csv(results: pd.DataFrame, path: Path) -> None:

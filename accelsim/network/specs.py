@@ -1,0 +1,140 @@
+"""What a network file may say, and how it is checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+from pydantic.dataclasses import dataclass
+
+from accelsim.config import CHECKED
+
+Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Pair = list[Size]
+NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Seed = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+DIMENSIONS = {"linear": ("out_features", "in_features"), "conv2d": ("out_channels", "in_channels", "kernel")}
+"""What synthetic weights need, by kind of layer."""
+
+GEOMETRY = ("stride", "padding", "dilation", "groups")
+"""What a convolution may leave out."""
+
+KEYS = {
+    "linear": (*DIMENSIONS["linear"], "tokens", "steps"),
+    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw"),
+}
+"""What belongs to one kind of layer."""
+
+TENSOR_KEYS = ("weight", "bias", "activations", "codebook")
+"""What a layer takes from tensors: keys of a network file, endings of names in a bare one."""
+
+METADATA_KEY = "accelsim"
+"""Of a tensor file: the same keys as JSON, each tensor by its name in that file."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SyntheticSpec:
+    """Weights drawn from a seed."""
+
+    density: Annotated[float, Field(strict=True, ge=0, le=1)]
+    pattern: str = "fine"
+    """fine, or nm:N:M, of a convolution with channels fastest; the density is then N / M."""
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
+        if self.pattern == "fine":
+            return
+        n, m = self.n_of_m
+        if not 1 <= n <= m <= 32:
+            raise ValueError(f'pattern: must be "fine" or "nm:N:M" with 1 <= N <= M <= 32 (got "{self.pattern}")')
+        if abs(self.density - n / m) > 1e-9:
+            raise ValueError(f"density: of {self.pattern} is {n / m:g} (got {self.density:g}); correct one of them")
+
+    @property
+    def claimed(self) -> str | None:
+        """The granularity that these weights have by construction, where it is a pattern."""
+        return None if self.pattern == "fine" else self.pattern
+
+    @property
+    def n_of_m(self) -> tuple[int, int]:
+        """N and M of the pattern, 0 and 0 if it has none."""
+        found = re.fullmatch(r"nm:(\d{1,3}):(\d{1,3})", self.pattern, re.ASCII)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class DensitySpec:
+    """Activations drawn from a seed."""
+
+    density: Share
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LayerSpec:
+    """One [[layer]] of a network file."""
+
+    name: str
+    kind: Literal["linear", "conv2d"] = "linear"
+    weight: str | None = None
+    """`file.safetensors:tensor`, the file relative to this one."""
+    synthetic: SyntheticSpec | None = None
+    out_features: Size | None = None
+    in_features: Size | None = None
+    bias: str | None = None
+    activations: str | DensitySpec | None = None
+    codebook: str | None = None
+    """The weights that a layer shares, `file:tensor`, the first of them 0."""
+    granularity: str | None = None
+    tokens: Size | None = None
+    """Vectors of one sample, each multiplied by the same weights."""
+    steps: Size | None = None
+    """Times that the product runs one after another, as that of an LSTM's recurrent weights; tokens are of one step."""
+    out_channels: Size | None = None
+    in_channels: Size | None = None
+    kernel: Size | Pair | None = None
+    stride: Size | Pair | None = None
+    padding: NonNegativeInt | list[NonNegativeInt] | None = None
+    dilation: Size | Pair | None = None
+    groups: Size | None = None
+    input_hw: Size | Pair | None = None
+    """Height and width of a convolution's input, as kernel, stride, padding and dilation may give them too."""
+
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
+        problems = [
+            f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
+            for kind, keys in KEYS.items()
+            for key in keys
+            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
+        ]
+        if (self.weight is None) == (self.synthetic is None):
+            problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')
+        elif self.synthetic is not None:
+            missing = [key for key in DIMENSIONS[self.kind] if getattr(self, key) is None]
+            if missing:
+                problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
+        if self.kind == "conv2d" and self.input_hw is None:
+            problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
+        if problems:
+            raise ValueError(*problems)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class NetworkSpec:
+    """A network file."""
+
+    name: str
+    layer: Annotated[list[LayerSpec], Field(min_length=1)]
+    not_simulated: tuple[str, ...] = ()
+    """Operations without weights, such as "maxpool1": named, and not simulated."""
+    description: str = ""
+    source: str = ""
+    notes: str = ""
+    provenance: dict[str, JsonValue] = Field(default_factory=dict)
+    """Where the weights come from: criterion, sparsity, accuracy, seed and the like."""

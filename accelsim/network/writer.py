@@ -1,0 +1,73 @@
+"""A network as one file, which the readers take back whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim import __version__
+from accelsim.errors import InputError
+from accelsim.files import check_writable, write_whole
+from accelsim.network.activations import Density
+from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
+
+if TYPE_CHECKING:
+    from accelsim.network.layer import Layer, Network
+
+
+def save(network: Network, path: Path) -> None:
+    """Write a network to one .safetensors file; equal networks give equal files, byte for byte.
+
+    Tensors are called `layer.weight`, `layer.bias`, `layer.activations` and `layer.codebook`; all else is the JSON of a
+    network file under one key of the metadata, with this package's version in its provenance. Drawn weights are
+    written as they are drawn, drawn activations as their density and seed. The file replaces what was there in one
+    step. Memory: one copy of the tensors.
+    Raises InputError for a place that cannot be written, and for provenance that JSON has no words for.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a network is saved as .safetensors; change the ending")
+    check_writable(path)
+    tensors: dict[str, Any] = {}
+    data: dict[str, Any] = {
+        "name": network.name,
+        "description": network.description,
+        "source": network.source,
+        "notes": network.notes,
+        "not_simulated": list(network.not_simulated),
+        "provenance": {**network.provenance, "accelsim": __version__},
+        "layer": [_entry(layer, tensors) for layer in network],
+    }
+    try:
+        text = json.dumps(data, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"network {network.name}: provenance: cannot be written as JSON ({error}); "
+            "use text, finite numbers, true and false, and lists and tables of them"
+        ) from None
+    from safetensors.numpy import save_file
+
+    write_whole(path, lambda target: save_file(tensors, target, {METADATA_KEY: text}))
+
+
+def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return what a network file says about a layer, and add its arrays to the tensors."""
+    entry: dict[str, Any] = {"name": layer.name, "kind": layer.kind}
+    if layer.granularity is not None:
+        entry["granularity"] = layer.granularity
+    if layer.convolution is None:
+        entry |= {"tokens": layer.tokens, "steps": layer.steps}
+    else:
+        geometry = layer.convolution
+        entry |= {"input_hw": list(geometry.input_hw), "groups": geometry.groups}
+        entry |= {key: list(getattr(geometry, f"{key}_hw")) for key in ("stride", "padding", "dilation")}
+    for key in TENSOR_KEYS:
+        array = getattr(layer, key)
+        if isinstance(array, Density):
+            entry[key] = {"density": float(array.density), "seed": int(array.seed)}
+        elif array is not None:
+            entry[key] = f"{layer.name}.{key}"
+            tensors[entry[key]] = np.ascontiguousarray(array)
+    return entry

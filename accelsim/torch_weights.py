@@ -1,0 +1,71 @@
+"""Which tensors of a PyTorch model are the weights of matrix products, and what their layers are called."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+ALL = slice(None)
+
+
+class Weight(NamedTuple):
+    """Some rows of a tensor of a module, and of the one that is their bias."""
+
+    module: Any
+    weight_name: str
+    bias_name: str
+    rows: slice = ALL
+    bias_rows: slice = ALL
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as they are used: masks and parametrizations applied."""
+        return getattr(self.module, self.weight_name).detach()[self.rows]
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The bias as it is used; None where there is none."""
+        bias = getattr(self.module, self.bias_name, None)
+        # Recurrent cells have False in its place.
+        return bias.detach()[self.bias_rows] if isinstance(bias, torch.Tensor) else None
+
+
+def weights_of(model: nn.Module) -> dict[str, Weight]:
+    """Return the weights of linear, convolutional, recurrent and attention modules, by the name of their layer.
+
+    A linear layer or a convolution is called as its module is; a recurrent module has `lstm.ih_l0` and `lstm.hh_l0`,
+    with `_reverse` for the other direction; an attention has `attn.q_proj`, `k_proj`, `v_proj` and `out_proj`. A linear
+    layer or a convolution that is the whole model goes by its class, in lower case.
+    """
+    return {name: weight for path, module in model.named_modules() for name, weight in _of_module(path, module)}
+
+
+def _of_module(path: str, module: nn.Module) -> list[tuple[str, Weight]]:
+    if isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+        return [(path or type(module).__name__.lower(), Weight(module, "weight", "bias"))]
+    prefix = f"{path}." if path else ""
+    if isinstance(module, nn.MultiheadAttention):
+        thirds = [slice(at * module.embed_dim, (at + 1) * module.embed_dim) for at in range(3)]
+        if module.in_proj_weight is not None:
+            held = [Weight(module, "in_proj_weight", "in_proj_bias", third, third) for third in thirds]
+        else:
+            held = [
+                Weight(module, f"{each}_proj_weight", "in_proj_bias", ALL, third)
+                for each, third in zip("qkv", thirds, strict=True)
+            ]
+        return [(f"{prefix}{each}_proj", weight) for each, weight in zip("qkv", held, strict=True)]
+    names: list[str] = []
+    if isinstance(module, nn.RNNCellBase):
+        names = ["ih", "hh"]
+    elif isinstance(module, RECURRENT) and not module.proj_size:
+        ends = [
+            f"l{layer}{side}"
+            for layer in range(module.num_layers)
+            for side in ("", "_reverse")[: 1 + module.bidirectional]
+        ]
+        names = [f"{each}_{end}" for end in ends for each in ("ih", "hh")]
+    return [(f"{prefix}{name}", Weight(module, f"weight_{name}", f"bias_{name}")) for name in names]
