@@ -29,6 +29,13 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
 from benchmarks.validation import SHARED, chip
 
+PEAK_BYTES = (  # not ru_maxrss: Linux hands the parent's peak down to a child
+    "import pathlib, re\n"
+    "status = pathlib.Path('/proc/self/status')\n"
+    "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])\n"
+)
+"""Start of a script that asks for its own peak memory, on Linux."""
+
 
 class Figure(NamedTuple):
     """One measured figure and its target."""
@@ -138,15 +145,12 @@ def memory(quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.safetensors"
         save_file({"large.weight": draw_weights(size, size, 0.05, 0)}, path)
-        script = (
-            "import pathlib, re, sys, warnings, accelsim\n"
+        script = PEAK_BYTES + (
+            "import sys, warnings, accelsim\n"
             "warnings.simplefilter('ignore')\n"
             "hw = accelsim.load_hardware('eie-64pe-45nm', {'engine.spmat_bytes': 2**25, 'engine.pointer_bytes': 2**25,"
             " 'engine.pointer_bits': 32})\n"
             "accelsim.simulate('lenet-300-100-digits', hw)\n"
-            # Not ru_maxrss: Linux hands the parent's peak down to a child.
-            "status = pathlib.Path('/proc/self/status')\n"
-            "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])\n"
             "before = peak()\n"
             "accelsim.simulate(sys.argv[1], hw, 0.3)\n"
             "print(peak() - before)\n"
@@ -245,7 +249,76 @@ def tensor_core(quick: bool) -> list[Figure]:
     ]  # fmt: skip
 
 
-BENCHMARKS = (engine_call, whole_row, linear_in_nonzeros, memory, many_points, dram, tensor_core, start_up)
+def pruning_masks(quick: bool) -> list[Figure]:
+    """Magnitude masks of 4096 x 4096 float32 by every granularity, against the sum of magnitudes and a partition."""
+    weight = np.random.default_rng(0).standard_normal((4096, 4096)).astype(np.float32)
+    runs = 3 if quick else 9
+    others = ("fine", "vector:1x4", "vector:4x1", "block:4x4", "block:16x16", "filter", "channel")
+    found = []
+    for criterion in ("l1", "l2"):
+        ratio, ours, _ = paired_ratio(
+            lambda c=criterion: accelsim.pruning.prune(weight, "nm:2:4", criterion=c),
+            lambda: np.abs(weight).sum(),
+            runs,
+        )
+        found += [
+            Figure(f"mask 2:4 by {criterion}, 4096 x 4096 / numpy.abs(w).sum()", ratio, "x", "at most 3", ratio <= 3),
+            Figure("  that mask", 1e3 * ours, "ms", "", True),
+        ]
+        ratios = {
+            text: paired_ratio(
+                lambda t=text, c=criterion: accelsim.pruning.prune(weight, t, 0.5, c),
+                lambda: np.partition(weight.reshape(-1), weight.size // 2),
+                runs,
+            )[0]
+            for text in others
+        }
+        worst = max(ratios, key=lambda text: ratios[text])
+        found.append(
+            Figure(f"slowest other mask by {criterion} ({worst}) / numpy.partition", ratios[worst], "x", "at most 1",
+                   ratios[worst] <= 1)
+        )  # fmt: skip
+    weight = np.random.default_rng(0).uniform(-1, 1, (1024, 1024))
+    taken = min(seconds(lambda: accelsim.pruning.permute_for_nm(weight), 1))
+    return [*found, Figure("channel permutation for 2:4, 1024 x 1024", taken, "s", "at most 10", taken <= 10)]
+
+
+def surgeon(quick: bool) -> list[Figure]:
+    """Optimal Brain Surgeon on 4096 x 4096 with 2:4, in a process of its own: a quarter of a minute."""
+    if quick or not Path("/proc/self/status").exists():
+        return []
+    script = PEAK_BYTES + (
+        "import time, numpy as np\n"
+        "from accelsim.pruning import Calibration, sparsegpt\n"
+        "rng = np.random.default_rng(0)\n"
+        "sparsegpt(rng.random((8, 8)), 'nm:2:4', activations=rng.random((9, 8)))\n"
+        "weight = rng.standard_normal((4096, 4096), np.float32)\n"
+        "inputs = Calibration.of(rng.standard_normal((2048, 4096), np.float32) for _ in range(2))\n"
+        "before = 1024 * int(re.search(r'VmRSS:\\s+(\\d+)', status.read_text())[1])\n"
+        "start = time.perf_counter()\n"
+        "sparsegpt(weight, 'nm:2:4', activations=inputs)\n"
+        "print(time.perf_counter() - start, (peak() - before) / weight.nbytes)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    taken, extra = map(float, done.stdout.split())
+    return [
+        Figure("OBS update, 2:4, 4096 x 4096", taken, "s", "at most 60", taken <= 60),
+        Figure("  peak memory added / float32 weight", extra, "x", "at most 8", extra <= 8),
+    ]
+
+
+BENCHMARKS = (
+    engine_call,
+    whole_row,
+    linear_in_nonzeros,
+    memory,
+    many_points,
+    dram,
+    tensor_core,
+    pruning_masks,
+    surgeon,
+    start_up,
+)
 
 
 def main() -> None:

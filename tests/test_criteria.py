@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import PruningCase, pruning_cases
@@ -279,3 +281,10 @@ def test_small_weights_have_norms_too() -> None:
     for criterion in ("l1", "l2"):
         assert prune(weight, "filter", 0.3, criterion)[:, 0].tolist() == [False, True, True]
     assert prod(prune(weight, "fine", 0.5, "l2").shape) == 6
+
+
+def test_the_page_runs_and_knows_every_criterion() -> None:
+    page = (ROOT / "docs" / "pruning.md").read_text(encoding="utf-8")
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})  # noqa: S102
+    listed = re.findall(r"^\| `(\w+)` \|", page.split("## Criteria")[1].split("## ")[0], re.MULTILINE)
+    assert listed == list(CRITERIA)

@@ -131,7 +131,7 @@ def test_regression_beats_magnitude_of_channels(seed: int) -> None:
         mask = prune(weight, "channel", 0.5, criterion, activations=inputs)
         errors[criterion] = relative_error(inputs, weight, reconstruct(weight, mask, inputs))
         assert errors[criterion] < relative_error(inputs, weight, weight * mask)
-    assert errors["regression"] < 0.8 * min(errors["l1"], errors["random"])
+    assert errors["regression"] < 0.5 * min(errors["l1"], errors["random"])
 
 
 def test_wanda_beats_magnitude_where_inputs_are_uneven() -> None:

@@ -54,7 +54,7 @@ class _Search:
         self.n, self.m, self.rows = n, m, magnitudes
         channels = magnitudes.shape[1]
         self.order = np.arange(channels)
-        self.with_other = np.empty((channels, channels), magnitudes.dtype)
+        self.with_other = np.empty((channels, channels))
         self.kept = np.empty(channels // m)
         self.update(np.arange(channels // m))
 
@@ -70,34 +70,36 @@ class _Search:
         without = np.where(stays, kept - members, kept - last_kept).sum(axis=0).reshape(-1, 1)
         thresholds = np.where(stays, first_lost, last_kept).reshape(len(self.rows), -1)
         _add_larger(self.rows, thresholds, columns.reshape(-1), self.with_other)
-        self.with_other[columns.reshape(-1)] += without.astype(self.rows.dtype)
+        self.with_other[columns.reshape(-1)] += without
 
-    def descend(self) -> None:
-        """Exchange channels as long as that keeps more."""
+    def descend(self, groups: Array) -> None:
+        """Exchange channels as long as that keeps more, where only exchanges with these groups can."""
         group = np.repeat(np.arange(len(self.kept)), self.m)
         least = 1e-6 * self.kept.sum()
-        while True:
-            table = self.with_other[np.ix_(self.order, self.order)]
-            gain = table + table.T - (self.kept[group][:, None] + self.kept[group])
-            gain[group[:, None] >= group] = 0
+        while groups.size:
+            places = np.flatnonzero(np.isin(group, groups))
+            mine = self.order[places]
+            gain = self.with_other[np.ix_(mine, self.order)] + self.with_other[np.ix_(self.order, mine)].T
+            gain -= self.kept[group[places]][:, None] + self.kept[group]
+            gain[group[places][:, None] == group] = 0
             first, second = np.nonzero(gain > least)
             best = np.argsort(-gain[first, second], kind="stable")
             changed = np.zeros(len(self.kept), bool)
-            for i, j in zip(first[best], second[best], strict=True):
+            for i, j in zip(places[first[best]], second[best], strict=True):
                 if not changed[group[i]] and not changed[group[j]]:
                     changed[[group[i], group[j]]] = True
                     self.order[[i, j]] = self.order[[j, i]]
-            if not changed.any():
-                return
-            self.update(np.flatnonzero(changed))
+            groups = np.flatnonzero(changed)
+            self.update(groups)
 
     def kick(self, rng: np.random.Generator) -> None:
         """Exchange some channels at random and descend; take it back where less is kept."""
         before = self.order.copy(), self.kept.sum()
         places = rng.choice(len(self.order), min(KICKED_CHANNELS, len(self.order)), replace=False)
         self.order[places] = np.roll(self.order[places], 1)
-        self.update(np.unique(places // self.m))
-        self.descend()
+        kicked = np.unique(places // self.m)
+        self.update(kicked)
+        self.descend(kicked)
         if self.kept.sum() < before[1]:
             changed = np.unique(np.flatnonzero(self.order != before[0]) // self.m)
             self.order[:] = before[0]
@@ -105,7 +107,7 @@ class _Search:
 
 
 def permute_for_nm(
-    weight: ArrayLike, granularity: str | Granularity = "nm:2:4", *, kicks: int = 60, seed: int = 0
+    weight: ArrayLike, granularity: str | Granularity = "nm:2:4", *, kicks: int = 100, seed: int = 0
 ) -> Permutation:
     """Return an order of the input channels in which an N:M pattern keeps more of sum |w|, never less.
 
@@ -137,7 +139,7 @@ def permute_for_nm(
     search = _Search(magnitudes, n, m)
     before = float(search.kept.sum())
     rng = np.random.default_rng(seed)
-    search.descend()
+    search.descend(np.arange(len(search.kept)))
     for _ in range(kicks):
         search.kick(rng)
     return Permutation(search.order, before, float(search.kept.sum()), total)
