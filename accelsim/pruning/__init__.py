@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from accelsim.pruning.detect import Patterns, detect
     from accelsim.pruning.granularity import Granularity
     from accelsim.pruning.masks import prune
+    from accelsim.pruning.schedule import SCHEDULES, ratios
 
 _HOME = {
     "Granularity": "accelsim.pruning.granularity",
     "Patterns": "accelsim.pruning.detect",
     "detect": "accelsim.pruning.detect",
+    "SCHEDULES": "accelsim.pruning.schedule",
     "prune": "accelsim.pruning.masks",
+    "ratios": "accelsim.pruning.schedule",
 }
 
-__all__ = ["Granularity", "Patterns", "detect", "prune"]
+__all__ = ["SCHEDULES", "Granularity", "Patterns", "detect", "prune", "ratios"]
 
 
 def __getattr__(name: str) -> Any:
