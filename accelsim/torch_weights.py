@@ -23,8 +23,9 @@ class Weight(NamedTuple):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weights as they are used: masks and parametrizations applied."""
-        return getattr(self.module, self.weight_name).detach()[self.rows]
+        """The weights as they are used, masks and parametrizations applied; a 1-D convolution's as of height 1."""
+        tensor = getattr(self.module, self.weight_name).detach()[self.rows]
+        return tensor[:, :, None] if tensor.ndim == 3 else tensor
 
     @property
     def bias(self) -> torch.Tensor | None:

@@ -288,8 +288,7 @@ def _merged(calls: list[_Call]) -> list[_Call]:
 def _layer(name: str, weight: Array, bias: Array | None, call: _Call) -> Layer:
     samples = call.samples
     if call.geometry is not None:
-        kernels = weight if weight.ndim == 4 else weight[:, :, None]
-        return Layer.conv2d(name, kernels, bias, activations=samples, input_hw=samples.shape[2:], **call.geometry)
+        return Layer.conv2d(name, weight, bias, activations=samples, input_hw=samples.shape[2:], **call.geometry)
     vectors = samples.shape[1]
     inputs = samples[:, 0] if vectors == 1 else samples
     return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)

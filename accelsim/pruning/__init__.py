@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from accelsim.pruning.permutation import Permutation, permute_for_nm
     from accelsim.pruning.reconstruction import Reconstruction, reconstruct, sparsegpt
     from accelsim.pruning.removal import remove
+    from accelsim.pruning.schedule import SCHEDULES, ratios
     from accelsim.pruning.threshold import global_sparsities
 
 _HOME = {
     "CRITERIA": "accelsim.pruning.criteria",
+    "SCHEDULES": "accelsim.pruning.schedule",
     "Calibration": "accelsim.pruning.calibration",
     "Granularity": "accelsim.pruning.granularity",
     "Patterns": "accelsim.pruning.detect",
@@ -32,6 +34,7 @@ _HOME = {
     "global_sparsities": "accelsim.pruning.threshold",
     "permute_for_nm": "accelsim.pruning.permutation",
     "prune": "accelsim.pruning.masks",
+    "ratios": "accelsim.pruning.schedule",
     "reconstruct": "accelsim.pruning.reconstruction",
     "remove": "accelsim.pruning.removal",
     "sparsegpt": "accelsim.pruning.reconstruction",
@@ -39,6 +42,7 @@ _HOME = {
 
 __all__ = [
     "CRITERIA",
+    "SCHEDULES",
     "Calibration",
     "Granularity",
     "Patterns",
@@ -48,6 +52,7 @@ __all__ = [
     "global_sparsities",
     "permute_for_nm",
     "prune",
+    "ratios",
     "reconstruct",
     "remove",
     "sparsegpt",
