@@ -150,13 +150,13 @@ def test_masks_that_do_not_fit_are_all_named(model: Any) -> None:
 
 @pytest.fixture(scope="module")
 def task() -> Any:
-    """A quarter of scikit-learn's digits to train on, and another to judge by."""
+    """Half of scikit-learn's digits to train on, and the other half to judge by."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     inputs, labels = torch.tensor(digits.data / 16.0, dtype=torch.float32), torch.tensor(digits.target)
     return training.Training(
-        inputs=inputs[:450], labels=labels[:450], validation=(inputs[450:900], labels[450:900]), epochs=12
+        inputs=inputs[:900], labels=labels[:900], validation=(inputs[900:], labels[900:]), epochs=20
     )
 
 
@@ -192,17 +192,17 @@ def test_the_three_curves_come_in_the_order_of_the_literature(task: Any) -> None
     for name, trained, options in [
         ("pruned", None, {}),
         ("fine-tuned", task, {}),
-        ("iterative", replace(task, epochs=6), {"schedule": "cubic", "steps": 8}),
+        ("iterative", task, {"schedule": "cubic", "steps": 6}),
     ]:
         model = digits_model()
         model.load_state_dict(dense.state_dict())
-        masks = training.prune_and_train(model, trained, "fine", 0.93, **options)
-        assert all(1 - mask.mean() == pytest.approx(0.93, abs=1 / mask.size) for mask in masks.values())
+        masks = training.prune_and_train(model, trained, "fine", 0.96, **options)
+        assert all(1 - mask.mean() == pytest.approx(0.96, abs=1 / mask.size) for mask in masks.values())
         assert pruned_are_zero(model, masks)
         reached[name] = training.accuracy(model, *task.validation)
-    # Margins of several standard errors of 450 images.
-    assert reached["pruned"] + 0.1 < reached["fine-tuned"]
-    assert reached["fine-tuned"] + 0.01 < reached["iterative"]
+    # A standard error of 897 images is 0.015 at most.
+    assert reached["pruned"] + 0.05 < reached["fine-tuned"]
+    assert reached["fine-tuned"] + 0.05 < reached["iterative"]
 
 
 def test_masks_of_each_step_follow_the_schedule(monkeypatch: pytest.MonkeyPatch, task: Any) -> None:
