@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from accelsim import pruning
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network import Density, Layer, Network
-from accelsim.network.forward import outputs
+from accelsim.network.forward import outputs, with_activations
 from accelsim.pruning import Granularity, prune
 from accelsim.pruning.criteria import Data
 
@@ -97,6 +101,40 @@ def shrunk_layer(layer: Layer) -> Layer:
         weight = np.ascontiguousarray(weight[:, channels])
         if inputs is not None and not isinstance(inputs, Density):
             inputs = inputs[..., channels] if geometry is None else inputs[..., channels, :, :]
+    return _resized(layer, weight, bias, inputs)
+
+
+def removed(network: Network) -> Network:
+    """Return a chain of layers without the filters and channels that are all zero, in every layer that they touch.
+
+    A filter of zeros goes with the channels that read it, a channel of zeros with the filter that feeds it: the network
+    computes the same (a filter that goes must have no bias). Activations follow from those of the first layer, where
+    these are real; else there are none.
+    Raises InputError naming the layer where what it takes is not what comes before it: such a graph cannot shrink here
+    (`accelsim.pruning.remove` takes its edges).
+    """
+    names = [layer.name for layer in network]
+    arrays = {f"{layer.name}.weight": layer.weight for layer in network}
+    arrays |= {f"{layer.name}.bias": layer.bias for layer in network if layer.bias is not None}
+    masks = {layer.name: layer.weight != 0 for layer in network}
+    for name, axis in ((names[0], 1), (names[-1], 0)):  # inputs and outputs of the network stay
+        slices = np.moveaxis(masks[name], axis, 0)
+        unused = ~slices.reshape(len(slices), -1).any(axis=1)
+        slices[np.ix_(unused, slices.any(axis=(0, *range(2, slices.ndim))))] = True
+    smaller = pruning.remove(arrays, itertools.pairwise(names), masks, tied=True)
+    layers = [
+        _resized(layer, smaller[f"{layer.name}.weight"], smaller.get(f"{layer.name}.bias"), None) for layer in network
+    ]
+    inputs = network.layers[0].activations
+    shrunken = replace(network, layers=layers)
+    if inputs is None or isinstance(inputs, Density):
+        return shrunken
+    return with_activations(shrunken, inputs.reshape(-1, *layers[0].input_shape))
+
+
+def _resized(layer: Layer, weight: NDArray[Any], bias: NDArray[Any] | None, inputs: Any) -> Layer:
+    """Return the layer with fewer inputs or outputs."""
+    geometry = layer.convolution
     if geometry is None:
         return Layer.linear(
             layer.name,
@@ -115,6 +153,7 @@ def shrunk_layer(layer: Layer) -> Layer:
         stride=geometry.stride_hw,
         padding=geometry.padding_hw,
         dilation=geometry.dilation_hw,
+        groups=1 if geometry.groups == 1 else len(weight) // (geometry.out_channels // geometry.groups),
         activations=inputs,
         granularity=layer.granularity,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,15 +43,30 @@ def forward(network: Network, samples: ArrayLike) -> NDArray[Any]:
     A ReLU stands between each two layers; maps are flattened, channel first, where a layer takes vectors.
     Raises InputError naming the layer that does not fit what comes before it: other operations are not known here.
     """
+    *_, (_, signal) = _passes(network, samples)
+    return signal
+
+
+def with_activations(network: Network, samples: ArrayLike) -> Network:
+    """Return the network with the activations that each layer sees of samples of the first; see `forward`."""
+    inputs = [seen for seen, _ in _passes(network, samples)]
+    return replace(
+        network, layers=[replace(layer, activations=seen) for layer, seen in zip(network, inputs, strict=True)]
+    )
+
+
+def _passes(network: Network, samples: ArrayLike) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Go through what each layer sees and makes of it."""
     signal = np.asarray(samples)
     for number, layer in enumerate(network):
+        if number:
+            signal = np.maximum(signal, 0)
         if signal[0].size != np.prod(layer.input_shape):
             raise InputError(
                 f"network {network.name}: layer {layer.name} takes {layer.input_shape}, what comes before it gives "
                 f"{signal.shape[1:]}: it is no chain of layers with a ReLU between them; evaluate it yourself and "
                 "pass evaluate= a function of the network"
             )
-        signal = outputs(layer, signal.reshape(-1, *layer.input_shape))
-        if number + 1 < len(network):
-            np.maximum(signal, 0, out=signal)
-    return signal
+        seen = signal.reshape(-1, *layer.input_shape)
+        signal = outputs(layer, seen)
+        yield seen, signal
