@@ -56,7 +56,7 @@ def prune(
     if not summed and not is_finite(ranked.matrix.reshape(-1)):
         raise InputError(not_finite(array))
     scores = CRITERIA[criterion].scores(ranked)
-    if group != (1, 1) and not np.isfinite(scores.max()):
+    if scores is not ranked.matrix and not np.isfinite(scores.max()):
         raise InputError(not_finite(array))
     if chosen.kind == "nm" and chosen.size:
         n, m = chosen.size
