@@ -275,6 +275,11 @@ def test_every_criterion_names_its_source() -> None:
         assert "Source:" in (criterion.scores.__doc__ or "") or name == "random"
 
 
+def test_scores_beyond_the_type_are_an_error_not_an_infinity() -> None:
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="score of a group is above the range"):
+        prune(np.full((2, 4), 1e200), "fine", 0.5, "obd", hessian_diagonal=np.ones(4))
+
+
 def test_small_weights_have_norms_too() -> None:
     """Squares of 1e-30 are 0 in float32."""
     weight = np.array([[1e-30, 1e-30], [2e-30, 2e-30], [1e-30, 2e-30]], np.float32)

@@ -32,7 +32,7 @@ def test_the_order_keeps_what_it_says_and_never_less(rows: int, groups: int, m: 
     assert found.kept >= found.before * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_gap_to_unstructured_that_is_won_back(seed: int) -> None:
     """Uniform 128 x 64, as in the table of NVIDIA's apex permutation tests.
 
@@ -43,10 +43,10 @@ def test_the_gap_to_unstructured_that_is_won_back(seed: int) -> None:
     unstructured = float(np.abs(weight * prune(weight, "fine", 0.5)).sum())
     assert np.abs(weight).sum() == pytest.approx(4083.2, rel=0.02)
     assert unstructured == pytest.approx(3060.2, rel=0.02)
-    found = permute_for_nm(weight)
+    found = permute_for_nm(weight, kicks=30)
     assert found.before == pytest.approx(2852.4, rel=0.02)
     assert (found.kept - found.before) / (unstructured - found.before) >= 0.3
-    assert found.order.tolist() == permute_for_nm(weight).order.tolist()
+    assert found.order.tolist() == permute_for_nm(weight, kicks=30).order.tolist()
 
 
 def test_the_best_order_of_a_small_weight() -> None:

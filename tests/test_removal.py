@@ -124,6 +124,23 @@ def test_ties_keep_what_any_of_them_keeps() -> None:
     assert remove(arrays, EDGES, {"c1": masks["c1"]}, tied=True)["n1.bias"].shape == (6,)
 
 
+def test_a_layer_may_read_and_write_the_same_width() -> None:
+    """An addition x + b(x): the second layer loses inputs and outputs alike."""
+    arrays = {"a.weight": np.ones((4, 3)), "b.weight": np.arange(16.0).reshape(4, 4), "c.weight": np.ones((2, 4))}
+    masks = {"a": filters(arrays, "a", [1]), "b": filters(arrays, "b", [1])}
+    shrunk = remove(arrays, [("a", "b"), ("b", "c"), ("a", "c")], masks)
+    assert shrunk["b.weight"].tolist() == [[0, 2, 3], [8, 10, 11], [12, 14, 15]]
+    assert (shrunk["a.weight"].shape, shrunk["c.weight"].shape) == ((3, 3), (2, 3))
+
+
+def test_what_does_not_shrink_may_be_anything() -> None:
+    """A concatenation, a grouped convolution and a scalar, under masks that prune no slice whole."""
+    arrays = {**CHAIN, "b.weight": np.ones((3, 2)), "t.weight": np.array(2.0)}
+    edges = [("a", "g"), ("g", "f"), ("b", "f"), ("f", "t")]
+    same = remove(arrays, edges, {"f": np.eye(5, 8) + np.eye(5, 8, 3) > 0, "a": np.ones((4, 2, 3, 3), bool)})
+    assert [array.shape for array in same.values()] == [np.shape(array) for array in arrays.values()]
+
+
 def test_two_readers_must_agree_on_channels() -> None:
     arrays = {"a.weight": np.ones((4, 3)), "b.weight": np.ones((2, 4)), "c.weight": np.ones((2, 4))}
     edges, mask = [("a", "b"), ("a", "c")], np.ones((2, 4), bool)

@@ -76,7 +76,7 @@ def scored(
     if not summed and not is_finite(ranked.matrix.reshape(-1)):
         raise InputError(not_finite(array))
     scores = CRITERIA[criterion].scores(ranked)
-    if group != (1, 1) and not np.isfinite(scores.max()):
+    if scores is not ranked.matrix and not np.isfinite(scores.max()):
         raise InputError(not_finite(array))
     return ranked, scores
 

@@ -58,14 +58,17 @@ def _lasso(gram: Array, products: Array, norms: Array, keep: int) -> NDArray[np.
     beta, product = np.zeros((2, len(gram)))
     if alive.size:
         unit = gram[np.ix_(alive, alive)] / np.outer(norms[alive], norms[alive])
-        product[alive] = np.abs(products[alive] / norms[alive])
-        scale = np.diagonal(unit).mean()  # the path ends at absolute tolerances
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            _, _, path = lars_path_gram(
-                Xy=products[alive] / norms[alive] / scale, Gram=unit / scale, n_samples=1, method="lasso",
-                max_iter=4 * alive.size,
-            )  # fmt: skip
+        product_of = products[alive] / norms[alive]
+        product[alive] = np.abs(product_of)
+        scale = np.diagonal(unit).mean()  # the path's tolerances are absolute
+        for steps in (keep + keep // 8 + 1, 4 * alive.size):  # each adds a predictor, but for the few that drop one
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                _, _, path = lars_path_gram(
+                    Xy=product_of / scale, Gram=unit / scale, n_samples=1, method="lasso", max_iter=steps
+                )
+            if np.count_nonzero(path, axis=0).max() >= keep:
+                break
         counts = np.count_nonzero(path, axis=0)
         enough = np.flatnonzero(counts >= keep)
         beta[alive] = np.abs(path[:, enough[0] if enough.size else np.argmax(counts)])

@@ -78,7 +78,7 @@ class _Graph:
         """Return the features that a layer puts out."""
         arrays = self.layers[layer]
         main = arrays.get("weight", next((each for each in arrays.values() if each.ndim), np.empty(0)))
-        return len(main)
+        return len(main) if main.ndim else 0
 
     def passes(self, layer: str) -> bool:
         """Whether a layer has an output for each input: batch norm, depthwise convolution."""
@@ -92,7 +92,7 @@ class _Graph:
         """Return how many inputs of a layer each feature it reads has; 0 where they do not match."""
         shape = self.layers[layer]["weight"].shape
         features = self.outputs(self.sources[layer][0])
-        if len(shape) == 2:
+        if len(shape) == 2 and features:
             return 0 if shape[1] % features else shape[1] // features
         return int(len(shape) == 4 and shape[1] == features)
 
@@ -126,7 +126,8 @@ class _Graph:
         readers = [name for name in readers if not self.passes(name)]
         makers = [name for name in members if not self.passes(name)]
         if len(set(sizes.values())) > 1:
-            if any(name in masks for name in [*makers, *readers]):
+            claims = [(name, 0) for name in makers] + [(name, 1) for name in readers]
+            if any(name in masks and not _slices(masks[name], axis).all() for name, axis in claims):
                 text = ", ".join(f"{name} {size}" for name, size in sizes.items())
                 problems.append(f"{members[0]}: is added to layers of another width ({text}); correct the edges")
             return None
