@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ class StateDict(TensorFile):
                 with zipfile.ZipFile(path) as archive:
                     held_bytes = sum(member.file_size for member in archive.infolist())
             check_fits_memory(held_bytes, str(path))
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what is odd about a file, it either fails by or not
+                held = torch.load(path, map_location="cpu", weights_only=True)
         except InputError:
             raise
         except pickle.UnpicklingError:
@@ -58,10 +61,9 @@ class StateDict(TensorFile):
         for name, tensor in self._tensors.items():
             # A view may claim to be far larger than what it repeats.
             check_fits_memory(tensor.numel() * tensor.element_size(), f"{path}: '{name}'")
-        for name in [name for name in self._tensors if name.endswith("_orig")]:
-            whole = name.removesuffix("_orig")
-            if f"{whole}_mask" in self._tensors:
-                self._tensors[whole] = self._tensors.pop(name) * self._tensors.pop(f"{whole}_mask")
+        masked = [name.removesuffix("_mask") for name in self._tensors if name.endswith("_mask")]
+        for name in [name for name in masked if f"{name}_orig" in self._tensors]:
+            self._tensors[name] = self._tensors.pop(f"{name}_orig") * self._tensors.pop(f"{name}_mask")
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         self.unusable = {
             name: f"has type {tensor.dtype}, which is not supported; convert it to float32"
