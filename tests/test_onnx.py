@@ -267,6 +267,30 @@ def test_a_file_cut_anywhere_or_damaged_is_an_input_error(tmp_path: Path) -> Non
             load_network(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs", "attributes"),
+    [
+        ("Conv", ["x"], {}),
+        ("Conv", ["x", "w"], {"pads": [1]}),
+        ("Conv", ["x", "w"], {"strides": [0, 0]}),
+        ("Conv", ["x", "w"], {"strides": [2, -1]}),
+        ("Conv", ["x", "w"], {"group": 0}),
+        ("Conv", ["x", "w"], {"dilations": [2**40, 2**40]}),
+        ("Conv", ["x", "w"], {"pads": [2**40] * 4}),
+        ("Conv", ["nowhere", "w"], {}),
+        ("Gemm", ["x"], {}),
+        ("MatMul", ["nowhere", "flat"], {}),
+        ("LSTM", ["x", "w"], {}),
+        ("LSTM", ["x", "w", "w"], {}),
+    ],
+)
+def test_nodes_that_are_not_whole(tmp_path: Path, kind: str, inputs: list[str], attributes: dict[str, Any]) -> None:
+    constants = {"w": np.ones((1, 1, 3, 3)), "flat": np.ones((3, 3))}
+    node = helper.make_node(kind, inputs, ["y"], name="odd", **attributes)
+    with pytest.raises(InputError, match=r"net\.onnx: .*(odd|layer w)"):
+        read(tmp_path, model_of([node], {"x": [1, 1, 5, 5]}, constants))
+
+
 def test_a_tensor_that_is_smaller_than_it_says(tmp_path: Path) -> None:
     model = mlp()
     model.graph.initializer[0].dims[:] = [2**31, 2**20]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,23 @@ class _Graph:
         read = {"Conv": self._conv, "Gemm": self._gemm, "MatMul": self._matmul}
         read |= dict.fromkeys(("LSTM", "GRU", "RNN"), self._recurrent)
         for node in graph.node:
-            with collecting(self.problems):
-                if node.op_type in read and node.domain in ("", "ai.onnx"):
-                    read[node.op_type](node, {each.name: each for each in node.attribute})
-                elif node.op_type != "Constant":
-                    weighty = any(
-                        len(self._constants[name].dims) >= 2 for name in node.input if name in self._constants
-                    )
-                    self.others.append(f"{self._place(node)} ({node.op_type})" if weighty else node.op_type)
+            if node.op_type in read and node.domain in ("", "ai.onnx"):
+                with collecting(self.problems):
+                    self._take(read[node.op_type], node)
+            elif node.op_type != "Constant":
+                weighty = any(len(self._constants[name].dims) >= 2 for name in node.input if name in self._constants)
+                self.others.append(f"{self._place(node)} ({node.op_type})" if weighty else node.op_type)
+
+    def _take(self, read: Callable[[Any, dict[str, Any]], None], node: Any) -> None:
+        """Read a node; raises InputError for one whose inputs or attributes are not those of its operation."""
+        try:
+            read(node, {each.name: each for each in node.attribute})
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{self._place(node)}: is no whole {node.op_type}: {error}; export the model again"
+            ) from None
 
     def _place(self, node: Any) -> str:
         """Return what messages call a node."""

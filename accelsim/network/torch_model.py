@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer, Network
@@ -264,7 +263,7 @@ class _Recorder:
         """Name the modules with weights of which nothing was captured."""
         missing = [f"{name} (not called)" for name in self._weights if name not in self._calls]
         for path, module in model.named_modules():
-            if module in self._names or isinstance(module, ParametrizationList):
+            if module in self._names or "parametrizations" in path.split("."):
                 continue
             if any(each.ndim >= 2 for each in module.parameters(recurse=False)):
                 missing.append(f"{path or 'model'} ({type(module).__name__})")
