@@ -54,10 +54,7 @@ app = typer.Typer(
 )
 
 NetworkArgument = Annotated[
-    str,
-    typer.Argument(
-        help="Name of a shipped network, or a .toml, .safetensors, .npz, .onnx or .pt file.", show_default=True
-    ),
+    str, typer.Argument(help="Name of a shipped network, or a .toml, .safetensors or .npz file.", show_default=True)
 ]
 HardwareOption = Annotated[
     str, typer.Option("--hardware", help="Chips, separated by commas: names of shipped ones, or .toml files.")
@@ -209,8 +206,7 @@ def inspect_command(
 @app.command()
 def check(
     file: Annotated[
-        str,
-        typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors, .npz, .onnx or .pt file."),
+        str, typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors or .npz file.")
     ],
 ) -> None:
     """Check a network, chip or DRAM part, weights included, and say what is in it."""
