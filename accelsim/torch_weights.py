@@ -1,10 +1,12 @@
-"""Which tensors of a PyTorch model are the weights of matrix products, and what their layers are called."""
+"""What of PyTorch is shared by capturing and training: which tensors are weights, and what their layers are called."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
@@ -33,6 +35,13 @@ class Weight(NamedTuple):
         bias = getattr(self.module, self.bias_name, None)
         # Recurrent cells have False in its place.
         return bias.detach()[self.bias_rows] if isinstance(bias, torch.Tensor) else None
+
+
+def as_array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor as an array, where it can as a view; bfloat16, which NumPy lacks, as float32, which holds it."""
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    widened = dense.float() if dense.dtype == torch.bfloat16 else dense
+    return np.asarray(widened.cpu().numpy())
 
 
 def weights_of(model: nn.Module) -> dict[str, Weight]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
-from accelsim.errors import MAX_KNOWN, InputError, collecting, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, collecting, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.layer import Layer, Network, name_problems
@@ -21,11 +21,11 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.synthetic import WEIGHT_BYTES, draw_pattern, draw_weights
-from accelsim.network.tensors import TensorFile, open_tensors
+from accelsim.network.tensors import TENSOR_SUFFIXES, TensorFile, open_tensors
 
 
 def load_network(name: str | Path | Network) -> Network:
-    """Return the network of this name or path: .toml, .safetensors or .npz.
+    """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
     `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,
@@ -37,9 +37,13 @@ def load_network(name: str | Path | Network) -> Network:
     path = find(name, "workloads")
     if path.suffix == ".toml":
         return _from_toml(path)
-    if path.suffix in (".safetensors", ".npz"):
+    if path.suffix in TENSOR_SUFFIXES:
         return _from_tensors(path)
-    raise InputError(f"{path}: a network is a .toml, .safetensors or .npz file")
+    if path.suffix == ".onnx":
+        with needing("onnx"):
+            from accelsim.network.onnx_model import read
+        return read(path)
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 
 
 def _from_toml(path: Path) -> Network:
@@ -48,7 +52,7 @@ def _from_toml(path: Path) -> Network:
     files: dict[Path, TensorFile | None] = {}
 
     def locate(place: str, reference: str, problems: list[str]) -> _Tensor | None:
-        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz)):(.+)", reference)
+        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz|pth?)):(.+)", reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
             return None

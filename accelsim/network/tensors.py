@@ -12,7 +12,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import InputError, did_you_mean
+from accelsim.errors import InputError, did_you_mean, needing
 from accelsim.network.arrays import is_supported, unsupported
 from accelsim.network.sizes import check_fits_memory
 
@@ -21,6 +21,9 @@ SAFETENSORS_TYPES = {
     "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
+
+
+TENSOR_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
 
 
 class TensorFile:
@@ -51,9 +54,13 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Open a .safetensors or .npz file; raises InputError when it is not one, or is damaged."""
+    """Open a .safetensors or .npz file, or a state dict in a .pt; raises InputError for any other and damaged ones."""
     existing_file(path)
     try:
+        if path.suffix in (".pt", ".pth"):
+            with needing("torch"):
+                from accelsim.network.torch_file import StateDict
+            return StateDict(path)
         return _Safetensors(path) if path.suffix == ".safetensors" else _Npz(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

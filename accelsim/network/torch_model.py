@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList
 
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer, Network
-from accelsim.torch_weights import CONVOLUTIONS, RECURRENT, Weight, weights_of
+from accelsim.torch_weights import CONVOLUTIONS, RECURRENT, Weight, as_array, weights_of
 
 Array = NDArray[Any]
 RUNS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
@@ -162,8 +161,8 @@ class _Recorder:
     def _add(self, name: str, samples: torch.Tensor, steps: int = 1, geometry: Mapping[str, Any] | None = None) -> None:
         if name not in self._arrays:
             weight = self._weights[name]
-            self._arrays[name] = _numpy(weight.weight), None if weight.bias is None else _numpy(weight.bias)
-        self._calls.setdefault(name, []).append(_Call(_numpy(samples), steps, geometry))
+            self._arrays[name] = _copy(weight.weight), None if weight.bias is None else _copy(weight.bias)
+        self._calls.setdefault(name, []).append(_Call(_copy(samples), steps, geometry))
 
     def _linear(self, module: Any, names: list[str], input: torch.Tensor) -> None:
         self._add(names[0], self._by_sample(input))
@@ -264,7 +263,7 @@ class _Recorder:
         """Name the modules with weights of which nothing was captured."""
         missing = [f"{name} (not called)" for name in self._weights if name not in self._calls]
         for path, module in model.named_modules():
-            if module in self._names or isinstance(module, ParametrizationList):
+            if module in self._names or "parametrizations" in path.split("."):
                 continue
             if any(each.ndim >= 2 for each in module.parameters(recurse=False)):
                 missing.append(f"{path or 'model'} ({type(module).__name__})")
@@ -294,8 +293,6 @@ def _layer(name: str, weight: Array, bias: Array | None, call: _Call) -> Layer:
     return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)
 
 
-def _numpy(tensor: torch.Tensor) -> Array:
-    """Return a copy as an array; bfloat16, which NumPy lacks, as float32, which holds it exactly."""
-    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
-    widened = dense.float() if dense.dtype == torch.bfloat16 else dense
-    return np.array(widened.cpu().numpy(), order="C")
+def _copy(tensor: torch.Tensor) -> Array:
+    """Return a copy, which does not change with the model."""
+    return np.array(as_array(tensor), order="C")

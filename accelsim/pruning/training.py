@@ -21,7 +21,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.pruning.granularity import Granularity
 from accelsim.pruning.masks import prune
 from accelsim.pruning.schedule import ratios
-from accelsim.torch_weights import Weight, weights_of
+from accelsim.torch_weights import Weight, as_array, weights_of
 
 Masks = dict[str, NDArray[np.bool_]]
 OPTIMIZERS = ("sgd", "adam")
@@ -274,9 +274,8 @@ def prune_and_train(
                 by_pattern = chosen.kind == "nm" and share < 1
                 partly = None if final is None or by_pattern else share * final
                 given = {} if data is None else dict(data(name))
-                weight = weights[name].weight
-                weight = weight.float() if weight.dtype == torch.bfloat16 else weight
-                masks[name] = prune(weight.cpu().numpy(), _at(chosen, share), partly, criterion, pad=pad, **given)
+                weight = as_array(weights[name].weight)
+                masks[name] = prune(weight, _at(chosen, share), partly, criterion, pad=pad, **given)
         raise_if_any(problems)
         with apply_masks(model, masks):
             if training is not None:
