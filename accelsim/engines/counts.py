@@ -35,6 +35,17 @@ class Counts:
             {action: self.actions[action] + other.actions[action] for action in self.actions},
         )
 
+    def times(self, runs: int) -> Counts:
+        """Return the counts of so many equal runs back to back."""
+        return Counts(
+            runs * self.cycles,
+            runs * self.macs,
+            runs * self.padding_macs,
+            tuple(runs * cycles for cycles in self.busy_cycles),
+            {cause: tuple(runs * cycles for cycles in per_unit) for cause, per_unit in self.stall_cycles.items()},
+            {action: runs * count for action, count in self.actions.items()},
+        )
+
 
 def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
