@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -112,25 +111,29 @@ class EieImage:
             equal = last - first > 1 and bool((block == block[0]).all())
             in_order = width > 1 and any(fetch.moves for fetch in fetches)
             step = 1 if equal or in_order else last - first
-            passed: dict[tuple[int, Prefetch], SliceOutcome] = {}
-            times: Counter[tuple[int, Prefetch]] = Counter()
-            for at in range(0, last - first, step):
+            passed: dict[Prefetch, SliceOutcome] = {}
+            at = first
+            while at < last:
                 before = prefetch if not equal else Prefetch() if stream is None else memory.state(prefetch)
                 # By what the state leaves out the requests are earlier, and nothing else.
                 earlier = prefetch.freed_before - before.freed_before
-                state = (0 if equal else at, before)
-                if state not in passed:
-                    passed[state] = self._run_slices(block[at : at + step], fetches, memory, before, run_slice)
-                ran = passed[state]
-                times[state] += 1
-                loads.append(ran.loads + np.array([cycles + earlier, cycles]))
-                cycles += ran.counts.cycles
-                prefetch = ran.prefetch.asked_later(earlier)
-                if output is not None and ran.output is not None:
-                    output[first + at : first + at + step] = ran.output
-            for state, ran in passed.items():
-                counts = ran.counts.times(times[state])
+                if not equal or before not in passed:
+                    passed[before] = self._run_slices(block[at - first :][:step], fetches, memory, before, run_slice)
+                ran = passed[before]
+                after = ran.prefetch.asked_later(earlier)
+                # A state that follows itself is that of all that is left.
+                runs = last - at if equal and (stream is None or memory.state(after) == before) else 1
+                taken = ran.counts.cycles
+                pace = np.array([taken if memory.double_buffered else 0, taken])
+                starts = np.array([cycles + earlier, cycles]) + np.arange(runs)[:, None] * pace
+                loads.append((starts[:, None] + ran.loads).reshape(-1, 2))
+                counts = ran.counts.times(runs)
                 total = counts if total is None else total + counts
+                cycles += runs * taken
+                prefetch = after.asked_later((1 - runs) * (taken - int(pace[0])))
+                if output is not None and ran.output is not None:
+                    output[at : at + max(runs, step)] = ran.output
+                at += max(runs, step)
         if total is None:
             raise ValueError("a batch has at least one vector")
         return Outcome(total, output, np.concatenate(loads))

@@ -191,15 +191,17 @@ class WeightMatrix:
 
     @property
     def content(self) -> Content:
-        """The `content` of these weights, looked at once."""
+        """The `content` of these weights, which any count of them has found, too."""
         return self.once("content", lambda: content(self.weight, self.bias, place=self.place))
 
     def count(self, pes: int, index_bits: int, slice_rows: int | None) -> LayerCounts:
         """Return `count` of these weights, made once per key."""
-        return self.once(
+        counted = self.once(
             ("count", pes, index_bits, slice_rows),
             lambda: count(self.weight, self.bias, pes, index_bits, slice_rows=slice_rows, place=self.place),
         )
+        self.once("content", lambda: Content(counted.nonzeros, counted.digest))
+        return counted
 
 
 def count(
