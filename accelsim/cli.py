@@ -448,16 +448,18 @@ def _check_network(path: Path) -> None:
     net = load_network(path)
     problems: list[str] = []
     lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
-    for layer in net:
-        weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
-        counts = _collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
-        vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
-        if counts is not None:
-            lines.append(
-                f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
-                f"{vectors}{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
-                f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
-            )
+    with _reporting(len(net), quiet=False) as step:
+        for layer in net:
+            step(layer.name)
+            weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
+            content = _collect(problems, lambda: weights.content, place=f"{path}: layer {layer.name}: ")  # noqa: B023
+            vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
+            if content is not None:
+                lines.append(
+                    f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
+                    f"{vectors}{content.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
+                    f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
+                )
     raise_if_any(problems)
     if net.not_simulated:
         lines.append(f"  not simulated: {', '.join(net.not_simulated)}")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.bitscan import bits_of, count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
+from accelsim.kernels import njit
 from accelsim.threads import in_threads, worker_count
 
 T = TypeVar("T")

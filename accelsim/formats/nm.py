@@ -15,12 +15,12 @@ from math import comb, prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.bitscan import bits_of, nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
+from accelsim.kernels import njit
 from accelsim.pruning.granularity import MAX_M
 from accelsim.threads import in_threads
 

@@ -11,10 +11,10 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.bitscan import lowest_bit
+from accelsim.kernels import njit
 from accelsim.threads import in_threads
 
 VALUE_BITS = 12

@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.kernels import njit
 from accelsim.pruning.selection import magnitude_bits
 from accelsim.threads import in_threads
 
