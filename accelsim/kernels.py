@@ -1,11 +1,49 @@
-"""Numba's first compilation, made visible: it takes seconds once, and a silent program looks hung."""
+"""Compiled kernels: `njit`, whose cache on disk notices every change, and the first compilation made visible."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from numba.core import event
+from numba import njit
+from numba.core import caching, event
+
+__all__ = ["kernel_sources_hash", "njit", "on_first_compile"]
+
+PACKAGE = Path(__file__).parent
+
+
+@cache
+def kernel_sources_hash() -> str:
+    """Return a hash over all modules of this package that hold kernels."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_bytes()
+        if b"njit" in text:
+            found.update(text)
+    return found.hexdigest()
+
+
+def _notice_all_sources(locator: Any) -> None:
+    """Make numba ask for the sources of all kernels when it looks whether a cached one is up to date.
+
+    By itself it asks for the file of a kernel alone, and a kernel that this one calls may lie in another.
+    """
+    of_file = locator.get_source_stamp
+
+    def get_source_stamp(self: Any) -> Any:
+        stamp = of_file(self)
+        return (stamp, kernel_sources_hash()) if PACKAGE in Path(self._py_file).parents else stamp
+
+    locator.get_source_stamp = get_source_stamp
+
+
+_locator = getattr(caching, "_SourceFileBackedLocatorMixin", None)
+if _locator is not None:  # a name of numba's own: without it the cache is as it was
+    _notice_all_sources(_locator)
 
 
 class _FirstCompile(event.Listener):

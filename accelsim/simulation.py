@@ -133,7 +133,7 @@ class EieRun(Feeding):
 
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
         """Run one layer; returns its row."""
-        return _row(self, layer, weights, samples.batch, backend, verify)
+        return _row(self, layer, weights, samples, backend, verify)
 
 
 def _common(layer: Layer, samples: Samples, chip: Hardware, backend: str, verify: bool) -> dict[str, Any]:
@@ -174,12 +174,12 @@ RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
 
 
 def _row(
-    feeding: Feeding, layer: Layer, weights: WeightMatrix, batch: NDArray[Any], backend: str, verify: bool
+    feeding: Feeding, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool
 ) -> dict[str, Any]:
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = _codes(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    vectors = _engine_inputs(batch, layer, chip, verify)
+    vectors = _engine_inputs(samples, layer, chip, verify)
     outcome, stream = feeding.run(backend, image, vectors, layer.maps)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
@@ -290,16 +290,16 @@ def _as_activations(value: Any, seed: int) -> Activations:
     return np.asarray(value)
 
 
-def _engine_inputs(samples: NDArray[Any], layer: Layer, chip: Hardware, verify: bool) -> Vectors:
+def _engine_inputs(samples: Samples, layer: Layer, chip: Hardware, verify: bool) -> Vectors:
     """Return integer activations, vector by vector; a bias is one more column of value 1.
 
     Fixed point with `verify`, otherwise only which are zero matters.
     """
     has_bias = layer.bias is not None
     if not verify:
-        return layer.lower((samples != 0).astype(np.int64), 1 if has_bias else None)
-    fixed = fixed_point(np.append(samples, 1.0 if has_bias else 0.0), chip.eie.engine.activation_bits).integers
-    return layer.lower(fixed[:-1].reshape(samples.shape), int(fixed[-1]) if has_bias else None)
+        return layer.lower(samples.nonzero.view(np.int8), 1 if has_bias else None)
+    fixed = fixed_point(np.append(samples.batch, 1.0 if has_bias else 0.0), chip.eie.engine.activation_bits).integers
+    return layer.lower(fixed[:-1].reshape(samples.batch.shape), int(fixed[-1]) if has_bias else None)
 
 
 def _codes(

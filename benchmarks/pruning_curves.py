@@ -1,17 +1,18 @@
 """What pruning costs in accuracy: `python -m benchmarks.pruning_curves [--seeds 5] [--jobs 2]`.
 
-Trains the networks of workloads/digits_models.py, prunes them by every schedule, granularity and criterion, simulates what
-comes out, and writes docs/data/pruning.csv, one row per run. `--draw` draws the figures of docs/pruning.md from it.
-Needs torch. About ten minutes on two cores.
+Trains the networks of workloads/digits_models.py, prunes them by every schedule, granularity and criterion, simulates
+what comes out, and writes docs/data/pruning.csv, one row per run. `--draw` draws the figures of docs/pruning.md from
+it. Needs torch. About ten minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,14 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from accelsim import Network, simulate
+from accelsim import Network, load_hardware, simulate
 from accelsim.config import shipped_dir
 from accelsim.pruned import removed
 from accelsim.pruning import reconstruct, sparsegpt
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data" / "pruning.csv"
-CHIPS = ("eie-64pe-45nm", "edge-nm-16x16")
+CHIPS = {
+    "EIE, 4 PEs": load_hardware("eie-64pe-45nm", {"name": "EIE, 4 PEs", "engine.pes": 4}),
+    "2:4 tensor core, 16 x 16": load_hardware("edge-nm-16x16", {"name": "2:4 tensor core, 16 x 16"}),
+}
+"""Small chips for small networks: 64 PEs would have less than one weight of a column each."""
 
 DENSE = ((30, 0.05), (10, 0.005))
 """Epochs and learning rate of the unpruned networks."""
@@ -56,8 +61,6 @@ class Digits:
         import digits_models
         import torch
 
-        from accelsim.pruning.training import Training
-
         self.name, self.seed, self.models = name, seed, digits_models
         self.inputs, self.labels, self.test_inputs, self.test_labels = digits_models.load_split()
         self.batch = 64 if name == "convnet" else 32
@@ -65,14 +68,18 @@ class Digits:
         self.model = {"lenet-300-100": digits_models.lenet_300_100, "convnet": digits_models.convnet}[name]()
         for epochs, rate in DENSE:
             self.training(epochs, rate).fit(self.model)
-        self.kind = Training
 
     def training(self, epochs: int, rate: float) -> Any:
         """Return how a model is trained."""
         from accelsim.pruning.training import Training
 
         return Training(
-            inputs=self.inputs, labels=self.labels, epochs=epochs, learning_rate=rate, batch_size=self.batch, seed=self.seed
+            inputs=self.inputs,
+            labels=self.labels,
+            epochs=epochs,
+            learning_rate=rate,
+            batch_size=self.batch,
+            seed=self.seed,
         )
 
     def tune(self, model: Any, masks: Any, epochs: int) -> None:
@@ -86,7 +93,9 @@ class Digits:
         """Return the network as inference runs it, with the activations of some images."""
         return Network.from_torch(self.models.folded(copy.deepcopy(model)), images, name=self.name)
 
-    def row(self, model: Any, experiment: str, schedule: str, granularity: str, criterion: str, share: float) -> dict[str, Any]:
+    def row(
+        self, model: Any, experiment: str, schedule: str, granularity: str, criterion: str, share: float
+    ) -> dict[str, Any]:
         """Return what a model has become."""
         from accelsim.pruning.training import accuracy
 
@@ -109,7 +118,7 @@ class Digits:
         net = self.captured(model, images)
         if granularity in ("filter", "channel"):
             net = removed(net)
-        table = simulate(net, CHIPS)
+        table = simulate(net, list(CHIPS.values()))
         sums = table.groupby("hardware")[["time_us", "energy_pj"]].sum() / len(images)
         return {f"{chip} {column}": sums.loc[chip, column] for chip in CHIPS for column in sums}
 
@@ -125,7 +134,7 @@ class Digits:
         found = {}
         if granularity in ("filter", "channel"):
             order = list(weights)
-            for name, after in zip(order, order[1:], strict=False):
+            for name, after in itertools.pairwise(order):
                 if granularity == "filter":
                     filters = prune(weights[name], "filter", share).reshape(len(weights[name]), -1).any(axis=1)
                 else:
@@ -166,20 +175,20 @@ class Digits:
             model, masks = copy.deepcopy(self.model), self.masks(granularity, share)
             self.tune(model, masks, TUNED_EPOCHS)
             n, m = (int(number) for number in granularity.split(":")[1:]) if share is None else (0, 1)
-            row = self.row(model, "granularity", "pruned + fine-tuned", granularity, "l1", 1 - n / m if share is None else share)
+            row = self.row(
+                model, "granularity", "pruned + fine-tuned", granularity, "l1", 1 - n / m if share is None else share
+            )
             yield row | self.costs(model, granularity)
 
     def criteria(self) -> Iterator[dict[str, Any]]:
         """Each criterion without training: weights one by one, and channels of the convolutions."""
         from accelsim.pruning import prune
 
-        calibration = {
-            layer.name: layer for layer in self.captured(self.model, self.inputs[:CALIBRATION])
-        }
+        calibration = {layer.name: layer for layer in self.captured(self.model, self.inputs[:CALIBRATION])}
         fine = {"l1": None, "obd": None, "obs": None, "wanda": None, "random": None, "obs + update": sparsegpt}
         channel = {
-            "l1": None, "l2": None, "scale": None, "obd": None, "obs": None, "wanda": None, "apoz": None, "random": None,
-            "regression": None, "regression + update": reconstruct,
+            "l1": None, "l2": None, "scale": None, "obd": None, "obs": None, "wanda": None, "apoz": None,
+            "random": None, "regression": None, "regression + update": reconstruct,
         }  # fmt: skip
         kinds = [("fine", fine, SHARES)]
         if self.name == "convnet":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from accelsim import threads
 from accelsim.errors import InputError
 from accelsim.formats.codebook import assign, quantise, share
-from accelsim.formats.counting import WeightMatrix, count, memory_rows
+from accelsim.formats.counting import Content, WeightMatrix, content, count, memory_rows
 from accelsim.formats.fixed import fixed_point
 from accelsim.formats.relative_csc import decode, encode, storage_bits
 from accelsim.hardware import EieConfig
@@ -134,6 +137,22 @@ def test_hash_depends_on_content_alone() -> None:
     assert len({digest, *others}) == 1 + len(others)
 
 
+@given(matrices, st.sampled_from([np.float16, np.float32, np.float64, np.int8, np.int64]), st.booleans())
+def test_content_is_what_counting_finds(codes: np.ndarray, dtype: type, has_bias: bool) -> None:
+    weight = -codes.astype(dtype)  # negative zeros among them
+    bias = codes[:, 0].astype(dtype) if has_bias else None
+    counted = count(weight, bias, 4, 4)
+    assert content(weight, bias) == Content(counted.nonzeros, counted.digest)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_content_does_not_depend_on_threads(cores: int) -> None:
+    weight = np.random.default_rng(2).integers(-1, 2, (37, 41))
+    alone = content(weight, None)
+    with patch.object(threads, "THREADED_ELEMENTS", 0), patch("os.cpu_count", lambda: cores):
+        assert content(weight, None) == alone
+
+
 def test_large_layers_use_threads_and_agree() -> None:
     rng = np.random.default_rng(5)
     weight = (rng.random((700, 2100)) < 0.1).astype(np.float32)  # above the size at which a second thread starts
@@ -152,6 +171,10 @@ def test_what_is_not_finite_is_named(value: float, dtype: type) -> None:
         count(weight, None, 2, 4)
     with pytest.raises(InputError, match=r"bias\[1\] is"):
         count(np.ones((3, 6), dtype), np.array([1, value, 0], dtype), 2, 4)
+    with pytest.raises(InputError, match=r"weight\[3, 2\] is"):
+        content(weight, None)
+    with pytest.raises(InputError, match=r"bias\[1\] is"):
+        content(np.ones((3, 6), dtype), np.array([1, value, 0], dtype))
 
 
 def test_complex_weights_are_refused() -> None:

@@ -165,3 +165,26 @@ def test_a_weight_holds_a_pattern_if_it_can_be_packed(seed: int, n: int, density
     places = weight.reshape(6, 2, 2, 4).transpose(0, 3, 1, 2)
     grouped = np.count_nonzero(weight.reshape(6, 2, 2, 4), axis=3)
     assert nm.holds(np.ascontiguousarray(places), min(n, 4), 4) == (grouped <= min(n, 4)).all()
+
+
+@given(st.integers(0, 2**16), st.integers(1, 32), st.integers(1, 5), st.data())
+def test_a_pattern_holds_where_no_group_has_more_than_n(seed: int, m: int, side: int, data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, m))
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(1, 4), rng.integers(1, 140), side, side
+    weight = (rng.random(shape) < rng.random() * n / m).astype(data.draw(st.sampled_from([np.float32, np.int8])))
+    groups = [(weight[:, first : first + m] != 0).sum(axis=1) for first in range(0, shape[1], m)]
+    assert nm.holds(weight, n, m) == all((kept <= n).all() for kept in groups)
+    assert nm.holds(-weight[:, :, 0, 0], n, m) == all((kept[:, 0, 0] <= n).all() for kept in groups)
+
+
+def test_one_group_too_full_is_found_wherever_it_is() -> None:
+    weight = np.zeros((3, 150), np.float32)
+    weight[:, ::2] = 1
+    assert nm.holds(weight, 2, 4)
+    for row, column in ((0, 1), (1, 63), (1, 65), (2, 147)):
+        broken = weight.copy()
+        broken[row, column] = 1
+        assert not nm.holds(broken, 2, 4)
+    weight[2, 149] = 1  # the last two are a group by themselves
+    assert nm.holds(weight, 2, 4)

@@ -15,7 +15,7 @@ from accelsim.config import shipped_dir
 
 NAMES = [
     "lenet-5", "alexnet", "vgg16", "squeezenet", "resnet-50", "resnet-50-dense", "mobilenet-v2", "nt-lstm",
-    "bert-base", "bert-large", "gpt-2", "llama-7b",
+    "bert-base", "bert-large", "gpt-2", "llama-7b", "llama-7b-2to4", "llama-7b-fine90",
 ]  # fmt: skip
 
 

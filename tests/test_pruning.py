@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from strategies import PruningCase, pruning_cases
 
 import accelsim
+from accelsim import threads
 from accelsim.errors import InputError
 from accelsim.formats import nm
-from accelsim.pruning import Granularity, detect, grouping, prune, selection
+from accelsim.pruning import Granularity, detect, prune, selection
 
 TEXTS = ["fine", "nm:2:4", "nm:1:1", "nm:32:32", "vector:1x4", "vector:8x1", "vector:1x1", "block:4x8", "block:1x4",
          "kernel", "filter", "channel"]  # fmt: skip
@@ -117,7 +118,7 @@ def test_a_sample_does_not_change_what_is_selected(seed: int, step: float, spars
 @given(pruning_cases())
 def test_threads_change_nothing(case: PruningCase) -> None:
     kept = prune(*case, pad=True)
-    with patch.object(grouping, "THREADED_ELEMENTS", 0), patch("os.cpu_count", lambda: 3):
+    with patch.object(threads, "THREADED_ELEMENTS", 0), patch("os.cpu_count", lambda: 3):
         assert np.array_equal(prune(*case, pad=True), kept)
 
 

@@ -47,6 +47,43 @@ def test_specification_and_twin_agree_whatever_the_order_of_ties(drawn: StreamCa
 
 
 @given(stream_cases())
+def test_equal_vectors_are_taken_as_if_they_were_not(drawn: StreamCase) -> None:
+    """The twin takes what repeats once; the specification runs every vector."""
+    config, codes, activations, bias = drawn.case
+    codebook = np.arange(2**config.code_bits)
+    image = eie_image(codes, config, bias=bias, codebook=codebook)
+    same = np.repeat(activations[:1], len(activations), axis=0)
+    specification, twin = run_both(config, image, same, drawn.stream)
+    assert specification.counts == twin.counts
+    assert np.array_equal(specification.loads, twin.loads)
+    assert twin.output is not None
+    assert np.array_equal(twin.output, same @ codebook[codes].T)
+
+
+REPEATED = [
+    {"engine.capacity": "ignore"},
+    {"memory.residency": "stream", "engine.spmat_bytes": 512, "engine.pointer_bytes": 128},
+    {"memory.residency": "stream", "engine.registers_per_pe": 64, "engine.spmat_bytes": 512},
+    {"memory.residency": "stream", "engine.activation_bytes": 8},
+    {"memory.residency": "stream", "engine.spmat_bytes": 512, "engine.activation_bytes": 8},
+    {"engine.registers_per_pe": 64, "engine.activation_bytes": 8},
+]
+"""On the chip in several slices; through small buffers in many slices or few; all of it fits and comes once; with
+activations that come and go; these alone."""
+
+
+@pytest.mark.parametrize("changes", REPEATED)
+def test_twelve_equal_tokens_cost_what_the_specification_says(changes: dict[str, object]) -> None:
+    layer = accelsim.Layer.linear("fc", draw_weights(96, 150, 0.3, 0), np.ones(96), tokens=12)
+    chip = accelsim.load_hardware(CHIP, {"engine.pes": 8, "engine.registers_per_pe": 8, **changes})
+    compiled, simpy = (accelsim.simulate(layer, chip, 1.0, backend) for backend in ("compiled", "simpy"))
+    assert compiled.drop(columns="backend").equals(simpy.drop(columns="backend"))
+    one = accelsim.simulate(dataclasses.replace(layer, tokens=1), chip, 1.0)
+    assert compiled["macs"].iloc[0] == 12 * one["macs"].iloc[0]
+    assert compiled["cycles"].iloc[0] <= 12 * one["cycles"].iloc[0]
+
+
+@given(stream_cases())
 def test_every_cycle_of_every_pe_has_a_cause(drawn: StreamCase) -> None:
     config, codes, activations, bias = drawn.case
     _, twin = run_both(config, eie_image(codes, config, bias=bias), activations, drawn.stream)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from network_file import write_whole
-from synthetic_network import Network, as_toml, conv, linear, share
+from synthetic_network import Layer, Network, as_toml, conv, linear, share
 
 HAN = 'S. Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NIPS 2015'
 HAN_INPUTS = (
@@ -325,29 +325,32 @@ def gpt_2() -> Network:
     )
 
 
-def llama_7b() -> Network:
-    """A network of the shapes of Llama 7B, with its output head."""
+def llama_7b(suffix: str = "", pruned: str = "", density: float = 1.0, pattern: str = "fine") -> Network:
+    """A network of the shapes of Llama 7B, with its output head; `pruned` says how."""
     width, hidden, tokens = 4096, 11008, 2048
+
+    def layer(name: str, inputs: int, outputs: int) -> Layer:
+        return linear(name, inputs, outputs, tokens=tokens, density=density, pattern=pattern)
+
     layers = []
     for block in range(32):
         name = f"layers.{block}"
+        layers += [layer(f"{name}.self_attn.{part}", width, width) for part in ("q_proj", "k_proj", "v_proj", "o_proj")]
         layers += [
-            linear(f"{name}.self_attn.{part}", width, width, tokens=tokens)
-            for part in ("q_proj", "k_proj", "v_proj", "o_proj")
+            layer(f"{name}.mlp.gate_proj", width, hidden),
+            layer(f"{name}.mlp.up_proj", width, hidden),
+            layer(f"{name}.mlp.down_proj", hidden, width),
         ]
-        layers += [
-            linear(f"{name}.mlp.gate_proj", width, hidden, tokens=tokens),
-            linear(f"{name}.mlp.up_proj", width, hidden, tokens=tokens),
-            linear(f"{name}.mlp.down_proj", hidden, width, tokens=tokens),
-        ]
-    layers.append(linear("lm_head", width, 32000, tokens=tokens))
+    layers.append(layer("lm_head", width, 32000))
+    kept = f"Every layer is {pruned}: a study of speed, no published pruning." if pruned else NO_PRUNING
     return Network(
-        "llama-7b",
-        "A network of the shapes of Llama 7B, not pruned: 32 blocks of seven linear layers, and the output head.",
+        f"llama-7b{suffix}",
+        f"A network of the shapes of Llama 7B, {pruned or 'not pruned'}: 32 blocks of seven linear layers, and the "
+        "output head.",
         'H. Touvron et al., "LLaMA: Open and Efficient Foundation Language Models", 2023, section 2.2 and Table 2; '
         "vocabulary and hidden size of the published model.",
         f"One inference is one sequence of {tokens} tokens, the whole context, and the head scores each of them. "
-        f"{NO_PRUNING} {DENSE_ACTIVATIONS}",
+        f"{kept} {DENSE_ACTIVATIONS}",
         [
             "embeddings",
             "rotary embeddings",
@@ -376,6 +379,8 @@ def networks() -> list[Network]:
         bert("large", 24, 1024),
         gpt_2(),
         llama_7b(),
+        llama_7b("-2to4", "pruned 2:4", 0.5, "nm:2:4"),
+        llama_7b("-fine90", "pruned to a tenth of its weights one by one", 0.1),
     ]
 
 

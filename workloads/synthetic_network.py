@@ -26,6 +26,7 @@ class Layer:
     shape: dict[str, int | list[int]]
     density: float
     input_density: float
+    pattern: str = "fine"
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,18 @@ def conv(
 
 
 def linear(
-    name: str, inputs: int, outputs: int, *, tokens: int = 1, density: float = 1.0, input_density: float = 1.0
+    name: str,
+    inputs: int,
+    outputs: int,
+    *,
+    tokens: int = 1,
+    density: float = 1.0,
+    input_density: float = 1.0,
+    pattern: str = "fine",
 ) -> Layer:
     """A fully connected layer that sees `tokens` vectors per inference."""
     shape: dict[str, int | list[int]] = {"in_features": inputs, "out_features": outputs, "tokens": tokens}
-    return Layer(name, "linear", shape, density, input_density)
+    return Layer(name, "linear", shape, density, input_density, pattern)
 
 
 def share(part: int, whole: int) -> float:
@@ -87,6 +95,6 @@ def as_toml(network: Network) -> str:
     for number, layer in enumerate(network.layers, start=1):
         text += f"\n[[layer]]\nname = {json.dumps(layer.name)}\nkind = {json.dumps(layer.kind)}\n"
         text += "".join(f"{key} = {value}\n" for key, value in layer.shape.items() if value != DEFAULTS.get(key))
-        text += f'synthetic = {{ density = {layer.density}, pattern = "fine", seed = {number} }}\n'
+        text += f'synthetic = {{ density = {layer.density}, pattern = "{layer.pattern}", seed = {number} }}\n'
         text += f"activations = {{ density = {layer.input_density}, seed = {1000 + number} }}\n"
     return text

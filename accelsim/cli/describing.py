@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accelsim.cli.app import DEFAULT_NETWORK, NetworkArgument, app, collect, console
+from accelsim.cli.app import DEFAULT_NETWORK, NetworkArgument, app, collect, console, reporting
 from accelsim.errors import InputError, raise_if_any
 from accelsim.report.files import check_outputs, write
 
@@ -149,16 +149,18 @@ def _check_network(path: Path) -> None:
     net = load_network(path)
     problems: list[str] = []
     lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
-    for layer in net:
-        weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
-        counts = collect(problems, weights.count, 1, 4, None, place=f"{path}: layer {layer.name}: ")
-        vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
-        if counts is not None:
-            lines.append(
-                f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
-                f"{vectors}{counts.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
-                f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
-            )
+    with reporting(len(net), quiet=False) as step:
+        for layer in net:
+            step(layer.name)
+            weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
+            content = collect(problems, lambda: weights.content, place=f"{path}: layer {layer.name}: ")  # noqa: B023
+            vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
+            if content is not None:
+                lines.append(
+                    f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
+                    f"{vectors}{content.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
+                    f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
+                )
     raise_if_any(problems)
     if net.not_simulated:
         lines.append(f"  not simulated: {', '.join(net.not_simulated)}")

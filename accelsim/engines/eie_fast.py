@@ -7,7 +7,6 @@ cycles. A variable is named after what it stands for in the specification.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
@@ -15,6 +14,7 @@ from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.hardware import EieConfig
+from accelsim.kernels import njit
 
 PIPELINE_CYCLES = 6
 QUEUE_CYCLES = 2

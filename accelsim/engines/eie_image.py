@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -95,26 +95,71 @@ class EieImage:
 
         With a bias, the last column of a vector is its 1. `stream` is how the weights come, None if they are there.
         What is fetched for one pass overlaps with the pass before it. `run_slice` takes vectors whose order among the
-        passes does not matter at once, at most `most_vectors`.
+        passes does not matter at once, at most `most_vectors`. Of as many that are equal it takes one for every state
+        in which the loader is found; such states soon repeat.
         """
         width = len(self.slices)
         memory = stream or Stream(0, False, (RESIDENT,) * (len(vectors) * width))
         total: Counts | None = None
+        cycles = 0
         output = None if self.codebook is None else np.zeros((len(vectors), self.outputs), np.int64)
         loads = []
         prefetch = Prefetch()
         for first, last in memory.runs_alike(width, most_vectors):
             block = vectors[first:last]
-            for part, fetch in zip(self.slices, memory.passes[first * width : (first + 1) * width], strict=True):
-                ran = run_slice(part, block[:, part.columns], fetch, memory, prefetch)
-                loads.append(ran.loads + (total.cycles if total else 0))
-                total = total + ran.counts if total else ran.counts
-                prefetch = ran.prefetch
+            fetches = memory.passes[first * width : (first + 1) * width]
+            equal = last - first > 1 and bool((block == block[0]).all())
+            in_order = width > 1 and any(fetch.moves for fetch in fetches)
+            step = 1 if equal or in_order else last - first
+            passed: dict[Prefetch, SliceOutcome] = {}
+            at = first
+            while at < last:
+                before = prefetch if not equal else Prefetch() if stream is None else memory.state(prefetch)
+                # By what the state leaves out the requests are earlier, and nothing else.
+                earlier = prefetch.freed_before - before.freed_before
+                if not equal or before not in passed:
+                    passed[before] = self._run_slices(block[at - first :][:step], fetches, memory, before, run_slice)
+                ran = passed[before]
+                after = ran.prefetch.asked_later(earlier)
+                # A state that follows itself is that of all that is left.
+                runs = last - at if equal and (stream is None or memory.state(after) == before) else 1
+                taken = ran.counts.cycles
+                pace = np.array([taken if memory.double_buffered else 0, taken])
+                starts = np.array([cycles + earlier, cycles]) + np.arange(runs)[:, None] * pace
+                loads.append((starts[:, None] + ran.loads).reshape(-1, 2))
+                counts = ran.counts.times(runs)
+                total = counts if total is None else total + counts
+                cycles += runs * taken
+                prefetch = after.asked_later((1 - runs) * (taken - int(pace[0])))
                 if output is not None and ran.output is not None:
-                    output[first:last, part.first_output : part.first_output + part.outputs] += ran.output
+                    output[at : at + max(runs, step)] = ran.output
+                at += max(runs, step)
         if total is None:
             raise ValueError("a batch has at least one vector")
         return Outcome(total, output, np.concatenate(loads))
+
+    def _run_slices(
+        self,
+        block: NDArray[np.int64],
+        fetches: Sequence[Fetch],
+        memory: Stream,
+        prefetch: Prefetch,
+        run_slice: Callable[[EieSlice, NDArray[np.int64], Fetch, Stream, Prefetch], SliceOutcome],
+    ) -> SliceOutcome:
+        """Run vectors through all slices, one after another."""
+        total: Counts | None = None
+        output = None if self.codebook is None else np.zeros((len(block), self.outputs), np.int64)
+        loads = []
+        for part, fetch in zip(self.slices, fetches, strict=True):
+            ran = run_slice(part, block[:, part.columns], fetch, memory, prefetch)
+            loads.append(ran.loads + (total.cycles if total else 0))
+            total = total + ran.counts if total else ran.counts
+            prefetch = ran.prefetch
+            if output is not None and ran.output is not None:
+                output[:, part.first_output : part.first_output + part.outputs] += ran.output
+        if total is None:
+            raise ValueError("a layer has at least one slice")
+        return SliceOutcome(total, output, np.concatenate(loads), prefetch)
 
 
 class SliceOutcome(NamedTuple):

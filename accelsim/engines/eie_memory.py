@@ -6,13 +6,13 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.engines.eie_image import EieImage, EieSlice
 from accelsim.engines.streaming import NOTHING, Fetch, Stream
 from accelsim.errors import UnsupportedError
 from accelsim.hardware import EieConfig, MemoryConfig
+from accelsim.kernels import njit
 from accelsim.memory.service import DramService
 from accelsim.network.lowering import Maps
 from accelsim.parts.timed import BLOCK_BYTES

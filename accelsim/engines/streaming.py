@@ -38,6 +38,10 @@ class Prefetch(NamedTuple):
         """Return the same, seen from a start so many cycles later."""
         return Prefetch(*(cycle - cycles for cycle in self))
 
+    def asked_later(self, cycles: int) -> Prefetch:
+        """Return the same, its buffers free so many cycles later."""
+        return Prefetch(self.arrived, self.freed_before + cycles, self.freed + cycles)
+
 
 @dataclass(frozen=True)
 class Fetch:
@@ -74,22 +78,30 @@ class Stream:
     passes: tuple[Fetch, ...]
 
     def runs_alike(self, slices: int, most_vectors: int) -> Iterator[tuple[int, int]]:
-        """Cut the vectors into runs (first, last) that can be taken at once, of a layer with so many slices.
-
-        The passes of a slice fetch the same for all of them; several slices take turns wherever anything is moved.
-        """
+        """Cut the vectors into runs (first, last) whose passes fetch the same, of a layer with so many slices."""
         vectors = len(self.passes) // slices
         first = 0
         while first < vectors:
             mine = self.passes[first * slices : (first + 1) * slices]
-            most = 1 if slices > 1 and any(fetch.moves for fetch in mine) else most_vectors
             last = first + 1
-            while last < min(first + most, vectors) and all(
+            while last < min(first + most_vectors, vectors) and all(
                 fetch is self.passes[last * slices + number] for number, fetch in enumerate(mine)
             ):
                 last += 1
             yield first, last
             first = last
+
+    def state(self, prefetch: Prefetch) -> Prefetch:
+        """Return a prefetch on which the same passes follow at the same times.
+
+        Where everything was asked for at once, long ago, it does not matter when.
+        """
+        asked = prefetch.arrived - self.latency_cycles
+        return (
+            prefetch
+            if self.double_buffered or prefetch.freed_before > asked
+            else Prefetch(prefetch.arrived, asked, asked)
+        )
 
     @property
     def tile_blocks(self) -> NDArray[np.int64]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from accelsim.engines.tensor_core_plan import lost_cycles, schedule
+from accelsim.kernels import njit
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)
 CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")

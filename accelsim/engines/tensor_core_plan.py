@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from numba import njit
+from accelsim.kernels import njit
 
 KIB, MIB = 2**10, 2**20
 

@@ -7,26 +7,22 @@ This is all that the timing of an interleaved compressed-column engine needs; th
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.bitscan import bits_of, count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
-from accelsim.formats.bitscan import count_bits, lowest_bit, nonzero_mask
+from accelsim.kernels import njit
+from accelsim.threads import in_threads, worker_count
 
 T = TypeVar("T")
 
 TILE_COLUMNS = 16384
 """Columns scanned together at most: long runs of a row keep the memory busy, and their state still fits the cache."""
-
-THREADED_ELEMENTS = 1 << 20
-"""Below this size a second thread costs more than it saves."""
 
 
 @njit(cache=True, nogil=True)
@@ -143,6 +139,13 @@ class ColumnCounts:
         return len(self.nonzeros) > self.inputs
 
 
+class Content(NamedTuple):
+    """What is in a layer: weights that are not zero, bias included, and a 128-bit hash."""
+
+    nonzeros: int
+    digest: str
+
+
 @dataclass(frozen=True)
 class LayerCounts:
     """The counts of a whole layer, one ColumnCounts per slice of output rows, and its 128-bit content hash."""
@@ -186,12 +189,19 @@ class WeightMatrix:
         made: T = self._made[key]
         return made
 
+    @property
+    def content(self) -> Content:
+        """The `content` of these weights, which any count of them has found, too."""
+        return self.once("content", lambda: content(self.weight, self.bias, place=self.place))
+
     def count(self, pes: int, index_bits: int, slice_rows: int | None) -> LayerCounts:
         """Return `count` of these weights, made once per key."""
-        return self.once(
+        counted = self.once(
             ("count", pes, index_bits, slice_rows),
             lambda: count(self.weight, self.bias, pes, index_bits, slice_rows=slice_rows, place=self.place),
         )
+        self.once("content", lambda: Content(counted.nonzeros, counted.digest))
+        return counted
 
 
 def count(
@@ -212,8 +222,7 @@ def count(
     """
     rows, inputs = weight.shape
     columns = inputs + (bias is not None)
-    keys = np.random.PCG64(0x5EED).random_raw(columns)
-    key_low, key_high = (keys & 0xFFFFFFFF).astype(np.uint32), (keys >> 32).astype(np.uint32)
+    key_low, key_high = _keys(columns)
     digest = np.zeros((rows, 2), np.uint64)
     slices = []
     for first, last in row_slices(rows, slice_rows):
@@ -227,12 +236,79 @@ def count(
             stop = start + (array.shape[1] if array.ndim == 2 else 1)
             target = (key_low[start:stop], key_high[start:stop], entries[start:stop], nonzeros[start:stop])
             worst = _count_rows(array.reshape(rows, -1), (first, last), pes, index_bits, *target, digest)
-            if worst >= _bits_of(array.dtype)[2]:
+            if worst >= bits_of(array.dtype)[2]:
                 raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
         slices.append(ColumnCounts(last - first, inputs, entries, nonzeros))
+    return LayerCounts(tuple(slices), _hash(rows, inputs, columns, digest))
+
+
+def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "weight") -> Content:
+    """Return non-zeros and content hash as `count` does, faster: no columns are counted.
+
+    Raises InputError for NaN or Inf, naming the first place.
+    """
+    rows, inputs = weight.shape
+    columns = inputs + (bias is not None)
+    key_low, key_high = _keys(columns)
+    digest = np.zeros((rows, 2), np.uint64)
+    nonzeros = 0
+    for array, start in ((weight, 0), (bias, inputs)):
+        if array is None:
+            continue
+        stop = start + (array.shape[1] if array.ndim == 2 else 1)
+        worst, number = _add_rows(array.reshape(rows, -1), key_low[start:stop], key_high[start:stop], digest)
+        if worst >= bits_of(array.dtype)[2]:
+            raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
+        nonzeros += number
+    return Content(nonzeros, _hash(rows, inputs, columns, digest))
+
+
+def _add_rows(array, key_low, key_high, digest):
+    """Add rows of a matrix to their digests, in threads; returns the largest magnitude and the non-zeros."""
+    unsigned, magnitude, _ = bits_of(array.dtype)
+    bits = np.ascontiguousarray(array).view(unsigned)
+
+    def work(first, last):
+        with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
+            return _sum_rows(bits[first:last], unsigned(magnitude), key_low, key_high, digest[first:last])
+
+    found = in_threads(work, len(bits), bits.size)
+    return max(int(worst) for worst, _ in found), sum(int(number) for _, number in found)
+
+
+@njit(cache=True, nogil=True)
+def _sum_rows(bits, magnitude, key_low, key_high, digest):
+    """Add rows to their digests (rows, 2); returns the largest magnitude as bits, and the non-zeros."""
+    worst = magnitude ^ magnitude
+    nonzeros = np.int64(0)
+    for i in range(len(bits)):
+        row = bits[i]
+        digest_0 = np.uint64(0)
+        digest_1 = np.uint64(0)
+        for j in range(len(row)):
+            size = row[j] & magnitude
+            worst = max(worst, size)
+            nonzeros += size != 0
+            value = np.uint64(row[j]) if size else np.uint64(0)  # a negative zero counts as zero
+            part_0 = value & np.uint64(0xFFFFFFFF)
+            part_1 = value >> np.uint64(32)
+            digest_0 += part_0 * np.uint64(key_low[j]) + part_1 * np.uint64(key_high[j])
+            digest_1 += part_0 * np.uint64(key_high[j]) + part_1 * np.uint64(key_low[j])
+        digest[i, 0] += digest_0
+        digest[i, 1] += digest_1
+    return worst, nonzeros
+
+
+def _keys(columns: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the halves of a random key for every column."""
+    keys = np.random.PCG64(0x5EED).random_raw(columns)
+    return (keys & 0xFFFFFFFF).astype(np.uint32), (keys >> 32).astype(np.uint32)
+
+
+def _hash(rows: int, inputs: int, columns: int, digest: NDArray[np.uint64]) -> str:
     content = hashlib.blake2b(np.array([rows, inputs, columns], "<i8").tobytes(), digest_size=16)
     content.update(digest.astype("<u8", copy=False).tobytes())
-    return LayerCounts(tuple(slices), content.hexdigest())
+    return content.hexdigest()
 
 
 def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
@@ -244,50 +320,28 @@ def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
 
 def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzeros, digest):
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
-    unsigned, magnitude, _ = _bits_of(array.dtype)
+    unsigned, magnitude, _ = bits_of(array.dtype)
     bits = np.ascontiguousarray(array).view(unsigned)
     lane_mask = unsigned(magnitude)
     width = bits.shape[1]
-    workers = min(-(-width // 64), os.cpu_count() or 1) if bits.size >= THREADED_ELEMENTS else 1
+    workers = worker_count(-(-width // 64), bits.size)
     tiles = list(row_slices(width, min(TILE_COLUMNS, 64 * -(-width // (64 * workers)))))
 
-    def work(mine):
+    def work(first, last):
         partial = np.zeros_like(digest)
         worst = 0
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
-            for tile in mine:
+            for tile in tiles[first:last]:
                 found = _count_tile(
                     bits, rows, tile, pes, index_bits, lane_mask, key_low, key_high, entries, nonzeros, partial
                 )
                 worst = max(worst, int(found))
         return worst, partial
 
-    if workers == 1:
-        results = [work(tiles)]
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(work, [tiles[k::workers] for k in range(workers)]))
+    results = in_threads(work, len(tiles), bits.size)
     for _, partial in results:
         digest += partial
     return max((worst for worst, _ in results), default=0)
-
-
-def _bits_of(dtype: np.dtype[Any]) -> tuple[Any, int, float]:
-    """Return how a dtype is read as bits: unsigned type, mask that drops the sign of a zero, and the first non-finite.
-
-    Raises InputError for types that are no real numbers of 8 to 64 bits.
-    """
-    unsigned: Any = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(dtype.itemsize)
-    if unsigned is not None and dtype.name == "bfloat16":
-        return unsigned, 0x7FFF, 0x7F80
-    if unsigned is not None and dtype.kind == "f":
-        exponent = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}[dtype.itemsize]
-        return unsigned, 2 ** (8 * dtype.itemsize - 1) - 1, exponent
-    if unsigned is not None and dtype.kind in "iub":
-        return unsigned, 2 ** (8 * dtype.itemsize) - 1, float("inf")
-    raise InputError(
-        f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits"
-    )
 
 
 def _first_nonfinite(array: NDArray[Any], place: str) -> str:

@@ -11,16 +11,18 @@ The index code of 2:4 is what NVIDIA's sparse tensor cores read: of the 4-bit co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import comb
+from math import comb, prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.bitscan import bits_of, nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
+from accelsim.kernels import njit
 from accelsim.pruning.granularity import MAX_M
+from accelsim.threads import in_threads
 
 METADATA = ("index", "bitmask", "combination")
 
@@ -34,22 +36,66 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     weight (out, in), or (out, in, kh, kw) where groups lie along the channels of one place of the kernel; what is left
     of a row that m does not divide has at most n too.
     """
-    slices = weight.reshape(*weight.shape[:2], -1)
-    return bool(_holds(slices if slices.dtype.kind in "biuf" else slices != 0, n, m))
+    rows, places = len(weight), prod(weight.shape[2:])
+    unsigned, magnitude, _ = bits_of(weight.dtype)
+    bits = np.ascontiguousarray(weight.reshape(rows, -1)).view(unsigned)
+
+    def work(first: int, last: int) -> bool:
+        return bool(_holds(bits[first:last], unsigned(magnitude), places, n, m))
+
+    return all(in_threads(work, rows, bits.size))
 
 
 @njit(cache=True, nogil=True)
-def _holds(slices, n, m):
-    """Look at (out, channels, places) and stop at the first group that has too many."""
-    rows, channels, places = slices.shape
-    for row in range(rows):
-        for first in range(0, channels, m):
-            for place in range(places):
-                found = 0
-                for channel in range(first, min(first + m, channels)):
-                    found += slices[row, channel, place] != 0
-                if found > n:
-                    return False
+def _holds(bits, magnitude, places, n, m):
+    """Look at rows (out, channels x places), 64 groups at a time, and stop at the first row that has too many.
+
+    Of each row one bit per element is kept. At every bit begins a sum of m of them, `places` apart, as bits of the sum
+    in `planes`; of these sums those count that belong to a group.
+    """
+    columns = bits.shape[1]
+    whole, size = columns // 64, columns // 64 + 1
+    levels = 0
+    while m >> levels:
+        levels += 1
+    begins = np.zeros(size, np.uint64)
+    for first in range(0, columns, m * places):
+        for j in range(first, min(first + places, columns)):
+            begins[j >> 6] |= np.uint64(1) << np.uint64(j & 63)
+    words = np.zeros(size + m * places // 64 + 1, np.uint64)
+    planes = np.empty((levels, size), np.uint64)
+    carry = np.empty(size, np.uint64)
+    more, equal = np.empty(size, np.uint64), np.empty(size, np.uint64)
+    for i in range(len(bits)):
+        row = bits[i]
+        for word in range(whole):
+            words[word] = nonzero_mask(row, 64 * word, magnitude)
+        words[whole] = 0
+        for j in range(64 * whole, columns):
+            if row[j] & magnitude:
+                words[whole] |= np.uint64(1) << np.uint64(j & 63)
+        planes[:] = 0
+        for channel in range(m):
+            skipped, shift = channel * places >> 6, np.uint64(channel * places & 63)
+            for word in range(size):
+                # In two shifts, since one by 64 is not defined.
+                high = (words[word + skipped + 1] << np.uint64(1)) << (np.uint64(63) - shift)
+                carry[word] = words[word + skipped] >> shift | high
+            for level in range(levels):
+                for word in range(size):
+                    both = planes[level, word] & carry[word]
+                    planes[level, word] ^= carry[word]
+                    carry[word] = both
+        more[:] = 0
+        equal[:] = begins
+        for level in range(levels - 1, -1, -1):
+            if n >> level & 1:
+                equal &= planes[level]
+            else:
+                more |= equal & planes[level]
+                equal &= ~planes[level]
+        if more.any():
+            return False
     return True
 
 

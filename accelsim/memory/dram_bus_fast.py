@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from accelsim.kernels import njit
 
 ACTIVATE, PRECHARGE, READ, WRITE, REFRESH, NOTHING, POWER_UP = range(7)
 

@@ -8,9 +8,9 @@ earliest time stays a lower bound until its own queue changes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.kernels import njit
 from accelsim.memory.dram_bus_fast import (
     ACTIVATE,
     COLUMNS,

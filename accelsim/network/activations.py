@@ -71,6 +71,14 @@ class Samples:
         return drawn.reshape(-1, *self.input_shape)
 
     @cached_property
+    def nonzero(self) -> NDArray[np.bool_]:
+        """Which of them are not zero: (samples, *input_shape)."""
+        if self.density == 1:
+            return np.broadcast_to(True, (len(self), *self.input_shape))
+        flags: NDArray[np.bool_] = self.batch != 0
+        return flags
+
+    @cached_property
     def density(self) -> float:
         """Share of them that is not zero."""
         if isinstance(self.source, Density):

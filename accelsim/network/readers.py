@@ -20,7 +20,6 @@ from accelsim.network.layer import Layer, Network, name_problems
 from accelsim.network.lowering import Convolution
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.synthetic import WEIGHT_BYTES, draw_pattern, draw_weights
 from accelsim.network.tensors import TENSOR_SUFFIXES, TensorFile, open_tensors
 
 
@@ -176,17 +175,19 @@ def _source(spec: LayerSpec, tensors: Mapping[str, _Tensor], shape: tuple[int, .
     if synthetic is None:
         return tensors["weight"].read
     rows, columns = shape[0], math.prod(shape[1:])
-    if synthetic.pattern == "fine":
-        return lambda: draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
 
-    def patterned() -> NDArray[Any]:
+    def drawn() -> NDArray[Any]:
+        from accelsim.network.synthetic import draw_pattern, draw_weights  # only now: reading a file needs no compiler
+
+        if synthetic.pattern == "fine":
+            return draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
         matrix = draw_pattern(rows, columns, *synthetic.n_of_m, synthetic.seed)
         if len(shape) == 2:
             return matrix
         out, channels, height, width = shape
         return np.ascontiguousarray(matrix.reshape(out, height, width, channels).transpose(0, 3, 1, 2))
 
-    return patterned
+    return drawn
 
 
 def _convolution(spec: LayerSpec, shape: tuple[int, ...]) -> Convolution:
@@ -208,7 +209,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
-        check_fits_memory(WEIGHT_BYTES * math.prod(shape), f"layer {spec.name}: synthetic weights {shape}")
+        check_fits_memory(4 * math.prod(shape), f"layer {spec.name}: synthetic weights {shape}")
     return shape
 
 

@@ -6,26 +6,21 @@ loops into vector shuffles, several times as fast.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from accelsim.kernels import njit
 from accelsim.pruning.selection import magnitude_bits
+from accelsim.threads import in_threads
 
 TILE = 64
 """N:M groups compared together."""
 
 COMMON_WIDTHS = frozenset({1, 2, 4, 8, 9, 16, 32})
 """Widths with kernels of their own; 9 is a kernel of 3 x 3."""
-
-THREADED_ELEMENTS = 1 << 20
-"""Below this size a second thread costs more than it saves."""
 
 
 @cache
@@ -109,7 +104,7 @@ def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     kept = np.empty(matrix.shape, bool)
     bits, magnitude = magnitude_bits(matrix)
     kernel = _nm_kernel(_constant(m))
-    _in_slabs(matrix, len(matrix), lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)))
+    in_threads(lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)), len(matrix), matrix.size)
     return kept
 
 
@@ -123,7 +118,7 @@ def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int, *, squared: bool = 
     sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
     kernel = _sum_kernel(_constant(c), squared)
     with np.errstate(over="ignore"):  # the caller sees the infinity
-        _in_slabs(matrix, len(sums), lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]))
+        in_threads(lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]), len(sums), matrix.size)
     return sums
 
 
@@ -131,20 +126,9 @@ def spread_flags(flags: NDArray[np.bool_], r: int, c: int) -> NDArray[np.bool_]:
     """Return each flag in a rectangle r x c."""
     kept = np.empty((flags.shape[0] * r, flags.shape[1] * c), bool)
     kernel = _spread_kernel(_constant(c))
-    _in_slabs(kept, len(flags), lambda a, b: kernel(flags[a:b], r, c, kept[a * r : b * r]))
+    in_threads(lambda a, b: kernel(flags[a:b], r, c, kept[a * r : b * r]), len(flags), kept.size)
     return kept
 
 
 def _constant(width: int) -> int:
     return width if width in COMMON_WIDTHS else 0
-
-
-def _in_slabs(matrix: NDArray[Any], count: int, work: Callable[[int, int], object]) -> None:
-    """Call work(first, last) for slabs of 0..count, large matrices in threads."""
-    workers = min(os.cpu_count() or 1, count) if matrix.size >= THREADED_ELEMENTS else 1
-    if workers == 1:
-        work(0, count)
-        return
-    edges = [count * k // workers for k in range(workers + 1)]
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))

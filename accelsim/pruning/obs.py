@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from accelsim.errors import InputError
+from accelsim.kernels import njit
 from accelsim.pruning.calibration import Calibration
 
 Array = NDArray[Any]

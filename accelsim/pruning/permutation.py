@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, raise_if_any
+from accelsim.kernels import njit
 from accelsim.pruning.granularity import Granularity, weight_problems
 from accelsim.pruning.selection import is_finite
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from accelsim.kernels import njit
 
 SAMPLE = 1 << 16
 """Numbers drawn to bracket a threshold."""
