@@ -170,10 +170,9 @@ def test_a_group_that_keeps_all_is_dense() -> None:
     dense = machine_of(gemm, hardware, config, config.dense)  # type: ignore[arg-type, union-attr]
     kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config, config.sparse)  # type: ignore[arg-type, union-attr]
     assert kept_all == dense
-    # And between them, 2:4 and 4:8 differ by nothing.
-    assert run(gemm._replace(pattern="2:4"), hardware, "compiled") == run(
-        gemm._replace(pattern="4:8"), hardware, "compiled"
-    )
+    # And between them, 2:4 and 4:8 differ by nothing but their names.
+    two, four = (run(gemm._replace(pattern=pattern), hardware, "compiled") for pattern in ("2:4", "4:8"))
+    assert two._replace(executed_as="4:8") == four
 
 
 @pytest.mark.parametrize("chip", [chip for chip in CHIPS if LOADED[chip].engine.patterns])  # type: ignore[union-attr]
