@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from accelsim import __version__
 from accelsim.energy import Account, entries
 from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
+from accelsim.engines.tensor_core_tiles import skipping_of
 from accelsim.errors import InputError, VerificationError, did_you_mean
-from accelsim.formats import nm
+from accelsim.formats import block_bitmask, nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
 from accelsim.hardware import Hardware, load_hardware
@@ -78,18 +79,15 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     if not isinstance(config, TensorCoreConfig) or chip.memory is None:
         raise TypeError(f"{chip.name} is not a tensor core chip")
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
-    n, m = pattern_of(product.pattern)
     elements = product.groups * product.out_features * product.in_features
-    bits = DTYPE_BITS[product.dtype]
-    kept = elements * n // m
-    metadata = kept * config.metadata_bits_per_value if product.pattern else 0
+    values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
     energy = Account.of(entries(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype))
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = sum(counts.busy_cycles)
-    work = busy * counts.macs // (counts.macs + counts.padding_macs)
+    work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
     return {
-        "executed_as": "dense" if product.pattern is None else product.pattern,
+        "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
         "dram": chip.memory.dram.name,
@@ -105,11 +103,11 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         "padding_cycles": busy - work,
         **{f"stall_{cause}_cycles": sum(per_core) for cause, per_core in counts.stall_cycles.items()},
         **{f"count_{action}": count for action, count in counts.actions.items()},
-        "stored_entries": kept,
-        "storage_bits": kept * bits + metadata,
-        "storage_values_bits": kept * bits,
+        "stored_entries": outcome.stored,
+        "storage_bits": values + metadata,
+        "storage_values_bits": values,
         "storage_indices_bits": metadata,
-        "compression_ratio": 32 * elements / (kept * bits + metadata),
+        "compression_ratio": 32 * elements / (values + metadata),
         **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
         "energy_pj": energy.total_pj,
         "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
@@ -150,7 +148,8 @@ class TensorCoreRun:
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
         """Run one layer; returns its row.
 
-        Weights that hold a pattern of the chip are packed and run by it, all others run dense.
+        Weights that hold a pattern of the chip are packed and run by it, all others run dense; with slices skipped
+        instead where the chip can and that is faster.
         Raises InputError for weights that are not finite or break the pattern that the layer claims.
         """
         config = self.chip.engine
@@ -162,9 +161,16 @@ class TensorCoreRun:
         tokens = len(samples) * vectors // layer.steps
         share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
         product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
-        outcome = run(product, self.chip, backend, repeated=False).times(layer.steps)  # other layers ran before
+        outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        if config.skip_k:
+            view = Granularity("block", (1, 1)).view(_stored(layer, weights))
+            channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
+            skipping = skipping_of(view, config.skip_k, channels)
+            skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
+            outcome = min(outcome, skipped, key=lambda ran: (ran.time_us, ran.plan.dram_bytes))  # the first of equals
+        outcome = outcome.times(layer.steps)
         if verify:
-            _verify(layer, samples.batch, pattern)
+            _verify(layer, samples.batch, outcome)
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
         return gemm_row(product, self.chip, outcome) | {
             "weight_density": nonzeros / layer.weight_count,
@@ -203,13 +209,22 @@ def _pattern(layer: Layer, weight: NDArray[Any], config: TensorCoreConfig) -> st
     return None
 
 
-def _verify(layer: Layer, batch: NDArray[Any], pattern: str | None) -> None:
+def _packed(codes: NDArray[Any], groups: int, outcome: GemmOutcome) -> NDArray[Any]:
+    """Return weights (groups x outputs, k) as what the chip stores of them says."""
+    kind, _, size = outcome.executed_as.partition(":")
+    if kind == "dense":
+        return codes
+    if kind != "skip":
+        return nm.encode(codes, *pattern_of(outcome.executed_as)).decode()
+    block = (outcome.plan.tile_outputs, int(size))
+    return np.concatenate([block_bitmask.encode(group, block).decode() for group in np.split(codes, groups)])
+
+
+def _verify(layer: Layer, batch: NDArray[Any], outcome: GemmOutcome) -> None:
     """Compare the product from the packed weights with the dense one, in 16-bit fixed point."""
     view = Granularity("block", (1, 1))
     codes = fixed_point(layer.weight, 16).integers
-    packed = codes
-    if pattern is not None:
-        packed = view.unview(nm.encode(view.view(codes), *pattern_of(pattern)).decode(), codes.shape)
+    packed = view.unview(_packed(view.view(codes), layer.groups, outcome), codes.shape)
     lowered = [weight if layer.convolution is None else layer.convolution.matrix(weight) for weight in (packed, codes)]
     vectors = layer.lower(fixed_point(batch, 16).integers)
     for first in range(0, len(vectors), VERIFIED_TOGETHER):

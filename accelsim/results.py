@@ -85,7 +85,11 @@ def _columns() -> tuple[Column, ...]:
         Column("weight_density", real, "non-zero weights / all weights, bias and other groups' places not counted"),
         Column("activation_density", real, "non-zero inputs / all inputs"),
         Column("granularity", text, "which weights were pruned together"),
-        Column("executed_as", text, "how the chip ran it: sparse, dense, a pattern N:M, or unsupported: it cannot"),
+        Column(
+            "executed_as",
+            text,
+            "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot",
+        ),
         Column("hardware", text, "name of the chip"),
         Column("engine", text, "kind of engine"),
         Column("backend", text, "compiled or simpy"),

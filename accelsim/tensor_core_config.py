@@ -108,6 +108,8 @@ class TensorCoreConfig:
     """What networks run in; empty: the first of `fma_per_cycle`."""
     patterns: list[str] = Field(default_factory=list)
     metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
+    skip_k: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
+    """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
     instructions: list[Instruction] = Field(default_factory=list)
     step_k: Count = 32
     """Of 16-bit types; others move the same bytes in a step."""
@@ -137,6 +139,10 @@ class TensorCoreConfig:
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
 
+    def step_of(self, dtype: str) -> int:
+        """Return the k of one step: it has the same bytes for every data type."""
+        return max(1, self.step_k * 16 // DTYPE_BITS[dtype])
+
     def _problems(self) -> Iterator[str]:
         if self.dtype and self.dtype not in self.fma_per_cycle:
             yield f"dtype: '{self.dtype}' has no rate in fma_per_cycle; it has {', '.join(self.fma_per_cycle)}"
@@ -149,5 +155,10 @@ class TensorCoreConfig:
                 yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.patterns and self.sparse is None:
             yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
+        for dtype in self.fma_per_cycle if self.skip_k else ():
+            step = self.step_of(dtype) if dtype in DTYPE_BITS else self.skip_k
+            if step % self.skip_k:
+                whole = ", ".join(str(k) for k in range(1, step + 1) if step % k == 0)
+                yield f"skip_k: must divide the {step} elements of a step of {dtype} (got {self.skip_k}); use {whole}"
         if self.step_k > self.least_k_per_split:
             yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"

@@ -23,6 +23,7 @@ from accelsim.config import shipped_dir
 from accelsim.engines.tensor_core_fast import Limits, search
 from accelsim.engines.tensor_core_gemm import Gemm, limits_of, machine_of
 from accelsim.engines.tensor_core_plan import Machine
+from accelsim.engines.tensor_core_tiles import NO_SKIPPING
 from accelsim.hardware import load_hardware
 from accelsim.tensor_core_config import TensorCoreConfig
 from benchmarks.documents import SHARED
@@ -150,7 +151,7 @@ class Kernels:
         machine, limits, tiles, splits = self.sides[side]
         return np.array(
             [
-                max(limits.floor_us, search(machine, limits, *shape, tiles, splits, self.least_k, True)[3])
+                max(limits.floor_us, search(machine, limits, *shape, tiles, splits, self.least_k, True, NO_SKIPPING)[3])
                 for shape in shapes
             ]
         )

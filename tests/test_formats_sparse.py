@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from strategies import sparse_matrices
 
 from accelsim.errors import InputError
-from accelsim.formats import bitmask, bsr, csr, dense
+from accelsim.formats import bitmask, block_bitmask, bsr, csr, dense
 from accelsim.formats.storage import StoredMatrix
 
 ENCODERS: dict[str, Callable[[np.ndarray], StoredMatrix]] = {
     "dense": dense.encode,
     "bitmask": bitmask.encode,
     "csr": csr.encode,
+    "block bitmask": lambda weight: block_bitmask.encode(weight, (3, 5)),
     "bsr": lambda weight: bsr.encode(weight, (3, 5), pad=True),
 }
 
@@ -46,6 +47,16 @@ def test_sizes_follow_from_the_non_zeros(weight: np.ndarray, value_bits: int) ->
     assert stored.total == nonzeros * (value_bits + 12) + stored.pointers
     assert stored.metadata == stored.indices + stored.pointers
     assert csr.encode(weight).bits() == (nonzeros * 8 * weight.itemsize, nonzeros * 16, (rows + 1) * 32)
+
+
+@given(sparse_matrices(), st.integers(1, 5), st.integers(1, 5))
+def test_a_block_bitmask_stores_no_more_of_a_block_than_there_is(weight: np.ndarray, r: int, c: int) -> None:
+    rows, columns = weight.shape
+    kept = {(i // r, j // c) for i, j in np.argwhere(weight)}
+    elements = sum(min(r, rows - i * r) * min(c, columns - j * c) for i, j in kept)
+    assert block_bitmask.encode(weight, (r, c)).bits(7) == (elements * 7, -(-rows // r) * -(-columns // c), 0)
+    with pytest.raises(InputError, match=r"block: sides must be at least 1 \(got 0 x"):
+        block_bitmask.encode(weight, (0, c))
 
 
 @given(sparse_matrices(), st.integers(1, 5), st.integers(1, 5))

@@ -44,20 +44,22 @@ class Server:
 class Round:
     """One tile on each of the cores that work, from the first request to the last result."""
 
-    def __init__(self, env: simpy.Environment, plan: Schedule, stages: int, l2: int, dram: int) -> None:
+    def __init__(self, env: simpy.Environment, plan: Schedule, steps: int, stages: int, l2: int, dram: int) -> None:
         self.env = env
         self.plan = plan
+        self.steps = steps
+        self.dram = dram
         self.spent = dict.fromkeys(CAUSES, 0)
         self.begun = env.timeout(plan.prologue)
-        self.computed = [env.event() for _ in range(plan.steps)]
-        self.servers = {cause: Server(env, plan.steps) for cause in ("dram", "l2", "load")}
-        for step in range(plan.steps):
+        self.computed = [env.event() for _ in range(steps)]
+        self.servers = {cause: Server(env, steps) for cause in ("dram", "l2", "load")}
+        for step in range(steps):
             asked = self.begun if step < stages else self.computed[step - stages]
             cycles = {
                 "load": plan.load,
                 "l2": l2,
                 # The bytes of a round are spread over its steps.
-                "dram": (step + 1) * dram // plan.steps - step * dram // plan.steps,
+                "dram": (step + 1) * dram // steps - step * dram // steps,
             }
             for cause, server in self.servers.items():
                 env.process(server.serve(step, asked, cycles[cause]))
@@ -67,7 +69,7 @@ class Round:
         plan, spent = self.plan, self.spent
         yield self.begun
         spent["latency"] = plan.prologue
-        for step in range(plan.steps):
+        for step in range(self.steps):
             ready = int(self.env.now)
             arrivals = {}
             for cause, server in self.servers.items():
@@ -80,31 +82,33 @@ class Round:
             spent["shared"] += max(0, plan.shared - plan.tensor)
             yield self.env.timeout(max(plan.tensor, plan.shared))
             self.computed[step].succeed()
+        if not self.steps:  # all weights of the tiles are zero: only results move
+            spent["dram"] = self.dram
+            yield self.env.timeout(self.dram)
         spent["epilogue"] = epilogue
         yield self.env.timeout(epilogue)
 
 
 def run_schedule(
     plan: Schedule,
+    rounds: NDArray[np.int64],
     stages: int,
     overlap_loss_per_mille: int,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> tuple[int, NDArray[np.int64]]:
-    """Return the cycles of a schedule, and those of a core by cause in a full round and in the last: (2, 8)."""
+    """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8)."""
     total = plan.after
     spent = np.zeros((2, len(CAUSES)), np.int64)
-    kinds = (
-        (plan.full_rounds, plan.l2_full, plan.dram_full, plan.epilogue_full),
-        (int(plan.last > 0), plan.l2_last, plan.dram_last, plan.epilogue_last),
-    )
-    for kind, (rounds, l2, dram, epilogue) in enumerate(kinds):
-        if not rounds:
+    for number, (steps, times, dram) in enumerate(rounds.tolist()):
+        if not times:
             continue
+        is_last = number == len(rounds) - 1
+        l2, epilogue = (plan.l2_last, plan.epilogue_last) if is_last else (plan.l2_full, plan.epilogue_full)
         env = environment()
-        tiles = Round(env, plan, stages, l2, dram)
+        tiles = Round(env, plan, steps, stages, l2, dram)
         run_until(env, env.process(tiles.compute(epilogue)), lambda: ["the tensor cores wait for operands"])
-        lost = int(lost_cycles(plan, overlap_loss_per_mille, l2, dram, epilogue))
+        lost = int(lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue))
         tiles.spent["dram"] += lost
-        spent[kind] = [tiles.spent[cause] for cause in CAUSES]
-        total += rounds * (int(env.now) + lost)
+        spent[int(is_last)] += times * np.array([tiles.spent[cause] for cause in CAUSES])
+        total += times * (int(env.now) + lost)
     return total, spent

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.engines.tensor_core_plan import lost_cycles, schedule
+from accelsim.engines.tensor_core_plan import DRAM_CYCLES, STEPS, TIMES, lost_cycles, schedule
+from accelsim.engines.tensor_core_tiles import live_columns, tiles_of
 from accelsim.kernels import njit
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)
@@ -15,7 +16,7 @@ CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epil
 
 
 @njit(cache=True, nogil=True)
-def round_cycles(plan, stages, l2, dram, epilogue):
+def round_cycles(plan, steps, stages, l2, dram, epilogue):
     """Return the cycles of one round of tiles, and how many of them went to each of CAUSES: (8,).
 
     l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps.
@@ -26,12 +27,12 @@ def round_cycles(plan, stages, l2, dram, epilogue):
     load_free = l2_free = dram_free = np.int64(plan.prologue)
     finished = np.int64(plan.prologue)
     spent[LATENCY] = plan.prologue
-    for i in range(plan.steps):
+    for i in range(steps):
         # Specification: Loads. A step is asked for when its stage is free; the servers take it in order.
         asked = max(np.int64(plan.prologue), done[i % stages]) if i >= stages else np.int64(plan.prologue)
         load_free = max(load_free, asked) + plan.load
         l2_free = max(l2_free, asked) + l2
-        share = (i + 1) * dram // plan.steps - i * dram // plan.steps
+        share = (i + 1) * dram // steps - i * dram // steps
         dram_free = max(dram_free, asked) + share
         arrived = max(load_free, l2_free, dram_free)
         # Specification: TensorCores.
@@ -45,28 +46,33 @@ def round_cycles(plan, stages, l2, dram, epilogue):
             finished = arrived
         finished += compute
         done[i % stages] = finished
-    spent[ARITHMETIC] = plan.steps * plan.arithmetic
-    spent[SYNC] = plan.steps * (plan.tensor - plan.arithmetic)
-    spent[SHARED] = plan.steps * (compute - plan.tensor)
+    if steps == 0:  # all weights of the tiles are zero: only results move
+        spent[DRAM] = dram
+        finished += dram
+    spent[ARITHMETIC] = steps * plan.arithmetic
+    spent[SYNC] = steps * (plan.tensor - plan.arithmetic)
+    spent[SHARED] = steps * (compute - plan.tensor)
     spent[EPILOGUE] = epilogue
     return finished + epilogue, spent
 
 
 @njit(cache=True, nogil=True)
-def run_schedule(plan, stages, overlap_loss_per_mille):
-    """Return the cycles of a schedule, and those of a core by cause in a full round and in the last: (2, 8)."""
+def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
+    """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8)."""
     spent = np.zeros((2, 8), np.int64)
     total = np.int64(plan.after)
-    if plan.full_rounds:
-        cycles, spent[0] = round_cycles(plan, stages, plan.l2_full, plan.dram_full, plan.epilogue_full)
-        lost = lost_cycles(plan, overlap_loss_per_mille, plan.l2_full, plan.dram_full, plan.epilogue_full)
-        spent[0, DRAM] += lost
-        total += plan.full_rounds * (cycles + lost)
-    if plan.last:
-        cycles, spent[1] = round_cycles(plan, stages, plan.l2_last, plan.dram_last, plan.epilogue_last)
-        lost = lost_cycles(plan, overlap_loss_per_mille, plan.l2_last, plan.dram_last, plan.epilogue_last)
-        spent[1, DRAM] += lost
-        total += cycles + lost
+    for i in range(len(rounds)):
+        steps, times, dram = rounds[i, STEPS], rounds[i, TIMES], rounds[i, DRAM_CYCLES]
+        if times == 0:
+            continue
+        last = i == len(rounds) - 1
+        l2 = plan.l2_last if last else plan.l2_full
+        epilogue = plan.epilogue_last if last else plan.epilogue_full
+        cycles, of_round = round_cycles(plan, steps, stages, l2, dram, epilogue)
+        lost = lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue)
+        of_round[DRAM] += lost
+        spent[int(last)] += times * of_round
+        total += times * (cycles + lost)
     return total, spent
 
 
@@ -93,10 +99,10 @@ class Limits(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def time_us(machine, limits, tokens, outputs, k, plan, clock_mhz, repeated):
+def time_us(machine, limits, tokens, outputs, k, tiles, clock_mhz, repeated):
     """Return the time of a tile and split at a clock, launch and floor not included."""
-    at = schedule(machine, tokens, outputs, k, plan.tile_tokens, plan.tile_outputs, plan.split, clock_mhz, repeated)
-    cycles, _ = run_schedule(at, machine.stages, limits.overlap_loss_per_mille)
+    plan, rounds = schedule(machine, tokens, outputs, k, tiles, clock_mhz, repeated)
+    cycles, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
     return limits.overhead_us + cycles / clock_mhz
 
 
@@ -107,21 +113,21 @@ def power_w(limits, core_uj, dram_uj, taken_us, voltage):
 
 
 @njit(cache=True, nogil=True)
-def clock_within(machine, limits, tokens, outputs, k, plan, repeated, limit_w):
+def clock_within(machine, limits, tokens, outputs, k, tiles, repeated, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
-    tiles = -(-tokens // plan.tile_tokens) * (-(-outputs // plan.tile_outputs)) * machine.groups
-    products = float(tiles * plan.tile_tokens * plan.tile_outputs) * k
+    full = machine.clock_mhz
+    plan, _ = schedule(machine, tokens, outputs, k, tiles, full, repeated)
+    products = float(tiles.tile_tokens * tiles.tile_outputs) * tiles.k
     core_uj = (products * limits.executed * limits.fma_pj + plan.l2_bytes * limits.l2_pj_per_byte) * 1e-6
     dram_uj = plan.dram_bytes * limits.dram_pj_per_byte * 1e-6
-    full = machine.clock_mhz
-    taken = time_us(machine, limits, tokens, outputs, k, plan, full, repeated)
+    taken = time_us(machine, limits, tokens, outputs, k, tiles, full, repeated)
     if power_w(limits, core_uj, dram_uj, taken, 1.0) <= limit_w:
         return full
     low, high = int(0.3 * full), int(full)
     while high - low > 1:
         middle = (low + high) // 2
         voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * (1.0 - middle / full))
-        taken = time_us(machine, limits, tokens, outputs, k, plan, float(middle), repeated)
+        taken = time_us(machine, limits, tokens, outputs, k, tiles, float(middle), repeated)
         if power_w(limits, core_uj, dram_uj, taken, voltage) > limit_w:
             high = middle
         else:
@@ -130,29 +136,30 @@ def clock_within(machine, limits, tokens, outputs, k, plan, repeated, limit_w):
 
 
 @njit(cache=True, nogil=True)
-def search(machine, limits, tokens, outputs, k, tiles, splits, least_k, repeated):
+def search(machine, limits, tokens, outputs, k, shapes, splits, least_k, repeated, skipping):
     """Try every tile (n, 2) and split; return the fastest: its index in both, clock in MHz and time in us."""
     best = (0, 0, machine.clock_mhz, np.inf)
-    for t in range(tiles.shape[0]):
+    for t in range(shapes.shape[0]):
+        columns = live_columns(skipping, machine.groups, outputs, k, shapes[t, 1])
         for s in range(splits.size):
             split = splits[s]
-            blocks = -(-tokens // tiles[t, 0]) * (-(-outputs // tiles[t, 1])) * machine.groups
+            blocks = -(-tokens // shapes[t, 0]) * (-(-outputs // shapes[t, 1])) * machine.groups
             if split > 1 and (k < least_k * split or blocks >= machine.cores):
                 continue
             full = machine.clock_mhz
-            plan = schedule(machine, tokens, outputs, k, tiles[t, 0], tiles[t, 1], split, full, repeated)
-            taken = time_us(machine, limits, tokens, outputs, k, plan, full, repeated)
+            tiles = tiles_of(machine, tokens, outputs, k, shapes[t, 0], shapes[t, 1], split, skipping, columns)
+            taken = time_us(machine, limits, tokens, outputs, k, tiles, full, repeated)
             if taken >= best[3]:
                 continue
             clock = full
             if limits.limit_w > 0:
-                clock = clock_within(machine, limits, tokens, outputs, k, plan, repeated, limits.limit_w)
-                taken = time_us(machine, limits, tokens, outputs, k, plan, clock, repeated)
+                clock = clock_within(machine, limits, tokens, outputs, k, tiles, repeated, limits.limit_w)
+                taken = time_us(machine, limits, tokens, outputs, k, tiles, clock, repeated)
                 if clock < full and limits.burst_us > 0:
                     # The first runs of a measurement may exceed the limit: the mean over those that are timed.
                     allowed = limits.limit_w * limits.burst_factor
-                    faster = clock_within(machine, limits, tokens, outputs, k, plan, repeated, allowed)
-                    first = time_us(machine, limits, tokens, outputs, k, plan, faster, repeated)
+                    faster = clock_within(machine, limits, tokens, outputs, k, tiles, repeated, allowed)
+                    first = time_us(machine, limits, tokens, outputs, k, tiles, faster, repeated)
                     runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                     share = max(0.0, runs - limits.runs_before) / limits.runs_timed
                     taken = share * first + (1.0 - share) * taken

@@ -12,6 +12,7 @@ from accelsim.engines import tensor_core, tensor_core_fast
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core_fast import Limits
 from accelsim.engines.tensor_core_plan import Machine, Schedule, schedule
+from accelsim.engines.tensor_core_tiles import NO_SKIPPING, Skipping, Tiles, live_columns, tiles_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure
@@ -21,7 +22,7 @@ from accelsim.tensor_core_config import DTYPE_BITS, Kernel, TensorCoreConfig
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
 """How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
 
-RunSchedule = Callable[[Schedule, int, int], tuple[int, NDArray[np.int64]]]
+RunSchedule = Callable[[Schedule, NDArray[np.int64], int, int], tuple[int, NDArray[np.int64]]]
 BACKENDS: dict[str, RunSchedule] = {
     "compiled": tensor_core_fast.run_schedule,
     "simpy": tensor_core.run_schedule,
@@ -55,6 +56,11 @@ class GemmOutcome(NamedTuple):
     limited_by: str
     compute_cycles: int
     """The arithmetic alone, of the core that has the most."""
+    executed_as: str
+    """A pattern N:M, skip:K where slices of K were skipped, else dense."""
+    stored: int
+    """Weights."""
+    metadata_bits: int
 
     def times(self, steps: int) -> GemmOutcome:
         """Return the outcome of so many of these one after another, each launched anew."""
@@ -92,11 +98,18 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
 
 
 def run(
-    gemm: Gemm, hardware: Hardware, backend: str, tile: tuple[int, int] | None = None, *, repeated: bool = True
+    gemm: Gemm,
+    hardware: Hardware,
+    backend: str,
+    tile: tuple[int, int] | None = None,
+    *,
+    repeated: bool = True,
+    skipping: Skipping = NO_SKIPPING,
 ) -> GemmOutcome:
     """Run a GEMM with the fastest of the chip's tiles and splits, or with one tile.
 
     `repeated`: as it is measured, again and again, so that L2 keeps what it can; else L2 is empty at first.
+    `skipping`: the live slices of dense weights, for a chip that skips the others.
     Raises InputError with every problem of the GEMM and the tile.
     """
     config = hardware.engine
@@ -105,32 +118,35 @@ def run(
     raise_if_any(problems(gemm, config))
     kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
     machine, limits = machine_of(gemm, hardware, config, kernel), limits_of(gemm, hardware, config, kernel)
-    tiles = np.array(kernel.tiles if tile is None else [tile], np.int64)
-    raise_if_any(_tile_problems(tiles, machine, config))
+    shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
+    raise_if_any(_tile_problems(shapes, machine, config))
     splits = np.array(kernel.splits, np.int64)
-    shape = (gemm.tokens, gemm.out_features, gemm.in_features)
+    size = (gemm.tokens, gemm.out_features, gemm.in_features)
     t, s, clock_mhz, taken_us = tensor_core_fast.search(
-        machine, limits, *shape, tiles, splits, config.least_k_per_split, repeated
+        machine, limits, *size, shapes, splits, config.least_k_per_split, repeated, skipping
     )
     if not np.isfinite(taken_us):
         raise InputError(f"{hardware.name}: engine splits: none of {kernel.splits} can be used; add 1")
-    plan = schedule(machine, *shape, int(tiles[t, 0]), int(tiles[t, 1]), int(splits[s]), clock_mhz, repeated)
-    total, spent = BACKENDS[backend](plan, machine.stages, limits.overlap_loss_per_mille)
+    tile_tokens, tile_outputs = shapes[t].tolist()
+    columns = live_columns(skipping, gemm.groups, gemm.out_features, gemm.in_features, tile_outputs)
+    tiles = tiles_of(machine, *size, tile_tokens, tile_outputs, int(splits[s]), skipping, columns)
+    plan, rounds = schedule(machine, *size, tiles, clock_mhz, repeated)
+    total, spent = BACKENDS[backend](plan, rounds, machine.stages, limits.overlap_loss_per_mille)
     time_us = max(kernel.floor_us, taken_us)
-    counts = _counts(gemm, config, plan, int(total), spent, time_us)
+    n, m = pattern_of(gemm.pattern)
+    stored = round(tiles.weights * gemm.groups * gemm.out_features * gemm.in_features) * n // m
+    counts = _counts(gemm, config, plan, tiles, stored, int(total), spent, time_us)
     return GemmOutcome(
         plan=plan,
         counts=counts,
         clock_mhz=clock_mhz,
         time_us=time_us,
-        limited_by=_limited_by(plan, spent, int(total) / clock_mhz, kernel, time_us, clock_mhz < config.clock_mhz),
-        compute_cycles=(plan.full_rounds + (plan.last > 0)) * plan.steps * plan.arithmetic,
+        limited_by=_limited_by(spent, int(total) / clock_mhz, kernel, time_us, clock_mhz < config.clock_mhz),
+        compute_cycles=int(tiles.core_steps.max()) * plan.arithmetic,
+        executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
+        stored=stored,
+        metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else tiles.bitmap_bits,
     )
-
-
-def step_k(gemm: Gemm, config: TensorCoreConfig) -> int:
-    """Return the k of one step: it has the same bytes for every data type."""
-    return max(1, config.step_k * 16 // DTYPE_BITS[gemm.dtype])
 
 
 def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Machine:
@@ -149,7 +165,7 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
         element_bytes=bits / 8,
         output_bytes=max(2.0, bits / 8),
         packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
-        step_k=step_k(gemm, config),
+        step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
         wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
         l2_bytes=config.l2_usable * config.l2_bytes,
@@ -207,18 +223,25 @@ def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCor
 
 
 def _counts(
-    gemm: Gemm, config: TensorCoreConfig, plan: Schedule, total: int, spent: NDArray[np.int64], time_us: float
+    gemm: Gemm,
+    config: TensorCoreConfig,
+    plan: Schedule,
+    tiles: Tiles,
+    stored: int,
+    total: int,
+    spent: NDArray[np.int64],
+    time_us: float,
 ) -> Counts:
     """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
     n, m = pattern_of(gemm.pattern)
-    tiles = (
-        -(-gemm.tokens // plan.tile_tokens) * (-(-gemm.out_features // plan.tile_outputs)) * plan.split * gemm.groups
-    )
-    steps = tiles * plan.steps
-    executed = steps * step_k(gemm, config) * plan.tile_tokens * plan.tile_outputs * n // m
-    useful = gemm.groups * gemm.tokens * gemm.out_features * gemm.in_features * n // m
+    steps = int(tiles.core_steps.sum())
+    executed = steps * config.step_of(gemm.dtype) * plan.tile_tokens * plan.tile_outputs * n // m
+    useful = gemm.tokens * stored
     works = np.arange(config.cores) < plan.last
-    per_core = plan.full_rounds * spent[0][:, None] + works * spent[1][:, None]
+    per_core = spent[0][:, None] + works * spent[1][:, None]
+    # A core whose tile is shorter than the longest of its round waits for that one.
+    each = np.array([plan.arithmetic, plan.tensor - plan.arithmetic, max(0, plan.shared - plan.tensor)])
+    per_core[: len(each)] = each[:, None] * tiles.core_steps
     busy, *stalls = per_core
     waiting = total - per_core.sum(axis=0)
     return Counts(
@@ -240,13 +263,11 @@ def _counts(
     )
 
 
-def _limited_by(
-    plan: Schedule, spent: NDArray[np.int64], core_us: float, kernel: Kernel, time_us: float, throttled: bool
-) -> str:
+def _limited_by(spent: NDArray[np.int64], core_us: float, kernel: Kernel, time_us: float, throttled: bool) -> str:
     """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
     if time_us > 2 * core_us:
         return "launch"
-    cycles = plan.full_rounds * spent[0] + spent[1]
+    cycles = spent[0] + spent[1]
     names = (
         "tensor cores",
         "step latency",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from accelsim.kernels import njit
 
 KIB, MIB = 2**10, 2**20
@@ -50,9 +52,9 @@ class Machine(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """One choice of tile and split as whole numbers: rounds of tiles, one on each core, and what a step of them costs.
+    """One choice of tile and split as whole numbers: what a step of a round costs, one tile on each core.
 
-    All full rounds are alike, `last` is how many cores work in the last one, 0 if there is none.
+    All full rounds cost the same for each step, `last` is how many cores work in the last one, 0 if there is none.
     """
 
     tile_tokens: int
@@ -60,7 +62,6 @@ class Schedule(NamedTuple):
     split: int
     full_rounds: int
     last: int
-    steps: int
     tensor: int
     """Cycles of one step in the tensor cores of a core, the wait at its start included."""
     arithmetic: int
@@ -69,9 +70,6 @@ class Schedule(NamedTuple):
     load: int
     l2_full: int
     l2_last: int
-    dram_full: int
-    """Cycles of a whole round in DRAM, beside those of its steps."""
-    dram_last: int
     prologue: int
     epilogue_full: int
     epilogue_last: int
@@ -80,6 +78,13 @@ class Schedule(NamedTuple):
     dram_bytes: int
     l2_bytes: int
     shared_bytes: int
+
+
+STEPS, TIMES, DRAM_CYCLES = range(3)
+"""Columns of rounds (n, 3): steps; how many rounds have so many; cycles in DRAM of each, beside those of its steps.
+
+The last row is the last round, if it is not full, else none; the others are full.
+"""
 
 
 @njit(cache=True)
@@ -118,81 +123,96 @@ def tile_bytes(machine, tokens, outputs):
 
 
 @njit(cache=True)
-def dram_bytes(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, repeated):
+def dram_bytes(machine, tokens, outputs, k, tiles, repeated):
     """Return what a run moves between DRAM and L2: what L2 could not keep, and operands that are read again.
 
     A run that is not `repeated` finds L2 empty. `raster_tiles` rows of tiles share one pass over the weights; their
-    inputs are read again by every further round of columns.
+    inputs are read again by every further round of columns. What is skipped is not read.
     """
     inputs = machine.element_bytes * machine.input_share * tokens * k
-    weights = machine.element_bytes * machine.packed * outputs * k
+    inputs_again, inputs = inputs * tiles.inputs_again, inputs * tiles.inputs
+    weights = machine.element_bytes * machine.packed * outputs * k * tiles.weights
+    weights += tiles.bitmap_bits / 8 / machine.groups
     results = machine.output_bytes * tokens * outputs
     whole = machine.groups * (inputs + weights + results)
     missed = whole * (1.0 - hit_share(whole, machine.l2_bytes)) if repeated else whole
-    rows = float(-(-tokens // tile_tokens))
-    together = min(rows, max(float(machine.raster_tiles), machine.cores / split / (-(-outputs // tile_outputs))))
-    panel = min(inputs, together * tile_tokens * k * machine.element_bytes)
+    rows, columns = float(-(-tokens // tiles.tile_tokens)), float(-(-outputs // tiles.tile_outputs))
+    at_once = machine.cores / tiles.split
+    together = min(rows, max(float(machine.raster_tiles), at_once / columns))
+    panel = min(inputs, together * tiles.tile_tokens * k * machine.element_bytes * tiles.inputs)
     kept = hit_share(weights + panel, machine.l2_bytes)
-    columns = float(-(-outputs // tile_outputs))
-    passes = columns / min(columns, max(1.0, machine.cores / split / together))
+    passes = columns / min(columns, max(1.0, at_once / together))
     again = weights * (rows / together - 1.0) * (1.0 - kept)
-    again += inputs * (passes - 1.0) * (1.0 - hit_share(panel, machine.l2_bytes))
+    again += inputs_again * (passes - 1.0) * (1.0 - hit_share(panel, machine.l2_bytes))
     return missed + machine.groups * again
 
 
 @njit(cache=True)
-def lost_cycles(plan, overlap_loss_per_mille, l2, dram, epilogue):
+def lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue):
     """Return the cycles of a round for the part of the shorter of computing and DRAM that the longer does not hide."""
     step = max(max(plan.tensor, plan.shared), max(plan.load, l2))
-    return overlap_loss_per_mille * min(plan.prologue + plan.steps * step + epilogue, dram) // 1000
+    return overlap_loss_per_mille * min(plan.prologue + steps * step + epilogue, dram) // 1000
 
 
 @njit(cache=True)
-def schedule(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, clock_mhz, repeated):
-    """Return the Schedule of this tile and split at a clock."""
-    rows, columns = -(-tokens // tile_tokens), -(-outputs // tile_outputs)
-    tiles = rows * columns * split * machine.groups
-    full_rounds = tiles // machine.cores
-    last = tiles - full_rounds * machine.cores
-    part = -(-k // split)
-    steps = -(-part // machine.step_k)
-    fill, shared = tile_bytes(machine, tile_tokens, tile_outputs)
-    products = float(tile_tokens * tile_outputs * machine.step_k)
+def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
+    """Return the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
+    rounds = np.zeros((len(tiles.rounds) + 1, 3), np.int64)
+    rounds[:-1, :2] = tiles.rounds
+    rounds[-1, STEPS] = tiles.last_steps
+    rounds[-1, TIMES] = tiles.last > 0
+    slots = float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())
+    for i in range(len(rounds)):
+        working = tiles.last if i == len(tiles.rounds) else machine.cores
+        if slots == 0:
+            rounds[i, DRAM_CYCLES] = ceil_int(moved * working / tiles.number / bytes_per_cycle)
+        elif rounds[i, STEPS]:
+            rounds[i, DRAM_CYCLES] = ceil_int(moved * working / (slots / rounds[i, STEPS]) / bytes_per_cycle)
+    return rounds
+
+
+@njit(cache=True)
+def schedule(machine, tokens, outputs, k, tiles, clock_mhz, repeated):
+    """Return the Schedule of these tiles at a clock, and their rounds (n, 3)."""
+    full_rounds = tiles.number // machine.cores
+    fill, shared = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
+    size = tiles.tile_tokens * tiles.tile_outputs
+    products = float(size * machine.step_k)
     step_l2 = machine.step_k * fill
-    moved = dram_bytes(machine, tokens, outputs, k, tile_tokens, tile_outputs, split, repeated)
-    per_cycle = machine.dram_bytes_per_us / clock_mhz
+    moved = dram_bytes(machine, tokens, outputs, k, tiles, repeated)
     # The parts of a split k are written and read again in 32 bits.
-    out = tile_tokens * tile_outputs * (machine.output_bytes if split == 1 else 8.0)
-    store = machine.epilogue_cycles_per_output * tile_tokens * tile_outputs
+    out = size * (machine.output_bytes if tiles.split == 1 else 8.0)
+    store = machine.epilogue_cycles_per_output * size
     epilogue_full = ceil_int(max(store, machine.cores * out / machine.l2_bytes_per_cycle))
-    epilogue_last = ceil_int(max(store, last * out / machine.l2_bytes_per_cycle))
+    epilogue_last = ceil_int(max(store, tiles.last * out / machine.l2_bytes_per_cycle))
     after = 0
     prologue = machine.prologue_cycles
     if machine.persistent:
-        after = prologue + (epilogue_last if last else epilogue_full)
+        after = prologue + (epilogue_last if tiles.last else epilogue_full)
         prologue = epilogue_full = epilogue_last = 0
-    if split > 1:
+    # What is live has to be known before a tile's first slice can be asked for.
+    prologue += ceil_int(machine.cores * tiles.tile_bitmap_bytes / machine.l2_bytes_per_cycle)
+    if tiles.split > 1:
         after += ceil_int(machine.reduction_us * clock_mhz)
-    return Schedule(
-        tile_tokens,
-        tile_outputs,
-        split,
+    steps = float(tiles.core_steps.sum())
+    plan = Schedule(
+        tiles.tile_tokens,
+        tiles.tile_outputs,
+        tiles.split,
         full_rounds,
-        last,
-        steps,
+        tiles.last,
         ceil_int(products / machine.fma_per_cycle + machine.step_sync_cycles),
         ceil_int(products / machine.peak_fma_per_cycle),
         ceil_int(machine.step_k * shared / machine.shared_bytes_per_cycle),
         ceil_int(machine.step_k * machine.load_cycles_per_k),
         ceil_int(machine.cores * step_l2 / machine.l2_bytes_per_cycle),
-        ceil_int(last * step_l2 / machine.l2_bytes_per_cycle),
-        ceil_int(moved * machine.cores / tiles / per_cycle),
-        ceil_int(moved * last / tiles / per_cycle),
+        ceil_int(tiles.last * step_l2 / machine.l2_bytes_per_cycle),
         prologue,
         epilogue_full,
         epilogue_last,
         after,
         ceil_int(moved),
-        ceil_int(float(tiles) * steps * step_l2),
-        ceil_int(float(tiles) * steps * machine.step_k * shared),
+        ceil_int(steps * step_l2 + tiles.number * tiles.tile_bitmap_bytes),
+        ceil_int(steps * machine.step_k * shared),
     )
+    return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
