@@ -37,7 +37,7 @@ def prune_network(
     not pruned by `filter`, inputs of the first not by `channel`. Criteria that look at activations get those of the
     layer (`Layer.activations`, a batch of real ones), `apoz` its outputs behind a ReLU; `random` draws with `seed` + n.
     A layer that the granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
-    Raises InputError with every problem, and where the granularity can prune no layer.
+    Raises InputError with every problem where no layer can be pruned so.
     """
     chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
     names = [layer.name for layer in network]
@@ -49,17 +49,21 @@ def prune_network(
         )
     layers: list[Layer] = []
     refused: list[str] = []
+    pruned = False
     whole = names[KEPT_WHOLE[chosen.kind]] if chosen.kind in KEPT_WHOLE and len(names) > 1 else None
     for number, layer in enumerate(network):
         share = sparsity.get(layer.name, 0.0) if isinstance(sparsity, Mapping) else sparsity
+        if layer.name == whole or share == 0:
+            layers.append(layer)
+            continue
         try:
-            stays = layer.name == whole or share == 0
-            layers.append(layer if stays else pruned_layer(layer, chosen, share, criterion, seed=seed + number))
+            layers.append(pruned_layer(layer, chosen, share, criterion, seed=seed + number))
+            pruned = True
         except InputError as error:
             refused += [f"layer {layer.name}: {problem}" for problem in error.problems]
             layers.append(layer)
-    if len(refused) >= len(network) - (whole is not None):
-        raise_if_any(refused)
+    if refused and not pruned:
+        raise InputError(*refused)
     if refused:
         warnings.warn("\n".join(f"{problem}; it stays as given" for problem in refused), stacklevel=2)
     return replace(network, layers=layers)
