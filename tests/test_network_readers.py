@@ -314,7 +314,8 @@ def test_a_network_that_is_not_there(name: str, said: str) -> None:
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pkl").touch()
-    assert problems_of(tmp_path / "net.pkl") == [f"{tmp_path}/net.pkl: a network is a .toml, .safetensors or .npz file"]
+    (problem,) = problems_of(tmp_path / "net.pkl")
+    assert problem == f"{tmp_path}/net.pkl: a network is a .toml, .safetensors, .npz, .pt, .pth or .onnx file"
 
 
 NM = """name = "n"

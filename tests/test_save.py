@@ -118,6 +118,18 @@ def test_a_network_replaces_the_file_that_it_came_from(tmp_path: Path) -> None:
     assert np.array_equal(load_network(path)["fc"].weight, np.eye(3))
 
 
+def test_a_network_whose_file_was_replaced_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    Network("one", [Layer.linear("fc", np.eye(3))]).save(path)
+    old = load_network(path)
+    Network("two", [Layer.linear("a", np.ones((2, 2))), Layer.linear("fc", np.eye(3))]).save(path)
+    with pytest.raises(InputError, match=r"has changed since it was opened, so 'fc\.weight' cannot be read; load"):
+        _ = old["fc"].weight
+    path.unlink()
+    with pytest.raises(InputError, match="has changed since it was opened"):
+        accelsim.simulate(old, "eie-64pe-45nm", 1.0)
+
+
 def test_bfloat16_is_kept_as_float32_which_holds_it(tmp_path: Path) -> None:
     types = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
     weight = np.array([[1.0, 0.0, -2.5]]).astype(types.bfloat16)

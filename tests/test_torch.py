@@ -341,6 +341,24 @@ def test_what_is_captured_does_not_change_with_the_model() -> None:
     assert np.array_equal(network["0"].activations, inputs)
 
 
+def test_a_class_made_from_linear_may_have_other_arguments() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: Any, scale: float) -> Any:
+            return scale * super().forward(x)
+
+    class Calls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = Scaled(3, 2)
+
+        def forward(self, values: Any) -> Any:
+            return self.fc(x=values, scale=2.0)
+
+    example = torch.randn(4, 3)
+    (layer,) = Network.from_torch(Calls(), example)
+    assert np.array_equal(layer.activations, example.numpy())
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_other_types_of_numbers(dtype: str) -> None:
     model = nn.Linear(3, 2).to(getattr(torch, dtype))

@@ -164,8 +164,9 @@ class _Recorder:
             self._arrays[name] = _copy(weight.weight), None if weight.bias is None else _copy(weight.bias)
         self._calls.setdefault(name, []).append(_Call(_copy(samples), steps, geometry))
 
-    def _linear(self, module: Any, names: list[str], input: torch.Tensor) -> None:
-        self._add(names[0], self._by_sample(input))
+    def _linear(self, module: Any, names: list[str], *inputs: Any, **named: Any) -> None:
+        # A class made from nn.Linear may call its input by another name.
+        self._add(names[0], self._by_sample(next(iter((*inputs, *named.values())))))
 
     def _by_sample(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return vectors (..., features) as (batch, vectors of a sample, features)."""
