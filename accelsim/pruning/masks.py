@@ -75,7 +75,8 @@ def scored(
     summed = criterion in ("l1", "l2") and group != (1, 1)  # such sums show what is not finite themselves
     if not summed and not is_finite(ranked.matrix.reshape(-1)):
         raise InputError(not_finite(array))
-    scores = CRITERIA[criterion].scores(ranked)
+    with np.errstate(over="ignore"):  # the next line sees the infinity
+        scores = CRITERIA[criterion].scores(ranked)
     if scores is not ranked.matrix and not np.isfinite(scores.max()):
         raise InputError(not_finite(array))
     return ranked, scores
