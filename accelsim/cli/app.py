@@ -34,7 +34,10 @@ app = typer.Typer(
 )
 
 NetworkArgument = Annotated[
-    str, typer.Argument(help="Name of a shipped network, or a .toml, .safetensors or .npz file.", show_default=True)
+    str,
+    typer.Argument(
+        help="Name of a shipped network, or a .toml, .safetensors, .npz, .onnx or .pt file.", show_default=True
+    ),
 ]
 HardwareOption = Annotated[
     str, typer.Option("--hardware", help="Chips, separated by commas: names of shipped ones, or .toml files.")

@@ -48,7 +48,8 @@ def inspect_command(
 @app.command()
 def check(
     file: Annotated[
-        str, typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors or .npz file.")
+        str,
+        typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors, .npz, .onnx or .pt file."),
     ],
 ) -> None:
     """Check a network, chip or DRAM part, weights included, and say what is in it."""
