@@ -5,6 +5,7 @@ Training is exact on one machine only, so the shipped accuracy must be met withi
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,13 +13,19 @@ from safetensors import safe_open
 
 from accelsim.config import shipped_dir
 
-NETWORKS = {"lenet-300-100-digits": "accuracy_pruned", "lenet-300-100-digits-dense": "accuracy_dense"}
+NETWORKS = {
+    f"{name}{state}": key
+    for name in ("lenet-300-100-digits", "convnet-digits")
+    for state, key in (("", "accuracy_pruned"), ("-dense", "accuracy_dense"))
+}
 
 
 def accuracy(path: Path, key: str) -> float:
     """Return the accuracy that a file's metadata states, in percent."""
     with safe_open(path, framework="numpy") as file:
-        value = float((file.metadata() or {})[key])
+        metadata = file.metadata() or {}
+    stated = metadata if key in metadata else json.loads(metadata["accelsim"])["provenance"]
+    value = float(stated[key])
     return 100 * value if value <= 1 else value
 
 

@@ -25,6 +25,7 @@ from accelsim import Network, load_hardware, simulate
 from accelsim.config import shipped_dir
 from accelsim.pruned import removed
 from accelsim.pruning import reconstruct, sparsegpt
+from accelsim.report.plots import GRANULARITY_COLOURS, save
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data" / "pruning.csv"
@@ -243,8 +244,116 @@ def main() -> None:
     draw(pd.read_csv(DATA))
 
 
+NAMES = {"lenet-300-100": "LeNet-300-100", "convnet": "ConvNet"}
+COLOURS = {
+    name: colour
+    for names in (
+        ("pruned", "pruned + fine-tuned", "iterative"),
+        ("fine", "nm:N:M", "vector:1x4", "block:4x4", "kernel", "filter", "channel"),
+        ("l1", "obd", "obs", "wanda", "random", "obs + update"),
+        ("scale", "apoz", "regression", "regression + update"),
+    )
+    for name, colour in zip(names, GRANULARITY_COLOURS, strict=False)
+} | {"random": "#999999", "l2": "#F0E442"}  # fmt: skip
+MARKERS = "osD^vP*Xh"
+
+
 def draw(table: pd.DataFrame) -> None:
     """Draw the figures of docs/pruning.md."""
+    table = table.assign(granularity=table["granularity"].str.replace(r"^nm:\d+:\d+$", "nm:N:M", regex=True))
+    by = table.groupby("experiment")
+    schedule, granularity, criterion = (by.get_group(name) for name in ("schedule", "granularity", "criterion"))
+    networks = list(NAMES)
+    _figure(
+        "pruning-schedules",
+        [
+            (NAMES[name], schedule[schedule["network"] == name], "schedule", "sparsity", "weights pruned (%)")
+            for name in networks
+        ],
+    )
+    _figure(
+        "pruning-granularities",
+        [
+            (NAMES[name], granularity[granularity["network"] == name], "granularity", "sparsity", "weights pruned (%)")
+            for name in networks
+        ],
+    )
+    panels = [
+        (f"{NAMES[name]}, {kind}", criterion[(criterion["network"] == name) & (criterion["granularity"] == kind)])
+        for name, kind in (("lenet-300-100", "fine"), ("convnet", "fine"), ("convnet", "channel"))
+    ]
+    _figure("pruning-criteria", [(*panel, "criterion", "sparsity", "weights pruned (%)") for panel in panels])
+    for column, label in (("energy_pj", "energy"), ("time_us", "latency")):
+        _figure(
+            f"accuracy-{label}",
+            [
+                (
+                    f"{NAMES[name]} on {chip}",
+                    _relative(granularity[granularity["network"] == name], f"{chip} {column}"),
+                    "granularity",
+                    "relative",
+                    f"{label} (% of the unpruned network's on this chip)",
+                )
+                for name in networks
+                for chip in CHIPS
+            ],
+        )
+
+
+def _relative(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the table with a column held against the unpruned network of the same seed."""
+    dense = table[table["schedule"] == "none"].set_index("seed")[column]
+    return table.assign(relative=table[column] / table["seed"].map(dense))
+
+
+def _figure(file: str, panels: list[tuple[str, pd.DataFrame, str, str, str]]) -> None:
+    """Draw panels of accuracy, each a line with a band of one standard deviation over the seeds."""
+    import matplotlib
+
+    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
+    with matplotlib.rc_context(style):
+        from matplotlib.figure import Figure
+
+        rows = 2 if len(panels) == 4 else 1
+        size = (9.6 if len(panels) < 4 else 8.4, 3.5 * rows + 0.4)
+        figure = Figure(figsize=size, layout="constrained")
+        handles: dict[str, Any] = {}
+        grid = figure.subplots(rows, len(panels) // rows, sharey=True, squeeze=False)
+        for axes, (title, table, key, x, label) in zip(grid.flat, panels, strict=True):
+            dense = table.loc[table["schedule"] == "none", "accuracy"]
+            if len(dense):
+                handles["unpruned"] = axes.axhline(100 * dense.mean(), color="#555555", linestyle="--", linewidth=0.8)
+            pruned = table[table["schedule"] != "none"]
+            for number, (name, mine) in enumerate(pruned.groupby(key, sort=False)):
+                mean = mine.groupby("sparsity")[["accuracy", x] if x != "sparsity" else ["accuracy"]].agg(
+                    ["mean", "std"]
+                )
+                places = 100 * (mean.index if x == "sparsity" else mean[x, "mean"])
+                middle, spread = 100 * mean["accuracy", "mean"], 100 * mean["accuracy", "std"].fillna(0)
+                (line,) = axes.plot(
+                    places, middle, marker=MARKERS[number], markersize=3.5, linewidth=1.2, color=COLOURS[str(name)]
+                )
+                axes.fill_between(
+                    np.asarray(places, float),
+                    middle - spread,
+                    middle + spread,
+                    color=COLOURS[str(name)],
+                    alpha=0.15,
+                    linewidth=0,
+                )
+                handles[str(name)] = line
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel(label)
+            axes.grid(color="#DDDDDD", linewidth=0.6)
+            if key != "criterion":
+                axes.set_ylim(70, 100)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("accuracy on test images (%)")
+        per_line = (len(handles) + 1) // 2 if len(handles) > 7 else len(handles)
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=per_line, frameon=False, fontsize=8)
+        path = ROOT / "docs" / "images" / f"{file}.svg"
+        save(figure, path, "svg")
+        print(f"wrote {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
