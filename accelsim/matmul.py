@@ -156,7 +156,7 @@ class TensorCoreRun:
         if not isinstance(config, TensorCoreConfig):
             raise TypeError(f"{self.chip.name} is not a tensor core chip")
         content = weights.content  # once for all chips; all weights are finite
-        pattern = _pattern(layer, _stored(layer, weights), config)
+        pattern = _pattern(layer, weights, config)
         groups, rows, columns, vectors = layer.products
         tokens = len(samples) * vectors // layer.steps
         share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
@@ -194,17 +194,22 @@ def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[Any]:
     return weights.weight.reshape(geometry.out_channels, geometry.in_channels, *geometry.kernel_hw)
 
 
-def _pattern(layer: Layer, weight: NDArray[Any], config: TensorCoreConfig) -> str | None:
+def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> str | None:
     """Return the sparsest of the chip's patterns that the weights hold, None if there is none.
 
     Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
     """
+    stored = _stored(layer, weights)
+
+    def holds(n: int, m: int) -> bool:
+        return weights.once(("holds", n, m), lambda: nm.holds(stored, n, m))
+
     kind, _, claimed = (layer.granularity or "").partition(":")
-    if kind == "nm" and not nm.holds(weight, *pattern_of(claimed)):
-        nm.encode(Granularity("block", (1, 1)).view(weight), *pattern_of(claimed), pad=True)  # says where
+    if kind == "nm" and not holds(*pattern_of(claimed)):
+        nm.encode(Granularity("block", (1, 1)).view(stored), *pattern_of(claimed), pad=True)  # says where
     for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
         n, m = pattern_of(pattern)
-        if weight.shape[1] % m == 0 and nm.holds(weight, n, m):
+        if stored.shape[1] % m == 0 and holds(n, m):
             return pattern
     return None
 

@@ -88,6 +88,17 @@ def test_counting_agrees_with_encoding(codes: np.ndarray, pes: int, index_bits: 
     assert first == len(codes)
 
 
+@given(st.integers(0, 2**16), st.integers(1, 20), st.integers(1, 8), st.sampled_from([np.float32, np.float64, np.int8]))
+def test_crowded_and_empty_rows_count_alike(seed: int, pes: int, index_bits: int, dtype: type) -> None:
+    """Where a row is followed by a much fuller one, or by a much emptier one, the way of counting changes."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((120, 70)) < rng.choice([0.02, 0.3, 0.6, 1.0], (120, 1))
+    counted = count(-mask.astype(dtype), None, pes, index_bits)
+    assert np.array_equal(counted.slices[0].entries, encode(mask.astype(int), pes, index_bits).entries)
+    assert np.array_equal(counted.slices[0].nonzeros, np.count_nonzero(mask, axis=0))
+    assert counted.digest == content(-mask.astype(dtype), None).digest
+
+
 @given(matrices, st.integers(1, 9), st.integers(1, 12))
 def test_memory_rows_are_floors(codes: np.ndarray, pes: int, entries_per_row: int) -> None:
     stored = encode(codes, pes, 4)

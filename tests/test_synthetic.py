@@ -85,3 +85,15 @@ def test_seeds_and_rows_differ() -> None:
         assert len({row.tobytes() for row in (*first, *second)}) == 80
         # Of independent places half agree.
         assert ((first != 0) == (second != 0)).mean() == pytest.approx(0.5, abs=5 * 0.5 / sqrt(first.size))
+
+
+def test_memory_is_used_again_only_when_no_view_is_left() -> None:
+    first = draw_weights(300, 400, 0.5, 0)
+    view, copy = first[::2, 5:].T, first.copy()
+    del first
+    others = [draw_weights(300, 400, density, 1) for density in (0.9, 0.0, 0.9)]
+    assert np.array_equal(view, copy[::2, 5:].T)
+    assert not others[1].any()
+    del view, others
+    assert np.array_equal(draw_weights(300, 400, 0.5, 0), copy)
+    assert not draw_weights(100, 400, 0.0, 0).any()

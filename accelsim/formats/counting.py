@@ -26,6 +26,29 @@ TILE_COLUMNS = 16384
 
 
 @njit(cache=True, nogil=True)
+def _count_crowded(row, key_low, key_high, magnitude, position, index_bits, previous, count, found):
+    """Count one row as `_count_tile` does, zeros included; returns largest magnitude, digests and non-zeros."""
+    worst = magnitude ^ magnitude
+    digest_0 = np.uint64(0)
+    digest_1 = np.uint64(0)
+    places = np.int64(0)
+    for j in range(len(row)):
+        size = row[j] & magnitude
+        worst = max(worst, size)
+        value = np.uint64(row[j]) if size else np.uint64(0)
+        part_0 = value & np.uint64(0xFFFFFFFF)
+        part_1 = value >> np.uint64(32)
+        digest_0 += part_0 * np.uint64(key_low[j]) + part_1 * np.uint64(key_high[j])
+        digest_1 += part_0 * np.uint64(key_high[j]) + part_1 * np.uint64(key_low[j])
+        stored = ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
+        count[j] += stored if size else np.int32(0)
+        previous[j] = position if size else previous[j]
+        found[j] += size != 0
+        places += size != 0
+    return worst, digest_0, digest_1, places
+
+
+@njit(cache=True, nogil=True)
 def _count_tile(
     bits, rows, columns, pes, index_bits, magnitude, key_low, key_high, entries, nonzeros, row_digest
 ):  # fmt: skip
@@ -45,6 +68,7 @@ def _count_tile(
     high = key_high[first:last]
     found = nonzeros[first:last]
     worst = magnitude ^ magnitude
+    crowded = False  # of the row before: such rows are counted place by place, in vector code
     for pe in range(pes):
         previous[:] = -1
         count[:] = 0
@@ -55,6 +79,15 @@ def _count_tile(
             digest_0 = np.uint64(0)
             digest_1 = np.uint64(0)
             places = np.int64(0)
+            if crowded:
+                most, digest_0, digest_1, places = _count_crowded(
+                    row, low, high, magnitude, position, np.int32(index_bits), previous, count, found
+                )
+                worst = max(worst, most)
+                row_digest[i, 0] += digest_0
+                row_digest[i, 1] += digest_1
+                crowded = 4 * places > width
+                continue
             for start in range(0, width, 64):
                 if start < whole:
                     mask = nonzero_mask(row, start, magnitude)
@@ -85,6 +118,7 @@ def _count_tile(
                 found[j] += np.int32(1)
             row_digest[i, 0] += digest_0
             row_digest[i, 1] += digest_1
+            crowded = 4 * places > width
         for column in range(width):
             entries[first + column, pe] = count[column]
     return worst

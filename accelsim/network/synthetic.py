@@ -6,6 +6,8 @@ normal distribution in 4096 steps of equal probability, with random lower bits; 
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from functools import cache
 from statistics import NormalDist
 from typing import Any
@@ -41,7 +43,7 @@ def draw_pattern(out_features: int, in_features: int, n: int, m: int, seed: int)
 
 def _draw(kernel: Any, rows: int, columns: int, seed: int, *how: int) -> NDArray[Any]:
     """Return float32 weights whose rows a kernel fills."""
-    weight = np.zeros((rows, columns), np.float32)
+    weight = _room(rows * columns).reshape(rows, columns)
     bits, streams = weight.view(np.uint32), np.random.SeedSequence(seed).generate_state(2, np.uint64)
 
     def work(first: int, last: int) -> None:
@@ -50,6 +52,23 @@ def _draw(kernel: Any, rows: int, columns: int, seed: int, *how: int) -> NDArray
 
     in_threads(work, rows, weight.size)
     return weight
+
+
+MOST_KEPT_BYTES = 1 << 28
+_kept: deque[NDArray[np.float32]] = deque(maxlen=2)
+"""Memory of arrays that are gone: a network is drawn layer by layer, and fresh pages take longer than the drawing."""
+
+
+def _room(size: int) -> NDArray[Any]:
+    """Return an array (size,) of any content, in memory that was used before where there is some."""
+    memory = _kept.pop() if _kept else np.empty(0, np.float32)
+    if len(memory) < size:
+        memory = np.empty(size, np.float32)
+    # Over a memoryview, so that views of the array keep it alive, and not the memory alone.
+    array = np.frombuffer(memoryview(memory), np.float32, size)  # type: ignore[arg-type]
+    if memory.nbytes <= MOST_KEPT_BYTES:
+        weakref.finalize(array, _kept.append, memory)
+    return array
 
 
 @cache
@@ -87,13 +106,14 @@ def _value(bits, steps):
 
 @njit(cache=True, nogil=True)
 def _draw_independent(weights, first_row, place_stream, value_stream, steps, threshold):
-    """Fill rows of zeros; a weight is there where 53 random bits are below the threshold.
+    """Fill rows; a weight is there where 53 random bits are below the threshold.
 
     64 weights compare their numbers with it a bit at a time, highest first, until all of them are decided.
     """
     columns = weights.shape[1]
     for i in range(len(weights)):
         row = weights[i]
+        row[:] = 0
         place = _start(place_stream, first_row + i)
         value = _start(value_stream, first_row + i)
         for first in range(0, columns, 64):
@@ -121,10 +141,11 @@ def _draw_independent(weights, first_row, place_stream, value_stream, steps, thr
 
 @njit(cache=True, nogil=True)
 def _draw_groups(weights, first_row, place_stream, value_stream, steps, n, m):
-    """Fill rows of zeros with n of every m; places by Floyd's algorithm (Bentley and Floyd, CACM 1987)."""
+    """Fill rows with n of every m; places by Floyd's algorithm (Bentley and Floyd, CACM 1987)."""
     columns = np.uint64(weights.shape[1])
     for i in range(len(weights)):
         row = weights[i]
+        row[:] = 0
         counter = _start(place_stream ^ value_stream, first_row + i)
         for first in range(0, len(row), m):
             taken = np.uint64(0)
