@@ -28,6 +28,7 @@ def prune_network(
     sparsity: float | Mapping[str, float] | None = None,
     criterion: str = "l1",
     *,
+    update: bool = False,
     seed: int = 0,
 ) -> Network:
     """Return the network with the weights of every layer pruned; shapes stay, pruned weights are zero.
@@ -36,6 +37,8 @@ def prune_network(
     as they are; N:M patterns set their own. The bias of a pruned filter is zero, too. Outputs of the last layer are
     not pruned by `filter`, inputs of the first not by `channel`. Criteria that look at activations get those of the
     layer (`Layer.activations`, a batch of real ones), `apoz` its outputs behind a ReLU; `random` draws with `seed` + n.
+    `update` gives the weights that survive new values, so that each layer's output on its activations changes least:
+    least squares where channels go, else the sweep of Optimal Brain Surgeon.
     A layer that the granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem where no layer can be pruned so.
     """
@@ -57,7 +60,7 @@ def prune_network(
             layers.append(layer)
             continue
         try:
-            layers.append(pruned_layer(layer, chosen, share, criterion, seed=seed + number))
+            layers.append(pruned_layer(layer, chosen, share, criterion, update=update, seed=seed + number))
             pruned = True
         except InputError as error:
             refused += [f"layer {layer.name}: {problem}" for problem in error.problems]
@@ -66,17 +69,30 @@ def prune_network(
         raise InputError(*refused)
     if refused:
         warnings.warn("\n".join(f"{problem}; it stays as given" for problem in refused), stacklevel=2)
-    return replace(network, layers=layers)
+    told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
+    return replace(network, layers=layers, provenance={**network.provenance, **told})
 
 
 def pruned_layer(
-    layer: Layer, granularity: Granularity, sparsity: float | None, criterion: str = "l1", *, seed: int = 0
+    layer: Layer,
+    granularity: Granularity,
+    sparsity: float | None,
+    criterion: str = "l1",
+    *,
+    update: bool = False,
+    seed: int = 0,
 ) -> Layer:
     """Return one layer pruned; for the rest see `prune_network`."""
     weight, bias = layer.weight, layer.bias
     data = criterion_data(layer, criterion, seed)
-    kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
-    zeroed = np.where(kept, weight, weight.dtype.type(0))
+    inputs = criterion_data(layer, "obs", seed)["activations"] if update else None
+    if update and criterion == "obs":
+        zeroed, kept = pruning.sparsegpt(weight, granularity, sparsity, activations=inputs, pad=True)
+    else:
+        kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
+        zeroed = np.where(kept, weight, weight.dtype.type(0))
+    if update and (criterion != "obs" or granularity.kind == "channel"):
+        zeroed = pruning.reconstruct(weight, kept, inputs, exact=granularity.kind == "channel")
     if bias is not None and granularity.kind == "filter":
         bias = np.where(kept.reshape(len(kept), -1).any(axis=1), bias, bias.dtype.type(0))
     return replace(layer, weight_source=lambda: zeroed, bias=bias, codebook=None, granularity=str(granularity))

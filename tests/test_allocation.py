@@ -88,6 +88,17 @@ def test_a_network_is_pruned_by_what_its_layers_see(criterion: str) -> None:
     np.testing.assert_array_equal(pruned["fc"].weight != 0, expected)
 
 
+@pytest.mark.parametrize(("granularity", "sparsity"), [("fine", 0.5), ("nm:2:4", None), ("channel", 0.5)])
+@pytest.mark.parametrize("criterion", ["l1", "obs"])
+def test_updated_weights_keep_the_outputs_better(granularity: str, sparsity: float | None, criterion: str) -> None:
+    net = load_network(DIGITS)  # the 16 images that come along are what its layers were calibrated on
+    plain, updated = (prune_network(net, granularity, sparsity, criterion, update=update) for update in (False, True))
+    score = fidelity(net)
+    assert score(updated) > score(plain)
+    for name in ("fc2", "fc3"):
+        assert not updated[name].weight[plain[name].weight == 0].any() or criterion == "obs"
+
+
 def test_criteria_without_their_data_name_the_layer_and_the_remedy() -> None:
     net = Network("n", [Layer.linear("fc", RNG.normal(size=(4, 8)), activations=Density(0.5))])
     with pytest.raises(

@@ -469,3 +469,69 @@ def test_a_layer_that_a_chip_cannot_run_is_told_and_drawn_nowhere(accelsim: Run,
     drawn = (tmp_path / "figure.svg").read_text()
     assert "fc7" in drawn
     assert "fc6" not in drawn
+    assert accelsim("run", "vgg16-fc", "--set", "memory.residency=resident", "--json", tmp_path / "out.json").code == 0
+    assert json.loads((tmp_path / "out.json").read_text())[0]["cycles"] is None
+
+
+def test_prune_writes_a_network_that_every_command_reads(accelsim: Run, tmp_path: Path) -> None:
+    out = tmp_path / "pruned.safetensors"
+    result = accelsim("prune", "--granularity", "nm:2:4", "--criterion", "wanda", "--update", "-o", out)
+    assert result.code == 0
+    assert f"wrote {out}" in result.out
+    pruned = load_network(out)
+    assert pruned.provenance["granularity"] == "nm:2:4"
+    assert all(np.count_nonzero(layer.weight) * 2 == layer.weight.size for layer in pruned)
+    assert accelsim("run", out, "--hardware", "edge-nm-16x16", "--csv", tmp_path / "run.csv").code == 0
+    assert pd.read_csv(tmp_path / "run.csv")["executed_as"].tolist() == ["2:4"] * 3
+    accelsim("prune", "--sparsity", "0.75", "--global", "-o", out)
+    zeros = [np.count_nonzero(layer.weight == 0) for layer in load_network(out)]
+    assert sum(zeros) == 0.75 * (64 * 300 + 300 * 100 + 100 * 10)
+
+
+def test_sensitivity_goes_on_from_its_store(accelsim: Run, tmp_path: Path) -> None:
+    store, plot = tmp_path / "scores.json", tmp_path / "figure.png"
+    arguments = ("sensitivity", "--sparsity", "0.5,0.9", "--store", store)
+    result = accelsim(*arguments, "--csv", tmp_path / "table.csv", "--plot", plot)
+    assert result.code == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["layer"].tolist() == ["fc1", "fc1", "fc2", "fc2", "fc3", "fc3"]
+    assert len(json.loads(store.read_text())) == 1 + 6
+    again = accelsim(*arguments, "--csv", tmp_path / "again.csv")
+    assert again.code == 0
+    assert pd.read_csv(tmp_path / "again.csv").equals(table)
+
+
+def test_allocate_meets_a_share_of_the_cost(accelsim: Run, tmp_path: Path) -> None:
+    out = tmp_path / "small.safetensors"
+    result = accelsim("allocate", "--budget", "energy_pj=70%", "--csv", tmp_path / "steps.csv", "-o", out)
+    assert result.code == 0
+    steps = pd.read_csv(tmp_path / "steps.csv")["energy_pj"]
+    assert steps.iloc[-1] <= 0.7 * steps.iloc[0]
+    accelsim("run", out, "-q", "--csv", tmp_path / "run.csv")
+    assert pd.read_csv(tmp_path / "run.csv")["energy_pj"].sum() == pytest.approx(steps.iloc[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("prune", "--sparsity", "1.5"), "--sparsity 1.5: must be a number, at least 0 and below 1"),
+        (("prune", "--sparsity", "fc1=0.5", "--global"), "--global: takes one --sparsity for all layers"),
+        (("prune", "--sparsity", "fc7=0.5"), "has no layer 'fc7'; did you mean 'fc"),
+        (("prune", "--granularity", "kernel", "--sparsity", "0.5"), "granularity 'kernel'"),
+        (("prune", "--sparsity", "0.5", "-o", "/nowhere/out.safetensors"), "the directory /nowhere does not exist"),
+        (("sensitivity", "--evaluate", "digit"), "evaluate: 'digit' is not known; did you mean 'digits'"),
+        (("sensitivity", "--sparsity", "a"), "--sparsity a: must be a number"),
+        (("allocate", "--budget", "time_us"), "--budget time_us: write METRIC=NUMBER"),
+        (("allocate", "--budget", "times=5"), "metric: 'times' is not known; did you mean 'time_us'"),
+        (("allocate", "--hardware", "eie-64pe-45nm,a100-pcie"), "takes one chip"),
+    ],
+)
+def test_mistakes_in_pruning(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = accelsim(*arguments)
+    assert result.code == 2
+    assert any(said in error for error in result.errors)
+    assert not list(tmp_path.iterdir())

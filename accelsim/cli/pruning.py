@@ -53,6 +53,9 @@ def prune(
         bool, typer.Option("--global", help="One threshold over all layers, instead of the same share of each.")
     ] = False,
     criterion: CriterionOption = "l1",
+    update: Annotated[
+        bool, typer.Option("--update", help="Give surviving weights new values that keep each layer's outputs.")
+    ] = False,
     seed: PruningSeedOption = 0,
     output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
         "pruned.safetensors"
@@ -76,7 +79,7 @@ def prune(
         step("pruning")
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
-        pruned = prune_network(net, granularity, shares, criterion, seed=seed)
+        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
         pruned.save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
     console().print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)

@@ -51,7 +51,8 @@ def _write_csv(results: pd.DataFrame, path: Path) -> None:
 
 
 def _write_json(results: pd.DataFrame, path: Path) -> None:
-    path.write_text(json.dumps(results.to_dict("records"), indent=1) + "\n", encoding="utf-8")
+    known = results.astype(object).where(results.notna(), None)  # what is empty is null
+    path.write_text(json.dumps(known.to_dict("records"), indent=1) + "\n", encoding="utf-8")
 
 
 def _write_parquet(results: pd.DataFrame, path: Path) -> None:
@@ -77,6 +78,12 @@ def _write_compare_plot(results: pd.DataFrame, path: Path) -> None:
     save(comparison(totals(results)), path, path.suffix.removeprefix("."))
 
 
+def _write_sensitivity_plot(results: pd.DataFrame, path: Path) -> None:
+    from accelsim.report.plots import save, sensitivity
+
+    save(sensitivity(results), path, path.suffix.removeprefix("."))
+
+
 WRITERS: dict[str, Write] = {
     "csv": _write_csv,
     "json": _write_json,
@@ -84,4 +91,5 @@ WRITERS: dict[str, Write] = {
     "plot": _write_plot,
     "energy plot": _write_energy_plot,
     "compare plot": _write_compare_plot,
+    "sensitivity plot": _write_sensitivity_plot,
 }

@@ -150,3 +150,37 @@ def comparison(totals: pd.DataFrame) -> Figure:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
         figure.suptitle(", ".join(dict.fromkeys(pruned["network"])), fontsize=10)
         return figure
+
+
+MARKERS = "osD^vP*Xh"
+
+
+def sensitivity(table: pd.DataFrame) -> Figure:
+    """Draw the score of a network by the sparsity of one of its layers, a line for each layer."""
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+        axes = figure.subplots()
+        first = table.iloc[0]
+        axes.axhline(first["score"] + first["score_loss"], color="#555555", linewidth=0.8, linestyle="--")
+        for number, (layer, mine) in enumerate(table.groupby("layer", sort=False)):
+            colour = GRANULARITY_COLOURS[number % len(GRANULARITY_COLOURS)]
+            marker = MARKERS[number % len(MARKERS)]
+            axes.plot(
+                100 * mine["sparsity"],
+                mine["score"],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2,
+                label=layer,
+            )
+        axes.set_xlabel(f"weights of the layer pruned (%), {first['granularity']} by {first['criterion']}")
+        axes.set_ylabel("score of the network; unpruned dashed")
+        axes.grid(color="#DDDDDD", linewidth=0.6)
+        axes.set_title(first["network"], fontsize=10)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8, title="pruned layer", title_fontsize=8)
+        return figure

@@ -232,17 +232,15 @@ def sensitivity_table(table: pd.DataFrame) -> Table:
 
 
 def allocation_table(found: Any, metric: str, budget: float) -> Table:
-    """Return a line per layer of an Allocation: how much of it is pruned."""
+    """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
-    grid = Table(
-        title=f"{metric}: {number(before[metric])} as given, {number(found.cost)} pruned, at most {number(budget)}; "
-        f"score {before['score']:.4f} as given, {found.score:.4f} pruned",
-        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    grid.add_column("layer")
-    grid.add_column("pruned", justify="right")
+    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    grid.add_column("layer", f"{metric}\nscore")
+    grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
+    grid.add_column("as given", f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
+    grid.add_column("at most", f"{number(budget)}\n", justify="right")
     for layer in found.network:
-        grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)))
+        grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)), "", "")
     return grid
 
 
