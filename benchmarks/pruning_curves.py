@@ -130,8 +130,9 @@ class Digits:
 
         weights = {name: weight.weight.numpy() for name, weight in weights_of(self.model).items()}
         names = list(PRUNED[self.name])
-        if granularity == "kernel":
-            names.remove("fc")
+        if granularity in ("kernel", "block:4x4"):
+            # The classifier has no kernels, and blocks of 4 do not divide its 10 outputs.
+            names.pop()
         found = {}
         if granularity in ("filter", "channel"):
             order = list(weights)
@@ -255,7 +256,8 @@ COLOURS = {
     )
     for name, colour in zip(names, GRANULARITY_COLOURS, strict=False)
 } | {"random": "#999999", "l2": "#F0E442"}  # fmt: skip
-MARKERS = "osD^vP*Xh"
+DASHED = ("scale", "apoz", "regression", "regression + update")
+MARKERS = "osD^vP*Xhp<>"
 
 
 def draw(table: pd.DataFrame) -> None:
@@ -346,7 +348,7 @@ def _figure(file: str, panels: list[tuple[str, pd.DataFrame, str, str, str]]) ->
             axes.set_xlabel(label)
             axes.grid(color="#DDDDDD", linewidth=0.6)
             if key != "criterion":
-                axes.set_ylim(70, 100)
+                axes.set_ylim(90, 100)
         for axes in grid[:, 0]:
             axes.set_ylabel("accuracy on test images (%)")
         per_line = (len(handles) + 1) // 2 if len(handles) > 7 else len(handles)
