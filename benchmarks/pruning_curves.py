@@ -326,23 +326,22 @@ def _figure(file: str, panels: list[tuple[str, pd.DataFrame, str, str, str]]) ->
             if len(dense):
                 handles["unpruned"] = axes.axhline(100 * dense.mean(), color="#555555", linestyle="--", linewidth=0.8)
             pruned = table[table["schedule"] != "none"]
+            crowded = pruned[key].nunique() > 8
             for number, (name, mine) in enumerate(pruned.groupby(key, sort=False)):
-                mean = mine.groupby("sparsity")[["accuracy", x] if x != "sparsity" else ["accuracy"]].agg(
-                    ["mean", "std"]
-                )
-                places = 100 * (mean.index if x == "sparsity" else mean[x, "mean"])
+                columns = ["accuracy"] if x == "sparsity" else ["accuracy", x]
+                mean = mine.groupby("sparsity")[columns].agg(["mean", "std"])
+                places = 100 * np.asarray(mean.index if x == "sparsity" else mean[x, "mean"], float)
                 middle, spread = 100 * mean["accuracy", "mean"], 100 * mean["accuracy", "std"].fillna(0)
+                colour, dashes = COLOURS[str(name)], "--" if name in DASHED else "-"
                 (line,) = axes.plot(
-                    places, middle, marker=MARKERS[number], markersize=3.5, linewidth=1.2, color=COLOURS[str(name)]
+                    places, middle, dashes, marker=MARKERS[number], markersize=3.5, linewidth=1.2, color=colour
                 )
-                axes.fill_between(
-                    np.asarray(places, float),
-                    middle - spread,
-                    middle + spread,
-                    color=COLOURS[str(name)],
-                    alpha=0.15,
-                    linewidth=0,
-                )
+                if crowded:  # bands would hide the lines
+                    axes.errorbar(
+                        places + 0.3 * number - 1.5, middle, spread, fmt="none", ecolor=colour, elinewidth=0.6
+                    )
+                else:
+                    axes.fill_between(places, middle - spread, middle + spread, color=colour, alpha=0.12, linewidth=0)
                 handles[str(name)] = line
             axes.set_title(title, fontsize=9)
             axes.set_xlabel(label)
