@@ -15,6 +15,11 @@ from strategies import ConvCase, conv_cases
 
 import accelsim
 from accelsim import Layer
+from accelsim.engines import ENGINES
+from accelsim.formats import nm
+from accelsim.formats.counting import WeightMatrix
+from accelsim.pruned import prune_network
+from accelsim.pruning import prune
 
 
 def convolve(case: ConvCase) -> np.ndarray:
@@ -245,3 +250,31 @@ def test_a_real_layer_is_computed_exactly() -> None:
     chip = accelsim.load_hardware(LIMITLESS, {"engine.code_bits": 8, "engine.spmat_width_bits": 96})
     inputs = np.maximum(np.random.default_rng(0).standard_normal((1, *layer.input_shape)), 0)
     assert accelsim.simulate(layer, chip, {layer.name: inputs}, verify=True)["verified"].tolist() == ["exact"]
+
+
+@needs_real
+def test_both_engines_run_the_real_network_pruned_to_2_of_4() -> None:
+    network = prune_network(accelsim.Network("squeezenet", list(squeezenet())), "nm:2:4")
+    layer = network["fire5.conv3x3_2"]
+    chips = [accelsim.load_hardware(LIMITLESS, {"engine.code_bits": 8, "engine.spmat_width_bits": 96}), "edge-nm-16x16"]
+    inputs = np.maximum(np.random.default_rng(0).standard_normal((1, *layer.input_shape)), 0)
+    table = accelsim.simulate(layer, chips, {layer.name: inputs}, verify=True)
+    assert table["executed_as"].tolist() == ["sparse", "2:4"]
+    assert table["verified"].tolist() == ["exact", "exact"]
+    whole = accelsim.simulate(network, chips[1], 0.5)
+    assert len(whole) == 26
+    assert (whole["executed_as"] == "2:4").sum() == 25  # the 3 channels of the image are no groups of 4
+
+
+def test_both_engines_agree_on_the_product_of_a_pruned_layer() -> None:
+    """The product of EIE's entries, and that of weights as the tensor core packs them, from the same integers."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(1, 16, (24, 32)) * prune(rng.random((24, 32)), "nm:2:4")
+    values = np.append(0, rng.integers(-1000, 1000, 15))
+    vectors = rng.integers(-50, 50, (5, 32)) * (rng.random((5, 32)) < 0.5)
+    eie = ENGINES["eie"]
+    config = accelsim.load_hardware(LIMITLESS, {"engine.pes": 4}).engine
+    image = eie.encode(WeightMatrix(values[codes].astype(np.float64)), config, codes, values)
+    packed = nm.encode(values[codes], 2, 4)
+    for run in (eie.fast, eie.reference):
+        np.testing.assert_array_equal(run(config, image, vectors, None).output, vectors @ packed.decode().T)
