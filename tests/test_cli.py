@@ -535,3 +535,21 @@ def test_mistakes_in_pruning(
     assert result.code == 2
     assert any(said in error for error in result.errors)
     assert not list(tmp_path.iterdir())
+
+
+def test_curve_writes_a_figure_and_its_table(accelsim: Run, tmp_path: Path) -> None:
+    out = tmp_path / "curve.png"
+    arguments = ("--sparsity", "0.5:0.9:0.2", "--granularity", "fine,channel", "--hardware", "eie-64pe-45nm")
+    assert accelsim("curve", *arguments, "-o", out).code == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(tmp_path / "curve.csv")
+    assert table.loc[table["granularity"] == "fine", "sparsity"].tolist() == [0.5, 0.7, 0.9]
+    for wrong, said in (
+        (("--metric", "joules"), "metric: 'joules' is not known"),
+        (("--metric", "accuracy"), "--metric accuracy: needs --evaluate"),
+        (("--sparsity", "0.9:0.5:0.1"), "--sparsity 0.9:0.5:0.1: write from:to:step"),
+    ):
+        result = accelsim("curve", *wrong, "-o", tmp_path / "other.svg")
+        assert result.code == 2
+        assert any(said in error for error in result.errors)
+    assert not (tmp_path / "other.svg").exists()

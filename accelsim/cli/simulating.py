@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,8 @@ from accelsim.cli.app import (
     load,
     reporting,
 )
-from accelsim.errors import raise_if_any
+from accelsim.errors import InputError, raise_if_any
+from accelsim.files import write_whole
 from accelsim.report.files import check_outputs, write
 
 if TYPE_CHECKING:
@@ -147,6 +148,69 @@ def compare_command(
     for kind, path in outputs.items():
         write(results, kind, path)
         console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("curve")
+def curve_command(
+    network: NetworkArgument = "lenet-300-100-digits-dense",
+    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    granularity: Annotated[
+        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+    ] = "fine,nm:2:4,vector:1x4,block:4x4,channel",
+    sparsity: Annotated[str, typer.Option(help="From:to:step, as 0:0.95:0.05, or numbers separated by commas.")] = (
+        "0:0.95:0.05"
+    ),
+    metric: Annotated[str, typer.Option(help="energy, latency, edp, bandwidth, storage or accuracy.")] = "energy",
+    criterion: Annotated[str, typer.Option(help="What ranks groups of weights, as of accelsim prune.")] = "l1",
+    evaluate: Annotated[
+        str | None, typer.Option(help="Score of a pruned network: fidelity, digits, digits-train or file.py:function.")
+    ] = None,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
+    ] = Path("curve.svg"),
+) -> None:
+    """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
+    outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, density)
+    shares: Any = collect(problems, _range, sparsity)
+    collect(problems, check_outputs, outputs)
+    from accelsim.curves import column_of, curve
+    from accelsim.report import plots
+
+    column: Any = collect(problems, column_of, metric)
+    if metric == "accuracy" and evaluate is None:
+        problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
+    raise_if_any(dict.fromkeys(problems))
+
+    names = [name.strip() for name in granularity.split(",")]
+    with reporting(1 + len(names) * len(shares), quiet=False) as step:
+        table = curve(
+            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step
+        )
+    figure = plots.curve(table, column)
+    write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
+    write(table, "csv", outputs["csv"])
+    for path in outputs.values():
+        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _range(text: str) -> list[float]:
+    """Read 0:0.95:0.05, or 0.5,0.8."""
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",")]
+        first, last, step = (float(part) for part in text.split(":"))
+        if step <= 0 or last < first:
+            raise ValueError
+        return [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
+    except ValueError:
+        raise InputError(
+            f"--sparsity {text}: write from:to:step with from <= to and step > 0, as 0:0.95:0.05, or 0.5,0.8"
+        ) from None
 
 
 def _print_results(results: pd.DataFrame) -> None:

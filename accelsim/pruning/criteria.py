@@ -195,12 +195,16 @@ def _squares(ranked: Ranked) -> Array:
 
 
 class Criterion(NamedTuple):
-    """A criterion: its scores, keywords of which it needs one, and kinds of granularity it has a meaning for (all)."""
+    """A criterion: its scores, keywords of which it needs one, and kinds of granularity it has a meaning for (all).
+
+    Scores grow with the size of a group to the power `growth`; groups of several sizes are compared without that.
+    """
 
     scores: Callable[[Ranked], Array]
     needs: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     remedy: str = ""
+    growth: float = 1.0
 
     def problems(self, granularity: Granularity, data: Data) -> list[str]:
         """Return what keeps the criterion from ranking these groups with this data."""
@@ -217,14 +221,18 @@ CRITERIA = {
     criterion.scores.__name__: criterion
     for criterion in (
         Criterion(l1),
-        Criterion(l2),
-        Criterion(scale, ("gamma",)),
+        Criterion(l2, growth=0.5),
+        Criterion(scale, ("gamma",), growth=0),
         Criterion(obd, ("hessian_diagonal", "activations")),
         Criterion(obs, ("activations",)),
         Criterion(wanda, ("activations",)),
-        Criterion(apoz, ("outputs",), ("filter", "channel"), "use 'filter' or 'channel', or 'wanda' for finer groups"),
-        Criterion(regression, ("activations",), ("channel",), "use 'channel', for filters on the layer that follows"),
-        Criterion(random),
+        Criterion(
+            apoz, ("outputs",), ("filter", "channel"), "use 'filter' or 'channel', or 'wanda' for finer groups", 0
+        ),
+        Criterion(
+            regression, ("activations",), ("channel",), "use 'channel', for filters on the layer that follows", 0
+        ),
+        Criterion(random, growth=0),
     )
 }
 """Every criterion by its name."""

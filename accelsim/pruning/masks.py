@@ -29,8 +29,8 @@ def prune(
     1; what is reached is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out.
     criterion: a name of `CRITERIA`, whose scores rank groups (l1 and l2 are added in double precision and compared in
     that of the weights); of equals, those of lowest index stay. data: what criteria need, by keyword; each ignores what
-    is another's, so that one call serves them all. `pad` lets groups at the edges be smaller; an N:M group keeps at
-    most N then.
+    is another's, so that one call serves them all. `pad` lets groups at the edges be smaller, compared by their
+    scores per weight; an N:M group keeps at most N then.
     Raises InputError for what cannot be meant, NaN and Inf included. Memory: a float copy of the weight where its type
     or order asks for one, another where edges are padded, and scores in double precision but for l1 and l2.
     Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M); of criteria, see there.
@@ -42,7 +42,7 @@ def prune(
         padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
         kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
     else:
-        kept = _keep_groups(scores, ranked, float(sparsity or 0))
+        kept = _keep_groups(scores, ranked, float(sparsity or 0), CRITERIA[criterion].growth)
     return chosen.unview(kept, shape)
 
 
@@ -100,11 +100,14 @@ def checked(
     return array, chosen
 
 
-def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float) -> NDArray[np.bool_]:
+def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float, growth: float) -> NDArray[np.bool_]:
     """Return which weights are kept where groups of largest score are kept or pruned whole."""
     (rows, columns), (r, c) = ranked.matrix.shape, ranked.group
     keep = ranked.keep
     if rows % r or columns % c:
+        # A smaller group at an edge counts as if it were whole.
+        sizes = np.outer(extents(rows, r), extents(columns, c)) / (r * c)
+        scores = (scores / sizes**growth).astype(scores.dtype)
         keep = _keep_of_uneven(scores, extents(rows, r), extents(columns, c), (1 - sparsity) * rows * columns)
     if not keep:
         raise InputError(

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from accelsim.errors import InputError, collecting, raise_if_any
-from accelsim.pruning.criteria import Data
+from accelsim.pruning.criteria import CRITERIA, Data
 from accelsim.pruning.granularity import Granularity
 from accelsim.pruning.masks import extents, scored
-
-ADDED = ("l1", "obd", "obs", "wanda")
-"""Criteria whose scores grow with the size of a group: compared per weight. That of l2 grows with its root."""
 
 
 def global_sparsities(
@@ -44,8 +41,8 @@ def global_sparsities(
                 extents(side, group) for side, group in zip(ranked.matrix.shape, ranked.group, strict=True)
             )
             size = np.outer(rows, columns).reshape(-1)
-            per_weight = size if criterion in ADDED else np.sqrt(size) if criterion == "l2" else 1
-            scores[name], sizes[name] = found.reshape(-1).astype(np.float64) / per_weight, size
+            scores[name] = found.reshape(-1).astype(np.float64) / size ** CRITERIA[criterion].growth
+            sizes[name] = size
     raise_if_any(problems)
     total = sum(int(size.sum()) for size in sizes.values())
     owner = np.repeat(np.arange(len(sizes)), [len(size) for size in sizes.values()])

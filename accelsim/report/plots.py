@@ -184,3 +184,84 @@ def sensitivity(table: pd.DataFrame) -> Figure:
         axes.set_title(first["network"], fontsize=10)
         figure.legend(loc="outside right upper", frameon=False, fontsize=8, title="pruned layer", title_fontsize=8)
         return figure
+
+
+UNITS = {
+    "energy_pj": ("energy", ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))),
+    "time_us": ("latency", ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))),
+    "edp_pj_s": ("energy x delay", ((1e12, "J s"), (1e9, "mJ s"), (1e6, "µJ s"), (1e3, "nJ s"), (1.0, "pJ s"))),
+    "dram_gb_per_s": ("DRAM bandwidth", ((1.0, "GB/s"),)),
+    "storage_bits": ("size of the weights", ((8 * 2**20, "MiB"), (8 * 2**10, "KiB"), (1.0, "bits"))),
+    "score": ("score", ((1.0, ""),)),
+}
+"""What a column is called on an axis, and in which units, largest first."""
+
+
+def _unit(column: str, largest: float) -> tuple[float, str]:
+    """Return the factor of the unit that suits a largest value, and the label of the axis."""
+    name, units = UNITS[column]
+    factor, unit = next(((factor, unit) for factor, unit in units if largest >= factor), units[-1])
+    return factor, f"{name} ({unit})" if unit else name
+
+
+def curve(table: pd.DataFrame, column: str) -> Figure:
+    """Draw a column of `accelsim.curves.curve` against sparsity: a panel for each chip, a line for each granularity.
+
+    Dashed: the network as given. A ring: the first point of a granularity that beats it, with less energy in no more time.
+    A square: the first whose weights fit on a chip that those as given do not fit.
+    """
+    import matplotlib
+
+    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
+    with matplotlib.rc_context(style):
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+
+        share = column == "score"
+        chips = list(dict.fromkeys(table["hardware"]))[: 1 if share else None]  # it is the same on every chip
+        factor, label = _unit(column, float(table[column].max()))
+        table = table.assign(**{column: table[column] / factor})
+        kinds = [kind for kind in dict.fromkeys(table["granularity"]) if kind != "as given"]
+        rows = -(-len(chips) // 2)
+        figure = Figure(figsize=(4.8 * min(len(chips), 2), 3.3 * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, min(len(chips), 2), squeeze=False)
+        for axes in grid.flat[len(chips) :]:
+            axes.set_visible(False)
+        handles: dict[str, Any] = {}
+        for axes, chip in zip(grid.flat, chips, strict=False):
+            mine = table[table["hardware"] == chip]
+            given = mine[mine["granularity"] == "as given"].iloc[0]
+            handles["as given"] = axes.axhline(given[column], color="#555555", linewidth=0.8, linestyle="--")
+            for number, kind in enumerate(kinds):
+                points = mine[mine["granularity"] == kind].sort_values("sparsity")
+                colour = GRANULARITY_COLOURS[number % len(GRANULARITY_COLOURS)]
+                (handles[kind],) = axes.plot(
+                    100 * points["sparsity"], points[column], color=colour, linewidth=1.2,
+                    marker=MARKERS[number % len(MARKERS)], markersize=3.5,
+                )  # fmt: skip
+                marks = [("o", "first point that beats it", points[points["beats_given"]])]
+                if given["residency"] != "resident":
+                    marks.append(("s", "first point that fits on the chip", points[points["residency"] == "resident"]))
+                for shape, meaning, found in marks:
+                    if len(found) and not share:
+                        first = found.iloc[0]
+                        axes.plot(
+                            100 * first["sparsity"], first[column], shape, markersize=9, markerfacecolor="none",
+                            markeredgecolor=colour,
+                        )  # fmt: skip
+                        handles[meaning] = Line2D(
+                            [], [], linestyle="", marker=shape, markersize=9, markerfacecolor="none", color="#555555"
+                        )
+            axes.set_title("" if share else chip, fontsize=9)
+            axes.set_xlabel("weights that are zero (%)")
+            axes.set_ylabel(label)
+            axes.grid(color="#DDDDDD", linewidth=0.6)
+            if not share:
+                axes.set_ylim(bottom=0)
+        figure.suptitle(str(table["network"].iloc[0]), fontsize=10)
+        ordered = sorted(handles, key=lambda name: name.startswith("first"))
+        figure.legend(
+            [handles[name] for name in ordered], ordered, loc="outside lower center", ncols=min(len(ordered), 5),
+            frameon=False, fontsize=8,
+        )  # fmt: skip
+        return figure

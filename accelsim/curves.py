@@ -1,0 +1,176 @@
+"""Cost against sparsity: a network pruned by each granularity to each sparsity, on each chip."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.evaluation import Evaluate, load_evaluation
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.network import Density, Network, load_network
+from accelsim.pruned import prune_network, shrunk
+from accelsim.pruning import Granularity
+from accelsim.simulation import simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = {
+    "energy": "energy_pj",
+    "latency": "time_us",
+    "edp": "edp_pj_s",
+    "bandwidth": "dram_gb_per_s",
+    "storage": "storage_bits",
+    "accuracy": "score",
+}
+"""What can be drawn, and its column."""
+
+
+def curve(
+    network: Network | str | Path,
+    hardware: Sequence[Hardware | str | Path],
+    granularities: Sequence[str],
+    sparsities: Sequence[float],
+    criterion: str = "l1",
+    *,
+    evaluate: Evaluate | str | None = None,
+    activations: float | Density | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Prune a network for real to each sparsity and run it on each chip; returns one row per chip and point.
+
+    The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
+    be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
+    criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score.
+    Columns: network, hardware, granularity, sparsity (of all weights), cycles, time_us, energy_pj, edp_pj_s,
+    dram_gb_per_s, storage_bits, executed_as, residency (resident: the weights fit on the chip), score, beats_given
+    (less energy and no more time than the network as given on this chip). A chip that cannot run a layer has empty
+    numbers.
+    Raises InputError with every problem of the arguments.
+    """
+    import pandas as pd
+
+    problems: list[str] = []
+    net = load_network(network)
+    chips: list[Hardware] = []
+    chosen: list[Granularity] = []
+    for chip in hardware:
+        with collecting(problems):
+            chips.append(load_hardware(chip))
+    for text in dict.fromkeys(granularities):
+        with collecting(problems):
+            chosen.append(Granularity.parse(text))
+    problems += [
+        f"sparsity: must be at least 0 and below 1 (got {share!r})"
+        for share in sparsities
+        if not (isinstance(share, int | float) and 0 <= share < 1)
+    ]
+    for name, given in (("hardware", hardware), ("granularity", granularities), ("sparsity", sparsities)):
+        if not given:
+            problems.append(f"{name}: is an empty list; name at least one")
+    raise_if_any(dict.fromkeys(problems))
+    score = load_evaluation(evaluate, net) if isinstance(evaluate, str) else evaluate
+    inputs = net if activations is None else _with_density(net, activations, seed)
+
+    rows: list[dict[str, Any]] = []
+    own = _sparsity(net)
+    for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
+        name = "as given" if granularity is None else str(granularity)
+        if progress is not None:
+            progress(f"{name} at {share:.0%}")
+        variant = inputs
+        if granularity is not None:
+            with warnings.catch_warnings():
+                if rows and rows[-1]["granularity"] == name:
+                    warnings.simplefilter("ignore")  # what it cannot prune was said at its first point
+                asked = None if granularity.kind == "nm" else share
+                try:
+                    variant = prune_network(inputs, granularity, asked, criterion, seed=seed)
+                except InputError as error:
+                    if _cannot_at_all(inputs, granularity):
+                        raise
+                    warnings.warn(f"{name} at {share:.0%}: {error.problems[0]}; the point is left out", stacklevel=2)
+                    continue
+        reached = _sparsity(variant)
+        value = np.nan if score is None else score(variant)
+        table = simulate(shrunk(variant), chips, seed=seed)
+        rows += [
+            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
+            | _sums(table[table["hardware"] == chip.name])
+            for chip in chips
+        ]
+    return _compared(pd.DataFrame(rows))
+
+
+def _points(
+    granularities: Sequence[Granularity], sparsities: Sequence[float], own: float
+) -> list[tuple[Granularity, float]]:
+    """Return the points to try: those denser than the network is are none."""
+    found = []
+    for granularity in granularities:
+        if granularity.kind == "nm" and granularity.size:
+            found.append((granularity, 1 - granularity.size[0] / granularity.size[1]))
+        else:
+            found += [(granularity, share) for share in sorted(set(sparsities)) if share >= max(own, 1e-9)]
+    return found
+
+
+def _cannot_at_all(network: Network, granularity: Granularity) -> bool:
+    """Whether a granularity has no meaning for any layer of a network."""
+    for layer in network:
+        try:
+            granularity.group(layer.weight.shape)
+        except InputError:
+            continue
+        return False
+    return True
+
+
+def _with_density(network: Network, given: float | Density, seed: int) -> Network:
+    """Return the network with drawn activations, of layer n from `seed` + n."""
+    layers = [
+        replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))
+        for number, layer in enumerate(network)
+    ]
+    return replace(network, layers=layers)
+
+
+def _sparsity(network: Network) -> float:
+    """Return the share of zeros among all weights."""
+    zeros = sum(int(np.count_nonzero(layer.weight == 0)) for layer in network)
+    return zeros / sum(layer.weight_count for layer in network)
+
+
+def _sums(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what all layers of one chip take together."""
+    sums = table[["cycles", "time_us", "energy_pj", "storage_bits"]].sum(skipna=False)
+    moved = (table["dram_read_bytes"] + table["dram_write_bytes"]).sum(skipna=False)
+    time_us, energy_pj = float(sums["time_us"]), float(sums["energy_pj"])
+    return {
+        **{str(name): float(value) for name, value in sums.items()},
+        "edp_pj_s": energy_pj * time_us * 1e-6,
+        "dram_gb_per_s": float(moved) / time_us / 1e3,  # bytes / us = MB/s
+        "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
+        "residency": ", ".join(dict.fromkeys(table["residency"])),
+    }
+
+
+def _compared(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the flag of what beats the network as given on the same chip."""
+    given = table[table["granularity"] == "as given"].set_index("hardware")
+    energy, time = (table["hardware"].map(given[column]) for column in ("energy_pj", "time_us"))
+    return table.assign(beats_given=(table["energy_pj"] < energy) & (table["time_us"] <= time))
+
+
+def column_of(metric: str) -> str:
+    """Return the column of a metric; raises InputError for an unknown one."""
+    if metric not in METRICS:
+        raise InputError(f"metric: '{metric}' is not known{did_you_mean(metric, METRICS)}")
+    return METRICS[metric]
