@@ -207,8 +207,8 @@ def _unit(column: str, largest: float) -> tuple[float, str]:
 def curve(table: pd.DataFrame, column: str) -> Figure:
     """Draw a column of `accelsim.curves.curve` against sparsity: a panel for each chip, a line for each granularity.
 
-    Dashed: the network as given. A ring: the first point of a granularity that beats it, with less energy in no more time.
-    A square: the first whose weights fit on a chip that those as given do not fit.
+    Dashed: the network as given. A ring: the first point of a granularity that beats it, with less energy in no more
+    time. A square: the first whose weights fit on a chip that those as given do not fit.
     """
     import matplotlib
 
