@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -221,9 +222,13 @@ def tensor_core(quick: bool) -> list[Figure]:
     hardware = accelsim.load_hardware("a100-pcie")
     small = Gemm(512, 256, 1024, "fp16", "2:4")
     fast = statistics.median(seconds(lambda: run(small, hardware, "compiled", repeated=True), 20 if quick else 200))
-    plan = run(Gemm(4096, 4096, 4096, "fp16"), hardware, "compiled", repeated=True).plan
-    compiled = min(seconds(lambda: BACKENDS["compiled"](plan, 4, 200), 50))
-    simpy = min(seconds(lambda: BACKENDS["simpy"](plan, 4, 200), 3))
+    planned: list[Any] = []  # what `run` hands to an engine
+    large = Gemm(4096, 4096, 4096, "fp16")
+    recording = mock.patch.dict(BACKENDS, recorded=lambda *given: planned.append(given) or BACKENDS["compiled"](*given))
+    with recording:
+        run(large, hardware, "recorded", repeated=True)
+    compiled = min(seconds(lambda: BACKENDS["compiled"](*planned[0]), 50))
+    simpy = min(seconds(lambda: BACKENDS["simpy"](*planned[0]), 3))
     network = accelsim.load_network("resnet-50-dense")
     layers = []
     for layer in network:
