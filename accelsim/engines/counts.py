@@ -37,6 +37,8 @@ class Counts:
 
     def times(self, runs: int) -> Counts:
         """Return the counts of so many equal runs back to back."""
+        if runs == 1:
+            return self
         return Counts(
             runs * self.cycles,
             runs * self.macs,

@@ -124,19 +124,20 @@ class EieImage:
                 # A state that follows itself is that of all that is left.
                 runs = last - at if equal and (stream is None or memory.state(after) == before) else 1
                 taken = ran.counts.cycles
-                pace = np.array([taken if memory.double_buffered else 0, taken])
-                starts = np.array([cycles + earlier, cycles]) + np.arange(runs)[:, None] * pace
-                loads.append((starts[:, None] + ran.loads).reshape(-1, 2))
+                freed = taken if memory.double_buffered else 0
+                if len(ran.loads):
+                    starts = np.array([cycles + earlier, cycles]) + np.arange(runs)[:, None] * np.array([freed, taken])
+                    loads.append((starts[:, None] + ran.loads).reshape(-1, 2))
                 counts = ran.counts.times(runs)
                 total = counts if total is None else total + counts
                 cycles += runs * taken
-                prefetch = after.asked_later((1 - runs) * (taken - int(pace[0])))
+                prefetch = after.asked_later((1 - runs) * (taken - freed))
                 if output is not None and ran.output is not None:
                     output[at : at + max(runs, step)] = ran.output
                 at += max(runs, step)
         if total is None:
             raise ValueError("a batch has at least one vector")
-        return Outcome(total, output, np.concatenate(loads))
+        return Outcome(total, output, np.concatenate(loads) if loads else np.zeros((0, 2), np.int64))
 
     def _run_slices(
         self,
