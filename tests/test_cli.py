@@ -553,3 +553,16 @@ def test_curve_writes_a_figure_and_its_table(accelsim: Run, tmp_path: Path) -> N
         assert result.code == 2
         assert any(said in error for error in result.errors)
     assert not (tmp_path / "other.svg").exists()
+
+
+def test_weights_come_from_a_file_of_their_own(accelsim: Run, tmp_path: Path) -> None:
+    file = tmp_path / "zeros.safetensors"
+    net = load_network("convnet-digits")
+    save_file({f"{layer.name}.weight": np.eye(layer.out_features, layer.in_features, dtype=np.float32).reshape(
+        layer.weight_shape) for layer in net}, file)  # fmt: skip
+    assert accelsim("run", "convnet-digits", "--weights", file, "-q", "--csv", tmp_path / "out.csv").code == 0
+    table = pd.read_csv(tmp_path / "out.csv")
+    expected = [min(layer.out_features, layer.in_features) / layer.weight_count for layer in net]
+    assert table["weight_density"].tolist() == pytest.approx(expected)
+    assert accelsim("inspect", file).code == 0  # which gives no geometry
+    assert accelsim("run", "lenet-5", "--weights", file).code == 2

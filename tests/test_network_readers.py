@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from accelsim import Density, InputError, Layer, load_hardware, load_network, simulate
+from accelsim.network import load_weights, with_weights
 
 W = np.array([[1, 0, -2], [0, 0, 3]], np.float32)
 BIAS = np.array([1, 0], np.float32)
@@ -361,3 +362,42 @@ def test_a_pattern_that_cannot_be_drawn_is_told(tmp_path: Path, old: str, new: s
     with pytest.raises(InputError) as caught:
         load_network(path)
     assert any(said in problem for problem in caught.value.problems), caught.value.problems
+
+
+def test_weights_of_a_file_take_the_place_of_a_network_s_own(tmp_path: Path) -> None:
+    net = load_network("convnet-digits")
+    file = tmp_path / "other.safetensors"
+    rng = np.random.default_rng(0)
+    tensors = {f"{layer.name}.weight": rng.random(layer.weight_shape, np.float32) for layer in net}
+    tensors["fc.bias"] = np.ones(10, np.float32)
+    save_file(tensors, file)
+    other = with_weights(net, file)
+    for layer, before in zip(other, net, strict=True):
+        np.testing.assert_array_equal(layer.weight, tensors[f"{layer.name}.weight"])
+        assert layer.convolution == before.convolution
+        np.testing.assert_array_equal(layer.activations, before.activations)
+    assert [layer.bias is None for layer in other] == [True, True, True, False]
+
+
+def test_weights_that_do_not_fit_are_told_layer_by_layer(tmp_path: Path) -> None:
+    file = tmp_path / "other.safetensors"
+    save_file({"conv1.weight": np.ones((16, 1, 5, 5), np.float32), "conv2.weights": np.ones((1, 1))}, file)
+    with pytest.raises(InputError) as caught:
+        with_weights(load_network("convnet-digits"), file)
+    said = [problem.removeprefix(f"{file}: ") for problem in caught.value.problems]
+    assert said[0] == "layer conv1: has shape (16, 1, 5, 5) in the file, the network has (16, 1, 3, 3)"
+    assert said[1] == "layer conv2: the file has no tensor 'conv2.weight'; did you mean 'conv2.weights'?"
+    assert len(said) == 4
+    with pytest.raises(InputError, match=r"weights\.toml: weights are in a \.safetensors"):
+        with_weights(load_network("convnet-digits"), tmp_path / "weights.toml")
+
+
+def test_convolutions_of_a_bare_file_can_be_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "bare.safetensors"
+    weight = np.arange(2 * 3 * 3 * 3, dtype=np.float32).reshape(2, 3, 3, 3)
+    save_file({"conv.weight": weight, "conv.activations": np.ones((3, 9, 9), np.float32)}, file)
+    with pytest.raises(InputError, match="holds convolutions"):
+        load_network(file)
+    (layer,) = load_weights(file)
+    assert layer.kind == "conv2d"
+    np.testing.assert_array_equal(layer.weight, weight)

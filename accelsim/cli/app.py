@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -48,6 +49,9 @@ SetOption = Annotated[
 DensityOption = Annotated[
     float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
 ]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
 
@@ -70,13 +74,20 @@ def _fail(exit_code: int, *lines: str) -> NoReturn:
 
 
 def load(
-    problems: list[str], network: str, hardware: str, overrides: list[str] | None, density: float | None
+    problems: list[str],
+    network: str,
+    hardware: str,
+    overrides: list[str] | None,
+    density: float | None,
+    weights: Path | None = None,
 ) -> tuple[Any, list[Any]]:
     """Return the network and the chips that a command was given, or their problems."""
     from accelsim.hardware import load_hardware
-    from accelsim.network import Density, load_network
+    from accelsim.network import Density, load_network, with_weights
 
-    net = collect(problems, load_network, network)
+    net: Any = collect(problems, load_network, network)
+    if net is not None and weights is not None:
+        net = collect(problems, with_weights, net, weights)
     changes = collect(problems, _overrides, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]

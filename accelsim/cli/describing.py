@@ -30,9 +30,9 @@ def inspect_command(
     """Show what is in a network: shapes, densities, patterns that hold exactly, sizes in each format."""
     outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
-    from accelsim.network import load_network
+    from accelsim.network import load_weights
 
-    net: Any = collect(problems, load_network, network)
+    net: Any = collect(problems, load_weights, network)
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
 

@@ -11,6 +11,7 @@ from accelsim.cli.app import (
     DEFAULT_HARDWARE,
     NetworkArgument,
     SetOption,
+    WeightsOption,
     app,
     collect,
     console,
@@ -45,6 +46,7 @@ PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criteri
 @app.command()
 def prune(
     network: NetworkArgument = DENSE_NETWORK,
+    weights: WeightsOption = None,
     granularity: GranularityOption = "fine",
     sparsity: Annotated[
         str | None, typer.Option(help="Share of weights to prune: 0.8, or by layer fc1=0.9,fc2=0.8; N:M has its own.")
@@ -63,7 +65,7 @@ def prune(
 ) -> None:
     """Prune a network and write it to one file that every command reads."""
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None)[0]
+    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None, weights)[0]
     shares = collect(problems, _sparsities, sparsity)
     collect(problems, check_writable, output)
     if overall and isinstance(shares, dict):

@@ -16,6 +16,7 @@ from accelsim.cli.app import (
     NetworkArgument,
     SeedOption,
     SetOption,
+    WeightsOption,
     app,
     collect,
     console,
@@ -41,6 +42,7 @@ class Backend(StrEnum):
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_HARDWARE,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
@@ -58,7 +60,7 @@ def run(
     given = {"csv": csv, "json": json_file, "parquet": parquet, "plot": plot}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density)
+    net, chips = load(problems, network, hardware, overrides, density, weights)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
@@ -123,6 +125,7 @@ def compare_command(
         str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
     ] = "fine,nm:2:4,channel",
     sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
@@ -134,7 +137,7 @@ def compare_command(
     """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
     outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density)
+    net, chips = load(problems, network, hardware, overrides, density, weights)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
@@ -165,6 +168,7 @@ def curve_command(
     evaluate: Annotated[
         str | None, typer.Option(help="Score of a pruned network: fidelity, digits, digits-train or file.py:function.")
     ] = None,
+    weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
@@ -175,7 +179,7 @@ def curve_command(
     """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
     outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density)
+    net, chips = load(problems, network, hardware, overrides, density, weights)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
     from accelsim.curves import column_of, curve

@@ -2,7 +2,7 @@
 
 from accelsim.network.activations import Density
 from accelsim.network.layer import Layer, Network
-from accelsim.network.readers import load_network
+from accelsim.network.readers import load_network, load_weights, with_weights
 from accelsim.network.specs import NetworkSpec
 
-__all__ = ["Density", "Layer", "Network", "NetworkSpec", "load_network"]
+__all__ = ["Density", "Layer", "Network", "NetworkSpec", "load_network", "load_weights", "with_weights"]

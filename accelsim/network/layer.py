@@ -140,6 +140,14 @@ class Layer:
         return self.weight_source()
 
     @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of `weight`, known without reading it."""
+        geometry = self.convolution
+        if geometry is None:
+            return self.out_features, self.in_features
+        return geometry.out_channels, geometry.in_channels // geometry.groups, *geometry.kernel_hw
+
+    @property
     def matrix(self) -> Array:
         """The dense weights (out_features, in_features); columns of a convolution in the order channel, kh, kw."""
         return self.weight if self.convolution is None else self.convolution.matrix(self.weight)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
-from accelsim.errors import MAX_KNOWN, InputError, collecting, needing, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.layer import Layer, Network, name_problems
@@ -21,6 +22,7 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.tensors import TENSOR_SUFFIXES, TensorFile, open_tensors
+from accelsim.network.writer import geometry_of
 
 
 def load_network(name: str | Path | Network) -> Network:
@@ -43,6 +45,51 @@ def load_network(name: str | Path | Network) -> Network:
             from accelsim.network.onnx_model import read
         return read(path)
     raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+
+
+def load_weights(name: str | Path | Network) -> Network:
+    """Return a network to look at its weights alone: convolutions of a bare tensor file see a single window.
+
+    For the rest, and for errors, see `load_network`.
+    """
+    if isinstance(name, Network):
+        return name
+    path = find(name, "workloads")
+    return _from_tensors(path, guess=True) if path.suffix in TENSOR_SUFFIXES else load_network(path)
+
+
+def with_weights(network: Network, path: str | Path) -> Network:
+    """Return a network with the weights of a tensor file in place of its own: `X.weight` of every layer X.
+
+    `X.bias` and `X.codebook` come with it, none where the file has none; `X.activations` where it has them.
+    Raises InputError with every layer that the file lacks or has in another shape.
+    """
+    path = Path(path)
+    if path.suffix not in TENSOR_SUFFIXES:
+        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
+    file = open_tensors(path)
+    problems: list[str] = []
+    layers = []
+    for layer in network:
+        tensors = {
+            key: _Tensor(file, f"{layer.name}.{key}", f"layer {layer.name}: {key}")
+            for key in TENSOR_KEYS
+            if f"{layer.name}.{key}" in file.shapes
+        }
+        if "weight" not in tensors:
+            name = f"{layer.name}.weight"
+            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{did_you_mean(name, file.shapes)}")
+            continue
+        shape, stored = layer.weight_shape, tensors["weight"].shape
+        if stored != shape:
+            problems.append(f"layer {layer.name}: has shape {stored} in the file, the network has {shape}")
+            continue
+        spec = LayerSpec(name=layer.name, weight=f"{path.name}:{layer.name}.weight", **geometry_of(layer))
+        made = _layer(spec, tensors, problems)
+        if made is not None:
+            layers.append(made if "activations" in tensors else replace(made, activations=layer.activations))
+    raise_if_any(f"{path}: {problem}" for problem in problems)
+    return replace(network, layers=layers)
 
 
 def _from_toml(path: Path) -> Network:
@@ -245,13 +292,15 @@ def _shape_of_tensor(
     return shape
 
 
-def _from_tensors(path: Path) -> Network:
+def _from_tensors(path: Path, *, guess: bool = False) -> Network:
+    """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
     file = open_tensors(path)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
     names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
     names = [name for name in names if len(file.shapes[f"{name}.weight"]) >= 2]
-    if any(len(file.shapes[f"{name}.weight"]) == 4 for name in names):
+    windows = {name: list(file.shapes[f"{name}.weight"][2:]) for name in names}
+    if any(len(window) == 2 for window in windows.values()) and not guess:
         raise InputError(_convolution_help(path, file, names))
     problems: list[str] = []
     layers = []
@@ -259,9 +308,11 @@ def _from_tensors(path: Path) -> Network:
         tensors = {
             key: _Tensor(file, f"{name}.{key}", f"layer {name}: {key}")
             for key in TENSOR_KEYS
-            if f"{name}.{key}" in file.shapes
+            if f"{name}.{key}" in file.shapes and not (key == "activations" and len(windows[name]) == 2)
         }
-        layers.append(_layer(LayerSpec(name=name, weight=f"{path.name}:{name}.weight"), tensors, problems))
+        geometry: dict[str, Any] = {"kind": "conv2d", "input_hw": windows[name]} if len(windows[name]) == 2 else {}
+        spec = LayerSpec(name=name, weight=f"{path.name}:{name}.weight", **geometry)
+        layers.append(_layer(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
         held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])

@@ -54,15 +54,10 @@ def save(network: Network, path: Path) -> None:
 
 def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:
     """Return what a network file says about a layer, and add its arrays to the tensors."""
-    entry: dict[str, Any] = {"name": layer.name, "kind": layer.kind}
+    entry: dict[str, Any] = {"name": layer.name}
     if layer.granularity is not None:
         entry["granularity"] = layer.granularity
-    if layer.convolution is None:
-        entry |= {"tokens": layer.tokens, "steps": layer.steps}
-    else:
-        geometry = layer.convolution
-        entry |= {"input_hw": list(geometry.input_hw), "groups": geometry.groups}
-        entry |= {key: list(getattr(geometry, f"{key}_hw")) for key in ("stride", "padding", "dilation")}
+    entry |= geometry_of(layer)
     for key in TENSOR_KEYS:
         array = getattr(layer, key)
         if isinstance(array, Density):
@@ -71,3 +66,12 @@ def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:
             entry[key] = f"{layer.name}.{key}"
             tensors[entry[key]] = np.ascontiguousarray(array)
     return entry
+
+
+def geometry_of(layer: Layer) -> dict[str, Any]:
+    """Return what a network file says of a layer beside its name and tensors."""
+    geometry = layer.convolution
+    if geometry is None:
+        return {"kind": layer.kind, "tokens": layer.tokens, "steps": layer.steps}
+    pairs = {key: list(getattr(geometry, f"{key}_hw")) for key in ("input", "stride", "padding", "dilation")}
+    return {"kind": layer.kind, "groups": geometry.groups, "input_hw": pairs.pop("input"), **pairs}
