@@ -17,7 +17,7 @@ from accelsim.evaluation import Evaluate, fidelity, load_evaluation
 from accelsim.files import write_whole
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import criterion_data, prune_network, shrunk
+from accelsim.pruned import criterion_data, prune_network, shrunk, whole_layer
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 
@@ -98,7 +98,7 @@ def sensitivity(
     store: str | Path | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Prune one layer at a time and measure; returns one row per layer and sparsity.
+    """Prune one layer at a time and measure; returns one row per layer that can be pruned, and sparsity.
 
     evaluate: a function of the pruned network that returns a score, higher is better, or the name of one in
     `accelsim.evaluation.EVALUATIONS`; None is how well each layer's outputs are kept on its own activations. N:M
@@ -114,6 +114,8 @@ def sensitivity(
     whole = scores({})
     rows = []
     for layer in net:
+        if layer.name == whole_layer(net, chosen):
+            continue
         for share in shares:
             if progress is not None:
                 progress(f"{layer.name} at {share:.0%}")

@@ -53,7 +53,7 @@ def prune_network(
     layers: list[Layer] = []
     refused: list[str] = []
     pruned = False
-    whole = names[KEPT_WHOLE[chosen.kind]] if chosen.kind in KEPT_WHOLE and len(names) > 1 else None
+    whole = whole_layer(network, chosen)
     for number, layer in enumerate(network):
         share = sparsity.get(layer.name, 0.0) if isinstance(sparsity, Mapping) else sparsity
         if layer.name == whole or share == 0:
@@ -71,6 +71,12 @@ def prune_network(
         warnings.warn("\n".join(f"{problem}; it stays as given" for problem in refused), stacklevel=2)
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
     return replace(network, layers=layers, provenance={**network.provenance, **told})
+
+
+def whole_layer(network: Network, granularity: Granularity) -> str | None:
+    """Return the layer that a granularity leaves whole, None if there is none: see `prune_network`."""
+    at = KEPT_WHOLE.get(granularity.kind)
+    return None if at is None or len(network) == 1 else network.layers[at].name
 
 
 def pruned_layer(

@@ -148,6 +148,7 @@ def test_sensitivity_prunes_one_layer_at_a_time() -> None:
     assert (row["score"], row["score_loss"]) == (-54, 54)
     kernels = sensitivity(net, "kernel", (0.5,), evaluate=zeros)
     assert kernels["layer"].tolist() == ["c1", "c2"]  # a linear layer has no kernels
+    assert sensitivity(net, "channel", (0.5,), evaluate=zeros)["layer"].tolist() == ["c2", "fc"]  # inputs stay
 
 
 def test_a_budget_is_met_by_the_layer_that_loses_least() -> None:
