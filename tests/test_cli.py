@@ -566,3 +566,11 @@ def test_weights_come_from_a_file_of_their_own(accelsim: Run, tmp_path: Path) ->
     assert table["weight_density"].tolist() == pytest.approx(expected)
     assert accelsim("inspect", file).code == 0  # which gives no geometry
     assert accelsim("run", "lenet-5", "--weights", file).code == 2
+
+
+def test_divisions_are_two_lines_a_chip(accelsim: Run, tmp_path: Path) -> None:
+    result = accelsim("divisions", "--csv", tmp_path / "out.csv")
+    assert result.code == 0
+    assert pd.read_csv(tmp_path / "out.csv")["division"].tolist() == ["closed", "open"] * 2
+    assert "98.0 %" in result.out
+    assert accelsim("divisions", "lenet-300-100-digits-dense").code == 2

@@ -150,11 +150,17 @@ def sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def as_toml(name: str, description: str, notes: str, network: nn.Sequential) -> str:
+def provenance_toml(accuracy_dense: str, accuracy_pruned: str) -> str:
+    """The accuracies that a network states, as text that every run writes alike."""
+    return f'\n[provenance]\naccuracy_dense = "{accuracy_dense}"\naccuracy_pruned = "{accuracy_pruned}"\n'
+
+
+def as_toml(name: str, description: str, notes: str, network: nn.Sequential, provenance: str) -> str:
     """The description of one network, pointing into its safetensors file."""
     text = "# Written by make_digits.py: change the script, not this file.\n\n"
     text += f'name = "{name}"\n'
     text += toml_text("description", description) + toml_text("source", SOURCE) + toml_text("notes", notes)
+    text += provenance
     for layer in linear_layers(network):
         text += f'\n[[layer]]\nname = "{layer}"\nkind = "linear"\n'
         text += "".join(f'{part} = "{name}.safetensors:{layer}.{part}"\n' for part in ("weight", "bias", "activations"))
@@ -221,6 +227,7 @@ def network_toml(network: Network) -> str:
     text = "# Written by make_digits.py: change the script, not this file.\n\n"
     text += f'name = "{network.name}"\n'
     text += "".join(toml_text(key, getattr(network, key)) for key in ("description", "source", "notes"))
+    text += provenance_toml(network.provenance["accuracy_dense"], network.provenance["accuracy_pruned"])
     for layer in network:
         text += f'\n[[layer]]\nname = "{layer.name}"\nkind = "{layer.kind}"\n'
         if layer.convolution is not None:
@@ -260,6 +267,7 @@ def main() -> None:
         NAME: ("pruned by magnitude and fine-tuned", pruned),
         f"{NAME}-dense": (f"before pruning, the parent of {NAME}", dense),
     }
+    stated = provenance_toml(f"{accuracy_dense:.4f}", f"{accuracy_pruned:.4f}")
     images, labels = test_images[:SHIPPED_IMAGES], test_labels[:SHIPPED_IMAGES]
     for name, (state, network) in summaries.items():
         sparsity = total_sparsity(network)
@@ -283,7 +291,7 @@ def main() -> None:
         }
         content = as_safetensors(network, images, labels, metadata)
         write_whole(options.out / f"{name}.safetensors", content)
-        write_whole(options.out / f"{name}.toml", as_toml(name, description, notes, network).encode())
+        write_whole(options.out / f"{name}.toml", as_toml(name, description, notes, network, stated).encode())
         print(f"{name}: {len(content):,} bytes. {notes}")
     make_convnet(options.out, options.seed)
 

@@ -202,6 +202,36 @@ def curve_command(
         console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command("divisions")
+def divisions_command(
+    network: NetworkArgument = DEFAULT_NETWORK,
+    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    evaluate: Annotated[
+        str | None, typer.Option(help="Accuracy of the network: digits, or file.py:function; else what it states.")
+    ] = None,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
+) -> None:
+    """Hold a pruned network (open) against the same unpruned (closed): throughput, latency, energy, accuracy."""
+    outputs = {} if csv is None else {"csv": csv}
+    problems: list[str] = []
+    net, chips = load(problems, network, hardware, overrides, density)
+    collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.divisions import divisions
+    from accelsim.report import terminal
+
+    with reporting(2, quiet=False) as step:
+        table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
+    console().print(terminal.divisions_table(table))
+    for kind, path in outputs.items():
+        write(table, kind, path)
+        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _range(text: str) -> list[float]:
     """Read 0:0.95:0.05, or 0.5,0.8."""
     try:

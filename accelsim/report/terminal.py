@@ -213,6 +213,20 @@ def compare_table(totals: pd.DataFrame) -> Table:
     return grid
 
 
+def divisions_table(table: pd.DataFrame) -> Table:
+    """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
+    grid = Table(title=str(table["network"].iloc[0]), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    headings = ("chip", "division", "samples/s", "latency µs", "energy µJ", "accuracy", "faster", "saves")
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading in headings[:2] else "right", no_wrap=True)
+    for _, row in table.iterrows():
+        grid.add_row(
+            Text(str(row["hardware"])), str(row["division"]), number(row["samples_per_s"]), number(row["latency_us"]),
+            number(row["energy_uj"]), percent(row["accuracy"]), times(row["speed_up"]), times(row["energy_saving"]),
+        )  # fmt: skip
+    return grid
+
+
 def sensitivity_table(table: pd.DataFrame) -> Table:
     """Return a line per layer and a column per sparsity with the scores of `sensitivity`."""
     first = table.iloc[0]

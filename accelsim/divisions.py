@@ -1,0 +1,103 @@
+"""Two divisions, as benchmarks separate them: the model unchanged, and the model pruned with its accuracy stated."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim.errors import InputError
+from accelsim.evaluation import Evaluate, load_evaluation
+from accelsim.hardware import Hardware
+from accelsim.network import Density, Layer, Network, load_network
+from accelsim.simulation import simulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def divisions(
+    network: Network | str | Path,
+    hardware: Sequence[Hardware | str | Path],
+    *,
+    evaluate: Evaluate | str | None = None,
+    activations: float | Density | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Run a pruned network and the same network unpruned on each chip; returns two rows per chip.
+
+    closed: the model unchanged: every weight of the network not zero, all else the same. open: the network as it is.
+    Columns: network, hardware, division, samples_per_s, latency_us and energy_uj of a sample, accuracy (of open: what
+    `evaluate` says, else what the network states as `accuracy_pruned` in its provenance; of closed `accuracy_dense`
+    there; NaN where unknown, with a warning), speed_up and energy_saving over closed. Layers that a chip cannot run in
+    either division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
+    Raises InputError for a network without zeros.
+    Source: the closed and open divisions of MLPerf Inference (Reddi et al., ISCA 2020, section IV).
+    """
+    import pandas as pd
+
+    net = load_network(network)
+    if not any(np.any(layer.weight == 0) for layer in net):
+        raise InputError(f"network {net.name}: no weight is zero, so both divisions are one; prune it first")
+    score = load_evaluation(evaluate, net) if isinstance(evaluate, str) else evaluate
+    accuracy = {
+        "closed": _stated(net, "accuracy_dense"),
+        "open": _stated(net, "accuracy_pruned") if score is None else score(net),
+    }
+    unknown = [name for name, value in accuracy.items() if np.isnan(value)]
+    if unknown:
+        warnings.warn(
+            f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give evaluate= for open, and "
+            "accuracy_dense in the provenance of the network for closed",
+            stacklevel=2,
+        )
+    rows: list[dict[str, Any]] = []
+    for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):
+        if progress is not None:
+            progress(name)
+        table = simulate(variant, hardware, activations, seed=seed)
+        for chip, mine in table.groupby("hardware", sort=False):
+            samples = int(mine["batch"].iloc[0])
+            time_us = float(mine["time_us"].sum(skipna=False)) / samples
+            rows.append(
+                {
+                    "network": net.name,
+                    "hardware": chip,
+                    "division": name,
+                    "samples_per_s": 1e6 / time_us,
+                    "latency_us": time_us,
+                    "energy_uj": float(mine["energy_pj"].sum(skipna=False)) / samples / 1e6,
+                    "accuracy": accuracy[name],
+                }
+            )
+    result = pd.DataFrame(rows)
+    closed = result[result["division"] == "closed"].set_index("hardware")
+    order = list(closed.index)
+    return result.assign(
+        speed_up=result["hardware"].map(closed["latency_us"]) / result["latency_us"],
+        energy_saving=result["hardware"].map(closed["energy_uj"]) / result["energy_uj"],
+    ).sort_values("hardware", key=lambda chips: chips.map(order.index), kind="stable", ignore_index=True)
+
+
+def _unpruned(layer: Layer) -> Layer:
+    """Return the layer with a weight in place of every zero; which one matters to no count."""
+    weight = layer.weight
+    return replace(
+        layer,
+        weight_source=lambda: np.where(weight == 0, weight.dtype.type(1), weight),
+        codebook=None,
+        granularity=None,
+    )
+
+
+def _stated(network: Network, key: str) -> float:
+    """Return an accuracy that the network states in its provenance, NaN if it states none."""
+    try:
+        return float(network.provenance.get(key, np.nan))
+    except (TypeError, ValueError):
+        return float("nan")
