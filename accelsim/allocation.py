@@ -120,9 +120,10 @@ def sensitivity(
             if progress is not None:
                 progress(f"{layer.name} at {share:.0%}")
             try:
-                score = scores({layer.name: share})
-            except InputError:  # this granularity cannot prune this layer: nothing to be sensitive to
+                scores.pruned({layer.name: share})
+            except InputError:  # this granularity cannot prune this layer, or not as far
                 break
+            score = scores({layer.name: share})
             rows.append(
                 {
                     "network": net.name,

@@ -105,10 +105,21 @@ def load_evaluation(text: str, network: Network) -> Evaluate:
     if spec is None or spec.loader is None:
         raise InputError(f"evaluate: {path} is no Python file; write file.py:function")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"evaluate: {path} cannot be run: {type(error).__name__}: {error}") from error
     function: Any = getattr(module, name, None)
     if not callable(function):
         known = [each for each in vars(module) if callable(getattr(module, each)) and not each.startswith("_")]
         raise InputError(f"evaluate: {path} has no function '{name}'{did_you_mean(name, known)}")
-    checked: Evaluate = function
-    return checked
+
+    def score(net: Network) -> float:
+        try:
+            return float(function(net))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"evaluate: {text} failed: {type(error).__name__}: {error}") from error
+
+    return score

@@ -213,6 +213,12 @@ def test_scores_are_kept_and_a_run_goes_on(tmp_path: Path) -> None:
     assert store.read_text() == "[1]"
 
 
+def test_a_score_that_fails_is_told_and_not_taken_for_a_layer_that_cannot_be_pruned(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def score(network):\n    return network.nothing\n")
+    with pytest.raises(InputError, match="score failed"):
+        sensitivity(chain(), "fine", (0.5,), evaluate=f"{tmp_path / 'bad.py'}:score")
+
+
 def test_scores_with_a_name() -> None:
     net = load_network(DIGITS)
     images, labels = digits("test")
@@ -238,6 +244,12 @@ def test_a_function_of_a_file_is_a_score(tmp_path: Path) -> None:
     assert load_evaluation(f"{tmp_path / 'mine.py'}:layers", net)(net) == 3
     with pytest.raises(InputError, match=r"has no function 'layer'; did you mean 'layers'"):
         load_evaluation(f"{tmp_path / 'mine.py'}:layer", net)
+    (tmp_path / "bad.py").write_text("def score(network):\n    return network.nothing\n")
+    with pytest.raises(InputError, match=r"bad\.py:score failed: AttributeError: .*nothing"):
+        load_evaluation(f"{tmp_path / 'bad.py'}:score", net)(net)
+    (tmp_path / "worse.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(InputError, match=r"worse\.py cannot be run: ModuleNotFoundError"):
+        load_evaluation(f"{tmp_path / 'worse.py'}:score", net)
     with pytest.raises(InputError, match=r"other\.py does not exist"):
         load_evaluation(f"{tmp_path / 'other.py'}:layers", net)
 
