@@ -138,6 +138,7 @@ class TensorCoreRun:
 
     def __init__(self, chip: Hardware) -> None:
         self.chip = chip
+        self._ran: dict[tuple[Gemm, str], GemmOutcome] = {}  # products of one size cost the same
 
     def look_at(self, weights: WeightMatrix) -> None:
         """Layers are not held together."""
@@ -161,7 +162,9 @@ class TensorCoreRun:
         tokens = len(samples) * vectors // layer.steps
         share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
         product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
-        outcome = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        if (product, backend) not in self._ran:
+            self._ran[product, backend] = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        outcome = self._ran[product, backend]
         if config.skip_k:
             view = Granularity("block", (1, 1)).view(_stored(layer, weights))
             channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
