@@ -13,7 +13,7 @@ import numpy as np
 
 from accelsim import pruning
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.evaluation import Evaluate, fidelity, load_evaluation
+from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.files import write_whole
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
@@ -51,9 +51,7 @@ class Scores:
     ) -> None:
         self.network, self.granularity, self.criterion, self.seed = network, granularity, criterion, seed
         name = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__qualname__", "fidelity")
-        self._evaluate = (
-            load_evaluation(evaluate, network) if isinstance(evaluate, str) else evaluate or fidelity(network)
-        )
+        self._evaluate = load_evaluation(evaluate or "fidelity", network)
         self._path = None if store is None else Path(store)
         weights = hashlib.sha256()
         for layer in network:

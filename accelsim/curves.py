@@ -76,7 +76,7 @@ def curve(
         if not given:
             problems.append(f"{name}: is an empty list; name at least one")
     raise_if_any(dict.fromkeys(problems))
-    score = load_evaluation(evaluate, net) if isinstance(evaluate, str) else evaluate
+    score = None if evaluate is None else load_evaluation(evaluate, net)
     inputs = net if activations is None else _with_density(net, activations, seed)
 
     rows: list[dict[str, Any]] = []

@@ -44,7 +44,7 @@ def divisions(
     net = load_network(network)
     if not any(np.any(layer.weight == 0) for layer in net):
         raise InputError(f"network {net.name}: no weight is zero, so both divisions are one; prune it first")
-    score = load_evaluation(evaluate, net) if isinstance(evaluate, str) else evaluate
+    score = None if evaluate is None else load_evaluation(evaluate, net)
     accuracy = {
         "closed": _stated(net, "accuracy_dense"),
         "open": _stated(net, "accuracy_pruned") if score is None else score(net),

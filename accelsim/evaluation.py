@@ -18,7 +18,7 @@ from accelsim.network.forward import forward, outputs
 Evaluate = Callable[[Network], float]
 
 TEST_SHARE, SPLIT_SEED = 0.25, 0
-"""How the digits are split, the same as in workloads/make_digits.py."""
+"""How the digits are split: not by the seed of a run, so that runs stay comparable."""
 
 
 def accuracy(network: Network, samples: NDArray[Any], labels: NDArray[Any]) -> float:
@@ -86,11 +86,13 @@ EVALUATIONS: dict[str, Callable[[Network], Evaluate]] = {
 """Scores with a name, each made for the network before it is pruned."""
 
 
-def load_evaluation(text: str, network: Network) -> Evaluate:
-    """Return the score called `text`, or the function of a Python file, spelt `file.py:function`.
+def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
+    """Return the score called `text`, the function of a Python file, spelt `file.py:function`, or a function as it is.
 
     Raises InputError for what is neither.
     """
+    if not isinstance(text, str):
+        return text
     path, colon, name = text.rpartition(":")
     if not colon:
         if text not in EVALUATIONS:

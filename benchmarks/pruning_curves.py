@@ -25,7 +25,7 @@ from accelsim import Network, load_hardware, simulate
 from accelsim.config import shipped_dir
 from accelsim.pruned import removed
 from accelsim.pruning import reconstruct, sparsegpt
-from accelsim.report.plots import GRANULARITY_COLOURS, save
+from accelsim.report.plots import GRANULARITY_COLOURS, MARKERS, save
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data" / "pruning.csv"
@@ -257,7 +257,6 @@ COLOURS = {
     for name, colour in zip(names, GRANULARITY_COLOURS, strict=False)
 } | {"random": "#999999", "l2": "#F0E442"}  # fmt: skip
 DASHED = ("scale", "apoz", "regression", "regression + update")
-MARKERS = "osD^vP*Xhp<>"
 
 
 def draw(table: pd.DataFrame) -> None:

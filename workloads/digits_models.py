@@ -4,24 +4,17 @@ from collections import OrderedDict
 from itertools import pairwise
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
+
+from accelsim.evaluation import digits
 
 SIZES = (64, 300, 100, 10)
 CHANNELS = (1, 16, 32, 64)
 
-TEST_SHARE = 0.25
-SPLIT_SEED = 0  # not the seed of a run: runs with different seeds stay comparable
-
 
 def load_split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images, training labels, test images, test labels; pixels in [0, 1], classes in equal shares."""
-    digits = load_digits()
-    images = torch.tensor(digits.data / 16.0, dtype=torch.float32)
-    labels = torch.tensor(digits.target, dtype=torch.int64)
-    train, test = train_test_split(range(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED)
-    return images[train], labels[train], images[test], labels[test]
+    return tuple(torch.tensor(array) for part in ("train", "test") for array in digits(part))
 
 
 def lenet_300_100() -> nn.Sequential:

@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -16,6 +16,7 @@ import typer
 from accelsim.errors import AccelsimError, InputError, raise_if_any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from accelsim.hardware import Hardware
@@ -95,6 +96,20 @@ def load(
     if density is not None:
         collect(problems, Density, density, place="--density: ")
     return net, chips
+
+
+def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
+    """Write results to each file, by its kind, and say so."""
+    from accelsim.report.files import write
+
+    for kind, path in outputs.items():
+        write(results, kind, path)
+        say_wrote(path)
+
+
+def say_wrote(path: Path) -> None:
+    """Say that a file was written."""
+    console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _names(text: str) -> list[str]:

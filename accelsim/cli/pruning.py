@@ -17,6 +17,8 @@ from accelsim.cli.app import (
     console,
     load,
     reporting,
+    say_wrote,
+    write_all,
 )
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
@@ -84,7 +86,7 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
         pruned.save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
-    console().print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+    say_wrote(output)
 
 
 @app.command("sensitivity")
@@ -118,9 +120,7 @@ def sensitivity_command(
             net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=store, progress=step
         )
     console().print(terminal.sensitivity_table(table))
-    for kind, path in outputs.items():
-        write(table, kind, path)
-        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    write_all(table, outputs)
 
 
 @app.command("allocate")
@@ -172,7 +172,7 @@ def allocate_command(
         found.network.save(output)
     for path in (csv, output):
         if path is not None:
-            console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+            say_wrote(path)
 
 
 def _sparsities(text: str | None) -> float | dict[str, float] | None:

@@ -22,6 +22,8 @@ from accelsim.cli.app import (
     console,
     load,
     reporting,
+    say_wrote,
+    write_all,
 )
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -75,7 +77,7 @@ def run(
     for kind, path in outputs.items():
         write(results, kind, path)
         if not quiet:
-            console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+            say_wrote(path)
 
 
 @app.command()
@@ -112,9 +114,7 @@ def energy(
         console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
-    for kind, path in outputs.items():
-        write(results, kind, path)
-        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    write_all(results, outputs)
 
 
 @app.command("compare")
@@ -148,9 +148,7 @@ def compare_command(
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
     console().print(terminal.compare_table(totals(results)))
-    for kind, path in outputs.items():
-        write(results, kind, path)
-        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    write_all(results, outputs)
 
 
 @app.command("curve")
@@ -199,7 +197,7 @@ def curve_command(
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
     for path in outputs.values():
-        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        say_wrote(path)
 
 
 @app.command("divisions")
@@ -227,9 +225,7 @@ def divisions_command(
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
-    for kind, path in outputs.items():
-        write(table, kind, path)
-        console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    write_all(table, outputs)
 
 
 def _range(text: str) -> list[float]:

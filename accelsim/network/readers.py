@@ -71,11 +71,7 @@ def with_weights(network: Network, path: str | Path) -> Network:
     problems: list[str] = []
     layers = []
     for layer in network:
-        tensors = {
-            key: _Tensor(file, f"{layer.name}.{key}", f"layer {layer.name}: {key}")
-            for key in TENSOR_KEYS
-            if f"{layer.name}.{key}" in file.shapes
-        }
+        tensors = _tensors_of(file, layer.name)
         if "weight" not in tensors:
             name = f"{layer.name}.weight"
             problems.append(f"layer {layer.name}: the file has no tensor '{name}'{did_you_mean(name, file.shapes)}")
@@ -173,6 +169,15 @@ class _Tensor(NamedTuple):
 
     def read(self) -> NDArray[Any]:
         return self.file[self.name]
+
+
+def _tensors_of(file: TensorFile, layer: str) -> dict[str, _Tensor]:
+    """Return what a file has of a layer, under the keys of a network file."""
+    return {
+        key: _Tensor(file, f"{layer}.{key}", f"layer {layer}: {key}")
+        for key in TENSOR_KEYS
+        if f"{layer}.{key}" in file.shapes
+    }
 
 
 def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:
@@ -305,12 +310,11 @@ def _from_tensors(path: Path, *, guess: bool = False) -> Network:
     problems: list[str] = []
     layers = []
     for name in names:
-        tensors = {
-            key: _Tensor(file, f"{name}.{key}", f"layer {name}: {key}")
-            for key in TENSOR_KEYS
-            if f"{name}.{key}" in file.shapes and not (key == "activations" and len(windows[name]) == 2)
-        }
-        geometry: dict[str, Any] = {"kind": "conv2d", "input_hw": windows[name]} if len(windows[name]) == 2 else {}
+        tensors = _tensors_of(file, name)
+        geometry: dict[str, Any] = {}
+        if len(windows[name]) == 2:
+            geometry = {"kind": "conv2d", "input_hw": windows[name]}
+            tensors.pop("activations", None)  # of an input that is larger than the window
         spec = LayerSpec(name=name, weight=f"{path.name}:{name}.weight", **geometry)
         layers.append(_layer(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)

@@ -152,7 +152,7 @@ def comparison(totals: pd.DataFrame) -> Figure:
         return figure
 
 
-MARKERS = "osD^vP*Xh"
+MARKERS = "osD^vP*Xhp<>"
 
 
 def sensitivity(table: pd.DataFrame) -> Figure:
