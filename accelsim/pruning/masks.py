@@ -59,7 +59,8 @@ def scores(
 
     Arguments and errors are those of `prune`. `regression`, and `obs` with N:M, choose as they go: 1 for what stays.
     """
-    return np.abs(scored(weight, granularity, sparsity, criterion, pad, data)[1])
+    magnitudes: NDArray[Any] = np.abs(scored(weight, granularity, sparsity, criterion, pad, data)[1])
+    return magnitudes
 
 
 def scored(
