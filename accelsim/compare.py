@@ -15,12 +15,20 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning import Granularity
+from accelsim.results import Column
 from accelsim.simulation import simulate
 
 if TYPE_CHECKING:
     import pandas as pd
 
 AS_GIVEN = "as given"
+
+COMPARED_COLUMNS = (
+    Column("pruned_by", "str", 'the granularity, or "as given" for the network itself'),
+    Column("speed_up", "float64", "time of the network as given / this time, same layer and chip"),
+    Column("energy_saving", "float64", "its energy / this energy"),
+)
+"""What `compare` adds to the columns of `simulate`."""
 
 
 def compare(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelsim import __version__
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning import Granularity
+from accelsim.results import Column
 from accelsim.simulation import simulate
 
 if TYPE_CHECKING:
@@ -30,6 +32,25 @@ METRICS = {
     "accuracy": "score",
 }
 """What can be drawn, and its column."""
+
+CURVE_COLUMNS = (
+    Column("network", "str", "name of the network"),
+    Column("hardware", "str", "name of the chip"),
+    Column("granularity", "str", 'which weights were pruned together, or "as given"'),
+    Column("sparsity", "float64", "zeros / all weights"),
+    Column("score", "float64", "how good the network is, by the evaluation asked for; empty: none was"),
+    Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them"),
+    Column("time_us", "float64", "time"),
+    Column("energy_pj", "float64", "energy"),
+    Column("storage_bits", "float64", "size of the compressed network"),
+    Column("edp_pj_s", "float64", "energy x time"),
+    Column("dram_gb_per_s", "float64", "DRAM traffic / time"),
+    Column("executed_as", "str", "how the chip ran the layers"),
+    Column("residency", "str", "resident: the weights fit on the chip"),
+    Column("version", "str", "version of accelsim"),
+    Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
+)
+"""The table of `curve`."""
 
 
 def curve(
@@ -49,10 +70,7 @@ def curve(
     The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
     criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score.
-    Columns: network, hardware, granularity, sparsity (of all weights), cycles, time_us, energy_pj, edp_pj_s,
-    dram_gb_per_s, storage_bits, executed_as, residency (resident: the weights fit on the chip), score, beats_given
-    (less energy and no more time than the network as given on this chip). A chip that cannot run a layer has empty
-    numbers.
+    Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
     """
     import pandas as pd
@@ -159,6 +177,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
         "dram_gb_per_s": float(moved) / time_us / 1e3,  # bytes / us = MB/s
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
+        "version": __version__,
     }
 
 

@@ -166,13 +166,22 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     Numbers given as None are empty: NaN, and of integers pandas' NA, in a column of type Int64.
     """
+    import pandas as pd
+
+    lacking = {"str": "-", "int64": 0, "float64": 0.0}
+    return pd.DataFrame(
+        {
+            column.name: typed([row.get(column.name, lacking[column.dtype]) for row in rows], column.dtype)
+            for column in COLUMNS
+        }
+    )
+
+
+def typed(values: Sequence[Any], dtype: str) -> Any:
+    """Return the values of a column as an array: of str, int64, float64 or bool; None is empty, as in `table`."""
     import numpy as np
     import pandas as pd
 
-    data: dict[str, Any] = {}
-    for column in COLUMNS:
-        dtype, missing = {"int64": (np.int64, 0), "float64": (np.float64, 0.0)}.get(column.dtype, (object, "-"))
-        values = [row.get(column.name, missing) for row in rows]
-        has_empty = column.dtype == "int64" and None in values
-        data[column.name] = pd.array(values, "Int64") if has_empty else np.array(values, dtype)
-    return pd.DataFrame(data)
+    if dtype == "int64" and None in values:
+        return pd.array(values, "Int64")
+    return np.array(values, object if dtype == "str" else dtype)

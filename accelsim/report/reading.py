@@ -1,0 +1,256 @@
+"""Reading results back: tables that the commands wrote, checked before anything is made of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim import __version__
+from accelsim.compare import COMPARED_COLUMNS
+from accelsim.config import existing_file
+from accelsim.curves import CURVE_COLUMNS
+from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.results import COLUMNS, Column, typed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_FILE_BYTES = 64 * 2**20
+"""A row takes about 2 kB as CSV and 5 kB as JSON."""
+
+MAX_CELLS = 16 * 2**20
+
+MAX_COLUMNS = 1000
+
+Cells = dict[str, list[Any]]
+"""A table as its file has it, column by column: texts in CSV, values elsewhere, None where a cell is empty."""
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Return the rows of `simulate` from a .csv, .json or .parquet that `accelsim run` or `accelsim compare` wrote.
+
+    Columns have the types that they had, further ones (such as those of `compare`) the types that their cells suggest.
+    Raises InputError for a file that is too large or is no table, for results of another version, and with every
+    column that is missing, every one of a wrong type, and every cell that is empty though its chip ran the layer.
+    """
+    path = Path(path)
+    cells = _read(path)
+    _check_columns(path, cells, COLUMNS, "accelsim run NETWORK --csv FILE")
+    table = _typed(path, cells, (*COLUMNS, *COMPARED_COLUMNS))
+    ran = table["executed_as"] != "unsupported"
+    empty = [column.name for column in COLUMNS if table.loc[ran, column.name].isna().any()]
+    raise_if_any(
+        f"{path}: {name}: is empty in row {table.index[ran & table[name].isna()][0] + 1}, although its chip ran the "
+        "layer; write the file again, or delete the row"
+        for name in empty
+    )
+    return table
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Return a table from a .csv, .json or .parquet: results, a curve, or a table of one's own.
+
+    Results (see `read_results`) and the table of `accelsim curve` are known by their columns and checked; of any other
+    table the cells of a column suggest its type. Raises InputError.
+    """
+    path = Path(path)
+    cells = _read(path)
+    if "layer_hash" in cells:
+        return read_results(path)
+    if "beats_given" in cells:
+        _check_columns(path, cells, CURVE_COLUMNS, "accelsim curve NETWORK -o FIGURE")
+        return _typed(path, cells, CURVE_COLUMNS)
+    return _typed(path, cells, ())
+
+
+def _read(path: Path) -> Cells:
+    """Return the cells of a file; raises InputError for one that is too large, empty or no table."""
+    if path.suffix not in READERS:
+        raise InputError(f"{path}: a table is a {', '.join(READERS)} file; write one with accelsim run --csv FILE")
+    size_bytes = existing_file(path).stat().st_size
+    if size_bytes > MAX_FILE_BYTES:
+        raise InputError(
+            f"{path}: has {size_bytes / 2**20:.0f} MiB, more than the {MAX_FILE_BYTES // 2**20} that are read; "
+            "keep the rows of one network or chip"
+        )
+    try:
+        cells = READERS[path.suffix](path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except InputError as error:
+        raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
+    if not any(cells.values()):
+        raise InputError(f"{path}: is a table without rows; write it again with accelsim run --csv FILE")
+    return cells
+
+
+def _read_csv(path: Path) -> Cells:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            header = next(lines, [])
+            _check_header(header)
+            rows = []
+            for line in filter(None, lines):
+                if len(line) != len(header):
+                    raise InputError(
+                        f"line {lines.line_num}: has {len(line)} cells, the first line has {len(header)}; is this a "
+                        "table separated by commas, and complete?"
+                    )
+                rows.append(line)
+    except UnicodeDecodeError as error:
+        raise InputError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from None
+    except csv.Error as error:
+        raise InputError(f"is no CSV ({error}); write it with accelsim run --csv FILE") from None
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _read_json(path: Path) -> Cells:
+    try:
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"is no JSON ({error}); write it with accelsim run --json FILE") from None
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise InputError("is no table, which in JSON is a list of rows; write it with accelsim run --json FILE")
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    _check_header(header)
+    if len(rows) * len(header) > MAX_CELLS:
+        raise InputError(f"has {len(rows)} rows of {len(header)} columns, more than {MAX_CELLS} cells; keep a part")
+    return {name: [row.get(name) for row in rows] for name in header}
+
+
+def _read_parquet(path: Path) -> Cells:
+    with needing("parquet"):
+        import pyarrow
+        from pyarrow import parquet
+    try:
+        with parquet.ParquetFile(path) as file:
+            held = file.metadata
+            size_bytes = sum(held.row_group(number).total_byte_size for number in range(held.num_row_groups))
+            if held.num_rows * held.num_columns > MAX_CELLS or size_bytes > MAX_FILE_BYTES:
+                raise InputError(
+                    f"holds {held.num_rows} rows of {held.num_columns} columns, {size_bytes / 2**20:.0f} MiB unpacked; "
+                    f"at most {MAX_CELLS} cells and {MAX_FILE_BYTES // 2**20} MiB are read: keep a part"
+                )
+            _check_header(file.schema_arrow.names)
+            found: Cells = file.read().to_pydict()
+    except pyarrow.ArrowException as error:
+        raise InputError(f"is no Parquet file ({str(error).splitlines()[0]})") from None
+    return found
+
+
+READERS: dict[str, Callable[[Path], Cells]] = {".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
+
+
+def _check_header(header: Sequence[str]) -> None:
+    if not header or len(header) > MAX_COLUMNS:
+        raise InputError(f"is no table of results: it has {len(header)} columns; at most {MAX_COLUMNS} are read")
+    raise_if_any(
+        f"{name or 'a column without a name'}: stands {times} times in the first line; keep one"
+        for name, times in Counter(header).items()
+        if times > 1
+    )
+
+
+def _check_columns(path: Path, cells: Cells, columns: Sequence[Column], command: str) -> None:
+    """Raise InputError for another version and missing columns."""
+    others = [str(version) for version in dict.fromkeys(cells.get("version", ())) if version != __version__]
+    problems = [
+        f"{path}: version: was written by accelsim {other}, this is {__version__}, whose columns may mean something "
+        f"else; write it again with {command}, or read it with pip install accelsim=={other}"
+        for other in others
+    ]
+    missing = [column.name for column in columns if column.name not in cells]
+    if missing:
+        near = did_you_mean(missing[0], [name for name in cells if name not in {column.name for column in columns}])
+        hint = near if "mean" in near else ""
+        problems.append(f"{path}: lacks the columns {', '.join(missing)}{hint}; write them with {command}")
+    raise_if_any(problems)
+
+
+def _typed(path: Path, cells: Cells, columns: Sequence[Column]) -> pd.DataFrame:
+    """Return cells as a DataFrame in their order; raises InputError with every column of a wrong type."""
+    import pandas as pd
+
+    known = {column.name: column.dtype for column in columns}
+    problems: list[str] = []
+    data: dict[str, Any] = {}
+    for name, values in cells.items():
+        with collecting(problems, f"{path}: {name}: "):
+            dtype = known.get(name) or _suggested(values)
+            data[name] = typed(_converted(values, dtype), dtype)
+    raise_if_any(problems)
+    return pd.DataFrame(data)
+
+
+def _converted(values: Sequence[Any], dtype: str) -> list[Any]:
+    """Return cells as values of a type, None where they are empty; raises InputError for the first that is none."""
+    convert, meant = TYPES[dtype]
+    found = []
+    for row, value in enumerate(values, 1):
+        try:
+            found.append(convert(value))
+        except (ValueError, TypeError, KeyError, OverflowError):
+            shown = value if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+            raise InputError(f"must be {meant} (got {shown!r} in row {row}); write the file again") from None
+    return found
+
+
+def _suggested(values: Sequence[Any]) -> str:
+    """Return the narrowest type that all cells have; in text, that all cells read as."""
+    given = [value for value in values if not _is_empty(value)]
+    kinds = {type(value) for value in given}
+    if kinds == {str}:
+        for dtype, read in (("int64", int), ("float64", float), ("bool", _flag)):
+            with suppress(ValueError, KeyError):
+                for value in given:
+                    read(value)
+                return dtype
+        return "str"
+    named = {frozenset({int}): "int64", frozenset({bool}): "bool"}
+    return named.get(frozenset(kinds), "float64" if kinds <= {int, float} else "str")
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _integer(value: Any) -> int | None:
+    if _is_empty(value):
+        return None
+    number = float(value) if isinstance(value, str) and "." in value else value  # "12.0": another program wrote it
+    if isinstance(value, bool) or (isinstance(number, float) and not number.is_integer()):
+        raise ValueError
+    if not -(2**63) <= int(number) < 2**63:
+        raise OverflowError
+    return int(number)
+
+
+def _real(value: Any) -> float | None:
+    if isinstance(value, bool):
+        raise TypeError
+    return None if _is_empty(value) else float(value)
+
+
+def _flag(value: Any) -> bool:
+    return {"True": True, "False": False, True: True, False: False}[value]
+
+
+TYPES: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "str": (_text, "text"),
+    "int64": (_integer, "a whole number of 64 bits"),
+    "float64": (_real, "a number"),
+    "bool": (_flag, "True or False"),
+}
