@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
@@ -92,7 +93,7 @@ def bandwidth(rows: pd.DataFrame) -> Spec:
          "said": f"{number(row[column])} GB/s", "time": say(row["time_us"], TIME_US)}
         for place, (_, row) in enumerate(shown.iterrows())
         for column, kind in kinds.items()
-        if row[column] > 0
+        if 0 < row[column] < inf
     ]  # fmt: skip
     colours = {"domain": list(kinds.values()), "range": ["#0072B2", "#000000"]}
     shapes = {"domain": list(kinds.values()), "range": ["circle", "diamond"]}
@@ -103,7 +104,7 @@ def bandwidth(rows: pd.DataFrame) -> Spec:
         {
             "y": _names("layer"),
             "x": {"field": "value", "type": "quantitative", "scale": {"type": "log"}, "title": "GB/s (logarithmic)",
-                  "axis": {"format": "~s", "tickCount": 5}},
+                  "axis": {"format": "~g", "tickCount": 5}},
             "color": {"field": "part", "type": "nominal", "scale": colours},
             "shape": {"field": "part", "type": "nominal", "scale": shapes},
             "tooltip": tooltip,
@@ -138,7 +139,7 @@ def _bars(rows: pd.DataFrame, key: str, parts: Sequence[Part], column: str, scal
         }
         for place, (name, row) in enumerate(bars)
         for order, part in enumerate(parts)
-        if (amount := float(sum(row[name] for name in part.columns))) > 0
+        if 0 < (amount := float(sum(row[name] for name in part.columns))) < inf
     ]
 
 

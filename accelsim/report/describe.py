@@ -94,7 +94,7 @@ def _comments(text: str) -> dict[str, str]:
     The TOML reader drops comments. A # in quotes is none; lines of a multi-line value have no key.
     """
     found: dict[str, str] = {}
-    table, above = "", []
+    table, above = "", list[str]()
     for line in text.splitlines():
         if header := re.match(r"\s*\[+([^\[\]]+)\]+", line):
             table, above = f"{header[1].strip()}.", []

@@ -122,8 +122,8 @@ def page(
         notes=[*notes, *_notes(rows)],
         command=shlex.join(command),
         python=list(python),
-        style=jinja2.utils.markupsafe.Markup(_part("report.css")),
-        scripts=[jinja2.utils.markupsafe.Markup(script) for script in scripts],
+        style=_part("report.css"),
+        scripts=scripts,
         hashes=[_csp_hash(script) for script in scripts],
     )
     return text
@@ -200,7 +200,7 @@ TOTAL_FIELDS = (
     _number("time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock"),
     _number("energy", "", "energy_pj", lambda pj: say(pj, ENERGY_PJ), "of all components"),
     _number("power", "", "power_mw", lambda mw: say(mw, POWER_MW), "energy / time"),
-    _number("energy x time", "pJ s", "edp_pj_s", number, "energy-delay product"),
+    _number("energy x time", "µJ s", "edp_pj_s", number, "energy-delay product", size=1e6),
     _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
     _number("load balance", "", "load_balance", percent, "cycles with work / cycles of all units"),
     _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
@@ -237,8 +237,9 @@ def _table(fields: Sequence[Field], rows: pd.DataFrame) -> Table:
 def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, str]]:
     """Return a line per layer of each network: kind, shape, density, granularity, hash."""
     lines = []
+    layers = {layer.name: layer for layer in network or ()}
     for _, row in rows.drop_duplicates(["network", "layer"]).head(MAX_ROWS).iterrows():
-        layer = next((each for each in network or () if each.name == row["layer"]), None)
+        layer = layers.get(row["layer"])
         lines.append(
             {
                 "layer": str(row["layer"]),
@@ -260,8 +261,12 @@ def _shape(layer: Layer) -> str:
     if geometry is None:
         return shape
     said = [f"on {' x '.join(map(str, geometry.input_hw))}"]
-    for name, usual in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
-        if (pair := getattr(geometry, name)) != usual:
+    for name, pair, usual in (
+        ("stride", geometry.stride_hw, (1, 1)),
+        ("padding", geometry.padding_hw, (0, 0)),
+        ("dilation", geometry.dilation_hw, (1, 1)),
+    ):
+        if pair != usual:
             said.append(f"{name} {pair[0] if pair[0] == pair[1] else pair}")
     if geometry.groups > 1:
         said.append(f"{geometry.groups} groups")

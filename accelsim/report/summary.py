@@ -82,7 +82,7 @@ def _spent(rows: pd.DataFrame, parts: Sequence[Part], sentence: str) -> str:
 
 def _dominant(rows: pd.DataFrame) -> str:
     """Say which layers take most time and energy."""
-    slowest, hungriest = (rows.loc[rows[column].idxmax()] for column in ("time_us", "energy_pj"))
+    slowest, hungriest = (rows.nlargest(1, column).iloc[0] for column in ("time_us", "energy_pj"))
     time, energy = (
         f"{percent(row[column] / rows[column].sum())} of the {what}"
         for row, column, what in ((slowest, "time_us", "time"), (hungriest, "energy_pj", "energy"))
@@ -116,4 +116,3 @@ def _listed(names: Sequence[str]) -> str:
     """Return names after the word layer, the first of many."""
     more = f" and {len(names) - NAMED_LAYERS} more" if len(names) > NAMED_LAYERS else ""
     return f"layer{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED_LAYERS])}{more}"
-
