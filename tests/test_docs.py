@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -44,12 +45,11 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def commands(page: Path) -> list[list[str]]:
-    """Every line `accelsim ...` of a page, in blocks and between backticks."""
-    shell = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    prose = re.findall(r"`(accelsim [^`]+)`", FENCE.sub("", text_of(page)).replace("\n", " "))
-    lines = [part.split("#")[0].strip() for line in shell for part in line.split(" && ")]
-    return [shlex.split(line)[1:] for line in [*lines, *prose] if line.startswith("accelsim ")]
+def shell_commands(page: Path) -> list[list[str]]:
+    """The arguments of every line `accelsim ...` in the page's blocks."""
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    parts = [part.split("#")[0].strip() for line in lines for part in line.split(" && ")]
+    return [shlex.split(part)[1:] for part in parts if part.startswith("accelsim ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -63,12 +63,14 @@ def test_links_resolve(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_parse(page: Path) -> None:
-    group = typer.main.get_command(app)
-    for name, *arguments in commands(page):
-        # Parsed, not run: a command in prose may name a file that is the reader's.
-        assert name in group.commands, name  # type: ignore[attr-defined]
-        if arguments and not any("..." in each or each.isupper() or each == "--help" for each in arguments):
-            group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    known: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, *arguments in shell_commands(page):
+        if "--help" not in arguments:
+            known[name].make_context(name, arguments)
+    prose = FENCE.sub("", text_of(page)).replace("\n", " ")
+    for name, rest in re.findall(r"`accelsim (\w+)([^`]*)`", prose):
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert {*re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)} <= options, (name, rest)
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -86,11 +88,9 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    shell = "".join(blocks(page, "sh"))
-    for line in (line.split("#")[0].strip() for line in shell.splitlines()):
-        if line.startswith("accelsim "):
-            result = CliRunner().invoke(app, shlex.split(line)[1:])
-            assert result.exit_code == 0, f"{line}: {result.output} {result.exception}"
+    for arguments in shell_commands(page):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
