@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines import eie_events, tensor_core_events
-from accelsim.engines.events import EventLog
+from accelsim.engines.events import EventLog, kind_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
@@ -67,7 +67,7 @@ def timeline(
     Raises InputError with every problem, for a window outside the run, and for one with too many events.
     """
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
-    problems = _window_problems(first_cycle, last_cycle)
+    problems = window_problems(first_cycle, last_cycle)
     names = [each.name for each in net]
     if layer not in names:
         problems.append(f"layer: network {net.name} has no layer {layer!r}{did_you_mean(str(layer), names)}")
@@ -90,25 +90,38 @@ def timeline(
 Window = tuple[int, int | None]
 
 
-def _window_problems(first_cycle: int, last_cycle: int | None) -> list[str]:
+def window_problems(
+    first_cycle: int, last_cycle: int | None, names: tuple[str, str] = ("first_cycle", "last_cycle")
+) -> list[str]:
+    """Say what is wrong with a window, whatever the run."""
     problems = [
         f"{name}: must be a whole number, {least} or more (got {cycle!r})"
-        for name, cycle, least in (("first_cycle", first_cycle, 0), ("last_cycle", last_cycle, 1))
-        if not (cycle is None and name == "last_cycle")
-        and (not isinstance(cycle, int) or isinstance(cycle, bool) or cycle < least)
+        for name, cycle, least in zip(
+            names, (first_cycle, 1 if last_cycle is None else last_cycle), (0, 1), strict=True
+        )
+        if not isinstance(cycle, int) or isinstance(cycle, bool) or cycle < least
     ]
     if not problems and last_cycle is not None and last_cycle <= first_cycle:
         problems.append(
-            f"last_cycle: must be after first_cycle, {first_cycle} (got {last_cycle}); it is the cycle after the window"
+            f"{names[1]}: must be after {names[0]} {first_cycle} (got {last_cycle}); it is the cycle after the window"
         )
     return problems
+
+
+def causes(events: pd.DataFrame) -> pd.DataFrame:
+    """Return the cycles of each PE or core (rows) by what it did in them (columns), the most frequent first."""
+    mine = events[events["unit"].map(kind_of).isin(["PE", "core"])]
+    table = mine.pivot_table("cycles", "unit", "event", aggfunc="sum", fill_value=0, sort=False)
+    return table[table.sum().sort_values(ascending=False, kind="stable").index]
 
 
 def _log(cycles: int, window: Window) -> EventLog:
     """Return the log of a window of a run; raises InputError where it lies outside."""
     first_cycle, last_cycle = window
     if first_cycle >= cycles:
-        raise InputError(f"first_cycle: {first_cycle} is after the run, which takes {cycles} cycles; begin before that")
+        raise InputError(
+            f"first_cycle: {first_cycle} is outside the run, which takes {cycles} cycles; begin before its end"
+        )
     return EventLog(first_cycle, cycles if last_cycle is None else min(last_cycle, cycles))
 
 
