@@ -132,8 +132,9 @@ class EventLog:
         end = start + cycles
         goes_on = (start[1:] == end[:-1]) & (unit[1:] == unit[:-1])
         goes_on &= (event[1:] == event[:-1]) & (value[1:] == value[:-1])
-        heads = np.flatnonzero(np.concatenate([[True], ~goes_on])) if len(unit) else np.zeros(0, np.int64)
-        tails = np.append(heads[1:], len(unit)) - 1
+        is_first, is_last = np.ones((2, len(unit)), bool)
+        is_first[1:] = is_last[:-1] = ~goes_on
+        heads, tails = np.flatnonzero(is_first), np.flatnonzero(is_last)
         return pd.DataFrame(
             {
                 "unit": units[unit[heads]],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,10 +200,10 @@ def _parse(path: Path) -> Any:
         return json.loads(text, object_hook=_slim)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError, EOFError) as error:
+    except (ValueError, RecursionError, EOFError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is not JSON: {str(error)[:100]}; write it with accelsim timeline") from None
+        raise InputError(f"{path}: is no JSON: {str(error)[:100]}; write it with accelsim timeline") from None
 
 
 class _Event(tuple[Any, ...]):
