@@ -62,6 +62,11 @@ PICTURES = (
         "--metric energy -o docs/images/curve.svg",
     ),
     Picture(
+        "timeline.svg",
+        "What the scan and six PEs do in the first cycles of a layer",
+        "accelsim timeline lenet-300-100-digits --layer fc1 --to 200 --plot docs/images/timeline.svg",
+    ),
+    Picture(
         "cliff.svg",
         "Energy and time against sparsity where a network begins to fit on the chip",
         "python -m benchmarks.cliff --images docs/images",
