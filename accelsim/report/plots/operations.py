@@ -36,10 +36,7 @@ def operations(table: pd.DataFrame, axes: Axes) -> Axes:
     for place, operation, pj in zip(placed.places, chip["operation"], chip["pj"], strict=True):
         colour = COLOURS.get(operation.split()[0], ARITHMETIC_COLOUR)
         axes.barh(place, pj - low, left=low, color=colour, height=0.7)
-        axes.annotate(
-            f"{pj:.3g}", (max(pj, known.get(place, 0.0)), place), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=7,
-        )  # fmt: skip
+        axes.text(0.995, place, f"{pj:.3g}", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)
     if known:
         axes.plot(
             list(known.values()), list(known), "D", color="white", markeredgecolor=GREY, markersize=4,
