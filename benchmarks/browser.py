@@ -1,7 +1,13 @@
-"""A page in Chromium: headless, with every host out of reach, and a record of what it asked for."""
+"""A page in Chromium: headless, with every host out of reach, and a record of what it asked for.
+
+`python -m benchmarks.browser REPORT PNG [--width PX] [--height PX]` takes a picture of a report.
+"""
 
 from __future__ import annotations
 
+import argparse
+import base64
+import io
 import json
 import shutil
 import tempfile
@@ -69,10 +75,30 @@ def requests(driver: Any) -> list[str]:
 
 
 def screenshot(driver: Any, path: Path, height: int | None = None) -> None:
-    """Write the page as PNG, as wide as its window and as high as asked, or all of it."""
-    import base64
+    """Write the page as PNG of 256 colours, as wide as its window and as high as asked, or all of it."""
+    from PIL import Image
 
     size = driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
     clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"], "scale": 1}
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-    path.write_bytes(base64.b64decode(shot["data"]))
+    picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main() -> None:
+    """Take a picture of a report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--height", type=int)
+    given = parser.parse_args()
+    if reason := missing():
+        parser.error(reason)
+    with chromium(given.width) as driver:
+        open_report(driver, given.report)
+        screenshot(driver, given.picture, given.height)
+
+
+if __name__ == "__main__":
+    main()

@@ -72,6 +72,13 @@ PICTURES = (
         "python -m benchmarks.cliff --images docs/images",
         slow=True,
     ),
+    Picture(
+        "report.png",
+        "The top of a report: SqueezeNet on two chips",
+        "accelsim report squeezenet -o report.html && "
+        "python -m benchmarks.browser report.html docs/images/report.png --height 1600",
+        slow=True,
+    ),
     Picture("pruning-schedules.svg", "Accuracy against sparsity: pruned, fine-tuned, iterative", CURVES),
     Picture("pruning-granularities.svg", "Accuracy against sparsity for each granularity", CURVES),
     Picture("pruning-criteria.svg", "Accuracy against sparsity for each criterion, without training", CURVES),

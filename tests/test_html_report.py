@@ -224,6 +224,9 @@ def test_the_summary_of_a_chip_has_its_shares(results: pd.DataFrame) -> None:
     assert f"{percent(worst['energy_pj'] / mine['energy_pj'].sum())} of the energy" in said
     assert f"{percent(mine['energy_pointer_sram_pj'].sum() / mine['energy_pj'].sum())} pointers SRAM" in said
     assert "All weights fit on the chip" in said
+    assert "dense: it has" not in said
+    other = rows[rows["run"] == CHIPS[1]]  # a chip for N:M, and weights without such a pattern
+    assert "Runs 3 of 3 layers dense: it has no use for their zeros." in summary.of_run(totals(rows).iloc[1], other)
 
 
 def test_what_a_chip_cannot_run_is_named() -> None:

@@ -66,9 +66,12 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
         said.append(_dominant(able))
     units = "PEs" if total["engine"] == "eie" else "cores"
     said.append(
-        f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and "
-        f"{percent(total['utilization'])} of the multiply-accumulates that it could do are of real weights."
+        f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and it uses "
+        f"{percent(total['utilization'])} of the multiply-accumulates that it could do."
     )
+    idle_zeros = int(((able["executed_as"] == "dense") & (able["weight_density"] < 1)).sum())
+    if idle_zeros:
+        said.append(f"Runs {idle_zeros} of {len(able)} layers dense: it has no use for their zeros.")
     return [*said, _memory(able, total), *left_out]
 
 
