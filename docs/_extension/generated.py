@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = re.compile(r"^<!-- generated: (\S+)(?: (.*?))? -->$", re.MULTILINE)
 
 CONTENTS: dict[str, tuple[str, ...]] = {
-    "Guide": ("start", "networks", "chips", "results", "pruning"),
+    "Guide": ("start", "networks", "chips", "results", "figures", "report", "timeline", "pruning", "exploration"),
     "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
     "Reference": ("cli", "api", "gallery", "glossary", "changelog"),
@@ -41,7 +41,8 @@ def contents() -> str:
     """Return the sidebar."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     listed = {page for group in CONTENTS.values() for page in group}
-    groups = {**CONTENTS, "Guide": (*CONTENTS["Guide"], *sorted(pages - listed))}
+    named = {title: [page for page in group if page in pages] for title, group in CONTENTS.items()}
+    groups = {**named, "Guide": [*named["Guide"], *sorted(pages - listed)]}
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(names) + "\n```\n"
         for title, names in groups.items()
