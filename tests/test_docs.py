@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -128,6 +130,13 @@ def test_the_reference_has_every_public_name() -> None:
     assert missing <= whole
     assert ("formats",) in made
     assert "<!-- generated: cli -->" in text_of(DOCS / "cli.md")
+
+
+@pytest.mark.parametrize("package", [accelsim, accelsim.memory, accelsim.pruning], ids=lambda each: each.__name__)
+def test_no_module_hides_a_public_name(package: ModuleType) -> None:
+    """Importing a module puts it under its name into its package, in place of what is public there."""
+    modules = {info.name for info in pkgutil.iter_modules(package.__path__)}
+    assert {name for name in package.__all__ if not isinstance(getattr(package, name), ModuleType)} & modules == set()
 
 
 def test_every_picture_is_listed_and_shown() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from accelsim.pruning.calibration import Calibration
     from accelsim.pruning.criteria import CRITERIA
-    from accelsim.pruning.detect import Patterns, detect
+    from accelsim.pruning.detection import Patterns, detect
     from accelsim.pruning.granularity import Granularity
     from accelsim.pruning.masks import prune, scores
     from accelsim.pruning.permutation import Permutation, permute_for_nm
@@ -27,10 +27,10 @@ _HOME = {
     "SCHEDULES": "accelsim.pruning.schedule",
     "Calibration": "accelsim.pruning.calibration",
     "Granularity": "accelsim.pruning.granularity",
-    "Patterns": "accelsim.pruning.detect",
+    "Patterns": "accelsim.pruning.detection",
     "Permutation": "accelsim.pruning.permutation",
     "Reconstruction": "accelsim.pruning.reconstruction",
-    "detect": "accelsim.pruning.detect",
+    "detect": "accelsim.pruning.detection",
     "global_sparsities": "accelsim.pruning.threshold",
     "permute_for_nm": "accelsim.pruning.permutation",
     "prune": "accelsim.pruning.masks",

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
 from typer.models import ArgumentInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = re.compile(r"^<!-- generated: (\S+)(?: (.*?))? -->$", re.MULTILINE)
 
 CONTENTS: dict[str, tuple[str, ...]] = {
-    "Guide": ("start", "networks", "chips", "results", "figures", "report", "timeline", "pruning"),
+    "Guide": ("start", "networks", "chips", "results", "figures", "report", "timeline", "pruning", "exploration"),
     "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
     "Reference": ("cli", "api", "gallery", "glossary", "changelog"),
@@ -41,7 +43,8 @@ def contents() -> str:
     """Return the sidebar."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     listed = {page for group in CONTENTS.values() for page in group}
-    groups = {**CONTENTS, "Guide": (*CONTENTS["Guide"], *sorted(pages - listed))}
+    named = {title: [page for page in group if page in pages] for title, group in CONTENTS.items()}
+    groups = {**named, "Guide": [*named["Guide"], *sorted(pages - listed)]}
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(names) + "\n```\n"
         for title, names in groups.items()
@@ -88,8 +91,17 @@ def _documented(module_name: str, name: str) -> list[str]:
         return [f".. autoclass:: {module_name}.{name}", *(f"   {option}" for option in options), ""]
     if callable(value):
         return [f".. autofunction:: {module_name}.{name}", ""]
-    home = getattr(importlib.import_module(module_name), "_HOME", {}).get(name, module_name)
-    return [f".. autodata:: {home}.{name}", "   :no-value:", ""]
+    return [line for home in _homes(name, value) for line in (f".. autodata:: {home}.{name}", "   :no-value:", "")]
+
+
+def _homes(name: str, value: Any) -> list[str]:
+    """Return the module whose source describes a constant, if there is one; others import it."""
+    modules = [module for key, module in list(sys.modules.items()) if key.startswith("accelsim.")]
+    return [
+        module.__name__
+        for module in modules
+        if vars(module).get(name) is value and ("", name) in ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+    ]
 
 
 def command_line() -> str:
@@ -117,7 +129,7 @@ def _command(name: str | None, function: Any) -> Iterator[str]:
             spellings = [each for each in (info.default, *(info.param_decls or ())) if isinstance(each, str)]
             names = ", ".join(f"`{each}`" for each in spellings or [f"--{key.replace('_', '-')}"])
             spelt = f"{names} {_value(kind, info.metavar)}".strip()
-        shown = "" if default in (None, False) else f"`{default}`"
+        shown = "" if default is None or default is False else f"`{default}`"
         rows.append((spelt, info.help, "required" if default is inspect.Parameter.empty else shown))
     yield f"## {usage[0]}\n\n{' '.join(function.__doc__.split())}\n"
     yield f"```text\n{' '.join([*usage, '[OPTIONS]'])}\n```\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from html import escape
@@ -28,7 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 class LinksToFiles(SphinxTransform):
-    """What MyST takes for a download, and lies outside the folder of the pages."""
+    """What MyST takes for a download; tables of the pages stay that."""
 
     default_priority = 500
 
@@ -37,7 +38,7 @@ class LinksToFiles(SphinxTransform):
         here = Path(self.env.doc2path(self.env.docname)).parent
         for node in list(self.document.findall(addnodes.download_reference)):
             path = Path(os.path.normpath(here / node["reftarget"]))
-            if path.is_relative_to(self.env.srcdir) or not path.is_file():
+            if not path.is_file() or path.suffix == ".csv":
                 continue
             link = nodes.reference("", "", *node.children, repository_file=path.relative_to(ROOT).as_posix())
             node.replace_self(link)
@@ -54,13 +55,22 @@ def _point(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     for file in sorted(app.__dict__.get("repository_files", ())):
         text = (ROOT / file).read_text(encoding="utf-8")
-        try:
-            language = get_lexer_for_filename(file).aliases[0]
-        except ClassNotFound:
-            language = "text"
+        if file.endswith(".ipynb"):
+            text, language = _cells(text), "markdown"
+        else:
+            try:
+                language = get_lexer_for_filename(file).aliases[0]
+            except ClassNotFound:
+                language = "text"
         code = app.builder.highlighter.highlight_block(text, language, force=True)  # type: ignore[attr-defined]
         yield (
             f"{FOLDER}/{file}",
             {"title": file, "body": f'<h1 class="file">{escape(file)}</h1>\n{code}'},
             "page.html",
         )
+
+
+def _cells(notebook: str) -> str:
+    """Return the cells of a notebook as Markdown."""
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook)["cells"]]
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in sources)
