@@ -46,14 +46,21 @@ class Feeding:
         """Whether further layers cannot change the answer."""
         return self._asked != "auto" or self.residency == "stream"
 
-    def run(self, backend: str, image: Any, vectors: Vectors, maps: Maps) -> tuple[Outcome, Stream | None]:
+    def run(
+        self, backend: str, image: Any, vectors: Vectors, maps: Maps, weights: WeightMatrix | None = None
+    ) -> tuple[Outcome, Stream | None]:
         """Run vectors through a layer; returns the outcome, and how it was fed, None where everything is on the chip.
 
+        `weights`: those of the image where these are the vectors that always meet them and no product is wanted; chips
+        that differ only in what does not change cycles then share one run.
         Raises UnsupportedError for what has to be resident and does not fit.
         """
         run = self.engine.fast if backend == "compiled" else self.engine.reference
         stream = self._stream(image, len(vectors), maps)
         memory = self.chip.memory
+        if stream is None and weights is not None:
+            key = ("run", backend, self.engine.timing(self.chip.engine))
+            return weights.once(key, lambda: run(self.chip.engine, image, vectors)), None
         outcome = run(self.chip.engine, image, vectors, stream)
         if stream is None or memory is None or memory.timing == "service" or isinstance(memory.dram, BandwidthPart):
             return outcome, stream
