@@ -34,6 +34,7 @@ SHIPPED = {
     "workloads": "network",
     "hwconfigs/technology": "technology",
     "hwconfigs/dram": "DRAM part",
+    "workloads/spaces": "space",
 }
 """Directories of shipped files, and what one file in each describes."""
 
@@ -44,6 +45,7 @@ TABLES = {
     "[timing]": "DRAM part",
     "[bandwidth]": "DRAM part",
     "[sram]": "technology",
+    "[vary]": "space",
 }
 """The tables and keys that tell what a file describes."""
 

@@ -30,7 +30,11 @@ class Feeding:
 
     def look_at(self, weights: WeightMatrix) -> None:
         """Add a layer; raises InputError for weights that are not finite."""
-        need = self.engine.footprint(self.engine.encode(weights, self.chip.engine), self.chip.engine)
+        config = self.chip.engine
+        need = weights.once(
+            ("footprint", self.engine.timing(config)),
+            lambda: self.engine.footprint(self.engine.encode(weights, config), config),
+        )
         if self._asked == "resident" and self.engine.weight_problems(need, self.chip.engine):
             return  # it will not run at all
         self._need = need if self._need is None else self._need + need
@@ -77,9 +81,9 @@ class Feeding:
 
     def _stream(self, image: Any, vectors: int, maps: Maps) -> Stream | None:
         config, memory = self.chip.engine, self.chip.memory
-        need = self.engine.footprint(image, config)
         spilled = self.engine.activation_problems(maps, config)
         if self._asked == "resident":
+            need = self.engine.footprint(image, config)
             problems = self.engine.weight_problems(need, config) + spilled
             raise_if_any(
                 (f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems), UnsupportedError

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
+from accelsim.explore.knobs import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
 from accelsim.explore.totals import TOTALS
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
@@ -24,9 +24,6 @@ from accelsim.pruning import Granularity
 
 AS_GIVEN = "as given"
 """The granularity of a network that is not pruned."""
-
-MOST_POINTS = 2_000_000
-"""Points that a space may have without drawing a sample."""
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
 AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
@@ -65,14 +62,6 @@ class SpaceSpec:
     sample: SampleSpec | None = None
 
 
-class Knob(NamedTuple):
-    """What is varied: its name, its values in order, and when it applies."""
-
-    name: str
-    values: tuple[Any, ...]
-    when: Expression | None = None
-
-
 class Objective(NamedTuple):
     """A column of the totals, and whether less of it is better."""
 
@@ -107,7 +96,9 @@ class Point(NamedTuple):
 
     number: int
     knobs: dict[str, Any]
-    chip: Hardware
+    hardware: str
+    changes: dict[str, Any]
+    """Keys of the chip."""
     network: str
     pruning: Pruning
     density: float | None
@@ -132,9 +123,9 @@ class Space:
         problems: list[str] = []
         self.knobs: tuple[Knob, ...] = ()
         if isinstance(vary, Mapping):
-            self.knobs = tuple(_knobs(spec, problems))
+            self.knobs = tuple(read_knobs(spec.vary, spec.when, self.source, problems))
         self.derived: dict[str, Expression] = {}
-        for name, text in _flat(spec.derived).items():
+        for name, text in flat(spec.derived).items():
             with collecting(problems, f"{self.source}: "):
                 self.derived[name] = Expression(text, f"derived.{name}")
         self.constraints: list[Constraint] = []
@@ -150,12 +141,16 @@ class Space:
 
         self.chips: dict[str, Chips] = {}
         self.networks: dict[str, Network] = {}
+        self.files: dict[str, str] = {}
+        """Networks that were read by name or from a file, as any process can read them."""
         for name in self._values_of("hardware", spec.hardware):
             with collecting(problems, f"{self.source}: hardware: "):
-                self.chips[name] = Chips(chips.get(name) or _beside(folder, name), _flat(spec.set))
+                self.chips[name] = Chips(chips.get(name) or _beside(folder, name), flat(spec.set))
         for name in self._values_of("network", spec.network):
             with collecting(problems, f"{self.source}: network: "):
-                self.networks[name] = _subset(networks.get(name) or load_network(_beside(folder, name)), spec.layers)
+                if name not in networks:
+                    self.files[name] = str(_beside(folder, name))
+                self.networks[name] = _subset(networks.get(name) or load_network(self.files[name]), spec.layers)
         raise_if_any(problems)
         self._problems_of_values(problems)
         raise_if_any(problems)
@@ -177,17 +172,17 @@ class Space:
         """
         total, sample = self.combinations, self.spec.sample
         if sample is not None and sample.points < total:
-            chosen = _drawn(total, sample.points, sample.seed)
+            chosen = drawn(total, sample.points, sample.seed)
         elif total > MOST_POINTS:
             raise InputError(
                 f"{self.source}: has {total:,} points; narrow the ranges to {MOST_POINTS:,} or fewer, or draw some: "
                 "[sample] points = 1000"
             )
         else:
-            chosen = range(total)
+            chosen = list(range(total))
         if not any(knob.when for knob in self.knobs):
-            return list(chosen)
-        return list(dict.fromkeys(self._canonical(index) for index in chosen))
+            return chosen
+        return list(dict.fromkeys(self.canonical(index) for index in chosen))
 
     def values(self, index: int) -> dict[str, Any]:
         """Return the value of every knob that applies at a number, in their order; the last knob varies fastest."""
@@ -206,34 +201,34 @@ class Space:
         return index
 
     def point(self, index: int) -> Point:
-        """Return the point of a number; raises InputError where its values make no chip or no pruning."""
+        """Return the point of a number; raises InputError where its values make no pruning or have no derived one."""
         values = self.values(index)
-        return self._point(index, values)
-
-    def group(self, index: int) -> tuple[Any, ...]:
-        """Return what points have to agree on to share most of their work: they are run one after another."""
-        values = self.values(index)
-        return tuple(str(values[name]) for name in self._slow if name in values)
-
-    @property
-    def _slow(self) -> list[str]:
-        return sorted((knob.name for knob in self.knobs if _rank(knob.name)), key=_rank, reverse=True)
-
-    def _point(self, index: int, values: dict[str, Any]) -> Point:
-        names = self._names(values)
+        names = self._names(values) if self.derived else {}
         made = dict(values)
         for name, expression in self.derived.items():
             made[name] = names[name] = expression.value(names)
-        chip_keys = {name: value for name, value in made.items() if _is_chip_key(name)}
-        chips = self.chips[made.get("hardware", self.spec.hardware)]
+        chip_keys = {name: value for name, value in made.items() if is_chip_key(name)}
         return Point(
             index,
             made,
-            chips.chip(chip_keys),
+            made.get("hardware", self.spec.hardware),
+            chip_keys,
             made.get("network", self.spec.network),
             _pruning(made),
             made.get("density", self.spec.density),
         )
+
+    def group(self, point: Point) -> tuple[Any, ...]:
+        """Return what points have to agree on to share most of their work: they are run one after another."""
+        return tuple(str(point.knobs.get(name)) for name in self._slow)
+
+    @cached_property
+    def _slow(self) -> list[str]:
+        return sorted((knob.name for knob in self.knobs if rank(knob.name)), key=rank, reverse=True)
+
+    def hashes(self, of: Callable[[Network], str]) -> dict[str, str]:
+        """Return the hash of every network by its name."""
+        return {name: of(network) for name, network in self.networks.items()}
 
     def _names(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an expression may name: knobs, and keys of the chip that are not varied."""
@@ -247,7 +242,8 @@ class Space:
             places.append(place)
         return places[::-1]
 
-    def _canonical(self, index: int) -> int:
+    def canonical(self, index: int) -> int:
+        """Return the one number that stands for all combinations which differ in knobs that do not apply."""
         return self.index_of(self.values(index))
 
     def _values_of(self, name: str, default: str) -> Sequence[str]:
@@ -255,11 +251,11 @@ class Space:
 
     def _problems_of_names(self, problems: list[str]) -> None:
         """Say which conditions name what comes later, and which constraints what no total has."""
-        derived = [name for name in self.derived if not _is_chip_key(name)]
+        derived = [name for name in self.derived if not is_chip_key(name)]
         for number, knob in enumerate(self.knobs):
             before = [each.name for each in self.knobs[:number]]
             for name in knob.when.names if knob.when else ():
-                if name not in before and not _is_chip_key(name):
+                if name not in before and not is_chip_key(name):
                     later = "is varied later" if name in [each.name for each in self.knobs] else "is not varied"
                     problems.append(f"{self.source}: when.{knob.name}: '{name}' {later}; put it before {knob.name}")
         known = {*TOTALS, *derived, *(knob.name for knob in self.knobs)}
@@ -267,7 +263,7 @@ class Space:
             problems += [
                 f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, known)}"
                 for name in constraint.names
-                if name not in known and not _is_chip_key(name)
+                if name not in known and not is_chip_key(name)
             ]
         if self.spec.evaluate is None:
             used = [each.column for each in self.objectives] + [n for each in self.constraints for n in each.names]
@@ -287,7 +283,7 @@ class Space:
             problems += [f"{self.source}: {problem}" for problem in dict.fromkeys(said)]
 
     def _try_alone(self, name: str, value: Any) -> None:
-        if _is_chip_key(name):
+        if is_chip_key(name):
             for chips in self.chips.values():
                 chips.check_key(name, value)
         elif name.startswith(("granularity", "sparsity")):
@@ -313,7 +309,7 @@ def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, P
     return data, label(path), path.parent
 
 
-def _objects(data: dict[str, Any], key: str, kind: type) -> Iterator[Any]:
+def _objects(data: dict[str, Any], key: str, kind: Any) -> Iterator[Any]:
     """Take objects out of the data of a dictionary and leave their names."""
     if isinstance(data.get(key), kind):
         yield data[key]
@@ -327,7 +323,7 @@ def _objects(data: dict[str, Any], key: str, kind: type) -> Iterator[Any]:
 
 def _beside(folder: Path, name: str) -> str | Path:
     """Return a file beside the space's, or the name of a shipped one."""
-    return folder / name if Path(name).suffix else name
+    return (folder / name).resolve() if Path(name).suffix else name
 
 
 def _subset(network: Network, names: Sequence[str]) -> Network:
@@ -337,123 +333,6 @@ def _subset(network: Network, names: Sequence[str]) -> Network:
     )
     kept = [layer for layer in network if layer.name in names]
     return dataclasses.replace(network, layers=kept) if names else network
-
-
-WORDS = ("hardware", "network", "granularity", "sparsity", "density")
-"""What can be varied beside the keys of a chip; granularity and sparsity also of one layer: sparsity.fc1."""
-
-
-def _is_chip_key(name: str) -> bool:
-    return "." in name and not name.startswith(("granularity.", "sparsity."))
-
-
-def _rank(name: str) -> int:
-    """Return how much work points share that agree on a knob; 0: it does not matter."""
-    word = name.partition(".")[0]
-    order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
-    counted = {"engine.pes": 2, "engine.index_bits": 2, "engine.registers_per_pe": 2, "engine.capacity": 2}
-    return order.get(word) or counted.get(name, 0)
-
-
-def _flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested tables by dotted keys; a range is no table."""
-    found: dict[str, Any] = {}
-    for key, value in tables.items():
-        if isinstance(value, Mapping) and "from" not in value:
-            found |= _flat(value, f"{before}{key}.")
-        else:
-            found[before + key] = value
-    return found
-
-
-def _knobs(spec: SpaceSpec, problems: list[str]) -> Iterator[Knob]:
-    conditions = _flat(spec.when)
-    varied = _flat(spec.vary)
-    if not varied:
-        problems.append("space: vary: is empty; name what to vary, as in engine.fifo_depth = [4, 8, 16]")
-    problems += [
-        f"space: when.{name}: is not varied{did_you_mean(name, varied)}" for name in conditions if name not in varied
-    ]
-    for name, given in varied.items():
-        if not _is_chip_key(name) and name.partition(".")[0] not in WORDS:
-            problems.append(
-                f"space: vary.{name}: is not known{did_you_mean(name, WORDS)}, or a key of a chip, as engine.pes"
-            )
-            continue
-        with collecting(problems, f"space: vary.{name}: "):
-            when = Expression(conditions[name], f"when.{name}") if name in conditions else None
-            yield Knob(name, _values(given), when)
-
-
-def _values(given: Any) -> tuple[Any, ...]:
-    """Return the values of a list or a range."""
-    if isinstance(given, Mapping):
-        return tuple(dict.fromkeys(_range(given)))
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise InputError(f"must be a list, or a range as {{ from = 2, to = 256, factor = 2 }} (got {given!r})")
-    if not given:
-        raise InputError("is an empty list; name at least one value")
-    wrong = [each for each in given if not isinstance(each, str | int | float | bool)]
-    raise_if_any(f"a value must be a number, text, true or false (got {each!r})" for each in wrong)
-    if len(set(given)) < len(given):
-        raise InputError(f"names a value twice ({', '.join(map(str, given))}); leave one out")
-    return tuple(given)
-
-
-def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
-    """Return the values from `from` to `to`, both included: by a `step`, a `factor`, or so many (`count`) in `scale`."""
-    known = ("from", "to", "step", "factor", "count", "scale")
-    problems = [f"{key}: unknown key of a range{did_you_mean(key, known)}" for key in given if key not in known]
-    numbers = {key: given[key] for key in known[:-1] if key in given}
-    problems += [
-        f"{key}: must be a finite number (got {value!r})"
-        for key, value in numbers.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-    ]
-    if "to" not in given:
-        problems.append("to: is missing; a range needs from and to")
-    ways = [key for key in ("step", "factor", "count") if key in given]
-    if len(ways) != 1:
-        problems.append(f"needs one of step, factor and count (got {', '.join(ways) or 'none'})")
-    if given.get("scale", "linear") not in ("linear", "log"):
-        problems.append(f"scale: must be linear or log (got {given['scale']!r})")
-    raise_if_any(problems)
-    first, last, way = given["from"], given["to"], ways[0]
-    by = given[way]
-    if first > last:
-        problems.append(f"from {first} lies above to {last}; exchange them")
-    if (way == "factor" or given.get("scale") == "log") and first <= 0:
-        problems.append(f"from: a range by factors starts above 0 (got {first})")
-    least = {"step": 0, "factor": 1, "count": 0}[way]
-    if by <= least or (way == "count" and by != int(by)):
-        problems.append(f"{way}: must be {'a whole number ' if way == 'count' else ''}above {least} (got {by})")
-    raise_if_any(problems)
-    whole = all(isinstance(each, int) for each in (first, last, by))
-    if way == "count":
-        steps = np.geomspace if given.get("scale") == "log" else np.linspace
-        if by > MOST_POINTS:
-            raise InputError(f"count: at most {MOST_POINTS} (got {by})")
-        made: list[Any] = steps(first, last, int(by)).tolist()
-        return iter([round(each) for each in made] if whole else [float(f"{each:.12g}") for each in made])
-    number = (last - first) / by if way == "step" else math.log(last / first) / math.log(by)
-    if number > MOST_POINTS:
-        raise InputError(f"{way}: makes {number:.3g} values; at most {MOST_POINTS}")
-    places = range(math.floor(number + 1e-9) + 1)
-    made = [first + by * place if way == "step" else first * by**place for place in places]
-    return iter(made if whole else [float(f"{each:.12g}") for each in made])
-
-
-def _drawn(total: int, points: int, seed: int) -> list[int]:
-    """Return so many different numbers below a total of any size, in order."""
-    rng = np.random.default_rng(seed)
-    found: set[int] = set()
-    words = -(-total.bit_length() // 32) + 1  # a word more than needed, so that the remainder is even
-    while len(found) < points:
-        drawn = rng.integers(0, 2**32, (points, words), np.uint64)
-        for row in drawn.tolist():
-            if len(found) < points:
-                found.add(sum(word << (32 * place) for place, word in enumerate(row)) % total)
-    return sorted(found)
 
 
 def _pruning(values: Mapping[str, Any]) -> Pruning:
@@ -474,8 +353,3 @@ def _pruning(values: Mapping[str, Any]) -> Pruning:
         if share:
             parts.append((layer, str(kind), share))
     return Pruning(tuple(parts))
-
-
-def all_pairs(knobs: Sequence[Knob]) -> Iterator[tuple[Knob, Knob]]:
-    """Return every two knobs that have several values."""
-    return itertools.combinations([knob for knob in knobs if len(knob.values) > 1], 2)
