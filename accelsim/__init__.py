@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
-    from accelsim.simulation import simulate
+    from accelsim.simulation import simulate, units
 
 _HOME = {
     "AccelsimError": "accelsim.errors",
@@ -38,6 +38,7 @@ _HOME = {
     "memory": "",
     "pruning": "",
     "simulate": "accelsim.simulation",
+    "units": "accelsim.simulation",
 }
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "memory",
     "pruning",
     "simulate",
+    "units",
 ]
 
 

@@ -79,7 +79,9 @@ def global_sparsities(
 ) -> dict[str, float]:
     """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`."""
     net = load_network(network)
-    data = {layer.name: criterion_data(layer, criterion, seed + number) for number, layer in enumerate(net)}
+    data = {
+        layer.name: criterion_data(layer, criterion, granularity, seed + number) for number, layer in enumerate(net)
+    }
     return pruning.global_sparsities(
         {layer.name: layer.weight for layer in net}, sparsity, granularity, criterion, data
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from accelsim import __version__
 from accelsim.energy import Account, entries
+from accelsim.engines.counts import per_unit
 from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
 from accelsim.engines.tensor_core_tiles import skipping_of
 from accelsim.errors import InputError, VerificationError, did_you_mean
@@ -21,6 +24,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
 from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.peaks import peaks
 from accelsim.pruning import Granularity
 from accelsim.results import table
 from accelsim.tensor_core_config import DTYPE_BITS, TensorCoreConfig
@@ -87,6 +91,8 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     busy = sum(counts.busy_cycles)
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
     return {
+        **peaks(chip, product.dtype),
+        "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
@@ -126,6 +132,12 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     }
 
 
+def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
+    """Return the share of each core in the work, in proportion to its busy cycles and adding up to it exactly."""
+    ends = [so_far * work // max(1, total) for so_far in itertools.accumulate(busy)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
 VERIFIED_TOGETHER = 4096
 """Vectors whose product is compared at a time."""
 
@@ -146,8 +158,10 @@ class TensorCoreRun:
     def check_network(self) -> None:
         """Any network can be streamed."""
 
-    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
-        """Run one layer; returns its row.
+    def row(
+        self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool, units: bool
+    ) -> dict[str, Any]:
+        """Run one layer; returns its row, what each core does among it.
 
         Weights that hold a pattern of the chip are packed and run by it, all others run dense; with slices skipped
         instead where the chip can and that is faster.

@@ -36,7 +36,8 @@ def prune_network(
     sparsity: share of weights to prune of every layer, or by name of layer, where those not named and those at 0 stay
     as they are; N:M patterns set their own. The bias of a pruned filter is zero, too. Outputs of the last layer are
     not pruned by `filter`, inputs of the first not by `channel`. Criteria that look at activations get those of the
-    layer (`Layer.activations`, a batch of real ones), `apoz` its outputs behind a ReLU; `random` draws with `seed` + n.
+    layer (`Layer.activations`, a batch of real ones), `apoz` by `filter` its outputs behind a ReLU; `random` draws with
+    `seed` + n.
     `update` gives the weights that survive new values, so that each layer's output on its activations changes least:
     least squares where channels go, else the sweep of Optimal Brain Surgeon.
     A layer that the granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
@@ -90,8 +91,8 @@ def pruned_layer(
 ) -> Layer:
     """Return one layer pruned; for the rest see `prune_network`."""
     weight, bias = layer.weight, layer.bias
-    data = criterion_data(layer, criterion, seed)
-    inputs = criterion_data(layer, "obs", seed)["activations"] if update else None
+    data = criterion_data(layer, criterion, granularity, seed)
+    inputs = criterion_data(layer, "obs", granularity, seed)["activations"] if update else None
     if update and criterion == "obs":
         zeroed, kept = pruning.sparsegpt(weight, granularity, sparsity, activations=inputs, pad=True)
     else:
@@ -185,7 +186,7 @@ def _resized(layer: Layer, weight: NDArray[Any], bias: NDArray[Any] | None, inpu
     )
 
 
-def criterion_data(layer: Layer, criterion: str, seed: int) -> Data:
+def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity, seed: int) -> Data:
     """Return what a criterion looks at beside the weights, as far as the layer has it."""
     match criterion:
         case "random":
@@ -198,6 +199,8 @@ def criterion_data(layer: Layer, criterion: str, seed: int) -> Data:
                     f"{'none' if given is None else 'a density'}; give it a batch of them, or use 'l1' or 'l2'"
                 )
             samples = given.reshape(-1, *layer.input_shape)
+            if criterion == "apoz" and str(granularity) == "channel":
+                return {"outputs": samples}  # of the layer before, behind its ReLU
             if criterion == "apoz":
                 return {"outputs": np.maximum(outputs(layer, samples), 0)}
             if layer.groups > 1:

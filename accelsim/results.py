@@ -127,6 +127,13 @@ def _columns() -> tuple[Column, ...]:
         Column("dram_write_bytes", integer, "bytes written to DRAM"),
         Column("dram_gb_per_s", real, "DRAM traffic / time"),
         Column("dram_peak_gb_per_s", real, "that of the fastest tile while it arrived"),
+        Column(
+            "peak_macs_per_cycle", real, "multiply-accumulates that all PEs or cores do in a cycle at most, in dtype"
+        ),
+        Column(
+            "sram_max_gb_per_s", real, "what all SRAM could move at the full clock; tensor core: shared memory and L2"
+        ),
+        Column("dram_max_gb_per_s", real, "data rate of all pins of the chip's DRAM; 0: it has none"),
         Column("compute_cycles", integer, "cycles of the multiply-accumulates alone; EIE: of the busiest PE"),
         Column("tile", text, "tensor core: tokens x outputs of a tile, and into how many parts k was cut"),
         Column("waves", integer, "tensor core: rounds of tiles, the last one perhaps not full"),
@@ -147,6 +154,21 @@ def _columns() -> tuple[Column, ...]:
 
 COLUMNS = _columns()
 
+UNIT_NUMBERS = (
+    "busy_cycles",
+    "work_cycles",
+    "padding_cycles",
+    *(column.name for column in COLUMNS if column.name.startswith("stall_")),
+)
+"""Columns of which every PE or core has its share."""
+
+UNIT_COLUMNS = (
+    *(column for column in COLUMNS if column.name in ("network", "layer", "hardware", "engine", "version", "cycles")),
+    Column("unit", "int64", "number of the PE or core, from 0"),
+    *(column for column in COLUMNS if column.name in UNIT_NUMBERS),
+)
+"""The table of `unit_table`."""
+
 SUMMED = tuple(
     column.name
     for column in COLUMNS
@@ -161,7 +183,7 @@ def supported(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["executed_as"] != "unsupported"]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
     """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -.
 
     Numbers given as None are empty: NaN, and of integers pandas' NA, in a column of type Int64.
@@ -171,7 +193,7 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
-            for column in COLUMNS
+            for column in columns
         }
     )
 
@@ -186,6 +208,20 @@ def cells(row: dict[str, Any]) -> tuple[Any, ...]:
         None if (value := row.get(name, _LACKING[dtype])) is None else _PLAIN[dtype](value)
         for name, dtype, _ in COLUMNS
     )
+
+
+def unit_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row per chip, layer and PE or core, numbered from 0, with its share of each of UNIT_NUMBERS.
+
+    For every unit busy and all stalls add up to the cycles of the layer. Layers that a chip cannot run have no rows.
+    """
+    shares = [
+        row | {"unit": unit} | {name: cycles[unit] for name, cycles in row["units"].items()}
+        for row in rows
+        if "units" in row
+        for unit in range(len(row["units"]["busy_cycles"]))
+    ]
+    return table(shares, UNIT_COLUMNS)
 
 
 def typed(values: Sequence[Any], dtype: str) -> Any:

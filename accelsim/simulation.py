@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from accelsim import __version__
 from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import Counts
+from accelsim.engines.counts import per_unit
+from accelsim.engines.eie_image import work_per_pe
 from accelsim.errors import (
     InputError,
     UnsupportedError,
@@ -32,8 +34,9 @@ from accelsim.network.arrays import activation_problems
 from accelsim.network.lowering import Vectors
 from accelsim.network.sizes import check_fits_memory
 from accelsim.parts.timed import BLOCK_BYTES
+from accelsim.peaks import peaks
 from accelsim.residency import Feeding
-from accelsim.results import COLUMNS, table
+from accelsim.results import COLUMNS, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +70,39 @@ def simulate(
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
+    return table(simulated_rows(network, hardware, activations, backend, verify=verify, seed=seed, progress=progress))
+
+
+def units(
+    network: Network | Layer | str | Path,
+    hardware: Hardware | str | Path | Sequence[Hardware | str | Path],
+    activations: Given = None,
+    backend: Backend = "compiled",
+    *,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Return what every PE or core does with its cycles: one row per chip, layer and unit, see `results.unit_table`.
+
+    Arguments and errors are those of `simulate`, and the sums over units are its columns. Cycles of a tensor core that
+    go into padding are shared out in proportion to its busy ones.
+    """
+    rows = simulated_rows(network, hardware, activations, backend, seed=seed, progress=progress, units=True)
+    return unit_table(rows)
+
+
+def simulated_rows(
+    network: Network | Layer | str | Path,
+    hardware: Hardware | str | Path | Sequence[Hardware | str | Path],
+    activations: Given = None,
+    backend: Backend = "compiled",
+    *,
+    verify: bool = False,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+    units: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
     problems: list[str] = []
     chips: list[Hardware] = []
     prepared: Prepared | None = None
@@ -83,8 +119,8 @@ def simulate(
     raise_if_any(dict.fromkeys(problems))
     if prepared is None:
         raise ValueError("a network without problems is prepared")
-    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress)
-    return table([row for rows in each_chip for row in rows])
+    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units)
+    return [row for rows in each_chip for row in rows]
 
 
 class Prepared:
@@ -108,8 +144,9 @@ class Prepared:
         *,
         verify: bool = False,
         progress: Callable[[str], None] | None = None,
+        units: bool = False,
     ) -> list[list[dict[str, Any]]]:
-        """Return the rows of each chip, one per layer; for the rest see `simulate`."""
+        """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [RUNS[chip.engine.kind](chip) for chip in chips]
@@ -132,7 +169,7 @@ class Prepared:
                     row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
                     with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
                         try:
-                            row |= each.row(each_layer, its_weights, samples, backend, verify)
+                            row |= each.row(each_layer, its_weights, samples, backend, verify, units)
                         except UnsupportedError as error:
                             not_run[each_layer.name] = error
                             row |= _unsupported(each_layer, its_weights)
@@ -148,7 +185,7 @@ class Prepared:
                 problems += said
             elif said:
                 remains = "the row of this layer is empty and no total has it"
-                warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=3)
+                warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=4)
         if not problems:
             for each in runs:
                 with collecting(problems, f"network {net.name} on {each.chip.name}: "):
@@ -172,9 +209,11 @@ class Prepared:
 class EieRun(Feeding):
     """One EIE chip on one network: which layers are streamed, and the row of each."""
 
-    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool) -> dict[str, Any]:
-        """Run one layer; returns its row."""
-        return _row(self, layer, weights, samples, backend, verify)
+    def row(
+        self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool, units: bool
+    ) -> dict[str, Any]:
+        """Run one layer; returns its row, with `units` what each PE does among it."""
+        return _row(self, layer, weights, samples, backend, verify, units)
 
 
 def _common(layer: Layer, samples: Samples, chip: Hardware, backend: str, verify: bool) -> dict[str, Any]:
@@ -215,7 +254,13 @@ RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
 
 
 def _row(
-    feeding: Feeding, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool
+    feeding: Feeding,
+    layer: Layer,
+    weights: WeightMatrix,
+    samples: Samples,
+    backend: str,
+    verify: bool,
+    units: bool,
 ) -> dict[str, Any]:
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = _codes(weights, layer, chip, backend, verify)
@@ -244,6 +289,8 @@ def _row(
         "compression_ratio": 32 * (elements + (0 if weights.bias is None else layer.out_features)) / storage.total,
         "layer_hash": image.digest,
     }
+    if units:
+        row["units"] = per_unit(outcome.counts, work_per_pe(weights, vectors, chip.eie.engine.pes))
     peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * chip.engine.clock_mhz / 1e3
     return row | _measures(outcome.counts, chip) | {"dram_peak_gb_per_s": peak}
 
@@ -259,6 +306,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
     part = chip.memory.dram if chip.memory is not None and read + written else None
     return {
+        **peaks(chip),
         "cycles": counts.cycles,
         "compute_cycles": max(counts.busy_cycles),
         "clock_mhz": chip.engine.clock_mhz,
@@ -321,7 +369,7 @@ def _resolve(network: Network, given: Given, seed: int) -> dict[str, Samples]:
         warnings.warn(
             f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
             "pass activations= a sample, a batch or a density",
-            stacklevel=3,
+            stacklevel=4,
         )
     return resolved
 

@@ -132,8 +132,13 @@ def lines(found: pd.DataFrame) -> list[str]:
 
 def main() -> None:
     """Measure, draw, and fill the table in."""
-    argparse.ArgumentParser(prog="python -m benchmarks.cliff", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cliff", description=__doc__)
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="only draw, into this folder")
+    options = parser.parse_args()
     found = measure()
+    if options.images:
+        draw(found, options.images / "cliff.svg")
+        return
     draw(found)
     block = "\n".join(lines(found))
     fill({"cliff": block}, write=True)

@@ -29,6 +29,7 @@ from accelsim.report.plots import GRANULARITY_COLOURS, MARKERS, save
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data" / "pruning.csv"
+IMAGES = ROOT / "docs" / "images"
 CHIPS = {
     "EIE, 4 PEs": load_hardware("eie-64pe-45nm", {"name": "EIE, 4 PEs", "engine.pes": 4}),
     "2:4 tensor core, 16 x 16": load_hardware("edge-nm-16x16", {"name": "2:4 tensor core, 16 x 16"}),
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--draw", action="store_true", help="draw the figures from the table that is there")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", default=IMAGES, help="where the figures go")
     options = parser.parse_args()
     if not options.draw:
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
@@ -242,7 +244,7 @@ def main() -> None:
         DATA.parent.mkdir(exist_ok=True)
         table.to_csv(DATA, index=False, float_format="%.6g")
         print(f"wrote {DATA.relative_to(ROOT)}: {len(table)} rows")
-    draw(pd.read_csv(DATA))
+    draw(pd.read_csv(DATA), options.images)
 
 
 NAMES = {"lenet-300-100": "LeNet-300-100", "convnet": "ConvNet"}
@@ -259,21 +261,21 @@ COLOURS = {
 DASHED = ("scale", "apoz", "regression", "regression + update")
 
 
-def draw(table: pd.DataFrame) -> None:
+def draw(table: pd.DataFrame, folder: Path) -> None:
     """Draw the figures of docs/pruning.md."""
     table = table.assign(granularity=table["granularity"].str.replace(r"^nm:\d+:\d+$", "nm:N:M", regex=True))
     by = table.groupby("experiment")
     schedule, granularity, criterion = (by.get_group(name) for name in ("schedule", "granularity", "criterion"))
     networks = list(NAMES)
     _figure(
-        "pruning-schedules",
+        folder / "pruning-schedules.svg",
         [
             (NAMES[name], schedule[schedule["network"] == name], "schedule", "sparsity", "weights pruned (%)")
             for name in networks
         ],
     )
     _figure(
-        "pruning-granularities",
+        folder / "pruning-granularities.svg",
         [
             (NAMES[name], granularity[granularity["network"] == name], "granularity", "sparsity", "weights pruned (%)")
             for name in networks
@@ -283,10 +285,12 @@ def draw(table: pd.DataFrame) -> None:
         (f"{NAMES[name]}, {kind}", criterion[(criterion["network"] == name) & (criterion["granularity"] == kind)])
         for name, kind in (("lenet-300-100", "fine"), ("convnet", "fine"), ("convnet", "channel"))
     ]
-    _figure("pruning-criteria", [(*panel, "criterion", "sparsity", "weights pruned (%)") for panel in panels])
+    _figure(
+        folder / "pruning-criteria.svg", [(*panel, "criterion", "sparsity", "weights pruned (%)") for panel in panels]
+    )
     for column, label in (("energy_pj", "energy"), ("time_us", "latency")):
         _figure(
-            f"accuracy-{label}",
+            folder / f"accuracy-{label}.svg",
             [
                 (
                     f"{NAMES[name]} on {chip}",
@@ -307,7 +311,7 @@ def _relative(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.assign(relative=table[column] / table["seed"].map(dense))
 
 
-def _figure(file: str, panels: list[tuple[str, pd.DataFrame, str, str, str]]) -> None:
+def _figure(path: Path, panels: list[tuple[str, pd.DataFrame, str, str, str]]) -> None:
     """Draw panels of accuracy, each a line with a band of one standard deviation over the seeds."""
     import matplotlib
 
@@ -351,9 +355,8 @@ def _figure(file: str, panels: list[tuple[str, pd.DataFrame, str, str, str]]) ->
             axes.set_ylabel("accuracy on test images (%)")
         per_line = (len(handles) + 1) // 2 if len(handles) > 7 else len(handles)
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=per_line, frameon=False, fontsize=8)
-        path = ROOT / "docs" / "images" / f"{file}.svg"
         save(figure, path, "svg")
-        print(f"wrote {path.relative_to(ROOT)}")
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

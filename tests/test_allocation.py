@@ -88,6 +88,15 @@ def test_a_network_is_pruned_by_what_its_layers_see(criterion: str) -> None:
     np.testing.assert_array_equal(pruned["fc"].weight != 0, expected)
 
 
+def test_apoz_of_a_channel_looks_at_what_comes_in() -> None:
+    net = chain()
+    pruned = prune_network(net, "channel", {"c2": 0.5}, "apoz")
+    used = np.count_nonzero(net["c2"].activations, axis=(0, 2, 3))
+    kept = pruned["c2"].weight.any(axis=(0, 2, 3))
+    assert kept.sum() == len(kept) / 2
+    assert used[kept].min() >= used[~kept].max()
+
+
 @pytest.mark.parametrize(("granularity", "sparsity"), [("fine", 0.5), ("nm:2:4", None), ("channel", 0.5)])
 @pytest.mark.parametrize("criterion", ["l1", "obs"])
 def test_updated_weights_keep_the_outputs_better(granularity: str, sparsity: float | None, criterion: str) -> None:

@@ -6,51 +6,21 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Run, Said
 from safetensors.numpy import save_file
 
 from accelsim import load_network, simulate
-from accelsim.cli import main
 from accelsim.config import shipped_dir
 from accelsim.report.files import WRITERS
 from accelsim.results import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 CHIP = "eie-64pe-45nm"
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return [line.removeprefix("error: ") for line in self.err.splitlines() if line.startswith("error: ")]
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def accelsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command line in this process, which spares a second per test."""
-
-    def run(*arguments: str | Path) -> Said:
-        monkeypatch.setattr(sys, "argv", ["accelsim", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Said(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -322,7 +292,7 @@ def test_interrupting_the_simulation_writes_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["accelsim.simulation"], "simulate", interrupted)
+    monkeypatch.setattr(sys.modules["accelsim.simulation"], "simulated_rows", interrupted)
     assert accelsim("run", net, "--csv", tmp_path / "out.csv").code == 130
     assert not (tmp_path / "out.csv").exists()
 

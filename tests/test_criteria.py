@@ -17,7 +17,7 @@ from strategies import PruningCase, pruning_cases
 from accelsim.errors import InputError
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Vectors
-from accelsim.pruning import CRITERIA, Calibration, Granularity, prune
+from accelsim.pruning import CRITERIA, Calibration, Granularity, prune, scores
 
 ANY = "fine", "nm:2:4", "vector:1x4", "vector:4x1", "block:2x4", "kernel", "filter", "channel"
 
@@ -293,3 +293,21 @@ def test_the_page_runs_and_knows_every_criterion() -> None:
     exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), {})  # noqa: S102
     listed = re.findall(r"^\| `(\w+)` \|", page.split("## Criteria")[1].split("## ")[0], re.MULTILINE)
     assert listed == list(CRITERIA)
+
+
+@given(pruning_cases(), st.sampled_from(sorted(CRITERIA)), st.integers(0, 99))
+def test_no_kept_group_scores_less_than_a_pruned_one(case: PruningCase, criterion: str, seed: int) -> None:
+    weight, granularity, sparsity = case
+    data = data_of(weight, granularity, seed)
+    rows, columns = granularity.view(weight).shape
+    r, c = granularity.group(weight.shape) if CRITERIA[criterion].kinds in ((), (granularity.kind,)) else (0, 0)
+    assume(granularity.kind != "nm" and r and not rows % r and not columns % c)
+    kept = granularity.view(prune(weight, granularity, sparsity, criterion, **data))[::r, ::c]
+    ranked = scores(weight, granularity, sparsity, criterion, **data)
+    assert ranked.shape == kept.shape
+    assert ranked.min() >= 0
+    assert kept.all() or ranked[kept].min() >= ranked[~kept].max()
+
+
+def test_scores_of_single_weights_are_magnitudes() -> None:
+    assert scores([[3.0, -5.0]], "fine", 0.5).tolist() == [[3, 5]]

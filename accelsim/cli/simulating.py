@@ -55,27 +55,34 @@ def run(
     csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
+    units: Annotated[
+        Path | None, typer.Option(help="Write what each PE or core does in each layer to this CSV file.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart."""
-    given = {"csv": csv, "json": json_file, "parquet": parquet, "plot": plot}
+    given = {"csv": csv, "json": json_file, "parquet": parquet, "units": units, "plot": plot}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
-    from accelsim.simulation import simulate
+    from accelsim.results import table, unit_table
+    from accelsim.simulation import simulated_rows
 
     with reporting(len(net), quiet) as step:
-        results = simulate(net, chips, density, backend.value, verify=verify, seed=seed, progress=step)
+        rows = simulated_rows(
+            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None
+        )
+    results = table(rows)
     if not quiet:
         _print_results(results)
         if net.not_simulated:
             console().print(f"not simulated: {', '.join(net.not_simulated)}", markup=False, soft_wrap=True)
     for kind, path in outputs.items():
-        write(results, kind, path)
+        write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
             say_wrote(path)
 

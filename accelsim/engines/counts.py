@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +47,16 @@ class Counts:
             {cause: tuple(runs * each for each in cycles) for cause, cycles in self.stall_cycles.items()},
             {action: runs * count for action, count in self.actions.items()},
         )
+
+
+def per_unit(counts: Counts, work: Sequence[int]) -> dict[str, Sequence[int]]:
+    """Return what each unit does with its cycles, by column of the table; `work`: those that went into real weights."""
+    return {
+        "busy_cycles": counts.busy_cycles,
+        "work_cycles": work,
+        "padding_cycles": [busy - mine for busy, mine in zip(counts.busy_cycles, work, strict=True)],
+        **{f"stall_{cause}_cycles": cycles for cause, cycles in counts.stall_cycles.items()},
+    }
 
 
 def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

@@ -234,6 +234,26 @@ def _encoded(part: EieSlice, codes: NDArray[Any], config: EieConfig) -> Relative
     return encode(codes[rows, part.columns], config.pes, config.index_bits)
 
 
+WORK_ELEMENTS = 1 << 22
+"""Weights or activations that are looked at together."""
+
+
+def work_per_pe(weights: WeightMatrix, vectors: VectorSource, pes: int) -> list[int]:
+    """Return the weights that meet a non-zero activation in each PE, which holds every `pes`-th output."""
+    columns = weights.shape[1] + (weights.bias is not None)
+    uses = np.zeros(columns, np.int64)
+    for first in range(0, len(vectors), at_once := max(1, WORK_ELEMENTS // columns)):
+        uses += np.count_nonzero(vectors[first : first + at_once], axis=0)
+    work = np.zeros(-(-weights.shape[0] // pes) * pes, np.int64)
+    for first in range(0, weights.shape[0], at_once := max(1, WORK_ELEMENTS // columns)):
+        rows = weights.weight[first : first + at_once] != 0
+        work[first : first + len(rows)] = rows @ uses[: weights.shape[1]]
+    if weights.bias is not None:
+        work[: len(weights.bias)] += (weights.bias != 0) * uses[-1]
+    total: list[int] = work.reshape(-1, pes).sum(axis=0).tolist()
+    return total
+
+
 def storage(image: EieImage, config: EieConfig) -> StorageBits:
     """Exact size of the layer as stored, in bits."""
     return storage_bits(

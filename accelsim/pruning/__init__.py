@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from accelsim.pruning.criteria import CRITERIA
     from accelsim.pruning.detect import Patterns, detect
     from accelsim.pruning.granularity import Granularity
-    from accelsim.pruning.masks import prune
+    from accelsim.pruning.masks import prune, scores
     from accelsim.pruning.permutation import Permutation, permute_for_nm
     from accelsim.pruning.reconstruction import Reconstruction, reconstruct, sparsegpt
     from accelsim.pruning.removal import remove
@@ -37,6 +37,7 @@ _HOME = {
     "ratios": "accelsim.pruning.schedule",
     "reconstruct": "accelsim.pruning.reconstruction",
     "remove": "accelsim.pruning.removal",
+    "scores": "accelsim.pruning.masks",
     "sparsegpt": "accelsim.pruning.reconstruction",
 }
 
@@ -55,6 +56,7 @@ __all__ = [
     "ratios",
     "reconstruct",
     "remove",
+    "scores",
     "sparsegpt",
 ]
 

@@ -46,6 +46,23 @@ def prune(
     return chosen.unview(kept, shape)
 
 
+def scores(
+    weight: ArrayLike,
+    granularity: str | Granularity = "fine",
+    sparsity: float | None = None,
+    criterion: str = "l1",
+    *,
+    pad: bool = False,
+    **data: Unpack[Data],
+) -> NDArray[Any]:
+    """Return the score of each group of weights, by which `prune` ranks them: a grid (R, C) over `Granularity.view`.
+
+    Arguments and errors are those of `prune`. `regression`, and `obs` with N:M, choose as they go: 1 for what stays.
+    """
+    magnitudes: NDArray[Any] = np.abs(scored(weight, granularity, sparsity, criterion, pad, data)[1])
+    return magnitudes
+
+
 def scored(
     weight: ArrayLike,
     granularity: str | Granularity,

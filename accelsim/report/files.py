@@ -88,6 +88,7 @@ WRITERS: dict[str, Write] = {
     "csv": _write_csv,
     "json": _write_json,
     "parquet": _write_parquet,
+    "units": _write_csv,
     "plot": _write_plot,
     "energy plot": _write_energy_plot,
     "compare plot": _write_compare_plot,

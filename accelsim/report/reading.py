@@ -16,7 +16,7 @@ from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
-from accelsim.results import COLUMNS, Column, typed
+from accelsim.results import COLUMNS, UNIT_COLUMNS, Column, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,17 +56,25 @@ def read_results(path: str | Path) -> pd.DataFrame:
 def read_table(path: str | Path) -> pd.DataFrame:
     """Return a table from a .csv, .json or .parquet: results, a curve, or a table of one's own.
 
-    Results (see `read_results`) and the table of `accelsim curve` are known by their columns and checked; of any other
-    table the cells of a column suggest its type. Raises InputError.
+    Results (see `read_results`) and OTHER_TABLES are known by their columns and checked; of any other table the cells
+    of a column suggest its type. Raises InputError.
     """
     path = Path(path)
     cells = _read(path)
     if "layer_hash" in cells:
         return read_results(path)
-    if "beats_given" in cells:
-        _check_columns(path, cells, CURVE_COLUMNS, "accelsim curve NETWORK -o FIGURE")
-        return _typed(path, cells, CURVE_COLUMNS)
+    for mark, columns, command in OTHER_TABLES:
+        if mark in cells:
+            _check_columns(path, cells, columns, command)
+            return _typed(path, cells, columns)
     return _typed(path, cells, ())
+
+
+OTHER_TABLES = (
+    ("beats_given", CURVE_COLUMNS, "accelsim curve NETWORK -o FIGURE"),
+    ("unit", UNIT_COLUMNS, "accelsim run NETWORK --units FILE"),
+)
+"""A column that only this table has, all of its columns, and the command that writes it."""
 
 
 def _read(path: Path) -> Cells:

@@ -1,0 +1,156 @@
+"""Commands that write pages: report."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from accelsim.cli.app import (
+    DEFAULT_HARDWARE,
+    DEFAULT_NETWORK,
+    DensityOption,
+    SeedOption,
+    SetOption,
+    WeightsOption,
+    app,
+    collect,
+    load,
+    reporting,
+    say_wrote,
+)
+from accelsim.errors import InputError, raise_if_any
+from accelsim.files import check_writable, write_whole
+
+DEFAULT_CHIPS = f"{DEFAULT_HARDWARE},edge-nm-16x16"
+SUFFIXES = (".html", ".htm")
+
+
+@app.command("report")
+def report_command(
+    source: Annotated[
+        str, typer.Argument(help="A network, as of accelsim run, or results: .csv, .json or .parquet.")
+    ] = DEFAULT_NETWORK,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Chips, separated by commas: names of shipped ones, or .toml files; for a network {DEFAULT_CHIPS} if "
+            "none are given, for results where to find those that are not shipped.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: WeightsOption = None,
+    overrides: SetOption = None,
+    density: DensityOption = None,
+    seed: SeedOption = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page, .html.")] = Path("report.html"),
+) -> None:
+    """Write one HTML page, which works offline: summary, layer table, charts, chips, network, origin."""
+    from accelsim.report.html import chart_library
+    from accelsim.report.reading import READERS
+
+    problems: list[str] = []
+    collect(problems, _check_output, output)
+    collect(problems, chart_library)
+    given = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
+    given |= {"--seed": seed or None, "--output": None if output == Path("report.html") else output}
+    command = ["accelsim", "report", source]
+    for option, value in given.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            command += [option, str(each)]
+    if Path(source).suffix in READERS:
+        text = _of_results(problems, source, hardware, given, command)
+    else:
+        text = _of_network(problems, source, hardware or DEFAULT_CHIPS, weights, overrides, density, seed, command)
+
+    def write(target: Path) -> None:
+        # Half a surrogate pair in a name is no text in UTF-8; as a reference browsers show that it is none.
+        target.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
+
+    write_whole(output, write)
+    say_wrote(output)
+
+
+def _of_network(
+    problems: list[str],
+    source: str,
+    hardware: str,
+    weights: Path | None,
+    overrides: list[str] | None,
+    density: float | None,
+    seed: int,
+    command: list[str],
+) -> str:
+    """Simulate a network and return the page."""
+    net, chips = load(problems, source, hardware, overrides, density, weights)
+    raise_if_any(dict.fromkeys(problems))
+
+    from accelsim.config import find, parse_override
+    from accelsim.report.describe import describe
+    from accelsim.report.html import page
+    from accelsim.simulation import simulate
+
+    files = [name.strip() for name in hardware.split(",")]
+    with reporting(len(net), quiet=False) as step:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            results = simulate(net, chips, density, seed=seed, progress=step)
+        notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
+        for note in notes:
+            warnings.warn(note, stacklevel=1)  # for the terminal, too
+    changes = dict(parse_override(text) for text in overrides or [])
+    change = f", {changes!r}" if changes else ""
+    python = [
+        "import accelsim",
+        *(["from accelsim.network import with_weights"] if weights else []),
+        "",
+        f"network = accelsim.load_network({source!r})",
+        *([f"network = with_weights(network, {str(weights)!r})"] if weights else []),
+        f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
+        f"table = accelsim.simulate(network, chips, {density}, seed={seed})",
+    ]
+    described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
+    return page(results, described, net, notes=list(notes), command=command, python=python)
+
+
+def _of_results(
+    problems: list[str], source: str, hardware: str | None, given: dict[str, Any], command: list[str]
+) -> str:
+    """Read results and return the page; chips are described whose hash is that of the rows."""
+    from accelsim.config import find, shipped_names
+    from accelsim.hardware import load_hardware
+    from accelsim.report.describe import describe
+    from accelsim.report.html import page
+    from accelsim.report.reading import read_results
+
+    problems += [
+        f"{option}: changes what is simulated, and {source} holds results already; leave it out, or give a network"
+        for option in ("--weights", "--set", "--density", "--seed")
+        if given[option] is not None
+    ]
+    results: Any = collect(problems, read_results, source)
+    files = [name.strip() for name in hardware.split(",")] if hardware else []
+    offered = [(name, collect(problems, load_hardware, name)) for name in files]
+    raise_if_any(dict.fromkeys(problems))
+    names = set(results["hardware"])
+    offered += [(name, load_hardware(name)) for name in shipped_names("hwconfigs") if name in names]
+    hashes = set(zip(results["hardware"], results["hardware_hash"], strict=True))
+    known = [
+        describe(chip, find(name, "hwconfigs"))
+        for name, chip in reversed(offered)  # those that were given go before shipped ones
+        if chip is not None and (chip.name, chip.content_hash) in hashes
+    ]
+    python = [
+        "from accelsim.report.reading import read_results",
+        "",
+        f"table = read_results({source!r})",
+    ]
+    return page(results, known, command=command, python=python)
+
+
+def _check_output(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: --output is a page; give it the ending .html")
+    check_writable(path)

@@ -1,0 +1,189 @@
+"""Charts for a browser: rows of results come in, Vega-Lite specifications go out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
+from accelsim.report.terminal import number, percent
+from accelsim.report.units import COUNT, ENERGY_PJ, SIZE_BITS, TIME_US, Scale, say, unit_for
+from accelsim.results import supported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Spec = dict[str, Any]
+
+BARS = 40
+"""Layers that a chart shows one by one; of a larger network the rest is summed in one more bar."""
+
+BAR_PX = 20
+
+STORAGE_PARTS = (
+    Part(("storage_values_bits",), "weights", "#0072B2", "█"),
+    Part(("storage_indices_bits",), "zero runs, indices", "#56B4E9", "▓"),
+    Part(("storage_padding_bits",), "padding entries", "#F0E442", "▒"),
+    Part(("storage_pointers_bits",), "pointers", "#D55E00", "x"),
+    Part(("storage_codebook_bits",), "shared weights", "#009E73", "="),
+)
+"""What a compressed layer is stored as; together storage_bits."""
+
+FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
+
+CONFIG: Spec = {
+    "font": FONT,
+    "background": "#ffffff",
+    "view": {"stroke": None},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e3e6ea",
+             "domainColor": "#8a9199", "tickColor": "#8a9199", "labelColor": "#23282d", "titleColor": "#23282d"},
+    "axisY": {"labelLimit": 150, "domain": False, "ticks": False, "labelPadding": 6},
+    "legend": {"labelFontSize": 12, "labelLimit": 260, "labelColor": "#23282d", "symbolType": "square",
+               "orient": "bottom", "columns": 2, "title": None, "rowPadding": 3},
+}  # fmt: skip
+
+
+def energy(rows: pd.DataFrame) -> Spec:
+    """Energy of the layers of one run, by component."""
+    size, unit = unit_for(float(rows["energy_pj"].max()), ENERGY_PJ)
+    bars = _bars(rows, "layer", ENERGY_PARTS, "energy_pj", ENERGY_PJ)
+    return _stacked(bars, ENERGY_PARTS, size, f"energy ({unit})", "Energy of each layer by component")
+
+
+def cycles(rows: pd.DataFrame) -> Spec:
+    """Clock cycles of the layers of one run, each bar split by what an average PE or core does in them."""
+    share = rows["cycles"] / _sum(rows, CYCLE_PARTS)
+    columns = [name for part in CYCLE_PARTS for name in part.columns]
+    scaled = rows.assign(**{name: rows[name] * share for name in columns})
+    bars = _bars(scaled, "layer", CYCLE_PARTS, "cycles", COUNT)
+    return _stacked(bars, CYCLE_PARTS, 1.0, "clock cycles", "Clock cycles of each layer by cause")
+
+
+def storage(rows: pd.DataFrame) -> Spec:
+    """Size of the compressed layers of one run, by what is stored."""
+    size, unit = unit_for(float(rows["storage_bits"].max()), SIZE_BITS)
+    bars = _bars(rows, "layer", STORAGE_PARTS, "storage_bits", SIZE_BITS)
+    return _stacked(bars, STORAGE_PARTS, size, f"size ({unit})", "Size of each compressed layer")
+
+
+def total_energy(totals: pd.DataFrame) -> Spec:
+    """Energy of each run, by component."""
+    size, unit = unit_for(float(totals["energy_pj"].max()), ENERGY_PJ)
+    bars = _bars(totals, "run", ENERGY_PARTS, "energy_pj", ENERGY_PJ)
+    return _stacked(bars, ENERGY_PARTS, size, f"energy ({unit})", "Energy of each chip by component")
+
+
+def total_time(totals: pd.DataFrame) -> Spec:
+    """Time of each run, split as its cycles are."""
+    share = totals["time_us"] / _sum(totals, CYCLE_PARTS)
+    columns = [name for part in CYCLE_PARTS for name in part.columns]
+    size, unit = unit_for(float(totals["time_us"].max()), TIME_US)
+    bars = _bars(totals.assign(**{name: totals[name] * share for name in columns}), "run", CYCLE_PARTS, "time_us",
+                 TIME_US)  # fmt: skip
+    return _stacked(bars, CYCLE_PARTS, size, f"time ({unit})", "Time of each chip by cause")
+
+
+def bandwidth(rows: pd.DataFrame) -> Spec:
+    """Traffic of the memories while each layer of one run runs, on a logarithmic axis."""
+    shown = supported(rows).nlargest(BARS, "time_us").sort_index()
+    kinds = {"sram_gb_per_s": "on the chip", "dram_gb_per_s": "DRAM"}
+    values = [
+        {"name": str(row["layer"]), "row": place, "part": kind, "value": float(row[column]),
+         "said": f"{number(row[column])} GB/s", "time": say(row["time_us"], TIME_US)}
+        for place, (_, row) in enumerate(shown.iterrows())
+        for column, kind in kinds.items()
+        if 0 < row[column] < inf
+    ]  # fmt: skip
+    colours = {"domain": list(kinds.values()), "range": ["#0072B2", "#000000"]}
+    shapes = {"domain": list(kinds.values()), "range": ["circle", "diamond"]}
+    tooltip = [_told("name", "layer"), _told("part", "memory"), _told("said", "rate"), _told("time", "time")]
+    return _spec(
+        values,
+        {"type": "point", "filled": True, "size": 70},
+        {
+            "y": _names("layer"),
+            "x": {"field": "value", "type": "quantitative", "scale": {"type": "log"}, "title": "GB/s (logarithmic)",
+                  "axis": {"format": "~g", "tickCount": 5}},
+            "color": {"field": "part", "type": "nominal", "scale": colours},
+            "shape": {"field": "part", "type": "nominal", "scale": shapes},
+            "tooltip": tooltip,
+        },
+        "Bandwidth that each layer uses",
+    )  # fmt: skip
+
+
+def _sum(rows: pd.DataFrame, parts: Sequence[Part]) -> pd.Series[float]:
+    return rows[[name for part in parts for name in part.columns]].sum(axis=1)
+
+
+def _bars(rows: pd.DataFrame, key: str, parts: Sequence[Part], column: str, scale: Scale) -> list[Spec]:
+    """Return the pieces of stacked bars in order of the rows; of many rows the largest, and the others as one."""
+    rows = supported(rows) if "executed_as" in rows else rows[rows["able"] > 0]
+    kept = rows.nlargest(BARS, column).index if len(rows) > BARS else rows.index
+    bars = [(str(row[key]), row) for _, row in rows.loc[rows.index.isin(kept)].iterrows()]
+    if len(kept) < len(rows):
+        others = rows.drop(kept)
+        names = [column, *(name for part in parts for name in part.columns)]
+        bars.append((f"{len(others)} others", others[names].sum()))
+    whole = float(rows[column].sum())
+    return [
+        {
+            "name": name,
+            "row": place,
+            "part": part.label,
+            "layer": order,
+            "value": amount,
+            "said": f"{say(amount, scale)} ({percent(amount / row[column])})",
+            "whole": f"{say(row[column], scale)} ({percent(row[column] / whole)} of all)",
+        }
+        for place, (name, row) in enumerate(bars)
+        for order, part in enumerate(parts)
+        if 0 < (amount := float(sum(row[name] for name in part.columns))) < inf
+    ]
+
+
+def _stacked(bars: list[Spec], parts: Sequence[Part], size: float, title: str, description: str) -> Spec:
+    """Return horizontal bars, first one on top; clicking a part in the legend fades the others."""
+    used = [part for part in parts if any(bar["part"] == part.label for bar in bars)]
+    colours = {"domain": [part.label for part in used], "range": [part.colour for part in used]}
+    values = [bar | {"value": bar["value"] / size} for bar in bars]
+    spec = _spec(
+        values,
+        {"type": "bar", "height": {"band": 0.78}},
+        {
+            "y": _names("layer" if "layer" in description else "chip"),
+            "x": {"field": "value", "type": "quantitative", "title": title, "axis": {"tickCount": 5, "format": "~s"}},
+            "order": {"field": "layer"},
+            "color": {"field": "part", "type": "nominal", "scale": colours},
+            "opacity": {"condition": {"param": "part", "value": 1}, "value": 0.15},
+            "tooltip": [_told("name", "name"), _told("part", "part"), _told("said", "amount"),
+                        _told("whole", "whole bar")],
+        },
+        description,
+    )  # fmt: skip
+    return spec | {"params": [{"name": "part", "select": {"type": "point", "fields": ["part"]}, "bind": "legend"}]}
+
+
+def _names(title: str) -> Spec:
+    """Return an axis of names in the order of the rows."""
+    return {"field": "name", "type": "nominal", "sort": {"field": "row", "op": "min"}, "title": None,
+            "axis": {"aria": True, "description": f"one {title} per line"}}  # fmt: skip
+
+
+def _told(field: str, title: str) -> Spec:
+    return {"field": field, "type": "nominal", "title": title}
+
+
+def _spec(values: list[Spec], mark: Spec, encoding: Spec, description: str) -> Spec:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "description": description,
+        "width": "container",
+        "height": BAR_PX * len({value["row"] for value in values}),
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "config": CONFIG,
+        "data": {"values": values},
+        "mark": mark,
+        "encoding": encoding,
+    }

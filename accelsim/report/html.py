@@ -1,0 +1,303 @@
+"""A report as one HTML file: works offline, asks no host for anything, escapes whatever it shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from accelsim.errors import needing
+from accelsim.report import charts, summary
+from accelsim.report.describe import Chip
+from accelsim.report.runs import totals, with_runs
+from accelsim.report.terminal import number, percent, times, whole
+from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
+from accelsim.results import supported
+
+if TYPE_CHECKING:
+    from accelsim.network import Layer, Network
+
+CHARTED_RUNS = 6
+"""Runs that get charts of their layers, the first in the table; all are in the tables and in the charts of totals."""
+
+MAX_ROWS = 2000
+"""Rows of the layer table, those of most energy; more would make a page that opens slowly."""
+
+
+class Cell(NamedTuple):
+    """One cell of a table: what is read, and the number that it sorts by, None where that is the text."""
+
+    text: str
+    value: float | None = None
+
+
+class Field(NamedTuple):
+    """One column of a table."""
+
+    heading: str
+    unit: str
+    cell: Callable[[Any], Cell]
+    meaning: str
+    is_text: bool = False
+
+
+class Table(NamedTuple):
+    """Headings and rows as the page shows them."""
+
+    fields: Sequence[Field]
+    rows: list[list[Cell]]
+
+
+class Figure(NamedTuple):
+    """One chart of the page, and what its caption says."""
+
+    id: str
+    caption: str
+    spec: dict[str, Any]
+
+
+class Run(NamedTuple):
+    """What the page says of one network on one chip."""
+
+    name: str
+    sentences: list[str]
+    figures: list[Figure]
+
+
+def page(
+    results: pd.DataFrame,
+    chips: Iterable[Chip] = (),
+    network: Network | None = None,
+    *,
+    notes: Sequence[str] = (),
+    command: Sequence[str] = (),
+    python: Sequence[str] = (),
+) -> str:
+    """Return the HTML of a report on results of `simulate`; the same arguments give the same text.
+
+    `chips`: descriptions of the chips, by name; one that is not among them is said to be unknown. `network`: adds
+    shapes, source and provenance. `notes`: what the simulation warned of. `command`, `python`: how to make it again.
+    Needs `accelsim[report]`. Raises InputError for results that have no rows, or one layer twice on a chip.
+    """
+    rows = with_runs(results)
+    sums = totals(rows)
+    with needing("report"):
+        import jinja2
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _part(name)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [chart_library(), _part("report.js")]
+    overview = _overview(sums)
+    runs = [_run(total, rows[rows["run"] == total["run"]], place) for place, (_, total) in enumerate(sums.iterrows())]
+    shown = rows if len(rows) <= MAX_ROWS else rows.loc[rows["energy_pj"].nlargest(MAX_ROWS).index.sort_values()]
+    known = {chip.name: chip for chip in chips}
+    names = dict.fromkeys(rows["hardware"])
+    text: str = environment.get_template("report.html.j2").render(
+        networks=list(dict.fromkeys(rows["network"])),
+        network=network,
+        rows=rows,
+        sums=sums,
+        compared=summary.compared(sums),
+        runs=runs,
+        overview=overview,
+        specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},
+        totals=_table(TOTAL_FIELDS, sums),
+        layers=_table(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
+        run_names=list(sums["run"]) if len(sums) > 1 else [],
+        left_out=len(rows) - len(shown),
+        chips=[known.get(name, Chip(name, None, ())) for name in names],
+        structure=_structure(rows, network),
+        provenance=_provenance(rows),
+        chip_hashes={name: _several(rows.loc[rows["hardware"] == name, "hardware_hash"]) for name in names},
+        notes=[*notes, *_notes(rows)],
+        command=shlex.join(command),
+        python=list(python),
+        style=_part("report.css"),
+        scripts=scripts,
+        hashes=[_csp_hash(script) for script in scripts],
+    )
+    return text
+
+
+@lru_cache(maxsize=1)
+def chart_library() -> str:
+    """Return the JavaScript that draws the charts: Vega-Lite, as its Python wheel brings it along.
+
+    Raises InputError where `accelsim[report]` is not installed.
+    """
+    with needing("report"):
+        import vl_convert
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _part(name: str) -> str:
+    return files("accelsim.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _csp_hash(script: str) -> str:
+    """Return what the content security policy calls a script by: no other will run in the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _overview(sums: pd.DataFrame) -> list[Figure]:
+    if (sums["able"] > 0).sum() < 2:
+        return []
+    return [
+        Figure("total-time", "Time of each chip, split as its cycles are", charts.total_time(sums)),
+        Figure("total-energy", "Energy of each chip, by component", charts.total_energy(sums)),
+    ]
+
+
+def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
+    name = str(total["run"])
+    figures = []
+    if total["able"] and place < CHARTED_RUNS:
+        more = f", the {charts.BARS} largest one by one" if total["able"] > charts.BARS else ""
+        figures = [
+            Figure(f"energy-{place}", f"Energy of each layer by component{more}", charts.energy(rows)),
+            Figure(f"cycles-{place}", f"Cycles of each layer by what an average unit does{more}", charts.cycles(rows)),
+            Figure(f"bandwidth-{place}", "Bandwidth that each layer uses", charts.bandwidth(rows)),
+            Figure(f"storage-{place}", f"Size of each compressed layer{more}", charts.storage(rows)),
+        ]
+    return Run(name, summary.of_run(total, rows), figures)
+
+
+def _text(heading: str, name: str, meaning: str) -> Field:
+    return Field(heading, "", lambda row: Cell(str(row[name])), meaning, is_text=True)
+
+
+def _number(
+    heading: str, unit: str, name: str, text: Callable[[Any], str], meaning: str, *, size: float = 1.0
+) -> Field:
+    """Return a column of numbers, divided by `size` before they are written."""
+
+    def cell(row: Any) -> Cell:
+        value = row[name]
+        return Cell("-", float("-inf")) if pd.isna(value) else Cell(text(value / size), float(value))
+
+    return Field(heading, unit, cell, meaning)
+
+
+def _able(row: Any) -> Cell:
+    return Cell(f"{row['able']} of {row['layers']}" if row["able"] < row["layers"] else str(row["able"]), row["able"])
+
+
+TOTAL_FIELDS = (
+    _text("chip", "run", "name of the chip"),
+    Field("layers", "", _able, "how many of them it could run"),
+    _number("cycles", "", "cycles", whole, "clock cycles of all layers"),
+    _number("time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock"),
+    _number("energy", "", "energy_pj", lambda pj: say(pj, ENERGY_PJ), "of all components"),
+    _number("power", "", "power_mw", lambda mw: say(mw, POWER_MW), "energy / time"),
+    _number("energy x time", "µJ s", "edp_pj_s", number, "energy-delay product", size=1e6),
+    _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
+    _number("load balance", "", "load_balance", percent, "cycles with work / cycles of all units"),
+    _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
+    _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
+    _number("size", "", "storage_bits", lambda bits: say(bits, SIZE_BITS), "compressed weights"),
+    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+    _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
+)
+
+LAYER_FIELDS = (
+    _text("layer", "layer", "name of the layer"),
+    _text("chip", "run", "name of the chip"),
+    _text("run as", "executed_as", "how the chip ran it: sparse, dense, a pattern; unsupported: cannot"),
+    _number("vectors", "", "vectors", whole, "matrix-vector products: samples x pixels or tokens"),
+    _number("weights ≠ 0", "", "weight_density", percent, "non-zero weights / all weights"),
+    _number("inputs ≠ 0", "", "activation_density", percent, "non-zero inputs / all inputs"),
+    _number("cycles", "", "cycles", whole, "clock cycles"),
+    _number("time", "µs", "time_us", number, "cycles / clock"),
+    _number("energy", "nJ", "energy_pj", number, "of all components", size=1e3),
+    _number("power", "mW", "power_mw", number, "energy / time"),
+    _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
+    _number("load balance", "", "load_balance", percent, "cycles with work / cycles of all units"),
+    _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
+    _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
+    _number("size", "KiB", "storage_bits", number, "compressed weights", size=8192),
+    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+)
+
+
+def _table(fields: Sequence[Field], rows: pd.DataFrame) -> Table:
+    return Table(fields, [[field.cell(row) for field in fields] for row in rows.to_dict("records")])
+
+
+def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, str]]:
+    """Return a line per layer of each network: kind, shape, density, granularity, hash."""
+    lines = []
+    layers = {layer.name: layer for layer in network or ()}
+    for _, row in rows.drop_duplicates(["network", "layer"]).head(MAX_ROWS).iterrows():
+        layer = layers.get(row["layer"])
+        lines.append(
+            {
+                "layer": str(row["layer"]),
+                "kind": str(row["kind"]),
+                "shape": f"{row['out_features']} x {row['in_features']}" if layer is None else _shape(layer),
+                "vectors": f"{row['vectors']:,}",
+                "density": percent(row["weight_density"]),
+                "granularity": str(row["granularity"]),
+                "hash": str(row["layer_hash"]),
+            }
+        )
+    return lines
+
+
+def _shape(layer: Layer) -> str:
+    """Return the shape of a layer's weights and, of a convolution, its geometry."""
+    shape = " x ".join(map(str, layer.weight_shape))
+    geometry = layer.convolution
+    if geometry is None:
+        return shape
+    said = [f"on {' x '.join(map(str, geometry.input_hw))}"]
+    for name, pair, usual in (
+        ("stride", geometry.stride_hw, (1, 1)),
+        ("padding", geometry.padding_hw, (0, 0)),
+        ("dilation", geometry.dilation_hw, (1, 1)),
+    ):
+        if pair != usual:
+            said.append(f"{name} {pair[0] if pair[0] == pair[1] else pair}")
+    if geometry.groups > 1:
+        said.append(f"{geometry.groups} groups")
+    return f"{shape}, {', '.join(said)}"
+
+
+def _provenance(rows: pd.DataFrame) -> dict[str, str]:
+    """Return where the rows come from, as far as they say the same."""
+    return {
+        "accelsim": _several(rows["version"]),
+        "backend": _several(rows["backend"]),
+        "seed of drawn activations": _several(rows["seed"].sort_values()),
+        "products checked bit for bit": _several(rows["verified"]),
+        "clock": _several(rows["clock_mhz"].dropna().map("{:g} MHz".format)),
+    }
+
+
+def _several(values: pd.Series[Any]) -> str:
+    found = [str(value) for value in dict.fromkeys(values)]
+    return ", ".join(found) if len(found) <= 4 else f"{found[0]} to {found[-1]} ({len(found)} values)"
+
+
+def _notes(rows: pd.DataFrame) -> list[str]:
+    """Return what a reader has to know before trusting the numbers, as far as the rows tell."""
+    said = []
+    for run, mine in rows.groupby("run", sort=False):
+        able = supported(mine)
+        if beyond := [text for text in dict.fromkeys(able["extrapolated"]) if text != "no"]:
+            said.append(f"{run}: prices of its memories lie beyond the data: {', '.join(map(str, beyond))}.")
+        if (able["capacity"] == "ignore").any():
+            said.append(f'{run}: limits of memories and registers are lifted (engine.capacity = "ignore").')
+        if slower := int((able["clock_mhz"] < able["full_clock_mhz"]).sum()):
+            said.append(f"{run}: its power limit lowers the clock in {slower} of {len(able)} layers.")
+    return said

@@ -1,0 +1,78 @@
+"""Runs: the rows of one network on one chip, and what they sum to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accelsim.errors import InputError
+from accelsim.results import SUMMED, supported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+APART = ("hardware", "network", "pruned_by")
+"""Columns that tell runs apart; `pruned_by` is one of `accelsim.compare`."""
+
+
+def with_runs(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with a column `run`: the chip, and network and granularity where there are several.
+
+    Raises InputError for no rows, and for a layer that one run has twice.
+    """
+    if results.empty:
+        raise InputError("results: have no rows; keep at least one")
+    named = [name for name in APART if name == "hardware" or (name in results and results[name].nunique() > 1)]
+    run = results[named].astype(str).agg(" · ".join, axis=1)
+    twice = results[results.assign(run=run).duplicated(["run", "layer"], keep=False)]
+    if len(twice):
+        first = twice.iloc[0]
+        mine = twice[(twice["layer"] == first["layer"]) & (run[twice.index] == run[twice.index[0]])]
+        differ = [name for name in results.columns if mine[name].nunique(dropna=False) > 1]
+        raise InputError(
+            f"results: layer {first['layer']} is there {len(mine)} times on {run[twice.index[0]]}; a report shows one "
+            "run of a network on each chip: keep the rows of one"
+            + (f", of those that differ in {', '.join(differ[:3])}" if differ else "")
+        )
+    return results.assign(run=run)
+
+
+def totals(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per run, in order: sums over the layers that it could run, and means weighted by time or cycles.
+
+    `layers`: how many there are, `able`: how many could run; a run without any has empty means.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for run, mine in results.groupby("run", sort=False):
+        able = supported(mine)
+        sums = able[[*SUMMED, "work_cycles", "padding_cycles"]].sum()
+        cycles, time_us = sums["cycles"], sums["time_us"]
+        dense_bits = (able["compression_ratio"] * able["storage_bits"]).sum()
+        first = mine.iloc[0]
+        rows.append(
+            {
+                "run": run,
+                "network": first["network"],
+                "hardware": first["hardware"],
+                "engine": first["engine"],
+                "hardware_hash": first["hardware_hash"],
+                "layers": len(mine),
+                "able": len(able),
+                "batch": int(first["batch"]),
+                **sums,
+                "power_mw": _over(sums["energy_pj"] / 1e3, time_us),
+                "utilization": _over((able["utilization"] * able["cycles"]).sum(), cycles),
+                "load_balance": _over((able["load_balance"] * able["cycles"]).sum(), cycles),
+                "sram_gb_per_s": _over((able["sram_gb_per_s"] * able["time_us"]).sum(), time_us),
+                "dram_gb_per_s": _over((able["dram_gb_per_s"] * able["time_us"]).sum(), time_us),
+                "compression_ratio": _over(dense_bits, sums["storage_bits"]),
+                "edp_pj_s": sums["energy_pj"] * time_us * 1e-6,
+                "area_mm2": able["area_mm2"].max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _over(amount: float, whole: float) -> float:
+    return float(amount / whole) if whole else float("nan")

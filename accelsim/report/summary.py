@@ -1,0 +1,118 @@
+"""Results in words: which chip is ahead and by how much, where cycles and energy go, which layer dominates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
+from accelsim.report.terminal import percent
+from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
+from accelsim.results import supported
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALIKE = 1.005
+"""Ratios below it are called equal."""
+
+NAMED_LAYERS = 5
+"""Layers that a sentence lists before it says how many more there are."""
+
+
+def compared(totals: pd.DataFrame) -> list[str]:
+    """Return sentences that hold runs against each other, over those that can run every layer."""
+    whole = totals[totals["able"] == totals["layers"]]
+    if len(whole) < 2:
+        return []
+    fastest = _ahead(whole, "time_us", TIME_US, "is the fastest", "takes {ratio} as long")
+    frugal = _ahead(whole, "energy_pj", ENERGY_PJ, "takes the least energy", "takes {ratio} as much")
+    return [fastest, frugal]
+
+
+def _ahead(totals: pd.DataFrame, column: str, scale: Any, wins: str, loses: str) -> str:
+    """Say which run is ahead in a column, and how far behind the next and the last are."""
+    ordered = totals.sort_values(column, kind="stable")
+    best = ordered.iloc[0]
+
+    def behind(row: pd.Series[Any]) -> str:
+        ratio = row[column] / best[column]
+        amount = say(row[column], scale)
+        if ratio < ALIKE:
+            return f"{row['run']} is equal within half a per cent ({amount})"
+        return f"{row['run']} {loses.format(ratio=_times(ratio))} ({amount})"
+
+    shown = [ordered.iloc[1]] if len(ordered) == 2 else [ordered.iloc[1], ordered.iloc[-1]]
+    return f"{best['run']} {wins}: {say(best[column], scale)}; {', and '.join(behind(row) for row in shown)}."
+
+
+def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
+    """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left."""
+    able = supported(rows)
+    lacking = [str(name) for name in rows.loc[rows["executed_as"] == "unsupported", "layer"]]
+    left_out = [f"Cannot run {_listed(lacking)}: no number here counts them."] if lacking else []
+    if able.empty:
+        return left_out
+    samples = total["batch"]
+    each = "" if samples == 1 else f" for {samples:,} samples, {say(total['time_us'] / samples, TIME_US)} each"
+    said = [
+        f"Takes {say(total['time_us'], TIME_US)}{each}, and {say(total['energy_pj'], ENERGY_PJ)}"
+        + ("" if samples == 1 else f", {say(total['energy_pj'] / samples, ENERGY_PJ)} per sample")
+        + f": {say(total['power_mw'], POWER_MW)} on average.",
+        _spent(able, ENERGY_PARTS, "Energy: {}."),
+        _spent(able, CYCLE_PARTS, "Cycles: {}."),
+    ]
+    if len(able) > 1:
+        said.append(_dominant(able))
+    units = "PEs" if total["engine"] == "eie" else "cores"
+    said.append(
+        f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and "
+        f"{percent(total['utilization'])} of the multiply-accumulates that it could do are of real weights."
+    )
+    return [*said, _memory(able, total), *left_out]
+
+
+def _spent(rows: pd.DataFrame, parts: Sequence[Part], sentence: str) -> str:
+    """Say the three parts that take most of a sum, and their shares."""
+    amounts = {part.label: float(rows[list(part.columns)].sum().sum()) for part in parts}
+    shares = {label: amount / sum(amounts.values()) for label, amount in amounts.items()}
+    most = sorted(shares, key=lambda label: -shares[label])[:3]
+    return sentence.format("; ".join(f"{percent(shares[label])} {label}" for label in most if shares[label] >= 0.005))
+
+
+def _dominant(rows: pd.DataFrame) -> str:
+    """Say which layers take most time and energy."""
+    slowest, hungriest = (rows.nlargest(1, column).iloc[0] for column in ("time_us", "energy_pj"))
+    time, energy = (
+        f"{percent(row[column] / rows[column].sum())} of the {what}"
+        for row, column, what in ((slowest, "time_us", "time"), (hungriest, "energy_pj", "energy"))
+    )
+    if slowest["layer"] == hungriest["layer"]:
+        return f"Layer {slowest['layer']} takes most: {time} and {energy}."
+    return f"Layer {slowest['layer']} takes most time ({time}), layer {hungriest['layer']} most energy ({energy})."
+
+
+def _memory(rows: pd.DataFrame, total: pd.Series[Any]) -> str:
+    """Say whether the weights stay on the chip."""
+    size = say(total["storage_bits"], SIZE_BITS)
+    smaller = f"{size}, {_times(total['compression_ratio'])} smaller than dense 32-bit weights"
+    if (rows["capacity"] == "ignore").any():
+        return f"The limits of its memories are lifted; the weights take {smaller}."
+    if (rows["residency"] == "resident").all():
+        spilled = total["dram_read_bytes"] + total["dram_write_bytes"]
+        traffic = f", but {say(8 * spilled, SIZE_BITS)} of activations go to and from DRAM" if spilled else ""
+        return f"All weights fit on the chip ({smaller}){traffic}."
+    parts = ", ".join(dict.fromkeys(rows.loc[rows["dram"] != "off", "dram"]))
+    moved = say(8 * (total["dram_read_bytes"] + total["dram_write_bytes"]), SIZE_BITS)
+    why = "do not fit on the chip and" if (rows["engine"] == "eie").any() else "do not stay on the chip: they"
+    return f"The weights ({smaller}) {why} come from DRAM ({parts}) in every inference: {moved} of traffic."
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 100 else f"{ratio:.3g} times"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names after the word layer, the first of many."""
+    more = f" and {len(names) - NAMED_LAYERS} more" if len(names) > NAMED_LAYERS else ""
+    return f"layer{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED_LAYERS])}{more}"

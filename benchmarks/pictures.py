@@ -1,0 +1,191 @@
+"""Every picture of README.md and docs, drawn anew: `python -m benchmarks.pictures [--only NAME] [--check]`.
+
+`--check` draws into a folder of its own what takes seconds and compares: pictures that are referred to but not listed
+here, listed but not referred to, or different from what their command draws now are named, and the exit code is 1.
+Without it pictures are replaced and docs/gallery.md is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.documents import ROOT, fill
+
+IMAGES = ROOT / "docs" / "images"
+
+
+class Picture(NamedTuple):
+    """A file in docs/images, what it shows, and the commands that draw it, one after another with `&&`."""
+
+    file: str
+    caption: str
+    command: str
+    slow: bool = False
+    """Not drawn by --check: takes long, or needs a program that not every machine has."""
+
+
+CURVES = "python -m benchmarks.pruning_curves --draw --images docs/images"
+
+PICTURES = (
+    Picture(
+        "eie-benchmarks.svg",
+        "Nine pruned layers on EIE: what a processing element does with its cycles, and where the energy goes",
+        "accelsim run eie-benchmarks --set engine.capacity=ignore --plot docs/images/eie-benchmarks.svg",
+    ),
+    Picture(
+        "compare.svg",
+        "Speed-up and energy saving of six granularities on two chips",
+        "accelsim compare lenet-300-100-digits-dense --hardware eie-64pe-45nm,edge-nm-16x16 "
+        "--granularity fine,nm:2:4,vector:1x4,block:4x4,filter,channel --plot docs/images/compare.svg",
+    ),
+    Picture(
+        "compare-squeezenet.svg",
+        "Six granularities of SqueezeNet's 26 convolutions on three chips, one of which skips zero blocks",
+        "accelsim compare squeezenet --hardware eie-64pe-45nm,edge-nm-16x16,edge-skip-16x16 "
+        "--granularity fine,nm:2:4,vector:1x4,block:16x16,kernel,channel --plot docs/images/compare-squeezenet.svg",
+        slow=True,
+    ),
+    Picture(
+        "curve.svg",
+        "Energy against sparsity of five granularities on two chips",
+        "accelsim curve lenet-300-100-digits-dense --hardware eie-64pe-45nm,edge-nm-16x16 --sparsity 0:0.95:0.05 "
+        "--metric energy -o docs/images/curve.svg",
+    ),
+    Picture(
+        "cliff.svg",
+        "Energy and time against sparsity where a network begins to fit on the chip",
+        "python -m benchmarks.cliff --images docs/images",
+        slow=True,
+    ),
+    Picture("pruning-schedules.svg", "Accuracy against sparsity: pruned, fine-tuned, iterative", CURVES),
+    Picture("pruning-granularities.svg", "Accuracy against sparsity for each granularity", CURVES),
+    Picture("pruning-criteria.svg", "Accuracy against sparsity for each criterion, without training", CURVES),
+    Picture("accuracy-energy.svg", "Accuracy against simulated energy for each granularity", CURVES),
+    Picture("accuracy-latency.svg", "Accuracy against simulated latency for each granularity", CURVES),
+)
+
+
+def references() -> dict[str, set[str]]:
+    """Return the pictures that README.md and docs show, each with the documents that do; the gallery shows all."""
+    found: dict[str, set[str]] = {}
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        if document.name != "gallery.md":
+            for target in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+                picture = Path(os.path.normpath(document.parent / target))
+                found.setdefault(os.path.relpath(picture, IMAGES), set()).add(document.name)
+    return found
+
+
+def list_problems(listed: Iterable[str], shown: dict[str, set[str]]) -> list[str]:
+    """Return pictures that are shown and not listed, or listed and not shown."""
+    listed = set(listed)
+    unknown = [f"{name}: shown in {', '.join(sorted(shown[name]))}, not listed" for name in sorted({*shown} - listed)]
+    return unknown + [f"{name}: listed, and shown nowhere" for name in sorted(listed - {*shown})]
+
+
+def draw(pictures: Iterable[Picture], folder: Path) -> None:
+    """Run the commands of these pictures, each once, in a folder in which they find docs/images."""
+    (folder / "docs" / "images").mkdir(parents=True)
+    commands = dict.fromkeys(picture.command for picture in pictures)
+    with ThreadPoolExecutor(2) as pool:
+        for done in pool.map(lambda command: _run(command, folder), commands):
+            print(done, flush=True)
+
+
+def _run(commands: str, folder: Path) -> str:
+    programs = {"accelsim": [sys.executable, "-m", "accelsim"], "python": [sys.executable]}
+    paths = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
+    for command in commands.split(" && "):
+        program, *arguments = shlex.split(command)
+        done = subprocess.run(
+            [*programs[program], *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": paths},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"{command}\n{done.stdout}{done.stderr}")
+    return commands
+
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+IDENTIFIER = re.compile(r"(?<=[\"#])[A-Za-z]*[0-9a-f]{10}(?=[\")])")
+TOLERANCE_PT = 0.05
+
+
+def same_drawing(one: str, other: str) -> bool:
+    """Return whether two SVG of matplotlib show the same: all but rounding, or the texts if its versions differ."""
+    if one == other:
+        return True
+    versions = {re.search(r"Matplotlib v([\d.]+)", svg)[1] for svg in (one, other)}  # type: ignore[index]
+    if len(versions) > 1:
+        return _texts(one) == _texts(other)
+    one, other = (IDENTIFIER.sub("", svg) for svg in (one, other))
+    return NUMBER.sub("", one) == NUMBER.sub("", other) and all(
+        abs(float(a) - float(b)) <= TOLERANCE_PT
+        for a, b in zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
+    )
+
+
+def _texts(svg: str) -> list[str]:
+    return re.findall(r"<!-- (.*?) -->", svg)
+
+
+def gallery() -> str:
+    """Return the pictures with their captions and commands, each command once."""
+    lines: list[str] = []
+    for command in dict.fromkeys(picture.command for picture in PICTURES):
+        for picture in PICTURES:
+            if picture.command == command:
+                lines += [f"![{picture.caption}](images/{picture.file})\n", f"{picture.caption}.\n"]
+        lines += ["```sh", command.replace(" --", " \\\n    --") if len(command) > 100 else command, "```\n"]
+    return "\n".join(lines).rstrip()
+
+
+def check(pictures: Iterable[Picture]) -> list[str]:
+    """Return what is wrong with the list, the gallery, and those of these pictures that are drawn in seconds."""
+    problems = list_problems((picture.file for picture in PICTURES), references())
+    problems += [
+        f"docs/{name}: run python -m benchmarks.pictures" for name in fill({"gallery": gallery()}, write=False)
+    ]
+    quick = [picture for picture in pictures if not picture.slow]
+    with tempfile.TemporaryDirectory() as folder:
+        draw(quick, Path(folder))
+        for picture in quick:
+            drawn, kept = (root / "docs" / "images" / picture.file for root in (Path(folder), ROOT))
+            if not kept.is_file() or not same_drawing(*(path.read_text(encoding="utf-8") for path in (drawn, kept))):
+                problems.append(f"{picture.file}: is not what this draws now: {picture.command}")
+    return problems
+
+
+def main() -> int:
+    """Draw pictures, or check them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    parser.add_argument("--only", metavar="NAME", action="append", help="this picture of docs/images; several times")
+    options = parser.parse_args()
+    if unknown := set(options.only or ()) - {picture.file for picture in PICTURES}:
+        parser.error(f"--only {', '.join(unknown)}: not listed; known: {', '.join(each.file for each in PICTURES)}")
+    pictures = [picture for picture in PICTURES if not options.only or picture.file in options.only]
+    if options.check:
+        problems = check(pictures)
+        print("\n".join(problems) or "every picture is listed, shown, and as its command draws it")
+        return int(bool(problems))
+    with tempfile.TemporaryDirectory() as folder:
+        draw(pictures, Path(folder))
+        for picture in pictures:
+            (IMAGES / picture.file).write_bytes((Path(folder) / "docs" / "images" / picture.file).read_bytes())
+    fill({"gallery": gallery()}, write=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
