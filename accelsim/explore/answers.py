@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.explore.expressions import Constraint
 from accelsim.explore.space import Objective
-from accelsim.explore.totals import TOTALS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +52,10 @@ def pareto(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence
     allowed = table[feasible(table, constraints)]
     if allowed.empty:
         raise InputError("no point is left: all of them failed or break a constraint; loosen one, or widen the space")
-    front = allowed[is_front(costs(allowed, chosen))]
-    first = chosen[0]
-    return front.sort_values([each.column for each in chosen], ascending=[first.minimize] * len(chosen), kind="stable")
+    best = allowed[is_front(costs(allowed, chosen))]
+    return best.sort_values(
+        [each.column for each in chosen], ascending=[each.minimize for each in chosen], kind="stable"
+    )
 
 
 def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Objective]:
@@ -132,6 +132,8 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
         if len(means) < 2:
             continue
         between = float((sizes * (means - logs.mean()) ** 2).sum() / len(logs))
+        best: Any
+        worst: Any
         best, worst = (means.idxmin(), means.idxmax()) if chosen.minimize else (means.idxmax(), means.idxmin())
         variance = float(logs.var(ddof=0))
         rows.append(
@@ -162,6 +164,3 @@ def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> 
     front = np.unique(front[(front < reference).all(axis=1)], axis=0)
     widths = np.diff(np.append(front[:, 0], reference[0]))
     return float((widths * (reference[1] - front[:, 1])).sum())
-
-
-__all__ = ["TOTALS", "feasible", "hypervolume", "knobs", "pareto"]

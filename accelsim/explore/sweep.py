@@ -15,7 +15,7 @@ from accelsim.errors import InputError
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Point, Space
 from accelsim.explore.store import Done, Store
-from accelsim.explore.work import Batch, Setup, engine_version, network_hash
+from accelsim.explore.work import Batch, Setup, Worker, engine_version, network_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,9 @@ BATCH_SECONDS = 0.5
 """What a batch should take: what a killed process loses, and long against handing it out."""
 
 MOST_IN_BATCH = 1000
+
+MOST_SAID = 3
+"""Combinations without a chip that are told of."""
 
 MOST_DEATHS = 3
 """Workers that a batch may cost; then its points are tried one by one, and one that costs so many has failed."""
@@ -52,7 +55,8 @@ def sweep(
     asked = space if isinstance(space, Space) else Space(space)
     with Store(store) as base:
         plan = Plan.of(asked, setup_of(asked), base, retry_failed=retry_failed)
-        plan.say_refused()
+        for problem in plan.refused_briefly():
+            warnings.warn(problem, stacklevel=2)
         if plan.missing:
             setup = plan.setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
             with crew(setup, base, workers_of(jobs, len(plan.missing)), scheduler) as runner:
@@ -126,11 +130,10 @@ class Plan:
             raise InputError(*dict.fromkeys(plan.refused))
         return plan
 
-    def say_refused(self) -> None:
-        """Warn of combinations that make no chip."""
-        more = f" ({len(self.refused)} in all)" if len(self.refused) > 3 else ""
-        for problem in dict.fromkeys(self.refused[:3]):
-            warnings.warn(f"left out: {problem}{more}", stacklevel=3)
+    def refused_briefly(self) -> list[str]:
+        """Say which combinations make no chip: the first ones, and how many there are."""
+        more = f" ({len(self.refused)} in all)" if len(self.refused) > MOST_SAID else ""
+        return [f"left out: {problem}{more}" for problem in dict.fromkeys(self.refused[:MOST_SAID])]
 
 
 @contextmanager
@@ -166,6 +169,13 @@ def workers_of(jobs: int | None, points: int) -> int:
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs: must be at least 1 (got {jobs})")
     return max(1, min(jobs or os.cpu_count() or 1, points))
+
+
+def estimate_seconds(plan: Plan) -> float:
+    """Return how long one process would need for what is missing, from two points that are tried."""
+    worker = Worker(plan.setup)
+    times = [worker.run([each]).seconds for each in (*plan.missing[:1], *plan.missing[:1], plan.missing[-1])]
+    return times[0] + (times[1] + times[2]) / 2 * (len(plan.missing) - 1)
 
 
 class Handed:
@@ -224,6 +234,17 @@ def read(plan: Plan, store: Store, columns: Any = None) -> pd.DataFrame:
     """Return the rows of all points of a plan, with their knobs."""
     table = store.read(plan.keys) if columns is None else store.read(plan.keys, columns)
     return with_knobs(table, plan.knobs)
+
+
+def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
+    """Return all points of a store that this version made, as `sweep` does, in the order of their knobs.
+
+    Raises InputError for a file that is none, and where no point is of this version.
+    """
+    with Store(store, create=False) as base:
+        found = base.points(engine_version())
+        keys, knobs = [key for key, _ in found], [each for _, each in found]
+        return with_knobs(base.read(keys) if columns is None else base.read(keys, columns), knobs)
 
 
 def with_knobs(table: pd.DataFrame, knobs: list[dict[str, Any]]) -> pd.DataFrame:
