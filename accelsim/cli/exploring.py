@@ -65,7 +65,7 @@ def sweep_command(
     asked = _space(problems, space, outputs)
 
     from accelsim.explore import Store, totals
-    from accelsim.explore.sweep import Plan, crew, estimate_seconds, read, run_missing, setup_of, workers_of
+    from accelsim.explore.sweeping import Plan, crew, estimate_seconds, read, run_missing, setup_of, workers_of
     from accelsim.explore.totals import NEEDED
 
     with Store(":memory:" if dry_run and not store.exists() else store) as base:

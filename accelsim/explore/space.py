@@ -16,7 +16,7 @@ from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
-from accelsim.explore.knobs import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
+from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
 from accelsim.explore.totals import TOTALS
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network

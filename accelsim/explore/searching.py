@@ -13,7 +13,7 @@ from accelsim.explore.answers import costs, violations
 from accelsim.explore.runners import Runner
 from accelsim.explore.space import Objective, Space
 from accelsim.explore.store import Store
-from accelsim.explore.sweep import Plan, crew, read, run_missing, setup_of, workers_of
+from accelsim.explore.sweeping import Plan, crew, read, run_missing, setup_of, workers_of
 from accelsim.explore.totals import NEEDED, totals
 
 if TYPE_CHECKING:
