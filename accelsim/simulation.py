@@ -265,11 +265,9 @@ def _row(
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = codes_of(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    if verify:
-        outcome, stream = feeding.run(backend, image, vectors := engine_inputs(samples, layer, chip, True), layer.maps)
-    else:
-        vectors = weights.once("vectors", lambda: engine_inputs(samples, layer, chip, False))
-        outcome, stream = feeding.run(backend, image, vectors, layer.maps, weights)
+    key = ("vectors", chip.engine if verify else None)  # without `verify` only zeros matter, which no chip changes
+    vectors = weights.once(key, lambda: engine_inputs(samples, layer, chip, verify))
+    outcome, stream = feeding.run(backend, image, vectors, layer.maps, None if verify else weights)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
