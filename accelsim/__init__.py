@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from accelsim import memory, pruning
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
+    from accelsim.explore import knobs, pareto, search, sweep
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
@@ -33,11 +34,15 @@ _HOME = {
     "Network": "accelsim.network",
     "VerificationError": "accelsim.errors",
     "gemm": "accelsim.matmul",
+    "knobs": "accelsim.explore",
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
     "memory": "",
+    "pareto": "accelsim.explore",
     "pruning": "",
+    "search": "accelsim.explore",
     "simulate": "accelsim.simulation",
+    "sweep": "accelsim.explore",
     "units": "accelsim.simulation",
 }
 
@@ -52,11 +57,15 @@ __all__ = [
     "VerificationError",
     "__version__",
     "gemm",
+    "knobs",
     "load_hardware",
     "load_network",
     "memory",
+    "pareto",
     "pruning",
+    "search",
     "simulate",
+    "sweep",
     "units",
 ]
 

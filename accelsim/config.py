@@ -34,6 +34,7 @@ SHIPPED = {
     "workloads": "network",
     "hwconfigs/technology": "technology",
     "hwconfigs/dram": "DRAM part",
+    "workloads/spaces": "space",
 }
 """Directories of shipped files, and what one file in each describes."""
 
@@ -44,6 +45,7 @@ TABLES = {
     "[timing]": "DRAM part",
     "[bandwidth]": "DRAM part",
     "[sram]": "technology",
+    "[vary]": "space",
 }
 """The tables and keys that tell what a file describes."""
 
@@ -293,7 +295,20 @@ def _dataclass_at(kind: Any, keys: tuple[Any, ...]) -> Any:
 
 
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
-    """Return 128 bits over the content of a dataclass, as 32 hexadecimal digits; omitted fields do not count."""
-    data = {key: item for key, item in dataclasses.asdict(value).items() if key not in omit}
-    text = json.dumps(data, sort_keys=True, default=str)
+    """Return 128 bits over the content of a dataclass, as 32 hexadecimal digits; omitted fields do not count.
+
+    A dataclass inside it counts by its own hash, which it keeps: thousands of chips share a technology and a DRAM part.
+    """
+    data = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.name not in omit}
+    text = json.dumps(data, sort_keys=True, default=_part_hash)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _part_hash(part: Any) -> str:
+    if not dataclasses.is_dataclass(part):
+        return str(part)
+    known: str | None = vars(part).get("_content_hash")
+    if known is None:
+        known = content_hash(part)
+        object.__setattr__(part, "_content_hash", known)
+    return known

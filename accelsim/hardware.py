@@ -211,6 +211,10 @@ class Hardware:
         """128 bits over everything that can change a result: 32 hexadecimal digits."""
         return content_hash(self, omit=("name", "description", "source"))
 
+    def __hash__(self) -> int:
+        """Return a hash of the content, which is known once: sweeps look up thousands of chips."""
+        return hash(self.content_hash)
+
 
 def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None) -> Hardware:
     """Return the chip of this name or path, with dotted keys overridden.

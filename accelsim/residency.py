@@ -30,7 +30,11 @@ class Feeding:
 
     def look_at(self, weights: WeightMatrix) -> None:
         """Add a layer; raises InputError for weights that are not finite."""
-        need = self.engine.footprint(self.engine.encode(weights, self.chip.engine), self.chip.engine)
+        config = self.chip.engine
+        need = weights.once(
+            ("footprint", self.engine.timing(config)),
+            lambda: self.engine.footprint(self.engine.encode(weights, config), config),
+        )
         if self._asked == "resident" and self.engine.weight_problems(need, self.chip.engine):
             return  # it will not run at all
         self._need = need if self._need is None else self._need + need
@@ -46,14 +50,21 @@ class Feeding:
         """Whether further layers cannot change the answer."""
         return self._asked != "auto" or self.residency == "stream"
 
-    def run(self, backend: str, image: Any, vectors: Vectors, maps: Maps) -> tuple[Outcome, Stream | None]:
+    def run(
+        self, backend: str, image: Any, vectors: Vectors, maps: Maps, weights: WeightMatrix | None = None
+    ) -> tuple[Outcome, Stream | None]:
         """Run vectors through a layer; returns the outcome, and how it was fed, None where everything is on the chip.
 
+        `weights`: those of the image where these are the vectors that always meet them and no product is wanted; chips
+        that differ only in what does not change cycles then share one run.
         Raises UnsupportedError for what has to be resident and does not fit.
         """
         run = self.engine.fast if backend == "compiled" else self.engine.reference
         stream = self._stream(image, len(vectors), maps)
         memory = self.chip.memory
+        if stream is None and weights is not None:
+            key = ("run", backend, self.engine.timing(self.chip.engine))
+            return weights.once(key, lambda: run(self.chip.engine, image, vectors)), None
         outcome = run(self.chip.engine, image, vectors, stream)
         if stream is None or memory is None or memory.timing == "service" or isinstance(memory.dram, BandwidthPart):
             return outcome, stream
@@ -70,9 +81,9 @@ class Feeding:
 
     def _stream(self, image: Any, vectors: int, maps: Maps) -> Stream | None:
         config, memory = self.chip.engine, self.chip.memory
-        need = self.engine.footprint(image, config)
         spilled = self.engine.activation_problems(maps, config)
         if self._asked == "resident":
+            need = self.engine.footprint(image, config)
             problems = self.engine.weight_problems(need, config) + spilled
             raise_if_any(
                 (f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems), UnsupportedError

@@ -190,12 +190,23 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
     """
     import pandas as pd
 
-    lacking = {"str": "-", "int64": 0, "float64": 0.0}
     return pd.DataFrame(
         {
-            column.name: typed([row.get(column.name, lacking[column.dtype]) for row in rows], column.dtype)
+            column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
             for column in columns
         }
+    )
+
+
+_LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}
+_PLAIN: dict[str, Any] = {"str": str, "int64": int, "float64": float}
+
+
+def cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row of `table` as plain Python values in the order of the columns, None where it is empty."""
+    return tuple(
+        None if (value := row.get(name, _LACKING[dtype])) is None else _PLAIN[dtype](value)
+        for name, dtype, _ in COLUMNS
     )
 
 

@@ -103,10 +103,9 @@ def simulated_rows(
     units: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
-    net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     problems: list[str] = []
     chips: list[Hardware] = []
-    inputs: dict[str, Samples] = {}
+    prepared: Prepared | None = None
     for chip in [hardware] if isinstance(hardware, Hardware | str | Path) else hardware:
         with collecting(problems):
             chips.append(load_hardware(chip))
@@ -114,54 +113,97 @@ def simulated_rows(
         problems.append("hardware: is an empty list; name at least one chip")
     if backend not in ("compiled", "simpy"):
         problems.append(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
+    net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     with collecting(problems):
-        inputs = resolve_activations(net, activations, seed)
+        prepared = Prepared(net, activations, seed)
     raise_if_any(dict.fromkeys(problems))
+    if prepared is None:
+        raise ValueError("a network without problems is prepared")
+    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units)
+    return [row for rows in each_chip for row in rows]
 
-    rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-    runs = [RUNS[chip.engine.kind](chip) for chip in chips]
-    waiting: list[tuple[Layer, WeightMatrix]] = []
-    lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
-    for number, layer in enumerate(net, 1):
-        if progress is not None:
-            progress(layer.name)
-        with collecting(problems, f"layer {layer.name}: "):
-            weights = WeightMatrix(layer.matrix, layer.bias)
+
+class Prepared:
+    """A network with its activations, ready to run on chips: what they share of a layer is made once.
+
+    `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
+    of them need. Otherwise layers are read one by one, and there is one call.
+    Raises InputError with every problem of the activations.
+    """
+
+    def __init__(self, network: Network, activations: Given = None, seed: int = 0, *, keep: bool = False) -> None:
+        self.network = network
+        self._keep = keep
+        self._inputs = resolve_activations(network, activations, seed)
+        self._weights: dict[str, WeightMatrix] = {}
+
+    def rows(
+        self,
+        chips: Sequence[Hardware],
+        backend: str = "compiled",
+        *,
+        verify: bool = False,
+        progress: Callable[[str], None] | None = None,
+        units: bool = False,
+    ) -> list[list[dict[str, Any]]]:
+        """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
+        net, problems = self.network, list[str]()
+        rows: list[list[dict[str, Any]]] = [[] for _ in chips]
+        runs = [RUNS[chip.engine.kind](chip) for chip in chips]
+        waiting: list[tuple[Layer, WeightMatrix]] = []
+        lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
+        for number, layer in enumerate(net, 1):
+            if progress is not None:
+                progress(layer.name)
+            with collecting(problems, f"layer {layer.name}: "):
+                weights = self._of(layer)
+                for each in runs:
+                    each.look_at(weights)
+                waiting.append((layer, weights))
+            # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
+            if number < len(net) and not all(each.known for each in runs):
+                continue
+            for each_layer, its_weights in waiting:
+                samples = self._inputs[each_layer.name] if self._keep else self._inputs.pop(each_layer.name)
+                for each, mine, not_run in zip(runs, rows, lacking, strict=True):
+                    row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
+                    with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
+                        try:
+                            row |= each.row(each_layer, its_weights, samples, backend, verify, units)
+                        except UnsupportedError as error:
+                            not_run[each_layer.name] = error
+                            row |= _unsupported(each_layer, its_weights)
+                        mine.append(row)
+            waiting.clear()
+        for each, not_run in zip(runs, lacking, strict=True):
+            said = [
+                f"layer {name} on {each.chip.name}: {problem}"
+                for name, error in not_run.items()
+                for problem in error.problems
+            ]
+            if len(not_run) == len(net):
+                problems += said
+            elif said:
+                remains = "the row of this layer is empty and no total has it"
+                warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=4)
+        if not problems:
             for each in runs:
-                each.look_at(weights)
-            waiting.append((layer, weights))
-        # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
-        if number < len(net) and not all(each.known for each in runs):
-            continue
-        for each_layer, its_weights in waiting:
-            samples = inputs.pop(each_layer.name)
-            for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
-                with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
-                    try:
-                        row |= each.row(each_layer, its_weights, samples, backend, verify, units)
-                    except UnsupportedError as error:
-                        not_run[each_layer.name] = error
-                        row |= _unsupported(each_layer, its_weights)
-                    mine.append(row)
-        waiting.clear()
-    for each, not_run in zip(runs, lacking, strict=True):
-        said = [
-            f"layer {name} on {each.chip.name}: {problem}"
-            for name, error in not_run.items()
-            for problem in error.problems
-        ]
-        if len(not_run) == len(net):
-            problems += said
-        elif said:
-            remains = "the row of this layer is empty and no total has it"
-            warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=3)
-    if not problems:
-        for each in runs:
-            with collecting(problems, f"network {net.name} on {each.chip.name}: "):
-                each.check_network()
-    raise_if_any(dict.fromkeys(problems))
-    return [row for mine in rows for row in mine]
+                with collecting(problems, f"network {net.name} on {each.chip.name}: "):
+                    each.check_network()
+        raise_if_any(dict.fromkeys(problems))
+        return rows
+
+    def forget(self) -> None:
+        """Let go of what is kept of the layers, before chips that share none of it."""
+        self._weights.clear()
+
+    def _of(self, layer: Layer) -> WeightMatrix:
+        if layer.name in self._weights:
+            return self._weights[layer.name]
+        weights = WeightMatrix(layer.matrix, layer.bias)
+        if self._keep:
+            self._weights[layer.name] = weights
+        return weights
 
 
 class EieRun(Feeding):
@@ -223,15 +265,16 @@ def _row(
     chip, engine = feeding.chip, feeding.engine
     codes, codebook = codes_of(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    vectors = engine_inputs(samples, layer, chip, verify)
-    outcome, stream = feeding.run(backend, image, vectors, layer.maps)
+    key = ("vectors", chip.engine if verify else None)  # without `verify` only zeros matter, which no chip changes
+    vectors = weights.once(key, lambda: engine_inputs(samples, layer, chip, verify))
+    outcome, stream = feeding.run(backend, image, vectors, layer.maps, None if verify else weights)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
     elements = layer.weight_count
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
     if image.nonzeros == bias_nonzeros:
-        warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=3)
+        warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=4)
     row: dict[str, Any] = {
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
         "granularity": granularity_of(layer, image.nonzeros - bias_nonzeros),

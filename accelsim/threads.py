@@ -13,9 +13,18 @@ THREADED_ELEMENTS = 1 << 20
 """Below this size a second thread costs more than it saves."""
 
 
+_most = os.cpu_count() or 1
+
+
+def use_threads(most: int) -> None:
+    """Let every pass use so many threads at most: one where other processes have the other cores."""
+    global _most
+    _most = most
+
+
 def worker_count(count: int, elements: int) -> int:
     """Return how many threads share a pass over so many elements in `count` pieces."""
-    return min(os.cpu_count() or 1, count) if elements >= THREADED_ELEMENTS else 1
+    return min(_most, count) if elements >= THREADED_ELEMENTS else 1
 
 
 def in_threads(work: Callable[[int, int], T], count: int, elements: int) -> list[T]:

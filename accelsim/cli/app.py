@@ -162,12 +162,15 @@ def errors() -> Console:
 
 
 @contextmanager
-def reporting(steps: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes."""
+def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes.
+
+    What it yields takes the name of a step as it begins, and how many are done where that is not the number of calls.
+    """
     if quiet:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield lambda name: None
+            yield lambda name, already=0: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -184,9 +187,9 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[[str], None]]:
     task = bar.add_task("", total=steps)
     done = 0
 
-    def step(name: str) -> None:
+    def step(name: str, already: int | None = None) -> None:
         nonlocal done
-        bar.update(task, description=name, completed=done)
+        bar.update(task, description=name, completed=done if already is None else already)
         done += 1
 
     timer = threading.Timer(1.0, bar.start)

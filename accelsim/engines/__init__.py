@@ -15,6 +15,8 @@ class Engine(NamedTuple):
     """An entry of ENGINES; a new engine is a specification, a twin, a configuration and one of these."""
 
     config: type
+    timing: Callable[..., Any]
+    """(config) -> what of it can change the counts of a run with everything on the chip, as something hashable."""
     encode: Callable[..., Any]
     """(weights, config, codes, codebook) -> the layer as this engine holds it."""
     footprint: Callable[..., Any]
@@ -35,6 +37,7 @@ class Engine(NamedTuple):
 ENGINES: dict[str, Engine] = {
     "eie": Engine(
         config=EieConfig,
+        timing=eie_image.timing,
         encode=eie_image.encode_layer,
         footprint=eie_memory.footprint,
         weight_problems=eie_memory.weight_problems,

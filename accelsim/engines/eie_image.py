@@ -175,6 +175,18 @@ class SliceOutcome(NamedTuple):
     prefetch: Prefetch
 
 
+def timing(config: EieConfig) -> tuple[Any, ...]:
+    """Return what of a chip can change the counts of a run whose weights are all there: no clock, no price."""
+    return (
+        config.pes,
+        config.fifo_depth,
+        config.index_bits,
+        config.entries_per_row,
+        config.slice_length,
+        config.weight_sharing,
+    )
+
+
 def encode_layer(
     weights: WeightMatrix,
     config: EieConfig,

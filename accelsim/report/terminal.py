@@ -275,6 +275,44 @@ def inspection_table(name: str, table: pd.DataFrame) -> Table:
     return grid
 
 
+MOST_POINTS_SHOWN = 20
+
+
+def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Table:
+    """Return points with their knobs and objectives, the first of them where there are many."""
+    columns = points.columns.tolist()
+    knobs = columns[columns.index("point") + 1 : columns.index("score")]
+    wanted = [each.split()[-1] for each in objectives]
+    wanted += [name for name in ("energy_pj", "time_us", "area_mm2", "score") if name not in wanted]
+    shown = points.dropna(axis=1, how="all")
+    more = f", the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
+    grid = Table(
+        title=f"{len(points)} points that no other beats in {', '.join(objectives)}{more}", title_justify="left",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+    )  # fmt: skip
+    for name in ["point", *knobs, *(name for name in wanted if name in shown)]:
+        grid.add_column(name.replace("_", " ") if name in wanted else name, justify="right", overflow="fold")
+    for _, row in points.head(MOST_POINTS_SHOWN).iterrows():
+        given = ["" if row[name] is None or row[name] != row[name] else f"{row[name]}" for name in knobs]
+        grid.add_row(str(row["point"]), *given, *(number(row[name]) for name in wanted if name in shown))
+    return grid
+
+
+def knobs_table(table: pd.DataFrame, objective: str) -> Table:
+    """Return knobs by how much they matter."""
+    grid = Table(
+        title=f"what matters for {objective}, over {table['points'].iloc[0]:,} points", title_justify="left",
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+    )  # fmt: skip
+    for name in ("knob", "values", "best", "worst", "worst / best", "share of the variance"):
+        grid.add_column(name, justify="left" if name == "knob" else "right")
+    for row in table.itertuples():
+        given = (row.knob, row.values, row.best, row.worst)
+        grid.add_row(*map(str, given), times(row.factor), percent(row.share))
+    grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
+    return grid
+
+
 def _rate(results: pd.DataFrame, column: str) -> float:
     """Return the mean of a rate, weighted by time."""
     return float((results[column] * results["time_us"]).sum() / results["time_us"].sum())

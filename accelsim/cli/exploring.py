@@ -1,0 +1,242 @@
+"""Commands that explore: sweep, search, pareto, knobs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accelsim.cli.app import app, collect, console, errors, reporting, write_all
+from accelsim.errors import InputError, raise_if_any
+from accelsim.report.files import check_outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from accelsim.explore import Space
+
+SpaceArgument = Annotated[str, typer.Argument(help="Name of a shipped space, or a .toml file.")]
+StoreOption = Annotated[
+    Path, typer.Option("-o", "--store", help="SQLite file of the results; what it holds is not run again.")
+]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes of this machine; its cores if not given.")]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Dask scheduler whose workers run the points, as tcp://host:8786.")
+]
+SharedOption = Annotated[
+    bool, typer.Option("--shared-path", help="Workers of the scheduler read the networks from the same paths.")
+]
+StoreArgument = Annotated[Path, typer.Argument(help="SQLite file that accelsim sweep or search wrote.")]
+ConstraintOption = Annotated[
+    list[str] | None, typer.Option("--constraint", help="Leave out what breaks it, as area_mm2 <= 40.")
+]
+CsvOption = Annotated[Path | None, typer.Option(help="Write the points to this CSV file.")]
+ParquetOption = Annotated[Path | None, typer.Option(help="Write the points to this Parquet file.")]
+
+
+class Sampler(StrEnum):
+    """Who proposes points to a search."""
+
+    NSGA2 = "nsga2"
+    TPE = "tpe"
+    RANDOM = "random"
+
+
+@app.command("sweep")
+def sweep_command(
+    space: SpaceArgument,
+    store: StoreOption = Path("results.db"),
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    shared_path: SharedOption = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run points again that failed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every point and estimate the time; no more.")
+    ] = False,
+    csv: CsvOption = None,
+    parquet: ParquetOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+) -> None:
+    """Simulate every point of a space; run again, it goes on where it was stopped."""
+    outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
+    problems: list[str] = []
+    asked = _space(problems, space, outputs)
+
+    from accelsim.explore import Store, totals
+    from accelsim.explore.sweeping import Plan, crew, estimate_seconds, read, run_missing, setup_of, workers_of
+    from accelsim.explore.totals import NEEDED
+
+    with Store(":memory:" if dry_run and not store.exists() else store) as base:
+        setup = setup_of(asked)
+        plan = Plan.of(asked, setup, base, retry_failed=retry_failed)
+        jobs = workers_of(jobs, len(plan.missing))
+        if not quiet:
+            for problem in plan.refused_briefly():
+                errors().print(f"note: {problem}", markup=False, soft_wrap=True)
+            stored = len(plan.keys) - len(plan.missing)
+            text = f"{asked.name}: {len(plan.keys):,} points" + (f", {stored:,} of them there" if stored else "")
+            if plan.missing and scheduler is None:
+                text += f"; about {_duration(estimate_seconds(plan) / jobs)} on {jobs} process{'es' * (jobs > 1)}"
+            console().print(text, markup=False, soft_wrap=True)
+        if dry_run:
+            return
+        if plan.missing:
+            sent = setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
+            try:
+                with reporting(len(plan.missing), quiet) as step, crew(sent, base, jobs, scheduler) as runner:
+                    notes = run_missing(plan, base, runner, lambda done, _: step("points", done))
+            except KeyboardInterrupt:
+                left = len(plan.missing) - len({key for key, _ in plan.missing} & base.known())
+                raise InputError(
+                    f"{store}: stopped; {len(plan.missing) - left:,} points were stored in this run, {left:,} are "
+                    "left: run the same command again"
+                ) from None
+            for note in notes * (not quiet):
+                errors().print(f"note: {note}", markup=False, soft_wrap=True)
+        table = totals(read(plan, base, NEEDED))
+        if not quiet:
+            _print_answers(table, asked, store)
+        if outputs:
+            write_all(read(plan, base), outputs)
+
+
+@app.command("search")
+def search_command(
+    space: SpaceArgument,
+    objectives: Annotated[
+        str | None, typer.Option(help="Columns separated by commas, each with maximize or minimize before it.")
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Different points to try.")] = 200,
+    sampler: Annotated[Sampler, typer.Option(help="How points are proposed.")] = Sampler.NSGA2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
+    store: StoreOption = Path("results.db"),
+    jobs: JobsOption = None,
+    scheduler: SchedulerOption = None,
+    shared_path: SharedOption = False,
+    csv: CsvOption = None,
+    parquet: ParquetOption = None,
+) -> None:
+    """Look for the best points of a space without trying all of them."""
+    outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
+    problems: list[str] = []
+    asked = _space(problems, space, outputs)
+
+    from accelsim.explore import pareto, search
+    from accelsim.report import terminal
+
+    chosen = _split(objectives) if objectives is not None else [str(each) for each in asked.objectives]
+    try:
+        with reporting(trials, quiet=False) as step:
+            table = search(
+                asked, store, trials, chosen, sampler=sampler.value, seed=seed, jobs=jobs, scheduler=scheduler,
+                shared_path=shared_path, progress=lambda done, _: step("points", done),
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise InputError(f"{store}: stopped; what was tried is stored: run the same command again") from None
+    console().print(f"{len(table):,} of {asked.combinations:,} combinations tried", markup=False)
+    found = pareto(table[table["feasible"]], chosen)
+    console().print(terminal.points_table(found, chosen))
+    write_all(table, outputs)
+
+
+@app.command("pareto")
+def pareto_command(
+    store: StoreArgument,
+    objectives: Annotated[str, typer.Option(help="Columns separated by commas, as energy_pj,time_us.")] = (
+        "energy_pj,time_us"
+    ),
+    constraint: ConstraintOption = None,
+    csv: CsvOption = None,
+    parquet: ParquetOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw points and front to this .png, .svg or .pdf.")] = None,
+) -> None:
+    """Show the points of a store that no other beats in every objective."""
+    given = {"csv": csv, "parquet": parquet}
+    outputs = {kind: path for kind, path in given.items() if path is not None}
+    check_outputs(outputs | ({} if plot is None else {"pareto plot": plot}))
+
+    from accelsim.explore import pareto
+    from accelsim.report import terminal
+
+    table = _totals(store)
+    found = pareto(table, _split(objectives), constraint or [])
+    console().print(terminal.points_table(found, _split(objectives)))
+    write_all(found, outputs)
+    if plot is not None:
+        from accelsim.report.plots import exploration
+
+        exploration.write_front(table, _split(objectives), constraint or [], plot)
+
+
+@app.command("knobs")
+def knobs_command(
+    store: StoreArgument,
+    objective: Annotated[str, typer.Option(help="Column of the totals, as energy_pj.")] = "energy_pj",
+    csv: CsvOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the effect of each to this .png, .svg or .pdf.")] = None,
+    heat_map: Annotated[
+        Path | None, typer.Option(help="Draw the two knobs that matter most against each other.")
+    ] = None,
+) -> None:
+    """Show which knob matters for an objective, and by how much."""
+    wanted = {"csv": csv, "knobs plot": plot, "heat map plot": heat_map}
+    check_outputs({kind: path for kind, path in wanted.items() if path is not None})
+
+    from accelsim.explore import knobs
+    from accelsim.report import terminal
+
+    table = _totals(store)
+    found = knobs(table, objective)
+    console().print(terminal.knobs_table(found, objective))
+    if csv is not None:
+        write_all(found, {"csv": csv})
+    for path, draw in ((plot, "write_effects"), (heat_map, "write_heat_map")):
+        if path is not None:
+            from accelsim.report.plots import exploration
+
+            getattr(exploration, draw)(table, objective, path)
+
+
+def _space(problems: list[str], space: str, outputs: dict[str, Path]) -> Space:
+    from accelsim.explore import Space
+
+    asked: Any = collect(problems, Space, space)
+    collect(problems, check_outputs, outputs)
+    raise_if_any(problems)
+    made: Space = asked
+    return made
+
+
+def _totals(store: Path) -> pd.DataFrame:
+    from accelsim.explore import load, totals
+    from accelsim.explore.totals import NEEDED
+
+    return totals(load(store, NEEDED))
+
+
+def _split(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
+
+
+def _duration(seconds: float) -> str:
+    for factor, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * factor:
+            return f"{seconds / factor:.1f} {unit}"
+    return f"{seconds:.0f} seconds" if seconds >= 2 else "a second"
+
+
+def _print_answers(table: pd.DataFrame, asked: Space, store: Path) -> None:
+    """Say what failed, and which points are best."""
+    from accelsim.explore import pareto
+    from accelsim.report import terminal
+
+    failed = table[table["error"] != ""]
+    for error, points in failed.groupby("error", sort=False):
+        text = f"{len(points)} points failed, as point {points['point'].iloc[0]}: {error}"
+        errors().print(f"note: {text}", markup=False, soft_wrap=True)
+    objectives = [str(each) for each in asked.objectives] or ["minimize energy_pj", "minimize time_us"]
+    found = pareto(table, objectives, [each.text for each in asked.constraints])
+    console().print(terminal.points_table(found, objectives))
+    console().print(f"stored in {store}", markup=False, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""What a sweep says: which points nothing beats, and which knob matters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.explore.expressions import Constraint
+from accelsim.explore.space import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def costs(table: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """Return the objectives of every row (points, objectives), each such that less is better."""
+    return np.column_stack([table[each.column] * (1 if each.minimize else -1) for each in objectives]).astype(float)
+
+
+def is_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rows of costs (points, objectives) no other row beats; one with an empty cost is never of them.
+
+    A row is beaten by one that is nowhere higher and somewhere lower: Pareto's order. Equal rows stay together.
+    """
+    known = ~np.isnan(values).any(axis=1)
+    front = np.zeros(len(values), bool)
+    if not known.any():
+        return front
+    rows, inverse = np.unique(values[known], axis=0, return_inverse=True)  # sorted: what beats a row comes before it
+    kept = np.zeros(len(rows), bool)
+    best = np.empty((0, values.shape[1]))
+    for number, row in enumerate(rows):
+        if not (best <= row).all(axis=1).any():
+            kept[number] = True
+            best = np.vstack([best[~(row <= best).all(axis=1)], row])
+    front[known] = kept[inverse.reshape(-1)]
+    return front
+
+
+def pareto(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the points that no other beats in all objectives, by the first of them.
+
+    table: as `totals` returns it. objectives: such as "energy_pj" or "maximize score". constraints: such as
+    "area_mm2 <= 40"; points that break one do not count.
+    Raises InputError for a column that is not there, and where no point is left.
+    """
+    chosen = read_objectives(table, objectives)
+    allowed = table[feasible(table, constraints)]
+    if allowed.empty:
+        raise InputError("no point is left: all of them failed or break a constraint; loosen one, or widen the space")
+    best = allowed[is_front(costs(allowed, chosen))]
+    return best.sort_values(
+        [each.column for each in chosen], ascending=[each.minimize for each in chosen], kind="stable"
+    )
+
+
+def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Objective]:
+    """Return objectives; raises InputError for those that no column of the table has."""
+    if not objectives:
+        raise InputError("objectives: none is given; name at least one column, such as energy_pj,time_us")
+    problems: list[str] = []
+    chosen = []
+    for text in objectives:
+        try:
+            chosen.append(Objective.parse(text))
+        except InputError as error:
+            problems += error.problems
+    problems += [
+        f"objectives: {each.column} is empty in every point"
+        + ("; the space says no evaluate" * (each.column == "score"))
+        for each in chosen
+        if each.column not in table or table[each.column].isna().all()
+    ]
+    raise_if_any(problems)
+    return chosen
+
+
+def feasible(table: pd.DataFrame, constraints: Sequence[str | Constraint]) -> NDArray[np.bool_]:
+    """Return which points ran and break no constraint."""
+    checked = [each if isinstance(each, Constraint) else Constraint(each, "constraints") for each in constraints]
+    return (
+        np.array([max(each, default=0.0) <= 0 for each in violations(table, checked)])
+        & table["energy_pj"].notna().to_numpy()
+    )
+
+
+def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[list[float]]:
+    """Return by how much each point breaks each constraint: (points, constraints); infinite where a value is empty.
+
+    Raises InputError for names that are no column.
+    """
+    raise_if_any(
+        f"constraints: {each.text!r}: no column '{name}'{did_you_mean(name, table.columns)}"
+        for each in constraints
+        for name in each.names
+        if name not in table.columns
+    )
+    names = list(dict.fromkeys(name for each in constraints for name in each.names))
+    rows: list[Any] = table[names].to_dict("records") if names else [{}] * len(table)
+    found = []
+    for row in rows:
+        broken = [each.violation(row) if all(row[n] == row[n] for n in each.names) else np.inf for each in constraints]
+        found.append([np.inf if value != value else value for value in broken])
+    return found
+
+
+def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """Return which knob matters for an objective, and by how much, the most important first.
+
+    table: as `totals` returns it. Columns: knob, values, best (the value whose points are best on average), worst,
+    factor (geometric mean at the worst value / that at the best), share (of the variance of log(objective) between
+    the values of this knob; what is missing to 1 over all knobs is their interplay) and points. Of a full grid the
+    shares are first-order Sobol' indices (Sobol', 1993); of a sample they are estimates.
+    Raises InputError for an unknown column, one that is not positive, or no knob with two values.
+    """
+    import pandas as pd
+
+    (chosen,) = read_objectives(table, [objective])
+    ran = table[table[chosen.column].notna()]
+    values = ran[chosen.column].astype(float)
+    if (values <= 0).any():
+        raise InputError(f"objectives: {chosen.column} is not above 0 in every point, so that it has no factors")
+    logs = values.map(np.log)
+    rows: list[dict[str, Any]] = []
+    for name in knob_names(ran):
+        by_value = logs.groupby(ran[name].astype(object).where(ran[name].notna(), "-"), sort=False)
+        means, sizes = by_value.mean(), by_value.size()
+        if len(means) < 2:
+            continue
+        between = float((sizes * (means - logs.mean()) ** 2).sum() / len(logs))
+        best: Any
+        worst: Any
+        best, worst = (means.idxmin(), means.idxmax()) if chosen.minimize else (means.idxmax(), means.idxmin())
+        variance = float(logs.var(ddof=0))
+        rows.append(
+            {
+                "knob": name,
+                "values": len(means),
+                "best": best,
+                "worst": worst,
+                "factor": float(np.exp(abs(means[worst] - means[best]))),
+                "share": between / variance if variance else 0.0,
+                "points": len(ran),
+            }
+        )
+    if not rows:
+        raise InputError("knobs: none has two values among the points that ran; sweep a larger space")
+    return pd.DataFrame(rows).sort_values(["share", "knob"], ascending=[False, True], ignore_index=True)
+
+
+def knob_names(table: pd.DataFrame) -> list[str]:
+    """Return the knobs of a table of totals or results: the columns between the point and its score."""
+    names = table.columns.tolist()
+    return names[names.index("point") + 1 : names.index("score")]
+
+
+def hypervolume(values: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Return the area between the front of costs (points, 2) and a reference point that is worse than all of them."""
+    front = values[is_front(values)]
+    front = np.unique(front[(front < reference).all(axis=1)], axis=0)
+    widths = np.diff(np.append(front[:, 0], reference[0]))
+    return float((widths * (reference[1] - front[:, 1])).sum())

@@ -1,0 +1,141 @@
+"""Knobs: what a space varies, by lists and ranges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.explore.expressions import Expression
+
+MOST_POINTS = 2_000_000
+"""Points that a space may have without drawing a sample."""
+
+
+class Knob(NamedTuple):
+    """What is varied: its name, its values in order, and when it applies."""
+
+    name: str
+    values: tuple[Any, ...]
+    when: Expression | None = None
+
+
+WORDS = ("hardware", "network", "granularity", "sparsity", "density")
+"""What can be varied beside the keys of a chip; granularity and sparsity also of one layer: sparsity.fc1."""
+
+
+def is_chip_key(name: str) -> bool:
+    """Return whether a name is that of a key of a chip, which has a dot."""
+    return "." in name and not name.startswith(("granularity.", "sparsity."))
+
+
+def rank(name: str) -> int:
+    """Return how much work points share that agree on a knob; 0: it does not matter."""
+    word = name.partition(".")[0]
+    order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
+    counted = {"engine.pes": 2, "engine.index_bits": 2, "engine.registers_per_pe": 2, "engine.capacity": 2}
+    return order.get(word) or counted.get(name, 0)
+
+
+def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested tables by dotted keys; a range is no table."""
+    found: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping) and "from" not in value:
+            found |= flat(value, f"{before}{key}.")
+        else:
+            found[before + key] = value
+    return found
+
+
+def read_knobs(vary: Mapping[str, Any], when: Mapping[str, Any], place: str, problems: list[str]) -> Iterator[Knob]:
+    """Return what is varied and add what is wrong with it to the problems."""
+    conditions = flat(when)
+    varied = flat(vary)
+    if not varied:
+        problems.append(f"{place}: vary: is empty; name what to vary, as in engine.fifo_depth = [4, 8, 16]")
+    problems += [
+        f"{place}: when.{name}: is not varied{did_you_mean(name, varied)}" for name in conditions if name not in varied
+    ]
+    for name, given in varied.items():
+        if not is_chip_key(name) and name.partition(".")[0] not in WORDS:
+            problems.append(
+                f"{place}: vary.{name}: is not known{did_you_mean(name, WORDS)}, or a key of a chip, as engine.pes"
+            )
+            continue
+        with collecting(problems, f"{place}: vary.{name}: "):
+            applies = Expression(conditions[name], f"when.{name}") if name in conditions else None
+            yield Knob(name, _values(given), applies)
+
+
+def _values(given: Any) -> tuple[Any, ...]:
+    """Return the values of a list or a range."""
+    if isinstance(given, Mapping):
+        return tuple(dict.fromkeys(_range(given)))
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"must be a list, or a range as {{ from = 2, to = 256, factor = 2 }} (got {given!r})")
+    if not given:
+        raise InputError("is an empty list; name at least one value")
+    wrong = [each for each in given if not isinstance(each, str | int | float | bool)]
+    raise_if_any(f"a value must be a number, text, true or false (got {each!r})" for each in wrong)
+    if len(set(given)) < len(given):
+        raise InputError(f"names a value twice ({', '.join(map(str, given))}); leave one out")
+    return tuple(given)
+
+
+def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
+    """Return the values from `from` to `to`, both included: by a `step`, a `factor`, or a `count` of them."""
+    known = ("from", "to", "step", "factor", "count", "scale")
+    problems = [f"{key}: unknown key of a range{did_you_mean(key, known)}" for key in given if key not in known]
+    numbers = {key: given[key] for key in known[:-1] if key in given}
+    problems += [
+        f"{key}: must be a finite number (got {value!r})"
+        for key, value in numbers.items()
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    ]
+    if "to" not in given:
+        problems.append("to: is missing; a range needs from and to")
+    ways = [key for key in ("step", "factor", "count") if key in given]
+    if len(ways) != 1:
+        problems.append(f"needs one of step, factor and count (got {', '.join(ways) or 'none'})")
+    if given.get("scale", "linear") not in ("linear", "log"):
+        problems.append(f"scale: must be linear or log (got {given['scale']!r})")
+    raise_if_any(problems)
+    first, last, way = given["from"], given["to"], ways[0]
+    by = given[way]
+    if first > last:
+        problems.append(f"from {first} lies above to {last}; exchange them")
+    if (way == "factor" or given.get("scale") == "log") and first <= 0:
+        problems.append(f"from: a range by factors starts above 0 (got {first})")
+    least = {"step": 0, "factor": 1, "count": 0}[way]
+    if by <= least or (way == "count" and by != int(by)):
+        problems.append(f"{way}: must be {'a whole number ' if way == 'count' else ''}above {least} (got {by})")
+    raise_if_any(problems)
+    whole = all(isinstance(each, int) for each in (first, last, by))
+    if way == "count":
+        steps = np.geomspace if given.get("scale") == "log" else np.linspace
+        if by > MOST_POINTS:
+            raise InputError(f"count: at most {MOST_POINTS} (got {by})")
+        made: list[Any] = steps(first, last, int(by)).tolist()
+        return iter([round(each) for each in made] if whole else [float(f"{each:.12g}") for each in made])
+    number = (last - first) / by if way == "step" else math.log(last / first) / math.log(by)
+    if number > MOST_POINTS:
+        raise InputError(f"{way}: makes {number:.3g} values; at most {MOST_POINTS}")
+    places = range(math.floor(number + 1e-9) + 1)
+    made = [first + by * place if way == "step" else first * by**place for place in places]
+    return iter(made if whole else [float(f"{each:.12g}") for each in made])
+
+
+def drawn(total: int, points: int, seed: int) -> list[int]:
+    """Return so many different numbers below a total of any size, in order."""
+    rng = np.random.default_rng(seed)
+    found: set[int] = set()
+    words = -(-total.bit_length() // 32) + 1  # a word more than needed, so that the remainder is even
+    while len(found) < points:
+        for row in rng.integers(0, 2**32, (points, words), np.uint64).tolist():
+            if len(found) < points:
+                found.add(sum(word << (32 * place) for place, word in enumerate(row)) % total)
+    return sorted(found)

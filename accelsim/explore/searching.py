@@ -1,0 +1,130 @@
+"""Search: the best points of a space without trying all of them, by Optuna over the same store and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from accelsim.errors import InputError, needing
+from accelsim.explore.answers import costs, violations
+from accelsim.explore.runners import Runner
+from accelsim.explore.space import Objective, Space
+from accelsim.explore.store import Store
+from accelsim.explore.sweeping import Plan, crew, read, run_missing, setup_of, workers_of
+from accelsim.explore.totals import NEEDED, totals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POPULATION = 20
+"""Points that are asked for before any of them is told: what runs in parallel, whatever the number of workers."""
+
+MOST_REPEATS = 200
+"""Times in a row that a point may be asked for again before the space counts as searched."""
+
+Sampler = Literal["nsga2", "tpe", "random"]
+
+
+def search(
+    space: Space | str | Path | Mapping[str, Any],
+    store: str | Path = "results.db",
+    trials: int = 200,
+    objectives: Sequence[str] | None = None,
+    *,
+    sampler: Sampler = "nsga2",
+    seed: int = 0,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    shared_path: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Look for the best points of a space; returns the totals of those tried, in the order in which they were.
+
+    objectives: of the space if none are given. trials: different points to try; one that is asked for again costs
+    nothing. sampler: "nsga2" (Deb et al., IEEE TEC 2002), "tpe" (Bergstra et al., NeurIPS 2011) or "random".
+    The same seed tries the same points whatever the number of workers, so that a search that was interrupted goes on
+    from its store: what it had tried is asked for again and is there. Constraints of the space steer the sampler;
+    column `feasible` says which points break none.
+    Needs `accelsim[explore]`. Raises InputError as `sweep`, and without objectives.
+    """
+    asked = space if isinstance(space, Space) else Space(space)
+    chosen = asked.objectives if objectives is None else [Objective.parse(text) for text in objectives]
+    if not chosen:
+        raise InputError(f"{asked.source}: objectives: none; name some, such as minimize energy_pj, minimize time_us")
+    if trials < 1:
+        raise InputError(f"trials: must be at least 1 (got {trials})")
+    with needing("explore"):
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    told: dict[int, tuple[list[float], list[float]]] = {}
+    tables: list[pd.DataFrame] = []
+    study = optuna.create_study(
+        directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed, bool(asked.constraints))
+    )
+    lists: dict[str, Any] = {
+        knob.name: optuna.distributions.CategoricalDistribution(range(len(knob.values)))
+        if any(isinstance(value, str) for value in knob.values)
+        else optuna.distributions.IntDistribution(0, len(knob.values) - 1)
+        for knob in asked.knobs
+    }
+    setup = setup_of(asked)
+    sent = setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
+    repeats = 0
+    with Store(store) as base, crew(sent, base, workers_of(jobs, trials), scheduler) as runner:
+        while len(told) < trials and repeats < MOST_REPEATS:
+            waiting: list[tuple[Any, int]] = []
+            fresh: dict[int, None] = {}
+            while len(fresh) < min(POPULATION, trials - len(told)) and repeats < MOST_REPEATS:
+                trial = study.ask(lists)
+                values = {knob.name: knob.values[trial.params[knob.name]] for knob in asked.knobs}
+                index = asked.canonical(asked.index_of(values))
+                if index in told:
+                    _tell(study, trial, *told[index])
+                    repeats += 1
+                    continue
+                waiting.append((trial, index))
+                repeats = repeats + 1 if index in fresh else 0
+                fresh[index] = None
+            if fresh:
+                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), list(fresh), base, runner)
+                broken = violations(table, asked.constraints)
+                for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
+                    told[row] = [float("inf") if c != c else c for c in cost], by
+                tables.append(table.assign(feasible=[max(by, default=0.0) <= 0 for by in broken]))
+            for trial, index in waiting:
+                _tell(study, trial, *told[index])
+            if progress is not None:
+                progress(len(told), trials)
+    import pandas as pd
+
+    return pd.concat(tables, ignore_index=True)
+
+
+def _run(plan: Plan, indices: list[int], store: Store, runner: Runner) -> pd.DataFrame:
+    """Return the totals of these points, with their numbers in the space; what makes no chip has empty ones."""
+    import pandas as pd
+
+    run_missing(plan, store, runner)  # what is said of a point is no news to a search
+    table = totals(read(plan, store, NEEDED)) if plan.keys else pd.DataFrame({"point": pd.Series(dtype="int64")})
+    table["point"] = np.array(plan.numbers, np.int64)[table["point"]]
+    lacking = pd.DataFrame({"point": [index for index in indices if index not in plan.numbers]})
+    return pd.concat([table, lacking], ignore_index=True) if len(lacking) else table
+
+
+def _tell(study: Any, trial: Any, values: list[float], broken: list[float]) -> None:
+    trial.set_user_attr("broken", [min(each, 1e300) for each in broken])
+    study.tell(trial, [min(value, 1e300) for value in values])
+
+
+def _sampler(optuna: Any, name: str, seed: int, constrained: bool) -> Any:
+    limits = (lambda trial: trial.user_attrs["broken"]) if constrained else None
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed, constraints_func=limits)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=limits)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    raise InputError(f"sampler: must be nsga2, tpe or random (got {name!r})")

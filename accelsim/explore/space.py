@@ -1,0 +1,355 @@
+"""A space: which chips and networks to try, as a TOML file or a dictionary, checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.explore.chips import Chips
+from accelsim.explore.expressions import Constraint, Expression
+from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
+from accelsim.explore.totals import TOTALS
+from accelsim.hardware import Hardware
+from accelsim.network import Density, Network, load_network
+from accelsim.pruning import Granularity
+
+AS_GIVEN = "as given"
+"""The granularity of a network that is not pruned."""
+
+Whole = Annotated[int, Field(strict=True, ge=0)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SampleSpec:
+    """Points drawn at random, where a space has too many."""
+
+    points: AtLeastOne
+    seed: Whole = 0
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SpaceSpec:
+    """The keys of a space file."""
+
+    vary: dict[str, Any]
+    hardware: str = "eie-64pe-45nm"
+    network: str = "lenet-300-100-digits"
+    name: str = ""
+    description: str = ""
+    source: str = ""
+    layers: list[str] = dataclasses.field(default_factory=list)
+    """Those that are simulated; all where none is named."""
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the chip that every point has."""
+    when: dict[str, Any] = dataclasses.field(default_factory=dict)
+    derived: dict[str, Any] = dataclasses.field(default_factory=dict)
+    constraints: list[Any] = dataclasses.field(default_factory=list)
+    objectives: list[Any] = dataclasses.field(default_factory=list)
+    criterion: str = "l1"
+    evaluate: str | None = None
+    density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
+    seed: Whole = 0
+    sample: SampleSpec | None = None
+
+
+class Objective(NamedTuple):
+    """A column of the totals, and whether less of it is better."""
+
+    column: str
+    minimize: bool = True
+
+    @classmethod
+    def parse(cls, text: Any) -> Objective:
+        """Read `minimize energy_pj`, `maximize score`, or a column alone, to be minimized; raises InputError."""
+        words = text.split() if isinstance(text, str) else []
+        if len(words) == 1:
+            words = ["minimize", *words]
+        if len(words) != 2 or words[0] not in ("minimize", "maximize"):
+            raise InputError(f"objectives: {text!r}: write minimize or maximize and a column, as in minimize energy_pj")
+        if words[1] not in TOTALS:
+            raise InputError(f"objectives: no column '{words[1]}'{did_you_mean(words[1], TOTALS)}")
+        return cls(words[1], words[0] == "minimize")
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        return f"{'minimize' if self.minimize else 'maximize'} {self.column}"
+
+
+class Pruning(NamedTuple):
+    """How the network of a point is pruned: (layer or "", granularity, share) each; nothing: it runs as given."""
+
+    parts: tuple[tuple[str, str, float | None], ...] = ()
+
+
+class Point(NamedTuple):
+    """One combination of values: its number in the space, every knob by name, and what they say."""
+
+    number: int
+    knobs: dict[str, Any]
+    hardware: str
+    changes: dict[str, Any]
+    """Keys of the chip."""
+    network: str
+    pruning: Pruning
+    density: float | None
+
+
+class Space:
+    """A checked space: its knobs, and the points that they make.
+
+    Raises InputError with every problem of its keys, its values and their ranges at once.
+    """
+
+    def __init__(self, given: str | Path | Mapping[str, Any]) -> None:
+        data, self.source, folder = _read(given)
+        networks: dict[str, Any] = {}
+        data, vary = dict(data), data.get("vary")
+        # Networks and chips that are objects already go by their names.
+        chips = {each.name: each for each in _objects(data, "hardware", Hardware)}
+        networks = {each.name: each for each in _objects(data, "network", Network)}
+        spec: SpaceSpec = build(SpaceSpec, data, self.source)
+        self.spec = spec
+        self.name = spec.name or Path(self.source).stem
+        problems: list[str] = []
+        self.knobs: tuple[Knob, ...] = ()
+        if isinstance(vary, Mapping):
+            self.knobs = tuple(read_knobs(spec.vary, spec.when, self.source, problems))
+        self.derived: dict[str, Expression] = {}
+        for name, text in flat(spec.derived).items():
+            with collecting(problems, f"{self.source}: "):
+                self.derived[name] = Expression(text, f"derived.{name}")
+        self.constraints: list[Constraint] = []
+        for text in spec.constraints:
+            with collecting(problems, f"{self.source}: "):
+                self.constraints.append(Constraint(text, "constraints"))
+        self.objectives: list[Objective] = []
+        for text in spec.objectives:
+            with collecting(problems, f"{self.source}: "):
+                self.objectives.append(Objective.parse(text))
+        self._problems_of_names(problems)
+        raise_if_any(problems)
+
+        self.chips: dict[str, Chips] = {}
+        self.networks: dict[str, Network] = {}
+        self.files: dict[str, str] = {}
+        """Networks that were read by name or from a file, as any process can read them."""
+        for name in self._values_of("hardware", spec.hardware):
+            with collecting(problems, f"{self.source}: hardware: "):
+                self.chips[name] = Chips(chips.get(name) or _beside(folder, name), flat(spec.set))
+        for name in self._values_of("network", spec.network):
+            with collecting(problems, f"{self.source}: network: "):
+                if name not in networks:
+                    self.files[name] = str(_beside(folder, name))
+                self.networks[name] = _subset(networks.get(name) or load_network(self.files[name]), spec.layers)
+        raise_if_any(problems)
+        self._problems_of_values(problems)
+        raise_if_any(problems)
+
+    def __len__(self) -> int:
+        """Return the number of points: combinations of values, or the size of the sample; see `indices`."""
+        return len(self.indices())
+
+    @property
+    def combinations(self) -> int:
+        """Combinations of all values, those counted several times that differ in a knob which does not apply."""
+        return math.prod(len(knob.values) for knob in self.knobs)
+
+    def indices(self) -> list[int]:
+        """Return the numbers of the points among all combinations, each once, in order.
+
+        A sample is drawn without repeating a combination.
+        Raises InputError where there are too many to list.
+        """
+        total, sample = self.combinations, self.spec.sample
+        if sample is not None and sample.points < total:
+            chosen = drawn(total, sample.points, sample.seed)
+        elif total > MOST_POINTS:
+            raise InputError(
+                f"{self.source}: has {total:,} points; narrow the ranges to {MOST_POINTS:,} or fewer, or draw some: "
+                "[sample] points = 1000"
+            )
+        else:
+            chosen = list(range(total))
+        if not any(knob.when for knob in self.knobs):
+            return chosen
+        return list(dict.fromkeys(self.canonical(index) for index in chosen))
+
+    def values(self, index: int) -> dict[str, Any]:
+        """Return the value of every knob that applies at a number, in their order; the last knob varies fastest."""
+        coordinates = self._coordinates(index)
+        found: dict[str, Any] = {}
+        for knob, place in zip(self.knobs, coordinates, strict=True):
+            if knob.when is None or knob.when.value(self._names(found)):
+                found[knob.name] = knob.values[place]
+        return found
+
+    def index_of(self, values: Mapping[str, Any]) -> int:
+        """Return the number of a combination; knobs that it leaves out are at their first value."""
+        index = 0
+        for knob in self.knobs:
+            index = index * len(knob.values) + (knob.values.index(values[knob.name]) if knob.name in values else 0)
+        return index
+
+    def point(self, index: int) -> Point:
+        """Return the point of a number; raises InputError where its values make no pruning or have no derived one."""
+        values = self.values(index)
+        names = self._names(values) if self.derived else {}
+        made = dict(values)
+        for name, expression in self.derived.items():
+            made[name] = names[name] = expression.value(names)
+        chip_keys = {name: value for name, value in made.items() if is_chip_key(name)}
+        return Point(
+            index,
+            made,
+            made.get("hardware", self.spec.hardware),
+            chip_keys,
+            made.get("network", self.spec.network),
+            _pruning(made),
+            made.get("density", self.spec.density),
+        )
+
+    def group(self, point: Point) -> tuple[Any, ...]:
+        """Return what points have to agree on to share most of their work: they are run one after another."""
+        return tuple(str(point.knobs.get(name)) for name in self._slow)
+
+    @cached_property
+    def _slow(self) -> list[str]:
+        return sorted((knob.name for knob in self.knobs if rank(knob.name)), key=rank, reverse=True)
+
+    def hashes(self, of: Callable[[Network], str]) -> dict[str, str]:
+        """Return the hash of every network by its name."""
+        return {name: of(network) for name, network in self.networks.items()}
+
+    def _names(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what an expression may name: knobs, and keys of the chip that are not varied."""
+        base = self.chips[values.get("hardware", self.spec.hardware)].keys if self.chips else {}
+        return {**base, **values}
+
+    def _coordinates(self, index: int) -> list[int]:
+        places = []
+        for knob in reversed(self.knobs):
+            index, place = divmod(index, len(knob.values))
+            places.append(place)
+        return places[::-1]
+
+    def canonical(self, index: int) -> int:
+        """Return the one number that stands for all combinations which differ in knobs that do not apply."""
+        return self.index_of(self.values(index))
+
+    def _values_of(self, name: str, default: str) -> Sequence[str]:
+        return next((knob.values for knob in self.knobs if knob.name == name), (default,))
+
+    def _problems_of_names(self, problems: list[str]) -> None:
+        """Say which conditions name what comes later, and which constraints what no total has."""
+        derived = [name for name in self.derived if not is_chip_key(name)]
+        for number, knob in enumerate(self.knobs):
+            before = [each.name for each in self.knobs[:number]]
+            for name in knob.when.names if knob.when else ():
+                if name not in before and not is_chip_key(name):
+                    later = "is varied later" if name in [each.name for each in self.knobs] else "is not varied"
+                    problems.append(f"{self.source}: when.{knob.name}: '{name}' {later}; put it before {knob.name}")
+        known = {*TOTALS, *derived, *(knob.name for knob in self.knobs)}
+        for constraint in self.constraints:
+            problems += [
+                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, known)}"
+                for name in constraint.names
+                if name not in known and not is_chip_key(name)
+            ]
+        if self.spec.evaluate is None:
+            used = [each.column for each in self.objectives] + [n for each in self.constraints for n in each.names]
+            if "score" in used:
+                problems.append(
+                    f"{self.source}: score: nothing says how it is found; add evaluate, such as "
+                    'evaluate = "digits", "fidelity" or "file.py:function"'
+                )
+
+    def _problems_of_values(self, problems: list[str]) -> None:
+        """Try every value of every knob by itself, the others at their first."""
+        for knob in self.knobs:
+            said: list[str] = []
+            for value in knob.values:
+                with collecting(said):
+                    self._try_alone(knob.name, value)
+            problems += [f"{self.source}: {problem}" for problem in dict.fromkeys(said)]
+
+    def _try_alone(self, name: str, value: Any) -> None:
+        if is_chip_key(name):
+            for chips in self.chips.values():
+                chips.check_key(name, value)
+        elif name.startswith(("granularity", "sparsity")):
+            kind, _, layer = name.partition(".")
+            known = [each.name for network in self.networks.values() for each in network]
+            if layer and layer not in known:
+                raise InputError(f"vary.{name}: no layer '{layer}'{did_you_mean(layer, known)}")
+            if kind == "granularity" and value != AS_GIVEN:
+                Granularity.parse(value)
+            if kind == "sparsity" and not (isinstance(value, int | float) and 0 <= value < 1):
+                raise InputError(f"vary.{name}: must be at least 0 and below 1 (got {value!r})")
+        elif name == "density":
+            Density(value)
+
+
+def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
+    """Return the keys of a space, how messages name it, and the folder that its paths start from."""
+    if isinstance(given, Mapping):
+        return dict(given), "space", Path()
+    path = find(given, "workloads/spaces")
+    data = read_toml(path)
+    check_kind(data, "space", label(path))
+    return data, label(path), path.parent
+
+
+def _objects(data: dict[str, Any], key: str, kind: Any) -> Iterator[Any]:
+    """Take objects out of the data of a dictionary and leave their names."""
+    if isinstance(data.get(key), kind):
+        yield data[key]
+        data[key] = data[key].name
+    vary = data.get("vary")
+    listed = vary.get(key) if isinstance(vary, Mapping) else None
+    if isinstance(listed, Sequence) and not isinstance(listed, str) and any(isinstance(each, kind) for each in listed):
+        yield from (each for each in listed if isinstance(each, kind))
+        data["vary"] = {**data["vary"], key: [each.name if isinstance(each, kind) else each for each in listed]}
+
+
+def _beside(folder: Path, name: str) -> str | Path:
+    """Return a file beside the space's, or the name of a shipped one."""
+    return (folder / name).resolve() if Path(name).suffix else name
+
+
+def _subset(network: Network, names: Sequence[str]) -> Network:
+    known = [layer.name for layer in network]
+    raise_if_any(
+        f"{network.name} has no layer '{name}'{did_you_mean(name, known)}" for name in names if name not in known
+    )
+    kept = [layer for layer in network if layer.name in names]
+    return dataclasses.replace(network, layers=kept) if names else network
+
+
+def _pruning(values: Mapping[str, Any]) -> Pruning:
+    """Return what the knobs say about pruning; a sparsity alone is fine-grained."""
+    everywhere = values.get("granularity"), values.get("sparsity")
+    layers = dict.fromkeys(name.partition(".")[2] for name in values if name.startswith(("granularity.", "sparsity.")))
+    parts = []
+    for layer in ["", *layers]:
+        own = [values.get(f"{key}.{layer}", both) for key, both in zip(WORDS[2:4], everywhere, strict=True)]
+        granularity, share = own if layer else everywhere
+        if granularity == AS_GIVEN or (granularity is None and not share):
+            continue
+        kind = Granularity.parse(granularity or "fine")
+        if kind.kind == "nm" and kind.size is not None:
+            share = 1 - kind.size[0] / kind.size[1]
+        elif share is None:
+            raise InputError(f"granularity: {granularity} needs a sparsity; vary it, too")
+        if share:
+            parts.append((layer, str(kind), share))
+    return Pruning(tuple(parts))

@@ -1,0 +1,205 @@
+"""Where results are kept: one SQLite file, a row per point and layer, that any number of processes may write to."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from accelsim.errors import InputError
+from accelsim.results import COLUMNS, typed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Of the tables; the file says it as its user_version."""
+
+APPLICATION = 0x61636373
+"""How SQLite files of this package call themselves: `accs`."""
+
+WAIT_SECONDS = 60
+"""For another process that writes."""
+
+NAMES = tuple(column.name for column in COLUMNS)
+_TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
+_TABLES = f"""
+CREATE TABLE points (key TEXT PRIMARY KEY, engine TEXT, knobs TEXT, score REAL, error TEXT) WITHOUT ROWID;
+CREATE TABLE results (key TEXT, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
+    PRIMARY KEY (key, number)) WITHOUT ROWID;
+"""
+
+
+class Done(NamedTuple):
+    """A point that ran: its key, its knobs, and the values of its rows; or why it failed."""
+
+    key: str
+    knobs: dict[str, Any]
+    rows: Sequence[tuple[Any, ...]] = ()
+    """(layers, COLUMNS)."""
+    score: float | None = None
+    error: str | None = None
+
+
+class Store:
+    """Results by the hash of what they were made from; a context manager.
+
+    The write-ahead log of SQLite makes every `add` whole or nothing, whatever is killed, and lets other processes read
+    and write at the same time. It needs a file system of this machine, not one over the network.
+    Raises InputError for a file that is no store, is damaged, or has another format; it is never overwritten.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise InputError(f"{self.path}: is a directory; name a file in it")
+        if not self.path.parent.is_dir():
+            raise InputError(f"{self.path}: the directory {self.path.parent} does not exist; create it first")
+        if not create and not self.path.is_file():
+            raise InputError(f"{self.path}: no such store; accelsim sweep SPACE -o {self.path} makes one")
+        with self._telling():
+            self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+            try:
+                self._open()
+            except BaseException:
+                self._base.close()
+                raise
+
+    def __enter__(self) -> Store:
+        """Return the store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._base.close()
+
+    def known(self, *, failed: bool = True) -> set[str]:
+        """Return the keys of points that are there; `failed`: also those that failed."""
+        with self._telling():
+            found = self._base.execute("SELECT key FROM points WHERE error IS NULL OR ?", (failed,))
+            return {key for (key,) in found}
+
+    def add(self, done: Iterable[Done], engine: str) -> None:
+        """Add points in one step, whole or not at all; one that is there and did not fail stays."""
+        with self._telling(), self._writing():
+            for each in done:
+                old = self._base.execute("SELECT error FROM points WHERE key = ?", (each.key,)).fetchone()
+                if old is not None and (old[0] is None or each.error is not None):
+                    continue
+                knobs = json.dumps(each.knobs)
+                self._base.execute(
+                    "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
+                    (each.key, engine, knobs, each.score, each.error),
+                )
+                marks = ", ".join("?" * (len(NAMES) + 2))
+                self._base.executemany(
+                    f"INSERT OR REPLACE INTO results VALUES ({marks})",  # noqa: S608 - marks alone
+                    [(each.key, number, *row) for number, row in enumerate(each.rows)],
+                )
+
+    def read(self, keys: Sequence[str], columns: Sequence[str] = NAMES) -> pd.DataFrame:
+        """Return the rows of points in the order of their keys, with the number of each (`point`), score and error.
+
+        A point that failed has one row, its columns empty. `columns`: which of the results.
+        """
+        import pandas as pd
+
+        chosen = [column for column in COLUMNS if column.name in columns]
+        with self._telling():
+            self._base.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (point INTEGER PRIMARY KEY, key TEXT)")
+            self._base.execute("DELETE FROM wanted")
+            self._base.executemany("INSERT INTO wanted VALUES (?, ?)", enumerate(keys))
+            names = ", ".join(f'r."{column.name}"' for column in chosen)
+            rows = self._base.execute(
+                f"SELECT w.point, p.score, p.error, {names} FROM wanted w JOIN points p USING (key) "  # noqa: S608
+                "LEFT JOIN results r USING (key) ORDER BY w.point, r.number"
+            ).fetchall()
+        values = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(chosen))
+        data = {
+            "point": typed(values[0], "int64"),
+            "score": typed(values[1], "float64"),
+            "error": typed([error or "" for error in values[2]], "str"),
+        }
+        return pd.DataFrame(data | {c.name: typed(each, c.dtype) for c, each in zip(chosen, values[3:], strict=True)})
+
+    def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
+
+        Raises InputError where there are none.
+        """
+        with self._telling():
+            found = self._base.execute("SELECT key, knobs FROM points WHERE engine = ?", (engine,)).fetchall()
+            others = self._base.execute("SELECT count(*) FROM points WHERE engine != ?", (engine,)).fetchone()[0]
+        if not found:
+            why = f"its {others} points are of another version of accelsim; sweep again" if others else "has no points"
+            raise InputError(f"{self.path}: {why}")
+        loaded = [(key, json.loads(knobs)) for key, knobs in found]
+        return sorted(loaded, key=lambda each: [(name, str(type(v)), v) for name, v in each[1].items()])
+
+    def _open(self) -> None:
+        found = self._base.execute("PRAGMA application_id").fetchone()[0]
+        version = self._base.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables and not found:
+            self._create()
+        elif found != APPLICATION:
+            raise InputError(f"{self.path}: is an SQLite file of something else; name another file")
+        elif version != FORMAT or self._columns() != ["key", "number", *NAMES]:
+            raise InputError(
+                f"{self.path}: was made by a version of accelsim with other columns; name a new file, or read this one "
+                "with that version"
+            )
+        damage = self._base.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
+        self._base.execute("PRAGMA journal_mode = WAL")
+        self._base.execute("PRAGMA synchronous = NORMAL")
+
+    def _create(self) -> None:
+        self._base.execute("PRAGMA journal_mode = WAL")
+        with self._writing():
+            if not self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in filter(str.strip, _TABLES.split(";")):
+                    self._base.execute(statement)
+                self._base.execute(f"PRAGMA application_id = {APPLICATION}")
+                self._base.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _columns(self) -> list[str]:
+        return [row[1] for row in self._base.execute("PRAGMA table_info(results)")]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._base.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self._base.in_transaction:  # a full disk has ended it already
+                self._base.execute("ROLLBACK")
+            raise
+        self._base.execute("COMMIT")
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say what SQLite says in words that name the file and the remedy."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text:
+                remedy = "the disk is full; what was stored is safe: make room and run the same command again"
+            elif "locked" in text:
+                remedy = f"another process has been writing for {WAIT_SECONDS} seconds; run again when it is done"
+            elif "readonly" in text or "unable to open" in text:
+                remedy = "cannot be written; choose another place or change its permissions"
+            elif isinstance(error, sqlite3.OperationalError):
+                remedy = f"cannot be used ({text}); choose another place"
+            else:
+                remedy = f"is damaged or no store ({text}); it was left as it is: name another file, or restore a copy"
+            raise InputError(f"{self.path}: {remedy}") from None

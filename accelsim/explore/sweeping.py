@@ -1,0 +1,261 @@
+"""Every point of a space, once: what the store lacks is run, wherever, and put into it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim.errors import InputError
+from accelsim.explore.runners import Points, Runner, open_runner
+from accelsim.explore.space import Point, Space
+from accelsim.explore.store import Done, Store
+from accelsim.explore.work import Batch, Setup, Worker, engine_version, network_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BATCH_SECONDS = 0.5
+"""What a batch should take: what a killed process loses, and long against handing it out."""
+
+MOST_IN_BATCH = 1000
+
+MOST_SAID = 3
+"""Combinations without a chip that are told of."""
+
+MOST_DEATHS = 3
+"""Workers that a batch may cost; then its points are tried one by one, and one that costs so many has failed."""
+
+
+def sweep(
+    space: Space | str | Path | Mapping[str, Any],
+    store: str | Path = "results.db",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    *,
+    retry_failed: bool = False,
+    shared_path: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Run every point of a space that the store lacks; returns all of them, one row per point and layer.
+
+    space: a file, the name of a shipped one, or a dictionary (see docs/exploration.md). store: an SQLite file, made
+    where there is none; what is in it is not run again. jobs: processes of this machine, by default its cores.
+    scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers get the weights once, or read them
+    from the same path (`shared_path`). `progress` is called with points done and points in all.
+    Columns: point (its number), every knob, score, error (empty, or why the point failed), then those of `simulate`.
+    The result does not depend on jobs, on the order in which points ran, or on interruptions.
+    Raises InputError with every problem of the space and the store.
+    """
+    asked = space if isinstance(space, Space) else Space(space)
+    with Store(store) as base:
+        plan = Plan.of(asked, setup_of(asked), base, retry_failed=retry_failed)
+        for problem in plan.refused_briefly():
+            warnings.warn(problem, stacklevel=2)
+        if plan.missing:
+            setup = plan.setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
+            with crew(setup, base, workers_of(jobs, len(plan.missing)), scheduler) as runner:
+                for note in run_missing(plan, base, runner, progress):
+                    warnings.warn(note, stacklevel=2)
+        return read(plan, base)
+
+
+def setup_of(space: Space, *, shared_path: bool = True) -> Setup:
+    """Return what workers need of a space; its networks as files to read, or with their weights."""
+    spec = space.spec
+    return Setup(
+        chips=space.chips,
+        networks={
+            name: space.files[name] if shared_path and name in space.files else network
+            for name, network in space.networks.items()
+        },
+        layers=tuple(spec.layers),
+        hashes=space.hashes(network_hash),
+        engine=engine_version(),
+        criterion=spec.criterion,
+        evaluate=spec.evaluate,
+        seed=spec.seed,
+    )
+
+
+@dataclass
+class Plan:
+    """Which points a space has, under which keys, and which are to be run."""
+
+    setup: Setup
+    keys: list[str] = field(default_factory=list)
+    """Of every point, in the order of their numbers; a combination that makes no chip has none."""
+    numbers: list[int] = field(default_factory=list)
+    knobs: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[tuple[str, Point]] = field(default_factory=list)
+    """Points that the store lacks, one of each key, those that share work side by side."""
+    refused: list[str] = field(default_factory=list)
+    """Combinations that make no chip, and why."""
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        setup: Setup,
+        store: Store,
+        *,
+        indices: Sequence[int] | None = None,
+        retry_failed: bool = False,
+    ) -> Plan:
+        """Look at every point, or those of some numbers: its chip is made, and checked."""
+        plan = cls(setup)
+        known = store.known(failed=not retry_failed)
+        groups: dict[Any, list[tuple[str, Point]]] = {}
+        for index in space.indices() if indices is None else indices:
+            try:
+                point = space.point(index)
+                key = plan.setup.key(point)
+            except InputError as error:
+                values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
+                plan.refused += [f"{values}: {problem}" for problem in error.problems]
+                continue
+            plan.numbers.append(index)
+            plan.keys.append(key)
+            plan.knobs.append(point.knobs)
+            if key not in known:
+                known.add(key)
+                groups.setdefault(space.group(point), []).append((key, point))
+        plan.missing = [each for group in groups.values() for each in group]
+        if not plan.keys and indices is None:
+            raise InputError(*dict.fromkeys(plan.refused))
+        return plan
+
+    def refused_briefly(self) -> list[str]:
+        """Say which combinations make no chip: the first ones, and how many there are."""
+        more = f" ({len(self.refused)} in all)" if len(self.refused) > MOST_SAID else ""
+        return [f"left out: {problem}{more}" for problem in dict.fromkeys(self.refused[:MOST_SAID])]
+
+
+@contextmanager
+def crew(setup: Setup, store: Store, jobs: int, scheduler: str | None) -> Iterator[Runner]:
+    """Open where points run and end it, whatever happens; what it had finished by then is stored."""
+    runner = open_runner(setup, jobs, scheduler)
+    try:
+        yield runner
+    finally:
+        with suppress(InputError):  # the first error is the one to tell
+            for each in runner.stop():
+                if each.batch is not None:
+                    store.add(each.batch.done, setup.engine)
+
+
+def run_missing(
+    plan: Plan, store: Store, runner: Runner, progress: Callable[[int, int], None] | None = None
+) -> list[str]:
+    """Run what the store lacks and put it there, batch by batch; returns what was said on the way, once each."""
+    notes: dict[str, None] = {}
+    done = 0
+    for batch in Handed(plan.missing, runner).results():
+        store.add(batch.done, plan.setup.engine)
+        done += len(batch.done)
+        notes |= dict.fromkeys(batch.notes)
+        if progress is not None:
+            progress(done, len(plan.missing))
+    return list(notes)
+
+
+def workers_of(jobs: int | None, points: int) -> int:
+    """Return how many processes to use: as asked, else one for each core, and none without a point."""
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs: must be at least 1 (got {jobs})")
+    return max(1, min(jobs or os.cpu_count() or 1, points))
+
+
+def estimate_seconds(plan: Plan) -> float:
+    """Return how long one process would need for what is missing, from two points that are tried."""
+    worker = Worker(plan.setup)
+    times = [worker.run([each]).seconds for each in (*plan.missing[:1], *plan.missing[:1], plan.missing[-1])]
+    return times[0] + (times[1] + times[2]) / 2 * (len(plan.missing) - 1)
+
+
+class Handed:
+    """Points on their way through a runner: in batches of the right size, again where a worker died."""
+
+    def __init__(self, missing: Sequence[tuple[str, Point]], runner: Runner) -> None:
+        self._runner = runner
+        self._waiting = deque(missing)
+        self._again: deque[Points] = deque()
+        self._deaths: dict[str, int] = {}
+        self._under_way = 0
+        self._size = 1.0
+
+    def results(self) -> Iterator[Batch]:
+        """Hand out batches and return what comes back, until nothing is left."""
+        while self._waiting or self._again or self._under_way:
+            while self._under_way < self._runner.slots and (self._waiting or self._again):
+                self._runner.submit(self._next())
+                self._under_way += 1
+            for points, batch in self._runner.finished():
+                self._under_way -= 1
+                if batch is None:
+                    failed = self._died(points)
+                    if failed:
+                        yield Batch(failed, 0.0, [])
+                    continue
+                per_point = batch.seconds / max(1, len(batch.done))
+                self._size = min(MOST_IN_BATCH, 2 * self._size, max(1.0, BATCH_SECONDS / max(per_point, 1e-9)))
+                left = points[len(batch.done) :]
+                if left:
+                    self._again.append(left)
+                yield batch
+
+    def _next(self) -> Points:
+        if self._again:
+            return self._again.popleft()
+        # Towards the end batches get smaller, so that no worker is left with a long one.
+        share = -(-len(self._waiting) // (2 * self._runner.slots))
+        count = max(1, min(int(self._size), share))
+        return [self._waiting.popleft() for _ in range(count)]
+
+    def _died(self, points: Points) -> list[Done]:
+        """Take back the points of a worker that died; one that was alone too often has failed."""
+        for key, _ in points:
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+        failed: list[Done] = []
+        for key, point in points:
+            if self._deaths[key] < MOST_DEATHS or len(points) > 1:
+                self._again.append([(key, point)])
+            else:
+                failed.append(Done(key, point.knobs, error="its worker was killed, three times: out of memory?"))
+        return failed
+
+
+def read(plan: Plan, store: Store, columns: Any = None) -> pd.DataFrame:
+    """Return the rows of all points of a plan, with their knobs."""
+    table = store.read(plan.keys) if columns is None else store.read(plan.keys, columns)
+    return with_knobs(table, plan.knobs)
+
+
+def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
+    """Return all points of a store that this version made, as `sweep` does, in the order of their knobs.
+
+    Raises InputError for a file that is none, and where no point is of this version.
+    """
+    with Store(store, create=False) as base:
+        found = base.points(engine_version())
+        keys, knobs = [key for key, _ in found], [each for _, each in found]
+        return with_knobs(base.read(keys) if columns is None else base.read(keys, columns), knobs)
+
+
+def with_knobs(table: pd.DataFrame, knobs: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows with the knobs of their points behind the number; a knob that does not apply is empty.
+
+    A column that is called as a knob, such as granularity, gives way: the knob is what was asked for.
+    """
+    import pandas as pd
+
+    names = dict.fromkeys(name for each in knobs for name in each)
+    every = pd.DataFrame([{name: each.get(name) for name in names} for each in knobs], columns=list(names))
+    mine = every.iloc[table["point"]].reset_index(drop=True)
+    rest = table.drop(columns=["point", *(name for name in mine.columns if name in table.columns)])
+    return pd.concat([table[["point"]], mine, rest], axis=1)

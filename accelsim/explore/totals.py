@@ -1,0 +1,69 @@
+"""What a point costs in all: one row per point, from the rows of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOTALS: Mapping[str, str] = {
+    "energy_pj": "sum over layers",
+    "time_us": "sum over layers",
+    "cycles": "sum over layers",
+    "edp_pj_s": "energy x time of all layers",
+    "power_mw": "energy / time",
+    "area_mm2": "of the chip; 0: not known",
+    "utilization": "macs / what the chip could have done in the time",
+    "load_balance": "busy cycles / cycles of all PEs or cores",
+    "macs": "sum over layers",
+    "padding_macs": "sum over layers",
+    "storage_bits": "sum over layers",
+    "count_spmat_reads": "sum over layers",
+    "energy_spmat_sram_pj": "sum over layers",
+    "energy_dram_pj": "sum over layers",
+    "dram_read_bytes": "sum over layers",
+    "dram_write_bytes": "sum over layers",
+    "dram_gb_per_s": "DRAM traffic / time",
+    "score": "what `evaluate` says of the pruned network",
+}
+"""Columns of the totals, which objectives and constraints may name."""
+
+NEEDED = (
+    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "count_spmat_reads",
+    "energy_spmat_sram_pj", "energy_dram_pj", "dram_read_bytes", "dram_write_bytes", "area_mm2", "utilization",
+    "load_balance", "executed_as",
+)  # fmt: skip
+"""Columns of the results that totals are made of."""
+
+
+def totals(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per point, its knobs and `TOTALS`; results as `sweep` returns them.
+
+    A point with a layer that its chip cannot run, and one that failed, has empty totals.
+    """
+    import numpy as np
+    import pandas as pd
+
+    end = list(results.columns).index("error")
+    kept = results.columns[: end + 1].tolist()
+    first = results.drop_duplicates("point").set_index("point")
+    # What could have been done is what was done / its share; layers without work could have done nothing.
+    able = results["cycles"] * (results["macs"] / (results["cycles"] * results["utilization"])).fillna(0.0)
+    weighed = results.assign(able_macs=able, busy=results["load_balance"] * results["cycles"])
+    summed = [name for name in NEEDED if name not in ("area_mm2", "utilization", "load_balance", "executed_as")]
+    sums = weighed.groupby("point", sort=False)[[*summed, "able_macs", "busy"]].sum(min_count=1).astype(np.float64)
+    traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
+    made = sums[summed].assign(
+        edp_pj_s=sums["energy_pj"] * sums["time_us"] * 1e-6,
+        power_mw=sums["energy_pj"] / sums["time_us"] / 1e3,  # pJ / us = uW
+        area_mm2=first["area_mm2"],
+        utilization=sums["macs"] / sums["able_macs"].replace(0, np.nan),
+        load_balance=sums["busy"] / sums["cycles"],
+        dram_gb_per_s=traffic / sums["time_us"] / 1e3,  # bytes / us = MB/s
+    )
+    lacking = results.loc[results["executed_as"] == "unsupported", "point"].unique()
+    made.loc[lacking] = np.nan
+    table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
+    return table.reset_index()

@@ -1,0 +1,193 @@
+"""What a worker does: points in, their rows out; what points share is made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import accelsim
+from accelsim.config import shipped_dir
+from accelsim.errors import InputError
+from accelsim.evaluation import load_evaluation
+from accelsim.explore.chips import Chips
+from accelsim.explore.space import Point, Pruning
+from accelsim.explore.store import Done
+from accelsim.formats.counting import WeightMatrix
+from accelsim.hardware import Hardware
+from accelsim.network import Density, Network, load_network
+from accelsim.network.writer import geometry_of
+from accelsim.pruned import prune_network, shrunk
+from accelsim.results import cells
+from accelsim.simulation import Prepared
+
+OTHER_ROOMS = ("cli", "report", "explore")
+"""Rooms that no result depends on."""
+
+
+@cache
+def engine_version() -> str:
+    """Return a hash of all that can change a result: sources of this package, tables of prices."""
+    found = hashlib.blake2b(accelsim.__version__.encode(), digest_size=16)
+    package = Path(__file__).parents[1]
+    sources = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in OTHER_ROOMS]
+    for path in sorted(sources) + sorted((shipped_dir("hwconfigs") / "technology").glob("*.csv")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def network_hash(network: Network) -> str:
+    """Return a hash of all of a network that can change a result; reads every weight once."""
+    found = hashlib.blake2b(network.name.encode(), digest_size=16)
+    for layer in network:
+        content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
+        inputs = layer.activations
+        drawn = [inputs.density, inputs.seed] if isinstance(inputs, Density) else []
+        told = [layer.name, content.digest, geometry_of(layer), layer.granularity, layer.tokens, layer.steps, drawn]
+        found.update(json.dumps(told, sort_keys=True, default=str).encode())
+        for array in (inputs, layer.codebook):
+            if isinstance(array, np.ndarray):
+                found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all points of a space share, as every worker gets it."""
+
+    chips: dict[str, Chips]
+    networks: dict[str, str | Network]
+    """By name: files that a worker reads by itself, or networks."""
+    layers: tuple[str, ...]
+    hashes: dict[str, str]
+    engine: str
+    criterion: str = "l1"
+    evaluate: str | Callable[[Network], float] | None = None
+    seed: int = 0
+
+    def chip(self, point: Point) -> Hardware:
+        """Return the chip of a point; raises InputError where its values make none."""
+        return self.chips[point.hardware].chip(point.changes)
+
+    def key(self, point: Point) -> str:
+        """Return the hash of everything that the rows of a point depend on; raises InputError for no chip."""
+        chip = self.chip(point)
+        asked = [
+            self.engine,
+            self.hashes[point.network],
+            chip.name,
+            chip.content_hash,
+            point.pruning,
+            self.criterion if point.pruning.parts else "",
+            None if self.evaluate is None else str(self.evaluate),
+            point.density,
+            self.seed,
+        ]
+        return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+
+
+class Batch(NamedTuple):
+    """Points that ran together, how long they took, and what was said about them."""
+
+    done: list[Done]
+    seconds: float
+    notes: list[str]
+
+
+class Worker:
+    """Runs points one after another and keeps what the next ones share: a pruned network, its counts."""
+
+    def __init__(self, setup: Setup) -> None:
+        if setup.engine != engine_version():
+            raise InputError(
+                f"the worker has another accelsim ({accelsim.__version__}, sources {engine_version()[:8]}) than the "
+                f"main process ({setup.engine[:8]}); install the same version on both"
+            )
+        self.setup = setup
+        self._asked: Any = None
+        self._prepared: Prepared | None = None
+        self._score: float | None = None
+        self._group: Any = None
+        self.done: list[Done] = []
+        """Of the batch under way."""
+
+    def run(self, points: Sequence[tuple[str, Point]], stop: Callable[[], bool] = lambda: False) -> Batch:
+        """Run points (key, point) until `stop`; one that fails is Done with its error."""
+        begin = time.perf_counter()
+        self.done = done = list[Done]()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for key, point in points:
+                if stop():
+                    break
+                done.append(self._run(key, point))
+        notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+        return Batch(done, time.perf_counter() - begin, list(dict.fromkeys(notes)))
+
+    def _run(self, key: str, point: Point) -> Done:
+        try:
+            chip = self.setup.chip(point)
+            (rows,) = self._network(point, chip).rows([chip])
+            return Done(key, point.knobs, [cells(row) for row in rows], self._score)
+        except InputError as error:
+            return Done(key, point.knobs, error="\n".join(error.problems))
+        except Exception as error:  # a point that fails, however it does, does not stop the others
+            return Done(key, point.knobs, error=f"{type(error).__name__}: {error}")
+
+    def _network(self, point: Point, chip: Hardware) -> Prepared:
+        asked = (point.network, point.pruning, point.density)
+        if self._prepared is None or asked != self._asked:
+            self._prepared = self._asked = None  # so that memory is free before the next is made
+            given = self.setup.networks[point.network]
+            network = subset(load_network(given), self.setup.layers)
+            if point.density is not None:
+                network = with_density(network, point.density, self.setup.seed)
+            pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
+            evaluate = self.setup.evaluate
+            self._score = None if evaluate is None else float(load_evaluation(evaluate, network)(pruned))
+            self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
+            self._asked = asked
+        counted = chip.name, *(getattr(chip.engine, name, 0) for name in ("pes", "index_bits", "slice_length"))
+        if counted != self._group:
+            self._prepared.forget()
+            self._group = counted
+        return self._prepared
+
+
+def subset(network: Network, names: Sequence[str]) -> Network:
+    """Return a network with some of its layers, all where none is named."""
+    return replace(network, layers=[layer for layer in network if layer.name in names]) if names else network
+
+
+def with_density(network: Network, density: float, seed: int) -> Network:
+    """Return a network with drawn activations, of layer n from `seed` + n."""
+    drawn = (replace(layer, activations=Density(density, seed + n)) for n, layer in enumerate(network))
+    return replace(network, layers=list(drawn))
+
+
+def prune(network: Network, pruning: Pruning, criterion: str, seed: int) -> Network:
+    """Return a network pruned as a point says: everywhere alike, or layers by their own granularity and share."""
+    for granularity, share in _uniform(network, pruning):
+        network = prune_network(network, granularity, share, criterion, seed=seed)
+    return network
+
+
+def _uniform(network: Network, pruning: Pruning) -> Iterator[tuple[str, Any]]:
+    """Return by granularity the share of every layer that is pruned so."""
+    everywhere = next(((granularity, share) for layer, granularity, share in pruning.parts if not layer), None)
+    own = {layer: (granularity, share) for layer, granularity, share in pruning.parts if layer}
+    if everywhere is not None and not own:
+        granularity, share = everywhere
+        yield granularity, None if granularity.startswith("nm") else share
+        return
+    chosen = {layer.name: own.get(layer.name, everywhere) for layer in network}
+    for granularity in dict.fromkeys(each[0] for each in chosen.values() if each):
+        yield granularity, {name: each[1] for name, each in chosen.items() if each and each[0] == granularity}
