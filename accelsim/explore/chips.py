@@ -42,10 +42,6 @@ class Chips:
         except (InputError, ValidationError, TypeError):
             return load_hardware(self.base, changes)  # which says what is wrong
 
-    def check_key(self, key: str, value: Any) -> None:
-        """Raise InputError for a key that the chip does not have, or a value that it may not have by itself."""
-        load_hardware(self.base, {key: value})
-
     def _table(self, table: str, keys: dict[str, Any]) -> Any:
         """Return one table of the chip, changed: fields of the engine in place, what names files once each."""
         if table == "engine" and all(key.count(".") == 1 for key in keys):

@@ -24,6 +24,7 @@ class Knob(NamedTuple):
 
 
 WORDS = ("hardware", "network", "granularity", "sparsity", "density")
+TEXTS = WORDS[:3]
 """What can be varied beside the keys of a chip; granularity and sparsity also of one layer: sparsity.fc1."""
 
 
@@ -41,21 +42,25 @@ def rank(name: str) -> int:
 
 
 def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested tables by dotted keys; a range is no table."""
+    """Return nested tables by dotted keys; a range is no table. Raises InputError for a key that is there twice."""
     found: dict[str, Any] = {}
     for key, value in tables.items():
-        if isinstance(value, Mapping) and "from" not in value:
-            found |= flat(value, f"{before}{key}.")
-        else:
-            found[before + key] = value
+        within = isinstance(value, Mapping) and not {"from", "to"} & value.keys()
+        new = flat(value, f"{before}{key}.") if within else {before + key: value}
+        raise_if_any(f"{name}: is given twice, in a table and with dots; leave one out" for name in new.keys() & found)
+        found |= new
     return found
 
 
 def read_knobs(vary: Mapping[str, Any], when: Mapping[str, Any], place: str, problems: list[str]) -> Iterator[Knob]:
     """Return what is varied and add what is wrong with it to the problems."""
-    conditions = flat(when)
-    varied = flat(vary)
-    if not varied:
+    conditions: dict[str, Any] = {}
+    varied: dict[str, Any] = {}
+    with collecting(problems, f"{place}: vary: "):
+        varied = flat(vary)
+    with collecting(problems, f"{place}: when: "):
+        conditions = flat(when)
+    if not vary:
         problems.append(f"{place}: vary: is empty; name what to vary, as in engine.fifo_depth = [4, 8, 16]")
     problems += [
         f"{place}: when.{name}: is not varied{did_you_mean(name, varied)}" for name in conditions if name not in varied
@@ -67,19 +72,26 @@ def read_knobs(vary: Mapping[str, Any], when: Mapping[str, Any], place: str, pro
             )
             continue
         with collecting(problems, f"{place}: vary.{name}: "):
-            applies = Expression(conditions[name], f"when.{name}") if name in conditions else None
-            yield Knob(name, _values(given), applies)
+            values = _values(given)
+            kind, wanted = (str, "text") if name.partition(".")[0] in TEXTS else (int | float, "a number")
+            if not is_chip_key(name):
+                raise_if_any(f"must be {wanted} (got {each!r})" for each in values if not isinstance(each, kind))
+            applies = Expression(conditions[name], "its condition") if name in conditions else None
+            yield Knob(name, values, applies)
 
 
 def _values(given: Any) -> tuple[Any, ...]:
     """Return the values of a list or a range."""
     if isinstance(given, Mapping):
         return tuple(dict.fromkeys(_range(given)))
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InputError(f"must be a list, or a range as {{ from = 2, to = 256, factor = 2 }} (got {given!r})")
     if not given:
         raise InputError("is an empty list; name at least one value")
-    wrong = [each for each in given if not isinstance(each, str | int | float | bool)]
+    given = [each.item() if isinstance(each, np.generic) else each for each in given]
+    wrong = [each for each in given if not isinstance(each, str | int | float)]
     raise_if_any(f"a value must be a number, text, true or false (got {each!r})" for each in wrong)
     if len(set(given)) < len(given):
         raise InputError(f"names a value twice ({', '.join(map(str, given))}); leave one out")
@@ -96,8 +108,7 @@ def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
         for key, value in numbers.items()
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
     ]
-    if "to" not in given:
-        problems.append("to: is missing; a range needs from and to")
+    problems += [f"{key}: is missing; a range needs from and to" for key in known[:2] if key not in given]
     ways = [key for key in ("step", "factor", "count") if key in given]
     if len(ways) != 1:
         problems.append(f"needs one of step, factor and count (got {', '.join(ways) or 'none'})")

@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from accelsim.errors import InputError, needing
@@ -43,12 +44,13 @@ class Runner(Protocol):
 
 
 class Here:
-    """One batch after another in this process."""
+    """One batch after another in a thread of this process: compiled code would keep Ctrl-C from the main thread."""
 
     slots = 1
 
     def __init__(self, setup: Setup) -> None:
         self._worker = Worker(setup)
+        self._stopping = threading.Event()
         self._waiting: list[Points] = []
 
     def submit(self, points: Points) -> None:
@@ -58,21 +60,35 @@ class Here:
     def finished(self) -> list[Finished]:
         """Run the next batch."""
         points = self._waiting.pop(0)
-        return [Finished(points, self._worker.run(points))]
+        ended: SimpleQueue[Batch | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            try:
+                ended.put(self._worker.run(points, self._stopping.is_set))
+            except BaseException as error:  # raised again where it is waited for
+                ended.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        batch = ended.get()
+        if isinstance(batch, BaseException):
+            raise batch
+        return [Finished(points, batch)]
 
     def stop(self) -> list[Finished]:
         """Give up what waits; what the batch under way has finished is kept."""
+        self._stopping.set()
         self._waiting.clear()
-        return [Finished((), Batch(self._worker.done, 0.0, []))] if self._worker.done else []
+        return [Finished((), Batch(list(self._worker.done), 0.0, []))] if self._worker.done else []
 
 
+_setup: Setup | None = None
 _worker: Worker | None = None
 _stopping = threading.Event()
 
 
 def _begin(setup: Setup, parent: int) -> None:
-    """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a hand for SIGTERM."""
-    global _worker
+    """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop."""
+    global _setup
     use_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: _stopping.set())
@@ -83,19 +99,33 @@ def _begin(setup: Setup, parent: int) -> None:
         os._exit(1)  # the main process was killed: nobody waits for these results
 
     threading.Thread(target=watch, daemon=True).start()
-    _worker = Worker(setup)
+    _setup = setup
 
 
 def _run(points: Points) -> Batch:
-    if _worker is None:
+    """Run points in a worker process, which keeps what they share."""
+    global _worker
+    if _setup is None:
         raise RuntimeError("a worker begins before it runs")
+    if _worker is None:
+        _worker = Worker(_setup)
     return _worker.run(points, _stopping.is_set)
+
+
+@contextlib.contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Let processes that begin in the block never see Ctrl-C, which a terminal sends to all of them."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 class Processes:
     """Processes of this machine. One that dies takes its batch with it and is replaced."""
 
-    STOP_SECONDS = 1.0
+    STOP_SECONDS = 0.7
     """What is granted to finish the point under way."""
 
     def __init__(self, setup: Setup, jobs: int) -> None:
@@ -106,17 +136,17 @@ class Processes:
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the pool, which is made again if it broke."""
+        from loky import ProcessPoolExecutor
         from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
         for _ in range(3):
-            try:
+            with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError), _without_interrupt():
                 if self._pool is None:
-                    self._pool = self._new_pool()
+                    begin = (self._setup, os.getpid())
+                    self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, initargs=begin)
                 self._running[self._pool.submit(_run, points)] = points
-            except (BrokenProcessPool, ShutdownExecutorError):
-                self._pool = None
-            else:
                 return
+            self._pool = None
         raise InputError("workers end as soon as they begin; try --jobs 1, which shows why")
 
     def finished(self) -> list[Finished]:
@@ -128,14 +158,11 @@ class Processes:
         """Ask every worker to return after its point, wait a moment, and end them."""
         if self._pool is None:
             return []
-        workers = list(self._pool._processes.values())
-        for future in self._running:
-            future.cancel()
-        for worker in workers:
+        for worker in list(self._pool._processes.values()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGUSR1)
-        done, _ = wait(self._running, timeout=self.STOP_SECONDS)
-        found = [self._took(future) for future in done if not future.cancelled()]
+        done, _ = wait([each for each in self._running if not each.cancel()], timeout=self.STOP_SECONDS)
+        found = [self._took(future) for future in done]
         self._pool.shutdown(wait=False, kill_workers=True)
         self._pool = None
         return [each for each in found if each.batch is not None]
@@ -150,11 +177,6 @@ class Processes:
             self._pool = None
             return Finished(points, None)
 
-    def _new_pool(self) -> Any:
-        from loky import ProcessPoolExecutor
-
-        return ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, initargs=(self._setup, os.getpid()))
-
 
 CONNECT_SECONDS = 5
 """How long a scheduler may take to answer."""
@@ -166,43 +188,75 @@ class Dask:
     def __init__(self, setup: Setup, address: str) -> None:
         with needing("explore"):
             from distributed import Client
+        self._address = address
+        start = f"start one with: dask scheduler, and workers with: dask worker {address}"
         try:
             self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"--scheduler {address}: cannot be reached in {CONNECT_SECONDS} seconds "
-                f"({type(error).__name__}); start one with: dask scheduler, and workers with: dask worker {address}"
+                f"({type(error).__name__}); {start}"
             ) from None
-        self.slots = 2 * max(1, sum(self._client.nthreads().values()))
-        self._setup = self._client.scatter(setup, broadcast=True, hash=False)
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except TimeoutError:
+            self._client.close()
+            raise InputError(f"--scheduler {address}: has no workers; {start}") from None
+        self._setup = setup
         self._running: dict[Any, Points] = {}
+        self._send()
+
+    def _send(self) -> None:
+        """Send the setup to every worker; what one had is lost with it."""
+        self.slots = 2 * max(1, sum(self._client.nthreads().values()))
+        self._sent = self._client.scatter(self._setup, broadcast=True, hash=False)
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the scheduler."""
-        future = self._client.submit(_on_cluster, self._setup, points, pure=False)
+        future = self._client.submit(_on_cluster, self._sent, points, pure=False)
         self._running[future] = points
 
     def finished(self) -> list[Finished]:
-        """Wait for batches; those whose worker was lost too often come back without results."""
+        """Wait for batches; those whose worker was lost too often, or the setup with it, come back without results."""
         from distributed import KilledWorker
         from distributed import wait as wait_for
 
         done = wait_for(list(self._running), return_when="FIRST_COMPLETED").done
         found = []
+        lost = False
         for future in done:
             points = self._running.pop(future)
             try:
                 found.append(Finished(points, future.result()))
             except KilledWorker:
                 found.append(Finished(points, None))
+            except CancelledError:
+                lost = True
+                found.append(Finished(points, None))
+        if lost:
+            self._recover()
         return found
 
+    def _recover(self) -> None:
+        """Send the setup again; raises InputError where the scheduler is gone."""
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            self._send()
+        except (OSError, TimeoutError, ValueError, RuntimeError):
+            raise InputError(
+                f"--scheduler {self._address}: the scheduler or its last worker was lost; what was finished is "
+                "stored: run the same command again"
+            ) from None
+
     def stop(self) -> list[Finished]:
-        """Cancel what waits and leave the cluster."""
-        with contextlib.suppress(Exception):
+        """Take what is finished, cancel the rest and leave the cluster."""
+        found = []
+        with contextlib.suppress(Exception):  # whatever it is, what matters was told before
+            ended = [(future, points) for future, points in self._running.items() if future.status == "finished"]
+            found = [Finished(points, future.result(timeout=1)) for future, points in ended]
             self._client.cancel(list(self._running), force=True)
         self._client.close(timeout=1)
-        return []
+        return found
 
 
 _on_this_node = threading.local()

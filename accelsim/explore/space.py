@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -12,8 +13,9 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, check_kind, find, label, read_toml
+from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
@@ -21,11 +23,15 @@ from accelsim.explore.totals import TOTALS
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruning import Granularity
+from accelsim.pruning.criteria import CRITERIA
+
+MOST_SAID = 3
+"""Wrong values of one knob that are told of."""
 
 AS_GIVEN = "as given"
 """The granularity of a network that is not pruned."""
 
-Whole = Annotated[int, Field(strict=True, ge=0)]
+Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
 
 
@@ -86,7 +92,7 @@ class Objective(NamedTuple):
 
 
 class Pruning(NamedTuple):
-    """How the network of a point is pruned: (layer or "", granularity, share) each; nothing: it runs as given."""
+    """How a network is pruned: (layer or "" for all of them, granularity, share) each; nothing: it runs as given."""
 
     parts: tuple[tuple[str, str, float | None], ...] = ()
 
@@ -125,9 +131,10 @@ class Space:
         if isinstance(vary, Mapping):
             self.knobs = tuple(read_knobs(spec.vary, spec.when, self.source, problems))
         self.derived: dict[str, Expression] = {}
-        for name, text in flat(spec.derived).items():
-            with collecting(problems, f"{self.source}: "):
-                self.derived[name] = Expression(text, f"derived.{name}")
+        with collecting(problems, f"{self.source}: derived: "):
+            for name, text in flat(spec.derived).items():
+                with collecting(problems, f"{self.source}: "):
+                    self.derived[name] = Expression(text, f"derived.{name}")
         self.constraints: list[Constraint] = []
         for text in spec.constraints:
             with collecting(problems, f"{self.source}: "):
@@ -136,9 +143,6 @@ class Space:
         for text in spec.objectives:
             with collecting(problems, f"{self.source}: "):
                 self.objectives.append(Objective.parse(text))
-        self._problems_of_names(problems)
-        raise_if_any(problems)
-
         self.chips: dict[str, Chips] = {}
         self.networks: dict[str, Network] = {}
         self.files: dict[str, str] = {}
@@ -151,6 +155,13 @@ class Space:
                 if name not in networks:
                     self.files[name] = str(_beside(folder, name))
                 self.networks[name] = _subset(networks.get(name) or load_network(self.files[name]), spec.layers)
+        self._problems_of_names(problems)
+        self.evaluate = spec.evaluate
+        with collecting(problems, f"{self.source}: "):
+            check_criterion(spec.criterion)
+        with collecting(problems, f"{self.source}: evaluate: "):
+            if spec.evaluate is not None:
+                self.evaluate = check_evaluation(spec.evaluate, folder)
         raise_if_any(problems)
         self._problems_of_values(problems)
         raise_if_any(problems)
@@ -250,20 +261,34 @@ class Space:
         return next((knob.values for knob in self.knobs if knob.name == name), (default,))
 
     def _problems_of_names(self, problems: list[str]) -> None:
-        """Say which conditions name what comes later, and which constraints what no total has."""
-        derived = [name for name in self.derived if not is_chip_key(name)]
-        for number, knob in enumerate(self.knobs):
-            before = [each.name for each in self.knobs[:number]]
+        """Say which conditions and derived values name what is not known, and which constraints what no total has."""
+        varied = [knob.name for knob in self.knobs]
+        known = {key for chips in self.chips.values() for key in chips.keys}
+        for knob in self.knobs:
             for name in knob.when.names if knob.when else ():
-                if name not in before and not is_chip_key(name):
-                    later = "is varied later" if name in [each.name for each in self.knobs] else "is not varied"
-                    problems.append(f"{self.source}: when.{knob.name}: '{name}' {later}; put it before {knob.name}")
-        known = {*TOTALS, *derived, *(knob.name for knob in self.knobs)}
+                if name in varied and name not in known:
+                    problems.append(f"{self.source}: when.{knob.name}: '{name}' is varied later; put it before")
+                elif name not in known:
+                    near = did_you_mean(name, {*known, *varied})
+                    problems.append(f"{self.source}: when.{knob.name}: '{name}' is neither varied nor a key{near}")
+            known.add(knob.name)
+        for made, expression in self.derived.items():
+            if made in varied:
+                problems.append(f"{self.source}: derived.{made}: is varied, too; leave one of them out")
+            if not is_chip_key(made) and made.partition(".")[0] in WORDS[:2]:
+                problems.append(f"{self.source}: derived.{made}: cannot be derived; vary it")
+            problems += [
+                f"{self.source}: derived.{made}: '{name}' is neither varied nor a key{did_you_mean(name, known)}"
+                for name in expression.names
+                if name not in known
+            ]
+            known.add(made)
+        columns = {*TOTALS, *self.derived, *varied}
         for constraint in self.constraints:
             problems += [
-                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, known)}"
+                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, columns)}"
                 for name in constraint.names
-                if name not in known and not is_chip_key(name)
+                if name not in columns
             ]
         if self.spec.evaluate is None:
             used = [each.column for each in self.objectives] + [n for each in self.constraints for n in each.names]
@@ -274,18 +299,20 @@ class Space:
                 )
 
     def _problems_of_values(self, problems: list[str]) -> None:
-        """Try every value of every knob by itself, the others at their first."""
+        """Try every value of every knob by itself."""
         for knob in self.knobs:
             said: list[str] = []
             for value in knob.values:
                 with collecting(said):
-                    self._try_alone(knob.name, value)
-            problems += [f"{self.source}: {problem}" for problem in dict.fromkeys(said)]
+                    self._try_alone(knob, value)
+            told = list(dict.fromkeys(said))
+            more = [f"vary.{knob.name}: {len(told) - MOST_SAID} more values are as wrong"] * (len(told) > MOST_SAID)
+            problems += [f"{self.source}: {problem}" for problem in told[:MOST_SAID] + more]
 
-    def _try_alone(self, name: str, value: Any) -> None:
+    def _try_alone(self, knob: Knob, value: Any) -> None:
+        name = knob.name
         if is_chip_key(name):
-            for chips in self.chips.values():
-                chips.check_key(name, value)
+            self._try_on_chips(knob, value)
         elif name.startswith(("granularity", "sparsity")):
             kind, _, layer = name.partition(".")
             known = [each.name for network in self.networks.values() for each in network]
@@ -297,6 +324,21 @@ class Space:
                 raise InputError(f"vary.{name}: must be at least 0 and below 1 (got {value!r})")
         elif name == "density":
             Density(value)
+
+    def _try_on_chips(self, knob: Knob, value: Any) -> None:
+        """Try a value on every chip, or on some where it has a condition; else with the others at their first."""
+        problems: list[str] = []
+        for chips in self.chips.values():
+            with collecting(problems):
+                chips.chip({knob.name: value})
+                if knob.when:
+                    return
+        if problems and len(self.knobs) > 1:
+            with suppress(InputError):
+                point = self.point(self.index_of({knob.name: value}))
+                self.chips[point.hardware].chip(point.changes)
+                return
+        raise_if_any(dict.fromkeys(problems))
 
 
 def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Path]:
@@ -321,6 +363,25 @@ def _objects(data: dict[str, Any], key: str, kind: Any) -> Iterator[Any]:
         data["vary"] = {**data["vary"], key: [each.name if isinstance(each, kind) else each for each in listed]}
 
 
+def check_criterion(name: str) -> None:
+    """Raise InputError for a criterion of pruning that there is not."""
+    if name not in CRITERIA:
+        raise InputError(f"criterion: '{name}' is not known{did_you_mean(name, CRITERIA)}")
+
+
+def check_evaluation(text: str, folder: Path) -> str:
+    """Return a score as any folder finds it, its file beside that of the space; raises InputError for none."""
+    path, colon, function = text.rpartition(":")
+    if colon:
+        text = f"{existing_file((folder / path).resolve())}:{function}"
+    elif text not in EVALUATIONS:
+        raise InputError(
+            f"'{text}' is not known{did_you_mean(text, EVALUATIONS)}; or name a function of a network that "
+            "returns a score, as in my_data.py:accuracy"
+        )
+    return text
+
+
 def _beside(folder: Path, name: str) -> str | Path:
     """Return a file beside the space's, or the name of a shipped one."""
     return (folder / name).resolve() if Path(name).suffix else name
@@ -339,17 +400,22 @@ def _pruning(values: Mapping[str, Any]) -> Pruning:
     """Return what the knobs say about pruning; a sparsity alone is fine-grained."""
     everywhere = values.get("granularity"), values.get("sparsity")
     layers = dict.fromkeys(name.partition(".")[2] for name in values if name.startswith(("granularity.", "sparsity.")))
-    parts = []
+    parts: list[tuple[str, str, float | None]] = []
+
+    def covered(parts: list[Any]) -> bool:
+        return bool(parts) and not parts[0][0]
+
     for layer in ["", *layers]:
         own = [values.get(f"{key}.{layer}", both) for key, both in zip(WORDS[2:4], everywhere, strict=True)]
         granularity, share = own if layer else everywhere
         if granularity == AS_GIVEN or (granularity is None and not share):
+            parts += [(layer, AS_GIVEN, None)] * covered(parts)  # or what is said of all layers would hold
             continue
         kind = Granularity.parse(granularity or "fine")
         if kind.kind == "nm" and kind.size is not None:
             share = 1 - kind.size[0] / kind.size[1]
         elif share is None:
             raise InputError(f"granularity: {granularity} needs a sparsity; vary it, too")
-        if share:
-            parts.append((layer, str(kind), share))
+        if share or covered(parts):
+            parts.append((layer, str(kind), share) if share else (layer, AS_GIVEN, None))
     return Pruning(tuple(parts))

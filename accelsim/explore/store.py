@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from accelsim.errors import InputError
 from accelsim.results import COLUMNS, typed
 
@@ -20,6 +22,9 @@ FORMAT = 1
 
 APPLICATION = 0x61636373
 """How SQLite files of this package call themselves: `accs`."""
+
+AT_ONCE = 10_000
+"""Rows that are read before they become arrays: Python's numbers need several times their memory."""
 
 WAIT_SECONDS = 60
 """For another process that writes."""
@@ -87,11 +92,11 @@ class Store:
             return {key for (key,) in found}
 
     def add(self, done: Iterable[Done], engine: str) -> None:
-        """Add points in one step, whole or not at all; one that is there and did not fail stays."""
+        """Add points in one step, whole or not at all; one that is there stays, unless it failed."""
         with self._telling(), self._writing():
             for each in done:
                 old = self._base.execute("SELECT error FROM points WHERE key = ?", (each.key,)).fetchone()
-                if old is not None and (old[0] is None or each.error is not None):
+                if old is not None and old[0] is None:
                     continue
                 knobs = json.dumps(each.knobs)
                 self._base.execute(
@@ -116,18 +121,18 @@ class Store:
             self._base.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (point INTEGER PRIMARY KEY, key TEXT)")
             self._base.execute("DELETE FROM wanted")
             self._base.executemany("INSERT INTO wanted VALUES (?, ?)", enumerate(keys))
-            names = ", ".join(f'r."{column.name}"' for column in chosen)
+            selected = ", ".join(f'r."{column.name}"' for column in chosen)
             rows = self._base.execute(
-                f"SELECT w.point, p.score, p.error, {names} FROM wanted w JOIN points p USING (key) "  # noqa: S608
+                f"SELECT w.point, p.score, coalesce(p.error, ''), {selected} FROM wanted w JOIN points p USING (key) "  # noqa: S608
                 "LEFT JOIN results r USING (key) ORDER BY w.point, r.number"
-            ).fetchall()
-        values = list(zip(*rows, strict=True)) if rows else [()] * (3 + len(chosen))
-        data = {
-            "point": typed(values[0], "int64"),
-            "score": typed(values[1], "float64"),
-            "error": typed([error or "" for error in values[2]], "str"),
-        }
-        return pd.DataFrame(data | {c.name: typed(each, c.dtype) for c, each in zip(chosen, values[3:], strict=True)})
+            )
+            dtypes = ["int64", "float64", "str", *(column.dtype for column in chosen)]
+            parts: list[list[Any]] = [[typed([], dtype)] for dtype in dtypes]
+            while some := rows.fetchmany(AT_ONCE):
+                for part, dtype, values in zip(parts, dtypes, zip(*some, strict=True), strict=True):
+                    part.append(typed(_shared(values) if dtype == "str" else values, dtype))
+        names = ["point", "score", "error", *(column.name for column in chosen)]
+        return pd.DataFrame({name: _joined(part) for name, part in zip(names, parts, strict=True)})
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
         """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
@@ -140,13 +145,18 @@ class Store:
         if not found:
             why = f"its {others} points are of another version of accelsim; sweep again" if others else "has no points"
             raise InputError(f"{self.path}: {why}")
-        loaded = [(key, json.loads(knobs)) for key, knobs in found]
+        try:
+            loaded = [(key, json.loads(knobs)) for key, knobs in found]
+        except ValueError as error:
+            raise InputError(f"{self.path}: is damaged ({error}); restore a copy, or sweep into a new file") from None
         return sorted(loaded, key=lambda each: [(name, str(type(v)), v) for name, v in each[1].items()])
 
     def _open(self) -> None:
+        self._base.execute("BEGIN")  # or another process might make its tables between one look and the next
         found = self._base.execute("PRAGMA application_id").fetchone()[0]
         version = self._base.execute("PRAGMA user_version").fetchone()[0]
         tables = self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        self._base.execute("COMMIT")
         if not tables and not found:
             self._create()
         elif found != APPLICATION:
@@ -163,7 +173,6 @@ class Store:
         self._base.execute("PRAGMA synchronous = NORMAL")
 
     def _create(self) -> None:
-        self._base.execute("PRAGMA journal_mode = WAL")
         with self._writing():
             if not self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in filter(str.strip, _TABLES.split(";")):
@@ -203,3 +212,17 @@ class Store:
             else:
                 remedy = f"is damaged or no store ({text}); it was left as it is: name another file, or restore a copy"
             raise InputError(f"{self.path}: {remedy}") from None
+
+
+def _shared(values: Sequence[Any]) -> list[Any]:
+    """Return texts of which equal ones are one object."""
+    return list(map({value: value for value in values}.get, values))
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Return the parts of a column as one array; integers are pandas' where one part has an empty one."""
+    import pandas as pd
+
+    if any(isinstance(part, pd.api.extensions.ExtensionArray) for part in parts):
+        return pd.concat([pd.Series(part, dtype="Int64") for part in parts], ignore_index=True).array
+    return np.concatenate(parts)

@@ -15,7 +15,7 @@ from accelsim.errors import InputError
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Point, Space
 from accelsim.explore.store import Done, Store
-from accelsim.explore.work import Batch, Setup, Worker, engine_version, network_hash
+from accelsim.explore.work import Batch, Setup, Worker, engine_version, in_memory, network_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ MOST_SAID = 3
 """Combinations without a chip that are told of."""
 
 MOST_DEATHS = 3
-"""Workers that a batch may cost; then its points are tried one by one, and one that costs so many has failed."""
+"""Workers that a point may cost when nothing else runs; then it has failed."""
 
 
 def sweep(
@@ -71,14 +71,14 @@ def setup_of(space: Space, *, shared_path: bool = True) -> Setup:
     return Setup(
         chips=space.chips,
         networks={
-            name: space.files[name] if shared_path and name in space.files else network
+            name: space.files[name] if shared_path and name in space.files else in_memory(network)
             for name, network in space.networks.items()
         },
         layers=tuple(spec.layers),
         hashes=space.hashes(network_hash),
         engine=engine_version(),
         criterion=spec.criterion,
-        evaluate=spec.evaluate,
+        evaluate=space.evaluate,
         seed=spec.seed,
     )
 
@@ -125,7 +125,7 @@ class Plan:
             if key not in known:
                 known.add(key)
                 groups.setdefault(space.group(point), []).append((key, point))
-        plan.missing = [each for group in groups.values() for each in group]
+        plan.missing = [each for name in sorted(groups) for each in groups[name]]
         if not plan.keys and indices is None:
             raise InputError(*dict.fromkeys(plan.refused))
         return plan
@@ -179,26 +179,38 @@ def estimate_seconds(plan: Plan) -> float:
 
 
 class Handed:
-    """Points on their way through a runner: in batches of the right size, again where a worker died."""
+    """Points on their way through a runner: in batches of the right size, again where a worker died.
+
+    Whoever ran beside a worker that dies may be lost with it. What was lost is a suspect, and runs with nothing beside
+    it: first the batch, then its points one by one, so that a point only fails for what it did by itself.
+    """
 
     def __init__(self, missing: Sequence[tuple[str, Point]], runner: Runner) -> None:
         self._runner = runner
         self._waiting = deque(missing)
         self._again: deque[Points] = deque()
+        self._suspects: deque[Points] = deque()
         self._deaths: dict[str, int] = {}
         self._under_way = 0
         self._size = 1.0
 
     def results(self) -> Iterator[Batch]:
         """Hand out batches and return what comes back, until nothing is left."""
-        while self._waiting or self._again or self._under_way:
-            while self._under_way < self._runner.slots and (self._waiting or self._again):
-                self._runner.submit(self._next())
-                self._under_way += 1
+        alone = False
+        while self._waiting or self._again or self._suspects or self._under_way:
+            if self._suspects:
+                if not self._under_way:
+                    self._runner.submit(self._suspects.popleft())
+                    self._under_way, alone = 1, True
+            else:
+                while self._under_way < self._runner.slots and (self._waiting or self._again):
+                    self._runner.submit(self._next())
+                    self._under_way += 1
             for points, batch in self._runner.finished():
                 self._under_way -= 1
+                was_alone, alone = alone, False
                 if batch is None:
-                    failed = self._died(points)
+                    failed = self._died(points, was_alone)
                     if failed:
                         yield Batch(failed, 0.0, [])
                     continue
@@ -217,17 +229,19 @@ class Handed:
         count = max(1, min(int(self._size), share))
         return [self._waiting.popleft() for _ in range(count)]
 
-    def _died(self, points: Points) -> list[Done]:
-        """Take back the points of a worker that died; one that was alone too often has failed."""
-        for key, _ in points:
+    def _died(self, points: Points, alone: bool) -> list[Done]:
+        """Suspect what was lost with a worker; a point that was alone too often has failed."""
+        if not alone:
+            self._suspects.append(points)
+        elif len(points) > 1:
+            self._suspects.extend([each] for each in points)
+        else:
+            ((key, point),) = points
             self._deaths[key] = self._deaths.get(key, 0) + 1
-        failed: list[Done] = []
-        for key, point in points:
-            if self._deaths[key] < MOST_DEATHS or len(points) > 1:
-                self._again.append([(key, point)])
-            else:
-                failed.append(Done(key, point.knobs, error="its worker was killed, three times: out of memory?"))
-        return failed
+            if self._deaths[key] == MOST_DEATHS:
+                return [Done(key, point.knobs, error=f"its worker was killed {MOST_DEATHS} times: out of memory?")]
+            self._suspects.appendleft(points)
+        return []
 
 
 def read(plan: Plan, store: Store, columns: Any = None) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import time
 import warnings
@@ -19,18 +20,18 @@ from accelsim.config import shipped_dir
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
-from accelsim.explore.space import Point, Pruning
+from accelsim.explore.space import AS_GIVEN, Point, Pruning
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
-from accelsim.network import Density, Network, load_network
+from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
 from accelsim.results import cells
 from accelsim.simulation import Prepared
 
 OTHER_ROOMS = ("cli", "report", "explore")
-"""Rooms that no result depends on."""
+"""Rooms that no result depends on, but for this module."""
 
 
 @cache
@@ -39,9 +40,17 @@ def engine_version() -> str:
     found = hashlib.blake2b(accelsim.__version__.encode(), digest_size=16)
     package = Path(__file__).parents[1]
     sources = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in OTHER_ROOMS]
-    for path in sorted(sources) + sorted((shipped_dir("hwconfigs") / "technology").glob("*.csv")):
+    prices = (shipped_dir("hwconfigs") / "technology").glob("*.csv")
+    for path in (Path(__file__), *sorted(sources), *sorted(prices)):
         found.update(path.read_bytes())
     return found.hexdigest()
+
+
+@cache
+def evaluation_hash(text: str) -> str:
+    """Return the name of a score, with a hash of its file where it is the function of one."""
+    path, colon, name = text.rpartition(":")
+    return f"{hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()}:{name}" if colon else text
 
 
 def network_hash(network: Network) -> str:
@@ -70,7 +79,7 @@ class Setup:
     hashes: dict[str, str]
     engine: str
     criterion: str = "l1"
-    evaluate: str | Callable[[Network], float] | None = None
+    evaluate: str | None = None
     seed: int = 0
 
     def chip(self, point: Point) -> Hardware:
@@ -87,7 +96,7 @@ class Setup:
             chip.content_hash,
             point.pruning,
             self.criterion if point.pruning.parts else "",
-            None if self.evaluate is None else str(self.evaluate),
+            None if self.evaluate is None else evaluation_hash(self.evaluate),
             point.density,
             self.seed,
         ]
@@ -116,6 +125,7 @@ class Worker:
         self._prepared: Prepared | None = None
         self._score: float | None = None
         self._group: Any = None
+        self._unchanged: set[str] = set()
         self.done: list[Done] = []
         """Of the batch under way."""
 
@@ -146,8 +156,7 @@ class Worker:
         asked = (point.network, point.pruning, point.density)
         if self._prepared is None or asked != self._asked:
             self._prepared = self._asked = None  # so that memory is free before the next is made
-            given = self.setup.networks[point.network]
-            network = subset(load_network(given), self.setup.layers)
+            network = self._load(point.network)
             if point.density is not None:
                 network = with_density(network, point.density, self.setup.seed)
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
@@ -160,6 +169,28 @@ class Worker:
             self._prepared.forget()
             self._group = counted
         return self._prepared
+
+    def _load(self, name: str) -> Network:
+        """Return a network; raises InputError where its file is another than when the points got their keys."""
+        given = self.setup.networks[name]
+        network = subset(load_network(given), self.setup.layers)
+        if not isinstance(given, Network) and name not in self._unchanged:
+            if network_hash(network) != self.setup.hashes[name]:
+                raise InputError(f"network {name}: {given} has changed since the sweep began; run it again")
+            self._unchanged.add(name)
+        return network
+
+
+def in_memory(network: Network) -> Network:
+    """Return a network whose weights can be sent: those that lie in files are read, those that are drawn stay so."""
+
+    def sent(layer: Layer) -> Layer:
+        if not inspect.ismethod(layer.weight_source):
+            return layer
+        weight = layer.weight
+        return replace(layer, weight_source=lambda: weight)
+
+    return replace(network, layers=[sent(layer) for layer in network])
 
 
 def subset(network: Network, names: Sequence[str]) -> Network:
@@ -188,6 +219,7 @@ def _uniform(network: Network, pruning: Pruning) -> Iterator[tuple[str, Any]]:
         granularity, share = everywhere
         yield granularity, None if granularity.startswith("nm") else share
         return
-    chosen = {layer.name: own.get(layer.name, everywhere) for layer in network}
-    for granularity in dict.fromkeys(each[0] for each in chosen.values() if each):
-        yield granularity, {name: each[1] for name, each in chosen.items() if each and each[0] == granularity}
+    every = {layer.name: own.get(layer.name, everywhere) for layer in network}
+    chosen = {name: each for name, each in every.items() if each is not None and each[0] != AS_GIVEN}
+    for granularity in dict.fromkeys(each[0] for each in chosen.values()):
+        yield granularity, {name: each[1] for name, each in chosen.items() if each[0] == granularity}
