@@ -279,12 +279,14 @@ class Space:
             said: list[str] = []
             for value in knob.values:
                 with collecting(said):
-                    self._try_alone(knob.name, value)
+                    self._try_alone(knob, value)
             problems += [f"{self.source}: {problem}" for problem in dict.fromkeys(said)]
 
-    def _try_alone(self, name: str, value: Any) -> None:
+    def _try_alone(self, knob: Knob, value: Any) -> None:
+        name = knob.name
         if is_chip_key(name):
-            for chips in self.chips.values():
+            able = [chips for chips in self.chips.values() if knob.when and name in chips.keys]
+            for chips in able or self.chips.values():  # one with a condition may be that of a single kind of chip
                 chips.check_key(name, value)
         elif name.startswith(("granularity", "sparsity")):
             kind, _, layer = name.partition(".")
