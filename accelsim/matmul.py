@@ -158,10 +158,8 @@ class TensorCoreRun:
     def check_network(self) -> None:
         """Any network can be streamed."""
 
-    def row(
-        self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool, units: bool
-    ) -> dict[str, Any]:
-        """Run one layer; returns its row, what each core does among it.
+    def run(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str) -> tuple[Gemm, GemmOutcome]:
+        """Run one step of one layer; returns the product and what it took.
 
         Weights that hold a pattern of the chip are packed and run by it, all others run dense; with slices skipped
         instead where the chip can and that is faster.
@@ -170,7 +168,7 @@ class TensorCoreRun:
         config = self.chip.engine
         if not isinstance(config, TensorCoreConfig):
             raise TypeError(f"{self.chip.name} is not a tensor core chip")
-        content = weights.content  # once for all chips; all weights are finite
+        _ = weights.content  # once for all chips; all weights are finite
         pattern = _pattern(layer, weights, config)
         groups, rows, columns, vectors = layer.products
         tokens = len(samples) * vectors // layer.steps
@@ -185,7 +183,15 @@ class TensorCoreRun:
             skipping = skipping_of(view, config.skip_k, channels)
             skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
             outcome = min(outcome, skipped, key=lambda ran: (ran.time_us, ran.plan.dram_bytes))  # the first of equals
+        return product, outcome
+
+    def row(
+        self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool, units: bool
+    ) -> dict[str, Any]:
+        """Run one layer as `run` does; returns its row, what each core does among it."""
+        product, outcome = self.run(layer, weights, samples, backend)
         outcome = outcome.times(layer.steps)
+        content = weights.content
         if verify:
             _verify(layer, samples.batch, outcome)
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))

@@ -134,7 +134,7 @@ class Prepared:
     def __init__(self, network: Network, activations: Given = None, seed: int = 0, *, keep: bool = False) -> None:
         self.network = network
         self._keep = keep
-        self._inputs = _resolve(network, activations, seed)
+        self._inputs = resolve_activations(network, activations, seed)
         self._weights: dict[str, WeightMatrix] = {}
 
     def rows(
@@ -263,13 +263,11 @@ def _row(
     units: bool,
 ) -> dict[str, Any]:
     chip, engine = feeding.chip, feeding.engine
-    codes, codebook = _codes(weights, layer, chip, backend, verify)
+    codes, codebook = codes_of(weights, layer, chip, backend, verify)
     image = engine.encode(weights, chip.engine, codes, None if codebook is None else codebook.integers)
-    if verify:
-        outcome, stream = feeding.run(backend, image, vectors := _engine_inputs(samples, layer, chip, True), layer.maps)
-    else:
-        vectors = weights.once("vectors", lambda: _engine_inputs(samples, layer, chip, False))
-        outcome, stream = feeding.run(backend, image, vectors, layer.maps, weights)
+    key = ("vectors", chip.engine if verify else None)  # without `verify` only zeros matter, which no chip changes
+    vectors = weights.once(key, lambda: engine_inputs(samples, layer, chip, verify))
+    outcome, stream = feeding.run(backend, image, vectors, layer.maps, None if verify else weights)
     if verify and codebook is not None and codes is not None:
         _verify(layer, codebook.integers[codes], vectors, outcome.output)
     storage = engine.storage(image, chip.engine)
@@ -337,7 +335,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     }
 
 
-def _resolve(network: Network, given: Given, seed: int) -> dict[str, Samples]:
+def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, Samples]:
     """Return the activations of every layer; raises InputError with every problem, warns where none are known."""
     names = [layer.name for layer in network]
     per_layer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
@@ -382,7 +380,7 @@ def _as_activations(value: Any, seed: int) -> Activations:
     return np.asarray(value)
 
 
-def _engine_inputs(samples: Samples, layer: Layer, chip: Hardware, verify: bool) -> Vectors:
+def engine_inputs(samples: Samples, layer: Layer, chip: Hardware, verify: bool) -> Vectors:
     """Return integer activations, vector by vector; a bias is one more column of value 1.
 
     Fixed point with `verify`, otherwise only which are zero matters.
@@ -394,7 +392,7 @@ def _engine_inputs(samples: Samples, layer: Layer, chip: Hardware, verify: bool)
     return layer.lower(fixed[:-1].reshape(samples.batch.shape), int(fixed[-1]) if has_bias else None)
 
 
-def _codes(
+def codes_of(
     weights: WeightMatrix, layer: Layer, chip: Hardware, backend: str, verify: bool
 ) -> tuple[NDArray[np.int64] | None, FixedPoint | None]:
     """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""

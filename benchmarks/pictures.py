@@ -146,7 +146,7 @@ def gallery() -> str:
         for picture in PICTURES:
             if picture.command == command:
                 lines += [f"![{picture.caption}](images/{picture.file})\n", f"{picture.caption}.\n"]
-        lines += ["```sh", command.replace(" --", " \\\n    --") if len(command) > 100 else command, "```\n"]
+        lines += ["```sh", command.replace(" --", " \\\n    --") if len(command) > 80 else command, "```\n"]
     return "\n".join(lines).rstrip()
 
 

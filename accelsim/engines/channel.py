@@ -56,6 +56,10 @@ class BroadcastChannel:
             self._next_cycle(lambda: self._deliver(reader))
         return event
 
+    def occupancy(self, reader: int) -> int:
+        """Return the slots of one queue that are in use, as seen in this cycle."""
+        return self._queues[reader].occupancy(self._now)
+
     def describe_waiters(self) -> list[str]:
         """Who waits for what, for the message of a deadlock."""
         waiters = [f"PE {k} waits for an activation" for k, event in enumerate(self._waiting) if event is not None]

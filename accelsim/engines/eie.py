@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
+from accelsim.engines.events import NONE, OCCUPANCY, Note, unnoted
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.relative_csc import RelativeCsc
@@ -128,6 +129,7 @@ class ProcessingElement:
     entries_per_row: int
     codebook: NDArray[np.int64] | None
     accumulators: NDArray[np.int64]
+    note: Note
     counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PE_COUNTERS, 0))
     done_cycle: int = 0
 
@@ -144,6 +146,13 @@ class ProcessingElement:
             count["dram"] += held_by_dram
             count["backpressure"] += held_back
             count["scan"] += starved - held_by_dram - held_back
+            for cause, cycles in (
+                ("scan", starved - held_by_dram - held_back),
+                ("backpressure", held_back),
+                ("dram", held_by_dram),
+            ):
+                self.tell(cause, free_cycle, cycles, activation.column)
+                free_cycle += cycles
 
             count["ptr_reads"] += 1
             address = int(self.matrix.pointers[self.number, activation.column])
@@ -162,16 +171,22 @@ class ProcessingElement:
                         self.accumulators[register] += self.codebook[code] * activation.value
                 else:
                     count["padding_macs"] += 1
+                self.tell("real weights" if code else "padding", int(self.env.now) + 1, 1, activation.column)
                 yield self.env.timeout(1)
             if len(codes):
                 self.done_cycle = max(self.done_cycle, int(self.env.now) + PIPELINE_CYCLES)
             else:
                 count["empty_column"] += 1
+                self.tell("empty column", int(self.env.now) + 1, 1, activation.column)
                 yield self.env.timeout(1)
                 self.done_cycle = max(self.done_cycle, int(self.env.now) + 1)
             free_cycle = int(self.env.now) + 1
             self.loader.used(activation.column)
         count["free"] = free_cycle
+
+    def tell(self, event: str, start_cycle: int, cycles: int, column: int) -> None:
+        """Note what this PE does."""
+        self.note(f"PE {self.number}", event, start_cycle, cycles, column)
 
 
 def non_zero_scan(
@@ -181,8 +196,10 @@ def non_zero_scan(
     pes: int,
     queue: BroadcastChannel,
     loader: WeightLoader,
+    note: Note,
 ) -> Process:
     """Find the non-zero inputs a row of `pes` at a time and broadcast them in order; returns the cycle it ends in."""
+    note("scan", "latch", 0, 1, NONE)
     yield env.timeout(1 - env.now)  # the first row is latched in cycle 0
     for first in range(0, len(inputs), pes):
         slot = -1
@@ -192,12 +209,26 @@ def non_zero_scan(
             yield queue.room()
             free = int(env.now)
             yield from loader.column(column)
-            queue.push(Activation(column, int(inputs[first + slot]), free - ready, int(env.now) - free))
+            found = int(env.now)
+            note("scan", "backpressure", ready, free - ready, column)
+            note("scan", "dram", free, found - free, column)
+            note("scan", "found", found, 1, column)
+            note("broadcast", "broadcast", found, 1, column)
+            queue.push(Activation(column, int(inputs[first + slot]), free - ready, found - free))
             yield env.timeout(1)
         # A row with nothing further costs a cycle; after its last slot the next row was loaded in the same one.
         if slot != pes - 1:
+            note("scan", "next row", int(env.now), 1, NONE)
             yield env.timeout(1)
     return int(env.now)
+
+
+def watch(env: simpy.Environment, queue: BroadcastChannel, pes: int, occupancies: list[list[int]]) -> Process:
+    """Look at the queues in every cycle."""
+    yield env.timeout(-env.now)
+    while True:
+        occupancies.append([queue.occupancy(k) for k in range(pes)])
+        yield env.timeout(1)
 
 
 def simulate_slice(
@@ -209,8 +240,12 @@ def simulate_slice(
     stream: Stream,
     prefetch: Prefetch,
     environment: type[simpy.Environment] = simpy.Environment,
+    note: Note = unnoted,
 ) -> SliceOutcome:
-    """Run one vector (columns of the slice,) through it; cycle 0 is its start, what was fetched ahead lies before."""
+    """Run one vector (columns of the slice,) through it; cycle 0 is its start, what was fetched ahead lies before.
+
+    `note` is told what every unit does.
+    """
     if part.matrix is None:
         raise VerificationError("the specification needs the encoded entries, not only their counts")
     env = environment(initial_time=min(0, *prefetch))
@@ -221,11 +256,19 @@ def simulate_slice(
     queue = BroadcastChannel(env, config.pes, slots=config.fifo_depth - 1)
     registers = -(-part.outputs // config.pes)
     accumulators = np.zeros((registers, config.pes), np.int64)
+
+    def of_layer(unit: str, event: str, start_cycle: int, cycles: int, column: int) -> None:
+        note(unit, event, start_cycle, cycles, column if column == NONE else part.first_input + column)
+
+    entries_per_row = config.entries_per_row
     elements = [
-        ProcessingElement(env, k, queue, loader, part.matrix, config.entries_per_row, codebook, accumulators[:, k])
+        ProcessingElement(env, k, queue, loader, part.matrix, entries_per_row, codebook, accumulators[:, k], of_layer)
         for k in range(config.pes)
     ]
-    scan = env.process(non_zero_scan(env, inputs, part.inputs, config.pes, queue, loader))
+    scan = env.process(non_zero_scan(env, inputs, part.inputs, config.pes, queue, loader, of_layer))
+    occupancies: list[list[int]] = []
+    if note is not unnoted:
+        env.process(watch(env, queue, config.pes, occupancies))
     work = [env.process(element.run(len(active))) for element in elements]
     run_until(env, env.all_of([scan, *work, *loader.arrived, *loader.emptied]), queue.describe_waiters)
 
@@ -233,6 +276,14 @@ def simulate_slice(
     finished = max(int(scan_end), *(element.done_cycle for element in elements))
     arrived = int(loader.loads[-1, 1]) if loader.arrived else prefetch.arrived
     cycles = max(finished, arrived) + fetch.write_cycles
+    for unit, free in [("scan", int(scan_end)), *((f"PE {e.number}", e.counters["free"]) for e in elements)]:
+        note(unit, "drain", free, finished - free, NONE)
+        note(unit, "dram", finished, cycles - finished, NONE)
+    # The environment stops with the last process, the pass with its pipeline.
+    occupancies = occupancies[:cycles] + [[0] * config.pes] * (cycles - len(occupancies))
+    for cycle, in_use in enumerate(occupancies):
+        for k in range(config.pes):
+            note(f"queue {k}", OCCUPANCY, cycle, 1, in_use[k])
     per_pe = {name: tuple(element.counters[name] for element in elements) for name in PE_COUNTERS}
     macs, padding = sum(per_pe["macs"]), sum(per_pe["padding_macs"])
     counts = Counts(

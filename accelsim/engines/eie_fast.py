@@ -6,6 +6,8 @@ cycles. A variable is named after what it stands for in the specification.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,17 +27,31 @@ CHUNK_ELEMENTS = 1 << 21
 """Activations that are lowered at once: 16 MiB."""
 
 
+class Record(NamedTuple):
+    """Arrays that a run of one vector fills with the times of its broadcast columns; empty ones are left alone."""
+
+    steps: NDArray[np.int64]
+    """(columns + 1, 3): when the scan was ready to broadcast a column, the cycles in which a full queue held it back,
+    and then DRAM; last the end of the scan, the end of all work, and 0."""
+    first: int
+    starts: NDArray[np.int64]
+    """(n, pes): when each PE begins with each column from the `first` on."""
+
+
+UNRECORDED = Record(np.zeros((0, 3), np.int64), 0, np.zeros((0, 0), np.int64))
+
+
 @njit(cache=True, nogil=True)
 def _run(
     entries, first_row, last_row, nonzeros, active, bias_column, fifo_depth,
-    ends, arrivals, latency, double_buffered, write_cycles, prefetch,
+    ends, arrivals, latency, double_buffered, write_cycles, prefetch, record,
 ):  # fmt: skip
     """Run vectors one after another, each as `_timeline`, and add up what they take.
 
-    active (vectors, columns): which activations are not zero; nonzeros (columns,): weights. Returns the cycles, those
-    of them in which results do not leave, broadcasts, weights met and rows read; (6, pes) as `_timeline`, with the
-    cycles in which a PE had finished first; (vectors x tiles, 2), from the start of the first; the prefetch that is
-    left, seen from the end.
+    active (vectors, columns): which activations are not zero; nonzeros (columns,): weights. A Record takes one vector.
+    Returns the cycles, those of them in which results do not leave, broadcasts, weights met and rows read; (6, pes) as
+    `_timeline`, with the cycles in which a PE had finished first; (vectors x tiles, 2), from the start of the first;
+    the prefetch that is left, seen from the end.
     """
     vectors, columns = active.shape
     tiles = ends.size
@@ -52,7 +68,7 @@ def _run(
                 macs += nonzeros[j]
         finished, rows, per_pe, mine, ahead = _timeline(
             entries, first_row, last_row, broadcast[:n], bias_column, fifo_depth,
-            ends, arrivals, latency, double_buffered, prefetch,
+            ends, arrivals, latency, double_buffered, prefetch, record,
         )  # fmt: skip
         arrived, freed_before, freed = ahead
         loads[v * tiles : (v + 1) * tiles] = mine + cycles
@@ -71,16 +87,17 @@ def _run(
 
 @njit(cache=True, nogil=True)
 def _timeline(
-    entries, first_row, last_row, broadcast, bias_column, fifo_depth, ends, arrivals, latency, double_buffered, prefetch
-):
+    entries, first_row, last_row, broadcast, bias_column, fifo_depth,
+    ends, arrivals, latency, double_buffered, prefetch, record,
+):  # fmt: skip
     """Time every broadcast column of one vector in every PE.
 
     entries, first_row, last_row (columns, pes): stored entries of a column and the memory rows they lie in; broadcast
     (n,): ascending columns with a non-zero activation; ends (tiles,), arrivals (columns,), latency, double_buffered
-    and prefetch (3,): what is fetched meanwhile, see streaming.py. Returns the cycle of completion, the rows read;
-    (6, pes): cycle from which a PE is free, entries processed, empty columns, cycles without work, and those of them
-    for which another PE's full queue and DRAM are to blame; (tiles, 2): request and arrival of each tile; and the
-    prefetch of the next pass.
+    and prefetch (3,): what is fetched meanwhile, see streaming.py; record: a Record. Returns the cycle of completion,
+    the rows read; (6, pes): cycle from which a PE is free, entries processed, empty columns, cycles without work, and
+    those of them for which another PE's full queue and DRAM are to blame; (tiles, 2): request and arrival of each tile;
+    and the prefetch of the next pass.
     """
     columns, pes = entries.shape
     n = broadcast.size
@@ -106,6 +123,7 @@ def _timeline(
     done = np.int64(0)
     row = np.int64(0)
     left_early = True  # nothing was taken from the last slot of a row yet
+    recording = len(record.steps) > 0
     for a in range(n):
         j = np.uint64(broadcast[a])  # unsigned: no wrap-around index, so the loops below become vector code
         # Specification: non_zero_scan. A step to the next element; leaving a row costs one, except from its last slot.
@@ -159,6 +177,10 @@ def _timeline(
             reads[k] += np.int32(fetched if stored else row_type(0))
             latched_row[k] = last if stored else latched_row[k]
         popped_by_all[a] = latest
+        if recording:
+            record.steps[a] = (ready, held_back, held_by_dram)
+            if 0 <= a - record.first < len(record.starts):
+                record.starts[a - record.first] = free - np.maximum(entries[j], 1)
     # Specification: the scan goes on to the end of the last row; `found` is 0 and `row` 0 where nothing was found.
     scan_end = found + 1 + rows_to_scan - row
     if not left_early:
@@ -179,6 +201,8 @@ def _timeline(
     per_pe[3] = free - busy - empty
     per_pe[4] = backpressure
     per_pe[5] = dram
+    if recording:
+        record.steps[n] = (scan_end, max(done, scan_end), 0)
     return max(done, scan_end), reads.sum(), per_pe, loads, (arrived, freed_before, freed)
 
 
@@ -218,8 +242,9 @@ def simulate_slice(
     fetch: Fetch,
     stream: Stream,
     prefetch: Prefetch,
+    record: Record = UNRECORDED,
 ) -> SliceOutcome:
-    """Run vectors (vectors, columns of the slice), which all fetch the same, through it."""
+    """Run vectors (vectors, columns of the slice), which all fetch the same, through it; one if it is recorded."""
     *sums, per_pe, loads, ahead = _run(
         part.entries,
         part.first_row,
@@ -234,6 +259,7 @@ def simulate_slice(
         stream.double_buffered,
         fetch.write_cycles,
         tuple(prefetch),
+        record,
     )
     cycles, computing, broadcasts, macs, reads = map(int, sums)
     drain, busy, empty, starved, backpressure, dram = per_pe

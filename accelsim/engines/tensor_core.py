@@ -16,6 +16,7 @@ import simpy
 from numpy.typing import NDArray
 
 from accelsim.engines.channel import run_until
+from accelsim.engines.events import NONE, Note, unnoted
 from accelsim.engines.tensor_core_plan import Schedule, lost_cycles
 
 Process = Generator[simpy.Event, Any, Any]
@@ -27,8 +28,10 @@ CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epil
 class Server:
     """Takes one step after another, each for so many cycles."""
 
-    def __init__(self, env: simpy.Environment, steps: int) -> None:
+    def __init__(self, env: simpy.Environment, name: str, steps: int, note: Note) -> None:
         self.env = env
+        self.name = name
+        self.note = note
         self.served = [env.event() for _ in range(steps)]
         self.free_cycle = 0
 
@@ -37,6 +40,7 @@ class Server:
         yield asked
         if step:
             yield self.served[step - 1]
+        self.note(f"stage {self.name}", self.name, int(self.env.now), cycles, step)
         yield self.env.timeout(cycles)
         self.served[step].succeed(int(self.env.now))
 
@@ -44,15 +48,18 @@ class Server:
 class Round:
     """One tile on each of the cores that work, from the first request to the last result."""
 
-    def __init__(self, env: simpy.Environment, plan: Schedule, steps: int, stages: int, l2: int, dram: int) -> None:
+    def __init__(
+        self, env: simpy.Environment, plan: Schedule, steps: int, stages: int, l2: int, dram: int, note: Note
+    ) -> None:
         self.env = env
+        self.note = note
         self.plan = plan
         self.steps = steps
         self.dram = dram
         self.spent = dict.fromkeys(CAUSES, 0)
         self.begun = env.timeout(plan.prologue)
         self.computed = [env.event() for _ in range(steps)]
-        self.servers = {cause: Server(env, steps) for cause in ("dram", "l2", "load")}
+        self.servers = {cause: Server(env, cause, steps, note) for cause in ("dram", "l2", "load")}
         for step in range(steps):
             asked = self.begun if step < stages else self.computed[step - stages]
             cycles = {
@@ -66,9 +73,9 @@ class Round:
 
     def compute(self, epilogue: int) -> Process:
         """Work off the steps as they arrive, then write the result."""
-        plan, spent = self.plan, self.spent
+        plan = self.plan
         yield self.begun
-        spent["latency"] = plan.prologue
+        self.spend("latency", plan.prologue, 0)
         for step in range(self.steps):
             ready = int(self.env.now)
             arrivals = {}
@@ -76,17 +83,43 @@ class Round:
                 arrivals[cause] = yield server.served[step]
             waited = int(self.env.now) - ready
             if waited:
-                spent[max(arrivals, key=lambda cause: arrivals[cause])] += waited  # the first of equals
-            spent["arithmetic"] += plan.arithmetic
-            spent["sync"] += plan.tensor - plan.arithmetic
-            spent["shared"] += max(0, plan.shared - plan.tensor)
+                self.spend(max(arrivals, key=lambda cause: arrivals[cause]), waited, ready)  # the first of equals
+            begun = int(self.env.now)
+            self.note("stage shared", "shared", begun, plan.shared, step)
+            self.note("stage mma", "mma", begun, plan.tensor, step)
+            self.spend("sync", plan.tensor - plan.arithmetic, begun)
+            self.spend("arithmetic", plan.arithmetic, begun + plan.tensor - plan.arithmetic)
+            self.spend("shared", max(0, plan.shared - plan.tensor), begun + plan.tensor)
             yield self.env.timeout(max(plan.tensor, plan.shared))
             self.computed[step].succeed()
         if not self.steps:  # all weights of the tiles are zero: only results move
-            spent["dram"] = self.dram
+            self.spend("dram", self.dram, int(self.env.now))
             yield self.env.timeout(self.dram)
-        spent["epilogue"] = epilogue
+        self.note("stage epilogue", "epilogue", int(self.env.now), epilogue, NONE)
+        self.spend("epilogue", epilogue, int(self.env.now))
         yield self.env.timeout(epilogue)
+
+    def spend(self, cause: str, cycles: int, start_cycle: int) -> None:
+        """Charge what the core does, or waits for, from a cycle on."""
+        self.spent[cause] += cycles
+        self.note("core", cause, start_cycle, cycles, NONE)
+
+
+def run_round(
+    plan: Schedule,
+    steps: int,
+    stages: int,
+    l2: int,
+    dram: int,
+    epilogue: int,
+    environment: type[simpy.Environment] = simpy.Environment,
+    note: Note = unnoted,
+) -> tuple[int, dict[str, int]]:
+    """Return the cycles of one round of tiles, and those of a core by cause; `note` is told what every unit does."""
+    env = environment()
+    tiles = Round(env, plan, steps, stages, l2, dram, note)
+    run_until(env, env.process(tiles.compute(epilogue)), lambda: ["the tensor cores wait for operands"])
+    return int(env.now), tiles.spent
 
 
 def run_schedule(
@@ -104,11 +137,9 @@ def run_schedule(
             continue
         is_last = number == len(rounds) - 1
         l2, epilogue = (plan.l2_last, plan.epilogue_last) if is_last else (plan.l2_full, plan.epilogue_full)
-        env = environment()
-        tiles = Round(env, plan, steps, stages, l2, dram)
-        run_until(env, env.process(tiles.compute(epilogue)), lambda: ["the tensor cores wait for operands"])
+        cycles, by_cause = run_round(plan, steps, stages, l2, dram, epilogue, environment)
         lost = int(lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue))
-        tiles.spent["dram"] += lost
-        spent[int(is_last)] += times * np.array([tiles.spent[cause] for cause in CAUSES])
-        total += times * (int(env.now) + lost)
+        by_cause["dram"] += lost
+        spent[int(is_last)] += times * np.array([by_cause[cause] for cause in CAUSES])
+        total += times * (cycles + lost)
     return total, spent

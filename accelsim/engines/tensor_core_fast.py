@@ -16,10 +16,11 @@ CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epil
 
 
 @njit(cache=True, nogil=True)
-def round_cycles(plan, steps, stages, l2, dram, epilogue):
+def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
     """Return the cycles of one round of tiles, and how many of them went to each of CAUSES: (8,).
 
-    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps.
+    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; record
+    (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM and in the tensor cores.
     """
     spent = np.zeros(8, np.int64)
     compute = max(plan.tensor, plan.shared)
@@ -46,6 +47,8 @@ def round_cycles(plan, steps, stages, l2, dram, epilogue):
             finished = arrived
         finished += compute
         done[i % stages] = finished
+        if len(record):
+            record[i] = (load_free, l2_free, dram_free, finished)
     if steps == 0:  # all weights of the tiles are zero: only results move
         spent[DRAM] = dram
         finished += dram
@@ -61,6 +64,7 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
     """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8)."""
     spent = np.zeros((2, 8), np.int64)
     total = np.int64(plan.after)
+    unrecorded = np.zeros((0, 4), np.int64)
     for i in range(len(rounds)):
         steps, times, dram = rounds[i, STEPS], rounds[i, TIMES], rounds[i, DRAM_CYCLES]
         if times == 0:
@@ -68,7 +72,7 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
         last = i == len(rounds) - 1
         l2 = plan.l2_last if last else plan.l2_full
         epilogue = plan.epilogue_last if last else plan.epilogue_full
-        cycles, of_round = round_cycles(plan, steps, stages, l2, dram, epilogue)
+        cycles, of_round = round_cycles(plan, steps, stages, l2, dram, epilogue, unrecorded)
         lost = lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue)
         of_round[DRAM] += lost
         spent[int(last)] += times * of_round

@@ -61,6 +61,9 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    rounds: tuple[tuple[int, int, int], ...]
+    """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
+    overlap_loss_per_mille: int
 
     def times(self, steps: int) -> GemmOutcome:
         """Return the outcome of so many of these one after another, each launched anew."""
@@ -146,6 +149,8 @@ def run(
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else tiles.bitmap_bits,
+        rounds=tuple(map(tuple, rounds.tolist())),
+        overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
 
 

@@ -20,7 +20,7 @@ import simpy
 from numpy.typing import NDArray
 
 from accelsim.memory.dram_bus import Command, CommandBus
-from accelsim.memory.dram_counts import NONE_GIVEN, ChannelCounts
+from accelsim.memory.dram_counts import NO_COMMANDS, NONE_GIVEN, ChannelCounts
 from accelsim.parts.timed import BLOCK_BYTES, AddressField, AddressMap, DramPart
 
 Process = Generator[simpy.Event, Any, Any]
@@ -380,6 +380,7 @@ def run(
     arrivals: NDArray[np.int64] = NONE_GIVEN,
     outstanding: int = 0,
     returned: NDArray[np.int64] = NONE_GIVEN,
+    commands: NDArray[np.int64] = NO_COMMANDS,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> ChannelCounts:
@@ -388,7 +389,8 @@ def run(
     block, write (n,): the trace of all channels; offered_bytes_per_ns: of all channels together, 0 where saturated;
     min_cycles: the channel is kept running so long; arrivals (n,): clocks in which requests are offered instead;
     outstanding: no read is offered before the one so many before it was answered, for a trace of different blocks that
-    are all read; returned (n,): filled with the clocks in which reads were answered, one merged with another left out.
+    are all read; returned (n,): filled with the clocks in which reads were answered, one merged with another left out;
+    commands (m, 3): filled with the clock, the number among COMMANDS and the bank of each command, up to so many.
     """
     env = environment()
     refresh = RefreshTimer(env, part)
@@ -402,6 +404,8 @@ def run(
     if len(returned):
         for number, clock in controller.returned.items():
             returned[number] = clock
+    issued_first = controller.bus.commands[: len(commands)]
+    commands[: len(issued_first)] = np.array(issued_first, np.int64).reshape(-1, 3)
     issued = {command: tuple(bank.issued[command] for bank in controller.banks) for command in Command}
     return ChannelCounts(
         cycles=int(cycles),

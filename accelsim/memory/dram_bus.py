@@ -95,6 +95,8 @@ class CommandBus:
             command: [constraint for constraint in constraints(part) if constraint.after is command]
             for command in Command
         }
+        self.commands: list[tuple[int, int, int]] = []
+        """Clock, number among COMMANDS and bank of every command; of a refresh the first bank of its rank."""
         self._issued: dict[tuple[Scope, int, Command], deque[int]] = {}
 
     def accepts(self, command: Command, bank: int, clock: int) -> bool:
@@ -108,6 +110,8 @@ class CommandBus:
 
     def issue(self, command: Command, bank: int, clock: int) -> None:
         """Note a command of this clock."""
+        if command is not Command.POWER_UP:
+            self.commands.append((clock, list(Command).index(command), bank))
         rank = bank // self._banks_per_rank
         for key in ((Scope.BANK, bank), (Scope.GROUP, bank // self._banks_per_group), (Scope.RANK, rank)):
             self._issued.setdefault((*key, command), deque(maxlen=32)).append(clock)

@@ -9,6 +9,12 @@ import numpy as np
 NONE_GIVEN = np.zeros(0, np.int64)
 """For arrays of a replay that nobody asked for."""
 
+NO_COMMANDS = np.zeros((0, 3), np.int64)
+"""For the commands of a replay that nobody asked for."""
+
+COMMANDS = ("ACT", "PRE", "RD", "WR", "REF")
+"""What a command is called on the bus, in the order of their numbers."""
+
 
 class ChannelCounts(NamedTuple):
     """Cycles, what became of the requests, and commands per bank, refreshes and standby clocks per rank."""

@@ -25,7 +25,7 @@ from accelsim.memory.dram_bus_fast import (
     issue,
     new_clocks,
 )
-from accelsim.memory.dram_counts import NONE_GIVEN, ChannelCounts
+from accelsim.memory.dram_counts import NO_COMMANDS, NONE_GIVEN, ChannelCounts
 from accelsim.parts.timed import AddressMap, DramPart
 
 # Columns of a bank: its open row (-1: closed), hits since the activate, its queue: length, writes in it, both ends; and
@@ -215,7 +215,7 @@ def _of_channel(block, i, field, channel):
 @njit(cache=True, nogil=True)
 def replay_channel(
     block, write, channel, offered_bytes_per_ns, arrivals, outstanding, clock_ns, c, shape, fields, controller,
-    min_cycles, returned,
+    min_cycles, returned, commands,
 ):  # fmt: skip
     """Replay the requests of one channel.
 
@@ -224,8 +224,9 @@ def replay_channel(
     many before it was answered, 0: no bound; c: Cycles; shape: banks, groups, ranks, dual
     command bus; fields: AddressMap; controller: its depths and policies; min_cycles: the channel is kept running so
     long; returned (n,): filled with the clock in which each read was answered, one merged with another left out, or
-    empty. Returns totals (6,), per bank (5, banks): activates, precharges, reads, writes, row hits, and per rank (5,
-    ranks): refreshes, clocks with an open row, clocks without, and those of both in which it was powered down.
+    empty; commands (m, 3): filled with clock, command and bank of each command, up to so many. Returns totals (6,), per
+    bank (5, banks): activates, precharges, reads, writes, row hits, and per rank (5, ranks): refreshes, clocks with an
+    open row, clocks without, and those of both in which it was powered down.
     """
     n_banks, n_groups, n_ranks, dual = shape
     read_room, write_room, write_low, bank_room, hit_bound, closed_page, power_down_after = controller
@@ -290,6 +291,7 @@ def replay_channel(
     soonest = NEVER
     stale = False
     clock = 0
+    n_commands = 0
     while True:
         # Specification: Refresh.tick.
         if clock == refresh_due:
@@ -313,6 +315,9 @@ def replay_channel(
                 if refresh_ready <= clock:
                     command = REFRESH
                     issue(clocks, activates, c, blocked, n_banks, rank, n_ranks, REFRESH, clock)
+                    if n_commands < len(commands):
+                        commands[n_commands] = (clock, REFRESH, blocked)
+                        n_commands += 1
                     per_rank[0, refresh_rank] += 1
                     refreshes_pending -= 1
                     refresh_rank = (refresh_rank + 1) % n_ranks
@@ -328,6 +333,9 @@ def replay_channel(
                     if ready <= clock:
                         command = PRECHARGE
                         issue(clocks, activates, c, bank, group_of[bank], rank, n_ranks, PRECHARGE, clock)
+                        if n_commands < len(commands):
+                            commands[n_commands] = (clock, PRECHARGE, bank)
+                            n_commands += 1
                         per_bank[PRECHARGE, bank] += 1
                         banks[bank, ROW] = -1
                         banks[bank, HITS] = 0
@@ -361,6 +369,9 @@ def replay_channel(
                     break
                 before = kind
                 issue(clocks, activates, c, bank, group, rank, n_ranks, kind, clock)
+                if n_commands < len(commands):
+                    commands[n_commands] = (clock, kind, bank)
+                    n_commands += 1
                 per_bank[kind, bank] += 1
                 if kind == PRECHARGE:
                     banks[bank, ROW] = -1
@@ -568,6 +579,7 @@ def run(
     arrivals: NDArray[np.int64] = NONE_GIVEN,
     outstanding: int = 0,
     returned: NDArray[np.int64] = NONE_GIVEN,
+    commands: NDArray[np.int64] = NO_COMMANDS,
 ) -> ChannelCounts:
     """Replay the requests of one channel; the signature and answer of `dram.run`."""
     geometry, policy = part.geometry, part.controller
@@ -593,6 +605,7 @@ def run(
         ),
         min_cycles,
         returned,
+        commands,
     )
     rows = [tuple(row) for row in (*per_bank.tolist(), *per_rank.tolist())]
     return ChannelCounts(*totals.tolist(), *rows)

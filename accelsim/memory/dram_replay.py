@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_counts import NO_COMMANDS, ChannelCounts
 from accelsim.parts import load_part
 from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
@@ -198,17 +198,44 @@ def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray
     asked (n,): the clocks in which the blocks are asked for, ascending; they are dealt out to identical channels in
     turn, each of `part` with one channel, and OUTSTANDING of a channel are under way at most.
     """
-    single = replace(part, geometry=replace(part.geometry, channels=1))
-    fields = single.fields()
     answered = np.zeros(len(asked), np.int64)
-    run = import_module(BACKENDS["compiled"]).run
     for channel in range(channels):
-        mine = asked[channel::channels]
-        block = np.arange(len(mine)) % single.geometry.capacity_blocks
+        mine = np.ascontiguousarray(asked[channel::channels])
         times = np.zeros(len(mine), np.int64)
-        # Never two reads of one block under way: a read that is merged with another has no answer of its own.
-        window = min(OUTSTANDING, single.geometry.capacity_blocks)
-        run(single, block, np.zeros(len(mine), bool), 0, fields, 0.0, 0, np.ascontiguousarray(mine), window, times)
+        _read_stream(part, mine, times, NO_COMMANDS, "compiled")
         answered[channel::channels] = times
     latest: NDArray[np.int64] = np.maximum.accumulate(answered)
     return latest
+
+
+def stream_commands(
+    part: DramPart, asked: NDArray[np.int64], channels: int, backend: str = "compiled"
+) -> list[NDArray[np.int64]]:
+    """Return the commands of each channel that `arrivals` follow from: (n, 3) clock, number among COMMANDS, bank.
+
+    Of a refresh the bank is the first one of its rank.
+    """
+    found = []
+    for channel in range(channels):
+        mine = np.ascontiguousarray(asked[channel::channels])
+        times = np.zeros(len(mine), np.int64)
+        counts = _read_stream(part, mine, times, NO_COMMANDS, backend)
+        issued = (counts.activates, counts.precharges, counts.reads, counts.writes, counts.refreshes)
+        commands = np.zeros((sum(map(sum, issued)), 3), np.int64)
+        _read_stream(part, mine, times, commands, backend)
+        found.append(commands)
+    return found
+
+
+def _read_stream(
+    part: DramPart, asked: NDArray[np.int64], times: NDArray[np.int64], commands: NDArray[np.int64], backend: str
+) -> ChannelCounts:
+    """Read consecutive blocks from one channel, each asked for in its clock; fills `times` and `commands` as `run`."""
+    single = replace(part, geometry=replace(part.geometry, channels=1))
+    block = np.arange(len(asked)) % single.geometry.capacity_blocks
+    # Never two reads of one block under way: a read that is merged with another has no answer of its own.
+    window = min(OUTSTANDING, single.geometry.capacity_blocks)
+    run = import_module(BACKENDS[backend]).run
+    reads = np.zeros(len(asked), bool)
+    counts: ChannelCounts = run(single, block, reads, 0, single.fields(), 0.0, 0, asked, window, times, commands)
+    return counts

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, arrivals, replay
+from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, arrivals, replay, stream_commands
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
@@ -131,8 +132,53 @@ def tile_arrivals(
     asked (tiles,): the clocks of the engine in which tiles are asked for; blocks (tiles,): how many each has. They lie
     one after another in the memory. The result is (sum of blocks,).
     """
-    per_engine_clock = 1000 / (exact(clock_mhz) * exact(part.timing.clock_ns))
-    memory_clocks, engine_clocks = per_engine_clock.limit_denominator(10**6).as_integer_ratio()
-    asked_clocks = -(-np.maximum.accumulate(asked) * memory_clocks // engine_clocks)
-    done = arrivals(part, np.repeat(asked_clocks, blocks), channels)
+    memory_clocks, engine_clocks = _clocks(part, clock_mhz)
+    done = arrivals(part, _asked_clocks(part, clock_mhz, asked, blocks), channels)
     return -(-done * engine_clocks // memory_clocks)
+
+
+class ChannelCommands(NamedTuple):
+    """The commands of one channel in clocks of the engine: (n,) each.
+
+    `command` is a number among COMMANDS; `end` is when what it started is over: the row open or closed, the data
+    moved, the rank refreshed. `bank` is the first one of a rank that is refreshed.
+    """
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    command: NDArray[np.int64]
+    bank: NDArray[np.int64]
+
+
+def tile_commands(
+    part: DramPart,
+    channels: int,
+    clock_mhz: float,
+    asked: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    backend: str = "compiled",
+) -> list[ChannelCommands]:
+    """Return the commands of each channel in the replay that `tile_arrivals` makes of the same requests."""
+    memory_clocks, engine_clocks = _clocks(part, clock_mhz)
+    c = part.cycles
+    takes = np.array([c.rcd_rd, c.rp, c.burst, c.burst, c.rfc])
+    found = []
+    for issued in stream_commands(part, _asked_clocks(part, clock_mhz, asked, blocks), channels, backend):
+        clock, command, bank = issued.T
+        end = -(-(clock + takes[command]) * engine_clocks // memory_clocks)
+        found.append(ChannelCommands(clock * engine_clocks // memory_clocks, end, command, bank))
+    return found
+
+
+def _clocks(part: DramPart, clock_mhz: float) -> tuple[int, int]:
+    """Return clocks of the memory and of an engine that take the same time."""
+    per_engine_clock = 1000 / (exact(clock_mhz) * exact(part.timing.clock_ns))
+    return per_engine_clock.limit_denominator(10**6).as_integer_ratio()
+
+
+def _asked_clocks(
+    part: DramPart, clock_mhz: float, asked: NDArray[np.int64], blocks: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the clocks of the memory in which every block is asked for."""
+    memory_clocks, engine_clocks = _clocks(part, clock_mhz)
+    return np.repeat(-(-np.maximum.accumulate(asked) * memory_clocks // engine_clocks), blocks)

@@ -15,7 +15,13 @@ OWN_PARAGRAPH = re.compile(r"^(Raises |Source: |Columns: |Memory: )")
 def setup(app: Sphinx) -> dict[str, Any]:
     """Rewrite every docstring that autodoc reads."""
     app.connect("autodoc-process-docstring", _rewrite)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True}
+
+
+def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of named tuples, which the signature shows and nothing describes."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def _rewrite(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

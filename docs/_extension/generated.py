@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
-import sys
 import typing
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -60,6 +60,17 @@ def api(module_name: str, *names: str) -> str:
     return "```{eval-rst}\n" + "\n".join(lines) + "\n```"
 
 
+def formats() -> str:
+    """Return the documentation of every format."""
+    package = importlib.import_module("accelsim.formats")
+    found = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"accelsim.formats.{info.name}")
+        if hasattr(module, "encode"):
+            found += [f"### {info.name}\n", f"{module.__doc__.strip()}\n", api(module.__name__), ""]
+    return "\n".join(found)
+
+
 def public_names(module: Any) -> list[str]:
     """Return what `__all__` lists and is no module, or else what the module defines and shows."""
     names = getattr(module, "__all__", None) or [
@@ -77,11 +88,7 @@ def _documented(module_name: str, name: str) -> list[str]:
         return [f".. autoclass:: {module_name}.{name}", *(f"   {option}" for option in options), ""]
     if callable(value):
         return [f".. autofunction:: {module_name}.{name}", ""]
-    home = next(
-        module.__name__
-        for module in list(sys.modules.values())
-        if getattr(module, "__name__", "").startswith(f"{module_name}.") and vars(module).get(name) is value
-    )
+    home = getattr(importlib.import_module(module_name), "_HOME", {}).get(name, module_name)
     return [f".. autodata:: {home}.{name}", "   :no-value:", ""]
 
 
@@ -136,5 +143,6 @@ MAKERS: dict[str, Callable[..., str]] = {
     "contents": contents,
     "changelog": changelog,
     "api": api,
+    "formats": formats,
     "cli": command_line,
 }
