@@ -14,7 +14,7 @@ from typing import Any
 SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--force-prefers-reduced-motion", "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ const show = () => {
 };
 filter.form.addEventListener("submit", (event) => event.preventDefault());
 filter.form.addEventListener("input", show);
+filter.form.addEventListener("change", show);
 show();
 
 let closed = [];

@@ -1,0 +1,186 @@
+"""What can be had for what: Pareto fronts, and accuracy against energy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accelsim.errors import InputError
+from accelsim.report.plots.style import (
+    GREY,
+    colour_of,
+    legend_below,
+    log_limits,
+    marker_of,
+    plain_log_ticks,
+    unit_of,
+)
+from accelsim.results import SUMMED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LARGER_IS_BETTER = (
+    "score", "accuracy", "utilization", "load_balance", "speed_up", "energy_saving", "compression_ratio", "sparsity",
+    "samples_per_s",
+)  # fmt: skip
+"""Columns of which more is better; of all others less is."""
+
+GIVEN = ("as given", "dense")
+
+LINES = ("-", "--", ":", "-.")
+
+LOG_FACTOR = 20
+"""A column whose values lie further apart has a logarithmic axis."""
+
+
+def designs(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Return one row per design: of results, the totals of each chip (and of `pruned_by`); other tables as they are.
+
+    Raises InputError for a column that is no number, and for one that has no total over several layers.
+    """
+    import pandas as pd
+
+    for column in (x, y):
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise InputError(f"{column}: is no number; choose another column")
+    if "layer" not in table:
+        return table.dropna(subset=[x, y])
+    keys = [key for key in ("hardware", "pruned_by") if key in table]
+    found = []
+    for _, mine in table.groupby(keys, sort=False):
+        if (mine["executed_as"] == "unsupported").any():
+            continue  # it does not run the network
+        found.append({**mine.iloc[0][keys], **{column: _total(mine, column) for column in (x, y)}})
+    if not found:
+        raise InputError("no chip of the table runs all of its layers; choose layers with --layer")
+    return pd.DataFrame(found)
+
+
+def _total(layers: pd.DataFrame, column: str) -> float:
+    """Return a column of all layers together."""
+    if len(layers) == 1 or column in SUMMED:
+        return float(layers[column].sum())
+    if column == "edp_pj_s":
+        return float(layers["energy_pj"].sum() * layers["time_us"].sum()) * 1e-6
+    if column == "power_mw":
+        return float(layers["energy_pj"].sum() / layers["time_us"].sum()) / 1e3  # pJ / us = uW
+    if layers[column].nunique() == 1:  # such as area_mm2
+        return float(layers[column].iloc[0])
+    raise InputError(
+        f"{column}: has no total over layers; choose one layer with --layer, or a column such as energy_pj"
+    )
+
+
+def front(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Return the rows that no other row beats: none is at least as good in both columns and better in one."""
+    signs = {column: -1 if column in LARGER_IS_BETTER else 1 for column in (x, y)}
+    costs = table.assign(cost_x=signs[x] * table[x], cost_y=signs[y] * table[y]).sort_values(["cost_x", "cost_y"])
+    best = costs["cost_y"].cummin()
+    first = (costs["cost_y"] < best.shift(fill_value=float("inf"))) & ~costs.duplicated(["cost_x"])
+    return costs[first].drop(columns=["cost_x", "cost_y"])
+
+
+def pareto(table: pd.DataFrame, axes: Axes, x: str = "time_us", y: str = "energy_pj") -> Axes:
+    """Draw every design by two columns and the front of those that none beats, as a staircase."""
+    found = designs(table, x, y)
+    scaled = _scaled(found, axes, x, y)
+    label = next((key for key in ("pruned_by", "granularity", "hardware") if key in scaled), None)
+    for number, (name, mine) in enumerate(scaled.groupby(label, sort=False) if label else [("designs", scaled)]):
+        axes.plot(
+            mine[x], mine[y], marker_of(number), color=colour_of(number), markersize=5, markeredgecolor="white",
+            markeredgewidth=0.5, label=name,
+        )  # fmt: skip
+    best = front(scaled, x, y)
+    worst_x, worst_y = (
+        limits[0 if column in LARGER_IS_BETTER else 1]
+        for column, limits in ((x, axes.get_xlim()), (y, axes.get_ylim()))
+    )
+    # From the best in x on: what lies behind a step is beaten by its corner.
+    axes.step(
+        [best[x].iloc[0], *best[x], worst_x], [worst_y, *best[y], best[y].iloc[-1]], where="post", color=GREY,
+        linewidth=1, label="front", zorder=1, scalex=False, scaley=False,
+    )  # fmt: skip
+    legend_below(axes)
+    return axes
+
+
+def accuracy_energy(table: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw how good a network is against the energy it takes: a line for each granularity, a marker for each chip.
+
+    A table of `accelsim curve --evaluate`, or one with `accuracy` and columns `CHIP energy_pj`, whose rows of several
+    seeds are averaged. Raises InputError where no row has both.
+    """
+    from matplotlib.lines import Line2D
+
+    points = scored(table)
+    kinds, chips = (list(dict.fromkeys(points[key])) for key in ("granularity", "hardware"))
+    points = _scaled(points, axes, "energy_pj", "score")
+    for (kind, chip), mine in points.groupby(["granularity", "hardware"], sort=False):
+        ordered = mine.sort_values("sparsity")
+        style = _style(kinds.index(str(kind)), chips.index(str(chip)), given=kind in GIVEN)
+        axes.plot(ordered["energy_pj"], ordered["score"], **style)
+    axes.set_ylabel("accuracy" if "accuracy" in table else "score")
+    handles = [Line2D([], [], label=kind, **_style(n, 0, given=kind in GIVEN)) for n, kind in enumerate(kinds)]
+    if len(chips) > 1:
+        handles += [Line2D([], [], label=chip, **_style(None, n, given=False)) for n, chip in enumerate(chips)]
+    legend_below(axes, handles=handles)
+    return axes
+
+
+def _style(kind: int | None, chip: int, *, given: bool) -> dict[str, Any]:
+    """Return how a line is drawn: colour and marker by its granularity, dashes and filling by its chip."""
+    colour = GREY if kind is None or given else colour_of(kind)
+    return {
+        "color": colour,
+        "linestyle": "" if given else LINES[chip % len(LINES)],
+        "linewidth": 1.1,
+        "marker": "*" if given else "" if kind is None else marker_of(kind),
+        "markersize": 8 if given else 4,
+        "markerfacecolor": colour if chip == 0 else "none",
+    }
+
+
+def scored(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the points with a score and an energy: network, granularity, hardware, sparsity, score, energy_pj."""
+    import pandas as pd
+
+    if "accuracy" in table and "score" not in table:
+        chips = [column.removesuffix(" energy_pj") for column in table.columns if column.endswith(" energy_pj")]
+        long = pd.concat(
+            [
+                table.assign(hardware=chip, energy_pj=table[f"{chip} energy_pj"], score=table["accuracy"])
+                for chip in chips
+            ]
+            or [table.assign(hardware="", energy_pj=float("nan"), score=table["accuracy"])]
+        )
+        keys = ["network", "granularity", "hardware", "sparsity"]
+        table = long.dropna(subset=["energy_pj"]).groupby(keys, sort=False)[["score", "energy_pj"]].mean().reset_index()
+    points = table.dropna(subset=["score", "energy_pj"])
+    if points.empty:
+        raise InputError(
+            "no row has both a score and an energy; write them with accelsim curve NETWORK --evaluate digits -o FIGURE"
+        )
+    networks = list(dict.fromkeys(points["network"]))
+    if len(networks) > 1:
+        raise InputError(f"holds {len(networks)} networks; choose one with --network: {', '.join(networks)}")
+    return points
+
+
+def _scaled(table: pd.DataFrame, axes: Axes, x: str, y: str) -> pd.DataFrame:
+    """Return the table in units that suit its values, and label and scale the axes for it."""
+    table = table.reset_index(drop=True)
+    for column, axis, which in ((x, axes.xaxis, "x"), (y, axes.yaxis, "y")):
+        factor, label = unit_of(column, float(table[column].max()))
+        table[column] = table[column].astype(float) / factor
+        axis.set_label_text(label)
+        smallest = float(table[column].min())
+        if smallest > 0 and table[column].max() > LOG_FACTOR * smallest:
+            getattr(axes, f"set_{which}scale")("log")
+            getattr(axes, f"set_{which}lim")(*log_limits(table[column].tolist()))
+            plain_log_ticks(axis)
+        else:
+            margin = 0.08 * float(table[column].max() - smallest) or 0.1 * abs(smallest) or 1.0
+            getattr(axes, f"set_{which}lim")(smallest - margin, float(table[column].max()) + margin)
+    axes.grid(True)
+    return table

@@ -1,0 +1,83 @@
+"""Heat maps: how evenly the PEs are loaded, and how full their queues are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError
+from accelsim.report.plots import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COLOURS = "cividis"
+"""Dark to light, and the same to eyes that tell fewer colours apart (Nunez et al. 2018)."""
+
+TIME_BINS = 300
+"""Columns of a picture over time: more than a column of print can show."""
+
+
+def load_balance(units: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw the share of the cycles in which each PE or core has work, a row for each layer."""
+    groups = list(units.groupby(["hardware", "layer"], sort=False))
+    placed = rows.rows_of([str(layer) for (_, layer), _ in groups], [str(chip) for (chip, _), _ in groups])
+    shares = np.full((placed.lines, int(units["unit"].max()) + 1), np.nan)
+    for place, (_, mine) in zip(placed.places, groups, strict=True):
+        shares[place, mine["unit"]] = mine["busy_cycles"] / mine["cycles"]
+    _map(axes, shares, (-0.5, shares.shape[1] - 0.5, placed.lines - 0.5, -0.5), "cycles with work (%)", 100)
+    rows.label(axes, placed)
+    axes.set_xlabel("PE" if set(units["engine"]) == {"eie"} else "PE or core")
+    return axes
+
+
+def queue(events: pd.DataFrame, axes: Axes) -> Axes:
+    """Draw how many activations wait in each queue over time, averaged where a picture has fewer columns than cycles.
+
+    events: unit ("queue 3"), event ("occupancy"), start_cycle, cycles, value (entries), of a timeline.
+    Raises InputError where no queue is among them.
+    """
+    mine = events[events["unit"].str.match(r"queue \d+$") & (events["event"] == "occupancy")]
+    if mine.empty:
+        raise InputError(
+            f"queue: no unit of the timeline is a queue; it has {', '.join(dict.fromkeys(events['unit'])) or 'none'}; "
+            "write one of an EIE chip with accelsim timeline NETWORK --hardware eie-64pe-45nm -o trace.json"
+        )
+    first = int(mine["start_cycle"].min())
+    last = int((mine["start_cycle"] + mine["cycles"]).max())
+    edges = np.linspace(first, last, min(TIME_BINS, last - first) + 1)
+    number = mine["unit"].str.removeprefix("queue ").astype(int)
+    filled = np.zeros((int(number.max()) + 1, len(edges) - 1))
+    for pe, each in mine.groupby(number):
+        filled[int(str(pe))] = mean_over(each, edges)
+    _map(axes, filled, (first, last, len(filled) - 0.5, -0.5), "waiting activations", 1)
+    axes.set_xlabel("clock cycle")
+    axes.set_ylabel("queue of PE")
+    return axes
+
+
+def mean_over(events: pd.DataFrame, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean value of one unit's events, which do not overlap, between neighbouring edges; 0 where is none."""
+    ordered = events.sort_values("start_cycle")
+    start = ordered["start_cycle"].to_numpy(np.float64)
+    cycles = ordered["cycles"].to_numpy(np.float64)
+    area = np.cumsum(ordered["value"].to_numpy(np.float64) * cycles)
+    times = np.stack([start, start + cycles], axis=1).ravel()
+    before_and_after = np.stack([np.append(0.0, area[:-1]), area], axis=1).ravel()
+    mean: NDArray[np.float64] = np.diff(np.interp(edges, times, before_and_after)) / np.diff(edges)
+    return mean
+
+
+def _map(axes: Axes, values: NDArray[np.float64], extent: Any, label: str, factor: float) -> None:
+    """Draw an image with a bar of its colours; its pixels stay pixels in vector formats."""
+    figure: Any = axes.get_figure(root=True)
+    image = axes.imshow(
+        factor * values, cmap=COLOURS, vmin=0, vmax=100 if factor == 100 else None, aspect="auto", extent=extent,
+        interpolation="nearest",
+    )  # fmt: skip
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=28, pad=0.02, label=label)
+    bar.outline.set_visible(False)

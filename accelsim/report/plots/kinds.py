@@ -1,0 +1,169 @@
+"""The kinds of figures: to add one, write a function DataFrame -> Axes and its entry in KINDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from accelsim.errors import InputError, did_you_mean
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
+from accelsim.report.plots import rows
+from accelsim.report.plots.bandwidth import bandwidth
+from accelsim.report.plots.fronts import accuracy_energy, pareto
+from accelsim.report.plots.heat import load_balance, queue
+from accelsim.report.plots.layers import cycles, energy
+from accelsim.report.plots.operations import operations
+from accelsim.report.plots.roofline import roofline
+from accelsim.report.plots.storage import FORMATS, storage
+from accelsim.report.plots.style import (
+    COLUMN_INCHES,
+    MARGIN_INCHES,
+    SQUARE_INCHES,
+    legend_inches,
+    new_figure,
+    styled,
+    title_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Source = Literal["table", "trace", "chip", "network"]
+
+BAR_INCHES = 0.45
+"""A bar of colours with its label."""
+
+LAYER = ("network", "hardware", "layer", "executed_as")
+RUN = "accelsim run NETWORK --hardware CHIP --csv FILE"
+
+
+class Kind(NamedTuple):
+    """One kind of figure: what draws it, what it means, which columns it needs, and what writes them."""
+
+    draw: Callable[..., Any]
+    """(table, axes, **options) -> axes."""
+    meaning: str
+    columns: tuple[str, ...]
+    written_by: str
+    source: Source = "table"
+    has_rows: bool = False
+    """Whether the height of the figure grows with the layers."""
+
+
+KINDS: dict[str, Kind] = {
+    "energy": Kind(
+        energy,
+        "energy of each layer, stacked by component",
+        (*LAYER, "energy_pj", *(name for part in ENERGY_PARTS for name in part.columns)),
+        RUN,
+        has_rows=True,
+    ),
+    "cycles": Kind(
+        cycles,
+        "cycles of each layer, stacked by work and by cause of stall",
+        (*LAYER, "cycles", *(name for part in CYCLE_PARTS for name in part.columns)),
+        RUN,
+        has_rows=True,
+    ),
+    "roofline": Kind(
+        roofline,
+        "every layer under the ceilings of compute and of each memory",
+        (
+            *LAYER, "macs", "time_us", "full_clock_mhz", "peak_macs_per_cycle",
+            "sram_max_gb_per_s", "dram_max_gb_per_s", "sram_gb_per_s", "dram_read_bytes", "dram_write_bytes",
+        ),
+        RUN,
+    ),
+    "load-balance": Kind(
+        load_balance,
+        "how busy each PE or core is in each layer, as a heat map",
+        ("network", "hardware", "layer", "engine", "unit", "cycles", "busy_cycles"),
+        "accelsim run NETWORK --hardware CHIP --units FILE",
+        has_rows=True,
+    ),
+    "queue": Kind(
+        queue,
+        "how full each activation queue is over time, as a heat map",
+        ("unit", "event", "start_cycle", "cycles", "value"),
+        "accelsim timeline NETWORK --hardware CHIP -o FILE",
+        source="trace",
+    ),
+    "bandwidth": Kind(
+        bandwidth,
+        "what DRAM reads and writes over time",
+        ("unit", "event", "start_cycle", "cycles", "value"),
+        "accelsim timeline NETWORK --hardware CHIP -o FILE",
+        source="trace",
+    ),
+    "storage": Kind(
+        storage,
+        "size of each layer in each format, against dense",
+        ("layer", "dense_bits", *FORMATS),
+        "accelsim inspect NETWORK --csv FILE",
+        source="network",
+        has_rows=True,
+    ),
+    "operations": Kind(
+        operations,
+        "energy of one operation of a chip, from DRAM to an add",
+        ("kind", "operation", "pj", "source"),
+        "accelsim plot CHIP operations",
+        source="chip",
+        has_rows=True,
+    ),
+    "pareto": Kind(
+        pareto,
+        "two columns (--x, --y) of all designs, and the front of the best; of results the totals of each chip",
+        (),
+        RUN,
+    ),
+    "accuracy-energy": Kind(
+        accuracy_energy,
+        "accuracy against energy, a line for each granularity and chip",
+        ("network", "granularity", "sparsity"),
+        "accelsim curve NETWORK --evaluate SCORE -o FIGURE",
+    ),
+}  # fmt: skip
+
+
+def kind_of(name: str) -> Kind:
+    """Return a kind by its name; raises InputError for an unknown one."""
+    if name not in KINDS:
+        near = did_you_mean(name, KINDS)
+        listed = "" if "known" in near else f" known: {', '.join(KINDS)}"
+        raise InputError(f"{name}: is no kind of figure{near}{listed}")
+    return KINDS[name]
+
+
+def check_columns(table: pd.DataFrame, name: str, more: Sequence[str] = ()) -> None:
+    """Raise InputError with all columns that a kind needs and a table lacks."""
+    kind = kind_of(name)
+    missing = [column for column in (*kind.columns, *more) if column not in table]
+    if missing:
+        near = did_you_mean(missing[0], table.columns) if missing[0] in more else ""
+        raise InputError(
+            f"lacks the columns {', '.join(missing)}, which {name} draws{near}; write them with {kind.written_by}"
+        )
+
+
+def figure(table: pd.DataFrame, name: str, width_inches: float = COLUMN_INCHES, **options: Any) -> Figure:
+    """Draw one kind of figure, by default as wide as a column of print; options are those of its function.
+
+    Raises InputError for an unknown kind and for columns that it needs and the table lacks.
+    """
+    kind = kind_of(name)
+    check_columns(table, name, [str(column) for column in options.values()])
+    height = SQUARE_INCHES
+    if kind.has_rows:
+        chips = table["hardware"].tolist() if "hardware" in table else [""] * len(table)
+        names = table["layer" if "layer" in table else "operation"]
+        pairs = list(dict.fromkeys(zip(chips, names, strict=True)))
+        height = rows.rows_of([name for _, name in pairs], [chip for chip, _ in pairs]).height_inches
+    with styled():
+        drawn = new_figure(width_inches, height + MARGIN_INCHES)
+        axes = kind.draw(table, drawn.subplots(), **options)
+        bars = BAR_INCHES * (len(drawn.axes) - 1)
+        drawn.set_figheight(height + MARGIN_INCHES + bars + legend_inches(axes))
+        drawn.suptitle(title_of(table))
+        return drawn

@@ -1,0 +1,164 @@
+"""The one style of all figures: colours, sizes, legends, axes; and `save`, which alone writes a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_INCHES = 3.4
+"""One column of a paper of two."""
+
+GRANULARITY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vP*Xhp<>"
+
+SQUARE_INCHES = 2.3
+"""Height of axes without rows."""
+
+MARGIN_INCHES = 0.75
+"""Height of the title and of the labels of an x axis."""
+
+GREY, GRID = "#555555", "#DDDDDD"
+
+STYLE: Any = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 9,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.7,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.8,
+    "text.parse_math": False,  # a layer may be called $x$
+}
+
+LONGEST_LABEL = 26
+LEGEND_LETTER_INCHES, LEGEND_LINE_INCHES = 0.056, 0.135
+
+SHORT_LOG = 80
+"""Ratio of limits below which powers of ten alone are too few marks."""
+
+
+def styled() -> AbstractContextManager[None]:
+    """Draw in the one style inside of the block."""
+    import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """Return an empty figure whose parts make room for each other."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def save(figure: Figure, target: Any, kind: str) -> None:
+    """Write a figure to a path or binary file as svg, png or pdf; the same figure gives the same bytes."""
+    import matplotlib
+
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context({"svg.hashsalt": "accelsim", "pdf.fonttype": 42}):
+        figure.savefig(target, format=kind, dpi=200, metadata=undated)
+
+
+def colour_of(number: int) -> str:
+    """Return the colour of the n-th series."""
+    return GRANULARITY_COLOURS[number % len(GRANULARITY_COLOURS)]
+
+
+def marker_of(number: int) -> str:
+    """Return the marker of the n-th series."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def shortened(name: str) -> str:
+    """Return a name that leaves room for the picture; the end of a layer's name says most."""
+    return name if len(name) <= LONGEST_LABEL else f"{name[:8]}…{name[9 - LONGEST_LABEL :]}"
+
+
+def legend_below(axes: Axes, handles: Sequence[Any] | None = None) -> None:
+    """Put the legend under the label of the x axis, in as many columns as there is room for.
+
+    It belongs to the axes, so that several in one figure each keep theirs.
+    """
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+    figure: Any = axes.get_figure(root=True)
+    shown = list(handles) if handles is not None else axes.get_legend_handles_labels()[0]
+    if not shown:
+        return
+    panels = len({round(each.get_position().x0, 2) for each in figure.axes})
+    across = figure.transFigure if panels == 1 else axes.transAxes
+    below = blended_transform_factory(across, axes.transAxes) + ScaledTranslation(0, -0.46, figure.dpi_scale_trans)
+    label_inches = LEGEND_LETTER_INCHES * max(len(str(handle.get_label())) for handle in shown) + 0.4
+    axes.legend(
+        handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, borderaxespad=0,
+        ncols=max(1, int(figure.get_figwidth() / panels / label_inches)), columnspacing=1.2, handlelength=1.6,
+        labelspacing=0.3,
+    )  # fmt: skip
+
+
+def legend_inches(axes: Axes) -> float:
+    """Return the height of the legend of an axes, 0 without one."""
+    legend: Any = axes.get_legend()
+    return 0.0 if legend is None else LEGEND_LINE_INCHES * -(-len(legend.get_texts()) // legend._ncols) + 0.05
+
+
+def plain_log_ticks(axis: Any) -> None:
+    """Label a logarithmic axis, whose limits are set, 0.1, 1, 10, 1000; a short one also 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if high < SHORT_LOG * low else (1.0,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_limits(values: Sequence[float], margin: float = 0.12) -> tuple[float, float]:
+    """Return limits of a logarithmic axis with room on both sides, and at least half a decade apart."""
+    import math
+
+    low, high = (math.log10(extreme) for extreme in (min(values), max(values)))
+    spread = max(high - low, 0.5)
+    return 10 ** (low - margin * spread), 10 ** (high + margin * spread)
+
+
+UNITS = {
+    "cycles": ("clock cycles", ((1e9, "10⁹"), (1e6, "10⁶"), (1.0, ""))),
+    "energy_pj": ("energy", ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))),
+    "time_us": ("latency", ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))),
+    "edp_pj_s": ("energy x delay", ((1e12, "J s"), (1e9, "mJ s"), (1e6, "µJ s"), (1e3, "nJ s"), (1.0, "pJ s"))),
+    "dram_gb_per_s": ("DRAM bandwidth", ((1.0, "GB/s"),)),
+    "storage_bits": ("size of the weights", ((8 * 2**20, "MiB"), (8 * 2**10, "KiB"), (1.0, "bits"))),
+    "area_mm2": ("area", ((1.0, "mm²"),)),
+    "power_mw": ("power", ((1e3, "W"), (1.0, "mW"))),
+    "score": ("score", ((1.0, ""),)),
+}
+"""What a column is called on an axis, and in which units, largest first."""
+
+
+def unit_of(column: str, largest: float) -> tuple[float, str]:
+    """Return the factor of the unit that suits a largest value, and the label of the axis."""
+    name, units = UNITS.get(column, (column.replace("_", " "), ((1.0, ""),)))
+    factor, unit = next(((factor, unit) for factor, unit in units if largest >= factor), units[-1])
+    return factor, f"{name} ({unit})" if unit else name
+
+
+def title_of(table: pd.DataFrame) -> str:
+    """Return the network and, if there is only one, the chip of a table."""
+    chips = list(dict.fromkeys(table["hardware"])) if "hardware" in table else []
+    names = [", ".join(dict.fromkeys(table["network"]))] if "network" in table else []
+    return " on ".join(names + (chips if len(chips) == 1 else []))

@@ -1,0 +1,152 @@
+"""README and docs: their links lead somewhere, their examples run, their commands exist, their lists are complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from conftest import ROOT
+from typer.testing import CliRunner
+
+import accelsim
+from accelsim.cli import app
+from accelsim.results import COLUMNS
+from benchmarks import pictures
+from benchmarks.documents import fill
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+RUN = ["start", "chips", "networks", "extending"]
+"""Pages whose examples are run, from top to bottom, in an empty folder."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
+MARK = re.compile(r"^<!-- generated: (\S+)(?: (.*?))? -->$", re.MULTILINE)
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for found, body in FENCE.findall(text_of(page)) if found == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that code hosts and the site give to headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shell_commands(page: Path) -> list[list[str]]:
+    """The arguments of every line `accelsim ...` in the page's blocks."""
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    parts = [part.split("#")[0].strip() for line in lines for part in line.split(" && ")]
+    return [shlex.split(part)[1:] for part in parts if part.startswith("accelsim ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_resolve(page: Path) -> None:
+    for target in LINK.findall(FENCE.sub("", text_of(page))):
+        file, _, anchor = target.partition("#")
+        other = page.parent / file if file else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_parse(page: Path) -> None:
+    known: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for name, *arguments in shell_commands(page):
+        if "--help" not in arguments:
+            known[name].make_context(name, arguments)
+    prose = FENCE.sub("", text_of(page)).replace("\n", " ")
+    for name, rest in re.findall(r"`accelsim (\w+)([^`]*)`", prose):
+        options = {option for parameter in known[name].params for option in parameter.opts}
+        assert {*re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)} <= options, (name, rest)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = DOCS / f"{name}.md"
+    code = "".join(blocks(page, "python"))
+    if "import torch" in code:
+        pytest.importorskip("torch", reason="the page needs accelsim[torch]")
+    for toml in blocks(page, "toml"):
+        first, *_ = toml.splitlines()
+        (tmp_path / first.removeprefix("# ")).write_text(toml, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    paths = os.pathsep.join(filter(None, (str(Path(accelsim.__file__).parents[1]), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for arguments in shell_commands(page):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_changes_fit_their_files(page: Path) -> None:
+    for diff in blocks(page, "diff"):
+        header, *lines = diff.splitlines()
+        source = (ROOT / header.removeprefix("--- ")).read_text(encoding="utf-8").splitlines()
+        assert [line[1:] for line in lines if line[0] in " -" and line[1:] not in source] == []
+        assert any(line[0] == "+" for line in lines)
+
+
+def test_the_page_of_results_has_every_column() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| \w+ \| (.*) \|$", text_of(DOCS / "results.md"), re.MULTILINE)
+    assert listed == [(column.name, column.meaning) for column in COLUMNS]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what some layers cannot do is another test's
+def test_what_the_page_of_results_says_adds_up() -> None:
+    chips = {"eie-64pe-45nm": 64, "edge-nm-16x16": 1, "a100-pcie": 108}
+    table = accelsim.simulate("lenet-300-100-digits", list(chips))
+    columns = {kind: [name for name in table if name.startswith(kind)] for kind in ("stall_", "storage_", "energy_")}
+    units = table["hardware"].map(chips)
+    assert (table["busy_cycles"] + table[columns["stall_"]].sum(axis=1) == units * table["cycles"]).all()
+    assert (table["work_cycles"] + table["padding_cycles"] == table["busy_cycles"]).all()
+    assert (table[columns["storage_"]].sum(axis=1) == 2 * table["storage_bits"]).all()
+    assert table[columns["energy_"]].sum(axis=1).tolist() == pytest.approx((2 * table["energy_pj"]).tolist())
+
+
+def test_the_reference_has_every_public_name() -> None:
+    made = [(match[1], *(match[2] or "").split()) for match in MARK.finditer(text_of(DOCS / "api.md"))]
+    named = {f"{module}.{name}" for kind, module, *names in (m for m in made if len(m) > 1) for name in names}
+    whole = {module for _, module, *names in (m for m in made if len(m) > 1) if not names}
+    missing = {f"accelsim.{name}" for name in accelsim.__all__ if name != "__version__"} - named
+    assert missing == {"accelsim.memory", "accelsim.pruning"}  # shown whole
+    assert missing <= whole
+    assert ("formats",) in made
+    assert "<!-- generated: cli -->" in text_of(DOCS / "cli.md")
+
+
+def test_every_picture_is_listed_and_shown() -> None:
+    shown = pictures.references()
+    assert len(shown) >= 10
+    assert pictures.list_problems((picture.file for picture in pictures.PICTURES), shown) == []
+    assert pictures.list_problems(["a.svg", "b.svg"], {"a.svg": {"x.md"}, "c.svg": {"y.md"}}) == [
+        "c.svg: shown in y.md, not listed",
+        "b.svg: listed, and shown nowhere",
+    ]
+    assert {picture.file for picture in pictures.PICTURES} == {path.name for path in pictures.IMAGES.iterdir()}
+    assert fill({"gallery": pictures.gallery()}, write=False) == [], "run python -m benchmarks.pictures"
+
+
+def test_drawings_are_compared_by_what_they_show() -> None:
+    drawing = "Matplotlib v3.11.2, <!-- cycles --><path d='M 1.5 2' clip-path=\"url(#p98c1b71d1d)\"/>"
+    assert pictures.same_drawing(drawing, drawing.replace("1.5", "1.51").replace("p98c1b71d1d", "p0123456789"))
+    assert not pictures.same_drawing(drawing, drawing.replace("1.5", "1.6"))
+    assert not pictures.same_drawing(drawing, drawing.replace("path", "line"))
+    newer = drawing.replace("3.11.2", "3.12.0")
+    assert pictures.same_drawing(drawing, newer.replace("1.5", "9"))
+    assert not pictures.same_drawing(drawing, newer.replace("cycles", "energy"))
