@@ -172,10 +172,14 @@ def workers_of(jobs: int | None, points: int) -> int:
 
 
 def estimate_seconds(plan: Plan) -> float:
-    """Return how long one process would need for what is missing, from two points that are tried."""
+    """Return how long one process would need for what is missing, from two points that are tried.
+
+    Each is tried twice: the first time may compile kernels.
+    """
     worker = Worker(plan.setup)
-    times = [worker.run([each]).seconds for each in (*plan.missing[:1], *plan.missing[:1], plan.missing[-1])]
-    return times[0] + (times[1] + times[2]) / 2 * (len(plan.missing) - 1)
+    ends = plan.missing[0], plan.missing[-1]
+    first, again, _, last = (worker.run([each]).seconds for each in ends for _ in range(2))
+    return first + (again + last) / 2 * (len(plan.missing) - 1)
 
 
 class Handed:
