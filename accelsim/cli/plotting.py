@@ -93,7 +93,7 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
         chip = load_hardware(source)
         return operations(chip).assign(hardware=chip.name)
     elif kind.source == "trace":
-        events: pd.DataFrame = import_module("accelsim.report.trace").read_trace(source)
+        events: pd.DataFrame = import_module("accelsim.report.trace").read_trace(source).events
         return events
     from accelsim.report.reading import read_table
 
