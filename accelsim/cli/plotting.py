@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,8 +92,9 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
         chip = load_hardware(source)
         return operations(chip).assign(hardware=chip.name)
     elif kind.source == "trace":
-        events: pd.DataFrame = import_module("accelsim.report.trace").read_trace(source).events
-        return events
+        from accelsim.report.trace import read_trace
+
+        return read_trace(source).events
     from accelsim.report.reading import read_table
 
     return read_table(source)
