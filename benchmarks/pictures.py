@@ -131,9 +131,9 @@ PICTURES = (
     ),
     Picture(
         "figure-pareto.svg",
-        "Granularities and chips by time and energy, and the front",
-        "accelsim curve lenet-300-100-digits-dense --sparsity 0.3,0.6,0.9 -o c.svg "
-        "&& accelsim plot c.csv pareto -o docs/images/figure-pareto.svg",
+        "Granularities and chips by energy and score, and the front",
+        "accelsim curve lenet-300-100-digits-dense --sparsity 0.3,0.6,0.9 --evaluate digits -o c.svg "
+        "&& accelsim plot c.csv pareto --x energy_pj --y score -o docs/images/figure-pareto.svg",
     ),
     Picture(
         "figure-accuracy-energy.svg",

@@ -94,7 +94,8 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
     elif kind.source == "trace":
         from accelsim.report.trace import read_trace
 
-        return read_trace(source).events
+        found = read_trace(source)
+        return found.events.assign(network=f"{found.network}, {found.layer},", layer=found.layer, hardware=found.hardware)
     from accelsim.report.reading import read_table
 
     return read_table(source)
