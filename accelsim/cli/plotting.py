@@ -95,7 +95,9 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
         from accelsim.report.trace import read_trace
 
         found = read_trace(source)
-        return found.events.assign(network=f"{found.network}, {found.layer},", layer=found.layer, hardware=found.hardware)
+        return found.events.assign(
+            network=f"{found.network}, {found.layer},", layer=found.layer, hardware=found.hardware
+        )
     from accelsim.report.reading import read_table
 
     return read_table(source)
