@@ -108,7 +108,10 @@ def tables(found: dict[str, pd.DataFrame]) -> dict[str, str]:
     ):
         wide = found[knob].pivot(index="layer", columns=knob, values=column).reindex(found[knob]["layer"].unique())
         lines = [f"| layer | {' | '.join(map(str, wide.columns))} |", "|---" * (1 + len(wide.columns)) + "|"]
-        lines += [f"| {layer} | {' | '.join(f'{factor * v:.1f}' for v in row)} |" for layer, row in zip(wide.index, wide.to_numpy(), strict=True)]
+        lines += [
+            f"| {layer} | {' | '.join(f'{factor * v:.1f}' for v in row)} |"
+            for layer, row in zip(wide.index, wide.to_numpy(), strict=True)
+        ]
         blocks[mark] = "\n".join(lines)
     lines = ["| bits | reads | pJ a read | µJ in all |", "|---|---|---|---|"]
     lines += [

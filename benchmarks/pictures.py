@@ -36,6 +36,8 @@ class Picture(NamedTuple):
 
 CURVES = "python -m benchmarks.pruning_curves --draw --images docs/images"
 
+ALEXNET = "accelsim run alexnet --density 0.4 --csv r.csv --quiet"
+
 PICTURES = (
     Picture(
         "eie-benchmarks.svg",
@@ -84,6 +86,61 @@ PICTURES = (
     Picture("pruning-criteria.svg", "Accuracy against sparsity for each criterion, without training", CURVES),
     Picture("accuracy-energy.svg", "Accuracy against simulated energy for each granularity", CURVES),
     Picture("accuracy-latency.svg", "Accuracy against simulated latency for each granularity", CURVES),
+    Picture(
+        "figure-energy.svg",
+        "Energy of each layer by component",
+        f"{ALEXNET} && accelsim plot r.csv energy -o docs/images/figure-energy.svg",
+    ),
+    Picture(
+        "figure-cycles.svg",
+        "Cycles of each layer by work and stall",
+        f"{ALEXNET} && accelsim plot r.csv cycles -o docs/images/figure-cycles.svg",
+    ),
+    Picture(
+        "figure-roofline.svg",
+        "Every layer under the ceilings of its chip",
+        f"{ALEXNET} && accelsim plot r.csv roofline -o docs/images/figure-roofline.svg",
+    ),
+    Picture(
+        "figure-load-balance.svg",
+        "How busy each PE is in each layer",
+        "accelsim run eie-benchmarks --set engine.capacity=ignore --units u.csv --quiet "
+        "&& accelsim plot u.csv load-balance -o docs/images/figure-load-balance.svg",
+    ),
+    Picture(
+        "figure-queue.svg",
+        "How full each activation queue is over time",
+        "accelsim timeline lenet-300-100-digits --layer fc1 -o q.json "
+        "&& accelsim plot q.json queue -o docs/images/figure-queue.svg",
+    ),
+    Picture(
+        "figure-bandwidth.svg",
+        "What moves between DRAM and the chip over time",
+        "accelsim timeline alexnet-fc --layer fc8 --density 0.4 --set memory.timing=exact --to 20000 -o b.json "
+        "&& accelsim plot b.json bandwidth -o docs/images/figure-bandwidth.svg",
+    ),
+    Picture(
+        "figure-storage.svg",
+        "Size of each layer in each format",
+        "accelsim plot lenet-300-100-digits storage -o docs/images/figure-storage.svg",
+    ),
+    Picture(
+        "figure-operations.svg",
+        "Energy of one operation, from DRAM to an add",
+        "accelsim plot eie-64pe-45nm operations -o docs/images/figure-operations.svg",
+    ),
+    Picture(
+        "figure-pareto.svg",
+        "Granularities and chips by energy and score, and the front",
+        "accelsim curve lenet-300-100-digits-dense --sparsity 0.3,0.6,0.9 --evaluate digits -o c.svg "
+        "&& accelsim plot c.csv pareto --x energy_pj --y score -o docs/images/figure-pareto.svg",
+    ),
+    Picture(
+        "figure-accuracy-energy.svg",
+        "Accuracy against energy of pruned networks",
+        "accelsim curve lenet-300-100-digits-dense --sparsity 0:0.95:0.05 --granularity fine,vector:1x4,channel "
+        "--evaluate digits -o a.svg && accelsim plot a.csv accuracy-energy -o docs/images/figure-accuracy-energy.svg",
+    ),
 )
 
 

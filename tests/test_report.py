@@ -59,7 +59,7 @@ def test_the_overview_is_drawn(results: pd.DataFrame, two_chips: pd.DataFrame, s
         assert len(file.getvalue()) > 5000
         (axes,) = plots.energy_overview(table).axes
         lengths = [sum(bar.get_width() for bar in bars) for bars in zip(*axes.containers, strict=True)]
-        assert lengths == pytest.approx((table["energy_pj"] / 1e3).tolist())
+        assert lengths == pytest.approx((table["energy_pj"] / 1e6).tolist())
 
 
 def test_the_same_figure_is_the_same_file(results: pd.DataFrame) -> None:

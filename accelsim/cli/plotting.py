@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,8 +92,12 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
         chip = load_hardware(source)
         return operations(chip).assign(hardware=chip.name)
     elif kind.source == "trace":
-        events: pd.DataFrame = import_module("accelsim.report.trace").read_trace(source)
-        return events
+        from accelsim.report.trace import read_trace
+
+        found = read_trace(source)
+        return found.events.assign(
+            network=f"{found.network}, {found.layer},", layer=found.layer, hardware=found.hardware
+        )
     from accelsim.report.reading import read_table
 
     return read_table(source)

@@ -1,4 +1,4 @@
-"""Bandwidth over time: what a DRAM moves, cycle after cycle."""
+"""Bandwidth over time: what moves between a chip and its DRAM."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-MOVES = ("read", "write")
+COMMANDS = {"RD": "reads", "WR": "writes"}
+"""Commands of a bank that move a block."""
 
 
 def bandwidth(events: pd.DataFrame, axes: Axes) -> Axes:
-    """Draw the bytes that DRAM reads and writes in a cycle of the chip, over time.
+    """Draw what moves to and from DRAM over time.
 
-    events: unit ("DRAM ..."), event ("read" or "write": a block of 64 bytes, spread over its cycles), start_cycle,
-    cycles, of a timeline. Raises InputError where nothing is moved.
+    events: unit, event, start_cycle, cycles and value, of a timeline. Where it has the commands of DRAM banks, each RD
+    and WR is a block of 64 bytes, spread over its cycles, and bytes per cycle of the chip are drawn; else the share of
+    time in which the loader of the weights has a transfer under way. Raises InputError where nothing moves.
     """
-    in_dram = events[events["unit"].str.startswith("DRAM")]
-    moved = in_dram[in_dram["event"].isin(MOVES)]
-    if moved.empty:
+    in_dram = events[events["unit"].str.startswith("DRAM") & events["event"].isin(list(COMMANDS))]
+    loader = events[(events["unit"] == "weight loader") & (events["event"] == "transfer")]
+    if in_dram.empty and loader.empty:
         raise InputError(
             "bandwidth: nothing moves to or from DRAM in this timeline: its weights are on the chip, or its window "
             "lies elsewhere; write one of a network that is streamed: accelsim timeline alexnet -o trace.json"
@@ -34,16 +36,21 @@ def bandwidth(events: pd.DataFrame, axes: Axes) -> Axes:
     first = int(events["start_cycle"].min())
     last = int((events["start_cycle"] + events["cycles"]).max())
     edges = np.linspace(first, last, min(TIME_BINS, last - first) + 1)
-    for number, kind in enumerate(MOVES):
+    if in_dram.empty:
+        axes.stairs(
+            100 * mean_over(loader.assign(value=1), edges), edges, fill=True, color=colour_of(0), label="weights"
+        )
+        axes.set_ylabel("bus to DRAM in use (%)")
+    for number, (command, label) in enumerate(COMMANDS.items()):
         rate = np.zeros(len(edges) - 1)
-        for _, mine in moved[moved["event"] == kind].groupby("unit"):
+        for _, mine in in_dram[in_dram["event"] == command].groupby("unit"):
             rate += mean_over(mine.assign(value=BLOCK_BYTES / mine["cycles"]), edges)
         if rate.any():
-            axes.stairs(rate, edges, fill=True, color=colour_of(number), label=f"{kind}s", alpha=0.8)
+            axes.stairs(rate, edges, fill=True, color=colour_of(number), label=label, alpha=0.8)
+            axes.set_ylabel("DRAM (bytes per cycle)")
     axes.set_xlim(first, last)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     axes.set_xlabel("clock cycle")
-    axes.set_ylabel("DRAM (bytes per cycle)")
     legend_below(axes)
     return axes

@@ -125,6 +125,7 @@ KINDS: dict[str, Kind] = {
         "accelsim curve NETWORK --evaluate SCORE -o FIGURE",
     ),
 }  # fmt: skip
+"""All kinds of figures, by their names."""
 
 
 def kind_of(name: str) -> Kind:
