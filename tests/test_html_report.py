@@ -423,6 +423,29 @@ def test_no_rows_are_named(results: pd.DataFrame) -> None:
         page(results.iloc[:0])
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("cycles", 0), ("time_us", 0.0), ("batch", 0), ("energy_pj", -1.0), ("energy_dram_pj", np.inf), ("macs", -1),
+     ("time_us", np.nan), ("storage_bits", 10**40), ("utilization", 1e300)],
+)  # fmt: skip
+def test_numbers_that_no_simulation_gives_are_named(column: str, value: float, results: pd.DataFrame) -> None:
+    changed = results.astype({column: object})
+    changed.loc[4, column] = value
+    with pytest.raises(accelsim.InputError, match=f"layer fc2 on {CHIPS[1]}: {column}: is .* which no simulation"):
+        page(changed)
+
+
+def test_chips_without_energy_are_not_the_thriftiest(results: pd.DataFrame) -> None:
+    energies = [name for name in results if name.startswith("energy_")]
+    without = results.copy()
+    without.loc[without["hardware"] == CHIPS[1], energies] = 0.0
+    (faster,) = summary.compared(totals(with_runs(without)))
+    assert "is the fastest" in faster
+    specs = json.loads(tree(page(without)).by_id("specs").text)
+    assert {"energy-0", "cycles-1"} <= set(specs)
+    assert "energy-1" not in specs
+
+
 @pytest.mark.parametrize("module", ["jinja2", "vl_convert"])
 def test_what_is_not_installed_is_named(module: str, results: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     chart_library.cache_clear()

@@ -170,7 +170,8 @@ def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
             Figure(f"bandwidth-{place}", "Bandwidth that each layer uses", charts.bandwidth(rows)),
             Figure(f"storage-{place}", f"Size of each compressed layer{more}", charts.storage(rows)),
         ]
-    return Run(name, summary.of_run(total, rows), figures)
+    drawn = [figure for figure in figures if figure.spec["data"]["values"]]
+    return Run(name, summary.of_run(total, rows), drawn)
 
 
 def _text(heading: str, name: str, meaning: str) -> Field:
