@@ -206,6 +206,20 @@ def test_a_large_network_is_drawn_as_its_largest_layers_and_the_rest(results: pd
     assert lengths.iloc[:-1].min() >= np.sort(many["energy_pj"])[-charts.BARS] / 1e6 * (1 - 1e-9)
 
 
+def test_many_chips_are_all_in_the_tables(results: pd.DataFrame) -> None:
+    many = pd.concat([results.iloc[[0]]] * 50, ignore_index=True)
+    many["hardware"] = [f"chip{number}" for number in range(50)]
+    many["time_us"] = 50.0 - np.arange(50)
+    root = tree(page(many))
+    assert [row[0] for row in cells(root.by_id("totals"))] == many["hardware"].tolist()
+    assert "The first 6 of 50 runs" in root.by_id("summary").text
+    specs = json.loads(root.by_id("specs").text)
+    names = [bar["name"] for bar in specs["total-time"]["data"]["values"]]
+    assert list(dict.fromkeys(names)) == many["hardware"].tolist()[10:]
+    assert "energy-5" in specs
+    assert "energy-6" not in specs
+
+
 def test_the_summary_says_who_is_ahead_and_by_how_much(results: pd.DataFrame) -> None:
     faster, frugal = summary.compared(totals(with_runs(results)))
     time_us = results.groupby("hardware")["time_us"].sum()

@@ -61,8 +61,8 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
         f"Takes {say(total['time_us'], TIME_US)}{each}, and {say(total['energy_pj'], ENERGY_PJ)}"
         + ("" if samples == 1 else f", {say(total['energy_pj'] / samples, ENERGY_PJ)} per sample")
         + f": {say(total['power_mw'], POWER_MW)} on average.",
-        _spent(able, ENERGY_PARTS, "Energy: {}."),
-        _spent(able, CYCLE_PARTS, "Cycles: {}."),
+        _spent(total, ENERGY_PARTS, "Energy: {}."),
+        _spent(total, CYCLE_PARTS, "Cycles: {}."),
     ]
     if len(able) > 1:
         said.append(_dominant(able))
@@ -77,9 +77,9 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     return [*said, _memory(able, total), *left_out]
 
 
-def _spent(rows: pd.DataFrame, parts: Sequence[Part], sentence: str) -> str:
+def _spent(total: pd.Series[Any], parts: Sequence[Part], sentence: str) -> str:
     """Say the three parts that take most of a sum, and their shares."""
-    amounts = {part.label: float(rows[list(part.columns)].sum().sum()) for part in parts}
+    amounts = {part.label: float(sum(total[name] for name in part.columns)) for part in parts}
     shares = {label: amount / (sum(amounts.values()) or 1.0) for label, amount in amounts.items()}
     most = sorted(shares, key=lambda label: -shares[label])[:3]
     return sentence.format("; ".join(f"{percent(shares[label])} {label}" for label in most if shares[label] >= 0.005))
