@@ -206,6 +206,20 @@ def test_a_large_network_is_drawn_as_its_largest_layers_and_the_rest(results: pd
     assert lengths.iloc[:-1].min() >= np.sort(many["energy_pj"])[-charts.BARS] / 1e6 * (1 - 1e-9)
 
 
+def test_many_chips_are_all_in_the_tables(results: pd.DataFrame) -> None:
+    many = pd.concat([results.iloc[[0]]] * 50, ignore_index=True)
+    many["hardware"] = [f"chip{number}" for number in range(50)]
+    many["time_us"] = 50.0 - np.arange(50)
+    root = tree(page(many))
+    assert [row[0] for row in cells(root.by_id("totals"))] == many["hardware"].tolist()
+    assert "The first 6 of 50 runs" in root.by_id("summary").text
+    specs = json.loads(root.by_id("specs").text)
+    names = [bar["name"] for bar in specs["total-time"]["data"]["values"]]
+    assert list(dict.fromkeys(names)) == many["hardware"].tolist()[10:]
+    assert "energy-5" in specs
+    assert "energy-6" not in specs
+
+
 def test_the_summary_says_who_is_ahead_and_by_how_much(results: pd.DataFrame) -> None:
     faster, frugal = summary.compared(totals(with_runs(results)))
     time_us = results.groupby("hardware")["time_us"].sum()
@@ -421,6 +435,29 @@ def test_bad_input_is_named(results: pd.DataFrame, tmp_path: Path, monkeypatch: 
 def test_no_rows_are_named(results: pd.DataFrame) -> None:
     with pytest.raises(accelsim.InputError, match="results: have no rows"):
         page(results.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("cycles", 0), ("time_us", 0.0), ("batch", 0), ("energy_pj", -1.0), ("energy_dram_pj", np.inf), ("macs", -1),
+     ("time_us", np.nan), ("storage_bits", 10**40), ("utilization", 1e300)],
+)  # fmt: skip
+def test_numbers_that_no_simulation_gives_are_named(column: str, value: float, results: pd.DataFrame) -> None:
+    changed = results.astype({column: object})
+    changed.loc[4, column] = value
+    with pytest.raises(accelsim.InputError, match=f"layer fc2 on {CHIPS[1]}: {column}: is .* which no simulation"):
+        page(changed)
+
+
+def test_chips_without_energy_are_not_the_thriftiest(results: pd.DataFrame) -> None:
+    energies = [name for name in results if name.startswith("energy_")]
+    without = results.copy()
+    without.loc[without["hardware"] == CHIPS[1], energies] = 0.0
+    (faster,) = summary.compared(totals(with_runs(without)))
+    assert "is the fastest" in faster
+    specs = json.loads(tree(page(without)).by_id("specs").text)
+    assert {"energy-0", "cycles-1"} <= set(specs)
+    assert "energy-1" not in specs
 
 
 @pytest.mark.parametrize("module", ["jinja2", "vl_convert"])

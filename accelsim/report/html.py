@@ -23,8 +23,8 @@ from accelsim.results import supported
 if TYPE_CHECKING:
     from accelsim.network import Layer, Network
 
-CHARTED_RUNS = 6
-"""Runs that get charts of their layers, the first in the table; all are in the tables and in the charts of totals."""
+DETAILED_RUNS = 6
+"""Runs that get sentences and charts of their own, the first ones; all are in the tables."""
 
 MAX_ROWS = 2000
 """Rows of the layer table, those of most energy; more would make a page that opens slowly."""
@@ -98,7 +98,10 @@ def page(
     )
     scripts = [chart_library(), _part("report.js")]
     overview = _overview(sums)
-    runs = [_run(total, rows[rows["run"] == total["run"]], place) for place, (_, total) in enumerate(sums.iterrows())]
+    runs = [
+        _run(total, rows[rows["run"] == total["run"]], place)
+        for place, (_, total) in enumerate(sums.head(DETAILED_RUNS).iterrows())
+    ]
     shown = rows if len(rows) <= MAX_ROWS else rows.loc[rows["energy_pj"].nlargest(MAX_ROWS).index.sort_values()]
     known = {chip.name: chip for chip in chips}
     names = dict.fromkeys(rows["hardware"])
@@ -153,16 +156,18 @@ def _csp_hash(script: str) -> str:
 def _overview(sums: pd.DataFrame) -> list[Figure]:
     if (sums["able"] > 0).sum() < 2:
         return []
+    which = "each chip" if len(sums) <= charts.BARS else f"the {charts.BARS} fastest chips"
+    shown = sums.loc[sums.loc[sums["able"] > 0, "time_us"].nsmallest(charts.BARS).index.sort_values()]
     return [
-        Figure("total-time", "Time of each chip, split as its cycles are", charts.total_time(sums)),
-        Figure("total-energy", "Energy of each chip, by component", charts.total_energy(sums)),
+        Figure("total-time", f"Time of {which}, split as its cycles are", charts.total_time(shown)),
+        Figure("total-energy", f"Energy of {which}, by component", charts.total_energy(shown)),
     ]
 
 
 def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
     name = str(total["run"])
     figures = []
-    if total["able"] and place < CHARTED_RUNS:
+    if total["able"]:
         more = f", the {charts.BARS} largest one by one" if total["able"] > charts.BARS else ""
         figures = [
             Figure(f"energy-{place}", f"Energy of each layer by component{more}", charts.energy(rows)),
@@ -170,7 +175,8 @@ def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
             Figure(f"bandwidth-{place}", "Bandwidth that each layer uses", charts.bandwidth(rows)),
             Figure(f"storage-{place}", f"Size of each compressed layer{more}", charts.storage(rows)),
         ]
-    return Run(name, summary.of_run(total, rows), figures)
+    drawn = [figure for figure in figures if figure.spec["data"]["values"]]
+    return Run(name, summary.of_run(total, rows), drawn)
 
 
 def _text(heading: str, name: str, meaning: str) -> Field:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import InputError
-from accelsim.results import SUMMED, supported
+from accelsim.errors import InputError, raise_if_any
+from accelsim.results import COLUMNS, SUMMED, supported
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FILLED = ("batch", "cycles", "time_us")
+"""Columns that are above 0 wherever a layer ran."""
+
+LARGEST = 1e30
+"""Of a number in a row; sums and products of such numbers are numbers still."""
 
 APART = ("hardware", "network", "pruned_by")
 """Columns that tell runs apart; `pruned_by` is one of `accelsim.compare`."""
@@ -17,10 +23,24 @@ APART = ("hardware", "network", "pruned_by")
 def with_runs(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with a column `run`: the chip, and network and granularity where there are several.
 
-    Raises InputError for no rows, and for a layer that one run has twice.
+    Raises InputError for no rows, for numbers that no simulation gives, and for a layer that one run has twice.
     """
     if results.empty:
         raise InputError("results: have no rows; keep at least one")
+    able = supported(results)
+    numbers = able[[column.name for column in COLUMNS if column.dtype != "str" and column.name in results]].astype(
+        float
+    )
+    wrong = (numbers < 0) | ~(numbers.abs() <= LARGEST)
+    wrong[list(FILLED)] |= numbers[list(FILLED)] == 0
+    problems = []
+    for name in wrong.columns[wrong.any()]:
+        first = able[wrong[name]].iloc[0]
+        problems.append(
+            f"results: layer {first['layer']} on {first['hardware']}: {name}: is {float(first[name]):g}, which no "
+            "simulation gives; run the network again"
+        )
+    raise_if_any(problems)
     named = [name for name in APART if name == "hardware" or (name in results and results[name].nunique() > 1)]
     run = results[named].astype(str).agg(" · ".join, axis=1)
     twice = results[results.assign(run=run).duplicated(["run", "layer"], keep=False)]

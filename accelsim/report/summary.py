@@ -23,11 +23,13 @@ NAMED_LAYERS = 5
 def compared(totals: pd.DataFrame) -> list[str]:
     """Return sentences that hold runs against each other, over those that can run every layer."""
     whole = totals[totals["able"] == totals["layers"]]
-    if len(whole) < 2:
-        return []
-    fastest = _ahead(whole, "time_us", TIME_US, "is the fastest", "takes {ratio} as long")
-    frugal = _ahead(whole, "energy_pj", ENERGY_PJ, "takes the least energy", "takes {ratio} as much")
-    return [fastest, frugal]
+    priced = whole[whole["energy_pj"] > 0]  # a chip whose memory has no published energy may have none
+    said = []
+    if len(whole) > 1:
+        said.append(_ahead(whole, "time_us", TIME_US, "is the fastest", "takes {ratio} as long"))
+    if len(priced) > 1:
+        said.append(_ahead(priced, "energy_pj", ENERGY_PJ, "takes the least energy", "takes {ratio} as much"))
+    return said
 
 
 def _ahead(totals: pd.DataFrame, column: str, scale: Any, wins: str, loses: str) -> str:
@@ -59,8 +61,8 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
         f"Takes {say(total['time_us'], TIME_US)}{each}, and {say(total['energy_pj'], ENERGY_PJ)}"
         + ("" if samples == 1 else f", {say(total['energy_pj'] / samples, ENERGY_PJ)} per sample")
         + f": {say(total['power_mw'], POWER_MW)} on average.",
-        _spent(able, ENERGY_PARTS, "Energy: {}."),
-        _spent(able, CYCLE_PARTS, "Cycles: {}."),
+        _spent(total, ENERGY_PARTS, "Energy: {}."),
+        _spent(total, CYCLE_PARTS, "Cycles: {}."),
     ]
     if len(able) > 1:
         said.append(_dominant(able))
@@ -75,10 +77,10 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     return [*said, _memory(able, total), *left_out]
 
 
-def _spent(rows: pd.DataFrame, parts: Sequence[Part], sentence: str) -> str:
+def _spent(total: pd.Series[Any], parts: Sequence[Part], sentence: str) -> str:
     """Say the three parts that take most of a sum, and their shares."""
-    amounts = {part.label: float(rows[list(part.columns)].sum().sum()) for part in parts}
-    shares = {label: amount / sum(amounts.values()) for label, amount in amounts.items()}
+    amounts = {part.label: float(sum(total[name] for name in part.columns)) for part in parts}
+    shares = {label: amount / (sum(amounts.values()) or 1.0) for label, amount in amounts.items()}
     most = sorted(shares, key=lambda label: -shares[label])[:3]
     return sentence.format("; ".join(f"{percent(shares[label])} {label}" for label in most if shares[label] >= 0.005))
 
@@ -87,7 +89,7 @@ def _dominant(rows: pd.DataFrame) -> str:
     """Say which layers take most time and energy."""
     slowest, hungriest = (rows.nlargest(1, column).iloc[0] for column in ("time_us", "energy_pj"))
     time, energy = (
-        f"{percent(row[column] / rows[column].sum())} of the {what}"
+        f"{percent(row[column] / (rows[column].sum() or 1.0))} of the {what}"
         for row, column, what in ((slowest, "time_us", "time"), (hungriest, "energy_pj", "energy"))
     )
     if slowest["layer"] == hungriest["layer"]:
