@@ -156,15 +156,15 @@ class Processes:
 
     def stop(self) -> list[Finished]:
         """Ask every worker to return after its point, wait a moment, and end them."""
-        if self._pool is None:
+        pool, self._pool = self._pool, None
+        if pool is None:
             return []
-        for worker in list(self._pool._processes.values()):
+        for worker in list(pool._processes.values()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGUSR1)
         done, _ = wait([each for each in self._running if not each.cancel()], timeout=self.STOP_SECONDS)
         found = [self._took(future) for future in done]
-        self._pool.shutdown(wait=False, kill_workers=True)
-        self._pool = None
+        pool.shutdown(wait=False, kill_workers=True)
         return [each for each in found if each.batch is not None]
 
     def _took(self, future: Future[Batch]) -> Finished:

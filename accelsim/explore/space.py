@@ -303,7 +303,7 @@ class Space:
         for knob in self.knobs:
             said: list[str] = []
             for value in knob.values:
-                with collecting(said):
+                with collecting(said, "" if is_chip_key(knob.name) else f"vary.{knob.name}: "):
                     self._try_alone(knob, value)
             told = list(dict.fromkeys(said))
             more = [f"vary.{knob.name}: {len(told) - MOST_SAID} more values are as wrong"] * (len(told) > MOST_SAID)
@@ -317,11 +317,11 @@ class Space:
             kind, _, layer = name.partition(".")
             known = [each.name for network in self.networks.values() for each in network]
             if layer and layer not in known:
-                raise InputError(f"vary.{name}: no layer '{layer}'{did_you_mean(layer, known)}")
+                raise InputError(f"no layer '{layer}'{did_you_mean(layer, known)}")
             if kind == "granularity" and value != AS_GIVEN:
                 Granularity.parse(value)
             if kind == "sparsity" and not (isinstance(value, int | float) and 0 <= value < 1):
-                raise InputError(f"vary.{name}: must be at least 0 and below 1 (got {value!r})")
+                raise InputError(f"must be at least 0 and below 1 (got {value!r})")
         elif name == "density":
             Density(value)
 

@@ -28,7 +28,7 @@ MOST_IN_BATCH = 1000
 MOST_SAID = 3
 """Combinations without a chip that are told of."""
 
-MOST_DEATHS = 3
+MOST_DEATHS = 2
 """Workers that a point may cost when nothing else runs; then it has failed."""
 
 
@@ -243,7 +243,9 @@ class Handed:
             ((key, point),) = points
             self._deaths[key] = self._deaths.get(key, 0) + 1
             if self._deaths[key] == MOST_DEATHS:
-                return [Done(key, point.knobs, error=f"its worker was killed {MOST_DEATHS} times: out of memory?")]
+                return [
+                    Done(key, point.knobs, error="its worker was killed, twice with nothing beside it: out of memory?")
+                ]
             self._suspects.appendleft(points)
         return []
 

@@ -1,0 +1,283 @@
+"""Does a sweep lose nothing, whatever is killed?"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_sweeps import SPACE, rows_in, tiny
+
+import accelsim
+from accelsim.errors import InputError
+from accelsim.explore import Space, Store, load, sweep
+from accelsim.explore.runners import Finished, Here, Points
+from accelsim.explore.store import Done
+from accelsim.explore.sweeping import Handed, Plan, run_missing, setup_of
+from accelsim.explore.work import Batch
+from accelsim.network.writer import save
+
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are looked up in /proc")
+
+ROOT = Path(accelsim.__file__).parents[1]
+
+POINTS = 500
+KILLS = 20
+
+
+SCORE = """
+import os, signal, time
+
+def score(network):
+    share = network.layers[0].activations.density
+    time.sleep(float(os.environ.get("SECONDS_A_SCORE", "0")))
+    if share == 0.99 and os.environ.get("DEADLY"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return share
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a network and a space of 500 points, of which every tenth waits where it is told to."""
+    made = tmp_path_factory.mktemp("faults")
+    save(tiny(), made / "tiny.safetensors")
+    (made / "score.py").write_text(SCORE)
+    (made / "space.toml").write_text(
+        'network = "tiny.safetensors"\nevaluate = "score.py:score"\nset.engine.pes = 4\n[vary]\n'
+        "density = { from = 0.01, to = 0.99, step = 0.02 }\nengine.fifo_depth = { from = 2, to = 11, step = 1 }\n"
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path) -> pd.DataFrame:
+    sweep(folder / "space.toml", folder / "undisturbed.db", jobs=1)
+    return load(folder / "undisturbed.db")
+
+
+def begin(folder: Path, store: Path, jobs: str = "2") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "accelsim", "sweep", "space.toml", "-o", str(store), "--jobs", jobs],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SECONDS_A_SCORE": "0.2"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def points_in(store: Path) -> int:
+    if not store.exists():
+        return 0
+    base = sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=10)
+    try:
+        return int(base.execute("SELECT count(*) FROM points").fetchone()[0])
+    except sqlite3.OperationalError:  # no table yet
+        return 0
+    finally:
+        base.close()
+
+
+def processes_below(pid: int) -> list[int]:
+    """Return the processes that a process began, and those that they began."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(each) for each in children.read_text().split()] if children.exists() else []
+    return [*found, *(below for each in found for below in processes_below(each))]
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process does anything: one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes that run points, not the one that looks after semaphores."""
+    found = []
+    for pid in processes_below(process.pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if b"popen_loky_posix" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """Wait until something is the case; returns it."""
+    end = time.monotonic() + 120
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+def reached(process: subprocess.Popen[str], store: Path, goal: int) -> bool:
+    return process.poll() is not None or (points_in(store) >= goal and bool(workers_of(process)))
+
+
+def ended(pids: list[int]) -> bool:
+    return not any(runs(pid) for pid in pids)
+
+
+def assert_equal_to(undisturbed: pd.DataFrame, store: Path) -> None:
+    assert rows_in(store) == (POINTS, 2 * POINTS)
+    pd.testing.assert_frame_equal(load(store), undisturbed, check_exact=True)
+
+
+@linux
+def test_killing_at_random_moments_loses_nothing(folder: Path, undisturbed: pd.DataFrame, tmp_path: Path) -> None:
+    """The main process or a worker dies 20 times; a sweep that ends in spite of it is checked, and another begun."""
+    rng = random.Random(11)
+    stores = (tmp_path / f"{number}.db" for number in itertools.count())
+    store, process = next(stores), None
+    for victim in rng.sample(["main"] * (KILLS // 2) + ["worker"] * (KILLS // 2), KILLS):
+        if process is None:
+            process = begin(folder, store)
+        if victim == "worker" or rng.random() < 0.8:  # some die as they begin
+            goal = points_in(store) + rng.randint(1, 15)
+            wait_for(partial(reached, process, store, goal))
+        time.sleep(0.2 * rng.random())
+        if process.poll() is not None:
+            assert process.returncode == 0, process.communicate()[1]
+            assert_equal_to(undisturbed, store)
+            store = next(stores)
+            process = begin(folder, store)
+            wait_for(partial(workers_of, process))
+        if victim == "worker" and (workers := workers_of(process)):
+            with suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            continue
+        begun = processes_below(process.pid)
+        process.kill()
+        process.communicate()
+        wait_for(partial(ended, begun))
+        process = None
+    process = process or begin(folder, store)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert_equal_to(undisturbed, store)
+
+
+@linux
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_ends_at_once_and_keeps_what_is_finished(
+    folder: Path, undisturbed: pd.DataFrame, tmp_path: Path, jobs: str
+) -> None:
+    store = tmp_path / "r.db"
+    process = begin(folder, store, jobs)
+    wait_for(lambda: points_in(store) > 20)
+    begun = processes_below(process.pid)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=30)
+    assert not store.with_name("r.db-wal").exists()
+    assert process.returncode == 2
+    assert "Traceback" not in said
+    (told,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    stored = points_in(store)
+    assert told == (
+        f"error: {store}: stopped; {stored} points were stored in this run, {POINTS - stored} are left: "
+        "run the same command again"
+    )
+    wait_for(partial(ended, begun))
+    sweep(folder / "space.toml", store, jobs=1)
+    assert_equal_to(undisturbed, store)
+
+
+def test_ctrl_c_in_python_keeps_what_is_finished(tmp_path: Path) -> None:
+    def interrupted(done: int, _: int) -> None:
+        if done > 3:
+            raise KeyboardInterrupt
+
+    asked = {**SPACE, "network": tiny()}
+    with pytest.raises(KeyboardInterrupt):
+        sweep(asked, tmp_path / "r.db", jobs=1, progress=interrupted)
+    assert 3 < points_in(tmp_path / "r.db") < 7
+    assert sweep(asked, tmp_path / "r.db", jobs=1).equals(sweep(asked, tmp_path / "whole.db", jobs=1))
+
+
+def test_a_point_whose_worker_always_dies_has_failed_and_no_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEADLY", "1")
+    asked = {"network": tiny(), "vary": {"density": [0.5, 0.99, 0.7]}, "evaluate": str(folder / "score.py:score")}
+    found = sweep(asked, tmp_path / "r.db", jobs=2)
+    assert found[found["error"] != ""][["density", "error"]].to_numpy().tolist() == [
+        [0.99, "its worker was killed, twice with nothing beside it: out of memory?"]
+    ]
+    assert (found["error"] == "").sum() == 4
+    monkeypatch.delenv("DEADLY")
+    mended = sweep(asked, tmp_path / "r.db", jobs=1, retry_failed=True)
+    assert mended.equals(sweep(asked, tmp_path / "whole.db", jobs=1))
+
+
+class Deadly:
+    """Workers that die of some points, and take what runs beside them along."""
+
+    slots = 4
+
+    def __init__(self, deadly: set[str], rng: random.Random) -> None:
+        self.deadly, self.rng = deadly, rng
+        self.running: list[Points] = []
+        self.deaths = 0
+
+    def submit(self, points: Points) -> None:
+        self.running.append(points)
+
+    def finished(self) -> list[Finished]:
+        handed, self.running = self.running, []
+        self.rng.shuffle(handed)
+        if any(key in self.deadly for points in handed for key, _ in points):
+            self.deaths += 1
+            return [Finished(points, None) for points in handed]
+        return [Finished(points, Batch([Done(key, {}) for key, _ in points], 1e-3, [])) for points in handed]
+
+    def stop(self) -> list[Finished]:
+        return []
+
+
+@given(st.sets(st.integers(0, 99), max_size=3), st.integers(0, 2**16))
+def test_only_deadly_points_fail_and_every_point_comes_back_once(deadly: set[int], seed: int) -> None:
+    missing: Any = [(str(number), SimpleNamespace(knobs={})) for number in range(100)]
+    runner = Deadly({str(each) for each in deadly}, random.Random(seed))
+    done = [each for batch in Handed(missing, runner).results() for each in batch.done]
+    assert sorted(int(each.key) for each in done) == list(range(100))
+    assert {int(each.key) for each in done if each.error} == deadly
+    assert runner.deaths <= 8 * len(deadly)
+
+
+def test_workers_that_cannot_begin_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that finds other sources than the main process, which were changed in the meantime, refuses to work."""
+    monkeypatch.setattr("accelsim.explore.sweeping.engine_version", lambda: "of before")
+    for jobs in (1, 2):
+        with pytest.raises(InputError, match=r"the worker has another accelsim .* than the main process \(of befor"):
+            sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", jobs=jobs)
+
+
+def test_a_network_that_changes_during_a_sweep_is_told_of(tmp_path: Path) -> None:
+    save(tiny(), tmp_path / "net.safetensors")
+    (tmp_path / "space.toml").write_text('network = "net.safetensors"\nvary.engine.pes = [4, 8]\n')
+    space = Space(tmp_path / "space.toml")
+    setup = setup_of(space)
+    save(tiny(seed=1), tmp_path / "net.safetensors")
+    with Store(tmp_path / "r.db") as store:
+        plan = Plan.of(space, setup, store)
+        run_missing(plan, store, Here(setup))
+        assert store.read(plan.keys)["error"].str.contains("has changed since the sweep began; run it again").all()
