@@ -1,6 +1,6 @@
 """Sweeps and search: points a second, memory, workers, and how near search comes to the true front.
 
-`python -m benchmarks.exploration [--quick]` prints the table of searches, too; `python -m benchmarks` the figures alone.
+`python -m benchmarks.exploration [--quick]` prints every search, too; `python -m benchmarks` the figures alone.
 """
 
 from __future__ import annotations
@@ -63,10 +63,13 @@ def main():
     network = accelsim.Network('fc8', [accelsim.Layer.linear('fc8', layer.weight, layer.bias, activations=activations)])
     accelsim.simulate(network, 'eie-64pe-45nm')  # its kernels are compiled
     parts = ['lpddr3-1600', 'lpddr4-3200', 'ddr3-1600', 'ddr4-2400']
-    space = {'network': network, 'vary': {
+    vary = {
         'memory.dram': parts, 'engine.spmat_width_bits': [32, 64, 128, 256, 512],
         'engine.clock_mhz': {'from': 400.0, 'to': 800.0, 'count': 5},
-        'engine.fifo_depth': {'from': 2, 'to': 1 + points // 100, 'step': 1}}}
+        'engine.fifo_depth': {'from': 2, 'to': 1 + points // 100, 'step': 1}}
+    if sys.argv[4] == 'pes':
+        vary = {'engine.pes': {'from': 64, 'to': 63 + points, 'step': 1}}
+    space = {'network': network, 'vary': vary, 'set': {'engine.capacity': 'ignore'}}
     workers = {}
     def look(done, of):
         for tasks in pathlib.Path('/proc/self/task').glob('*/children'):
@@ -88,12 +91,15 @@ if __name__ == '__main__':
 """
 
 
-def swept(points: int, jobs: int) -> dict[str, float]:
-    """Sweep so many points of fc8 in a process of its own; returns seconds, peak bytes of main and of a worker, rows."""
+def swept(points: int, jobs: int, vary: str = "cheap") -> dict[str, float]:
+    """Sweep points of fc8 in a process of its own; returns seconds, peak bytes of the main process and a worker, rows.
+
+    vary: "cheap", keys for which the layer is counted once, or "pes", for each of which it is counted anew.
+    """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "swept.py"
         script.write_text(SWEPT, encoding="utf-8")
-        command = [sys.executable, str(script), str(points), str(jobs), str(Path(folder) / "store.db")]
+        command = [sys.executable, str(script), str(points), str(jobs), str(Path(folder) / "store.db"), vary]
         root = str(Path(__file__).resolve().parents[1])
         done = subprocess.run(
             command, capture_output=True, text=True, check=True,
@@ -113,13 +119,14 @@ def sweeps(quick: bool) -> list[Figure]:
         return []  # Linux only
     points, rounds = (2_000, 1) if quick else (20_000, 3)
     pairs = [(swept(points, 1), swept(points, 2)) for _ in range(rounds)]
+    counted = [[swept(240 if quick else 960, jobs, "pes")["seconds"] for jobs in (1, 2)] for _ in range(rounds)]
     rate = statistics.median(points / two["seconds"] for _, two in pairs)
     gain = statistics.median(one["seconds"] / two["seconds"] for one, two in pairs)
+    counting = statistics.median(one / two for one, two in counted)
     found = [
-        Figure(
-            f"sweep of {points:,} points on fc8, two processes, rows stored", rate, "/s", "at least 3000", rate >= 3000
-        ),
+        Figure(f"sweep of {points:,} points on fc8, two processes", rate, "/s", "at least 3000", rate >= 3000),
         Figure("  two workers against one", gain, "x", "at least 1.8", gain >= 1.8),
+        Figure("  the same where every point counts the layer anew", counting, "x", "at least 1.8", counting >= 1.8),
     ]
     few = pairs[0][1]
     many = few if quick else swept(100_000, 2)
@@ -166,9 +173,7 @@ def search_against_sweep(quick: bool) -> list[Figure]:
         target = "" if sampler == "random" else "at least 95"
         met = bool(mine.median() >= 95) or not target
         found += [
-            Figure(
-                f"search by {sampler}, 200 of 2,000 points: hypervolume of the front", mine.median(), "%", target, met
-            ),
+            Figure(f"search by {sampler}, 200 of 2,000 points: hypervolume", mine.median(), "%", target, met),
             Figure(f"  the worst of {len(mine)} seeds", mine.min(), "%", "", True),
         ]
     return found
