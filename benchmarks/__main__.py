@@ -28,6 +28,7 @@ from accelsim.engines import ENGINES
 from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
+from benchmarks import exploration
 from benchmarks.validation import SHARED, chip
 
 PEAK_BYTES = (  # not ru_maxrss: Linux hands the parent's peak down to a child
@@ -343,6 +344,7 @@ BENCHMARKS = (
     pruning_masks,
     surgeon,
     language_model,
+    *exploration.BENCHMARKS,
     start_up,
 )
 

@@ -106,12 +106,11 @@ def tables(found: dict[str, pd.DataFrame]) -> dict[str, str]:
         ("real-work", PES, "real_work", 100),
         ("pes-load-balance", PES, "load_balance", 100),
     ):
-        wide = found[knob].pivot(index="layer", columns=knob, values=column).reindex(found[knob]["layer"].unique())
-        lines = [f"| layer | {' | '.join(map(str, wide.columns))} |", "|---" * (1 + len(wide.columns)) + "|"]
-        lines += [
-            f"| {layer} | {' | '.join(f'{factor * v:.1f}' for v in row)} |"
-            for layer, row in zip(wide.index, wide.to_numpy(), strict=True)
-        ]
+        values = sorted(found[knob][knob].unique())
+        lines = [f"| layer | {' | '.join(map(str, values))} |", "|---" * (1 + len(values)) + "|"]
+        for layer, mine in found[knob].groupby("layer", sort=False):
+            cells = mine.sort_values(knob)[column] * factor
+            lines.append(f"| {layer} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
         blocks[mark] = "\n".join(lines)
     lines = ["| bits | reads | pJ a read | µJ in all |", "|---|---|---|---|"]
     lines += [

@@ -1,0 +1,269 @@
+"""What a sweep says: points and their front, what a knob does, two knobs against each other, layers by a knob."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelsim.errors import InputError
+from accelsim.explore.answers import costs, feasible, is_front, knobs, read_objectives
+from accelsim.report.plots.style import (
+    COLUMN_INCHES,
+    GREY,
+    MARGIN_INCHES,
+    SQUARE_INCHES,
+    legend_below,
+    legend_inches,
+    log_limits,
+    new_figure,
+    plain_log_ticks,
+    save,
+    styled,
+    unit_of,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COLOURS = "cividis"
+FRONT, OTHERS, BROKEN = "#0072B2", "#BBBBBB", "#E69F00"
+
+LOG_FACTOR = 20
+"""Values further apart than this have a logarithmic axis."""
+
+MOST_MARKS, MOST_LETTERS = 8, 17
+"""Values, and letters in all, that fit under an axis half a column wide; more values are named in part, more letters
+are turned."""
+
+LONGEST = 13
+"""Letters of a value."""
+
+MOST_NUMBERS = 64
+"""Cells of a heat map that still have room for their number."""
+
+
+def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraints: Sequence[str] = ()) -> Axes:
+    """Draw every point by the first two objectives, and those that no other beats in all of them.
+
+    table: as `accelsim.explore.totals` returns it. Points that break a constraint are crosses. The staircase of two
+    objectives bounds what can be had; with more the front is points alone.
+    Raises InputError without two objectives, for unknown columns, and where no point is left.
+    """
+    chosen = read_objectives(table, objectives)
+    if len(chosen) < 2:
+        raise InputError(f"objectives: {objectives[0]} is one; a picture needs two, as energy_pj,time_us")
+    allowed = feasible(table, constraints)
+    if not allowed.any():
+        raise InputError("no point is left: all of them failed or break a constraint; loosen one, or widen the space")
+    ran = table["energy_pj"].notna()
+    best = table[allowed][is_front(costs(table[allowed], chosen))]
+    x, y = chosen[:2]
+    shown = table[ran]
+    scale = {each.column: _scale(axes, way, each.column, shown[each.column]) for way, each in (("x", x), ("y", y))}
+
+    def places(mine: pd.DataFrame) -> tuple[Any, Any]:
+        return mine[x.column] / scale[x.column], mine[y.column] / scale[y.column]
+
+    axes.plot(
+        *places(table[allowed]), "o", color=OTHERS, markersize=3, label="other points", rasterized=len(shown) > 2000
+    )
+    if (ran & ~allowed).any():
+        axes.plot(
+            *places(table[ran & ~allowed]), "x", color=BROKEN, markersize=3, markeredgewidth=0.7,
+            label="break a constraint", rasterized=len(shown) > 2000,
+        )  # fmt: skip
+    across, up = places(best.sort_values([x.column, y.column]))
+    if len(chosen) == 2:
+        worst = axes.get_xlim()[1 if x.minimize else 0], axes.get_ylim()[1 if y.minimize else 0]
+        order = slice(None) if x.minimize else slice(None, None, -1)
+        steps = across[order], up[order]
+        axes.step(
+            [steps[0].iloc[0], *steps[0], worst[0]], [worst[1], *steps[1], steps[1].iloc[-1]], where="post",
+            color=FRONT, linewidth=0.9, zorder=1, scalex=False, scaley=False,
+        )  # fmt: skip
+    axes.plot(
+        across, up, "o", color=FRONT, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5,
+        label=f"no other is better ({len(best)} of {int(ran.sum()):,} points)",
+    )  # fmt: skip
+    handles, _ = axes.get_legend_handles_labels()
+    legend_below(axes, handles[::-1])
+    return axes
+
+
+def effect(table: pd.DataFrame, axes: Axes, knob: str, objective: str) -> Axes:
+    """Draw the geometric mean of an objective at every value of a knob, and between what half of the points lie."""
+    (chosen,) = read_objectives(table, [objective])
+    ran = table[table[chosen.column].notna() & table[knob].notna()]
+    values = _ordered(ran[knob])
+    by_value = [ran.loc[ran[knob] == value, chosen.column].to_numpy(float) for value in values]
+    means = np.array([np.exp(np.log(each).mean()) for each in by_value])
+    low, high = np.array([np.quantile(each, (0.25, 0.75)) for each in by_value]).T
+    factor, label = unit_of(chosen.column, float(ran[chosen.column].median()))
+    axes.set_ylabel(label)
+    places = range(len(values))
+    if any(isinstance(value, str) for value in values):  # nothing lies between two names
+        axes.vlines(places, low / factor, high / factor, color=FRONT, alpha=0.15, linewidth=9)
+        axes.plot(places, means / factor, "o", color=FRONT, markersize=3.5)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+    else:
+        axes.fill_between(places, low / factor, high / factor, color=FRONT, alpha=0.15, linewidth=0)
+        axes.plot(places, means / factor, "o-", color=FRONT, markersize=3.5, linewidth=1.1)
+    _limit(axes, "y", *axes.dataLim.intervaly)
+    _name_values(axes.xaxis, values)
+    axes.set_xlabel(_short(knob))
+    return axes
+
+
+def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) -> Axes:
+    """Draw the geometric mean of an objective at every pair of values of two knobs; what no point has stays white."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    (chosen,) = read_objectives(table, [objective])
+    ran = table[table[chosen.column].notna() & table[x].notna() & table[y].notna()]
+    across, up = _ordered(ran[x]), _ordered(ran[y])
+    logs = ran.assign(log=np.log(ran[chosen.column].astype(float)))
+    means = np.exp(logs.groupby([y, x])["log"].mean())
+    factor, label = unit_of(chosen.column, float(means.max()))
+    cells = np.full((len(up), len(across)), np.nan)
+    for (row, column), mean in means.items():
+        cells[up.index(row), across.index(column)] = mean / factor
+    low, high = np.nanmin(cells), np.nanmax(cells)
+    norm = (LogNorm if high > LOG_FACTOR * low else Normalize)(low, high)
+    image = axes.imshow(cells, cmap=COLOURS, norm=norm, aspect="auto", origin="lower", interpolation="nearest")
+    if cells.size <= MOST_NUMBERS:
+        for row, column in np.argwhere(~np.isnan(cells)):
+            value = cells[row, column]
+            colour = "black" if norm(value) > 0.55 else "white"
+            axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=6.5, color=colour)
+    _name_values(axes.xaxis, across, most=2 * MOST_MARKS)
+    _name_values(axes.yaxis, up, most=2 * MOST_MARKS)
+    axes.set_xlabel(_short(x))
+    axes.set_ylabel(_short(y))
+    axes.spines[:].set_visible(False)
+    figure: Any = axes.get_figure(root=True)
+    bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, aspect=28, pad=0.02, label=label)
+    bar.outline.set_visible(False)
+    if high > LOG_FACTOR * low:
+        plain_log_ticks(bar.ax.xaxis)
+    return axes
+
+
+def by_layer(results: pd.DataFrame, axes: Axes, knob: str, column: str, label: str, factor: float = 1.0) -> Axes:
+    """Draw a column of every layer as bars side by side, one for each value of a knob, as the EIE paper does.
+
+    results: as `sweep` returns them, or with a column of one's own.
+    """
+    import matplotlib
+
+    values, layers = _ordered(results[knob]), list(dict.fromkeys(results["layer"]))
+    colours = matplotlib.colormaps[COLOURS](np.linspace(0.05, 0.95, len(values)))
+    width = 0.84 / len(values)
+    for number, (value, colour) in enumerate(zip(values, colours, strict=True)):
+        mine = results[results[knob] == value].set_index("layer")[column].reindex(layers)
+        places = np.arange(len(layers)) + (number - (len(values) - 1) / 2) * width
+        axes.bar(places, factor * mine, width, color=colour, linewidth=0, label=_text(value))
+    axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0, pad=1)
+    axes.set_xlim(-0.6, len(layers) - 0.4)
+    axes.set_ylabel(label)
+    axes.grid(axis="y")
+    axes.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values), title=_short(knob), title_fontsize=7,
+        columnspacing=0.7, handlelength=0.7, handletextpad=0.3, borderaxespad=0.2,
+    )  # fmt: skip
+    return axes
+
+
+def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence[str], path: Path) -> None:
+    """Write the picture of `front`."""
+    with styled():
+        figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
+        axes = front(table, figure.subplots(), objectives, constraints)
+        figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + legend_inches(axes))
+        save(figure, path, path.suffix[1:])
+
+
+def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
+    """Write the picture of `effect` of every knob, the one that matters most first."""
+    found = knobs(table, objective)
+    with styled():
+        rows = -(-len(found) // 2)
+        figure = new_figure(COLUMN_INCHES, 0.2 + 1.6 * rows)
+        panels = figure.subplots(rows, min(2, len(found)), sharey=True, squeeze=False)
+        for axes, knob, share in zip(panels.flat, found["knob"], found["share"], strict=False):
+            effect(table, axes, knob, objective)
+            axes.set_title(f"{100 * share:.0f} % of the variance", fontsize=7)
+        for axes in panels.flat[len(found) :]:
+            axes.set_visible(False)
+        for axes in panels[:, 1:].flat:
+            axes.set_ylabel("")
+        figure.supxlabel("line: geometric mean; band: half of the points", fontsize=7, color=GREY)
+        drawn = np.array([axes.dataLim.intervaly for axes in panels.flat[: len(found)]])
+        _limit(panels[0, 0], "y", drawn.min(), drawn.max())  # which all share
+        save(figure, path, path.suffix[1:])
+
+
+def write_heat_map(table: pd.DataFrame, objective: str, path: Path) -> None:
+    """Write the picture of `heat_map` of the two knobs that matter most; raises InputError where there is only one."""
+    found = knobs(table, objective)["knob"].tolist()
+    if len(found) < 2:
+        raise InputError(f"heat map: only {found[0]} has two values; a map needs two knobs")
+    with styled():
+        figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
+        heat_map(table, figure.subplots(), found[0], found[1], objective)
+        save(figure, path, path.suffix[1:])
+
+
+def _scale(axes: Axes, way: str, column: str, values: Any) -> float:
+    """Label an axis in a unit that suits the values, make it logarithmic where they lie far apart; return the unit."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known)]
+    factor, label = unit_of(column, float(known.max()))
+    getattr(axes, f"{way}axis").set_label_text(label)
+    _limit(axes, way, float(known.min()) / factor, float(known.max()) / factor)
+    return factor
+
+
+def _limit(axes: Axes, way: str, low: float, high: float) -> None:
+    """Set the limits of an axis, logarithmic where they lie far apart."""
+    if low > 0 and high > LOG_FACTOR * low:
+        getattr(axes, f"set_{way}scale")("log")
+        getattr(axes, f"set_{way}lim")(*log_limits([low, high]))
+        plain_log_ticks(getattr(axes, f"{way}axis"))
+    else:
+        margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+        getattr(axes, f"set_{way}lim")(low - margin, high + margin)
+    axes.grid(True)
+
+
+def _ordered(column: pd.Series[Any]) -> list[Any]:
+    """Return the values of a knob: numbers by size, others as they come."""
+    values = column.dropna().drop_duplicates().tolist()
+    return values if any(isinstance(value, str) for value in values) else sorted(values)
+
+
+def _name_values(axis: Any, values: Sequence[Any], most: int = MOST_MARKS) -> None:
+    """Name the values of a knob along an axis, some of them where there is no room for all."""
+    texts = [_text(value) for value in values]
+    step = max(1, -(-len(texts) // most))
+    turned = axis.axis_name == "x" and len(" ".join(texts[::step])) > MOST_LETTERS * most / MOST_MARKS
+    axis.set_ticks(range(0, len(texts), step), texts[::step])
+    if turned:
+        axis.set_tick_params(rotation=45)
+        for tick in axis.get_ticklabels():
+            tick.set(ha="right", rotation_mode="anchor")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 6]}…{text[-5:]}"
+
+
+def _short(knob: str) -> str:
+    return knob.removeprefix("engine.")
