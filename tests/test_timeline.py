@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Run, eie_image, run_both
+from conftest import Run, eie_image
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import EieCase, StreamCase, dram_cases, stream_cases
 from test_tensor_core_twins import rounds, schedules
 
 import accelsim
-from accelsim.engines import Stream, eie_events, events, tensor_core, tensor_core_events
+from accelsim.engines import ENGINES, Stream, eie_events, events, tensor_core, tensor_core_events
 from accelsim.engines.events import EventLog
 from accelsim.engines.tensor_core_plan import Schedule
 from accelsim.errors import InputError
@@ -70,14 +70,15 @@ def eie_frame(backend: str, case: EieCase, stream: Stream | None, window: tuple[
     return log.frame()
 
 
+@settings(max_examples=40)
 @given(stream_cases(), st.booleans(), st.data())
 def test_eie_does_what_its_specification_notes_and_what_the_table_counts(
     drawn: StreamCase, streamed: bool, data: st.DataObject
 ) -> None:
     """Drawn layers, chips, batches, slices and windows, fed from DRAM or not."""
     case, stream = drawn.case, drawn.stream if streamed else None
-    _, twin = run_both(case.config, eie_image(case.codes, case.config, bias=case.bias), case.activations, stream)
-    counts = twin.counts
+    image = eie_image(case.codes, case.config, bias=case.bias)
+    counts = ENGINES["eie"].fast(case.config, image, case.activations, stream).counts
     everything = eie_frame("compiled", case, stream, (0, counts.cycles))
     pd.testing.assert_frame_equal(everything, eie_frame("simpy", case, stream, (0, counts.cycles)))
     window = data.draw(windows(counts.cycles))
