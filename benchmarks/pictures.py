@@ -34,6 +34,11 @@ class Picture(NamedTuple):
     """Not drawn by --check: takes long, or needs a program that not every machine has."""
 
 
+STUDIES = "python -m benchmarks.eie_studies --images docs/images"
+MEMORY = (
+    "accelsim sweep memory-size -o memory.db && accelsim knobs memory.db --plot docs/images/exploration-effects.svg "
+    "--heat-map docs/images/exploration-heat.svg"
+)
 CURVES = "python -m benchmarks.pruning_curves --draw --images docs/images"
 
 ALEXNET = "accelsim run alexnet --density 0.4 --csv r.csv --quiet"
@@ -141,6 +146,19 @@ PICTURES = (
         "accelsim curve lenet-300-100-digits-dense --sparsity 0:0.95:0.05 --granularity fine,vector:1x4,channel "
         "--evaluate digits -o a.svg && accelsim plot a.csv accuracy-energy -o docs/images/figure-accuracy-energy.svg",
     ),
+    Picture(
+        "exploration-front.svg",
+        "160 variants of EIE within an area, and those that no other beats in energy and time",
+        "accelsim sweep default -o sweep.db && "
+        "accelsim pareto sweep.db --constraint 'area_mm2 <= 20' --plot docs/images/exploration-front.svg",
+    ),
+    Picture("exploration-effects.svg", "Effect of memory size and sparsity on energy", MEMORY, slow=True),
+    Picture("exploration-heat.svg", "Energy by memory size and sparsity: where the weights fit", MEMORY, slow=True),
+    Picture("eie-fig8-queue-depth.svg", "EIE Fig. 8: load balance against queue depth", STUDIES, slow=True),
+    Picture("eie-fig9-row-width.svg", "EIE Fig. 9: reads, energy of a read and of all, by width", STUDIES, slow=True),
+    Picture("eie-fig11-speed-up.svg", "EIE Fig. 11: speed-up against PEs", STUDIES, slow=True),
+    Picture("eie-fig12-real-work.svg", "EIE Fig. 12: real work over total work against PEs", STUDIES, slow=True),
+    Picture("eie-fig13-load-balance.svg", "EIE Fig. 13: load balance against PEs", STUDIES, slow=True),
 )
 
 
