@@ -123,7 +123,7 @@ def sweeps(quick: bool) -> list[Figure]:
         return []  # Linux only
     points, rounds = (2_000, 1) if quick else (20_000, 3)
     pairs = [(swept(points, 1), swept(points, 2)) for _ in range(rounds)]
-    counted = [[swept(60 if quick else 240, jobs, "pes")["seconds"] for jobs in (1, 2)] for _ in range(rounds)]
+    counted = [[swept(240 if quick else 960, jobs, "pes")["seconds"] for jobs in (1, 2)] for _ in range(rounds)]
     rate = statistics.median(points / two["seconds"] for _, two in pairs)
     gain = statistics.median(one["seconds"] / two["seconds"] for one, two in pairs)
     counting = statistics.median(one / two for one, two in counted)
