@@ -105,9 +105,7 @@ def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[l
     rows: list[Any] = table[names].to_dict("records") if names else [{}] * len(table)
     found = []
     for row in rows:
-        broken = [
-            each.violation(row) if pd.notna([row[n] for n in each.names]).all() else np.inf for each in constraints
-        ]
+        broken = [each.violation(row) if all(pd.notna(row[n]) for n in each.names) else np.inf for each in constraints]
         found.append([np.inf if value != value else value for value in broken])
     return found
 
