@@ -22,7 +22,6 @@ distributed = pytest.importorskip("distributed", reason="the extra explore is no
 
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # of a third party's servers as they end
-    pytest.mark.xdist_group("dask"),
 ]
 
 
@@ -85,8 +84,8 @@ def score(network):
 """
 
 
-@pytest.mark.parametrize("victims", [1, 2])
-def test_workers_that_are_killed_lose_nothing(cluster: Any, tmp_path: Path, victims: int) -> None:
+def test_workers_that_are_killed_lose_nothing(cluster: Any, tmp_path: Path) -> None:
+    """Both die at once, and the weights with them."""
     (tmp_path / "slow.py").write_text(SLOW)
     given = {
         "network": tiny(), "evaluate": str(tmp_path / "slow.py:score"),
@@ -96,12 +95,12 @@ def test_workers_that_are_killed_lose_nothing(cluster: Any, tmp_path: Path, vict
 
     def kill(done: int, _: int) -> None:
         if done >= 8 and not killed:
-            killed.extend(int(info["process"]) for info in workers(cluster)[:victims])
+            killed.extend(int(info["process"]) for info in workers(cluster))
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
     found = sweep(given, tmp_path / "r.db", scheduler=cluster.scheduler_address, progress=kill)
-    assert len(killed) == victims
+    assert len(killed) == 2
     assert found.equals(sweep(given, tmp_path / "here.db", jobs=1))
 
 
@@ -128,7 +127,7 @@ def test_ctrl_c_leaves_the_cluster_usable(cluster: Any, tmp_path: Path) -> None:
     assert sweep(given, tmp_path / "r.db", scheduler=cluster.scheduler_address).equals(wanted)
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "tcp://nowhere.invalid:8786", "nonsense://x"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
 def test_a_scheduler_that_cannot_be_reached_is_told(tmp_path: Path, address: str) -> None:
     begin = time.monotonic()
     with pytest.raises(InputError, match=f"--scheduler {address}: cannot be reached in {CONNECT_SECONDS} seconds"):
