@@ -99,11 +99,13 @@ def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[l
         for name in each.names
         if name not in table.columns
     )
+    import pandas as pd
+
     names = list(dict.fromkeys(name for each in constraints for name in each.names))
     rows: list[Any] = table[names].to_dict("records") if names else [{}] * len(table)
     found = []
     for row in rows:
-        broken = [each.violation(row) if all(row[n] == row[n] for n in each.names) else np.inf for each in constraints]
+        broken = [each.violation(row) if all(pd.notna(row[n]) for n in each.names) else np.inf for each in constraints]
         found.append([np.inf if value != value else value for value in broken])
     return found
 

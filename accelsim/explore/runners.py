@@ -204,6 +204,7 @@ class Dask:
             raise InputError(f"--scheduler {address}: has no workers; {start}") from None
         self._setup = setup
         self._running: dict[Any, Points] = {}
+        self._ended: SimpleQueue[Any] = SimpleQueue()
         self._send()
 
     def _send(self) -> None:
@@ -215,13 +216,15 @@ class Dask:
         """Hand a batch to the scheduler."""
         future = self._client.submit(_on_cluster, self._sent, points, pure=False)
         self._running[future] = points
+        future.add_done_callback(self._ended.put)
 
     def finished(self) -> list[Finished]:
         """Wait for batches; those whose worker was lost too often, or the setup with it, come back without results."""
         from distributed import KilledWorker
-        from distributed import wait as wait_for
 
-        done = wait_for(list(self._running), return_when="FIRST_COMPLETED").done
+        done = [self._ended.get()]
+        while not self._ended.empty():
+            done.append(self._ended.get())
         found = []
         lost = False
         for future in done:

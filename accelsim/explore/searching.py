@@ -14,7 +14,7 @@ from accelsim.explore.runners import Runner
 from accelsim.explore.space import Objective, Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Plan, crew, read, run_missing, setup_of, workers_of
-from accelsim.explore.totals import NEEDED, totals
+from accelsim.explore.totals import NEEDED, TOTALS, totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +54,8 @@ def search(
     chosen = asked.objectives if objectives is None else [Objective.parse(text) for text in objectives]
     if not chosen:
         raise InputError(f"{asked.source}: objectives: none; name some, such as minimize energy_pj, minimize time_us")
+    if asked.evaluate is None and "score" in [each.column for each in chosen]:
+        raise InputError(f"{asked.source}: score: nothing says how it is found; add evaluate to the space")
     if trials < 1:
         raise InputError(f"trials: must be at least 1 (got {trials})")
     with needing("explore"):
@@ -61,9 +63,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     told: dict[int, tuple[list[float], list[float]]] = {}
     tables: list[pd.DataFrame] = []
-    study = optuna.create_study(
-        directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed, bool(asked.constraints))
-    )
+    study = optuna.create_study(directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed))
     lists: dict[str, Any] = {
         knob.name: optuna.distributions.CategoricalDistribution(range(len(knob.values)))
         if any(isinstance(value, str) for value in knob.values)
@@ -89,11 +89,12 @@ def search(
                 repeats = repeats + 1 if index in fresh else 0
                 fresh[index] = None
             if fresh:
-                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), list(fresh), base, runner)
+                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), asked, list(fresh), base, runner)
                 broken = violations(table, asked.constraints)
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
                     told[row] = [float("inf") if c != c else c for c in cost], by
-                tables.append(table.assign(feasible=[max(by, default=0.0) <= 0 for by in broken]))
+                held = np.array([max(by, default=0.0) <= 0 for by in broken])
+                tables.append(table.assign(feasible=held & table["energy_pj"].notna()))
             for trial, index in waiting:
                 _tell(study, trial, *told[index])
             if progress is not None:
@@ -103,28 +104,35 @@ def search(
     return pd.concat(tables, ignore_index=True)
 
 
-def _run(plan: Plan, indices: list[int], store: Store, runner: Runner) -> pd.DataFrame:
+def _run(plan: Plan, space: Space, indices: list[int], store: Store, runner: Runner) -> pd.DataFrame:
     """Return the totals of these points, with their numbers in the space; what makes no chip has empty ones."""
     import pandas as pd
 
     run_missing(plan, store, runner)  # what is said of a point is no news to a search
-    table = totals(read(plan, store, NEEDED)) if plan.keys else pd.DataFrame({"point": pd.Series(dtype="int64")})
+    table = totals(read(plan, store, NEEDED))
     table["point"] = np.array(plan.numbers, np.int64)[table["point"]]
-    lacking = pd.DataFrame({"point": [index for index in indices if index not in plan.numbers]})
-    return pd.concat([table, lacking], ignore_index=True) if len(lacking) else table
+    refused = [index for index in indices if index not in plan.numbers]
+    if not refused:
+        return table
+    lacking = pd.DataFrame([{"point": index, **space.values(index), "error": "makes no chip"} for index in refused])
+    columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "error", *TOTALS]
+    return pd.DataFrame(
+        [*table.to_dict("records"), *lacking.to_dict("records")],
+        columns=list(dict.fromkeys([*columns, *table.columns])),
+    )
 
 
 def _tell(study: Any, trial: Any, values: list[float], broken: list[float]) -> None:
-    trial.set_user_attr("broken", [min(each, 1e300) for each in broken])
+    for number, by in enumerate(broken):
+        trial.set_constraint(str(number), min(by, 1e300))
     study.tell(trial, [min(value, 1e300) for value in values])
 
 
-def _sampler(optuna: Any, name: str, seed: int, constrained: bool) -> Any:
-    limits = (lambda trial: trial.user_attrs["broken"]) if constrained else None
+def _sampler(optuna: Any, name: str, seed: int) -> Any:
     if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed, constraints_func=limits)
+        return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
     if name == "tpe":
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constraints_func=limits)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     raise InputError(f"sampler: must be nsga2, tpe or random (got {name!r})")

@@ -264,9 +264,9 @@ class Space:
         """Say which conditions and derived values name what is not known, and which constraints what no total has."""
         varied = [knob.name for knob in self.knobs]
         known = {key for chips in self.chips.values() for key in chips.keys}
-        for knob in self.knobs:
+        for number, knob in enumerate(self.knobs):
             for name in knob.when.names if knob.when else ():
-                if name in varied and name not in known:
+                if name in varied[number:]:
                     problems.append(f"{self.source}: when.{knob.name}: '{name}' is varied later; put it before")
                 elif name not in known:
                     near = did_you_mean(name, {*known, *varied})
