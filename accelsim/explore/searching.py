@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -58,7 +59,8 @@ def search(
         raise InputError(f"{asked.source}: score: nothing says how it is found; add evaluate to the space")
     if trials < 1:
         raise InputError(f"trials: must be at least 1 (got {trials})")
-    with needing("explore"):
+    with needing("explore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook its progress bars ask for widgets, which nobody shows
         import optuna
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     told: dict[int, tuple[list[float], list[float]]] = {}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from accelsim.errors import InputError
-from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.report.plots.heat import TIME_BINS, mean_over
 from accelsim.report.plots.style import colour_of, legend_below
 
@@ -33,6 +30,10 @@ def bandwidth(events: pd.DataFrame, axes: Axes) -> Axes:
             "bandwidth: nothing moves to or from DRAM in this timeline: its weights are on the chip, or its window "
             "lies elsewhere; write one of a network that is streamed: accelsim timeline alexnet -o trace.json"
         )
+    import numpy as np
+
+    from accelsim.parts.timed import BLOCK_BYTES
+
     first = int(events["start_cycle"].min())
     last = int((events["start_cycle"] + events["cycles"]).max())
     edges = np.linspace(first, last, min(TIME_BINS, last - first) + 1)

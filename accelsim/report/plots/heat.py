@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from accelsim.errors import InputError
 from accelsim.report.plots import rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 COLOURS = "cividis"
 """Dark to light, and the same to eyes that tell fewer colours apart (Nunez et al. 2018)."""
@@ -23,6 +22,8 @@ TIME_BINS = 300
 
 def load_balance(units: pd.DataFrame, axes: Axes) -> Axes:
     """Draw the share of the cycles in which each PE or core has work, a row for each layer."""
+    import numpy as np
+
     groups = list(units.groupby(["hardware", "layer"], sort=False))
     placed = rows.rows_of([str(layer) for (_, layer), _ in groups], [str(chip) for (chip, _), _ in groups])
     shares = np.full((placed.lines, int(units["unit"].max()) + 1), np.nan)
@@ -40,6 +41,8 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
     events: unit ("queue 3"), event ("occupancy"), start_cycle, cycles, value (entries), of a timeline.
     Raises InputError where no queue is among them.
     """
+    import numpy as np
+
     mine = events[events["unit"].str.match(r"queue \d+$") & (events["event"] == "occupancy")]
     if mine.empty:
         raise InputError(
@@ -61,6 +64,8 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
 
 def mean_over(events: pd.DataFrame, edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean value of one unit's events, which do not overlap, between neighbouring edges; 0 where is none."""
+    import numpy as np
+
     ordered = events.sort_values("start_cycle")
     start = ordered["start_cycle"].to_numpy(np.float64)
     cycles = ordered["cycles"].to_numpy(np.float64)
