@@ -299,16 +299,23 @@ def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
 
     A dataclass inside it counts by its own hash, which it keeps: thousands of chips share a technology and a DRAM part.
     """
-    data = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.name not in omit}
-    text = json.dumps(data, sort_keys=True, default=_part_hash)
+    fields = sorted(name for name in value.__dataclass_fields__ if name not in omit)
+    text = repr([(name, _hashable(getattr(value, name))) for name in fields])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _part_hash(part: Any) -> str:
-    if not dataclasses.is_dataclass(part):
-        return str(part)
-    known: str | None = vars(part).get("_content_hash")
+def _hashable(value: Any) -> Any:
+    """Return a value as what `repr` writes in one way only."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return sorted((str(key), _hashable(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return [_hashable(each) for each in value]
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    known: str | None = vars(value).get("_content_hash")
     if known is None:
-        known = content_hash(part)
-        object.__setattr__(part, "_content_hash", known)
+        known = content_hash(value)
+        object.__setattr__(value, "_content_hash", known)
     return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -199,15 +200,17 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
 
 
 _LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}
-_PLAIN: dict[str, Any] = {"str": str, "int64": int, "float64": float}
+_EMPTY = {column.name: _LACKING[column.dtype] for column in COLUMNS}
+_IN_ORDER = itemgetter(*_EMPTY)
 
 
 def cells(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return a row of `table` as plain Python values in the order of the columns, None where it is empty."""
-    return tuple(
-        None if (value := row.get(name, _LACKING[dtype])) is None else _PLAIN[dtype](value)
-        for name, dtype, _ in COLUMNS
-    )
+    values = _IN_ORDER(_EMPTY | row)
+    return tuple(value if type(value) in _PLAIN else value.item() for value in values)
+
+
+_PLAIN = (float, int, str, type(None))
 
 
 def unit_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

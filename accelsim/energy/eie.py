@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
 from accelsim.energy.prices import Price
@@ -65,6 +66,7 @@ def streaming_prices(hardware: Hardware) -> dict[str, Price]:
     }
 
 
+@lru_cache(maxsize=64)
 def memories(hardware: Hardware) -> dict[str, tuple[Sram, int]]:
     """Return the SRAM arrays of one PE and how many there are of each."""
     engine, technology, _ = hardware.eie

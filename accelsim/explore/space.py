@@ -108,6 +108,8 @@ class Point(NamedTuple):
     network: str
     pruning: Pruning
     density: float | None
+    chip_hash: str = ""
+    """Of the content of the chip, once it was made: making the hash takes longer than making the chip."""
 
 
 class Space:

@@ -114,7 +114,7 @@ class Plan:
         for index in space.indices() if indices is None else indices:
             try:
                 point = space.point(index)
-                key = plan.setup.key(point)
+                key, point = plan.setup.keyed(point)
             except InputError as error:
                 values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
                 plan.refused += [f"{values}: {problem}" for problem in error.problems]

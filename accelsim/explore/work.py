@@ -84,10 +84,13 @@ class Setup:
 
     def chip(self, point: Point) -> Hardware:
         """Return the chip of a point; raises InputError where its values make none."""
-        return self.chips[point.hardware].chip(point.changes)
+        chip = self.chips[point.hardware].chip(point.changes)
+        if point.chip_hash:
+            vars(chip)["content_hash"] = point.chip_hash
+        return chip
 
-    def key(self, point: Point) -> str:
-        """Return the hash of everything that the rows of a point depend on; raises InputError for no chip."""
+    def keyed(self, point: Point) -> tuple[str, Point]:
+        """Return a point with its key, the hash of all that its rows depend on; raises InputError for no chip."""
         chip = self.chip(point)
         asked = [
             self.engine,
@@ -100,7 +103,8 @@ class Setup:
             point.density,
             self.seed,
         ]
-        return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+        return key, point._replace(chip_hash=chip.content_hash)
 
 
 class Batch(NamedTuple):
