@@ -100,11 +100,13 @@ PICTURES = (
         "figure-cycles.svg",
         "Cycles of each layer by work and stall",
         f"{ALEXNET} && accelsim plot r.csv cycles -o docs/images/figure-cycles.svg",
+        slow=True,
     ),
     Picture(
         "figure-roofline.svg",
         "Every layer under the ceilings of its chip",
         f"{ALEXNET} && accelsim plot r.csv roofline -o docs/images/figure-roofline.svg",
+        slow=True,
     ),
     Picture(
         "figure-load-balance.svg",
