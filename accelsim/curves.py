@@ -95,7 +95,7 @@ def curve(
             problems.append(f"{name}: is an empty list; name at least one")
     raise_if_any(dict.fromkeys(problems))
     score = None if evaluate is None else load_evaluation(evaluate, net)
-    inputs = net if activations is None else _with_density(net, activations, seed)
+    inputs = net if activations is None else with_density(net, activations, seed)
 
     rows: list[dict[str, Any]] = []
     own = _sparsity(net)
@@ -151,7 +151,7 @@ def _cannot_at_all(network: Network, granularity: Granularity) -> bool:
     return True
 
 
-def _with_density(network: Network, given: float | Density, seed: int) -> Network:
+def with_density(network: Network, given: float | Density, seed: int) -> Network:
     """Return the network with drawn activations, of layer n from `seed` + n."""
     layers = [
         replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))

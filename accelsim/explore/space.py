@@ -156,7 +156,7 @@ class Space:
             with collecting(problems, f"{self.source}: network: "):
                 if name not in networks:
                     self.files[name] = str(_beside(folder, name))
-                self.networks[name] = _subset(networks.get(name) or load_network(self.files[name]), spec.layers)
+                self.networks[name] = subset(networks.get(name) or load_network(self.files[name]), spec.layers)
         self._problems_of_names(problems)
         self.evaluate = spec.evaluate
         with collecting(problems, f"{self.source}: "):
@@ -389,7 +389,8 @@ def _beside(folder: Path, name: str) -> str | Path:
     return (folder / name).resolve() if Path(name).suffix else name
 
 
-def _subset(network: Network, names: Sequence[str]) -> Network:
+def subset(network: Network, names: Sequence[str]) -> Network:
+    """Return a network with some of its layers, all where none is named; raises InputError for one it lacks."""
     known = [layer.name for layer in network]
     raise_if_any(
         f"{network.name} has no layer '{name}'{did_you_mean(name, known)}" for name in names if name not in known

@@ -17,10 +17,11 @@ import numpy as np
 
 import accelsim
 from accelsim.config import shipped_dir
+from accelsim.curves import with_density
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
-from accelsim.explore.space import AS_GIVEN, Point, Pruning
+from accelsim.explore.space import AS_GIVEN, Point, Pruning, subset
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware
@@ -195,17 +196,6 @@ def in_memory(network: Network) -> Network:
         return replace(layer, weight_source=lambda: weight)
 
     return replace(network, layers=[sent(layer) for layer in network])
-
-
-def subset(network: Network, names: Sequence[str]) -> Network:
-    """Return a network with some of its layers, all where none is named."""
-    return replace(network, layers=[layer for layer in network if layer.name in names]) if names else network
-
-
-def with_density(network: Network, density: float, seed: int) -> Network:
-    """Return a network with drawn activations, of layer n from `seed` + n."""
-    drawn = (replace(layer, activations=Density(density, seed + n)) for n, layer in enumerate(network))
-    return replace(network, layers=list(drawn))
 
 
 def prune(network: Network, pruning: Pruning, criterion: str, seed: int) -> Network:
