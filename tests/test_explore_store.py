@@ -246,7 +246,7 @@ def test_two_processes_write_to_one_store_at_once(tmp_path: Path) -> None:
 
 
 def _create(path: Path, barrier: Any, failed: Any) -> None:
-    for number in range(20):
+    for number in range(100):
         barrier.wait()
         try:
             Store(path / f"{number}.db").close()
@@ -263,7 +263,7 @@ def test_processes_make_one_store_at_once(tmp_path: Path) -> None:
     for maker in makers:
         maker.join()
     assert failed.empty(), failed.get()
-    for number in range(20):
+    for number in range(100):
         Store(tmp_path / f"{number}.db", create=False).close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,12 +67,11 @@ class Store:
         if not create and not self.path.is_file():
             raise InputError(f"{self.path}: no such store; accelsim sweep SPACE -o {self.path} makes one")
         with self._telling():
-            self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
-            try:
-                self._open()
-            except BaseException:
-                self._base.close()
-                raise
+            begin = time.monotonic()
+            while not self._opened():
+                if time.monotonic() - begin > WAIT_SECONDS:
+                    raise sqlite3.OperationalError("locked")
+                time.sleep(0.02)
 
     def __enter__(self) -> Store:
         """Return the store."""
@@ -151,7 +151,23 @@ class Store:
             raise InputError(f"{self.path}: is damaged ({error}); restore a copy, or sweep into a new file") from None
         return sorted(loaded, key=lambda each: [(name, str(type(v)), v) for name, v in each[1].items()])
 
-    def _open(self) -> None:
+    def _opened(self) -> bool:
+        """Open the file; returns False where it is worth trying again.
+
+        SQLite does not wait where waiting might never end: while others turn the log on, recover it or clean it up.
+        """
+        self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+        try:
+            self._check()
+        except BaseException as error:
+            self._base.close()
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                return False
+            raise
+        return True
+
+    def _check(self) -> None:
+        """Make the tables of a new file; raises where an old one is no store or damaged."""
         self._base.execute("BEGIN")  # or another process might make its tables between one look and the next
         found = self._base.execute("PRAGMA application_id").fetchone()[0]
         version = self._base.execute("PRAGMA user_version").fetchone()[0]
