@@ -158,7 +158,7 @@ class Store:
         """
         self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
         try:
-            self._check()
+            self._open()
         except BaseException as error:
             self._base.close()
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -166,7 +166,7 @@ class Store:
             raise
         return True
 
-    def _check(self) -> None:
+    def _open(self) -> None:
         """Make the tables of a new file; raises where an old one is no store or damaged."""
         self._base.execute("BEGIN")  # or another process might make its tables between one look and the next
         found = self._base.execute("PRAGMA application_id").fetchone()[0]
