@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -299,23 +299,31 @@ def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
 
     A dataclass inside it counts by its own hash, which it keeps: thousands of chips share a technology and a DRAM part.
     """
-    fields = sorted(name for name in value.__dataclass_fields__ if name not in omit)
-    text = repr([(name, _hashable(getattr(value, name))) for name in fields])
+    fields = _sorted_fields(value.__class__)
+    text = repr([(name, _hashable(getattr(value, name))) for name in fields if name not in omit])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+_PLAIN = {type(None), bool, int, float, str}
+
+
+@cache
+def _sorted_fields(kind: type) -> list[str]:
+    return sorted(field.name for field in dataclasses.fields(kind))
 
 
 def _hashable(value: Any) -> Any:
     """Return a value as what `repr` writes in one way only."""
-    if value is None or isinstance(value, str | int | float):
+    if type(value) in _PLAIN or isinstance(value, str | int | float):
         return value
+    if dataclasses.is_dataclass(value):
+        known: str | None = vars(value).get("_content_hash")
+        if known is None:
+            known = content_hash(value)
+            object.__setattr__(value, "_content_hash", known)
+        return known
     if isinstance(value, Mapping):
         return sorted((str(key), _hashable(each)) for key, each in value.items())
     if isinstance(value, list | tuple):
         return [_hashable(each) for each in value]
-    if not dataclasses.is_dataclass(value):
-        return str(value)
-    known: str | None = vars(value).get("_content_hash")
-    if known is None:
-        known = content_hash(value)
-        object.__setattr__(value, "_content_hash", known)
-    return known
+    return str(value)

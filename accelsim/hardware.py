@@ -85,15 +85,6 @@ class EieConfig:
         """Longest vector of one pass, or None where capacity is ignored."""
         return None if self.capacity == "ignore" else self.pes * self.registers_per_pe
 
-    @property
-    def lnzd_nodes(self) -> int:
-        """Nodes of the leading-non-zero quadtree, one per four children (21 for 64 PEs)."""
-        nodes, level = 0, self.pes
-        while level > 1:
-            level = -(-level // 4)
-            nodes += level
-        return nodes
-
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EieConstants:

@@ -88,7 +88,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     energy = Account.of(entries(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype))
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
-    busy = sum(counts.busy_cycles)
+    busy = counts.columns["busy_cycles"]
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
     return {
         **peaks(chip, product.dtype),
@@ -98,17 +98,12 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         "residency": "stream",
         "dram": chip.memory.dram.name,
         "dram_model": chip.memory.dram.model,
-        "cycles": counts.cycles,
+        **counts.columns,
         "time_us": time_us,
-        "macs": counts.macs,
-        "padding_macs": counts.padding_macs,
         "utilization": counts.macs / (counts.cycles * peak),
         "load_balance": busy / (counts.cycles * config.cores),
-        "busy_cycles": busy,
         "work_cycles": work,
         "padding_cycles": busy - work,
-        **{f"stall_{cause}_cycles": sum(per_core) for cause, per_core in counts.stall_cycles.items()},
-        **{f"count_{action}": count for action, count in counts.actions.items()},
         "stored_entries": outcome.stored,
         "storage_bits": values + metadata,
         "storage_values_bits": values,

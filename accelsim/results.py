@@ -206,11 +206,13 @@ _IN_ORDER = itemgetter(*_EMPTY)
 
 def cells(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return a row of `table` as plain Python values in the order of the columns, None where it is empty."""
-    values = _IN_ORDER(_EMPTY | row)
+    values: tuple[Any, ...] = _IN_ORDER(_EMPTY | row)
+    if _PLAIN.issuperset(map(type, values)):
+        return values
     return tuple(value if type(value) in _PLAIN else value.item() for value in values)
 
 
-_PLAIN = (float, int, str, type(None))
+_PLAIN = {float, int, str, type(None)}
 
 
 def unit_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

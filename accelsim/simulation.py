@@ -296,7 +296,8 @@ def _row(
 def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     """Time, energy, power and bandwidth of a run."""
     units = len(counts.busy_cycles)
-    busy = sum(counts.busy_cycles)
+    counted = counts.columns
+    busy = counted["busy_cycles"]
     time_us = counts.cycles / chip.engine.clock_mhz
     energy = account(counts.actions, counts.cycles, chip)
     # bits / us = Mbit/s; / 8000 = GB/s.
@@ -304,21 +305,16 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
     part = chip.memory.dram if chip.memory is not None and read + written else None
     return {
+        **counted,
         **peaks(chip),
-        "cycles": counts.cycles,
         "compute_cycles": max(counts.busy_cycles),
         "clock_mhz": chip.engine.clock_mhz,
         "full_clock_mhz": chip.engine.clock_mhz,
         "time_us": time_us,
-        "macs": counts.macs,
-        "padding_macs": counts.padding_macs,
         "utilization": counts.macs / (counts.cycles * units),
         "load_balance": busy / (counts.cycles * units),
-        "busy_cycles": busy,
         "work_cycles": counts.macs,
         "padding_cycles": counts.padding_macs,
-        **{f"stall_{cause}_cycles": sum(per_unit) for cause, per_unit in counts.stall_cycles.items()},
-        **{f"count_{action}": count for action, count in counts.actions.items()},
         **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
         "energy_pj": energy.total_pj,
         "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW

@@ -59,8 +59,8 @@ def entries(
     if isinstance(hardware.engine, TensorCoreConfig):
         return tensor_core.entries(actions, hardware, clock_mhz, dtype)
     table = prices(hardware, actions.get("dram_standby", 0) > 0)
-    per_cycle = {name: cycles for name in table if name.endswith(PER_CYCLE)}
-    return [Entry(action, count, table[action]) for action, count in (*actions.items(), *per_cycle.items())]
+    counted = [Entry(action, count, table[action]) for action, count in actions.items()]
+    return counted + [Entry(name, cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
 def account(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> Account:

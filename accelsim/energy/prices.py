@@ -36,8 +36,8 @@ class Account(NamedTuple):
     def of(cls, entries: Iterable[Entry]) -> Account:
         """Return the account with these lines."""
         components = dict.fromkeys(COMPONENTS, 0.0)
-        for entry in entries:
-            components[entry.price.component] += entry.pj
+        for _, times, (component, pj, _) in entries:
+            components[component] += times * pj
         return cls(components)
 
     @property

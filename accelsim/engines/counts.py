@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,18 @@ class Counts:
     busy_cycles: tuple[int, ...]
     stall_cycles: Mapping[str, tuple[int, ...]]
     actions: Mapping[str, int]
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """The columns of the table that any engine counts, summed over units; once, for all chips that share a run."""
+        return {
+            "cycles": self.cycles,
+            "macs": self.macs,
+            "padding_macs": self.padding_macs,
+            "busy_cycles": sum(self.busy_cycles),
+            **{f"stall_{cause}_cycles": sum(each) for cause, each in self.stall_cycles.items()},
+            **{f"count_{action}": count for action, count in self.actions.items()},
+        }
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of two runs back to back."""

@@ -69,12 +69,12 @@ class EieImage:
     digest: str
     codebook: NDArray[np.int64] | None = None
 
-    @property
+    @cached_property
     def nonzeros(self) -> int:
         """Weights, bias included."""
         return sum(part.weights for part in self.slices)
 
-    @property
+    @cached_property
     def stored_entries(self) -> int:
         """Entries, padding and bias included."""
         return sum(int(part.entries_per_pe.sum()) for part in self.slices)
@@ -201,10 +201,11 @@ def encode_layer(
     outputs, inputs = weights.shape
     counts = weights.count(config.pes, config.index_bits, config.slice_length)
     key = ("eie", config.pes, config.index_bits, config.slice_length, config.entries_per_row)
-    slices = weights.once(key, lambda: tuple(_slices(counts, inputs, config)))
-    if codes is not None:
-        slices = tuple(replace(part, matrix=_encoded(part, codes, config)) for part in slices)
-    return EieImage(outputs, inputs, slices, counts.digest, codebook)
+    image = weights.once(key, lambda: EieImage(outputs, inputs, tuple(_slices(counts, inputs, config)), counts.digest))
+    if codes is None:
+        return image
+    slices = tuple(replace(part, matrix=_encoded(part, codes, config)) for part in image.slices)
+    return replace(image, slices=slices, codebook=codebook)
 
 
 def _slices(counts: LayerCounts, inputs: int, config: EieConfig) -> Iterator[EieSlice]:

@@ -25,6 +25,8 @@ class Chips:
     def __init__(self, base: str | Path | Hardware, fixed: Mapping[str, Any]) -> None:
         self.base = load_hardware(base, fixed)
         self._tables: dict[tuple[str, Changes], Any] = {}
+        self._engine: tuple[Changes, Any] = (), self.base.engine
+        """The last one and what was changed for it: neighbours in a space often share it."""
 
     @cached_property
     def keys(self) -> dict[str, Any]:
@@ -38,17 +40,27 @@ class Chips:
             by_table.setdefault(key.partition(".")[0], {})[key] = value
         try:
             tables = {table: self._table(table, keys) for table, keys in by_table.items()}
-            return dataclasses.replace(self.base, **tables)
+            # The tables were checked when they were made; a chip adds nothing but that they go together.
+            chip = object.__new__(Hardware)
+            vars(chip).update(self._fields | tables)
+            chip.__post_init__()
         except (InputError, ValidationError, TypeError):
             return load_hardware(self.base, changes)  # which says what is wrong
+        return chip
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self.base, field.name) for field in dataclasses.fields(self.base)}
 
     def _table(self, table: str, keys: dict[str, Any]) -> Any:
         """Return one table of the chip, changed: fields of the engine in place, what names files once each."""
+        changes = tuple(keys.items())
         if table == "engine" and all(key.count(".") == 1 for key in keys):
-            return dataclasses.replace(
-                self.base.engine, **{key.partition(".")[2]: value for key, value in keys.items()}
-            )
-        wanted = table, tuple(keys.items())
+            if changes != self._engine[0]:
+                fields = {key.partition(".")[2]: value for key, value in keys.items()}
+                self._engine = changes, dataclasses.replace(self.base.engine, **fields)
+            return self._engine[1]
+        wanted = table, changes
         if wanted not in self._tables:
             self._tables[wanted] = getattr(load_hardware(self.base, keys), table)
         return self._tables[wanted]
