@@ -25,6 +25,10 @@ class InputError(AccelsimError, ValueError):
         """One line per problem."""
         return tuple(str(problem) for problem in self.args)
 
+    def at(self, place: str) -> list[str]:
+        """Return the problems, each behind its place."""
+        return [f"{place}: {problem}" for problem in self.problems]
+
     def __str__(self) -> str:
         """All problems, one a line."""
         return "\n".join(self.problems)

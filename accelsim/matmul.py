@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim import __version__
-from accelsim.energy import Account, entries
+from accelsim.energy import account
 from accelsim.engines.counts import per_unit
 from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
 from accelsim.engines.tensor_core_tiles import skipping_of
@@ -85,7 +85,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
-    energy = Account.of(entries(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype))
+    energy = account(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype)
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
@@ -109,13 +109,10 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         "storage_values_bits": values,
         "storage_indices_bits": metadata,
         "compression_ratio": 32 * elements / (values + metadata),
-        **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
-        "energy_pj": energy.total_pj,
-        "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
+        **energy.columns(time_us),
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
         "dram_read_bytes": read,
         "dram_gb_per_s": read / time_us / 1e3,
-        "edp_pj_s": energy.total_pj * time_us * 1e-6,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
         "waves": plan.full_rounds + (plan.last > 0),

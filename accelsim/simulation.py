@@ -155,11 +155,13 @@ class Prepared:
         for number, layer in enumerate(net, 1):
             if progress is not None:
                 progress(layer.name)
-            with collecting(problems, f"layer {layer.name}: "):
+            try:
                 weights = self._of(layer)
                 for each in runs:
                     each.look_at(weights)
                 waiting.append((layer, weights))
+            except InputError as error:
+                problems += error.at(f"layer {layer.name}")
             # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
             if number < len(net) and not all(each.known for each in runs):
                 continue
@@ -167,15 +169,17 @@ class Prepared:
                 samples = self._inputs[each_layer.name] if self._keep else self._inputs.pop(each_layer.name)
                 for each, mine, not_run in zip(runs, rows, lacking, strict=True):
                     row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
-                    with collecting(problems, f"layer {each_layer.name} on {each.chip.name}: "):
-                        try:
-                            row |= each.row(each_layer, its_weights, samples, backend, verify, units)
-                        except UnsupportedError as error:
-                            not_run[each_layer.name] = error
-                            row |= _unsupported(each_layer, its_weights)
-                        mine.append(row)
+                    try:
+                        row |= each.row(each_layer, its_weights, samples, backend, verify, units)
+                    except UnsupportedError as error:
+                        not_run[each_layer.name] = error
+                        row |= _unsupported(each_layer, its_weights)
+                    except InputError as error:
+                        problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
+                        continue
+                    mine.append(row)
             waiting.clear()
-        for each, not_run in zip(runs, lacking, strict=True):
+        for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
             said = [
                 f"layer {name} on {each.chip.name}: {problem}"
                 for name, error in not_run.items()
@@ -188,8 +192,10 @@ class Prepared:
                 warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=4)
         if not problems:
             for each in runs:
-                with collecting(problems, f"network {net.name} on {each.chip.name}: "):
+                try:
                     each.check_network()
+                except InputError as error:
+                    problems += error.at(f"network {net.name} on {each.chip.name}")
         raise_if_any(dict.fromkeys(problems))
         return rows
 
@@ -299,7 +305,6 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
     counted = counts.columns
     busy = counted["busy_cycles"]
     time_us = counts.cycles / chip.engine.clock_mhz
-    energy = account(counts.actions, counts.cycles, chip)
     # bits / us = Mbit/s; / 8000 = GB/s.
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, chip).items()}
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
@@ -315,9 +320,7 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
         "load_balance": busy / (counts.cycles * units),
         "work_cycles": counts.macs,
         "padding_cycles": counts.padding_macs,
-        **{f"energy_{part}_pj": pj for part, pj in energy.components_pj.items()},
-        "energy_pj": energy.total_pj,
-        "power_mw": energy.total_pj / time_us / 1e3,  # pJ / us = uW
+        **account(counts.actions, counts.cycles, chip).columns(time_us),
         "sram_gb_per_s": sum(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
         "dram": "off" if part is None else part.name,
@@ -326,7 +329,6 @@ def _measures(counts: Counts, chip: Hardware) -> dict[str, Any]:
         "dram_write_bytes": written,
         "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s
         "area_mm2": area_mm2(chip),
-        "edp_pj_s": energy.total_pj * time_us * 1e-6,
         "extrapolated": extrapolated(chip),
     }
 

@@ -47,7 +47,7 @@ SWEPT = """
 import json, pathlib, re, sys, time
 import accelsim
 from accelsim.explore import Space, Store
-from accelsim.explore.sweeping import Plan, crew, read, run_missing, setup_of
+from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
 from accelsim.explore.totals import NEEDED
 from benchmarks.__main__ import fc8
 
@@ -79,9 +79,10 @@ def main():
     start = time.perf_counter()
     asked = Space(space)
     with Store(sys.argv[3]) as store:
-        plan = Plan.of(asked, setup_of(asked), store)
-        with crew(plan.setup, store, jobs, None) as runner:
-            run_missing(plan, store, runner, look)
+        setup = setup_of(asked)
+        with Crew(setup, store, jobs, None) as crew:
+            plan = Plan.of(asked, setup, store, crew=crew)
+            run_missing(plan, store, crew, look)
         taken = time.perf_counter() - start
         held = peak('self')
         rows = len(read(plan, store, NEEDED))

@@ -14,8 +14,8 @@ from tiny_sweeps import SPACE, tiny
 
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, load, search, sweep
-from accelsim.explore.runners import CONNECT_SECONDS, Dask
-from accelsim.explore.sweeping import Plan, run_missing, setup_of
+from accelsim.explore.runners import CONNECT_SECONDS
+from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
 from accelsim.network.writer import save
 
 distributed = pytest.importorskip("distributed", reason="the extra explore is not installed")
@@ -53,9 +53,8 @@ def test_weights_of_files_are_sent_or_read_from_a_shared_path(cluster: Any, tmp_
     (tmp_path / "net.safetensors").unlink()  # so that a worker that looks for it fails
     with Store(tmp_path / "sent.db") as store:
         plan = Plan.of(space, sent, store)
-        runner = Dask(sent, cluster.scheduler_address)
-        run_missing(plan, store, runner)
-        runner.stop()
+        with Crew(sent, store, None, cluster.scheduler_address) as crew:
+            run_missing(plan, store, crew)
         assert (store.read(plan.keys)["error"] == "").all()
     assert load(tmp_path / "sent.db").equals(load(tmp_path / "here.db"))
 
@@ -65,12 +64,12 @@ def test_weights_are_sent_to_each_worker_once(cluster: Any, tmp_path: Path) -> N
     setup = setup_of(space)
     with Store(tmp_path / "r.db") as store:
         plan = Plan.of(space, setup, store)
-        runner = Dask(setup, cluster.scheduler_address)
         sent: list[Any] = []
-        scatter, runner._client.scatter = runner._client.scatter, lambda *a, **k: sent.append(a) or scatter(*a, **k)
-        run_missing(plan, store, runner)
-        has = runner._client.has_what()
-        runner.stop()
+        with Crew(setup, store, None, cluster.scheduler_address) as crew:
+            client: Any = crew.runner(1)._client  # type: ignore[attr-defined]
+            scatter, client.scatter = client.scatter, lambda *a, **k: sent.append(a) or scatter(*a, **k)
+            run_missing(plan, store, crew)
+            has = client.has_what()
     assert not sent  # but for the one time when it connected
     assert all(any("Setup" in str(key) for key in keys) for keys in has.values())
 

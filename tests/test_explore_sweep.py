@@ -21,8 +21,7 @@ from accelsim import load_hardware, load_network
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, totals, work
 from accelsim.explore.answers import is_front
-from accelsim.explore.runners import Here
-from accelsim.explore.sweeping import Plan, run_missing, setup_of
+from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
 from accelsim.network import Density
 from accelsim.network.writer import save
 from accelsim.pruned import prune_network, shrunk
@@ -184,7 +183,8 @@ def test_the_order_does_not_matter_nor_who_went_before(tmp_path: Path) -> None:
         with Store(tmp_path / f"{seed}.db") as store:
             plan = Plan.of(space, setup, store)
             plan.missing = [plan.missing[n] for n in np.random.default_rng(seed).permutation(len(plan.missing))]
-            run_missing(plan, store, Here(setup))
+            with Crew(setup, store, 1, None) as crew:
+                run_missing(plan, store, crew)
         assert sweep(space, tmp_path / f"{seed}.db", jobs=1).equals(wanted)
         pd.testing.assert_frame_equal(load(tmp_path / f"{seed}.db"), load(tmp_path / "whole.db"), check_exact=True)
 

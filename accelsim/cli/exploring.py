@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from accelsim.explore import Space
+    from accelsim.explore.sweeping import Plan
 
 SpaceArgument = Annotated[str, typer.Argument(help="Name of a shipped space, or a .toml file.")]
 StoreOption = Annotated[
@@ -65,36 +66,30 @@ def sweep_command(
     asked = _space(problems, space, outputs)
 
     from accelsim.explore import Store, totals
-    from accelsim.explore.sweeping import Plan, crew, estimate_seconds, read, run_missing, setup_of, workers_of
+    from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
     from accelsim.explore.totals import NEEDED
 
     with Store(":memory:" if dry_run and not store.exists() else store) as base:
-        setup = setup_of(asked)
-        plan = Plan.of(asked, setup, base, retry_failed=retry_failed)
-        jobs = workers_of(jobs, len(plan.missing))
-        if not quiet:
-            for problem in plan.refused_briefly():
-                errors().print(f"note: {problem}", markup=False, soft_wrap=True)
-            stored = len(plan.keys) - len(plan.missing)
-            text = f"{asked.name}: {len(plan.keys):,} points" + (f", {stored:,} of them there" if stored else "")
-            if plan.missing and scheduler is None:
-                text += f"; about {_duration(estimate_seconds(plan) / jobs)} on {jobs} process{'es' * (jobs > 1)}"
-            console().print(text, markup=False, soft_wrap=True)
-        if dry_run:
-            return
-        if plan.missing:
-            sent = setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
-            try:
-                with reporting(len(plan.missing), quiet) as step, crew(sent, base, jobs, scheduler) as runner:
-                    notes = run_missing(plan, base, runner, lambda done, _: step("points", done))
-            except KeyboardInterrupt:
-                left = len(plan.missing) - len({key for key, _ in plan.missing} & base.known())
-                raise InputError(
-                    f"{store}: stopped; {len(plan.missing) - left:,} points were stored in this run, {left:,} are "
-                    "left: run the same command again"
-                ) from None
-            for note in notes * (not quiet):
-                errors().print(f"note: {note}", markup=False, soft_wrap=True)
+        setup = setup_of(asked, shared_path=scheduler is None or shared_path)
+        plan = None
+        try:
+            with Crew(setup, base, jobs, scheduler) as crew:
+                plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=None if dry_run else crew)
+                if not quiet:
+                    _say_before(plan, asked, None if scheduler else crew.processes(len(plan.missing)))
+                if dry_run:
+                    return
+                with reporting(len(plan.missing), quiet) as step:
+                    notes = run_missing(plan, base, crew, lambda done, _: step("points", done))
+        except KeyboardInterrupt:
+            missing = [] if plan is None else [key for key, _ in plan.missing]
+            stored = len({*missing} & base.known())
+            raise InputError(
+                f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) - stored:,} are left: "
+                "run the same command again"
+            ) from None
+        for note in notes * (not quiet):
+            errors().print(f"note: {note}", markup=False, soft_wrap=True)
         table = totals(read(plan, base, NEEDED))
         if not quiet:
             _print_answers(table, asked, store)
@@ -218,6 +213,20 @@ def _totals(store: Path) -> pd.DataFrame:
 
 def _split(text: str) -> list[str]:
     return [each.strip() for each in text.split(",")]
+
+
+def _say_before(plan: Plan, asked: Space, processes: int | None) -> None:
+    """Say what makes no chip, how many points there are, and how long so many processes need for those that lack."""
+    from accelsim.explore.sweeping import estimate_seconds
+
+    for problem in plan.refused_briefly():
+        errors().print(f"note: {problem}", markup=False, soft_wrap=True)
+    stored = len(plan.keys) - len(plan.missing)
+    text = f"{asked.name}: {len(plan.keys):,} points" + (f", {stored:,} of them there" if stored else "")
+    if plan.missing and processes is not None:
+        seconds = estimate_seconds(plan) / processes
+        text += f"; about {_duration(seconds)} on {processes} process{'es' * (processes > 1)}"
+    console().print(text, markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -51,7 +51,7 @@ def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[st
 def entries(
     actions: Mapping[str, int], cycles: int, hardware: Hardware, clock_mhz: float = 0.0, dtype: str = ""
 ) -> list[Entry]:
-    """Return every line of the account: an action, how many times, and its price; what is paid per cycle comes last.
+    """Return every line of the account; what is paid per cycle comes last.
 
     `clock_mhz` and `dtype` are those of the run, for a tensor core, whose prices depend on them.
     Raises KeyError for an action without a price.
@@ -59,13 +59,15 @@ def entries(
     if isinstance(hardware.engine, TensorCoreConfig):
         return tensor_core.entries(actions, hardware, clock_mhz, dtype)
     table = prices(hardware, actions.get("dram_standby", 0) > 0)
-    counted = [Entry(action, count, table[action]) for action, count in actions.items()]
-    return counted + [Entry(name, cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
+    counted = [(action, count, table[action]) for action, count in actions.items()]
+    return counted + [(name, cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
-def account(actions: Mapping[str, int], cycles: int, hardware: Hardware) -> Account:
+def account(
+    actions: Mapping[str, int], cycles: int, hardware: Hardware, clock_mhz: float = 0.0, dtype: str = ""
+) -> Account:
     """Return the energy of a run by component: actions x price, and cycles x what the chip spends in each.
 
-    Raises KeyError for an action without a price.
+    Arguments and errors are those of `entries`.
     """
-    return Account.of(entries(actions, cycles, hardware))
+    return Account.of(entries(actions, cycles, hardware, clock_mhz, dtype))

@@ -14,17 +14,8 @@ class Price(NamedTuple):
     source: str
 
 
-class Entry(NamedTuple):
-    """One line of an account."""
-
-    action: str
-    times: int
-    price: Price
-
-    @property
-    def pj(self) -> float:
-        """Times x price."""
-        return self.times * self.price.pj
+Entry = tuple[str, int, Price]
+"""One line of an account: an action, how many times, and the price of one."""
 
 
 class Account(NamedTuple):
@@ -36,7 +27,7 @@ class Account(NamedTuple):
     def of(cls, entries: Iterable[Entry]) -> Account:
         """Return the account with these lines."""
         components = dict.fromkeys(COMPONENTS, 0.0)
-        for _, times, (component, pj, _) in entries:
+        for _action, times, (component, pj, _source) in entries:
             components[component] += times * pj
         return cls(components)
 
@@ -44,6 +35,16 @@ class Account(NamedTuple):
     def total_pj(self) -> float:
         """The sum of the components."""
         return sum(self.components_pj.values())
+
+    def columns(self, time_us: float) -> dict[str, float]:
+        """Return the columns of the table that tell of energy, of a run that took so long."""
+        total_pj = self.total_pj
+        return {
+            **dict(zip(_COLUMNS, self.components_pj.values(), strict=True)),
+            "energy_pj": total_pj,
+            "power_mw": total_pj / time_us / 1e3,  # pJ / us = uW
+            "edp_pj_s": total_pj * time_us * 1e-6,
+        }
 
 
 PER_CYCLE = "_per_cycle"
@@ -54,3 +55,5 @@ COMPONENTS = (
     "codebook", "lnzd", "clock", "pipeline", "leakage", "shared_memory", "l2", "static", "dram", "dram_io",
 )  # fmt: skip
 """In the order of the table."""
+
+_COLUMNS = tuple(f"energy_{component}_pj" for component in COMPONENTS)

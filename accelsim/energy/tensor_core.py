@@ -41,4 +41,4 @@ def entries(actions: Mapping[str, int], hardware: Hardware, clock_mhz: float, dt
     if not isinstance(config, TensorCoreConfig) or config.power is None:
         return []
     table = prices(hardware, config.power.voltage(clock_mhz / config.clock_mhz), DTYPE_BITS[dtype])
-    return [Entry(action, times, table[action]) for action, times in actions.items()]
+    return [(action, times, table[action]) for action, times in actions.items()]

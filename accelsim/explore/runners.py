@@ -133,9 +133,13 @@ class Processes:
         self._setup, self._jobs = setup, jobs
         self._pool: Any = None
         self._running: dict[Future[Batch], Points] = {}
+        self._hand(())  # processes take seconds to begin
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the pool, which is made again if it broke."""
+        self._running[self._hand(points)] = points
+
+    def _hand(self, points: Points) -> Future[Batch]:
         from loky import ProcessPoolExecutor
         from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
@@ -144,8 +148,8 @@ class Processes:
                 if self._pool is None:
                     begin = (self._setup, os.getpid())
                     self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, initargs=begin)
-                self._running[self._pool.submit(_run, points)] = points
-                return
+                handed: Future[Batch] = self._pool.submit(_run, points)
+                return handed
             self._pool = None
         raise InputError("workers end as soon as they begin; try --jobs 1, which shows why")
 

@@ -11,10 +11,9 @@ import numpy as np
 
 from accelsim.errors import InputError, needing
 from accelsim.explore.answers import costs, violations
-from accelsim.explore.runners import Runner
 from accelsim.explore.space import Objective, Space
 from accelsim.explore.store import Store
-from accelsim.explore.sweeping import Plan, crew, read, run_missing, setup_of, workers_of
+from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
 from accelsim.explore.totals import NEEDED, TOTALS, totals
 
 if TYPE_CHECKING:
@@ -72,10 +71,9 @@ def search(
         else optuna.distributions.IntDistribution(0, len(knob.values) - 1)
         for knob in asked.knobs
     }
-    setup = setup_of(asked)
-    sent = setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
+    setup = setup_of(asked, shared_path=scheduler is None or shared_path)
     repeats = 0
-    with Store(store) as base, crew(sent, base, workers_of(jobs, trials), scheduler) as runner:
+    with Store(store) as base, Crew(setup, base, jobs, scheduler) as crew:
         while len(told) < trials and repeats < MOST_REPEATS:
             waiting: list[tuple[Any, int]] = []
             fresh: dict[int, None] = {}
@@ -91,7 +89,7 @@ def search(
                 repeats = repeats + 1 if index in fresh else 0
                 fresh[index] = None
             if fresh:
-                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), asked, list(fresh), base, runner)
+                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), asked, list(fresh), base, crew)
                 broken = violations(table, asked.constraints)
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
                     told[row] = [float("inf") if c != c else c for c in cost], by
@@ -106,11 +104,11 @@ def search(
     return pd.concat(tables, ignore_index=True)
 
 
-def _run(plan: Plan, space: Space, indices: list[int], store: Store, runner: Runner) -> pd.DataFrame:
+def _run(plan: Plan, space: Space, indices: list[int], store: Store, crew: Crew) -> pd.DataFrame:
     """Return the totals of these points, with their numbers in the space; what makes no chip has empty ones."""
     import pandas as pd
 
-    run_missing(plan, store, runner)  # what is said of a point is no news to a search
+    run_missing(plan, store, crew)  # what is said of a point is no news to a search
     table = totals(read(plan, store, NEEDED))
     table["point"] = np.array(plan.numbers, np.int64)[table["point"]]
     refused = [index for index in indices if index not in plan.numbers]

@@ -227,13 +227,17 @@ class Space:
             made.get("hardware", self.spec.hardware),
             chip_keys,
             made.get("network", self.spec.network),
-            _pruning(made),
+            _pruning(made) if self._prunes else Pruning(()),
             made.get("density", self.spec.density),
         )
 
     def group(self, point: Point) -> tuple[Any, ...]:
         """Return what points have to agree on to share most of their work: they are run one after another."""
         return tuple(str(point.knobs.get(name)) for name in self._slow)
+
+    @cached_property
+    def _prunes(self) -> bool:
+        return any(name.startswith(WORDS[2:4]) for name in (*self.derived, *(knob.name for knob in self.knobs)))
 
     @cached_property
     def _slow(self) -> list[str]:

@@ -18,7 +18,7 @@ from accelsim.results import COLUMNS, typed
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 1
+FORMAT = 2
 """Of the tables; the file says it as its user_version."""
 
 APPLICATION = 0x61636373
@@ -33,10 +33,15 @@ WAIT_SECONDS = 60
 NAMES = tuple(column.name for column in COLUMNS)
 _TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
 _TABLES = f"""
-CREATE TABLE points (key TEXT PRIMARY KEY, engine TEXT, knobs TEXT, score REAL, error TEXT) WITHOUT ROWID;
-CREATE TABLE results (key TEXT, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
-    PRIMARY KEY (key, number)) WITHOUT ROWID;
+CREATE TABLE points (id INTEGER PRIMARY KEY, key TEXT UNIQUE, engine TEXT, knobs TEXT, score REAL, error TEXT);
+CREATE TABLE results (point INTEGER, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
+    PRIMARY KEY (point, number)) WITHOUT ROWID;
 """
+"""Rows lie by the number of their point and not by its key: in the order of keys, which are hashes, each would go to
+a page of its own."""
+
+_ADD_POINT = "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_ROW = f"INSERT INTO results VALUES ({', '.join('?' * (len(NAMES) + 2))})"  # noqa: S608 - marks alone
 
 
 class Done(NamedTuple):
@@ -95,19 +100,12 @@ class Store:
         """Add points in one step, whole or not at all; one that is there stays, unless it failed."""
         with self._telling(), self._writing():
             for each in done:
-                old = self._base.execute("SELECT error FROM points WHERE key = ?", (each.key,)).fetchone()
-                if old is not None and old[0] is None:
+                old = self._base.execute("SELECT id, error FROM points WHERE key = ?", (each.key,)).fetchone()
+                if old is not None and old[1] is None:
                     continue
-                knobs = json.dumps(each.knobs)
-                self._base.execute(
-                    "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)",
-                    (each.key, engine, knobs, each.score, each.error),
-                )
-                marks = ", ".join("?" * (len(NAMES) + 2))
-                self._base.executemany(
-                    f"INSERT OR REPLACE INTO results VALUES ({marks})",  # noqa: S608 - marks alone
-                    [(each.key, number, *row) for number, row in enumerate(each.rows)],
-                )
+                point = (old and old[0], each.key, engine, json.dumps(each.knobs), each.score, each.error)
+                made = self._base.execute(_ADD_POINT, point).lastrowid
+                self._base.executemany(_ADD_ROW, [(made, number, *row) for number, row in enumerate(each.rows)])
 
     def read(self, keys: Sequence[str], columns: Sequence[str] = NAMES) -> pd.DataFrame:
         """Return the rows of points in the order of their keys, with the number of each (`point`), score and error.
@@ -124,7 +122,7 @@ class Store:
             selected = ", ".join(f'r."{column.name}"' for column in chosen)
             rows = self._base.execute(
                 f"SELECT w.point, p.score, coalesce(p.error, ''), {selected} FROM wanted w JOIN points p USING (key) "  # noqa: S608
-                "LEFT JOIN results r USING (key) ORDER BY w.point, r.number"
+                "LEFT JOIN results r ON r.point = p.id ORDER BY w.point, r.number"
             )
             dtypes = ["int64", "float64", "str", *(column.dtype for column in chosen)]
             parts: list[list[Any]] = [[typed([], dtype)] for dtype in dtypes]
@@ -177,7 +175,7 @@ class Store:
             self._create()
         elif found != APPLICATION:
             raise InputError(f"{self.path}: is an SQLite file of something else; name another file")
-        elif version != FORMAT or self._columns() != ["key", "number", *NAMES]:
+        elif version != FORMAT or self._columns() != ["point", "number", *NAMES]:
             raise InputError(
                 f"{self.path}: was made by a version of accelsim with other columns; name a new file, or read this one "
                 "with that version"

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,14 +54,13 @@ def sweep(
     """
     asked = space if isinstance(space, Space) else Space(space)
     with Store(store) as base:
-        plan = Plan.of(asked, setup_of(asked), base, retry_failed=retry_failed)
-        for problem in plan.refused_briefly():
-            warnings.warn(problem, stacklevel=2)
-        if plan.missing:
-            setup = plan.setup if scheduler is None or shared_path else setup_of(asked, shared_path=False)
-            with crew(setup, base, workers_of(jobs, len(plan.missing)), scheduler) as runner:
-                for note in run_missing(plan, base, runner, progress):
-                    warnings.warn(note, stacklevel=2)
+        setup = setup_of(asked, shared_path=scheduler is None or shared_path)
+        with Crew(setup, base, jobs, scheduler) as crew:
+            plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
+            for problem in plan.refused_briefly():
+                warnings.warn(problem, stacklevel=2)
+            for note in run_missing(plan, base, crew, progress):
+                warnings.warn(note, stacklevel=2)
         return read(plan, base)
 
 
@@ -106,11 +105,16 @@ class Plan:
         *,
         indices: Sequence[int] | None = None,
         retry_failed: bool = False,
+        crew: Crew | None = None,
     ) -> Plan:
-        """Look at every point, or those of some numbers: its chip is made, and checked."""
+        """Look at every point, or those of some numbers: its chip is made, and checked.
+
+        `crew`: gets ready meanwhile, as soon as there is a point for each of its processes.
+        """
         plan = cls(setup)
         known = store.known(failed=not retry_failed)
         groups: dict[Any, list[tuple[str, Point]]] = {}
+        missing = 0
         for index in space.indices() if indices is None else indices:
             try:
                 point = space.point(index)
@@ -125,6 +129,9 @@ class Plan:
             if key not in known:
                 known.add(key)
                 groups.setdefault(space.group(point), []).append((key, point))
+                missing += 1
+                if crew is not None and missing == crew.jobs:
+                    crew.runner(missing)
         plan.missing = [each for name in sorted(groups) for each in groups[name]]
         if not plan.keys and indices is None:
             raise InputError(*dict.fromkeys(plan.refused))
@@ -136,26 +143,47 @@ class Plan:
         return [f"left out: {problem}{more}" for problem in dict.fromkeys(self.refused[:MOST_SAID])]
 
 
-@contextmanager
-def crew(setup: Setup, store: Store, jobs: int, scheduler: str | None) -> Iterator[Runner]:
-    """Open where points run and end it, whatever happens; what it had finished by then is stored."""
-    runner = open_runner(setup, jobs, scheduler)
-    try:
-        yield runner
-    finally:
-        with suppress(InputError):  # the first error is the one to tell
-            for each in runner.stop():
-                if each.batch is not None:
-                    store.add(each.batch.done, setup.engine)
+class Crew:
+    """Where points run, opened when it is first wanted; a context manager that ends it.
+
+    Whatever happens, what it had finished by then is stored.
+    """
+
+    def __init__(self, setup: Setup, store: Store, jobs: int | None, scheduler: str | None) -> None:
+        self._setup, self._store, self._scheduler = setup, store, scheduler
+        self.jobs = workers_of(jobs)
+        self._runner: Runner | None = None
+
+    def runner(self, points: int) -> Runner:
+        """Return where so many points or more can run."""
+        if self._runner is None:
+            self._runner = open_runner(self._setup, self.processes(points), self._scheduler)
+        return self._runner
+
+    def processes(self, points: int) -> int:
+        """Return how many processes so many points are worth."""
+        return max(1, min(self.jobs, points))
+
+    def __enter__(self) -> Crew:
+        """Return the crew."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it and store what it had finished."""
+        if self._runner is not None:
+            with suppress(InputError):  # the first error is the one to tell
+                for each in self._runner.stop():
+                    if each.batch is not None:
+                        self._store.add(each.batch.done, self._setup.engine)
 
 
-def run_missing(
-    plan: Plan, store: Store, runner: Runner, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+def run_missing(plan: Plan, store: Store, crew: Crew, progress: Callable[[int, int], None] | None = None) -> list[str]:
     """Run what the store lacks and put it there, batch by batch; returns what was said on the way, once each."""
+    if not plan.missing:
+        return []
     notes: dict[str, None] = {}
     done = 0
-    for batch in Handed(plan.missing, runner).results():
+    for batch in Handed(plan.missing, crew.runner(len(plan.missing))).results():
         store.add(batch.done, plan.setup.engine)
         done += len(batch.done)
         notes |= dict.fromkeys(batch.notes)
@@ -164,11 +192,11 @@ def run_missing(
     return list(notes)
 
 
-def workers_of(jobs: int | None, points: int) -> int:
-    """Return how many processes to use: as asked, else one for each core, and none without a point."""
+def workers_of(jobs: int | None) -> int:
+    """Return how many processes to use: as asked, else one for each core."""
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs: must be at least 1 (got {jobs})")
-    return max(1, min(jobs or os.cpu_count() or 1, points))
+    return jobs or os.cpu_count() or 1
 
 
 def estimate_seconds(plan: Plan) -> float:

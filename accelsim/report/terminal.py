@@ -143,15 +143,15 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
         left = heading in ("component", "action", "source of the price")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
-    for entry in sorted(lines, key=lambda entry: -entry.pj):
+    for action, times, price in sorted(lines, key=lambda line: -line[1] * line[2].pj):
         grid.add_row(
-            entry.price.component.replace("_", " "),
-            entry.action.removesuffix(PER_CYCLE).replace("_", " "),
-            f"{entry.times:,}{' cycles' if entry.action.endswith(PER_CYCLE) else ''}",
-            number(entry.price.pj),
-            number(entry.pj / 1e3),
-            percent(entry.pj / row["energy_pj"]),
-            Text(entry.price.source),
+            price.component.replace("_", " "),
+            action.removesuffix(PER_CYCLE).replace("_", " "),
+            f"{times:,}{' cycles' if action.endswith(PER_CYCLE) else ''}",
+            number(price.pj),
+            number(times * price.pj / 1e3),
+            percent(times * price.pj / row["energy_pj"]),
+            Text(price.source),
         )
     return grid
 
