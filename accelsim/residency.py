@@ -31,10 +31,7 @@ class Feeding:
     def look_at(self, weights: WeightMatrix) -> None:
         """Add a layer; raises InputError for weights that are not finite."""
         config = self.chip.engine
-        need = weights.once(
-            ("footprint", self.engine.timing(config)),
-            lambda: self.engine.footprint(self.engine.encode(weights, config), config),
-        )
+        need = self.engine.encode(weights, config).footprint
         if self._asked == "resident" and self.engine.weight_problems(need, self.chip.engine):
             return  # it will not run at all
         self._need = need if self._need is None else self._need + need
@@ -64,7 +61,7 @@ class Feeding:
         memory = self.chip.memory
         if stream is None and weights is not None:
             key = ("run", backend, self.engine.timing(self.chip.engine))
-            return weights.once(key, lambda: run(self.chip.engine, image, vectors)), None
+            return weights.lately(key, lambda: run(self.chip.engine, image, vectors)), None
         outcome = run(self.chip.engine, image, vectors, stream)
         if stream is None or memory is None or memory.timing == "service" or isinstance(memory.dram, BandwidthPart):
             return outcome, stream
@@ -83,8 +80,7 @@ class Feeding:
         config, memory = self.chip.engine, self.chip.memory
         spilled = self.engine.activation_problems(maps, config)
         if self._asked == "resident":
-            need = self.engine.footprint(image, config)
-            problems = self.engine.weight_problems(need, config) + spilled
+            problems = self.engine.weight_problems(image.footprint, config) + spilled
             raise_if_any(
                 (f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems), UnsupportedError
             )

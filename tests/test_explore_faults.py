@@ -26,9 +26,9 @@ from tiny_sweeps import SPACE, rows_in, tiny
 import accelsim
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, load, sweep
-from accelsim.explore.runners import Finished, Here, Points
+from accelsim.explore.runners import Finished, Points
 from accelsim.explore.store import Done
-from accelsim.explore.sweeping import Handed, Plan, run_missing, setup_of
+from accelsim.explore.sweeping import Crew, Handed, Plan, run_missing, setup_of
 from accelsim.explore.work import Batch
 from accelsim.network.writer import save
 
@@ -60,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("faults")
     save(tiny(), made / "tiny.safetensors")
     (made / "score.py").write_text(SCORE)
+    (made / "temporary").mkdir()
     (made / "space.toml").write_text(
         'network = "tiny.safetensors"\nevaluate = "score.py:score"\nset.engine.pes = 4\n[vary]\n'
         "density = { from = 0.01, to = 0.99, step = 0.02 }\nengine.fifo_depth = { from = 2, to = 11, step = 1 }\n"
@@ -77,7 +78,7 @@ def begin(folder: Path, store: Path, jobs: str = "2") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "accelsim", "sweep", "space.toml", "-o", str(store), "--jobs", jobs],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "SECONDS_A_SCORE": "0.2"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SECONDS_A_SCORE": "0.2", "TMPDIR": str(folder / "temporary")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -176,6 +177,7 @@ def test_killing_at_random_moments_loses_nothing(folder: Path, undisturbed: pd.D
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert_equal_to(undisturbed, store)
+    wait_for(lambda: not list((folder / "temporary").glob("accelsim-*")))
 
 
 @linux
@@ -192,6 +194,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_finished(
     assert not store.with_name("r.db-wal").exists()
     assert process.returncode == 2
     assert "Traceback" not in said
+    wait_for(lambda: not list((folder / "temporary").glob("accelsim-*")))
     (told,) = [line for line in said.splitlines() if line.startswith("error: ")]
     stored = points_in(store)
     assert told == (
@@ -281,5 +284,6 @@ def test_a_network_that_changes_during_a_sweep_is_told_of(tmp_path: Path) -> Non
     save(tiny(seed=1), tmp_path / "net.safetensors")
     with Store(tmp_path / "r.db") as store:
         plan = Plan.of(space, setup, store)
-        run_missing(plan, store, Here(setup))
+        with Crew(setup, store, 1, None) as crew:
+            run_missing(plan, store, crew)
         assert store.read(plan.keys)["error"].str.contains("has changed since the sweep began; run it again").all()

@@ -13,7 +13,7 @@ from accelsim.tensor_core_config import TensorCoreConfig
 _PRICES = {"eie": eie.prices}
 _STREAMING_PRICES = {"eie": eie.streaming_prices}
 _AREA_MM2 = {"eie": eie.area_mm2}
-_MEMORIES = {"eie": eie.memories}
+_EXTRAPOLATED = {"eie": eie.extrapolated}
 _SRAM_TRAFFIC_BITS = {"eie": eie.sram_traffic_bits}
 
 
@@ -28,19 +28,14 @@ def prices(hardware: Hardware, streamed: bool = False) -> dict[str, Price]:
     return own | _STREAMING_PRICES[hardware.engine.kind](hardware) | dram.prices(hardware) if streamed else own
 
 
-@lru_cache(maxsize=256)
 def area_mm2(hardware: Hardware) -> float:
     """Return the area of the chip."""
     return _AREA_MM2[hardware.engine.kind](hardware)
 
 
-@lru_cache(maxsize=256)
 def extrapolated(hardware: Hardware) -> str:
     """Return "no", or what of this chip's memories lies beyond the data that prices them: `node; size of spmat`."""
-    beyond = {name: array.beyond for name, (array, _) in _MEMORIES[hardware.engine.kind](hardware).items()}
-    parts = ["node"] if any("node" in what for what in beyond.values()) else []
-    parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
-    return "; ".join(parts) or "no"
+    return _EXTRAPOLATED[hardware.engine.kind](hardware)
 
 
 def sram_traffic_bits(actions: Mapping[str, int], hardware: Hardware) -> dict[str, int]:

@@ -127,6 +127,19 @@ def _area_mm2(chip: Priced) -> float:
     return chip.pes * (arrays_mm2 + logic_um2 * scale) + lnzd_um2 * scale
 
 
+def extrapolated(hardware: Hardware) -> str:
+    """Return "no", or what of the memories lies beyond the data that prices them."""
+    return _extrapolated(Priced.of(hardware))
+
+
+@lru_cache(maxsize=256)
+def _extrapolated(chip: Priced) -> str:
+    beyond = {name: array.beyond for name, (array, _) in _memories(chip).items()}
+    parts = ["node"] if any("node" in what for what in beyond.values()) else []
+    parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
+    return "; ".join(parts) or "no"
+
+
 def _lnzd_nodes(pes: int) -> int:
     """Return the nodes of the leading-non-zero quadtree over so many PEs, one per four children (21 for 64 PEs)."""
     nodes, level = 0, pes

@@ -18,9 +18,10 @@ class Engine(NamedTuple):
     timing: Callable[..., Any]
     """(config) -> what of it can change the counts of a run with everything on the chip, as something hashable."""
     encode: Callable[..., Any]
-    """(weights, config, codes, codebook) -> the layer as this engine holds it."""
-    footprint: Callable[..., Any]
-    """(image, config) -> what a layer needs of the on-chip memories; footprints add up to that of a network."""
+    """(weights, config, codes, codebook) -> the layer as this engine holds it.
+
+    Its `footprint` says what it needs of the on-chip memories; footprints add up to that of a network.
+    """
     weight_problems: Callable[..., list[str]]
     """(footprint, config) -> which weights do not fit on the chip."""
     activation_problems: Callable[..., list[str]]
@@ -39,7 +40,6 @@ ENGINES: dict[str, Engine] = {
         config=EieConfig,
         timing=eie_image.timing,
         encode=eie_image.encode_layer,
-        footprint=eie_memory.footprint,
         weight_problems=eie_memory.weight_problems,
         activation_problems=eie_memory.activation_problems,
         stream=eie_memory.stream,

@@ -59,6 +59,21 @@ class EieSlice:
         return slice(self.first_input, self.first_input + len(self.nonzeros))
 
 
+class Footprint(NamedTuple):
+    """What a layer, or several at once, need of the memories of one PE."""
+
+    spmat_rows: int = 0
+    pointers: int = 0
+    entries: int = 0
+    """Of the fullest PE in any one slice: what a pointer must reach."""
+
+    def __add__(self, other: Footprint) -> Footprint:  # type: ignore[override]
+        """Return the need of both: weights side by side, pointers' reach one after the other."""
+        return Footprint(
+            self.spmat_rows + other.spmat_rows, self.pointers + other.pointers, max(self.entries, other.entries)
+        )
+
+
 @dataclass(frozen=True)
 class EieImage:
     """All slices of a layer in the order in which they run: outputs, then inputs. Codebook in fixed point, or None."""
@@ -67,6 +82,7 @@ class EieImage:
     inputs: int
     slices: tuple[EieSlice, ...]
     digest: str
+    entries_per_row: int
     codebook: NDArray[np.int64] | None = None
 
     @cached_property
@@ -79,10 +95,20 @@ class EieImage:
         """Entries, padding and bias included."""
         return sum(int(part.entries_per_pe.sum()) for part in self.slices)
 
-    @property
+    @cached_property
     def pointers_per_pe(self) -> int:
         """Column pointers of one PE: one more than columns for each slice."""
         return sum(len(part.nonzeros) + 1 for part in self.slices)
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """What the layer needs, in the fullest PE; each slice starts a new row of the memory."""
+        rows = np.sum([-(-part.entries_per_pe // self.entries_per_row) for part in self.slices], axis=0)
+        return Footprint(
+            int(rows.max()),
+            self.pointers_per_pe,
+            max(int(part.entries_per_pe.max()) for part in self.slices),
+        )
 
     def run_all(
         self,
@@ -198,10 +224,14 @@ def encode_layer(
     `codes` (outputs, columns) are the codes of the weights, bias as the last column, where entries are wanted and not
     only their counts. Source: Han et al., ISCA 2016, Sections III and VI-C ("batches of length up to 4K").
     """
-    outputs, inputs = weights.shape
-    counts = weights.count(config.pes, config.index_bits, config.slice_length)
-    key = ("eie", config.pes, config.index_bits, config.slice_length, config.entries_per_row)
-    image = weights.once(key, lambda: EieImage(outputs, inputs, tuple(_slices(counts, inputs, config)), counts.digest))
+
+    def laid_out() -> EieImage:
+        outputs, inputs = weights.shape
+        counts = weights.count(config.pes, config.index_bits, config.slice_length)
+        slices = tuple(_slices(counts, inputs, config))
+        return EieImage(outputs, inputs, slices, counts.digest, config.entries_per_row)
+
+    image = weights.once(("eie", config.pes, config.index_bits, config.slice_length, config.entries_per_row), laid_out)
     if codes is None:
         return image
     slices = tuple(replace(part, matrix=_encoded(part, codes, config)) for part in image.slices)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.engines.eie_image import EieImage, EieSlice
+from accelsim.engines.eie_image import EieImage, EieSlice, Footprint
 from accelsim.engines.streaming import NOTHING, Fetch, Stream
 from accelsim.errors import UnsupportedError
 from accelsim.hardware import EieConfig, MemoryConfig
@@ -18,31 +18,6 @@ from accelsim.network.lowering import Maps
 from accelsim.parts.timed import BLOCK_BYTES
 
 BLOCK_BITS = 8 * BLOCK_BYTES
-
-
-class Footprint(NamedTuple):
-    """What a layer, or several at once, need of the memories of one PE."""
-
-    spmat_rows: int = 0
-    pointers: int = 0
-    entries: int = 0
-    """Of the fullest PE in any one slice: what a pointer must reach."""
-
-    def __add__(self, other: Footprint) -> Footprint:  # type: ignore[override]
-        """Return the need of both: weights side by side, pointers' reach one after the other."""
-        return Footprint(
-            self.spmat_rows + other.spmat_rows, self.pointers + other.pointers, max(self.entries, other.entries)
-        )
-
-
-def footprint(image: EieImage, config: EieConfig) -> Footprint:
-    """Return what a layer needs, in the fullest PE; each slice starts a new row of the memory."""
-    rows = np.sum([-(-part.entries_per_pe // config.entries_per_row) for part in image.slices], axis=0)
-    return Footprint(
-        int(rows.max()),
-        image.pointers_per_pe,
-        max(int(part.entries_per_pe.max()) for part in image.slices),
-    )
 
 
 def weight_problems(need: Footprint, config: EieConfig) -> list[str]:
@@ -172,7 +147,7 @@ def stream(
     the new inputs of an output row come with its first pixel, and the row leaves with its last.
     Raises UnsupportedError where half a memory cannot hold one column.
     """
-    fits = not weight_problems(footprint(image, config), config)
+    fits = not weight_problems(image.footprint, config)
 
     @cache  # vectors that fetch the same share one Fetch, so that they can run at once
     def fetches(weights: bool, inputs: int, outputs: int) -> list[Fetch]:

@@ -16,6 +16,9 @@ from accelsim.hardware import Hardware, load_hardware
 Changes = tuple[tuple[str, Any], ...]
 
 
+MOST_ENGINES = 256
+
+
 class Chips:
     """A chip and what is made of it by changing keys. What several share, such as a DRAM part, is made once.
 
@@ -25,8 +28,8 @@ class Chips:
     def __init__(self, base: str | Path | Hardware, fixed: Mapping[str, Any]) -> None:
         self.base = load_hardware(base, fixed)
         self._tables: dict[tuple[str, Changes], Any] = {}
-        self._engine: tuple[Changes, Any] = (), self.base.engine
-        """The last one and what was changed for it: neighbours in a space often share it."""
+        self._engines: dict[Changes, Any] = {}
+        """The last ones by what was changed for them: neighbours in a space often share one."""
 
     @cached_property
     def keys(self) -> dict[str, Any]:
@@ -56,10 +59,12 @@ class Chips:
         """Return one table of the chip, changed: fields of the engine in place, what names files once each."""
         changes = tuple(keys.items())
         if table == "engine" and all(key.count(".") == 1 for key in keys):
-            if changes != self._engine[0]:
+            if changes not in self._engines:
+                if len(self._engines) == MOST_ENGINES:
+                    del self._engines[next(iter(self._engines))]
                 fields = {key.partition(".")[2]: value for key, value in keys.items()}
-                self._engine = changes, dataclasses.replace(self.base.engine, **fields)
-            return self._engine[1]
+                self._engines[changes] = dataclasses.replace(self.base.engine, **fields)
+            return self._engines[changes]
         wanted = table, changes
         if wanted not in self._tables:
             self._tables[wanted] = getattr(load_hardware(self.base, keys), table)

@@ -38,7 +38,7 @@ def rank(name: str) -> int:
     word = name.partition(".")[0]
     order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
     counted = {"engine.pes": 2, "engine.index_bits": 2, "engine.registers_per_pe": 2, "engine.capacity": 2}
-    return order.get(word) or counted.get(name, 0)
+    return order.get(word) or counted.get(name) or int(word == "engine" and name != "engine.clock_mhz")
 
 
 def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:

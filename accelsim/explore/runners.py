@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -86,7 +88,7 @@ _worker: Worker | None = None
 _stopping = threading.Event()
 
 
-def _begin(setup: Setup, parent: int) -> None:
+def _begin(setup: str, parent: int) -> None:
     """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop."""
     global _setup
     use_threads(1)
@@ -99,7 +101,8 @@ def _begin(setup: Setup, parent: int) -> None:
         os._exit(1)  # the main process was killed: nobody waits for these results
 
     threading.Thread(target=watch, daemon=True).start()
-    _setup = setup
+    with open(setup, "rb") as file:
+        _setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
 
 
 def _run(points: Points) -> Batch:
@@ -122,6 +125,25 @@ def _without_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
+def _written(setup: Setup) -> str:
+    """Return the file of a setup: through a pipe, processes would begin one after another, each with all weights.
+
+    The process that looks after semaphores removes the file where this one is killed.
+    """
+    import cloudpickle
+    from loky.backend import resource_tracker
+
+    path = tempfile.gettempdir()
+    try:
+        handle, path = tempfile.mkstemp(prefix="accelsim-", suffix=".setup")
+        resource_tracker.register(path, "file")
+        with os.fdopen(handle, "wb") as file:
+            cloudpickle.dump(setup, file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); set TMPDIR to another place") from None
+    return path
+
+
 class Processes:
     """Processes of this machine. One that dies takes its batch with it and is replaced."""
 
@@ -130,10 +152,11 @@ class Processes:
 
     def __init__(self, setup: Setup, jobs: int) -> None:
         self.slots = 2 * jobs  # one runs, one waits
-        self._setup, self._jobs = setup, jobs
+        self._jobs = jobs
         self._pool: Any = None
         self._running: dict[Future[Batch], Points] = {}
-        self._hand(())  # processes take seconds to begin
+        self._file = _written(setup)
+        self._hand(())  # processes take a while to begin
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the pool, which is made again if it broke."""
@@ -146,7 +169,7 @@ class Processes:
         for _ in range(3):
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError), _without_interrupt():
                 if self._pool is None:
-                    begin = (self._setup, os.getpid())
+                    begin = (self._file, os.getpid())
                     self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, initargs=begin)
                 handed: Future[Batch] = self._pool.submit(_run, points)
                 return handed
@@ -160,6 +183,9 @@ class Processes:
 
     def stop(self) -> list[Finished]:
         """Ask every worker to return after its point, wait a moment, and end them."""
+        from loky.backend import resource_tracker
+
+        resource_tracker.maybe_unlink(self._file, "file")
         pool, self._pool = self._pool, None
         if pool is None:
             return []

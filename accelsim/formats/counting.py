@@ -198,6 +198,10 @@ class LayerCounts:
         return sum(int(part.entries.sum(dtype=np.int64)) for part in self.slices)
 
 
+MOST_LATELY = 256
+"""Runs of one layer that are kept: as many different chips may share them, in any order."""
+
+
 class WeightMatrix:
     """Dense weights (rows, columns) and an optional bias (rows,), with the counts that were already made of them.
 
@@ -209,6 +213,7 @@ class WeightMatrix:
         self.bias = bias
         self.place = place
         self._made: dict[Hashable, Any] = {}
+        self._lately: dict[Hashable, Any] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -221,6 +226,15 @@ class WeightMatrix:
         if key not in self._made:
             self._made[key] = make()
         made: T = self._made[key]
+        return made
+
+    def lately(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` returns as `once`, but only the last MOST_LATELY are kept."""
+        if key not in self._lately:
+            if len(self._lately) == MOST_LATELY:
+                del self._lately[next(iter(self._lately))]
+            self._lately[key] = make()
+        made: T = self._lately[key]
         return made
 
     @property
