@@ -45,11 +45,6 @@ SHARE, SEEDS = 0.1, range(5)
 
 SWEPT = """
 import json, pathlib, re, sys, time
-import accelsim
-from accelsim.explore import Space, Store
-from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-from accelsim.explore.totals import NEEDED
-from benchmarks.__main__ import fc8
 
 def peak(process):
     try:
@@ -57,7 +52,12 @@ def peak(process):
     except (OSError, TypeError):  # it has ended
         return 0
 
-def main():
+def main():  # workers import what is above
+    import accelsim
+    from accelsim.explore import Space, Store
+    from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
+    from accelsim.explore.totals import NEEDED
+    from benchmarks.__main__ import fc8
     points, jobs = int(sys.argv[1]), int(sys.argv[2])
     layer, activations, _ = fc8()
     network = accelsim.Network('fc8', [accelsim.Layer.linear('fc8', layer.weight, layer.bias, activations=activations)])
