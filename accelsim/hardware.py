@@ -182,11 +182,9 @@ class Hardware:
 
     def __post_init__(self) -> None:
         if isinstance(self.engine, EieConfig):
-            raise_if_any(
-                f"{key}: is missing; an EIE chip needs it"
-                for key in ("technology", "constants")
-                if getattr(self, key) is None
-            )
+            if self.technology is None or self.constants is None:
+                missing = [key for key in ("technology", "constants") if getattr(self, key) is None]
+                raise InputError(*(f"{key}: is missing; an EIE chip needs it" for key in missing))
         elif self.memory is None:
             raise InputError("memory: is missing; a tensor core fetches its operands from DRAM: add dram = a part")
 

@@ -104,7 +104,7 @@ class Setup:
             point.density,
             self.seed,
         ]
-        key = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).hexdigest()
+        key = hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()
         return key, point._replace(chip_hash=chip.content_hash)
 
 
