@@ -18,8 +18,10 @@ from accelsim import Layer
 from accelsim.engines import ENGINES
 from accelsim.formats import nm
 from accelsim.formats.counting import WeightMatrix
+from accelsim.network import lowering
 from accelsim.pruned import prune_network
 from accelsim.pruning import prune
+from accelsim.simulation import Prepared
 
 
 def convolve(case: ConvCase) -> np.ndarray:
@@ -56,6 +58,24 @@ def test_matrix_times_vectors_is_the_convolution(case: ConvCase) -> None:
     assert np.array_equal(as_maps(vectors[:] @ layer.matrix.T, reference), reference)
 
 
+def test_a_convolution_is_lowered_once_for_all_chips(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).normal(size=(8, 3, 3, 3))
+    network = accelsim.Network("one", [Layer.conv2d("c", weight, input_hw=6, activations=accelsim.Density(0.5))])
+    chips = [accelsim.load_hardware("eie-64pe-45nm", {"engine.fifo_depth": depth}) for depth in (2, 4, 8)]
+    made = []
+    original = lowering.Vectors._made
+    monkeypatch.setattr(lowering.Vectors, "_made", lambda *a: made.append(a[1:]) or original(*a))
+    kept = Prepared(network, keep=True)
+    for chip in chips:
+        kept.rows([chip])
+    assert made == [(0, 16)]
+    together = accelsim.simulate(network, chips)
+    assert made == [(0, 16)] * 2
+    monkeypatch.setattr(lowering, "KEPT_BYTES", 0)
+    assert accelsim.simulate(network, chips).equals(together)
+    assert len(made) > 3
+
+
 @given(conv_cases(), st.data())
 def test_a_chunk_is_a_part_of_the_whole(case: ConvCase, data: st.DataObject) -> None:
     vectors = case.layer().lower(case.samples, bias=7)
@@ -63,6 +83,9 @@ def test_a_chunk_is_a_part_of_the_whole(case: ConvCase, data: st.DataObject) -> 
     first = data.draw(st.integers(0, len(vectors)))
     last = data.draw(st.integers(first, len(vectors)))
     assert np.array_equal(vectors.chunk(first, last), whole[first:last])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowering, "KEPT_BYTES", 0)  # as where there are too many to keep
+        assert np.array_equal(case.layer().lower(case.samples, bias=7).chunk(first, last), whole[first:last])
     assert np.array_equal(whole[:, :-1], case.layer().lower(case.samples)[:])
     assert (whole[:, -1] == 7).all()
 

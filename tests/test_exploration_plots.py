@@ -34,7 +34,7 @@ def table() -> pd.DataFrame:
         }
         for number, (a, (kind, width)) in enumerate(itertools.product(range(4), (("fine", 1.0), ("nm:2:4", 3.0))))
     ]
-    failed = {**rows[0], "point": 8, "error": "no", "energy_pj": np.nan, "time_us": np.nan}
+    failed = {**rows[0], "point": 8, "error": "no", "energy_pj": np.nan, "time_us": np.nan, "area_mm2": np.nan}
     return pd.DataFrame([*rows, failed])
 
 

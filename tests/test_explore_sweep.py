@@ -315,6 +315,31 @@ def test_knobs_of_a_product_are_its_sobol_indices() -> None:
     assert knobs(table, "maximize energy_pj")["best"].tolist() == [3, "y"]
 
 
+def test_a_knob_with_a_condition_does_not_get_the_share_of_what_it_depends_on() -> None:
+    """Its values differ by a factor of 2 in half of the points, its parent's by 100: log variances by hand."""
+    table = sample(energy_pj=[100.0, 100.0, 1.0, 2.0]).assign(cycles=1.0)
+    table.insert(1, "kind", ["a", "a", "b", "b"])
+    table.insert(2, "share", pd.Series([None, None, 0.5, 0.75], dtype=object))
+    found = knobs(table, "energy_pj").set_index("knob")
+    variance = np.var(np.log([100, 100, 1, 2]))
+    assert found["share"].tolist() == pytest.approx(
+        [np.var([np.log(100), np.log(2) / 2]) / variance, np.var(np.log([1, 2])) / 2 / variance]
+    )
+    assert found["share"].sum() == pytest.approx(1)
+    assert found.loc["share", ["best", "worst", "points"]].tolist() == [0.5, 0.75, 2]
+    assert found.loc["share", "factor"] == pytest.approx(2)
+
+
+def test_an_area_or_energy_that_is_not_known_is_empty_and_wins_nothing() -> None:
+    known = results().query("point == 0")
+    made = totals(pd.concat([known, known.assign(point=1, area_mm2=0.0, energy_pj=0.0, time_us=1.0)]))
+    assert made[["area_mm2", "energy_pj", "power_mw", "edp_pj_s"]].isna().all(axis=1).tolist() == [False, True]
+    assert feasible(made, []).tolist() == [True, True]
+    assert feasible(made, ["area_mm2 <= 40"]).tolist() == [True, False]
+    assert pareto(made, ["area_mm2", "time_us"])["point"].tolist() == [0]
+    assert pareto(made, ["time_us"])["point"].tolist() == [1]
+
+
 def test_knobs_with_interplay_share_less_than_all() -> None:
     pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
     table = pd.DataFrame(

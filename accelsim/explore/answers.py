@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.explore.expressions import Constraint
 from accelsim.explore.space import Objective
+from accelsim.explore.totals import ran
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,10 +83,7 @@ def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Obje
 def feasible(table: pd.DataFrame, constraints: Sequence[str | Constraint]) -> NDArray[np.bool_]:
     """Return which points ran and break no constraint."""
     checked = [each if isinstance(each, Constraint) else Constraint(each, "constraints") for each in constraints]
-    return (
-        np.array([max(each, default=0.0) <= 0 for each in violations(table, checked)])
-        & table["energy_pj"].notna().to_numpy()
-    )
+    return np.array([max(each, default=0.0) <= 0 for each in violations(table, checked)]) & ran(table).to_numpy()
 
 
 def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[list[float]]:
@@ -116,24 +114,26 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
     table: as `totals` returns it. Columns: knob, values, best (the value whose points are best on average), worst,
     factor (geometric mean at the worst value / that at the best), share (of the variance of log(objective) between
     the values of this knob; what is missing to 1 over all knobs is their interplay) and points. Of a full grid the
-    shares are first-order Sobol' indices (Sobol', 1993); of a sample they are estimates.
+    shares are first-order Sobol' indices (Sobol', 1993); of a sample they are estimates. A knob with a condition is
+    compared where it applies, so that it does not get the share of the knob that it depends on.
     Raises InputError for an unknown column, one that is not positive, or no knob with two values.
     """
     import pandas as pd
 
     (chosen,) = read_objectives(table, [objective])
-    ran = table[table[chosen.column].notna()]
-    values = ran[chosen.column].astype(float)
+    known = table[table[chosen.column].notna()]
+    values = known[chosen.column].astype(float)
     if (values <= 0).any():
         raise InputError(f"objectives: {chosen.column} is not above 0 in every point, so that it has no factors")
     logs = values.map(np.log)
     rows: list[dict[str, Any]] = []
-    for name in knob_names(ran):
-        by_value = logs.groupby(ran[name].astype(object).where(ran[name].notna(), "-"), sort=False)
+    for name in knob_names(known):
+        applies = known[name].notna()
+        by_value = logs[applies].groupby(known[name][applies].astype(object), sort=False)
         means, sizes = by_value.mean(), by_value.size()
         if len(means) < 2:
             continue
-        between = float((sizes * (means - logs.mean()) ** 2).sum() / len(logs))
+        between = float((sizes * (means - logs[applies].mean()) ** 2).sum() / len(logs))
         best: Any
         worst: Any
         best, worst = (means.idxmin(), means.idxmax()) if chosen.minimize else (means.idxmax(), means.idxmin())
@@ -146,7 +146,7 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
                 "worst": worst,
                 "factor": float(np.exp(abs(means[worst] - means[best]))),
                 "share": between / variance if variance else 0.0,
-                "points": len(ran),
+                "points": int(applies.sum()),
             }
         )
     if not rows:

@@ -14,7 +14,7 @@ from accelsim.explore.answers import costs, violations
 from accelsim.explore.space import Objective, Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-from accelsim.explore.totals import NEEDED, TOTALS, totals
+from accelsim.explore.totals import NEEDED, TOTALS, ran, totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def search(
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
                     told[row] = [float("inf") if c != c else c for c in cost], by
                 held = np.array([max(by, default=0.0) <= 0 for by in broken])
-                tables.append(table.assign(feasible=held & table["energy_pj"].notna()))
+                tables.append(table.assign(feasible=held & ran(table)))
             for trial, index in waiting:
                 _tell(study, trial, *told[index])
             if progress is not None:

@@ -14,7 +14,7 @@ TOTALS: Mapping[str, str] = {
     "cycles": "sum over layers",
     "edp_pj_s": "energy x time of all layers",
     "power_mw": "energy / time",
-    "area_mm2": "of the chip; 0: not known",
+    "area_mm2": "of the chip",
     "utilization": "macs / what the chip could have done in the time",
     "load_balance": "busy cycles / cycles of all PEs or cores",
     "macs": "sum over layers",
@@ -41,7 +41,8 @@ NEEDED = (
 def totals(results: pd.DataFrame) -> pd.DataFrame:
     """Return one row per point, its knobs and `TOTALS`; results as `sweep` returns them.
 
-    A point with a layer that its chip cannot run, and one that failed, has empty totals.
+    A point with a layer that its chip cannot run, and one that failed, has empty totals; and so has the energy or the
+    area of a chip whose description does not say it, which is 0 in results and would beat every other.
     """
     import numpy as np
     import pandas as pd
@@ -54,11 +55,12 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     weighed = results.assign(able_macs=able, busy=results["load_balance"] * results["cycles"])
     summed = [name for name in NEEDED if name not in ("area_mm2", "utilization", "load_balance", "executed_as")]
     sums = weighed.groupby("point", sort=False)[[*summed, "able_macs", "busy"]].sum(min_count=1).astype(np.float64)
+    sums["energy_pj"] = sums["energy_pj"].replace(0, np.nan)
     traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
     made = sums[summed].assign(
         edp_pj_s=sums["energy_pj"] * sums["time_us"] * 1e-6,
         power_mw=sums["energy_pj"] / sums["time_us"] / 1e3,  # pJ / us = uW
-        area_mm2=first["area_mm2"],
+        area_mm2=first["area_mm2"].replace(0, np.nan),
         utilization=sums["macs"] / sums["able_macs"].replace(0, np.nan),
         load_balance=sums["busy"] / sums["cycles"],
         dram_gb_per_s=traffic / sums["time_us"] / 1e3,  # bytes / us = MB/s
@@ -67,3 +69,8 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     made.loc[lacking] = np.nan
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
     return table.reset_index()
+
+
+def ran(table: pd.DataFrame) -> pd.Series[bool]:
+    """Return which points of totals ran, and have any of them."""
+    return table[[name for name in TOTALS if name in table and name != "score"]].notna().any(axis=1)

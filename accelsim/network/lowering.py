@@ -1,4 +1,4 @@
-"""Convolutions as matrix-vector products: one vector per output pixel, made a chunk at a time and never all at once."""
+"""Convolutions as matrix-vector products: one vector per output pixel, many of them never made all at once."""
 
 from __future__ import annotations
 
@@ -153,8 +153,14 @@ class Maps(NamedTuple):
         return self.vectors // self.row_vectors
 
 
+KEPT_BYTES = 1 << 25
+"""Vectors that need no more than this are lowered once, for all chips that meet them."""
+
+
 class Vectors:
     """The input vectors of a layer, made when they are asked for: samples in order, within one output row by row.
+
+    Many are made again, a chunk at a time, whenever they are asked for.
 
     `samples` (batch, in_channels, height, width) of a convolution, else (batch, in_features) or (batch, tokens,
     in_features). `bias` is the value of one more column, if not None.
@@ -162,6 +168,7 @@ class Vectors:
 
     def __init__(self, samples: Array, convolution: Convolution | None = None, bias: int | None = None) -> None:
         self._bias = bias
+        self._kept: Array | None = None
         self._length: int
         if convolution is None:
             self._length = samples.size // samples.shape[-1]
@@ -187,6 +194,16 @@ class Vectors:
 
     def chunk(self, first: int, last: int) -> Array:
         """Return the vectors from `first` up to, not including, `last`: (last - first, columns)."""
+        if self._kept is None and self._bytes <= KEPT_BYTES:
+            self._kept = self._made(0, self._length)
+        return self._made(first, last) if self._kept is None else self._kept[first:last]
+
+    @property
+    def _bytes(self) -> int:
+        source = self._vectors if self._pixels is None else self._pixels
+        return source.nbytes + (0 if self._bias is None else self._length * source.itemsize)
+
+    def _made(self, first: int, last: int) -> Array:
         if self._pixels is None:
             chunk = self._vectors[first:last]
         else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from accelsim.errors import InputError
 from accelsim.explore.answers import costs, feasible, is_front, knobs, read_objectives
+from accelsim.explore.totals import ran
 from accelsim.report.plots.style import (
     COLUMN_INCHES,
     GREY,
@@ -59,10 +60,10 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
     allowed = feasible(table, constraints)
     if not allowed.any():
         raise InputError("no point is left: all of them failed or break a constraint; loosen one, or widen the space")
-    ran = table["energy_pj"].notna()
+    have_run = ran(table)
     best = table[allowed][is_front(costs(table[allowed], chosen))]
     x, y = chosen[:2]
-    shown = table[ran]
+    shown = table[have_run]
     scale = {each.column: _scale(axes, way, each.column, shown[each.column]) for way, each in (("x", x), ("y", y))}
 
     def places(mine: pd.DataFrame) -> tuple[Any, Any]:
@@ -71,9 +72,9 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
     axes.plot(
         *places(table[allowed]), "o", color=OTHERS, markersize=3, label="other points", rasterized=len(shown) > 2000
     )
-    if (ran & ~allowed).any():
+    if (have_run & ~allowed).any():
         axes.plot(
-            *places(table[ran & ~allowed]), "x", color=BROKEN, markersize=3, markeredgewidth=0.7,
+            *places(table[have_run & ~allowed]), "x", color=BROKEN, markersize=3, markeredgewidth=0.7,
             label="break a constraint", rasterized=len(shown) > 2000,
         )  # fmt: skip
     across, up = places(best.sort_values([x.column, y.column]))
@@ -87,7 +88,7 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
         )  # fmt: skip
     axes.plot(
         across, up, "o", color=FRONT, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5,
-        label=f"no other is better ({len(best)} of {int(ran.sum()):,} points)",
+        label=f"no other is better ({len(best)} of {len(shown):,} points)",
     )  # fmt: skip
     handles, _ = axes.get_legend_handles_labels()
     legend_below(axes, handles[::-1])
@@ -97,12 +98,12 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
 def effect(table: pd.DataFrame, axes: Axes, knob: str, objective: str) -> Axes:
     """Draw the geometric mean of an objective at every value of a knob, and between what half of the points lie."""
     (chosen,) = read_objectives(table, [objective])
-    ran = table[table[chosen.column].notna() & table[knob].notna()]
-    values = _ordered(ran[knob])
-    by_value = [ran.loc[ran[knob] == value, chosen.column].to_numpy(float) for value in values]
+    known = table[table[chosen.column].notna() & table[knob].notna()]
+    values = _ordered(known[knob])
+    by_value = [known.loc[known[knob] == value, chosen.column].to_numpy(float) for value in values]
     means = np.array([np.exp(np.log(each).mean()) for each in by_value])
     low, high = np.array([np.quantile(each, (0.25, 0.75)) for each in by_value]).T
-    factor, label = unit_of(chosen.column, float(ran[chosen.column].median()))
+    factor, label = unit_of(chosen.column, float(known[chosen.column].median()))
     axes.set_ylabel(label)
     places = range(len(values))
     if any(isinstance(value, str) for value in values):  # nothing lies between two names
@@ -123,9 +124,9 @@ def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) ->
     from matplotlib.colors import LogNorm, Normalize
 
     (chosen,) = read_objectives(table, [objective])
-    ran = table[table[chosen.column].notna() & table[x].notna() & table[y].notna()]
-    across, up = _ordered(ran[x]), _ordered(ran[y])
-    logs = ran.assign(log=np.log(ran[chosen.column].astype(float)))
+    known = table[table[chosen.column].notna() & table[x].notna() & table[y].notna()]
+    across, up = _ordered(known[x]), _ordered(known[y])
+    logs = known.assign(log=np.log(known[chosen.column].astype(float)))
     means = np.exp(logs.groupby([y, x])["log"].mean())
     factor, label = unit_of(chosen.column, float(means.max()))
     cells = np.full((len(up), len(across)), np.nan)
