@@ -210,7 +210,7 @@ def _keys(data: Any, item: Any) -> tuple[Any, ...]:
 
 def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list[Any]) -> list[str]:
     """Say what is wrong at these keys; several things where a dataclass found several at once."""
-    item, owner = items[0], _dataclass_at(kind, keys[:-1])
+    item, owner = items[0], _dataclass_at(kind, keys[:-1], data)
     known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
     got = _short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
     if item["type"] == "value_error":
@@ -280,17 +280,23 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _dataclass_at(kind: Any, keys: tuple[Any, ...]) -> Any:
-    """Return the dataclass at this place inside another, or None."""
+def _dataclass_at(kind: Any, keys: tuple[Any, ...], data: Any) -> Any:
+    """Return the dataclass at this place inside another, or None; of several that may stand there, that of its tag."""
 
-    def search(hint: Any) -> Any:
-        if dataclasses.is_dataclass(hint):
-            return hint
-        return next((found for found in map(search, get_args(hint)) if found is not None), None)
+    def search(hint: Any) -> list[Any]:
+        return (
+            [hint] if dataclasses.is_dataclass(hint) else [found for each in get_args(hint) for found in search(each)]
+        )
+
+    def fits(found: Any) -> bool:
+        tags = data if isinstance(data, Mapping) else {}
+        return any(getattr(found, name, None) == tags.get(name, "") for name in ("kind", "model"))
 
     for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else data[key]
         if kind is not None and not isinstance(key, int):
-            kind = search(get_type_hints(kind).get(key))
+            found = search(get_type_hints(kind).get(key))
+            kind = next(filter(fits, found), found[0] if found else None)
     return kind
 
 

@@ -157,6 +157,13 @@ def test_an_override_is_checked_as_the_file_is(overrides: dict[str, Any], said: 
     assert load_hardware("eie-64pe-45nm").engine.pes == 64  # and nothing stuck to the shipped chip
 
 
+def test_an_unknown_key_is_compared_with_those_of_its_own_engine() -> None:
+    (problem,) = problems_of("a100-pcie", {"engine.pes": 4})
+    assert "engine.pes: unknown key (got 4); known: clock_mhz, cores, " in problem
+    (problem,) = problems_of("a100-pcie", {"engine.core": 4})
+    assert "engine.core: unknown key (got 4); did you mean 'cores'?" in problem
+
+
 def test_an_override_takes_the_numbers_of_numpy() -> None:
     chip = load_hardware("eie-64pe-45nm", {"engine.pes": np.int64(16), "engine.clock_mhz": np.float32(100)})
     assert (chip.engine.pes, chip.engine.clock_mhz) == (16, 100.0)

@@ -245,6 +245,24 @@ def test_ranges_that_cannot_be(given: Any, said: str) -> None:
     assert any(problem.startswith(f"space: vary.engine.clock_mhz: {said}") for problem in problems), problems
 
 
+def test_unknown_keys_ranges_and_values_are_told_together(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        'colour = "red"\nnetwork = "lenet-300-100-digits"\nobjectives = ["energyy"]\n[vary]\nengine.pess = [1]\n'
+        "engine.fifo_depth = { from = 9, to = 3, step = 1 }\nsparsity = [0.5, 2]\nengine.clock_mhz = [800.0, -1.0]\n"
+    )
+    with pytest.raises(InputError) as raised:
+        Space(path)
+    wanted = (
+        "colour: unknown key", "vary.engine.fifo_depth: from 9 lies above to 3", "objectives: no column 'energyy'",
+        "eie-64pe-45nm: engine.pess: unknown key (got 1); did you mean 'pes'?",
+        "eie-64pe-45nm: engine.clock_mhz: must be above 0 (got -1.0)", "vary.sparsity: must be at least 0 and below 1",
+    )  # fmt: skip
+    assert len(raised.value.problems) == len(wanted)
+    for problem, each in zip(raised.value.problems, wanted, strict=True):
+        assert problem.startswith(f"{path}: {each}")
+
+
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tiny_sweeps import EIE, SPACE, TENSOR_CORE, by_hand, grid, results_of, rows
 import accelsim
 from accelsim import load_hardware, load_network
 from accelsim.errors import InputError
-from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, totals, work
+from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, sweeping, totals, work
 from accelsim.explore.answers import is_front
 from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
 from accelsim.network import Density
@@ -215,6 +216,30 @@ def test_points_of_equal_content_run_once(tmp_path: Path) -> None:
     assert rows_in(tmp_path / "r.db") == (2, 4)
     sweep(more, tmp_path / "r.db", jobs=1)
     assert rows_in(tmp_path / "r.db") == (4, 8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_an_estimate_counts_groups_and_compilation_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compilation takes 5 s, a group 2 s to make ready, a point 0.5 s: what a run of all of them would take."""
+
+    class Stub:
+        def __init__(self, _: Any) -> None:
+            self.held: Any = None
+            self.compiled = False
+
+        def run(self, points: Any) -> Any:
+            seconds = 0.0
+            for _, point in points:
+                group = (point.network, point.pruning, point.density)
+                seconds += 0.5 + 2 * (group != self.held) + 5 * (not self.compiled)
+                self.held, self.compiled = group, True
+            return SimpleNamespace(seconds=seconds)
+
+    # Ten points in a group.
+    missing: Any = [("", SimpleNamespace(network="a", pruning=(), density=n // 10)) for n in range(count)]
+    monkeypatch.setattr(sweeping, "Worker", Stub)
+    plan = Plan(setup_of(Space({"network": tiny(), "vary": {"engine.pes": [4]}})), missing=missing)
+    assert sweeping.estimate_seconds(plan) == pytest.approx(Stub(None).run(missing).seconds)
 
 
 def results() -> pd.DataFrame:

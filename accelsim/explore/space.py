@@ -125,10 +125,10 @@ class Space:
         # Networks and chips that are objects already go by their names.
         chips = {each.name: each for each in _objects(data, "hardware", Hardware)}
         networks = {each.name: each for each in _objects(data, "network", Network)}
-        spec: SpaceSpec = build(SpaceSpec, data, self.source)
+        problems: list[str] = []
+        spec = _spec(data, self.source, problems)
         self.spec = spec
         self.name = spec.name or Path(self.source).stem
-        problems: list[str] = []
         self.knobs: tuple[Knob, ...] = ()
         if isinstance(vary, Mapping):
             self.knobs = tuple(read_knobs(spec.vary, spec.when, self.source, problems))
@@ -164,9 +164,11 @@ class Space:
         with collecting(problems, f"{self.source}: evaluate: "):
             if spec.evaluate is not None:
                 self.evaluate = check_evaluation(spec.evaluate, folder)
-        raise_if_any(problems)
-        self._problems_of_values(problems)
-        raise_if_any(problems)
+        lacking = {*self._values_of("hardware", spec.hardware)} - {*self.chips}
+        lacking |= {*self._values_of("network", spec.network)} - {*self.networks}
+        if not lacking:  # or values would be wrong for want of a chip
+            self._problems_of_values(problems)
+        raise_if_any(dict.fromkeys(problems))
 
     def __len__(self) -> int:
         """Return the number of points: combinations of values, or the size of the sample; see `indices`."""
@@ -355,6 +357,22 @@ def _read(given: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, P
     data = read_toml(path)
     check_kind(data, "space", label(path))
     return data, label(path), path.parent
+
+
+def _spec(data: dict[str, Any], source: str, problems: list[str]) -> SpaceSpec:
+    """Return the keys of a space, those that there are not left out and among the problems.
+
+    Raises InputError for keys of another kind than they have to be.
+    """
+    try:
+        return build(SpaceSpec, data, source)
+    except InputError as error:
+        problems += error.problems
+    known = {name: value for name, value in data.items() if name in SpaceSpec.__dataclass_fields__}
+    try:
+        return build(SpaceSpec, known, source)
+    except InputError:
+        raise InputError(*problems) from None
 
 
 def _objects(data: dict[str, Any], key: str, kind: Any) -> Iterator[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,9 @@ BATCH_SECONDS = 0.5
 """What a batch should take: what a killed process loses, and long against handing it out."""
 
 MOST_IN_BATCH = 1000
+
+ESTIMATE_SECONDS = 2.0
+"""After which no more points are tried."""
 
 MOST_SAID = 3
 """Combinations without a chip that are told of."""
@@ -200,14 +205,29 @@ def workers_of(jobs: int | None) -> int:
 
 
 def estimate_seconds(plan: Plan) -> float:
-    """Return how long one process would need for what is missing, from two points that are tried.
+    """Return how long one process would need for what is missing, from some points that are tried.
 
-    Each is tried twice: the first time may compile kernels.
+    Three side by side at the start, in the middle and at the end, for ESTIMATE_SECONDS at most: the first may compile
+    kernels, the others tell what a point takes beside its neighbour, and what it takes more in a group of its own,
+    where a network is pruned and scored anew.
     """
-    worker = Worker(plan.setup)
-    ends = plan.missing[0], plan.missing[-1]
-    first, again, _, last = (worker.run([each]).seconds for each in ends for _ in range(2))
-    return first + (again + last) / 2 * (len(plan.missing) - 1)
+    worker, begin = Worker(plan.setup), time.perf_counter()
+    count = len(plan.missing)
+    first, beside, apart = 0.0, list[float](), list[float]()
+    last = -1
+    for number in sorted({start + more for start in (0, count // 2, count - 3) for more in range(3)} & {*range(count)}):
+        seconds = worker.run([plan.missing[number]]).seconds
+        if number == 0:
+            first = seconds
+        else:
+            (beside if number == last + 1 else apart).append(seconds)
+            if time.perf_counter() - begin > ESTIMATE_SECONDS:
+                break
+        last = number
+    each = statistics.median(beside or [first])
+    anew = max(0.0, statistics.median(apart) - each) if apart else 0.0
+    groups = len({(point.network, point.pruning, point.density) for _, point in plan.missing})
+    return first + each * (count - 1) + anew * (groups - 1)
 
 
 class Handed:
