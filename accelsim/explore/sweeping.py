@@ -207,21 +207,20 @@ def workers_of(jobs: int | None) -> int:
 def estimate_seconds(plan: Plan) -> float:
     """Return how long one process would need for what is missing, from some points that are tried.
 
-    Three side by side at the start, in the middle and at the end, for ESTIMATE_SECONDS at most: the first may compile
-    kernels, the others tell what a point takes beside its neighbour, and what it takes more in a group of its own,
-    where a network is pruned and scored anew.
+    The first may compile kernels; two side by side in the middle and at the end, if there is time, tell what a point
+    takes beside its neighbour, and how much more in another group, where a network is pruned and scored anew.
     """
     worker, begin = Worker(plan.setup), time.perf_counter()
     count = len(plan.missing)
     first, beside, apart = 0.0, list[float](), list[float]()
     last = -1
-    for number in sorted({start + more for start in (0, count // 2, count - 3) for more in range(3)} & {*range(count)}):
+    for number in sorted({0, count // 2, count // 2 + 1, count - 2, count - 1} & {*range(count)}):
         seconds = worker.run([plan.missing[number]]).seconds
         if number == 0:
             first = seconds
         else:
             (beside if number == last + 1 else apart).append(seconds)
-            if time.perf_counter() - begin > ESTIMATE_SECONDS:
+            if beside and time.perf_counter() - begin > ESTIMATE_SECONDS:
                 break
         last = number
     each = statistics.median(beside or [first])
