@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 import accelsim
-from accelsim.explore import Space, hypervolume, search, totals
+from accelsim.explore import Space, Store, hypervolume, search, totals
 from accelsim.explore.answers import costs, is_front
 
 if TYPE_CHECKING:
@@ -40,6 +42,12 @@ SEARCHED: dict[str, Any] = {
     },
 }
 """2,000 points of the embedded network, few enough to try all of them."""
+
+SLOW_POINTS = """
+network = "eie-benchmarks"
+set.engine.capacity = "ignore"
+vary.engine.pes = { from = 1, to = 1024, step = 1 }
+"""
 
 SHARE, SEEDS = 0.1, range(5)
 
@@ -149,6 +157,40 @@ def sweeps(quick: bool) -> list[Figure]:
     ]
 
 
+def _stored(path: Path) -> int:
+    with Store(path) as store:
+        return len(store.known())
+
+
+def interruptions(quick: bool) -> list[Figure]:
+    """Ctrl-C, as a terminal sends it, to a sweep whose points take about half a second, until the last process ends."""
+    from benchmarks.__main__ import Figure
+
+    if os.name != "posix":
+        return []
+    root = str(Path(__file__).resolve().parents[1])
+    worst = 0.0
+    for seed in range(2 if quick else 10):
+        with tempfile.TemporaryDirectory() as folder:
+            space, store = Path(folder) / "space.toml", Path(folder) / "store.db"
+            space.write_text(SLOW_POINTS, encoding="utf-8")
+            sweep = subprocess.Popen(
+                [sys.executable, "-m", "accelsim", "sweep", str(space), "-o", str(store), "--jobs", "2", "-q"],
+                stderr=subprocess.PIPE, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
+            )  # fmt: skip
+            while not store.exists() or _stored(store) < 4:
+                if sweep.poll() is not None:
+                    raise RuntimeError(f"the sweep ended by itself: {sweep.communicate()[1]!r}")
+                time.sleep(0.05)
+            time.sleep(np.random.default_rng(seed).random())
+            begin = time.perf_counter()
+            os.killpg(sweep.pid, signal.SIGINT)
+            sweep.communicate()  # until nobody holds the pipe of its errors, its workers neither
+            worst = max(worst, time.perf_counter() - begin)
+    return [Figure("Ctrl-C to the end of a sweep, the worst", worst, "s", "at most 2", worst <= 2)]
+
+
 def searches(quick: bool) -> pd.DataFrame:
     """Return the share of the true front's hypervolume, and of its points, that each sampler finds with each seed.
 
@@ -188,7 +230,7 @@ def search_against_sweep(quick: bool) -> list[Figure]:
     return found
 
 
-BENCHMARKS = (sweeps, search_against_sweep)
+BENCHMARKS = (sweeps, interruptions, search_against_sweep)
 
 
 def main() -> None:
@@ -205,7 +247,7 @@ def main() -> None:
                 f"\n{column}\n{found.pivot_table(index='sampler', columns='seed', values=column).round(1).to_string()}"
             )
     if options.only != "search":
-        for figure in sweeps(options.quick):
+        for figure in [*sweeps(options.quick), *interruptions(options.quick)]:
             print(f"{figure.what:70} {figure.measured:10,.1f} {figure.unit:4} {figure.target}")
 
 

@@ -82,7 +82,9 @@ def sweep_command(
                 with reporting(len(plan.missing), quiet) as step:
                     notes = run_missing(plan, base, crew, lambda done, _: step("points", done))
         except KeyboardInterrupt:
-            missing = [] if plan is None else [key for key, _ in plan.missing]
+            if plan is None:
+                raise InputError(f"{store}: stopped before a point was run; run the same command again") from None
+            missing = [key for key, _ in plan.missing]
             stored = len({*missing} & base.known())
             raise InputError(
                 f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) - stored:,} are left: "

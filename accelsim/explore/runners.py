@@ -118,6 +118,12 @@ def _run(points: Points) -> Batch:
 @contextlib.contextmanager
 def _without_interrupt() -> Iterator[None]:
     """Let processes that begin in the block never see Ctrl-C, which a terminal sends to all of them."""
+    from multiprocessing import resource_tracker
+
+    from loky.backend import resource_tracker as of_loky
+
+    for tracker in (resource_tracker, of_loky):  # which let Ctrl-C through again when they begin
+        tracker.ensure_running()
     old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -155,8 +161,14 @@ class Processes:
         self._jobs = jobs
         self._pool: Any = None
         self._running: dict[Future[Batch], Points] = {}
-        self._file = _written(setup)
-        self._hand(())  # processes take a while to begin
+        self._file = ""
+        try:
+            with _without_interrupt():
+                self._file = _written(setup)
+            self._hand(())  # processes take a while to begin
+        except BaseException:
+            self.stop()
+            raise
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the pool, which is made again if it broke."""
@@ -185,7 +197,8 @@ class Processes:
         """Ask every worker to return after its point, wait a moment, and end them."""
         from loky.backend import resource_tracker
 
-        resource_tracker.maybe_unlink(self._file, "file")
+        if self._file:
+            resource_tracker.maybe_unlink(self._file, "file")
         pool, self._pool = self._pool, None
         if pool is None:
             return []
@@ -194,7 +207,7 @@ class Processes:
                 os.kill(worker.pid, signal.SIGUSR1)
         done, _ = wait([each for each in self._running if not each.cancel()], timeout=self.STOP_SECONDS)
         found = [self._took(future) for future in done]
-        pool.shutdown(wait=False, kill_workers=True)
+        pool.shutdown(wait=True, kill_workers=True)
         return [each for each in found if each.batch is not None]
 
     def _took(self, future: Future[Batch]) -> Finished:
