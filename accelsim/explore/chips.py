@@ -30,6 +30,7 @@ class Chips:
         self._tables: dict[tuple[str, Changes], Any] = {}
         self._engines: dict[Changes, Any] = {}
         """The last ones by what was changed for them: neighbours in a space often share one."""
+        self._values: dict[tuple[str, type, Any], Any] = {}
 
     @cached_property
     def keys(self) -> dict[str, Any]:
@@ -43,17 +44,10 @@ class Chips:
             by_table.setdefault(key.partition(".")[0], {})[key] = value
         try:
             tables = {table: self._table(table, keys) for table, keys in by_table.items()}
-            # The tables were checked when they were made; a chip adds nothing but that they go together.
-            chip = object.__new__(Hardware)
-            vars(chip).update(self._fields | tables)
-            chip.__post_init__()
+            chip: Hardware = _changed(self.base, tables)
+            return chip
         except (InputError, ValidationError, TypeError):
             return load_hardware(self.base, changes)  # which says what is wrong
-        return chip
-
-    @cached_property
-    def _fields(self) -> dict[str, Any]:
-        return {field.name: getattr(self.base, field.name) for field in dataclasses.fields(self.base)}
 
     def _table(self, table: str, keys: dict[str, Any]) -> Any:
         """Return one table of the chip, changed: fields of the engine in place, what names files once each."""
@@ -62,13 +56,34 @@ class Chips:
             if changes not in self._engines:
                 if len(self._engines) == MOST_ENGINES:
                     del self._engines[next(iter(self._engines))]
-                fields = {key.partition(".")[2]: value for key, value in keys.items()}
-                self._engines[changes] = dataclasses.replace(self.base.engine, **fields)
+                self._engines[changes] = self._engine({key.partition(".")[2]: value for key, value in keys.items()})
             return self._engines[changes]
         wanted = table, changes
         if wanted not in self._tables:
             self._tables[wanted] = getattr(load_hardware(self.base, keys), table)
         return self._tables[wanted]
+
+    def _engine(self, fields: dict[str, Any]) -> Any:
+        """Return the engine with fields changed; raises ValidationError.
+
+        A field is checked by itself, so each value of it once; which of them go together, every time.
+        """
+        try:
+            for name, value in fields.items():
+                key = name, type(value), value
+                if key not in self._values:
+                    self._values[key] = getattr(dataclasses.replace(self.base.engine, **{name: value}), name)
+            return _changed(self.base.engine, {name: self._values[name, type(v), v] for name, v in fields.items()})
+        except (ValueError, TypeError):  # perhaps only because others of them have to change, too
+            return dataclasses.replace(self.base.engine, **fields)
+
+
+def _changed(base: Any, checked: Mapping[str, Any]) -> Any:
+    """Return a dataclass with fields changed to values that were checked one by one, and check how they go together."""
+    made = object.__new__(type(base))
+    vars(made).update({name: getattr(base, name) for name in base.__dataclass_fields__} | dict(checked))
+    made.__post_init__()
+    return made
 
 
 def _keys(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
