@@ -8,6 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -133,6 +134,15 @@ class Worker:
         self._unchanged: set[str] = set()
         self.done: list[Done] = []
         """Of the batch under way."""
+
+    def warm_up(self) -> None:
+        """Load what the first point would wait for: compiled code, and the tables of prices of every chip."""
+        given = next(iter(self.setup.networks.values()))
+        dtype = next(iter(given)).weight.dtype if isinstance(given, Network) else np.float32
+        layer = Layer.linear("warm-up", np.ones((1, 1), dtype), activations=np.ones(1))
+        with warnings.catch_warnings(), suppress(Exception):  # whatever it is, the first point will say it
+            warnings.simplefilter("ignore")
+            Prepared(Network("warm-up", [layer])).rows([chips.base for chips in self.setup.chips.values()])
 
     def run(self, points: Sequence[tuple[str, Point]], stop: Callable[[], bool] = lambda: False) -> Batch:
         """Run points (key, point) until `stop`; one that fails is Done with its error."""
