@@ -83,13 +83,14 @@ class Here:
         return [Finished((), Batch(list(self._worker.done), 0.0, []))] if self._worker.done else []
 
 
+_setup: Setup | None = None
 _worker: Worker | None = None
 _stopping = threading.Event()
 
 
 def _begin(setup: str, parent: int) -> None:
     """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop."""
-    global _worker
+    global _setup, _worker
     use_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: _stopping.set())
@@ -101,14 +102,19 @@ def _begin(setup: str, parent: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     with open(setup, "rb") as file:
-        _worker = Worker(pickle.load(file))  # noqa: S301 - written by the main process, for its user alone
-    _worker.warm_up()
+        _setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
+    with contextlib.suppress(InputError):  # raised again where it is waited for
+        _worker = Worker(_setup)
+        _worker.warm_up()
 
 
 def _run(points: Points) -> Batch:
     """Run points in a worker process, which keeps what they share."""
-    if _worker is None:
+    global _worker
+    if _setup is None:
         raise RuntimeError("a worker begins before it runs")
+    if _worker is None:
+        _worker = Worker(_setup)
     return _worker.run(points, _stopping.is_set)
 
 
