@@ -31,6 +31,7 @@ class Chips:
         self._engines: dict[Changes, Any] = {}
         """The last ones by what was changed for them: neighbours in a space often share one."""
         self._values: dict[tuple[str, type, Any], Any] = {}
+        self._chip_fields, self._engine_fields = _fields(self.base), _fields(self.base.engine)
 
     @cached_property
     def keys(self) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class Chips:
             by_table.setdefault(key.partition(".")[0], {})[key] = value
         try:
             tables = {table: self._table(table, keys) for table, keys in by_table.items()}
-            chip: Hardware = _changed(self.base, tables)
+            chip: Hardware = _made(Hardware, self._chip_fields | tables)
             return chip
         except (InputError, ValidationError, TypeError):
             return load_hardware(self.base, changes)  # which says what is wrong
@@ -73,15 +74,20 @@ class Chips:
                 key = name, type(value), value
                 if key not in self._values:
                     self._values[key] = getattr(dataclasses.replace(self.base.engine, **{name: value}), name)
-            return _changed(self.base.engine, {name: self._values[name, type(v), v] for name, v in fields.items()})
+            checked = {name: self._values[name, type(value), value] for name, value in fields.items()}
+            return _made(type(self.base.engine), self._engine_fields | checked)
         except (ValueError, TypeError):  # perhaps only because others of them have to change, too
             return dataclasses.replace(self.base.engine, **fields)
 
 
-def _changed(base: Any, checked: Mapping[str, Any]) -> Any:
-    """Return a dataclass with fields changed to values that were checked one by one, and check how they go together."""
-    made = object.__new__(type(base))
-    vars(made).update({name: getattr(base, name) for name in base.__dataclass_fields__} | dict(checked))
+def _fields(of: Any) -> dict[str, Any]:
+    return {field.name: getattr(of, field.name) for field in dataclasses.fields(of)}
+
+
+def _made(kind: type, checked: dict[str, Any]) -> Any:
+    """Return a dataclass of values that were checked one by one, and check how they go together."""
+    made: Any = object.__new__(kind)
+    vars(made).update(checked)
     made.__post_init__()
     return made
 
