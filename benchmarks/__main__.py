@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -29,7 +29,8 @@ from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
-from benchmarks.validation import SHARED, chip
+from benchmarks.figure import Figure, fc8
+from benchmarks.validation import chip
 
 PEAK_BYTES = (  # not ru_maxrss: Linux hands the parent's peak down to a child
     "import pathlib, re\n"
@@ -37,16 +38,6 @@ PEAK_BYTES = (  # not ru_maxrss: Linux hands the parent's peak down to a child
     "peak = lambda: 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', status.read_text())[1])\n"
 )
 """Start of a script that asks for its own peak memory, on Linux."""
-
-
-class Figure(NamedTuple):
-    """One measured figure and its target."""
-
-    what: str
-    measured: float
-    unit: str
-    target: str
-    met: bool
 
 
 def seconds(action: Callable[[], object], runs: int) -> list[float]:
@@ -78,17 +69,6 @@ def seconds_of(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
-
-
-def fc8() -> tuple[accelsim.Layer, np.ndarray, str]:
-    """Return AlexNet's fc8 with real weights and activations where they are, else one drawn with its densities."""
-    path = SHARED / "golden" / "eie" / "alexnet_fc8.npz"
-    if path.is_file():
-        arrays = np.load(path)
-        weight = arrays["codebook"][arrays["codes"]]
-        return accelsim.Layer.linear("fc8", weight[:, :-1], weight[:, -1]), arrays["act"], "the real fc8"
-    layer = accelsim.Layer.linear("fc8", draw_weights(1000, 4096, 0.2564, 0), np.ones(1000, np.float32))
-    return layer, accelsim.Density(0.4294, 0).draw(4096), "a drawn fc8"
 
 
 def engine_call(quick: bool) -> list[Figure]:

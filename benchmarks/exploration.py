@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,7 @@ import pandas as pd
 import accelsim
 from accelsim.explore import Space, Store, hypervolume, search, totals
 from accelsim.explore.answers import costs, is_front
-
-if TYPE_CHECKING:
-    from benchmarks.__main__ import Figure
+from benchmarks.figure import Figure
 
 OBJECTIVES = ("minimize energy_pj", "minimize time_us")
 
@@ -66,7 +64,7 @@ def main():  # workers import what is above
     from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
     from accelsim.explore.totals import NEEDED
     from accelsim.threads import use_threads
-    from benchmarks.__main__ import fc8
+    from benchmarks.figure import fc8
     points, jobs = int(sys.argv[1]), int(sys.argv[2])
     layer, activations, _ = fc8()
     network = accelsim.Network('fc8', [accelsim.Layer.linear('fc8', layer.weight, layer.bias, activations=activations)])
@@ -130,8 +128,6 @@ def swept(points: int, jobs: int, vary: str = "cheap") -> dict[str, float]:
 
 def sweeps(quick: bool) -> list[Figure]:
     """Queue depths, widths, clocks and memory parts on fc8 at 64 PEs, rows stored."""
-    from benchmarks.__main__ import Figure
-
     if not Path("/proc/self/status").exists():
         return []  # Linux only
     points, rounds = (2_000, 1) if quick else (20_000, 3)
@@ -172,8 +168,6 @@ def _stored(path: Path) -> int:
 
 def interruptions(quick: bool) -> list[Figure]:
     """Ctrl-C, as a terminal sends it, to a sweep whose points take about half a second, until the last process ends."""
-    from benchmarks.__main__ import Figure
-
     if os.name != "posix":
         return []
     root = str(Path(__file__).resolve().parents[1])
@@ -225,8 +219,6 @@ def searches(quick: bool) -> pd.DataFrame:
 
 def search_against_sweep(quick: bool) -> list[Figure]:
     """Hypervolume found with a tenth of 2,000 points, against the front of all."""
-    from benchmarks.__main__ import Figure
-
     found = []
     for sampler, mine in searches(quick).groupby("sampler", sort=False)["share_percent"]:
         target = "" if sampler == "random" else "at least 95"
