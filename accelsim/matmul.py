@@ -189,14 +189,9 @@ class TensorCoreRun:
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
         return gemm_row(product, self.chip, outcome) | {
             "weight_density": nonzeros / layer.weight_count,
-            "granularity": granularity_of(layer, nonzeros),
+            "granularity": layer.pruned_as(nonzeros),
             "layer_hash": content.digest,
         }
-
-
-def granularity_of(layer: Layer, nonzeros: int) -> str:
-    """Return how the weights of a layer were pruned, as far as is known."""
-    return layer.granularity or ("dense" if nonzeros == layer.weight_count else "fine")
 
 
 def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[Any]:

@@ -15,12 +15,13 @@ from accelsim.engines.events import EventLog, kind_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.matvec import codes_of, engine_inputs
 from accelsim.memory.dram_counts import COMMANDS
 from accelsim.memory.service import ChannelCommands, tile_commands
 from accelsim.network import Layer, Network, load_network
 from accelsim.network.activations import Samples
 from accelsim.parts.timed import DramPart
-from accelsim.simulation import RUNS, Backend, Given, codes_of, engine_inputs, resolve_activations
+from accelsim.simulation import RUNS, Backend, Given, resolve_activations
 from accelsim.tensor_core_config import TensorCoreConfig
 
 if TYPE_CHECKING:

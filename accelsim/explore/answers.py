@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.explore.expressions import Constraint
-from accelsim.explore.space import Objective
-from accelsim.explore.totals import ran
+from accelsim.explore.totals import Objective, ran
 
 if TYPE_CHECKING:
     import pandas as pd

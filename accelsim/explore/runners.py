@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
 from accelsim.errors import InputError, needing
-from accelsim.explore.space import Point
+from accelsim.explore.points import Point
 from accelsim.explore.work import Batch, Setup, Worker
 from accelsim.threads import use_threads
 

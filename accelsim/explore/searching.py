@@ -11,10 +11,10 @@ import numpy as np
 
 from accelsim.errors import InputError, needing
 from accelsim.explore.answers import costs, violations
-from accelsim.explore.space import Objective, Space
+from accelsim.explore.space import Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-from accelsim.explore.totals import NEEDED, TOTALS, ran, totals
+from accelsim.explore.totals import NEEDED, TOTALS, Objective, ran, totals
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -18,8 +18,9 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
+from accelsim.explore.points import AS_GIVEN, Point, Pruning, pruning_of
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
-from accelsim.explore.totals import TOTALS
+from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruning import Granularity
@@ -28,8 +29,6 @@ from accelsim.pruning.criteria import CRITERIA
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""
 
-AS_GIVEN = "as given"
-"""The granularity of a network that is not pruned."""
 
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
@@ -66,50 +65,6 @@ class SpaceSpec:
     density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
     seed: Whole = 0
     sample: SampleSpec | None = None
-
-
-class Objective(NamedTuple):
-    """A column of the totals, and whether less of it is better."""
-
-    column: str
-    minimize: bool = True
-
-    @classmethod
-    def parse(cls, text: Any) -> Objective:
-        """Read `minimize energy_pj`, `maximize score`, or a column alone, to be minimized; raises InputError."""
-        words = text.split() if isinstance(text, str) else []
-        if len(words) == 1:
-            words = ["minimize", *words]
-        if len(words) != 2 or words[0] not in ("minimize", "maximize"):
-            raise InputError(f"objectives: {text!r}: write minimize or maximize and a column, as in minimize energy_pj")
-        if words[1] not in TOTALS:
-            raise InputError(f"objectives: no column '{words[1]}'{did_you_mean(words[1], TOTALS)}")
-        return cls(words[1], words[0] == "minimize")
-
-    def __str__(self) -> str:
-        """The text that `parse` reads."""
-        return f"{'minimize' if self.minimize else 'maximize'} {self.column}"
-
-
-class Pruning(NamedTuple):
-    """How a network is pruned: (layer or "" for all of them, granularity, share) each; nothing: it runs as given."""
-
-    parts: tuple[tuple[str, str, float | None], ...] = ()
-
-
-class Point(NamedTuple):
-    """One combination of values: its number in the space, every knob by name, and what they say."""
-
-    number: int
-    knobs: dict[str, Any]
-    hardware: str
-    changes: dict[str, Any]
-    """Keys of the chip."""
-    network: str
-    pruning: Pruning
-    density: float | None
-    chip_hash: str = ""
-    """Of the content of the chip, once it was made: making the hash takes longer than making the chip."""
 
 
 class Space:
@@ -229,7 +184,7 @@ class Space:
             made.get("hardware", self.spec.hardware),
             chip_keys,
             made.get("network", self.spec.network),
-            _pruning(made) if self._prunes else Pruning(()),
+            pruning_of(made) if self._prunes else Pruning(()),
             made.get("density", self.spec.density),
         )
 
@@ -419,28 +374,3 @@ def subset(network: Network, names: Sequence[str]) -> Network:
     )
     kept = [layer for layer in network if layer.name in names]
     return dataclasses.replace(network, layers=kept) if names else network
-
-
-def _pruning(values: Mapping[str, Any]) -> Pruning:
-    """Return what the knobs say about pruning; a sparsity alone is fine-grained."""
-    everywhere = values.get("granularity"), values.get("sparsity")
-    layers = dict.fromkeys(name.partition(".")[2] for name in values if name.startswith(("granularity.", "sparsity.")))
-    parts: list[tuple[str, str, float | None]] = []
-
-    def covered(parts: list[Any]) -> bool:
-        return bool(parts) and not parts[0][0]
-
-    for layer in ["", *layers]:
-        own = [values.get(f"{key}.{layer}", both) for key, both in zip(WORDS[2:4], everywhere, strict=True)]
-        granularity, share = own if layer else everywhere
-        if granularity == AS_GIVEN or (granularity is None and not share):
-            parts += [(layer, AS_GIVEN, None)] * covered(parts)  # or what is said of all layers would hold
-            continue
-        kind = Granularity.parse(granularity or "fine")
-        if kind.kind == "nm" and kind.size is not None:
-            share = 1 - kind.size[0] / kind.size[1]
-        elif share is None:
-            raise InputError(f"granularity: {granularity} needs a sparsity; vary it, too")
-        if share or covered(parts):
-            parts.append((layer, str(kind), share) if share else (layer, AS_GIVEN, None))
-    return Pruning(tuple(parts))

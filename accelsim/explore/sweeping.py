@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError
+from accelsim.explore.points import Point
 from accelsim.explore.runners import Points, Runner, open_runner
-from accelsim.explore.space import Point, Space
+from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
 from accelsim.explore.work import Batch, Setup, Worker, engine_version, in_memory, network_hash
 

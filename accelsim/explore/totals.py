@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from accelsim.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,3 +76,26 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
 def ran(table: pd.DataFrame) -> pd.Series[bool]:
     """Return which points of totals ran, and have any of them."""
     return table[[name for name in TOTALS if name in table and name != "score"]].notna().any(axis=1)
+
+
+class Objective(NamedTuple):
+    """A column of the totals, and whether less of it is better."""
+
+    column: str
+    minimize: bool = True
+
+    @classmethod
+    def parse(cls, text: Any) -> Objective:
+        """Read `minimize energy_pj`, `maximize score`, or a column alone, to be minimized; raises InputError."""
+        words = text.split() if isinstance(text, str) else []
+        if len(words) == 1:
+            words = ["minimize", *words]
+        if len(words) != 2 or words[0] not in ("minimize", "maximize"):
+            raise InputError(f"objectives: {text!r}: write minimize or maximize and a column, as in minimize energy_pj")
+        if words[1] not in TOTALS:
+            raise InputError(f"objectives: no column '{words[1]}'{did_you_mean(words[1], TOTALS)}")
+        return cls(words[1], words[0] == "minimize")
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        return f"{'minimize' if self.minimize else 'maximize'} {self.column}"

@@ -22,7 +22,8 @@ from accelsim.curves import with_density
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
-from accelsim.explore.space import AS_GIVEN, Point, Pruning, subset
+from accelsim.explore.points import AS_GIVEN, Point, Pruning
+from accelsim.explore.space import subset
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware

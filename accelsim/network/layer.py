@@ -162,6 +162,10 @@ class Layer:
         """All weights that are stored, zeros included."""
         return self.out_features * self.in_features // self.groups
 
+    def pruned_as(self, nonzeros: int) -> str:
+        """Return how the weights, so many of them not zero, were pruned, as far as is known."""
+        return self.granularity or ("dense" if nonzeros == self.weight_count else "fine")
+
     @property
     def products(self) -> Products:
         """The layer as one product of matrices per group."""

@@ -1,0 +1,59 @@
+"""One point of a space: the chip and the pruning that its values say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from accelsim.errors import InputError
+from accelsim.explore.ranges import WORDS
+from accelsim.pruning import Granularity
+
+AS_GIVEN = "as given"
+"""The granularity of a network that is not pruned."""
+
+
+class Pruning(NamedTuple):
+    """How a network is pruned: (layer or "" for all of them, granularity, share) each; nothing: it runs as given."""
+
+    parts: tuple[tuple[str, str, float | None], ...] = ()
+
+
+class Point(NamedTuple):
+    """One combination of values: its number in the space, every knob by name, and what they say."""
+
+    number: int
+    knobs: dict[str, Any]
+    hardware: str
+    changes: dict[str, Any]
+    """Keys of the chip."""
+    network: str
+    pruning: Pruning
+    density: float | None
+    chip_hash: str = ""
+    """Of the content of the chip, once it was made: making the hash takes longer than making the chip."""
+
+
+def pruning_of(values: Mapping[str, Any]) -> Pruning:
+    """Return what the knobs say about pruning; a sparsity alone is fine-grained."""
+    everywhere = values.get("granularity"), values.get("sparsity")
+    layers = dict.fromkeys(name.partition(".")[2] for name in values if name.startswith(("granularity.", "sparsity.")))
+    parts: list[tuple[str, str, float | None]] = []
+
+    def covered(parts: list[Any]) -> bool:
+        return bool(parts) and not parts[0][0]
+
+    for layer in ["", *layers]:
+        own = [values.get(f"{key}.{layer}", both) for key, both in zip(WORDS[2:4], everywhere, strict=True)]
+        granularity, share = own if layer else everywhere
+        if granularity == AS_GIVEN or (granularity is None and not share):
+            parts += [(layer, AS_GIVEN, None)] * covered(parts)  # or what is said of all layers would hold
+            continue
+        kind = Granularity.parse(granularity or "fine")
+        if kind.kind == "nm" and kind.size is not None:
+            share = 1 - kind.size[0] / kind.size[1]
+        elif share is None:
+            raise InputError(f"granularity: {granularity} needs a sparsity; vary it, too")
+        if share or covered(parts):
+            parts.append((layer, str(kind), share) if share else (layer, AS_GIVEN, None))
+    return Pruning(tuple(parts))
