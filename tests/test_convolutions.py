@@ -220,7 +220,7 @@ def test_how_many_vectors_run_at_once_changes_nothing(monkeypatch: pytest.Monkey
     ]
     whole = accelsim.simulate(conv, chips, 0.6, verify=True)
     monkeypatch.setattr("accelsim.engines.eie_fast.CHUNK_ELEMENTS", elements)
-    monkeypatch.setattr(import_module("accelsim.simulation"), "VERIFIED_ELEMENTS", elements)
+    monkeypatch.setattr(import_module("accelsim.matvec"), "VERIFIED_ELEMENTS", elements)
     assert accelsim.simulate(conv, chips, 0.6, verify=True).equals(whole)
 
 
