@@ -131,14 +131,18 @@ def sweeps(quick: bool) -> list[Figure]:
     if not Path("/proc/self/status").exists():
         return []  # Linux only
     points, rounds = (2_000, 1) if quick else (20_000, 3)
+
+    def least(target: float) -> str:
+        return "" if quick else f"at least {target:g}"  # so few points only show that it runs
+
     pairs = [(swept(points, 1), swept(points, 2)) for _ in range(rounds)]
     rate = statistics.median(points / two["seconds"] for _, two in pairs)
     gain = statistics.median(one["seconds"] / two["seconds"] for one, two in pairs)
     waited = statistics.median(two["until_first"] for _, two in pairs)
     found = [
-        Figure(f"sweep of {points:,} points on fc8, two processes", rate, "/s", "at least 3000", rate >= 3000),
+        Figure(f"sweep of {points:,} points on fc8, two processes", rate, "/s", least(3000), quick or rate >= 3000),
         Figure("  of its time until the first points are back", waited, "s", "", True),
-        Figure("  two workers against one, the layer counted once", gain, "x", "at least 1.8", gain >= 1.8),
+        Figure("  two workers against one, the layer counted once", gain, "x", least(1.8), quick or gain >= 1.8),
     ]
     if not quick:
         two = swept(1_920, 2, "anew")["seconds"]
