@@ -34,7 +34,6 @@ def arithmetic_pj(technology: Technology, operation: str, precision: str) -> flo
     return arithmetic(technology, operation, precision).pj
 
 
-@lru_cache(maxsize=256)
 def arithmetic(technology: Technology, operation: str, precision: str) -> Arithmetic:
     """Return the energy of "multiply", "add" or "mac" at a precision: int<bits>, fp8, bf16, fp16, fp32 or fp64.
 
@@ -65,7 +64,6 @@ def arithmetic(technology: Technology, operation: str, precision: str) -> Arithm
     return Arithmetic(pj, kind, published.source + rule + scaled(published.node_nm, technology))
 
 
-@lru_cache(maxsize=256)
 def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
     """Return the energy of an integer multiply by the power law of `arithmetic`.
 

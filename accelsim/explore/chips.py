@@ -16,9 +16,6 @@ from accelsim.hardware import Hardware, load_hardware
 Changes = tuple[tuple[str, Any], ...]
 
 
-MOST_ENGINES = 256
-
-
 class Chips:
     """A chip and what is made of it by changing keys. What several share, such as a DRAM part, is made once.
 
@@ -28,8 +25,6 @@ class Chips:
     def __init__(self, base: str | Path | Hardware, fixed: Mapping[str, Any]) -> None:
         self.base = load_hardware(base, fixed)
         self._tables: dict[tuple[str, Changes], Any] = {}
-        self._engines: dict[Changes, Any] = {}
-        """The last ones by what was changed for them: neighbours in a space often share one."""
         self._values: dict[tuple[str, type, Any], Any] = {}
         self._chip_fields, self._engine_fields = _fields(self.base), _fields(self.base.engine)
 
@@ -52,14 +47,9 @@ class Chips:
 
     def _table(self, table: str, keys: dict[str, Any]) -> Any:
         """Return one table of the chip, changed: fields of the engine in place, what names files once each."""
-        changes = tuple(keys.items())
         if table == "engine" and all(key.count(".") == 1 for key in keys):
-            if changes not in self._engines:
-                if len(self._engines) == MOST_ENGINES:
-                    del self._engines[next(iter(self._engines))]
-                self._engines[changes] = self._engine({key.partition(".")[2]: value for key, value in keys.items()})
-            return self._engines[changes]
-        wanted = table, changes
+            return self._engine({key.partition(".")[2]: value for key, value in keys.items()})
+        wanted = table, tuple(keys.items())
         if wanted not in self._tables:
             self._tables[wanted] = getattr(load_hardware(self.base, keys), table)
         return self._tables[wanted]

@@ -138,9 +138,7 @@ class Worker:
 
     def warm_up(self) -> None:
         """Load what the first point would wait for: compiled code, and the tables of prices of every chip."""
-        given = next(iter(self.setup.networks.values()))
-        dtype = next(iter(given)).weight.dtype if isinstance(given, Network) else np.float32
-        layer = Layer.linear("warm-up", np.ones((1, 1), dtype), activations=np.ones(1))
+        layer = Layer.linear("warm-up", np.ones((1, 1), np.float32), activations=np.ones(1))
         with warnings.catch_warnings(), suppress(Exception):  # whatever it is, the first point will say it
             warnings.simplefilter("ignore")
             Prepared(Network("warm-up", [layer])).rows([chips.base for chips in self.setup.chips.values()])
