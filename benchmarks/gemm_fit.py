@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from scipy.optimize import differential_evolution, minimize
 
 from accelsim.config import shipped_dir
-from accelsim.engines.tensor_core_fast import Limits, search
-from accelsim.engines.tensor_core_gemm import Gemm, limits_of, machine_of
-from accelsim.engines.tensor_core_plan import Machine
-from accelsim.engines.tensor_core_tiles import NO_SKIPPING
+from accelsim.engines.tensor_core.config import TensorCoreConfig
+from accelsim.engines.tensor_core.plan import Machine
+from accelsim.engines.tensor_core.product import Gemm, limits_of, machine_of
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING
+from accelsim.engines.tensor_core.twin import Limits, search
 from accelsim.hardware import load_hardware
-from accelsim.tensor_core_config import TensorCoreConfig
 from benchmarks.documents import SHARED
 
 LARGEST = 16384
@@ -127,8 +127,8 @@ class Kernels:
         for side, kernel, pattern in (("dense", config.dense, None), ("sparse", config.sparse, "2:4")):
             gemm = Gemm(1, 1, 4, dtype, pattern)
             self.sides[side] = (
-                machine_of(gemm, hardware, config, kernel),
-                limits_of(gemm, hardware, config, kernel),
+                machine_of(gemm, hardware, kernel),
+                limits_of(gemm, hardware, kernel),
                 np.array(kernel.tiles, np.int64),
                 np.array(kernel.splits, np.int64),
             )

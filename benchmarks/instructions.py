@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from accelsim.engines.tensor_core.config import Instruction, TensorCoreConfig
 from accelsim.hardware import load_hardware
-from accelsim.tensor_core_config import Instruction, TensorCoreConfig
 
 LOOP_CYCLES = 2.7
 """Of an iteration of one warp beyond its instructions: 27.4 cycles with 4 warps less 24.7 alone, dense m16n8k16 in FP16

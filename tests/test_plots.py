@@ -14,8 +14,8 @@ from conftest import Run
 from matplotlib.figure import Figure
 
 import accelsim as sim
+from accelsim.costs import operations
 from accelsim.curves import curve
-from accelsim.energy.operations import operations
 from accelsim.inspection import inspect
 from accelsim.report import plots
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS

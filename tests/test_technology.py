@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import accelsim
+from accelsim.chips import Technology
 from accelsim.config import read_table, shipped_names
-from accelsim.energy import area_mm2, extrapolated, prices
+from accelsim.costs import area_mm2, extrapolated, prices
 from accelsim.energy.arithmetic import SIGNIFICAND_BITS, arithmetic, arithmetic_pj, multiply_pj
 from accelsim.errors import InputError
-from accelsim.hardware import Technology
 from accelsim.memory.sram import QUANTITIES, Sram, sram
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 

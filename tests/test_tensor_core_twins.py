@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_order import shuffled
 
-from accelsim.engines import tensor_core, tensor_core_fast
-from accelsim.engines.tensor_core_gemm import Gemm, GemmOutcome, machine_of, run
-from accelsim.engines.tensor_core_plan import Schedule, hit_share, tile_bytes
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.plan import Schedule, hit_share, tile_bytes
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, machine_of, run
 from accelsim.errors import InputError
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.parts.timed import BLOCK_BYTES
@@ -61,8 +61,8 @@ def rounds(draw: st.DrawFn) -> np.ndarray:
 def test_specification_and_twin_agree_on_any_schedule(
     plan: Schedule, kinds: np.ndarray, stages: int, lost: int, seed: int
 ) -> None:
-    specified, causes = tensor_core.run_schedule(plan, kinds, stages, lost, shuffled(seed))
-    compiled, spent = tensor_core_fast.run_schedule(plan, kinds, stages, lost)
+    specified, causes = specification.run_schedule(plan, kinds, stages, lost, shuffled(seed))
+    compiled, spent = twin.run_schedule(plan, kinds, stages, lost)
     assert specified == compiled
     assert (causes == spent).all()
     # A core does or waits for something in every cycle of its rounds.
@@ -98,7 +98,7 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     outcome = run(gemm, hardware, "compiled")
     n, m = map(int, gemm.pattern.split(":")) if gemm.pattern else (1, 1)
     kernel = config.dense if gemm.pattern is None else config.sparse  # type: ignore[union-attr]
-    machine = machine_of(gemm, hardware, config, kernel)  # type: ignore[arg-type]
+    machine = machine_of(gemm, hardware, kernel)  # type: ignore[arg-type]
     cycles, cores = outcome.counts.cycles, machine.cores
     products = gemm.tokens * gemm.out_features * gemm.in_features * n // m
     assert outcome.counts.macs == products
@@ -167,8 +167,8 @@ def test_a_group_that_keeps_all_is_dense() -> None:
     hardware = load_hardware("edge-nm-16x16", {"engine.metadata_bits_per_value": 0})
     config = hardware.engine
     gemm = Gemm(200, 300, 400, "fp16")
-    dense = machine_of(gemm, hardware, config, config.dense)  # type: ignore[arg-type, union-attr]
-    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config, config.sparse)  # type: ignore[arg-type, union-attr]
+    dense = machine_of(gemm, hardware, config.dense)  # type: ignore[arg-type, union-attr]
+    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config.sparse)  # type: ignore[arg-type, union-attr]
     assert kept_all == dense
     # And between them, 2:4 and 4:8 differ by nothing but their names.
     two, four = (run(gemm._replace(pattern=pattern), hardware, "compiled") for pattern in ("2:4", "4:8"))

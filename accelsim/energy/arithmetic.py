@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.chips import Technology
 from accelsim.config import read_table, shipped_dir
 from accelsim.errors import InputError
-from accelsim.hardware import Technology
 from accelsim.scaling import SCALING_SOURCE, energy_scale
 
 SIGNIFICAND_BITS = {"fp8": 4, "bf16": 8, "fp16": 11, "fp32": 24, "fp64": 53}

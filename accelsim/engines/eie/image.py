@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
+from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream, VectorSource
 from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
-from accelsim.hardware import EieConfig
 
 
 @dataclass(frozen=True)
@@ -201,18 +201,6 @@ class SliceOutcome(NamedTuple):
     prefetch: Prefetch
 
 
-def timing(config: EieConfig) -> tuple[Any, ...]:
-    """Return what of a chip can change the counts of a run whose weights are all there: no clock, no price."""
-    return (
-        config.pes,
-        config.fifo_depth,
-        config.index_bits,
-        config.entries_per_row,
-        config.slice_length,
-        config.weight_sharing,
-    )
-
-
 def encode_layer(
     weights: WeightMatrix,
     config: EieConfig,
@@ -231,7 +219,7 @@ def encode_layer(
         slices = tuple(_slices(counts, inputs, config))
         return EieImage(outputs, inputs, slices, counts.digest, config.entries_per_row)
 
-    image = weights.once(("eie", config.pes, config.index_bits, config.slice_length, config.entries_per_row), laid_out)
+    image = weights.once(("image", config.layout_key), laid_out)
     if codes is None:
         return image
     slices = tuple(replace(part, matrix=_encoded(part, codes, config)) for part in image.slices)
@@ -296,6 +284,12 @@ def storage(image: EieImage, config: EieConfig) -> StorageBits:
         pointer_bits=config.pointer_bits,
         codebook_bits=2**config.code_bits * config.weight_bits if config.weight_sharing else 0,
     )
+
+
+def stored_bits(matrix: NDArray[np.generic], config: EieConfig) -> int:
+    """Return the size of a matrix (outputs, inputs) in one slice: entries and column pointers, no codebook."""
+    columns = encode((matrix != 0).astype(np.int64), config.pes, config.index_bits)
+    return len(columns.codes) * config.entry_bits + columns.pointers.size * config.pointer_bits
 
 
 def scan_inputs(part: EieSlice, vector: NDArray[np.int64], pes: int) -> NDArray[np.int64]:

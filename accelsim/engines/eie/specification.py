@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
+from accelsim.engines.eie.config import EieConfig
+from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
 from accelsim.engines.events import NONE, OCCUPANCY, Note, unnoted
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.hardware import EieConfig
 
 PIPELINE_CYCLES = 6
 """From the cycle of an entry to the write of its result: decode, multiply, shift, add, write back, done."""

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
-from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome, actions
+from accelsim.engines.eie.config import EieConfig
+from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, actions
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.hardware import EieConfig
 from accelsim.kernels import njit
 
 PIPELINE_CYCLES = 6

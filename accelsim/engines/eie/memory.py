@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.engines.eie_image import EieImage, EieSlice, Footprint
+from accelsim.chips import MemoryConfig
+from accelsim.engines.eie.config import EieConfig
+from accelsim.engines.eie.image import EieImage, EieSlice, Footprint
 from accelsim.engines.streaming import NOTHING, Fetch, Stream
 from accelsim.errors import UnsupportedError
-from accelsim.hardware import EieConfig, MemoryConfig
 from accelsim.kernels import njit
 from accelsim.memory.service import DramService
 from accelsim.network.lowering import Maps

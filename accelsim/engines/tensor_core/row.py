@@ -5,93 +5,53 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim import __version__
-from accelsim.energy import account
+from accelsim.energy import Account
 from accelsim.engines.counts import per_unit
-from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, GemmOutcome, pattern_of, run
-from accelsim.engines.tensor_core_tiles import skipping_of
-from accelsim.errors import InputError, VerificationError, did_you_mean
+from accelsim.engines.engine import Asked, Product, Ran, Row
+from accelsim.engines.peaks import peaks
+from accelsim.engines.tensor_core.config import DTYPE_BITS, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.prices import entries
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
+from accelsim.engines.tensor_core.tiles import skipping_of
+from accelsim.engines.tensor_core.words import WORDS
+from accelsim.errors import VerificationError
 from accelsim.formats import block_bitmask, nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
-from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
 from accelsim.parts.timed import BLOCK_BYTES
-from accelsim.peaks import peaks
 from accelsim.pruning import Granularity
-from accelsim.results import table
-from accelsim.tensor_core_config import DTYPE_BITS, TensorCoreConfig
 
-if TYPE_CHECKING:
-    import pandas as pd
+COMPONENTS = tuple(word.name for word in WORDS.components)
 
 
-def gemm(
-    tokens: int,
-    out_features: int,
-    in_features: int,
-    hardware: Hardware | str | Path = "a100-pcie",
-    dtype: str = "fp16",
-    pattern: str | None = None,
-    *,
-    tile: tuple[int, int] | None = None,
-    backend: Literal["compiled", "simpy"] = "compiled",
-) -> pd.DataFrame:
-    """Run one GEMM, tokens x in_features by in_features x out_features, on a tensor core chip; returns one row.
-
-    `pattern`: the N:M that the weights are packed by, such as "2:4"; None is dense. `tile`: (tokens, outputs) of a
-    tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again.
-    Columns are described in `accelsim.results.COLUMNS`.
-    Raises InputError with every problem of the GEMM, the tile and the chip.
-    """
-    if backend not in BACKENDS:
-        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(backend, BACKENDS)}")
-    chip = load_hardware(hardware)
-    product = Gemm(tokens, out_features, in_features, dtype, pattern)
-    outcome = run(product, chip, backend, tile, repeated=True)
-    named = {
-        "network": "gemm",
-        "layer": f"{tokens} x {out_features} x {in_features}",
-        "kind": "linear",
-        "out_features": out_features,
-        "in_features": in_features,
-        "batch": 1,
-        "vectors": tokens,
-        "weight_density": 1.0 if pattern is None else pattern_of(pattern)[0] / pattern_of(pattern)[1],
-        "activation_density": 1.0,
-        "granularity": "dense" if pattern is None else f"nm:{pattern}",
-        "hardware": chip.name,
-        "engine": chip.engine.kind,
-        "backend": backend,
-        "verified": "no",
-        "version": __version__,
-        "hardware_hash": chip.content_hash,
-    }
-    return table([named | gemm_row(product, chip, outcome)])
+def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
+    """Run a GEMM as libraries are measured: the same again and again; raises InputError with every problem of it."""
+    tokens, outputs, inputs, dtype, pattern, tile = product
+    asked = Gemm(tokens, outputs, inputs, dtype, pattern)
+    return gemm_row(asked, chip, run(asked, chip, backend, tile, repeated=True))
 
 
-def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, Any]:
+def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
     """Return the columns of a GEMM that follow from it, the chip and the outcome."""
     config = chip.engine
-    if not isinstance(config, TensorCoreConfig) or chip.memory is None:
-        raise TypeError(f"{chip.name} is not a tensor core chip")
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
-    energy = account(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype)
+    ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
+    energy = Account.of(entries(chip, ran), COMPONENTS)
     read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
     return {
-        **peaks(chip, product.dtype),
+        **peaks(chip, peak, config.cores * config.shared_bytes_per_cycle + config.l2_bytes_per_cycle),
         "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
@@ -140,7 +100,7 @@ class TensorCoreRun:
     known = True
     """Whether a layer is fetched does not depend on the others."""
 
-    def __init__(self, chip: Hardware) -> None:
+    def __init__(self, chip: TensorCoreChip) -> None:
         self.chip = chip
         self._ran: dict[tuple[Gemm, str], GemmOutcome] = {}  # products of one size cost the same
 
@@ -158,8 +118,6 @@ class TensorCoreRun:
         Raises InputError for weights that are not finite or break the pattern that the layer claims.
         """
         config = self.chip.engine
-        if not isinstance(config, TensorCoreConfig):
-            raise TypeError(f"{self.chip.name} is not a tensor core chip")
         _ = weights.content  # once for all chips; all weights are finite
         pattern = _pattern(layer, weights, config)
         groups, rows, columns, vectors = layer.products
@@ -177,14 +135,12 @@ class TensorCoreRun:
             outcome = min(outcome, skipped, key=lambda ran: (ran.time_us, ran.plan.dram_bytes))  # the first of equals
         return product, outcome
 
-    def row(
-        self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str, verify: bool, units: bool
-    ) -> dict[str, Any]:
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
         """Run one layer as `run` does; returns its row, what each core does among it."""
-        product, outcome = self.run(layer, weights, samples, backend)
+        product, outcome = self.run(layer, weights, samples, asked.backend)
         outcome = outcome.times(layer.steps)
         content = weights.content
-        if verify:
+        if asked.verify:
             _verify(layer, samples.batch, outcome)
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
         return gemm_row(product, self.chip, outcome) | {

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelsim.engines.tensor_core_plan import DRAM_CYCLES, STEPS, TIMES, lost_cycles, schedule
-from accelsim.engines.tensor_core_tiles import live_columns, tiles_of
+from accelsim.engines.tensor_core.plan import DRAM_CYCLES, STEPS, TIMES, lost_cycles, schedule
+from accelsim.engines.tensor_core.tiles import live_columns, tiles_of
 from accelsim.kernels import njit
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)

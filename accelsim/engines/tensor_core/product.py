@@ -8,24 +8,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.engines import tensor_core, tensor_core_fast
 from accelsim.engines.counts import Counts
-from accelsim.engines.tensor_core_fast import Limits
-from accelsim.engines.tensor_core_plan import Machine, Schedule, schedule
-from accelsim.engines.tensor_core_tiles import NO_SKIPPING, Skipping, Tiles, live_columns, tiles_of
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.config import DTYPE_BITS, Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.plan import Machine, Schedule, schedule
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Skipping, Tiles, live_columns, tiles_of
+from accelsim.engines.tensor_core.twin import Limits
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.hardware import Hardware
 from accelsim.memory.service import measure
 from accelsim.parts.timed import BLOCK_BYTES
-from accelsim.tensor_core_config import DTYPE_BITS, Kernel, TensorCoreConfig
 
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
 """How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
 
 RunSchedule = Callable[[Schedule, NDArray[np.int64], int, int], tuple[int, NDArray[np.int64]]]
 BACKENDS: dict[str, RunSchedule] = {
-    "compiled": tensor_core_fast.run_schedule,
-    "simpy": tensor_core.run_schedule,
+    "compiled": twin.run_schedule,
+    "simpy": specification.run_schedule,
 }
 
 
@@ -102,7 +101,7 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
 
 def run(
     gemm: Gemm,
-    hardware: Hardware,
+    chip: TensorCoreChip,
     backend: str,
     tile: tuple[int, int] | None = None,
     *,
@@ -115,21 +114,19 @@ def run(
     `skipping`: the live slices of dense weights, for a chip that skips the others.
     Raises InputError with every problem of the GEMM and the tile.
     """
-    config = hardware.engine
-    if not isinstance(config, TensorCoreConfig):
-        raise InputError(f"{hardware.name}: is no tensor core chip; its engine is {config.kind}")
+    config = chip.engine
     raise_if_any(problems(gemm, config))
     kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
-    machine, limits = machine_of(gemm, hardware, config, kernel), limits_of(gemm, hardware, config, kernel)
+    machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
     shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
     raise_if_any(_tile_problems(shapes, machine, config))
     splits = np.array(kernel.splits, np.int64)
     size = (gemm.tokens, gemm.out_features, gemm.in_features)
-    t, s, clock_mhz, taken_us = tensor_core_fast.search(
+    t, s, clock_mhz, taken_us = twin.search(
         machine, limits, *size, shapes, splits, config.least_k_per_split, repeated, skipping
     )
     if not np.isfinite(taken_us):
-        raise InputError(f"{hardware.name}: engine splits: none of {kernel.splits} can be used; add 1")
+        raise InputError(f"{chip.name}: engine splits: none of {kernel.splits} can be used; add 1")
     tile_tokens, tile_outputs = shapes[t].tolist()
     columns = live_columns(skipping, gemm.groups, gemm.out_features, gemm.in_features, tile_outputs)
     tiles = tiles_of(machine, *size, tile_tokens, tile_outputs, int(splits[s]), skipping, columns)
@@ -154,14 +151,12 @@ def run(
     )
 
 
-def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Machine:
+def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
+    config, memory = chip.engine, chip.memory
     bits = DTYPE_BITS[gemm.dtype]
     n, m = pattern_of(gemm.pattern)
     rate = config.fma_per_cycle[gemm.dtype] * m / n
-    memory = hardware.memory
-    if memory is None:
-        raise InputError(f"{hardware.name}: memory: is missing; add dram = a part")
     return Machine(
         cores=config.cores,
         clock_mhz=config.clock_mhz,
@@ -189,11 +184,11 @@ def machine_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel:
     )
 
 
-def limits_of(gemm: Gemm, hardware: Hardware, config: TensorCoreConfig, kernel: Kernel) -> Limits:
+def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
     n, m = pattern_of(gemm.pattern)
-    power = config.power
-    part_pj = measure(hardware.memory.dram).read_pj / BLOCK_BYTES if hardware.memory is not None else 0.0
+    power = chip.engine.power
+    part_pj = measure(chip.memory.dram).read_pj / BLOCK_BYTES
     return Limits(
         overhead_us=kernel.overhead_us,
         floor_us=kernel.floor_us,
@@ -255,7 +250,7 @@ def _counts(
         padding_macs=executed - useful,
         busy_cycles=tuple(busy.tolist()),
         stall_cycles={
-            **{cause: tuple(cycles.tolist()) for cause, cycles in zip(tensor_core.CAUSES[1:], stalls, strict=True)},
+            **{cause: tuple(cycles.tolist()) for cause, cycles in zip(specification.CAUSES[1:], stalls, strict=True)},
             "wave": tuple(waiting.tolist()),
         },
         actions={

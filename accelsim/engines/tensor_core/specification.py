@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from accelsim.engines.channel import run_until
 from accelsim.engines.events import NONE, Note, unnoted
-from accelsim.engines.tensor_core_plan import Schedule, lost_cycles
+from accelsim.engines.tensor_core.plan import Schedule, lost_cycles
 
 Process = Generator[simpy.Event, Any, Any]
 

@@ -11,17 +11,58 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.engines import eie, eie_fast
-from accelsim.engines.eie_image import EieImage, EieSlice, SliceOutcome
-from accelsim.engines.events import OCCUPANCY, EventLog
+from accelsim.engines.counts import Outcome
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.config import EieChip, EieConfig
+from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, encode_layer
+from accelsim.engines.eie.row import EieRun, codes_of, engine_inputs
+from accelsim.engines.eie.words import WORDS
+from accelsim.engines.engine import Asked
+from accelsim.engines.events import OCCUPANCY, EventLog, Timeline, Window, open_log
 from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream, VectorSource
+from accelsim.errors import placing
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.relative_csc import encode
-from accelsim.hardware import EieConfig
+from accelsim.memory.dram_counts import COMMANDS
+from accelsim.memory.service import ChannelCommands, tile_commands
+from accelsim.network import Layer, Network
+from accelsim.network.activations import Samples
+from accelsim.parts.timed import DramPart
 
 RunPass = Callable[
     [EventLog, EieConfig, EieSlice, NDArray[np.int64], WeightMatrix, Fetch, Stream, Prefetch], SliceOutcome
 ]
+
+
+def timeline(chip: EieChip, network: Network, layer: Layer, samples: Samples, backend: str, window: Window) -> Timeline:
+    """Return what every unit does in a window of a layer's run; see `accelsim.engines.Engine.timeline`."""
+    config = chip.engine
+    run = EieRun(chip)
+    held: WeightMatrix | None = None
+    for each in network:  # whether weights are streamed depends on all layers, until it is known
+        if held is not None and run.known:
+            break
+        with placing(f"layer {each.name} on {chip.name}"):
+            weights = WeightMatrix(each.matrix, each.bias)
+            run.look_at(weights)
+        held = weights if each is layer else held
+    if held is None:
+        raise AssertionError("the layer is in the network")
+    with placing(f"layer {layer.name} on {chip.name}"):
+        codes, _ = codes_of(held, layer, config, Asked(backend))
+        image = encode_layer(held, config, codes)
+        vectors = engine_inputs(samples, layer, config)
+        outcome, stream = run.feeding.run(backend, image, vectors, layer.maps)
+    cycles = outcome.counts.cycles
+    log = open_log(cycles, window)
+    events(log, backend, config, image, held, vectors, stream)
+    if stream is not None and len(outcome.loads):
+        loads(log, stream, outcome.loads)
+        _commands(log, chip, backend, outcome, stream)
+    return Timeline(
+        network.name, layer.name, chip.name, config.clock_mhz, cycles, log.first_cycle, log.last_cycle,
+        log.frame(WORDS.kinds),
+    )  # fmt: skip
 
 
 def events(
@@ -75,7 +116,7 @@ def _specified(
     stream: Stream,
     prefetch: Prefetch,
 ) -> SliceOutcome:
-    return eie.simulate_slice(config, part, vector, None, fetch, stream, prefetch, note=log.note)
+    return specification.simulate_slice(config, part, vector, None, fetch, stream, prefetch, note=log.note)
 
 
 def _compiled(
@@ -89,10 +130,10 @@ def _compiled(
     prefetch: Prefetch,
 ) -> SliceOutcome:
     active = np.flatnonzero(vector)
-    record = eie_fast.Record(np.empty((len(active) + 1, 3), np.int64), 0, eie_fast.UNRECORDED.starts)
+    record = twin.Record(np.empty((len(active) + 1, 3), np.int64), 0, twin.UNRECORDED.starts)
 
     def run() -> SliceOutcome:
-        return eie_fast.simulate_slice(config, part, vector[None], None, fetch, stream, prefetch, record)
+        return twin.simulate_slice(config, part, vector[None], None, fetch, stream, prefetch, record)
 
     ran = run()
     cycles = ran.counts.cycles
@@ -139,7 +180,7 @@ def _elements(
     part: EieSlice,
     columns: NDArray[np.int64],
     entries: NDArray[np.int64],
-    record: eie_fast.Record,
+    record: twin.Record,
     cycles: int,
 ) -> None:
     """What each PE waits for: before each column (columns, pes), and at the end of the pass."""
@@ -215,3 +256,35 @@ def _queues(log: EventLog, found: NDArray[np.int64], starts: NDArray[np.int64], 
     until = np.concatenate([times[1:], np.full((1, pes), cycles)])
     which = np.arange(pes)
     log.notes([f"queue {k}" for k in which], which, OCCUPANCY, times, until - times, np.cumsum(change[order], axis=0))
+
+
+def _commands(log: EventLog, chip: EieChip, backend: str, outcome: Outcome, stream: Stream) -> None:
+    """Log the commands of every bank where the chip's DRAM was replayed for this very run."""
+    memory = chip.memory
+    if memory is None or memory.timing == "service" or not isinstance(memory.dram, DramPart):
+        return
+    part, asked = memory.dram, outcome.loads[:, 0]
+    geometry = part.geometry
+    banks_per_rank = geometry.banks // geometry.ranks
+    log.origin = 0
+    channels = tile_commands(part, memory.all_channels, chip.engine.clock_mhz, asked, stream.tile_blocks, backend)
+    for channel, issued in enumerate(channels):
+        place = f"DRAM channel {channel}"
+        names = [f"{place} bank {bank}" for bank in range(geometry.banks)]
+        names += [f"{place} rank {rank}" for rank in range(geometry.ranks)]
+        refreshes = issued.command == COMMANDS.index("REF")
+        unit = np.where(refreshes, geometry.banks + issued.bank // banks_per_rank, issued.bank)
+        _command_events(log, names, unit, issued)
+
+
+def _command_events(log: EventLog, names: list[str], unit: NDArray[np.int64], issued: ChannelCommands) -> None:
+    """Log commands, each until it is done or the next one of its bank begins, and for a cycle at least."""
+    order = np.lexsort((issued.start, unit))
+    unit, start, command = unit[order], issued.start[order], issued.command[order]
+    next_start = np.append(start[1:], 0)
+    is_last = np.append(unit[1:] != unit[:-1], True)
+    end = np.where(is_last, issued.end[order], np.minimum(issued.end[order], next_start))
+    cycles = np.maximum(end - start, 1)
+    for code, name in enumerate(COMMANDS):
+        mine = command == code
+        log.notes(names, unit[mine], name, start[mine], cycles[mine], order[mine])

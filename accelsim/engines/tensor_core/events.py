@@ -11,13 +11,41 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from accelsim.engines import tensor_core, tensor_core_fast
-from accelsim.engines.events import EventLog
-from accelsim.engines.tensor_core_plan import Schedule, lost_cycles
+from accelsim.engines.events import EventLog, Timeline, Window, open_log
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.config import TensorCoreChip
+from accelsim.engines.tensor_core.plan import Schedule, lost_cycles
+from accelsim.engines.tensor_core.row import TensorCoreRun
+from accelsim.engines.tensor_core.words import WORDS
+from accelsim.errors import placing
+from accelsim.formats.counting import WeightMatrix
+from accelsim.network import Layer, Network
+from accelsim.network.activations import Samples
 
 RunRound = Callable[[EventLog, Schedule, int, int, int, int, int], int]
 
 NEVER = 2**62
+
+
+def timeline(
+    chip: TensorCoreChip, network: Network, layer: Layer, samples: Samples, backend: str, window: Window
+) -> Timeline:
+    """Return what a core and the stages do in a window of a layer's run; see `accelsim.engines.Engine.timeline`."""
+    config = chip.engine
+    with placing(f"layer {layer.name} on {chip.name}"):
+        _, outcome = TensorCoreRun(chip).run(layer, WeightMatrix(layer.matrix, layer.bias), samples, backend)
+    cycles = layer.steps * outcome.counts.cycles
+    log = open_log(cycles, window)
+    skips = outcome.executed_as.startswith("skip")
+    last = outcome.plan.last and f"core {config.cores - 1}"
+    cores = ("core with the longest tile", None) if skips else ("core 0", last or None)
+    events(
+        log, backend, outcome.plan, outcome.rounds, config.stages, outcome.overlap_loss_per_mille, cores, layer.steps
+    )
+    return Timeline(
+        network.name, layer.name, chip.name, outcome.clock_mhz, cycles, log.first_cycle, log.last_cycle,
+        log.frame(WORDS.kinds),
+    )  # fmt: skip
 
 
 def events(
@@ -74,13 +102,13 @@ def events(
 
 
 def _specified(log: EventLog, plan: Schedule, steps: int, stages: int, l2: int, dram: int, epilogue: int) -> int:
-    cycles, _ = tensor_core.run_round(plan, steps, stages, l2, dram, epilogue, note=log.note)
+    cycles, _ = specification.run_round(plan, steps, stages, l2, dram, epilogue, note=log.note)
     return cycles
 
 
 def _compiled(log: EventLog, plan: Schedule, steps: int, stages: int, l2: int, dram: int, epilogue: int) -> int:
     done = np.empty((steps, 4), np.int64)
-    cycles, _ = tensor_core_fast.round_cycles(plan, steps, stages, l2, dram, epilogue, done)
+    cycles, _ = twin.round_cycles(plan, steps, stages, l2, dram, epilogue, done)
     number = np.arange(steps)
     loaded, from_l2, from_dram, computed = done.T
     shares = np.diff(np.arange(steps + 1) * dram // max(steps, 1))

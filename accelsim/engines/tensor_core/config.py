@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig
 from accelsim.config import CHECKED, Count, NonNegative, Positive
 from accelsim.errors import raise_if_any
 
@@ -92,7 +93,7 @@ class Power:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class TensorCoreConfig:
+class TensorCoreConfig(EngineConfig):
     """An N:M sparse tensor core machine. Rates are of one core and in dense multiply-accumulates.
 
     Sources: Sun et al., TPDS 2023 (instructions); NVIDIA A100 white paper (machine).
@@ -162,3 +163,11 @@ class TensorCoreConfig:
                 yield f"skip_k: must divide the {step} elements of a step of {dtype} (got {self.skip_k}); use {whole}"
         if self.step_k > self.least_k_per_split:
             yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+class TensorCoreChip(Hardware):
+    """A chip with tensor cores: it carries its own energies, and fetches its operands from DRAM."""
+
+    engine: TensorCoreConfig
+    memory: MemoryConfig
