@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.energy import Account
 from accelsim.engines.counts import Counts, Outcome, per_unit
 from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.config import EieChip, EieConfig
@@ -15,7 +14,7 @@ from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_tr
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Asked, Row
 from accelsim.engines.feeding import Feeding
-from accelsim.engines.peaks import peaks
+from accelsim.engines.measures import Pace, measures
 from accelsim.engines.streaming import Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.codebook import quantise
@@ -24,9 +23,6 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
 from accelsim.network.lowering import Vectors
-from accelsim.parts.timed import BLOCK_BYTES
-
-COMPONENTS = tuple(word.name for word in WORDS.components)
 
 VERIFIED_ELEMENTS = 1 << 21
 """Activations whose product is checked at once."""
@@ -115,38 +111,23 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
 def _measures(counts: Counts, chip: EieChip) -> Row:
     """Time, energy, power and bandwidth of a run."""
     config = chip.engine
-    units = len(counts.busy_cycles)
-    counted = counts.columns
-    busy = counted["busy_cycles"]
     time_us = counts.cycles / config.clock_mhz
     # bits / us = Mbit/s; / 8000 = GB/s.
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, config).items()}
-    read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
-    part = chip.memory.dram if chip.memory is not None and read + written else None
     # One port of each memory; pointers lie in two banks.
     port_bits = config.spmat_width_bits + 2 * config.pointer_bits + config.activation_bits
+    account = entries(chip, counts.actions, counts.cycles), WORDS
     return {
-        **counted,
-        **peaks(chip, config.pes, config.pes * port_bits / 8),
+        **measures(
+            chip, counts, Pace(config.pes, config.pes * port_bits / 8), account,
+            work_cycles=counts.macs, time_us=time_us, clock_mhz=config.clock_mhz,
+        ),
         "compute_cycles": max(counts.busy_cycles),
-        "clock_mhz": config.clock_mhz,
-        "full_clock_mhz": config.clock_mhz,
-        "time_us": time_us,
-        "utilization": counts.macs / (counts.cycles * units),
-        "load_balance": busy / (counts.cycles * units),
-        "work_cycles": counts.macs,
-        "padding_cycles": counts.padding_macs,
-        **Account.of(entries(chip, counts.actions, counts.cycles), COMPONENTS).columns(time_us),
         "sram_gb_per_s": sum(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
-        "dram": "off" if part is None else part.name,
-        "dram_model": "off" if part is None else part.model,
-        "dram_read_bytes": read,
-        "dram_write_bytes": written,
-        "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s
         "area_mm2": area_mm2(chip),
         "extrapolated": extrapolated(chip),
-    }
+    }  # fmt: skip
 
 
 def engine_inputs(samples: Samples, layer: Layer, config: EieConfig, *, verify: bool = False) -> Vectors:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.energy import Account
 from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row
-from accelsim.engines.peaks import peaks
+from accelsim.engines.measures import Pace, measures
 from accelsim.engines.tensor_core.config import DTYPE_BITS, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.prices import entries
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
@@ -25,10 +24,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
-from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.pruning import Granularity
-
-COMPONENTS = tuple(word.name for word in WORDS.components)
 
 
 def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
@@ -45,39 +41,27 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
     elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
     ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
-    energy = Account.of(entries(chip, ran), COMPONENTS)
-    read = BLOCK_BYTES * counts.actions["dram_reads"]
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
+    pace = Pace(peak, config.cores * config.shared_bytes_per_cycle + config.l2_bytes_per_cycle)
     return {
-        **peaks(chip, peak, config.cores * config.shared_bytes_per_cycle + config.l2_bytes_per_cycle),
+        **measures(
+            chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
+        ),
         "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
-        "dram": chip.memory.dram.name,
-        "dram_model": chip.memory.dram.model,
-        **counts.columns,
-        "time_us": time_us,
-        "utilization": counts.macs / (counts.cycles * peak),
-        "load_balance": busy / (counts.cycles * config.cores),
-        "work_cycles": work,
-        "padding_cycles": busy - work,
         "stored_entries": outcome.stored,
         "storage_bits": values + metadata,
         "storage_values_bits": values,
         "storage_indices_bits": metadata,
         "compression_ratio": 32 * elements / (values + metadata),
-        **energy.columns(time_us),
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
-        "dram_read_bytes": read,
-        "dram_gb_per_s": read / time_us / 1e3,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
         "waves": plan.full_rounds + (plan.last > 0),
-        "clock_mhz": outcome.clock_mhz,
-        "full_clock_mhz": config.clock_mhz,
         "limited_by": outcome.limited_by,
         "dtype": product.dtype,
         "extrapolated": "no",
