@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
+
 from accelsim.chips import Hardware
 from accelsim.engines.eie import Eie
 from accelsim.engines.engine import BACKENDS, Asked, Engine, Operation, Product, Ran, Row, Run, union
@@ -12,6 +15,9 @@ ENGINES: dict[str, Engine] = {
     TensorCore.kind: TensorCore(),
 }
 """By `engine.kind`; a chip that names none has the first."""
+
+for _module in filter(None, os.environ.get("ACCELSIM_ENGINES", "").split(",")):
+    import_module(_module)  # a wing outside of this package, which adds its line
 
 
 def engine_of(chip: Hardware) -> Engine:

@@ -67,7 +67,10 @@ class Operation(NamedTuple):
 
 
 class Run(Protocol):
-    """One chip on one network: its layers are looked at in order, then each is run."""
+    """One chip on one network: its layers are looked at in order, then each is run.
+
+    By default no layer changes how another runs.
+    """
 
     @property
     def chip(self) -> Hardware:
@@ -76,9 +79,11 @@ class Run(Protocol):
     @property
     def known(self) -> bool:
         """Whether layers that were not looked at yet cannot change how those before them run."""
+        return True
 
     def look_at(self, weights: WeightMatrix) -> None:
         """Add a layer; raises InputError for weights that are not finite."""
+        return
 
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
         """Run a layer that was looked at.
@@ -86,9 +91,11 @@ class Run(Protocol):
         Raises UnsupportedError where the chip cannot run it, InputError for a layer that nobody could run, and
         VerificationError on a bug of ours.
         """
+        ...
 
     def check_network(self) -> None:
         """Raise InputError where the layers run one by one and yet the network does not; once all have run."""
+        return
 
 
 class Engine(Protocol):

@@ -221,6 +221,11 @@ class WeightMatrix:
         rows, columns = self.weight.shape
         return rows, columns
 
+    @property
+    def with_bias(self) -> NDArray[Any]:
+        """The weights, and the bias as one more column."""
+        return self.weight if self.bias is None else np.column_stack([self.weight, self.bias])
+
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returns, made once per key."""
         if key not in self._made:

@@ -12,7 +12,7 @@ from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storag
 from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
 from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_traffic_bits
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Asked, Row
+from accelsim.engines.engine import Asked, Row, Run
 from accelsim.engines.feeding import Feeding
 from accelsim.engines.measures import Pace, measures
 from accelsim.engines.streaming import Stream, VectorSource
@@ -50,13 +50,18 @@ class FedEie:
         return (twin.run if backend == "compiled" else specification.run)(config, image, vectors, stream)
 
 
-class EieRun:
+class EieRun(Run):
     """One EIE chip on one network: which layers are streamed, and the row of each."""
 
     def __init__(self, chip: EieChip) -> None:
-        self.chip = chip
+        self._chip = chip
         limitless = chip.engine.capacity == "ignore"
         self.feeding = Feeding[EieConfig, EieImage](chip, chip.engine, FedEie(), limitless=limitless)
+
+    @property
+    def chip(self) -> EieChip:
+        """The chip."""
+        return self._chip
 
     @property
     def known(self) -> bool:
@@ -148,9 +153,7 @@ def codes_of(
     """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
     if not asked.verify and asked.backend == "compiled":
         return None, None
-    matrix = np.asarray(weights.weight, np.float64)
-    if weights.bias is not None:
-        matrix = np.concatenate([matrix, np.asarray(weights.bias, np.float64)[:, None]], axis=1)
+    matrix = np.asarray(weights.with_bias, np.float64)
     if not asked.verify:
         return (matrix != 0).astype(np.int64), None
     return quantise(matrix, config.code_bits, config.weight_bits if config.weight_sharing else None, layer.codebook)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import per_unit
-from accelsim.engines.engine import Asked, Product, Ran, Row
+from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Pace, measures
 from accelsim.engines.tensor_core.config import DTYPE_BITS, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.prices import entries
@@ -78,21 +78,17 @@ VERIFIED_TOGETHER = 4096
 """Vectors whose product is compared at a time."""
 
 
-class TensorCoreRun:
+class TensorCoreRun(Run):
     """One tensor core chip on one network: every layer is a GEMM whose operands come from DRAM or stay in L2."""
 
-    known = True
-    """Whether a layer is fetched does not depend on the others."""
-
     def __init__(self, chip: TensorCoreChip) -> None:
-        self.chip = chip
+        self._chip = chip
         self._ran: dict[tuple[Gemm, str], GemmOutcome] = {}  # products of one size cost the same
 
-    def look_at(self, weights: WeightMatrix) -> None:
-        """Layers are not held together."""
-
-    def check_network(self) -> None:
-        """Any network can be streamed."""
+    @property
+    def chip(self) -> TensorCoreChip:
+        """The chip."""
+        return self._chip
 
     def run(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str) -> tuple[Gemm, GemmOutcome]:
         """Run one step of one layer; returns the product and what it took.
