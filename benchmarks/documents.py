@@ -1,4 +1,4 @@
-"""Figures that stand in README.md and docs, between `<!-- name -->` and `<!-- /name -->`."""
+"""Where the evidence lies, and figures that stand in README and docs, between `<!-- name -->` and `<!-- /name -->`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared"))
-"""Results of others, which a clone does not have."""
+EVIDENCE = ROOT / "tests" / "evidence"
+"""What others measured and simulated; its README.md says who."""
+ALEXNET_FC8 = Path(os.environ.get("ACCELSIM_SHARED", ROOT.parent / "shared")) / "golden" / "eie" / "alexnet_fc8.npz"
+"""AlexNet's real fc8, which a clone does not have."""
 
 
 def fill(blocks: dict[str, str], *, write: bool) -> list[str]:

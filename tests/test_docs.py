@@ -24,8 +24,8 @@ from benchmarks import pictures
 from benchmarks.documents import fill
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-RUN = ["start", "chips", "networks", "extending"]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted(DOCS.glob("*.md"))]
+RUN = ["start", "chips", pytest.param("networks", marks=pytest.mark.needs("torch")), "extending"]
 """Pages whose examples are run, from top to bottom, in an empty folder."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -77,12 +77,11 @@ def test_commands_parse(page: Path) -> None:
         assert {*re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)} <= options, (name, rest)
 
 
+@pytest.mark.thorough(keep=2)
 @pytest.mark.parametrize("name", RUN)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / f"{name}.md"
     code = "".join(blocks(page, "python"))
-    if "import torch" in code:
-        pytest.importorskip("torch", reason="the page needs accelsim[torch]")
     for toml in blocks(page, "toml"):
         first, *_ = toml.splitlines()
         (tmp_path / first.removeprefix("# ")).write_text(toml, encoding="utf-8")

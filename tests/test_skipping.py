@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 
 import accelsim
@@ -68,7 +69,7 @@ def ran(case: Case, weight: np.ndarray | None = None, tile: tuple[int, int] | No
     return run(case.gemm, case.chip, "compiled", tile, repeated=False, skipping=skipping)
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(cases())
 def test_both_backends_give_the_same_outcome(case: Case) -> None:
     assert run(case.gemm, case.chip, "simpy", skipping=case.skipping) == run(

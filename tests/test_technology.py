@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import EVIDENCE
 
 import accelsim
 from accelsim.chips import Technology
@@ -169,9 +170,9 @@ def test_what_is_left_out_of_the_grid_is_predicted(monkeypatch: pytest.MonkeyPat
             assert np.mean(np.abs(found[name])) < HELD_OUT_BOUNDS[case.what], (case.what, name)
 
 
-def test_cacti_at_nodes_and_sizes_beside_the_grid(shared: Path) -> None:
+def test_cacti_at_nodes_and_sizes_beside_the_grid() -> None:
     """CACTI's own 40 and 28 nm, and capacities and widths between powers of two at 45 nm."""
-    with (shared / "facts" / "sram_cacti.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "sram_cacti.csv").open(newline="") as file:
         rows = [
             row
             for row in csv.DictReader(file)
@@ -250,14 +251,14 @@ def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
 # Node scaling
 
 
-def test_scaling_is_that_of_the_source(shared: Path) -> None:
+def test_scaling_is_that_of_the_source() -> None:
     """Stillmaker and Baas 2017: the polynomials evaluated at nominal voltages, and the area table's two digits."""
-    with (shared / "facts" / "node_scaling_factors.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "node_scaling_factors.csv").open(newline="") as file:
         rows = {row["node"].removeprefix("HP"): row for row in csv.DictReader(file)}
     for node in ("180", "130", "90", "65", "45", "32", "20", "16", "14", "10", "7"):
         assert energy_scale(45, int(node)) == pytest.approx(float(rows[node]["energy_rel_to_HP45_1v0"]), rel=1e-4)
         assert delay_scale(45, int(node)) == pytest.approx(float(rows[node]["delay_rel_to_HP45_1v0"]), rel=1e-3)
-    with (shared / "facts" / "node_scaling_area.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "node_scaling_area.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             ours = area_scale(int(row["from_node"]), int(row["to_node"]))
             assert ours == pytest.approx(float(row["area_multiplier"]), rel=0.08), row

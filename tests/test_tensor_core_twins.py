@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from test_order import shuffled
 
@@ -84,7 +85,7 @@ def fixed_tile(outcome: GemmOutcome) -> tuple[int, int]:
     return outcome.plan.tile_tokens, outcome.plan.tile_outputs
 
 
-@settings(max_examples=30)
+@at_most(30)
 @given(gemms())
 def test_both_backends_give_the_same_outcome(case: tuple[Hardware, Gemm]) -> None:
     hardware, gemm = case
@@ -137,7 +138,7 @@ def test_every_core_is_busy_or_waits_for_something(case: tuple[Hardware, Gemm]) 
     ],
     ids=lambda change: next(iter(change)),
 )
-@settings(max_examples=15)
+@at_most(15)
 @given(case=gemms())
 def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[Hardware, Gemm]) -> None:
     """With the tile, the split and the clock fixed; power is another matter, as it lowers the clock."""
@@ -151,7 +152,7 @@ def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[H
     assert run(gemm, fast, "compiled", tile).time_us <= run(gemm, slow, "compiled", tile).time_us
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(gemms(), st.sampled_from(["tokens", "out_features", "in_features"]))
 def test_twice_the_work_never_takes_less_time(case: tuple[Hardware, Gemm], side: str) -> None:
     hardware, gemm = case

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Run, eie_image
-from hypothesis import assume, given, settings
+from conftest import Run, at_most, eie_image
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import EieCase, StreamCase, dram_cases, stream_cases
 from test_tensor_core_twins import rounds, schedules
@@ -75,7 +75,7 @@ def eie_frame(backend: str, case: EieCase, stream: Stream | None, window: tuple[
     return log.frame(ENGINES["eie"].words.kinds)
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(stream_cases(), st.booleans(), st.data())
 def test_eie_does_what_its_specification_notes_and_what_the_table_counts(
     drawn: StreamCase, streamed: bool, data: st.DataObject
@@ -197,7 +197,7 @@ def test_a_layer_keeps_the_activations_that_the_table_draws_for_it() -> None:
         assert causes(seen.events)["real weights"].sum() == table["work_cycles"].iloc[number]
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(dram_cases())
 def test_dram_notes_the_commands_that_it_counts(case: Any) -> None:
     fields = case.part.fields(case.address_map)

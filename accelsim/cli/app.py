@@ -54,6 +54,23 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from accelsim import __version__
+
+        typer.echo(f"accelsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass  # of the program itself, before any command
+
+
 def main() -> None:
     """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
     try:
