@@ -296,8 +296,8 @@ def _check_budget(budget: float, metric: str, steps: int) -> None:
 def _shares(granularity: str, sparsities: Sequence[float]) -> list[float]:
     """Return the sparsities to try, in order: of N:M its own; raises InputError for what is none."""
     chosen = Granularity.parse(granularity)
-    if chosen.kind == "nm" and chosen.size:
-        return [1 - chosen.size[0] / chosen.size[1]]
+    if chosen.sparsity is not None:
+        return [chosen.sparsity]
     raise_if_any(
         f"sparsities: must be above 0 and below 1 (got {share!r})"
         for share in sparsities

@@ -14,17 +14,15 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
-from accelsim.pruning import Granularity
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AS_GIVEN = "as given"
-
 COMPARED_COLUMNS = (
-    Column("pruned_by", "str", 'the granularity, or "as given" for the network itself'),
+    Column("pruned_by", "str", f'the granularity, or "{AS_GIVEN}" for the network itself'),
     Column("speed_up", "float64", "time of the network as given / this time, same layer and chip"),
     Column("energy_saving", "float64", "its energy / this energy"),
 )
@@ -151,5 +149,5 @@ def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
 
 def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
     """Return the layer pruned; filters and input channels are taken out, inputs with them."""
-    share = None if granularity.kind == "nm" else sparsity
+    share = None if granularity.pattern else sparsity
     return shrunk_layer(replace(pruned_layer(layer, granularity, share), activations=inputs))

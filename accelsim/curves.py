@@ -16,7 +16,7 @@ from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
-from accelsim.pruning import Granularity
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
 
@@ -36,7 +36,7 @@ METRICS = {
 CURVE_COLUMNS = (
     Column("network", "str", "name of the network"),
     Column("hardware", "str", "name of the chip"),
-    Column("granularity", "str", 'which weights were pruned together, or "as given"'),
+    Column("granularity", "str", f'which weights were pruned together, or "{AS_GIVEN}"'),
     Column("sparsity", "float64", "zeros / all weights"),
     Column("score", "float64", "how good the network is, by the evaluation asked for; empty: none was"),
     Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them"),
@@ -100,7 +100,7 @@ def curve(
     rows: list[dict[str, Any]] = []
     own = _sparsity(net)
     for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
-        name = "as given" if granularity is None else str(granularity)
+        name = AS_GIVEN if granularity is None else str(granularity)
         if progress is not None:
             progress(f"{name} at {share:.0%}")
         variant = inputs
@@ -108,7 +108,7 @@ def curve(
             with warnings.catch_warnings():
                 if rows and rows[-1]["granularity"] == name:
                     warnings.simplefilter("ignore")  # what it cannot prune was said at its first point
-                asked = None if granularity.kind == "nm" else share
+                asked = None if granularity.pattern else share
                 try:
                     variant = prune_network(inputs, granularity, asked, criterion, seed=seed)
                 except InputError as error:
@@ -133,8 +133,8 @@ def _points(
     """Return the points to try: those denser than the network is are none."""
     found = []
     for granularity in granularities:
-        if granularity.kind == "nm" and granularity.size:
-            found.append((granularity, 1 - granularity.size[0] / granularity.size[1]))
+        if granularity.sparsity is not None:
+            found.append((granularity, granularity.sparsity))
         else:
             found += [(granularity, share) for share in sorted(set(sparsities)) if share >= max(own, 1e-9)]
     return found
@@ -183,7 +183,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the flag of what beats the network as given on the same chip."""
-    given = table[table["granularity"] == "as given"].set_index("hardware")
+    given = table[table["granularity"] == AS_GIVEN].set_index("hardware")
     energy, time = (table["hardware"].map(given[column]) for column in ("energy_pj", "time_us"))
     return table.assign(beats_given=(table["energy_pj"] < energy) & (table["time_us"] <= time))
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from accelsim.energy import entries
 from accelsim.energy.prices import PER_CYCLE
+from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import SUMMED, supported
 
@@ -251,7 +252,7 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     grid.add_column("layer", f"{metric}\nscore")
     grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
-    grid.add_column("as given", f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
+    grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
     grid.add_column("at most", f"{number(budget)}\n", justify="right")
     for layer in found.network:
         grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)), "", "")

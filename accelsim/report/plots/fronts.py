@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError
+from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.plots.style import (
     GREY,
     colour_of,
@@ -26,7 +27,7 @@ LARGER_IS_BETTER = (
 )  # fmt: skip
 """Columns of which more is better; of all others less is."""
 
-GIVEN = ("as given", "dense")
+GIVEN = (AS_GIVEN, "dense")
 
 LINES = ("-", "--", ":", "-.")
 
