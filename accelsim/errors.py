@@ -43,7 +43,7 @@ class DeadlockError(AccelsimError, RuntimeError):
 
 
 class VerificationError(AccelsimError, RuntimeError):
-    """An engine's product differs from the dense reference: a bug in this package, never in the input."""
+    """An engine's product differs from the dense reference, or its cycles do not add up: a bug, never the input's."""
 
 
 def raise_if_any(problems: Iterable[str], error: type[InputError] = InputError) -> None:
