@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
@@ -133,7 +132,7 @@ def _pruned(
     if len(kept) == len(network):
         problems += kept
     elif kept:
-        warnings.warn("\n".join(f"{problem}; it stays as given" for problem in kept), stacklevel=3)
+        warn("\n".join(f"{problem}; it stays as given" for problem in kept))
     return Network(network.name, layers)
 
 

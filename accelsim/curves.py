@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
@@ -75,6 +75,40 @@ def curve(
     """
     import pandas as pd
 
+    net, chips, chosen = _checked(network, hardware, granularities, sparsities)
+    score = None if evaluate is None else load_evaluation(evaluate, net)
+    inputs = net if activations is None else with_density(net, activations, seed)
+
+    rows: list[dict[str, Any]] = []
+    own = _sparsity(net)
+    for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
+        name = AS_GIVEN if granularity is None else str(granularity)
+        if progress is not None:
+            progress(f"{name} at {share:.0%}")
+        variant: Network | None = inputs
+        if granularity is not None:
+            again = rows[-1]["granularity"] == name  # what it cannot prune was said at its first point
+            variant = _pruned(inputs, granularity, share, criterion, seed, quiet=again)
+        if variant is None:
+            continue
+        reached = _sparsity(variant)
+        value = np.nan if score is None else score(variant)
+        table = simulate(shrunk(variant), chips, seed=seed)
+        rows += [
+            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
+            | _sums(table[table["hardware"] == chip.name])
+            for chip in chips
+        ]
+    return _compared(pd.DataFrame(rows))
+
+
+def _checked(
+    network: Network | str | Path,
+    hardware: Sequence[Hardware | str | Path],
+    granularities: Sequence[str],
+    sparsities: Sequence[float],
+) -> tuple[Network, list[Hardware], list[Granularity]]:
+    """Return the network, the chips and the granularities; raises InputError with every problem of the arguments."""
     problems: list[str] = []
     net = load_network(network)
     chips: list[Hardware] = []
@@ -94,37 +128,28 @@ def curve(
         if not given:
             problems.append(f"{name}: is an empty list; name at least one")
     raise_if_any(dict.fromkeys(problems))
-    score = None if evaluate is None else load_evaluation(evaluate, net)
-    inputs = net if activations is None else with_density(net, activations, seed)
+    return net, chips, chosen
 
-    rows: list[dict[str, Any]] = []
-    own = _sparsity(net)
-    for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
-        name = AS_GIVEN if granularity is None else str(granularity)
-        if progress is not None:
-            progress(f"{name} at {share:.0%}")
-        variant = inputs
-        if granularity is not None:
-            with warnings.catch_warnings():
-                if rows and rows[-1]["granularity"] == name:
-                    warnings.simplefilter("ignore")  # what it cannot prune was said at its first point
-                asked = None if granularity.pattern else share
-                try:
-                    variant = prune_network(inputs, granularity, asked, criterion, seed=seed)
-                except InputError as error:
-                    if _cannot_at_all(inputs, granularity):
-                        raise
-                    warnings.warn(f"{name} at {share:.0%}: {error.problems[0]}; the point is left out", stacklevel=2)
-                    continue
-        reached = _sparsity(variant)
-        value = np.nan if score is None else score(variant)
-        table = simulate(shrunk(variant), chips, seed=seed)
-        rows += [
-            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
-            | _sums(table[table["hardware"] == chip.name])
-            for chip in chips
-        ]
-    return _compared(pd.DataFrame(rows))
+
+def _pruned(
+    network: Network, granularity: Granularity, share: float, criterion: str, seed: int, *, quiet: bool
+) -> Network | None:
+    """Return the network at one point, None with a warning where this share cannot be had of it.
+
+    `quiet`: about layers that stay as they are. Raises InputError where no layer can be pruned so at any share.
+    """
+    asked = None if granularity.pattern else share
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        try:
+            return prune_network(network, granularity, asked, criterion, seed=seed)
+        except InputError as error:
+            if _cannot_at_all(network, granularity):
+                raise
+            problem = error.problems[0]
+    warn(f"{granularity} at {share:.0%}: {problem}; the point is left out")
+    return None
 
 
 def _points(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, warn
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
@@ -51,10 +50,9 @@ def divisions(
     }
     unknown = [name for name, value in accuracy.items() if np.isnan(value)]
     if unknown:
-        warnings.warn(
+        warn(
             f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give evaluate= for open, and "
-            "accuracy_dense in the provenance of the network for closed",
-            stacklevel=2,
+            "accuracy_dense in the provenance of the network for closed"
         )
     rows: list[dict[str, Any]] = []
     for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from accelsim.energy import account, area_mm2, extrapolated, sram_traffic_bits
 from accelsim.engines import Counts
 from accelsim.engines.counts import per_unit
 from accelsim.engines.eie_image import work_per_pe
-from accelsim.errors import VerificationError
+from accelsim.errors import VerificationError, warn
 from accelsim.formats.codebook import quantise
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import FixedPoint, fixed_point
@@ -59,7 +58,7 @@ def _row(
     elements = layer.weight_count
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
     if image.nonzeros == bias_nonzeros:
-        warnings.warn(f"layer {layer.name}: all weights are zero", stacklevel=4)
+        warn(f"layer {layer.name}: all weights are zero")
     row: dict[str, Any] = {
         "weight_density": (image.nonzeros - bias_nonzeros) / elements,
         "granularity": layer.pruned_as(image.nonzeros - bias_nonzeros),

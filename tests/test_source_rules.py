@@ -34,3 +34,12 @@ def test_what_an_nm_pattern_is_stands_in_granularity() -> None:
         if isinstance(node, ast.Compare) and ".kind" in ast.unparse(node.left) and "'nm'" in ast.unparse(node)
     ]
     assert compared == ["pruning/granularity.py"]
+
+
+def test_a_warning_finds_its_line_by_itself() -> None:
+    given = [
+        file
+        for file, node in nodes(ast.Call)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("warnings.warn", "warnings.warn_explicit")
+    ]
+    assert given == ["errors.py"]

@@ -21,7 +21,7 @@ from accelsim.cli.app import (
     reporting,
     say_wrote,
 )
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
 
 DEFAULT_CHIPS = f"{DEFAULT_HARDWARE},edge-nm-16x16"
@@ -99,7 +99,7 @@ def _of_network(
             results = simulate(net, chips, density, seed=seed, progress=step)
         notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
         for note in notes:
-            warnings.warn(note, stacklevel=1)  # for the terminal, too
+            warn(note)  # for the terminal, too
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     python = [
