@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,25 +79,15 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
+    keys = ["hardware", "pruned_by"]
+    sums = over_layers(table, keys)
+    sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     # By chip first; the order of both is that of the table.
-    chips, granularities = (list(dict.fromkeys(table[key])) for key in ("hardware", "pruned_by"))
-    for chip, name in itertools.product(chips, granularities):
-        mine = table[(table["hardware"] == chip) & (table["pruned_by"] == name)]
-        both = mine[mine["speed_up"].notna()]
-        rows.append(
-            {
-                "network": table["network"].iloc[0],
-                "hardware": chip,
-                "pruned_by": name,
-                **mine[["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]].sum(min_count=1),
-                "executed_as": ", ".join(dict.fromkeys(mine["executed_as"])),
-                "speed_up": (both["speed_up"] * both["time_us"]).sum() / both["time_us"].sum() or math.nan,
-                "energy_saving": (both["energy_saving"] * both["energy_pj"]).sum() / both["energy_pj"].sum()
-                or math.nan,
-            }
-        )
-    return pd.DataFrame(rows)
+    order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
+    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]
+    found = sums.reindex(order)[[*costs, "executed_as", "speed_up", "energy_saving"]].reset_index()
+    found.insert(0, "network", table["network"].iloc[0])
+    return found
 
 
 def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:

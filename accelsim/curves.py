@@ -19,6 +19,7 @@ from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,13 +194,10 @@ def _sparsity(network: Network) -> float:
 
 def _sums(table: pd.DataFrame) -> dict[str, Any]:
     """Return what all layers of one chip take together."""
-    sums = table[["cycles", "time_us", "energy_pj", "storage_bits"]].sum(skipna=False)
-    moved = (table["dram_read_bytes"] + table["dram_write_bytes"]).sum(skipna=False)
-    time_us, energy_pj = float(sums["time_us"]), float(sums["energy_pj"])
+    total = over_layers(table, "hardware", whole=True).iloc[0]
+    costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
     return {
-        **{str(name): float(value) for name, value in sums.items()},
-        "edp_pj_s": energy_pj * time_us * 1e-6,
-        "dram_gb_per_s": float(moved) / time_us / 1e3,  # bytes / us = MB/s
+        **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
         "version": __version__,

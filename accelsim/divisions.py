@@ -14,6 +14,7 @@ from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +60,9 @@ def divisions(
         if progress is not None:
             progress(name)
         table = simulate(variant, hardware, activations, seed=seed)
-        for chip, mine in table.groupby("hardware", sort=False):
-            samples = int(mine["batch"].iloc[0])
-            time_us = float(mine["time_us"].sum(skipna=False)) / samples
+        samples = int(table["batch"].iloc[0])
+        for chip, total in over_layers(table, "hardware", whole=True).iterrows():
+            time_us = float(total["time_us"]) / samples
             rows.append(
                 {
                     "network": net.name,
@@ -69,7 +70,7 @@ def divisions(
                     "division": name,
                     "samples_per_s": 1e6 / time_us,
                     "latency_us": time_us,
-                    "energy_uj": float(mine["energy_pj"].sum(skipna=False)) / samples / 1e6,
+                    "energy_uj": float(total["energy_pj"]) / samples / 1e6,
                     "accuracy": accuracy[name],
                 }
             )

@@ -178,7 +178,8 @@ SUMMED = tuple(
     column.name
     for column in COLUMNS
     if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
-    or column.name in ("cycles", "time_us", "macs", "padding_macs", "busy_cycles", "stored_entries")
+    or column.name in ("cycles", "time_us", "macs", "padding_macs", "stored_entries")
+    or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
 
