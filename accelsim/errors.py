@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -43,7 +46,7 @@ class DeadlockError(AccelsimError, RuntimeError):
 
 
 class VerificationError(AccelsimError, RuntimeError):
-    """An engine's product differs from the dense reference: a bug in this package, never in the input."""
+    """An engine's product differs from the dense reference, or its cycles do not add up: a bug, never the input's."""
 
 
 def raise_if_any(problems: Iterable[str], error: type[InputError] = InputError) -> None:
@@ -78,6 +81,17 @@ def needing(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name}: is not installed; install it with: pip install 'accelsim[{extra}]'") from None
+
+
+def warn(message: str) -> None:
+    """Warn, and point to the line that called this package, from whatever depth of it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

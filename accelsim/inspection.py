@@ -41,8 +41,8 @@ def inspect(network: Network) -> pd.DataFrame:
             "csr": csr.encode(matrix, index_bits=_index_bits(matrix.shape[1])).bits(VALUE_BITS).total,
             "bsr_4x4": bsr.encode(matrix, BLOCK, pad=True).bits(VALUE_BITS).total,
             "nm": 0
-            if best is None or best.size is None
-            else nm.encode(matrix, *best.size, pad=True).bits(VALUE_BITS).total,
+            if best is None or best.pattern is None
+            else nm.encode(matrix, *best.pattern, pad=True).bits(VALUE_BITS).total,
         }
         for engine in ENGINES.values():
             sizes |= engine.stored_bits(matrix)

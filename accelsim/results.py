@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
 from accelsim.chips import Hardware
 from accelsim.engines import ENGINES, Row, union
+from accelsim.errors import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,8 +154,10 @@ UNIT_NUMBERS = (
 )
 """Columns of which every PE or core has its share."""
 
+_OF_LAYER = ("network", "layer", "hardware", "engine", "version", "cycles")
+
 UNIT_COLUMNS = (
-    *(column for column in COLUMNS if column.name in ("network", "layer", "hardware", "engine", "version", "cycles")),
+    *(column for column in COLUMNS if column.name in _OF_LAYER),
     Column("unit", "int64", "number of the PE or core, from 0"),
     *(column for column in COLUMNS if column.name in UNIT_NUMBERS),
 )
@@ -164,7 +167,8 @@ SUMMED = tuple(
     column.name
     for column in COLUMNS
     if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
-    or column.name in ("cycles", "time_us", "macs", "padding_macs", "busy_cycles", "stored_entries")
+    or column.name in ("cycles", "time_us", "macs", "padding_macs", "stored_entries")
+    or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
 
@@ -178,9 +182,12 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
     """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -.
 
     Numbers given as None are empty: NaN, and of integers pandas' NA, in a column of type Int64.
+    Raises ValueError for a key that is no column; `units` of `unit_table` may stand among those of `simulate`.
     """
     import pandas as pd
 
+    known = {column.name for column in columns} | ({"units"} if columns is COLUMNS else set())
+    _check_known({key for row in rows for key in row} - known, known)
     return pd.DataFrame(
         {
             column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
@@ -195,8 +202,14 @@ _IN_ORDER = itemgetter(*_EMPTY)
 
 
 def cells(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return a row of `table` as plain Python values in the order of the columns, None where it is empty."""
-    values: tuple[Any, ...] = _IN_ORDER(_EMPTY | row)
+    """Return a row of `table` as plain Python values in the order of the columns, None where it is empty.
+
+    Raises ValueError as `table` does.
+    """
+    whole = _EMPTY | row
+    if len(whole) > len(_EMPTY) + ("units" in whole):
+        _check_known(whole.keys() - _EMPTY.keys() - {"units"}, _EMPTY)
+    values: tuple[Any, ...] = _IN_ORDER(whole)
     if _PLAIN.issuperset(map(type, values)):
         return values
     return tuple(value if type(value) in _PLAIN else value.item() for value in values)
@@ -205,13 +218,24 @@ def cells(row: dict[str, Any]) -> tuple[Any, ...]:
 _PLAIN = {float, int, str, type(None)}
 
 
+def _check_known(unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError where there are keys that are no columns; it would be as if they had never been counted."""
+    wrong = sorted(map(str, unknown))
+    if wrong:
+        raise ValueError("; ".join(f"a row has no column '{key}'{did_you_mean(key, known)}" for key in wrong))
+
+
 def unit_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return one row per chip, layer and PE or core, numbered from 0, with its share of each of UNIT_NUMBERS.
 
     For every unit busy and all stalls add up to the cycles of the layer. Layers that a chip cannot run have no rows.
+    Raises ValueError as `table` does.
     """
+    _check_known({key for row in rows for key in row} - _EMPTY.keys() - {"units"}, _EMPTY)
     shares = [
-        row | {"unit": unit} | {name: cycles[unit] for name, cycles in row["units"].items()}
+        {name: row[name] for name in _OF_LAYER if name in row}
+        | {"unit": unit}
+        | {name: cycles[unit] for name, cycles in row["units"].items()}
         for row in rows
         if "units" in row
         for unit in range(len(row["units"]["busy_cycles"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from accelsim.errors import (
     collecting,
     did_you_mean,
     raise_if_any,
+    warn,
 )
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
@@ -167,7 +167,7 @@ class Prepared:
                     mine.append(row)
                     no_weights |= not row["weight_density"]
                 if no_weights:
-                    warnings.warn(f"layer {each_layer.name}: all weights are zero", stacklevel=4)
+                    warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
         for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
             said = [
@@ -179,7 +179,7 @@ class Prepared:
                 problems += said
             elif said:
                 remains = "the row of this layer is empty and no total has it"
-                warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=4)
+                warn("\n".join(f"{problem}; {remains}" for problem in said))
         if not problems:
             for each in runs:
                 try:
@@ -260,10 +260,9 @@ def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, 
         resolved[layer.name] = Samples(chosen, layer.input_shape)
     raise_if_any(problems)
     if unknown:
-        warnings.warn(
+        warn(
             f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
-            "pass activations= a sample, a batch or a density",
-            stacklevel=4,
+            "pass activations= a sample, a batch or a density"
         )
     return resolved
 

@@ -221,8 +221,11 @@ def test_designs_are_the_totals_of_chips(results: pd.DataFrame) -> None:
     found = designs(results, "time_us", "energy_pj").set_index("hardware")
     for chip, mine in results.groupby("hardware"):
         assert found.loc[chip, "energy_pj"] == pytest.approx(mine["energy_pj"].sum())
-    with pytest.raises(sim.InputError, match="utilization: has no total over layers"):
-        designs(results, "time_us", "utilization")
+    used = designs(results, "utilization", "energy_pj").set_index("hardware")["utilization"]
+    for chip, mine in results.groupby("hardware"):
+        assert used[chip] == pytest.approx((mine["utilization"] * mine["cycles"]).sum() / mine["cycles"].sum())
+    with pytest.raises(sim.InputError, match="weight_density: has no total over layers"):
+        designs(results, "time_us", "weight_density")
     with pytest.raises(sim.InputError, match="layer: is no number"):
         designs(results, "layer", "energy_pj")
     assert len(designs(results[results["layer"] == "fc1"], "time_us", "utilization")) == 2

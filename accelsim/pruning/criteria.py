@@ -131,9 +131,9 @@ def obs(ranked: Ranked) -> Array:
     inputs = calibration_of(ranked.data["activations"], ranked.matrix.shape[1])
     inputs = inputs.reordered(ranked.granularity.columns(ranked.weight.shape))
     damping = ranked.data.get("damping", DAMPING)
-    if ranked.granularity.kind == "nm" and ranked.granularity.size:
+    if ranked.granularity.pattern is not None:
         kept = np.empty(ranked.matrix.shape, bool)
-        sweep(ranked.matrix, kept, inputs, damping, ranked.granularity.size)
+        sweep(ranked.matrix, kept, inputs, damping, ranked.granularity.pattern)
         return kept.astype(np.float32)
     return losses(ranked.matrix.astype(np.float64), inputs, ranked.group, damping)
 
