@@ -1,4 +1,4 @@
-"""Number formats: one table; what it says against NumPy, PyTorch and values by hand; fp8 and bf16 weights from files."""
+"""Is a number format the same in every place, and does every code mean what PyTorch, NumPy and the papers say?"""
 
 from __future__ import annotations
 
