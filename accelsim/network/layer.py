@@ -57,7 +57,7 @@ class Layer:
     ) -> Layer:
         """Return a fully connected layer; weight (out_features, in_features), bias (out_features,).
 
-        Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned. `codebook` (entries,)
+        Any type of `accelsim.number_formats.ARRAY_TYPES`; a weight that equals zero is pruned. `codebook` (entries,)
         are the weights that the layer shares, the first of them 0; without it one is made when the product is wanted.
         `tokens` vectors make one sample, as in the projections of an attention: activations (tokens, in_features).
         `steps`: the product runs so often one after another, each time with `tokens` vectors, as that of an LSTM's

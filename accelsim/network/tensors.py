@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import InputError, did_you_mean, needing
-from accelsim.network.arrays import is_supported, unsupported
+from accelsim.errors import InputError, did_you_mean, needing, raise_if_any
 from accelsim.network.sizes import check_fits_memory
-
-SAFETENSORS_TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
-
+from accelsim.number_formats import SAFETENSORS_TYPES, is_supported, unsupported
 
 TENSOR_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
 
@@ -93,27 +87,22 @@ class _Safetensors(TensorFile):
             reason = reason.replace(
                 "incomplete metadata, file not fully covered", "its data does not end where it should"
             )
+            if "unknown variant" in reason:
+                raise_if_any(f"{path}: '{name}' {problem}" for name, problem in _unknown_types(path).items())
             raise InputError(f"{path}: not a whole safetensors file: {reason}; export or copy it again") from None
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+        header, self._data_offset = _header(path)
         self.metadata = header.pop("__metadata__", None) or {}
         self._tensors = header
-        self._data_offset = 8 + length
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        known = ", ".join(SAFETENSORS_TYPES)
-        self.unusable = {
-            name: f"has type {entry['dtype']}, which is not supported; convert it to one of {known}"
-            for name, entry in header.items()
-            if entry["dtype"] not in SAFETENSORS_TYPES
-        }
+        self.unusable = _unusable(header)
 
     def _read(self, name: str) -> NDArray[Any]:
         entry = self._tensors[name]
-        dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
+        form = SAFETENSORS_TYPES[entry["dtype"]]
+        dtype = form.stored_type
         shape = self.shapes[name]
         if 0 in shape:
-            return np.zeros(shape, dtype)
+            return form.values(np.zeros(shape, dtype))
         start = self._data_offset + entry["data_offsets"][0]
         array: NDArray[Any]
         if start % dtype.itemsize and shape:
@@ -121,10 +110,32 @@ class _Safetensors(TensorFile):
             array = np.fromfile(self.path, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
         else:
             array = np.memmap(self.path, dtype, "r", offset=start, shape=shape)
-        if entry["dtype"] == "BF16":
-            # bfloat16 is the upper half of a float32, so this is exact.
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array
+        return form.values(array)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a file whose length the library has checked, and where the data begins."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)), 8 + length
+
+
+def _unusable(header: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: unsupported(entry["dtype"], SAFETENSORS_TYPES)
+        for name, entry in header.items()
+        if entry["dtype"] not in SAFETENSORS_TYPES
+    }
+
+
+def _unknown_types(path: Path) -> dict[str, str]:
+    """Return what is unusable in a file that the library refuses for a type that it does not know itself."""
+    try:
+        header, _ = _header(path)
+        header.pop("__metadata__", None)
+        return _unusable(header)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}  # more than a type is wrong
 
 
 class _Npz(TensorFile):

@@ -105,8 +105,16 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
         with torch.no_grad():
             for buffer, value in values:
-                if not torch.equal(buffer, value):
+                if not _equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether tensors are known to be equal; PyTorch compares none of 8 bits and fewer."""
+    try:
+        return bool(torch.equal(one, other))
+    except NotImplementedError:
+        return False
 
 
 class _Call(NamedTuple):

@@ -11,13 +11,14 @@ from pydantic.dataclasses import dataclass
 from accelsim.chips import EngineConfig, Hardware, MemoryConfig
 from accelsim.config import CHECKED, Count, NonNegative, Positive
 from accelsim.errors import raise_if_any
+from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
-DTYPE_BITS = {"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 8, "int4": 4}
-"""Bits of an element in memory."""
+DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
+"""What products may be computed in."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -142,14 +143,14 @@ class TensorCoreConfig(EngineConfig):
 
     def step_of(self, dtype: str) -> int:
         """Return the k of one step: it has the same bytes for every data type."""
-        return max(1, self.step_k * 16 // DTYPE_BITS[dtype])
+        return max(1, self.step_k * 16 // NUMBER_FORMATS[dtype].bits)
 
     def _problems(self) -> Iterator[str]:
         if self.dtype and self.dtype not in self.fma_per_cycle:
             yield f"dtype: '{self.dtype}' has no rate in fma_per_cycle; it has {', '.join(self.fma_per_cycle)}"
         for dtype in self.fma_per_cycle:
-            if dtype not in DTYPE_BITS:
-                yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPE_BITS)}"
+            if dtype not in DTYPES:
+                yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
             n, colon, m = pattern.partition(":")
             if not (colon and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
@@ -157,7 +158,7 @@ class TensorCoreConfig(EngineConfig):
         if self.patterns and self.sparse is None:
             yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
         for dtype in self.fma_per_cycle if self.skip_k else ():
-            step = self.step_of(dtype) if dtype in DTYPE_BITS else self.skip_k
+            step = self.step_of(dtype) if dtype in DTYPES else self.skip_k
             if step % self.skip_k:
                 whole = ", ".join(str(k) for k in range(1, step + 1) if step % k == 0)
                 yield f"skip_k: must divide the {step} elements of a step of {dtype} (got {self.skip_k}); use {whole}"

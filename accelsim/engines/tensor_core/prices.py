@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from accelsim.energy import Entry, Price
 from accelsim.engines.engine import Operation, Ran
-from accelsim.engines.tensor_core.config import DTYPE_BITS, TensorCoreChip
+from accelsim.engines.tensor_core.config import TensorCoreChip
 from accelsim.errors import InputError
 from accelsim.memory.service import measure
+from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
@@ -41,7 +42,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     config = chip.engine
     if config.power is None:
         return []
-    bits = DTYPE_BITS[ran.dtype or config.type_of_networks]
+    bits = NUMBER_FORMATS[ran.dtype or config.type_of_networks].bits
     table = prices(chip, config.power.voltage(ran.clock_mhz / config.clock_mhz), bits)
     return [(action, times, table[action]) for action, times in ran.actions.items()]
 

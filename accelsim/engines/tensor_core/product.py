@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
-from accelsim.engines.tensor_core.config import DTYPE_BITS, Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import Machine, Schedule, schedule
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Skipping, Tiles, live_columns, tiles_of
 from accelsim.engines.tensor_core.twin import Limits
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
+from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
@@ -154,7 +155,7 @@ def run(
 def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
     config, memory = chip.engine, chip.memory
-    bits = DTYPE_BITS[gemm.dtype]
+    bits = NUMBER_FORMATS[gemm.dtype].bits
     n, m = pattern_of(gemm.pattern)
     rate = config.fma_per_cycle[gemm.dtype] * m / n
     return Machine(
@@ -195,7 +196,7 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
         overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
         limit_w=0.0 if power is None else power.limit_w,
         static_w=0.0 if power is None else power.static_w,
-        fma_pj=0.0 if power is None else power.fma_pj * DTYPE_BITS[gemm.dtype] / 16,
+        fma_pj=0.0 if power is None else power.fma_pj * NUMBER_FORMATS[gemm.dtype].bits / 16,
         executed=n / m,
         l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
         dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,

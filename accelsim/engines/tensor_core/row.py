@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Pace, measures
-from accelsim.engines.tensor_core.config import DTYPE_BITS, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.prices import entries
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
@@ -24,6 +24,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
+from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.pruning import Granularity
 
 
@@ -39,7 +40,7 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
     config = chip.engine
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     elements = product.groups * product.out_features * product.in_features
-    values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
+    values, metadata = outcome.stored * NUMBER_FORMATS[product.dtype].bits, outcome.metadata_bits
     ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
@@ -76,6 +77,9 @@ def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
 
 VERIFIED_TOGETHER = 4096
 """Vectors whose product is compared at a time."""
+
+VERIFIED_BITS = 16
+"""Of the fixed point in which products are compared, whatever the chip's type: their sums are exact in int64."""
 
 
 class TensorCoreRun(Run):
@@ -172,12 +176,12 @@ def _packed(codes: NDArray[Any], groups: int, outcome: GemmOutcome) -> NDArray[A
 
 
 def _verify(layer: Layer, batch: NDArray[Any], outcome: GemmOutcome) -> None:
-    """Compare the product from the packed weights with the dense one, in 16-bit fixed point."""
+    """Compare the product from the packed weights with the dense one, in fixed point."""
     view = Granularity("block", (1, 1))
-    codes = fixed_point(layer.weight, 16).integers
+    codes = fixed_point(layer.weight, VERIFIED_BITS).integers
     packed = view.unview(_packed(view.view(codes), layer.groups, outcome), codes.shape)
     lowered = [weight if layer.convolution is None else layer.convolution.matrix(weight) for weight in (packed, codes)]
-    vectors = layer.lower(fixed_point(batch, 16).integers)
+    vectors = layer.lower(fixed_point(batch, VERIFIED_BITS).integers)
     for first in range(0, len(vectors), VERIFIED_TOGETHER):
         part = vectors[first : first + VERIFIED_TOGETHER]
         if not np.array_equal(part @ lowered[0].T, part @ lowered[1].T):
