@@ -1,4 +1,4 @@
-"""What is in a network: shapes, densities, the patterns that zeros already form, sizes in each format."""
+"""What is in a network: shapes, densities, patterns that zeros already form, sizes in each format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of PyTorch is shared by capturing and training: which tensors are weights, and what their layers are called."""
+"""Which tensors of a PyTorch model are weights, and their names: for capturing and for training."""
 
 from __future__ import annotations
 

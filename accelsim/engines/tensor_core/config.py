@@ -1,4 +1,4 @@
-"""What an N:M sparse tensor core is: cores, instruction rates, tiles, memories and power, as checked data."""
+"""What an N:M sparse tensor core is: cores, rates, tiles, memories and power, as checked data."""
 
 from __future__ import annotations
 
