@@ -86,7 +86,7 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
     elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * DTYPE_BITS[product.dtype], outcome.metadata_bits
     energy = account(counts.actions, counts.cycles, chip, outcome.clock_mhz, product.dtype)
-    read = BLOCK_BYTES * counts.actions["dram_reads"]
+    read, written = (BLOCK_BYTES * counts.actions[action] for action in ("dram_reads", "dram_writes"))
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
@@ -112,7 +112,8 @@ def gemm_row(product: Gemm, chip: Hardware, outcome: GemmOutcome) -> dict[str, A
         **energy.columns(time_us),
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
         "dram_read_bytes": read,
-        "dram_gb_per_s": read / time_us / 1e3,
+        "dram_write_bytes": written,
+        "dram_gb_per_s": (read + written) / time_us / 1e3,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
         "waves": plan.full_rounds + (plan.last > 0),
