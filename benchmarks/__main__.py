@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -26,7 +25,7 @@ from safetensors.numpy import save_file
 import accelsim
 from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.image import encode_layer
-from accelsim.engines.tensor_core.product import BACKENDS, Gemm, run
+from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
@@ -204,13 +203,9 @@ def tensor_core(quick: bool) -> list[Figure]:
     hardware = accelsim.load_hardware("a100-pcie")
     small = Gemm(512, 256, 1024, "fp16", "2:4")
     fast = statistics.median(seconds(lambda: run(small, hardware, "compiled", repeated=True), 20 if quick else 200))
-    planned: list[Any] = []  # what `run` hands to an engine
     large = Gemm(4096, 4096, 4096, "fp16")
-    recording = mock.patch.dict(BACKENDS, recorded=lambda *given: planned.append(given) or BACKENDS["compiled"](*given))
-    with recording:
-        run(large, hardware, "recorded", repeated=True)
-    compiled = min(seconds(lambda: BACKENDS["compiled"](*planned[0]), 50))
-    simpy = min(seconds(lambda: BACKENDS["simpy"](*planned[0]), 3))
+    compiled = min(seconds(lambda: run(large, hardware, "compiled", repeated=True), 20))
+    simpy = min(seconds(lambda: run(large, hardware, "simpy", repeated=True), 1))
     network = accelsim.load_network("resnet-50-dense")
     layers = []
     for layer in network:

@@ -102,7 +102,7 @@ def events(
 
 
 def _specified(log: EventLog, plan: Schedule, steps: int, stages: int, l2: int, dram: int, epilogue: int) -> int:
-    cycles, _ = specification.run_round(plan, steps, stages, l2, dram, epilogue, note=log.note)
+    cycles, _ = specification.run_round(plan, [steps], stages, l2, dram, epilogue, note=log.note)
     return cycles
 
 

@@ -1,8 +1,8 @@
-"""A GEMM on a tensor core machine as whole numbers: tiles in rounds, and what a step of each costs in every unit.
+"""A GEMM on a tensor core machine as whole numbers: what a step of a tile costs in every unit, and the bytes of a run.
 
-Specification and twin both run what stands here; nothing in it is simulated. Numbers of cycles are those of the core
-clock that is asked for: DRAM keeps its own pace, so that its cycles change with it.
-Sources of the terms: docs/tensor_core.md.
+Formulas that specification and twin share: given the tiles, what stands here is worked out and nothing simulated.
+Numbers of cycles are those of the core clock that is asked for: DRAM keeps its own pace, so that its cycles change
+with it. Sources of the terms: docs/tensor_core.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from accelsim.engines.tensor_core.tiles import Tiles
 from accelsim.kernels import njit
 
 KIB, MIB = 2**10, 2**20
@@ -51,6 +53,28 @@ class Machine(NamedTuple):
     """Activations in DRAM / those of the product: a convolution reads each for several places of its kernel."""
 
 
+class Limits(NamedTuple):
+    """What a board allows, and what a run costs beside its tiles; limit_w 0: no limit."""
+
+    overhead_us: float
+    floor_us: float
+    overlap_loss_per_mille: int
+    limit_w: float
+    static_w: float
+    fma_pj: float
+    """Of a multiply-accumulate that is executed, at the full clock."""
+    executed: float
+    """Share of the dense multiply-accumulates that are: N / M."""
+    l2_pj_per_byte: float
+    dram_pj_per_byte: float
+    least_voltage: float
+    voltage_slope: float
+    burst_us: float
+    burst_factor: float
+    runs_before: int
+    runs_timed: int
+
+
 class Schedule(NamedTuple):
     """One choice of tile and split as whole numbers: what a step of a round costs, one tile on each core.
 
@@ -75,9 +99,15 @@ class Schedule(NamedTuple):
     epilogue_last: int
     after: int
     """Once at the end: the output of a persistent kernel, the sum of a split k."""
-    dram_bytes: int
+    dram_read_bytes: int
+    dram_write_bytes: int
     l2_bytes: int
     shared_bytes: int
+
+    @property
+    def dram_bytes(self) -> int:
+        """All that a run moves between DRAM and L2."""
+        return self.dram_read_bytes + self.dram_write_bytes
 
 
 STEPS, TIMES, DRAM_CYCLES = range(3)
@@ -85,6 +115,22 @@ STEPS, TIMES, DRAM_CYCLES = range(3)
 
 The last row is the last round, if it is not full, else none; the others are full.
 """
+
+
+class Ran(NamedTuple):
+    """A product that was run with the fastest of its choices: what specification and twin have to agree on."""
+
+    tiles: Tiles
+    plan: Schedule
+    rounds: NDArray[np.int64]
+    clock_mhz: float
+    time_us: float
+    """As measured, launch included, floor not."""
+    cycles: int
+    longest: NDArray[np.int64]
+    """(8,): cycles by cause of a core that has the longest tile of every round."""
+    per_core: NDArray[np.int64]
+    """(9, cores): cycles of every core by cause, and those in which it waits for another's tile or has none."""
 
 
 @njit(cache=True)
@@ -98,6 +144,8 @@ def hit_share(footprint, cache):
     """Return the share of a footprint, read again and again in the same order, that a cache of random replacement has.
 
     The fixed point of h = exp(-(footprint / cache) (1 - h)): a line stays if none of the misses of one pass hits it.
+    Operands and results miss alike: an operand that is not there is read from DRAM, a result whose line has to leave
+    is written to it, and is not read first.
     """
     if footprint <= cache:
         return 1.0
@@ -123,19 +171,21 @@ def tile_bytes(machine, tokens, outputs):
 
 
 @njit(cache=True)
-def dram_bytes(machine, tokens, outputs, k, tiles, repeated):
-    """Return what a run moves between DRAM and L2: what L2 could not keep, and operands that are read again.
+def dram_bytes(machine, size, tiles, repeated):
+    """Return what a run moves between DRAM and L2, and how much of it is written: results that L2 could not keep.
 
-    A run that is not `repeated` finds L2 empty. `raster_tiles` rows of tiles share one pass over the weights; their
-    inputs are read again by every further round of columns. What is skipped is not read.
+    Read is what L2 could not keep of operands, and what is read again. A run that is not `repeated` finds L2 empty, and
+    all its results leave it. `raster_tiles` rows of tiles share one pass over the weights; their inputs are read again
+    by every further round of columns. What is skipped is not read. Parts of a split k stay in L2.
     """
+    tokens, outputs, k = size
     inputs = machine.element_bytes * machine.input_share * tokens * k
     inputs_again, inputs = inputs * tiles.inputs_again, inputs * tiles.inputs
     weights = machine.element_bytes * machine.packed * outputs * k * tiles.weights
     weights += tiles.bitmap_bits / 8 / machine.groups
     results = machine.output_bytes * tokens * outputs
     whole = machine.groups * (inputs + weights + results)
-    missed = whole * (1.0 - hit_share(whole, machine.l2_bytes)) if repeated else whole
+    miss_share = 1.0 - hit_share(whole, machine.l2_bytes) if repeated else 1.0
     rows, columns = float(-(-tokens // tiles.tile_tokens)), float(-(-outputs // tiles.tile_outputs))
     at_once = machine.cores / tiles.split
     together = min(rows, max(float(machine.raster_tiles), at_once / columns))
@@ -144,7 +194,7 @@ def dram_bytes(machine, tokens, outputs, k, tiles, repeated):
     passes = columns / min(columns, max(1.0, at_once / together))
     again = weights * (rows / together - 1.0) * (1.0 - kept)
     again += inputs_again * (passes - 1.0) * (1.0 - hit_share(panel, machine.l2_bytes))
-    return missed + machine.groups * again
+    return whole * miss_share + machine.groups * again, machine.groups * results * miss_share
 
 
 @njit(cache=True)
@@ -172,17 +222,17 @@ def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
 
 
 @njit(cache=True)
-def schedule(machine, tokens, outputs, k, tiles, clock_mhz, repeated):
+def schedule(machine, size, tiles, clock_mhz, repeated):
     """Return the Schedule of these tiles at a clock, and their rounds (n, 3)."""
     full_rounds = tiles.number // machine.cores
     fill, shared = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
-    size = tiles.tile_tokens * tiles.tile_outputs
-    products = float(size * machine.step_k)
+    results = tiles.tile_tokens * tiles.tile_outputs
+    products = float(results * machine.step_k)
     step_l2 = machine.step_k * fill
-    moved = dram_bytes(machine, tokens, outputs, k, tiles, repeated)
+    moved, written = dram_bytes(machine, size, tiles, repeated)
     # The parts of a split k are written and read again in 32 bits.
-    out = size * (machine.output_bytes if tiles.split == 1 else 8.0)
-    store = machine.epilogue_cycles_per_output * size
+    out = results * (machine.output_bytes if tiles.split == 1 else 8.0)
+    store = machine.epilogue_cycles_per_output * results
     epilogue_full = ceil_int(max(store, machine.cores * out / machine.l2_bytes_per_cycle))
     epilogue_last = ceil_int(max(store, tiles.last * out / machine.l2_bytes_per_cycle))
     after = 0
@@ -211,7 +261,8 @@ def schedule(machine, tokens, outputs, k, tiles, clock_mhz, repeated):
         epilogue_full,
         epilogue_last,
         after,
-        ceil_int(moved),
+        ceil_int(moved) - ceil_int(written),
+        ceil_int(written),
         ceil_int(steps * step_l2 + tiles.number * tiles.tile_bitmap_bytes),
         ceil_int(steps * machine.step_k * shared),
     )

@@ -23,13 +23,16 @@ def prices(chip: TensorCoreChip, voltage: float = 1.0, bits: int = 16) -> dict[s
         return {}
     service = measure(chip.memory.dram)
     own = power.source or chip.source
+    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
+    dram = Price(
+        "dram", service.read_pj + power.dram_pj_per_byte * BLOCK_BYTES, f"{service.energy_source}; chip: {own}"
+    )
     return {
         "fma": Price("arithmetic", power.fma_pj * bits / 16 * voltage**2, own),
         "shared_bytes": Price("shared_memory", 0.0, "with the multiply-accumulates that it feeds"),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
-        "dram_reads": Price(
-            "dram", service.read_pj + power.dram_pj_per_byte * BLOCK_BYTES, f"{service.energy_source}; chip: {own}"
-        ),
+        "dram_reads": dram,
+        "dram_writes": dram,
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 

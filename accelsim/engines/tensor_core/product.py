@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
 from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
-from accelsim.engines.tensor_core.plan import Machine, Schedule, schedule
-from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Skipping, Tiles, live_columns, tiles_of
-from accelsim.engines.tensor_core.twin import Limits
+from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
@@ -22,10 +21,10 @@ from accelsim.parts.timed import BLOCK_BYTES
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
 """How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
 
-RunSchedule = Callable[[Schedule, NDArray[np.int64], int, int], tuple[int, NDArray[np.int64]]]
-BACKENDS: dict[str, RunSchedule] = {
-    "compiled": twin.run_schedule,
-    "simpy": specification.run_schedule,
+RunProduct = Callable[[Machine, Limits, Size, Choices, bool, Skipping], Ran | None]
+BACKENDS: dict[str, RunProduct] = {
+    "compiled": twin.run_product,
+    "simpy": specification.run_product,
 }
 
 
@@ -121,33 +120,25 @@ def run(
     machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
     shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
     raise_if_any(_tile_problems(shapes, machine, config))
-    splits = np.array(kernel.splits, np.int64)
-    size = (gemm.tokens, gemm.out_features, gemm.in_features)
-    t, s, clock_mhz, taken_us = twin.search(
-        machine, limits, *size, shapes, splits, config.least_k_per_split, repeated, skipping
-    )
-    if not np.isfinite(taken_us):
+    choices = Choices(shapes, np.array(kernel.splits, np.int64), config.least_k_per_split)
+    size = Size(gemm.tokens, gemm.out_features, gemm.in_features)
+    ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
+    if ran is None:
         raise InputError(f"{chip.name}: engine splits: none of {kernel.splits} can be used; add 1")
-    tile_tokens, tile_outputs = shapes[t].tolist()
-    columns = live_columns(skipping, gemm.groups, gemm.out_features, gemm.in_features, tile_outputs)
-    tiles = tiles_of(machine, *size, tile_tokens, tile_outputs, int(splits[s]), skipping, columns)
-    plan, rounds = schedule(machine, *size, tiles, clock_mhz, repeated)
-    total, spent = BACKENDS[backend](plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    time_us = max(kernel.floor_us, taken_us)
+    time_us = max(kernel.floor_us, ran.time_us)
     n, m = pattern_of(gemm.pattern)
-    stored = round(tiles.weights * gemm.groups * gemm.out_features * gemm.in_features) * n // m
-    counts = _counts(gemm, config, plan, tiles, stored, int(total), spent, time_us)
+    stored = round(ran.tiles.weights * gemm.groups * gemm.out_features * gemm.in_features) * n // m
     return GemmOutcome(
-        plan=plan,
-        counts=counts,
-        clock_mhz=clock_mhz,
+        plan=ran.plan,
+        counts=_counts(gemm, config, ran, stored, time_us),
+        clock_mhz=ran.clock_mhz,
         time_us=time_us,
-        limited_by=_limited_by(spent, int(total) / clock_mhz, kernel, time_us, clock_mhz < config.clock_mhz),
-        compute_cycles=int(tiles.core_steps.max()) * plan.arithmetic,
+        limited_by=_limited_by(ran, kernel, time_us, ran.clock_mhz < config.clock_mhz),
+        compute_cycles=int(ran.per_core[0].max()),
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
-        metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else tiles.bitmap_bits,
-        rounds=tuple(map(tuple, rounds.tolist())),
+        metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
 
@@ -223,52 +214,37 @@ def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCor
     ]
 
 
-def _counts(
-    gemm: Gemm,
-    config: TensorCoreConfig,
-    plan: Schedule,
-    tiles: Tiles,
-    stored: int,
-    total: int,
-    spent: NDArray[np.int64],
-    time_us: float,
-) -> Counts:
+def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us: float) -> Counts:
     """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
     n, m = pattern_of(gemm.pattern)
-    steps = int(tiles.core_steps.sum())
+    plan = ran.plan
+    steps = int(ran.tiles.core_steps.sum())
     executed = steps * config.step_of(gemm.dtype) * plan.tile_tokens * plan.tile_outputs * n // m
     useful = gemm.tokens * stored
-    works = np.arange(config.cores) < plan.last
-    per_core = spent[0][:, None] + works * spent[1][:, None]
-    # A core whose tile is shorter than the longest of its round waits for that one.
-    each = np.array([plan.arithmetic, plan.tensor - plan.arithmetic, max(0, plan.shared - plan.tensor)])
-    per_core[: len(each)] = each[:, None] * tiles.core_steps
-    busy, *stalls = per_core
-    waiting = total - per_core.sum(axis=0)
+    busy, *stalls = map(tuple, ran.per_core.tolist())
+    # A block that holds the end of what is read and the beginning of what is written counts once, as written.
+    written = -(-plan.dram_write_bytes // BLOCK_BYTES)
     return Counts(
-        cycles=total,
+        cycles=ran.cycles,
         macs=useful,
         padding_macs=executed - useful,
-        busy_cycles=tuple(busy.tolist()),
-        stall_cycles={
-            **{cause: tuple(cycles.tolist()) for cause, cycles in zip(specification.CAUSES[1:], stalls, strict=True)},
-            "wave": tuple(waiting.tolist()),
-        },
+        busy_cycles=busy,
+        stall_cycles=dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
         actions={
             "fma": executed,
             "shared_bytes": plan.shared_bytes,
             "l2_bytes": plan.l2_bytes,
-            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES),
+            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
+            "dram_writes": written,
             "powered_ns": round(1000 * time_us),
         },
     )
 
 
-def _limited_by(spent: NDArray[np.int64], core_us: float, kernel: Kernel, time_us: float, throttled: bool) -> str:
+def _limited_by(ran: Ran, kernel: Kernel, time_us: float, throttled: bool) -> str:
     """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
-    if time_us > 2 * core_us:
+    if time_us > 2 * (ran.cycles / ran.clock_mhz):
         return "launch"
-    cycles = spent[0] + spent[1]
     names = (
         "tensor cores",
         "step latency",
@@ -279,5 +255,5 @@ def _limited_by(spent: NDArray[np.int64], core_us: float, kernel: Kernel, time_u
         "tile latency",
         "tile output",
     )
-    most = names[int(np.argmax(cycles))]
+    most = names[int(np.argmax(ran.longest))]
     return "power" if throttled and most == "tensor cores" else most
