@@ -2,7 +2,7 @@
 
 Source: Han et al., "EIE: Efficient Inference Engine on Compressed Deep Neural Network", ISCA 2016, Section IV.
 Latencies that the paper does not give are those of its authors' register-transfer-level simulator (docs/eie.md).
-`eie_fast.py` returns the same integers in microseconds.
+`twin.py` returns the same integers in microseconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""EIE, the compiled twin: the same integers as `eie.py` from a max-plus recurrence over broadcast columns.
+"""EIE, the compiled twin: the same integers as `specification.py` from a max-plus recurrence over broadcast columns.
 
 The time of an event follows from the times of earlier events, so the work grows with columns x PEs and not with
 cycles. A variable is named after what it stands for in the specification.
