@@ -23,8 +23,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import accelsim
-from accelsim.engines import ENGINES
-from accelsim.engines.tensor_core_gemm import Gemm, run
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.image import encode_layer
+from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
@@ -73,13 +74,13 @@ def seconds_of(action: Callable[[], object]) -> float:
 def engine_call(quick: bool) -> list[Figure]:
     """The engine on an encoded layer, against its SimPy specification."""
     layer, activations, name = fc8()
-    engine, config = ENGINES["eie"], chip().engine
+    config = chip().engine
     weights = WeightMatrix(np.ascontiguousarray(layer.weight), np.ascontiguousarray(layer.bias))
     codes = np.column_stack([layer.weight, layer.bias]) != 0
-    counted, entries = engine.encode(weights, config), engine.encode(weights, config, codes.astype(np.int64))
+    counted, entries = encode_layer(weights, config), encode_layer(weights, config, codes.astype(np.int64))
     batch = np.append(activations != 0, True).astype(np.int64)[None]
-    fast = statistics.median(seconds(lambda: engine.fast(config, counted, batch), 20 if quick else 300))
-    slow = statistics.median(seconds(lambda: engine.reference(config, entries, batch), 1 if quick else 3))
+    fast = statistics.median(seconds(lambda: twin.run(config, counted, batch), 20 if quick else 300))
+    slow = statistics.median(seconds(lambda: specification.run(config, entries, batch), 1 if quick else 3))
     return [
         Figure(f"engine call, {name}, 64 PEs", 1e3 * fast, "ms", "at most 0.3", fast <= 0.3e-3),
         Figure("SimPy specification / compiled", slow / fast, "x", "at least 1000", slow / fast >= 1000),

@@ -14,8 +14,8 @@ from conftest import Run
 from matplotlib.figure import Figure
 
 import accelsim as sim
+from accelsim.costs import operations
 from accelsim.curves import curve
-from accelsim.energy.operations import operations
 from accelsim.inspection import inspect
 from accelsim.report import plots
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
@@ -65,7 +65,7 @@ def saved(figure: Figure, kind: str = "svg") -> bytes:
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
-@pytest.mark.parametrize("width", [3.4, 7.0])
+@pytest.mark.parametrize("width", [3.4, pytest.param(7.0, marks=pytest.mark.thorough)])
 def test_every_kind_is_drawn_the_same_every_time(tables: dict[str, pd.DataFrame], kind: str, width: float) -> None:
     figures = [plots.figure(tables[kind], kind, width) for _ in range(2)]
     assert saved(figures[0]) == saved(figures[1])
@@ -221,8 +221,11 @@ def test_designs_are_the_totals_of_chips(results: pd.DataFrame) -> None:
     found = designs(results, "time_us", "energy_pj").set_index("hardware")
     for chip, mine in results.groupby("hardware"):
         assert found.loc[chip, "energy_pj"] == pytest.approx(mine["energy_pj"].sum())
-    with pytest.raises(sim.InputError, match="utilization: has no total over layers"):
-        designs(results, "time_us", "utilization")
+    used = designs(results, "utilization", "energy_pj").set_index("hardware")["utilization"]
+    for chip, mine in results.groupby("hardware"):
+        assert used[chip] == pytest.approx((mine["utilization"] * mine["cycles"]).sum() / mine["cycles"].sum())
+    with pytest.raises(sim.InputError, match="weight_density: has no total over layers"):
+        designs(results, "time_us", "weight_density")
     with pytest.raises(sim.InputError, match="layer: is no number"):
         designs(results, "layer", "energy_pj")
     assert len(designs(results[results["layer"] == "fc1"], "time_us", "utilization")) == 2

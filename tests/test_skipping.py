@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 
 import accelsim
-from accelsim.engines.tensor_core_gemm import Gemm, GemmOutcome, run
-from accelsim.engines.tensor_core_plan import Schedule
-from accelsim.engines.tensor_core_tiles import NO_SKIPPING, Skipping, skipping_of
+from accelsim.engines.tensor_core.plan import Schedule
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, run
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Skipping, skipping_of
 from accelsim.errors import InputError
 from accelsim.formats import block_bitmask
 from accelsim.hardware import Hardware, load_hardware
@@ -68,7 +69,7 @@ def ran(case: Case, weight: np.ndarray | None = None, tile: tuple[int, int] | No
     return run(case.gemm, case.chip, "compiled", tile, repeated=False, skipping=skipping)
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(cases())
 def test_both_backends_give_the_same_outcome(case: Case) -> None:
     assert run(case.gemm, case.chip, "simpy", skipping=case.skipping) == run(
@@ -222,7 +223,8 @@ def layers() -> list[accelsim.Layer]:
 @pytest.mark.parametrize("backend", ["compiled", "simpy"])
 def test_layers_run_with_slices_skipped_where_there_are_any(backend: Any) -> None:
     network = accelsim.Network("n", layers())
-    table = accelsim.simulate(network, [CHIP, "edge-nm-16x16-dense"], 1.0, backend, verify=True)
+    with pytest.warns(UserWarning, match="layer zero: all weights are zero"):
+        table = accelsim.simulate(network, [CHIP, "edge-nm-16x16-dense"], 1.0, backend, verify=True)
     assert (table["verified"] == "exact").all()
     skipping, dense = (table[table["hardware"] == name].reset_index() for name in (CHIP.name, "edge-nm-16x16-dense"))
     skip = "skip:16"

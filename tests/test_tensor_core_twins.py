@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from test_order import shuffled
 
-from accelsim.engines import tensor_core, tensor_core_fast
-from accelsim.engines.tensor_core_gemm import Gemm, GemmOutcome, limits_of, machine_of, run
-from accelsim.engines.tensor_core_plan import Limits, Machine, Ran, Schedule, hit_share, tile_bytes
-from accelsim.engines.tensor_core_tiles import NO_SKIPPING, Choices, Size, Skipping, Tiles, skipping_of
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, hit_share, tile_bytes
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, limits_of, machine_of, run
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping, Tiles, skipping_of
 from accelsim.errors import InputError
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.parts.timed import BLOCK_BYTES
@@ -63,8 +64,8 @@ def rounds(draw: st.DrawFn) -> np.ndarray:
 def test_specification_and_twin_agree_on_any_schedule(
     plan: Schedule, kinds: np.ndarray, stages: int, lost: int, seed: int
 ) -> None:
-    specified, causes = tensor_core.run_schedule(plan, kinds, stages, lost, shuffled(seed))
-    compiled, spent = tensor_core_fast.run_schedule(plan, kinds, stages, lost)
+    specified, causes = specification.run_schedule(plan, kinds, stages, lost, shuffled(seed))
+    compiled, spent = twin.run_schedule(plan, kinds, stages, lost)
     assert specified == compiled
     assert (causes == spent).all()
     # A core does or waits for something in every cycle of its rounds.
@@ -72,7 +73,7 @@ def test_specification_and_twin_agree_on_any_schedule(
 
 
 def test_both_name_the_same_causes() -> None:
-    assert tensor_core.CAUSES == tensor_core_fast.CAUSES
+    assert specification.CAUSES == twin.CAUSES
 
 
 class Product(NamedTuple):
@@ -157,11 +158,11 @@ def products(draw: st.DrawFn) -> Product:
 
 def assert_same(specified: NamedTuple, compiled: NamedTuple) -> None:
     """Compare two results field by field."""
-    for name, mine, twin in zip(specified._fields, specified, compiled, strict=True):
+    for name, mine, theirs in zip(specified._fields, specified, compiled, strict=True):
         if isinstance(mine, Tiles | Schedule):
-            assert_same(mine, twin)
+            assert_same(mine, theirs)
         else:
-            assert np.array_equal(mine, twin), name
+            assert np.array_equal(mine, theirs), name
 
 
 @given(products(), st.integers(0, 2**16))
@@ -169,10 +170,10 @@ def test_tiles_that_are_handed_out_one_by_one_are_those_of_the_formulas(product:
     """Of every choice, whether it is the fastest or not."""
     machine, _, size, choices, _, skipping = product
     for tile in choices.tiles.tolist():
-        columns = tensor_core_fast.live_columns(skipping, machine.groups, size, tile[1])
+        columns = twin.live_columns(skipping, machine.groups, size, tile[1])
         for split in choices.splits.tolist():
-            played, handed = tensor_core.hand_out(machine, size, skipping, tile, split, shuffled(seed))
-            assert_same(played, tensor_core_fast.tiles_of(machine, size, *tile, split, skipping, columns))
+            played, handed = specification.hand_out(machine, size, skipping, tile, split, shuffled(seed))
+            assert_same(played, twin.tiles_of(machine, size, *tile, split, skipping, columns))
             assert sum(len(each.tiles) for each in handed) == played.number
             assert (played.last > 0) == (played.number % machine.cores > 0)
 
@@ -180,8 +181,8 @@ def test_tiles_that_are_handed_out_one_by_one_are_those_of_the_formulas(product:
 @given(products(), st.integers(0, 2**16))
 def test_a_whole_product_is_played_as_the_twin_computes_it(product: Product, seed: int) -> None:
     """The choice, its tiles, cycles by cause of every core and its clock, whatever the order of ties."""
-    specified: Ran | None = tensor_core.run_product(*product, shuffled(seed))
-    compiled = tensor_core_fast.run_product(*product)
+    specified: Ran | None = specification.run_product(*product, shuffled(seed))
+    compiled = twin.run_product(*product)
     assert (specified is None) == (compiled is None)
     if specified is None or compiled is None:
         assert 1 not in product.choices.splits
@@ -201,7 +202,7 @@ def test_of_equal_tiles_the_first_is_taken(order: list[tuple[int, int]]) -> None
     times = set()
     for tiles in (order, order[:1], order[1:]):
         choices = Choices(np.array(tiles), np.array([1]), 1)
-        for engine in (tensor_core, tensor_core_fast):
+        for engine in (specification, twin):
             ran = engine.run_product(machine, limits_of(*given_by), size, choices, True, NO_SKIPPING)  # type: ignore[arg-type]
             assert ran is not None
             assert fixed_tile(ran) == tiles[0]
@@ -224,7 +225,7 @@ def fixed_tile(outcome: GemmOutcome | Ran) -> tuple[int, int]:
     return outcome.plan.tile_tokens, outcome.plan.tile_outputs
 
 
-@settings(max_examples=30)
+@at_most(30)
 @given(gemms())
 def test_both_backends_give_the_same_outcome(case: tuple[Hardware, Gemm]) -> None:
     hardware, gemm = case
@@ -238,7 +239,7 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     outcome = run(gemm, hardware, "compiled")
     n, m = map(int, gemm.pattern.split(":")) if gemm.pattern else (1, 1)
     kernel = config.dense if gemm.pattern is None else config.sparse  # type: ignore[union-attr]
-    machine = machine_of(gemm, hardware, config, kernel)  # type: ignore[arg-type]
+    machine = machine_of(gemm, hardware, kernel)  # type: ignore[arg-type]
     cycles, cores = outcome.counts.cycles, machine.cores
     products = gemm.tokens * gemm.out_features * gemm.in_features * n // m
     assert outcome.counts.macs == products
@@ -277,7 +278,7 @@ def test_every_core_is_busy_or_waits_for_something(case: tuple[Hardware, Gemm]) 
     ],
     ids=lambda change: next(iter(change)),
 )
-@settings(max_examples=15)
+@at_most(15)
 @given(case=gemms())
 def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[Hardware, Gemm]) -> None:
     """With the tile, the split and the clock fixed; power is another matter, as it lowers the clock."""
@@ -291,7 +292,7 @@ def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[H
     assert run(gemm, fast, "compiled", tile).time_us <= run(gemm, slow, "compiled", tile).time_us
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(gemms(), st.sampled_from(["tokens", "out_features", "in_features"]))
 def test_twice_the_work_never_takes_less_time(case: tuple[Hardware, Gemm], side: str) -> None:
     hardware, gemm = case
@@ -307,8 +308,8 @@ def test_a_group_that_keeps_all_is_dense() -> None:
     hardware = load_hardware("edge-nm-16x16", {"engine.metadata_bits_per_value": 0})
     config = hardware.engine
     gemm = Gemm(200, 300, 400, "fp16")
-    dense = machine_of(gemm, hardware, config, config.dense)  # type: ignore[arg-type, union-attr]
-    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config, config.sparse)  # type: ignore[arg-type, union-attr]
+    dense = machine_of(gemm, hardware, config.dense)  # type: ignore[arg-type, union-attr]
+    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config.sparse)  # type: ignore[arg-type, union-attr]
     assert kept_all == dense
     # And between them, 2:4 and 4:8 differ by nothing but their names.
     two, four = (run(gemm._replace(pattern=pattern), hardware, "compiled") for pattern in ("2:4", "4:8"))
