@@ -196,7 +196,7 @@ def test_a_whole_product_is_played_as_the_twin_computes_it(product: Product, see
 def test_of_equal_tiles_the_first_is_taken(order: list[tuple[int, int]]) -> None:
     """A square product does not care how a tile lies, where both operands are of one size and DRAM never counts."""
     hardware, gemm = LOADED["edge-nm-16x16"], Gemm(128, 128, 64, "fp16")
-    given_by = gemm, hardware, hardware.engine, hardware.engine.dense  # type: ignore[union-attr]
+    given_by = gemm, hardware, hardware.engine.dense  # type: ignore[union-attr]
     machine = machine_of(*given_by)._replace(dram_bytes_per_us=1e15)  # type: ignore[arg-type]
     size = Size(*gemm[:3])
     times = set()
