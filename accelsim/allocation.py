@@ -1,4 +1,4 @@
-"""How much to prune where: per-layer sparsities by one threshold, by sensitivity, or by what a chip gains from them."""
+"""How much to prune where: by one threshold, by sensitivity, or by what a chip gains."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from accelsim.network import Density, Network, load_network
 from accelsim.pruned import criterion_data, prune_network, shrunk, whole_layer
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,11 +161,14 @@ class _Costs:
         self.scores, self.chip, self.metric, self.activations = scores, chip, metric, activations
 
     def of(self, sparsities: Mapping[str, float]) -> dict[str, float]:
-        """Return the cost of each layer of the network pruned by these sparsities, as simulated."""
+        """Return the cost of each layer of the network pruned by these sparsities, as simulated.
+
+        What the chip cannot run costs infinitely much, so that no budget allows it.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
             table = simulate(shrunk(self.scores.pruned(sparsities)), self.chip, self.activations, seed=self.scores.seed)
-        return dict(zip(table["layer"], table[self.metric].astype(float), strict=True))
+        return dict(zip(table["layer"], table[self.metric].astype(float).fillna(np.inf), strict=True))
 
     def total(self, sparsities: Mapping[str, float]) -> float:
         """Return the cost of the network pruned by these sparsities."""
@@ -206,6 +210,8 @@ def allocate(
     chosen: dict[str, float] = {}
     by_share = {0.0: costs.of({})} | {share: costs.of(dict.fromkeys(names, share)) for share in shares}
     total = sum(by_share[0.0].values())
+    cannot = [name for name, each in by_share[0.0].items() if each == np.inf]
+    raise_if_any(f"layer {name}: {chip.name} cannot run it as given; choose a chip that can" for name in cannot)
     least = min(sum(each.values()) for each in by_share.values())
     if least > budget:
         raise InputError(
@@ -296,8 +302,8 @@ def _check_budget(budget: float, metric: str, steps: int) -> None:
 def _shares(granularity: str, sparsities: Sequence[float]) -> list[float]:
     """Return the sparsities to try, in order: of N:M its own; raises InputError for what is none."""
     chosen = Granularity.parse(granularity)
-    if chosen.kind == "nm" and chosen.size:
-        return [1 - chosen.size[0] / chosen.size[1]]
+    if chosen.sparsity is not None:
+        return [chosen.sparsity]
     raise_if_any(
         f"sparsities: must be above 0 and below 1 (got {share!r})"
         for share in sparsities
@@ -334,6 +340,10 @@ def _write(path: Path | None, scores: Mapping[str, float]) -> None:
 def cost(
     network: Network, hardware: Hardware | str | Path, metric: str, activations: float | Density | None = None
 ) -> float:
-    """Return what a network costs on a chip as it is; raises InputError for an unknown metric."""
+    """Return what a network costs on a chip as it is, NaN where it cannot run all of it.
+
+    Raises InputError for an unknown metric.
+    """
     _check_budget(1, metric, 1)
-    return float(simulate(network, hardware, activations)[metric].sum())
+    table = simulate(network, hardware, activations)
+    return float(over_layers(table, "hardware", whole=True)[metric].iloc[0])

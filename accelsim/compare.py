@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
-from accelsim.pruning import Granularity
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AS_GIVEN = "as given"
-
 COMPARED_COLUMNS = (
-    Column("pruned_by", "str", 'the granularity, or "as given" for the network itself'),
+    Column("pruned_by", "str", f'the granularity, or "{AS_GIVEN}" for the network itself'),
     Column("speed_up", "float64", "time of the network as given / this time, same layer and chip"),
     Column("energy_saving", "float64", "its energy / this energy"),
 )
@@ -82,25 +79,15 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows: list[dict[str, Any]] = []
+    keys = ["hardware", "pruned_by"]
+    sums = over_layers(table, keys)
+    sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     # By chip first; the order of both is that of the table.
-    chips, granularities = (list(dict.fromkeys(table[key])) for key in ("hardware", "pruned_by"))
-    for chip, name in itertools.product(chips, granularities):
-        mine = table[(table["hardware"] == chip) & (table["pruned_by"] == name)]
-        both = mine[mine["speed_up"].notna()]
-        rows.append(
-            {
-                "network": table["network"].iloc[0],
-                "hardware": chip,
-                "pruned_by": name,
-                **mine[["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]].sum(min_count=1),
-                "executed_as": ", ".join(dict.fromkeys(mine["executed_as"])),
-                "speed_up": (both["speed_up"] * both["time_us"]).sum() / both["time_us"].sum() or math.nan,
-                "energy_saving": (both["energy_saving"] * both["energy_pj"]).sum() / both["energy_pj"].sum()
-                or math.nan,
-            }
-        )
-    return pd.DataFrame(rows)
+    order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
+    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]
+    found = sums.reindex(order)[[*costs, "executed_as", "speed_up", "energy_saving"]].reset_index()
+    found.insert(0, "network", table["network"].iloc[0])
+    return found
 
 
 def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +122,7 @@ def _pruned(
     if len(kept) == len(network):
         problems += kept
     elif kept:
-        warnings.warn("\n".join(f"{problem}; it stays as given" for problem in kept), stacklevel=3)
+        warn("\n".join(f"{problem}; it stays as given" for problem in kept))
     return Network(network.name, layers)
 
 
@@ -151,5 +138,5 @@ def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
 
 def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
     """Return the layer pruned; filters and input channels are taken out, inputs with them."""
-    share = None if granularity.kind == "nm" else sparsity
+    share = None if granularity.pattern else sparsity
     return shrunk_layer(replace(pruned_layer(layer, granularity, share), activations=inputs))

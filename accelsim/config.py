@@ -212,7 +212,7 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
     """Say what is wrong at these keys; several things where a dataclass found several at once."""
     item, owner = items[0], _dataclass_at(kind, keys[:-1], data)
     known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
-    got = _short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
+    got = short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
     if item["type"] == "value_error":
         # Said by a dataclass about its values together; it may begin with the key that it means.
         said = (str(problem).partition(": ") for problem in item["ctx"]["error"].args)
@@ -226,7 +226,7 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
         return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)
     default = known.get(keys[-1])
-    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {_short(default)}"
+    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {short(default)}"
     return [f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"]
 
 
@@ -274,7 +274,7 @@ def _key_text(data: Any, keys: tuple[Any, ...]) -> str:
     return text.removesuffix(": ")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """Return a value as TOML writes it, roughly, and cut where it is long."""
     text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -305,7 +305,7 @@ def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
 
     A dataclass inside it counts by its own hash, which it keeps: thousands of chips share a technology and a DRAM part.
     """
-    fields = _sorted_fields(value.__class__)
+    fields = field_names(value.__class__)
     text = repr([(name, _hashable(getattr(value, name))) for name in fields if name not in omit])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -314,7 +314,8 @@ _PLAIN = {type(None), bool, int, float, str}
 
 
 @cache
-def _sorted_fields(kind: type) -> list[str]:
+def field_names(kind: type) -> list[str]:
+    """Return the names of the fields of a dataclass, sorted."""
     return sorted(field.name for field in dataclasses.fields(kind))
 
 

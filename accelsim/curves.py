@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
-from accelsim.pruning import Granularity
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ METRICS = {
 CURVE_COLUMNS = (
     Column("network", "str", "name of the network"),
     Column("hardware", "str", "name of the chip"),
-    Column("granularity", "str", 'which weights were pruned together, or "as given"'),
+    Column("granularity", "str", f'which weights were pruned together, or "{AS_GIVEN}"'),
     Column("sparsity", "float64", "zeros / all weights"),
     Column("score", "float64", "how good the network is, by the evaluation asked for; empty: none was"),
     Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them"),
@@ -75,6 +76,40 @@ def curve(
     """
     import pandas as pd
 
+    net, chips, chosen = _checked(network, hardware, granularities, sparsities)
+    score = None if evaluate is None else load_evaluation(evaluate, net)
+    inputs = net if activations is None else with_density(net, activations, seed)
+
+    rows: list[dict[str, Any]] = []
+    own = _sparsity(net)
+    for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
+        name = AS_GIVEN if granularity is None else str(granularity)
+        if progress is not None:
+            progress(f"{name} at {share:.0%}")
+        variant: Network | None = inputs
+        if granularity is not None:
+            again = rows[-1]["granularity"] == name  # what it cannot prune was said at its first point
+            variant = _pruned(inputs, granularity, share, criterion, seed, quiet=again)
+        if variant is None:
+            continue
+        reached = _sparsity(variant)
+        value = np.nan if score is None else score(variant)
+        table = simulate(shrunk(variant), chips, seed=seed)
+        rows += [
+            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
+            | _sums(table[table["hardware"] == chip.name])
+            for chip in chips
+        ]
+    return _compared(pd.DataFrame(rows))
+
+
+def _checked(
+    network: Network | str | Path,
+    hardware: Sequence[Hardware | str | Path],
+    granularities: Sequence[str],
+    sparsities: Sequence[float],
+) -> tuple[Network, list[Hardware], list[Granularity]]:
+    """Return the network, the chips and the granularities; raises InputError with every problem of the arguments."""
     problems: list[str] = []
     net = load_network(network)
     chips: list[Hardware] = []
@@ -94,37 +129,28 @@ def curve(
         if not given:
             problems.append(f"{name}: is an empty list; name at least one")
     raise_if_any(dict.fromkeys(problems))
-    score = None if evaluate is None else load_evaluation(evaluate, net)
-    inputs = net if activations is None else with_density(net, activations, seed)
+    return net, chips, chosen
 
-    rows: list[dict[str, Any]] = []
-    own = _sparsity(net)
-    for granularity, share in [(None, own), *_points(chosen, sparsities, own)]:
-        name = "as given" if granularity is None else str(granularity)
-        if progress is not None:
-            progress(f"{name} at {share:.0%}")
-        variant = inputs
-        if granularity is not None:
-            with warnings.catch_warnings():
-                if rows and rows[-1]["granularity"] == name:
-                    warnings.simplefilter("ignore")  # what it cannot prune was said at its first point
-                asked = None if granularity.kind == "nm" else share
-                try:
-                    variant = prune_network(inputs, granularity, asked, criterion, seed=seed)
-                except InputError as error:
-                    if _cannot_at_all(inputs, granularity):
-                        raise
-                    warnings.warn(f"{name} at {share:.0%}: {error.problems[0]}; the point is left out", stacklevel=2)
-                    continue
-        reached = _sparsity(variant)
-        value = np.nan if score is None else score(variant)
-        table = simulate(shrunk(variant), chips, seed=seed)
-        rows += [
-            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
-            | _sums(table[table["hardware"] == chip.name])
-            for chip in chips
-        ]
-    return _compared(pd.DataFrame(rows))
+
+def _pruned(
+    network: Network, granularity: Granularity, share: float, criterion: str, seed: int, *, quiet: bool
+) -> Network | None:
+    """Return the network at one point, None with a warning where this share cannot be had of it.
+
+    `quiet`: about layers that stay as they are. Raises InputError where no layer can be pruned so at any share.
+    """
+    asked = None if granularity.pattern else share
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        try:
+            return prune_network(network, granularity, asked, criterion, seed=seed)
+        except InputError as error:
+            if _cannot_at_all(network, granularity):
+                raise
+            problem = error.problems[0]
+    warn(f"{granularity} at {share:.0%}: {problem}; the point is left out")
+    return None
 
 
 def _points(
@@ -133,8 +159,8 @@ def _points(
     """Return the points to try: those denser than the network is are none."""
     found = []
     for granularity in granularities:
-        if granularity.kind == "nm" and granularity.size:
-            found.append((granularity, 1 - granularity.size[0] / granularity.size[1]))
+        if granularity.sparsity is not None:
+            found.append((granularity, granularity.sparsity))
         else:
             found += [(granularity, share) for share in sorted(set(sparsities)) if share >= max(own, 1e-9)]
     return found
@@ -168,13 +194,10 @@ def _sparsity(network: Network) -> float:
 
 def _sums(table: pd.DataFrame) -> dict[str, Any]:
     """Return what all layers of one chip take together."""
-    sums = table[["cycles", "time_us", "energy_pj", "storage_bits"]].sum(skipna=False)
-    moved = (table["dram_read_bytes"] + table["dram_write_bytes"]).sum(skipna=False)
-    time_us, energy_pj = float(sums["time_us"]), float(sums["energy_pj"])
+    total = over_layers(table, "hardware", whole=True).iloc[0]
+    costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
     return {
-        **{str(name): float(value) for name, value in sums.items()},
-        "edp_pj_s": energy_pj * time_us * 1e-6,
-        "dram_gb_per_s": float(moved) / time_us / 1e3,  # bytes / us = MB/s
+        **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
         "version": __version__,
@@ -183,7 +206,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the flag of what beats the network as given on the same chip."""
-    given = table[table["granularity"] == "as given"].set_index("hardware")
+    given = table[table["granularity"] == AS_GIVEN].set_index("hardware")
     energy, time = (table["hardware"].map(given[column]) for column in ("energy_pj", "time_us"))
     return table.assign(beats_given=(table["energy_pj"] < energy) & (table["time_us"] <= time))
 

@@ -1,8 +1,7 @@
-"""Two divisions, as benchmarks separate them: the model unchanged, and the model pruned with its accuracy stated."""
+"""Two divisions, as benchmarks have them: the model unchanged, or pruned with its accuracy stated."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, warn
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.simulation import simulate
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,19 +51,18 @@ def divisions(
     }
     unknown = [name for name, value in accuracy.items() if np.isnan(value)]
     if unknown:
-        warnings.warn(
+        warn(
             f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give evaluate= for open, and "
-            "accuracy_dense in the provenance of the network for closed",
-            stacklevel=2,
+            "accuracy_dense in the provenance of the network for closed"
         )
     rows: list[dict[str, Any]] = []
     for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):
         if progress is not None:
             progress(name)
         table = simulate(variant, hardware, activations, seed=seed)
-        for chip, mine in table.groupby("hardware", sort=False):
-            samples = int(mine["batch"].iloc[0])
-            time_us = float(mine["time_us"].sum(skipna=False)) / samples
+        samples = int(table["batch"].iloc[0])
+        for chip, total in over_layers(table, "hardware", whole=True).iterrows():
+            time_us = float(total["time_us"]) / samples
             rows.append(
                 {
                     "network": net.name,
@@ -71,7 +70,7 @@ def divisions(
                     "division": name,
                     "samples_per_s": 1e6 / time_us,
                     "latency_us": time_us,
-                    "energy_uj": float(mine["energy_pj"].sum(skipna=False)) / samples / 1e6,
+                    "energy_uj": float(total["energy_pj"]) / samples / 1e6,
                     "accuracy": accuracy[name],
                 }
             )

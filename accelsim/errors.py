@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -43,7 +46,7 @@ class DeadlockError(AccelsimError, RuntimeError):
 
 
 class VerificationError(AccelsimError, RuntimeError):
-    """An engine's product differs from the dense reference: a bug in this package, never in the input."""
+    """An engine's product differs from the dense reference, or its cycles do not add up: a bug, never the input's."""
 
 
 def raise_if_any(problems: Iterable[str], error: type[InputError] = InputError) -> None:
@@ -63,12 +66,32 @@ def collecting(problems: list[str], place: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def placing(place: str) -> Iterator[None]:
+    """Put a place before the problems of an InputError in the block."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(*error.at(place)) from None
+
+
+@contextmanager
 def needing(extra: str) -> Iterator[None]:
     """Say how to install an extra of this package where an import in the block finds a module missing."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name}: is not installed; install it with: pip install 'accelsim[{extra}]'") from None
+
+
+def warn(message: str) -> None:
+    """Warn, and point to the line that called this package, from whatever depth of it."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim import pruning
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, did_you_mean, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
 from accelsim.network.forward import outputs, with_activations
 from accelsim.pruning import Granularity, prune
@@ -69,7 +68,7 @@ def prune_network(
     if refused and not pruned:
         raise InputError(*refused)
     if refused:
-        warnings.warn("\n".join(f"{problem}; it stays as given" for problem in refused), stacklevel=2)
+        warn("\n".join(f"{problem}; it stays as given" for problem in refused))
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
     return replace(network, layers=layers, provenance={**network.provenance, **told})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,23 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from accelsim import __version__
+from accelsim.engines import BACKENDS, Asked, Row, engine_of
 from accelsim.errors import (
     InputError,
     UnsupportedError,
     collecting,
     did_you_mean,
     raise_if_any,
+    warn,
 )
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.matmul import TensorCoreRun
-from accelsim.matvec import EieRun
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_fits_memory
-from accelsim.results import COLUMNS, table, unit_table
+from accelsim.results import COLUMNS, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +69,8 @@ def units(
 ) -> pd.DataFrame:
     """Return what every PE or core does with its cycles: one row per chip, layer and unit, see `results.unit_table`.
 
-    Arguments and errors are those of `simulate`, and the sums over units are its columns. Cycles of a tensor core that
-    go into padding are shared out in proportion to its busy ones.
+    Arguments and errors are those of `simulate`, and the sums over units are its columns. A machine that does not know
+    which unit's cycles go into padding shares them out in proportion to busy ones.
     """
     rows = simulated_rows(network, hardware, activations, backend, seed=seed, progress=progress, units=True)
     return unit_table(rows)
@@ -98,7 +96,7 @@ def simulated_rows(
             chips.append(load_hardware(chip))
     if not chips and not problems:
         problems.append("hardware: is an empty list; name at least one chip")
-    if backend not in ("compiled", "simpy"):
+    if backend not in BACKENDS:
         problems.append(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     with collecting(problems):
@@ -136,7 +134,8 @@ class Prepared:
         """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-        runs = [RUNS[chip.engine.kind](chip) for chip in chips]
+        runs = [engine_of(chip).on(chip) for chip in chips]
+        asked = Asked(backend, verify, units)
         waiting: list[tuple[Layer, WeightMatrix]] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
         for number, layer in enumerate(net, 1):
@@ -154,10 +153,11 @@ class Prepared:
                 continue
             for each_layer, its_weights in waiting:
                 samples = self._inputs[each_layer.name] if self._keep else self._inputs.pop(each_layer.name)
+                no_weights = False
                 for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                    row = {"network": net.name, **_common(each_layer, samples, each.chip, backend, verify)}
+                    row = {"network": net.name, **_common(each_layer, samples, each.chip, asked)}
                     try:
-                        row |= each.row(each_layer, its_weights, samples, backend, verify, units)
+                        row |= each.row(each_layer, its_weights, samples, asked)
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
                         row |= _unsupported(each_layer, its_weights)
@@ -165,6 +165,9 @@ class Prepared:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
                     mine.append(row)
+                    no_weights |= not row["weight_density"]
+                if no_weights:
+                    warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
         for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
             said = [
@@ -176,7 +179,7 @@ class Prepared:
                 problems += said
             elif said:
                 remains = "the row of this layer is empty and no total has it"
-                warnings.warn("\n".join(f"{problem}; {remains}" for problem in said), stacklevel=4)
+                warn("\n".join(f"{problem}; {remains}" for problem in said))
         if not problems:
             for each in runs:
                 try:
@@ -199,7 +202,7 @@ class Prepared:
         return weights
 
 
-def _common(layer: Layer, samples: Samples, chip: Hardware, backend: str, verify: bool) -> dict[str, Any]:
+def _common(layer: Layer, samples: Samples, chip: Hardware, asked: Asked) -> Row:
     """Return the columns that any engine has in common: what runs where, asked how."""
     return {
         "layer": layer.name,
@@ -209,13 +212,9 @@ def _common(layer: Layer, samples: Samples, chip: Hardware, backend: str, verify
         "batch": len(samples),
         "vectors": len(samples) * layer.products.vectors,
         "activation_density": samples.density,
-        "hardware": chip.name,
-        "engine": chip.engine.kind,
-        "backend": backend,
-        "verified": "exact" if verify else "no",
-        "version": __version__,
-        "hardware_hash": chip.content_hash,
+        "verified": "exact" if asked.verify else "no",
         "seed": samples.seed,
+        **provenance(chip, asked.backend),
     }
 
 
@@ -230,10 +229,6 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
         "executed_as": "unsupported",
         "verified": "no",
     }
-
-
-RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
-"""Who runs layers on a chip, by the kind of its engine."""
 
 
 def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, Samples]:
@@ -265,10 +260,9 @@ def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, 
         resolved[layer.name] = Samples(chosen, layer.input_shape)
     raise_if_any(problems)
     if unknown:
-        warnings.warn(
+        warn(
             f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
-            "pass activations= a sample, a batch or a density",
-            stacklevel=4,
+            "pass activations= a sample, a batch or a density"
         )
     return resolved
 

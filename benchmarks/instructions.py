@@ -6,8 +6,8 @@ import csv
 import math
 from typing import NamedTuple
 
+from accelsim.engines.tensor_core.config import Instruction, TensorCoreConfig
 from accelsim.hardware import load_hardware
-from accelsim.tensor_core_config import Instruction, TensorCoreConfig
 from benchmarks.documents import EVIDENCE
 
 LOOP_CYCLES = 2.7

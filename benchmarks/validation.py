@@ -16,9 +16,9 @@ import numpy as np
 
 import accelsim
 from accelsim.config import shipped_names
-from accelsim.energy import prices
+from accelsim.costs import prices
 from accelsim.energy.arithmetic import multiply_pj
-from accelsim.energy.eie import memories
+from accelsim.engines.eie.prices import memories
 from accelsim.memory import DramPart, load_memory
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, settings
 
 from accelsim.cli import main
 from accelsim.config import shipped_names
-from accelsim.engines import ENGINES, Outcome, Stream
-from accelsim.engines.eie_image import EieImage
+from accelsim.engines.counts import Outcome
+from accelsim.engines.eie import EieConfig, specification, twin
+from accelsim.engines.eie.image import EieImage, encode_layer
+from accelsim.engines.streaming import Stream
 from accelsim.formats.counting import WeightMatrix
-from accelsim.hardware import EieConfig
 from accelsim.memory import DramPart, load_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,7 +144,7 @@ def eie_image(
     """Lay codes (outputs, columns) out for EIE, entries included; with `bias` their last column is the bias."""
     weight = codes[:, :-1] if bias else codes
     offset = np.ascontiguousarray(codes[:, -1]) if bias else None
-    return ENGINES["eie"].encode(WeightMatrix(np.ascontiguousarray(weight), offset), config, codes, codebook)
+    return encode_layer(WeightMatrix(np.ascontiguousarray(weight), offset), config, codes, codebook)
 
 
 def run_both(
@@ -154,9 +155,8 @@ def run_both(
     **reference_options: object,
 ) -> tuple[Outcome, Outcome]:
     """Return the outcomes of specification and twin."""
-    engine = ENGINES["eie"]
     batch = np.atleast_2d(np.asarray(activations, np.int64))
     return (
-        engine.reference(config, image, batch, stream, **reference_options),
-        engine.fast(config, image, batch, stream),
+        specification.run(config, image, batch, stream, **reference_options),
+        twin.run(config, image, batch, stream),
     )

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.compare import AS_GIVEN, compare, totals
+from accelsim.compare import compare, totals
 from accelsim.inspection import inspect
+from accelsim.pruning.granularity import AS_GIVEN
 
 CHIPS = ["eie-64pe-45nm", "a100-pcie"]
 RNG = np.random.default_rng(0)

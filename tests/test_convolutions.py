@@ -15,7 +15,8 @@ from strategies import ConvCase, conv_cases
 
 import accelsim
 from accelsim import Layer
-from accelsim.engines import ENGINES
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.image import encode_layer
 from accelsim.formats import nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network import lowering
@@ -220,8 +221,8 @@ def test_how_many_vectors_run_at_once_changes_nothing(monkeypatch: pytest.Monkey
         }.items()
     ]
     whole = accelsim.simulate(conv, chips, 0.6, verify=True)
-    monkeypatch.setattr("accelsim.engines.eie_fast.CHUNK_ELEMENTS", elements)
-    monkeypatch.setattr(import_module("accelsim.matvec"), "VERIFIED_ELEMENTS", elements)
+    monkeypatch.setattr("accelsim.engines.eie.twin.CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(import_module("accelsim.engines.eie.row"), "VERIFIED_ELEMENTS", elements)
     assert accelsim.simulate(conv, chips, 0.6, verify=True).equals(whole)
 
 
@@ -292,9 +293,8 @@ def test_both_engines_agree_on_the_product_of_a_pruned_layer() -> None:
     codes = rng.integers(1, 16, (24, 32)) * prune(rng.random((24, 32)), "nm:2:4")
     values = np.append(0, rng.integers(-1000, 1000, 15))
     vectors = rng.integers(-50, 50, (5, 32)) * (rng.random((5, 32)) < 0.5)
-    eie = ENGINES["eie"]
     config = accelsim.load_hardware(LIMITLESS, {"engine.pes": 4}).engine
-    image = eie.encode(WeightMatrix(values[codes].astype(np.float64)), config, codes, values)
+    image = encode_layer(WeightMatrix(values[codes].astype(np.float64)), config, codes, values)
     packed = nm.encode(values[codes], 2, 4)
-    for run in (eie.fast, eie.reference):
+    for run in (twin.run, specification.run):
         np.testing.assert_array_equal(run(config, image, vectors, None).output, vectors @ packed.decode().T)

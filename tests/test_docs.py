@@ -21,7 +21,7 @@ import accelsim
 from accelsim.cli import app
 from accelsim.results import COLUMNS
 from benchmarks import pictures
-from benchmarks.documents import fill
+from benchmarks.documents import fill, house
 
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted(DOCS.glob("*.md"))]
@@ -150,6 +150,12 @@ def test_every_picture_is_listed_and_shown() -> None:
     ]
     assert {picture.file for picture in pictures.PICTURES} == {path.name for path in pictures.IMAGES.iterdir()}
     assert fill({"gallery": pictures.gallery()}, write=False) == [], "run python -m benchmarks.pictures"
+
+
+def test_the_map_is_that_of_the_import_contract() -> None:
+    assert fill({"house": house()}, write=False) == [], "run python -m benchmarks.documents"
+    assert house() in text_of(DOCS / "design.md")
+    assert [line for line in house().splitlines() if len(line) > 120] == [], "shorten the docstring's first line"
 
 
 def test_drawings_are_compared_by_what_they_show() -> None:

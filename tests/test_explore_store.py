@@ -199,7 +199,7 @@ def test_the_version_of_the_engines_covers_sources_and_prices(tmp_path: Path, mo
     work.engine_version.__wrapped__()
     package = Path(accelsim.__file__).parent
     names = {str(path.relative_to(package)) for path in read if path.is_relative_to(package)}
-    assert {"simulation.py", "engines/eie_fast.py", "explore/work.py", "pruned.py", "energy/eie.py"} <= names
+    assert {"simulation.py", "engines/eie/twin.py", "explore/work.py", "pruned.py", "engines/eie/prices.py"} <= names
     assert not {"cli/app.py", "explore/store.py"} & names
     assert {"sram_cacti7.csv", "arithmetic.csv", "node_scaling.csv"} <= {path.name for path in read}
 

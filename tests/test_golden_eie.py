@@ -10,7 +10,8 @@ import pytest
 from conftest import ALEXNET_FC8, EVIDENCE, needs_fc8
 
 import accelsim
-from accelsim.engines import ENGINES
+from accelsim.engines.eie import twin
+from accelsim.engines.eie.image import encode_layer
 from accelsim.formats.counting import WeightMatrix
 
 CASES = list(csv.DictReader((EVIDENCE / "eie" / "cases.csv").read_text().splitlines()))
@@ -85,9 +86,8 @@ def test_fc8_classifies_its_image_and_agrees_with_the_real_product() -> None:
     # Fixed point by hand: 15 fraction bits for weights below 1/16 in 16 bits would waste range, 18 fit.
     table = np.rint(arrays["codebook"].astype(float) * 2**18).astype(np.int64)
     activations = np.append(np.rint(arrays["alexnet_fc8_act"].astype(float) * 2**10), 2**10).astype(np.int64)
-    engine = ENGINES["eie"]
     weights = WeightMatrix(np.ascontiguousarray(codes[:, :-1]), np.ascontiguousarray(codes[:, -1]))
-    output = engine.fast(config, engine.encode(weights, config, codes, table), activations[None]).output
+    output = twin.run(config, encode_layer(weights, config, codes, table), activations[None]).output
     assert output is not None
     real = arrays["codebook"].astype(float)[codes] @ np.append(arrays["alexnet_fc8_act"].astype(float), 1.0)
     assert int(output[0].argmax()) == int(real.argmax()) == 708

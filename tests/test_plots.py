@@ -14,8 +14,8 @@ from conftest import Run
 from matplotlib.figure import Figure
 
 import accelsim as sim
+from accelsim.costs import operations
 from accelsim.curves import curve
-from accelsim.energy.operations import operations
 from accelsim.inspection import inspect
 from accelsim.report import plots
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
@@ -221,8 +221,11 @@ def test_designs_are_the_totals_of_chips(results: pd.DataFrame) -> None:
     found = designs(results, "time_us", "energy_pj").set_index("hardware")
     for chip, mine in results.groupby("hardware"):
         assert found.loc[chip, "energy_pj"] == pytest.approx(mine["energy_pj"].sum())
-    with pytest.raises(sim.InputError, match="utilization: has no total over layers"):
-        designs(results, "time_us", "utilization")
+    used = designs(results, "utilization", "energy_pj").set_index("hardware")["utilization"]
+    for chip, mine in results.groupby("hardware"):
+        assert used[chip] == pytest.approx((mine["utilization"] * mine["cycles"]).sum() / mine["cycles"].sum())
+    with pytest.raises(sim.InputError, match="weight_density: has no total over layers"):
+        designs(results, "time_us", "weight_density")
     with pytest.raises(sim.InputError, match="layer: is no number"):
         designs(results, "layer", "energy_pj")
     assert len(designs(results[results["layer"] == "fc1"], "time_us", "utilization")) == 2

@@ -54,6 +54,14 @@ def test_text_survives(text: str) -> None:
     assert Granularity.parse(text) == Granularity.parse(str(Granularity.parse(text)))
 
 
+def test_a_pattern_sets_its_own_sparsity() -> None:
+    found = {text: Granularity.parse(text) for text in ("nm:2:4", "nm:4:4", "fine", "block:2x4", "filter")}
+    assert {text: each.pattern for text, each in found.items() if each.pattern} == {"nm:2:4": (2, 4), "nm:4:4": (4, 4)}
+    assert found["nm:2:4"].sparsity == 0.5
+    assert found["nm:4:4"].sparsity == 0.0  # all are kept, and still no other share may be asked for
+    assert {each.sparsity for text, each in found.items() if not text.startswith("nm")} == {None}
+
+
 @given(pruning_cases())
 def test_groups_are_kept_or_pruned_whole_and_the_largest_stay(case: PruningCase) -> None:
     weight, granularity, sparsity = case

@@ -18,8 +18,9 @@ from safetensors.numpy import save_file
 import accelsim
 from accelsim import Density, InputError, Layer, Network, load_network
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
+from accelsim.number_formats import ARRAY_TYPES
 
-TYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "int64", "uint32", "bool"]
+TYPES = [name for name, form in ARRAY_TYPES.items() if form.in_numpy]
 
 
 def random_array(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from PIL import Image
 from shapes import layers_of
 from sklearn.datasets import load_sample_images
 
-from accelsim.network.tensors import TensorFile, open_tensors
+from accelsim.network.tensor_file import TensorFile
+from accelsim.network.tensors import open_tensors
 
 LAYERS = layers_of("squeezenet")
 pytestmark = needs_squeezenet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accelsim.config import shipped_dir, shipped_names
-from accelsim.engines.tensor_core_gemm import Gemm, run
+from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.hardware import load_hardware
 
 gemm_fit = pytest.importorskip("benchmarks.gemm_fit", reason="the benchmarks folder is not beside the tests")

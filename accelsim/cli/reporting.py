@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
-    DEFAULT_HARDWARE,
-    DEFAULT_NETWORK,
     DensityOption,
     SeedOption,
     SetOption,
@@ -21,10 +19,11 @@ from accelsim.cli.app import (
     reporting,
     say_wrote,
 )
-from accelsim.errors import InputError, raise_if_any
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
+from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
 
-DEFAULT_CHIPS = f"{DEFAULT_HARDWARE},edge-nm-16x16"
+DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
 SUFFIXES = (".html", ".htm")
 
 
@@ -99,7 +98,7 @@ def _of_network(
             results = simulate(net, chips, density, seed=seed, progress=step)
         notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
         for note in notes:
-            warnings.warn(note, stacklevel=1)  # for the terminal, too
+            warn(note)  # for the terminal, too
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     python = [

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.errors import VerificationError
+
 
 @dataclass(frozen=True)
 class Counts:
     """Cycles, actions per component, and for each unit (a PE) its busy cycles and its stalls by cause.
 
-    For every unit, busy + all stalls = cycles.
+    For every unit, busy + all stalls = cycles; `columns`, and so every row, holds an engine to their sums.
     """
 
     cycles: int
@@ -27,13 +29,23 @@ class Counts:
 
     @cached_property
     def columns(self) -> dict[str, int]:
-        """The columns of the table that any engine counts, summed over units; once, for all chips that share a run."""
+        """The columns of the table that any engine counts, summed over units; once, for all chips that share a run.
+
+        Raises VerificationError where busy cycles and stalls of all units are not units x cycles.
+        """
+        busy = sum(self.busy_cycles)
+        stalls = {f"stall_{cause}_cycles": sum(each) for cause, each in self.stall_cycles.items()}
+        spent, units = busy + sum(stalls.values()), len(self.busy_cycles)
+        if spent != units * self.cycles:
+            raise VerificationError(
+                f"{units} units are busy or stalled for {spent} cycles, and not {units} x {self.cycles}"
+            )
         return {
             "cycles": self.cycles,
             "macs": self.macs,
             "padding_macs": self.padding_macs,
-            "busy_cycles": sum(self.busy_cycles),
-            **{f"stall_{cause}_cycles": sum(each) for cause, each in self.stall_cycles.items()},
+            "busy_cycles": busy,
+            **stalls,
             **{f"count_{action}": count for action, count in self.actions.items()},
         }
 

@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 from accelsim.errors import InputError
 from accelsim.explore.ranges import WORDS
-from accelsim.pruning import Granularity
-
-AS_GIVEN = "as given"
-"""The granularity of a network that is not pruned."""
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 
 
 class Pruning(NamedTuple):
@@ -50,8 +47,8 @@ def pruning_of(values: Mapping[str, Any]) -> Pruning:
             parts += [(layer, AS_GIVEN, None)] * covered(parts)  # or what is said of all layers would hold
             continue
         kind = Granularity.parse(granularity or "fine")
-        if kind.kind == "nm" and kind.size is not None:
-            share = 1 - kind.size[0] / kind.size[1]
+        if kind.sparsity is not None:
+            share = kind.sparsity
         elif share is None:
             raise InputError(f"granularity: {granularity} needs a sparsity; vary it, too")
         if share or covered(parts):

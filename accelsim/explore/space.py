@@ -14,17 +14,18 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
-from accelsim.explore.points import AS_GIVEN, Point, Pruning, pruning_of
+from accelsim.explore.points import Point, Pruning, pruning_of
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
-from accelsim.pruning import Granularity
 from accelsim.pruning.criteria import CRITERIA
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""
@@ -47,8 +48,8 @@ class SpaceSpec:
     """The keys of a space file."""
 
     vary: dict[str, Any]
-    hardware: str = "eie-64pe-45nm"
-    network: str = "lenet-300-100-digits"
+    hardware: str = DEFAULT_CHIP
+    network: str = DEFAULT_NETWORK
     name: str = ""
     description: str = ""
     source: str = ""

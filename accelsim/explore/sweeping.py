@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, warn
 from accelsim.explore.points import Point
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
@@ -64,9 +63,9 @@ def sweep(
         with Crew(setup, base, jobs, scheduler) as crew:
             plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
             for problem in plan.refused_briefly():
-                warnings.warn(problem, stacklevel=2)
+                warn(problem)
             for note in run_missing(plan, base, crew, progress):
-                warnings.warn(note, stacklevel=2)
+                warn(note)
         return read(plan, base)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,7 @@ TOTALS: Mapping[str, str] = {
     "edp_pj_s": "energy x time of all layers",
     "power_mw": "energy / time",
     "area_mm2": "of the chip",
-    "utilization": "macs / what the chip could have done in the time",
+    "utilization": "macs / what the chip could have done in its cycles",
     "load_balance": "busy cycles / cycles of all PEs or cores",
     "macs": "sum over layers",
     "padding_macs": "sum over layers",
@@ -39,6 +40,12 @@ NEEDED = (
 )  # fmt: skip
 """Columns of the results that totals are made of."""
 
+_MADE = [
+    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "count_spmat_reads",
+    "energy_spmat_sram_pj", "energy_dram_pj", "dram_read_bytes", "dram_write_bytes", "edp_pj_s", "power_mw", "area_mm2",
+    "utilization", "load_balance", "dram_gb_per_s",
+]  # fmt: skip
+
 
 def totals(results: pd.DataFrame) -> pd.DataFrame:
     """Return one row per point, its knobs and `TOTALS`; results as `sweep` returns them.
@@ -52,23 +59,9 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     end = list(results.columns).index("error")
     kept = results.columns[: end + 1].tolist()
     first = results.drop_duplicates("point").set_index("point")
-    # What could have been done is what was done / its share; layers without work could have done nothing.
-    able = results["cycles"] * (results["macs"] / (results["cycles"] * results["utilization"])).fillna(0.0)
-    weighed = results.assign(able_macs=able, busy=results["load_balance"] * results["cycles"])
-    summed = [name for name in NEEDED if name not in ("area_mm2", "utilization", "load_balance", "executed_as")]
-    sums = weighed.groupby("point", sort=False)[[*summed, "able_macs", "busy"]].sum(min_count=1).astype(np.float64)
-    sums["energy_pj"] = sums["energy_pj"].replace(0, np.nan)
-    traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
-    made = sums[summed].assign(
-        edp_pj_s=sums["energy_pj"] * sums["time_us"] * 1e-6,
-        power_mw=sums["energy_pj"] / sums["time_us"] / 1e3,  # pJ / us = uW
-        area_mm2=first["area_mm2"].replace(0, np.nan),
-        utilization=sums["macs"] / sums["able_macs"].replace(0, np.nan),
-        load_balance=sums["busy"] / sums["cycles"],
-        dram_gb_per_s=traffic / sums["time_us"] / 1e3,  # bytes / us = MB/s
-    )
-    lacking = results.loc[results["executed_as"] == "unsupported", "point"].unique()
-    made.loc[lacking] = np.nan
+    made = over_layers(results, "point", whole=True)[_MADE]
+    unknown = ["energy_pj", "edp_pj_s", "power_mw", "area_mm2"]
+    made[unknown] = made[unknown].replace(0, np.nan)
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
     return table.reset_index()
 

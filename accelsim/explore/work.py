@@ -22,7 +22,7 @@ from accelsim.curves import with_density
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
-from accelsim.explore.points import AS_GIVEN, Point, Pruning
+from accelsim.explore.points import Point, Pruning
 from accelsim.explore.space import subset
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
@@ -30,6 +30,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
+from accelsim.pruning.granularity import AS_GIVEN, Granularity
 from accelsim.results import cells
 from accelsim.simulation import Prepared
 
@@ -178,7 +179,7 @@ class Worker:
             self._score = None if evaluate is None else float(load_evaluation(evaluate, network)(pruned))
             self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
             self._asked = asked
-        counted = chip.name, *(getattr(chip.engine, name, 0) for name in ("pes", "index_bits", "slice_length"))
+        counted = chip.name, chip.engine.layout_key
         if counted != self._group:
             self._prepared.forget()
             self._group = counted
@@ -220,7 +221,7 @@ def _uniform(network: Network, pruning: Pruning) -> Iterator[tuple[str, Any]]:
     own = {layer: (granularity, share) for layer, granularity, share in pruning.parts if layer}
     if everywhere is not None and not own:
         granularity, share = everywhere
-        yield granularity, None if granularity.startswith("nm") else share
+        yield granularity, None if Granularity.parse(granularity).pattern else share
         return
     every = {layer.name: own.get(layer.name, everywhere) for layer in network}
     chosen = {name: each for name, each in every.items() if each is not None and each[0] != AS_GIVEN}

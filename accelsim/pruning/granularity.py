@@ -24,9 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.number_formats import is_supported, unsupported
 
 MAX_M = 32
 """Elements of the largest N:M group."""
+
+AS_GIVEN = "as given"
+"""How tables call the granularity of a network that is not pruned further."""
 
 _SIZES = {"nm": (":", "nm:2:4"), "vector": ("x", "vector:1x4"), "block": ("x", "block:4x4")}
 _WHOLE = ("fine", "kernel", "filter", "channel")
@@ -48,7 +52,7 @@ class Granularity:
         if self.size is None:
             return
         first, second = self.size
-        if self.kind == "nm" and not 1 <= first <= second <= MAX_M:
+        if self.pattern and not 1 <= first <= second <= MAX_M:
             raise InputError(f"granularity '{self}': N:M must hold 1 <= N <= M <= {MAX_M}")
         if min(self.size) < 1:
             raise InputError(f"granularity '{self}': sizes must be at least 1")
@@ -76,6 +80,16 @@ class Granularity:
     def __str__(self) -> str:
         """The text that `parse` reads."""
         return self.kind if self.size is None else f"{self.kind}:{_SIZES[self.kind][0].join(map(str, self.size))}"
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """N and M of an N:M pattern; None of every other kind."""
+        return self.size if self.kind == "nm" else None
+
+    @property
+    def sparsity(self) -> float | None:
+        """The share of weights that an N:M pattern prunes, 1 - N/M; None of other kinds, which prune what is asked."""
+        return None if self.pattern is None else 1 - self.pattern[0] / self.pattern[1]
 
     def group(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return rows and columns of what is pruned together in `view` of a weight of this shape.
@@ -122,6 +136,6 @@ def weight_problems(array: NDArray[Any]) -> list[str]:
     problems = []
     if array.ndim not in (2, 4) or not array.size:
         problems.append(f"weight: shape {array.shape} is neither (out, in) nor (out, in, kh, kw), none of them 0")
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        problems.append(f"weight: numbers of type {array.dtype} cannot be ranked; convert them to float or integer")
+    if not is_supported(array.dtype):
+        problems.append(f"weight: {unsupported(array.dtype)}")
     return problems

@@ -37,8 +37,8 @@ def prune(
     """
     ranked, scores = scored(weight, granularity, sparsity, criterion, pad, data)
     chosen, shape = ranked.granularity, ranked.weight.shape
-    if chosen.kind == "nm" and chosen.size:
-        n, m = chosen.size
+    if chosen.pattern is not None:
+        n, m = chosen.pattern
         padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
         kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
     else:
@@ -85,7 +85,7 @@ def scored(
 
     floats = array.astype(_float_type(array.dtype), copy=False)
     group = chosen.group(array.shape)
-    if chosen.size and chosen.kind != "nm" and pad:
+    if chosen.size and not chosen.pattern and pad:
         group = min(group[0], len(array)), min(group[1], array[0].size)
     groups = array.size // (group[0] * group[1])
     ranked = Ranked(floats, chosen, group, groups - round(float(sparsity or 0) * groups), data)
@@ -111,7 +111,7 @@ def checked(
     if not problems:
         problems += _sparsity_problems(sparsity, chosen, array.size)
         with collecting(problems):
-            group = (1, chosen.size[1]) if chosen.kind == "nm" and chosen.size else chosen.group(array.shape)
+            group = (1, chosen.pattern[1]) if chosen.pattern else chosen.group(array.shape)
             problems += [] if pad else _uneven_problems((len(array), array[0].size), group, chosen)
     raise_if_any(problems)
     return array, chosen
@@ -178,8 +178,8 @@ def not_finite(array: NDArray[Any]) -> str:
 def _sparsity_problems(sparsity: float | None, chosen: Granularity, size: int) -> list[str]:
     if sparsity is not None and not (isinstance(sparsity, int | float | np.floating) and 0 <= sparsity < 1):
         return [f"sparsity: must be the share of weights to prune, at least 0 and below 1 (got {sparsity!r})"]
-    if chosen.kind == "nm" and chosen.size:
-        n, m = chosen.size
+    if chosen.pattern is not None:
+        n, m = chosen.pattern
         if sparsity is not None and abs(sparsity - (1 - n / m)) * size > m:
             return [f"sparsity: '{chosen}' prunes 1 - {n}/{m} = {1 - n / m:g} (got {sparsity!r}); leave sparsity out"]
     elif sparsity is None:

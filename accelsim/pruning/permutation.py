@@ -119,7 +119,7 @@ def permute_for_nm(
     array = np.asarray(weight)
     problems = weight_problems(array)
     chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
-    n, m = chosen.size if chosen.kind == "nm" and chosen.size else (0, 0)
+    n, m = chosen.pattern or (0, 0)
     if not m:
         problems.append(f"granularity '{chosen}': only N:M patterns gain from a permutation; give 'nm:2:4' or the like")
     elif not problems and array.shape[1] % m:

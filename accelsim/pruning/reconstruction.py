@@ -67,11 +67,10 @@ def sparsegpt(
     _require_finite(array)
     calibration = calibration_of(activations, array[0].size)
     kept = np.ones((len(array), array[0].size), bool)
-    if chosen.kind != "nm":
+    if chosen.pattern is None:
         kept = chosen.view(prune(array, chosen, sparsity, "obs", activations=calibration, damping=damping, pad=pad))
     ordered = calibration.reordered(chosen.columns(array.shape))
-    nm = chosen.size if chosen.kind == "nm" and chosen.size else (0, 0)
-    updated = sweep(chosen.view(array), kept, ordered, damping, nm)
+    updated = sweep(chosen.view(array), kept, ordered, damping, chosen.pattern or (0, 0))
     result, mask = chosen.unview(updated, array.shape), chosen.unview(kept, array.shape)
     return Reconstruction(result.astype(_float_like(array)), mask)
 
@@ -82,4 +81,4 @@ def _require_finite(array: Array) -> None:
 
 
 def _float_like(array: Array) -> DTypeLike:
-    return array.dtype if array.dtype.kind == "f" else np.float64
+    return array.dtype if np.issubdtype(array.dtype, np.floating) else np.float64

@@ -29,8 +29,8 @@ def global_sparsities(
     Source: Han et al., NeurIPS 2015 (thresholds); Lee et al., ICLR 2021 (one threshold for all layers).
     """
     chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
-    if chosen.kind == "nm" or criterion == "regression":
-        what = f"granularity '{chosen}'" if chosen.kind == "nm" else "criterion 'regression'"
+    if chosen.pattern or criterion == "regression":
+        what = f"granularity '{chosen}'" if chosen.pattern else "criterion 'regression'"
         raise InputError(f"{what}: chooses within each layer; there is no threshold over all of them")
     problems: list[str] = []
     scores, sizes = {}, {}

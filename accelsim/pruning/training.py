@@ -271,7 +271,7 @@ def prune_and_train(
         for name in names:
             with collecting(problems, f"layer {name}: "):
                 final = by_name.get(name) if isinstance(sparsity, Mapping) else sparsity
-                by_pattern = chosen.kind == "nm" and share < 1
+                by_pattern = chosen.pattern is not None and share < 1
                 partly = None if final is None or by_pattern else share * final
                 given = {} if data is None else dict(data(name))
                 weight = as_array(weights[name].weight)
@@ -286,7 +286,7 @@ def prune_and_train(
 
 def _at(granularity: Granularity, share: float) -> Granularity:
     """Return the pattern when a share of the final sparsity is reached: of N:M, one with a larger N."""
-    if granularity.kind != "nm" or granularity.size is None:
+    if granularity.pattern is None:
         return granularity
-    n, m = granularity.size
+    n, m = granularity.pattern
     return Granularity("nm", (max(n, m - math.floor(share * (m - n) + 1e-9)), m))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accelsim.errors import InputError, raise_if_any
-from accelsim.results import COLUMNS, SUMMED, supported
+from accelsim.results import COLUMNS, supported
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,42 +58,6 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def totals(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per run, in order: sums over the layers that it could run, and means weighted by time or cycles.
-
-    `layers`: how many there are, `able`: how many could run; a run without any has empty means.
-    """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    for run, mine in results.groupby("run", sort=False):
-        able = supported(mine)
-        sums = able[[*SUMMED, "work_cycles", "padding_cycles"]].sum()
-        cycles, time_us = sums["cycles"], sums["time_us"]
-        dense_bits = (able["compression_ratio"] * able["storage_bits"]).sum()
-        first = mine.iloc[0]
-        rows.append(
-            {
-                "run": run,
-                "network": first["network"],
-                "hardware": first["hardware"],
-                "engine": first["engine"],
-                "hardware_hash": first["hardware_hash"],
-                "layers": len(mine),
-                "able": len(able),
-                "batch": int(first["batch"]),
-                **sums,
-                "power_mw": _over(sums["energy_pj"] / 1e3, time_us),
-                "utilization": _over((able["utilization"] * able["cycles"]).sum(), cycles),
-                "load_balance": _over((able["load_balance"] * able["cycles"]).sum(), cycles),
-                "sram_gb_per_s": _over((able["sram_gb_per_s"] * able["time_us"]).sum(), time_us),
-                "dram_gb_per_s": _over((able["dram_gb_per_s"] * able["time_us"]).sum(), time_us),
-                "compression_ratio": _over(dense_bits, sums["storage_bits"]),
-                "edp_pj_s": sums["energy_pj"] * time_us * 1e-6,
-                "area_mm2": able["area_mm2"].max(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _over(amount: float, whole: float) -> float:
-    return float(amount / whole) if whole else float("nan")
+    """Return one row per run, in order: `accelsim.totals.over_layers`, and what its first layer says of all of them."""
+    first = results.drop_duplicates("run").set_index("run")[["network", "hardware", "engine", "hardware_hash", "batch"]]
+    return first.join(over_layers(results, "run")).reset_index()

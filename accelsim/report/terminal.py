@@ -10,10 +10,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.energy import entries
-from accelsim.energy.prices import PER_CYCLE
+from accelsim.costs import entries
+from accelsim.energy import PER_CYCLE
+from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.results import SUMMED, supported
+from accelsim.results import supported
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
@@ -30,9 +32,8 @@ DROPPED_FIRST = (
 def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
-    area_mm2 = results["area_mm2"].max()
-    area = f" ({area_mm2:.1f} mm²)" if area_mm2 else ""
-    total = results[list(SUMMED)].sum()
+    total = over_layers(results, "hardware").iloc[0]
+    area = f" ({total['area_mm2']:.1f} mm²)" if total["area_mm2"] > 0 else ""
     counts = results["vectors"].unique()
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     grid = Table(
@@ -48,16 +49,16 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
         ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
         ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
-        ("\ncycles", f"{total['cycles']:,.0f}", lambda r: whole(r["cycles"])),
+        ("\ncycles", whole(total["cycles"]), lambda r: whole(r["cycles"])),
         ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
-        ("MACs\nused", percent(_ratio(results, "utilization")), lambda r: percent(r["utilization"])),
-        ("load\nbalance", percent(_ratio(results, "load_balance")), lambda r: percent(r["load_balance"])),
+        ("MACs\nused", percent(total["utilization"]), lambda r: percent(r["utilization"])),
+        ("load\nbalance", percent(total["load_balance"]), lambda r: percent(r["load_balance"])),
         ("energy\nnJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
-        ("power\nmW", number(total["energy_pj"] / total["time_us"] / 1e3), lambda r: number(r["power_mw"])),
-        ("SRAM\nGB/s", number(_rate(results, "sram_gb_per_s")), lambda r: number(r["sram_gb_per_s"])),
-        ("DRAM\nGB/s", number(_rate(results, "dram_gb_per_s")), lambda r: number(r["dram_gb_per_s"])),
+        ("power\nmW", number(total["power_mw"]), lambda r: number(r["power_mw"])),
+        ("SRAM\nGB/s", number(total["sram_gb_per_s"]), lambda r: number(r["sram_gb_per_s"])),
+        ("DRAM\nGB/s", number(total["dram_gb_per_s"]), lambda r: number(r["dram_gb_per_s"])),
         ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
-        ("\nsmaller", times(_smaller(results), 1), lambda r: times(r["compression_ratio"], 1)),
+        ("\nsmaller", times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
@@ -161,18 +162,15 @@ def chip_totals(results: pd.DataFrame) -> Table:
     grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("hardware", "layers", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
         grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
-    for chip, mine in results.groupby("hardware", sort=False):
-        total = mine[list(SUMMED)].sum()
-        able = len(supported(mine))
-        area_mm2 = mine["area_mm2"].max()
+    for chip, total in over_layers(results, "hardware").iterrows():
         grid.add_row(
             Text(str(chip)),
-            str(able) if able == len(mine) else f"{able} of {len(mine)}",
-            f"{total['cycles']:,.0f}",
+            whole(total["able"]) + ("" if total["able"] == total["layers"] else f" of {whole(total['layers'])}"),
+            whole(total["cycles"]),
             number(total["time_us"]),
             number(total["energy_pj"] / 1e3),
-            number(total["energy_pj"] / total["time_us"] / 1e3),
-            number(area_mm2) if area_mm2 else "-",
+            number(total["power_mw"]),
+            number(total["area_mm2"]) if total["area_mm2"] else "-",
             number(total["storage_bits"] / 8192),
         )
     return grid
@@ -251,7 +249,7 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     grid.add_column("layer", f"{metric}\nscore")
     grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
-    grid.add_column("as given", f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
+    grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
     grid.add_column("at most", f"{number(budget)}\n", justify="right")
     for layer in found.network:
         grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)), "", "")
@@ -311,22 +309,6 @@ def knobs_table(table: pd.DataFrame, objective: str) -> Table:
         grid.add_row(*map(str, given), times(row.factor), percent(row.share))
     grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
     return grid
-
-
-def _rate(results: pd.DataFrame, column: str) -> float:
-    """Return the mean of a rate, weighted by time."""
-    return float((results[column] * results["time_us"]).sum() / results["time_us"].sum())
-
-
-def _smaller(results: pd.DataFrame) -> float:
-    """Return the compression of all layers together."""
-    dense_bits = results["compression_ratio"] * results["storage_bits"]
-    return float(dense_bits.sum() / results["storage_bits"].sum())
-
-
-def _ratio(results: pd.DataFrame, column: str) -> float:
-    """Return the mean of a share, weighted by cycles."""
-    return float((results[column] * results["cycles"]).sum() / results["cycles"].sum())
 
 
 def whole(count: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.plots.style import GREY, colour_of, marker_of, new_figure, styled, unit_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def comparison(totals: pd.DataFrame) -> Figure:
     with styled():
         from matplotlib.patches import Patch
 
-        pruned = totals[totals["speed_up"].notna() & (totals["pruned_by"] != "as given")]
+        pruned = totals[totals["speed_up"].notna() & (totals["pruned_by"] != AS_GIVEN)]
         chips, kinds = list(dict.fromkeys(pruned["hardware"])), list(dict.fromkeys(pruned["pruned_by"]))
         tall = len(chips) * len(kinds) > SIDE_BY_SIDE
         figure = new_figure(9.6, 5.4 if tall else 3.4)
@@ -93,7 +94,7 @@ def curve(table: pd.DataFrame, column: str) -> Figure:
         chips = list(dict.fromkeys(table["hardware"]))[: 1 if share else None]  # it is the same on every chip
         factor, label = unit_of(column, float(table[column].max()))
         table = table.assign(**{column: table[column] / factor})
-        kinds = [kind for kind in dict.fromkeys(table["granularity"]) if kind != "as given"]
+        kinds = [kind for kind in dict.fromkeys(table["granularity"]) if kind != AS_GIVEN]
         rows = -(-len(chips) // 2)
         figure = new_figure(4.8 * min(len(chips), 2), 3.3 * rows + 0.5)
         grid = figure.subplots(rows, min(len(chips), 2), squeeze=False)
@@ -102,8 +103,8 @@ def curve(table: pd.DataFrame, column: str) -> Figure:
         handles: dict[str, Any] = {}
         for axes, chip in zip(grid.flat, chips, strict=False):
             mine = table[table["hardware"] == chip]
-            given = mine[mine["granularity"] == "as given"].iloc[0]
-            handles["as given"] = axes.axhline(given[column], color=GREY, linewidth=0.8, linestyle="--")
+            given = mine[mine["granularity"] == AS_GIVEN].iloc[0]
+            handles[AS_GIVEN] = axes.axhline(given[column], color=GREY, linewidth=0.8, linestyle="--")
             for number, kind in enumerate(kinds):
                 points = mine[mine["granularity"] == kind].sort_values("sparsity")
                 colour = colour_of(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError
+from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.plots.style import (
     GREY,
     colour_of,
@@ -14,7 +15,7 @@ from accelsim.report.plots.style import (
     plain_log_ticks,
     unit_of,
 )
-from accelsim.results import SUMMED
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,7 @@ LARGER_IS_BETTER = (
 )  # fmt: skip
 """Columns of which more is better; of all others less is."""
 
-GIVEN = ("as given", "dense")
+GIVEN = (AS_GIVEN, "dense")
 
 LINES = ("-", "--", ":", "-.")
 
@@ -47,29 +48,18 @@ def designs(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     if "layer" not in table:
         return table.dropna(subset=[x, y])
     keys = [key for key in ("hardware", "pruned_by") if key in table]
-    found = []
-    for _, mine in table.groupby(keys, sort=False):
-        if (mine["executed_as"] == "unsupported").any():
-            continue  # it does not run the network
-        found.append({**mine.iloc[0][keys], **{column: _total(mine, column) for column in (x, y)}})
-    if not found:
+    totals = over_layers(table, keys, whole=True)
+    totals = totals[totals["able"] == totals["layers"]]  # another does not run the network
+    if totals.empty:
         raise InputError("no chip of the table runs all of its layers; choose layers with --layer")
-    return pd.DataFrame(found)
-
-
-def _total(layers: pd.DataFrame, column: str) -> float:
-    """Return a column of all layers together."""
-    if len(layers) == 1 or column in SUMMED:
-        return float(layers[column].sum())
-    if column == "edp_pj_s":
-        return float(layers["energy_pj"].sum() * layers["time_us"].sum()) * 1e-6
-    if column == "power_mw":
-        return float(layers["energy_pj"].sum() / layers["time_us"].sum()) / 1e3  # pJ / us = uW
-    if layers[column].nunique() == 1:  # such as area_mm2
-        return float(layers[column].iloc[0])
-    raise InputError(
-        f"{column}: has no total over layers; choose one layer with --layer, or a column such as energy_pj"
-    )
+    for column in {x, y} - set(totals):
+        values = table.groupby(keys)[column]
+        if (values.nunique() > 1).any():
+            raise InputError(
+                f"{column}: has no total over layers; choose one layer with --layer, or a column such as energy_pj"
+            )
+        totals[column] = values.first().astype(float)
+    return totals[[x, y] if x != y else [x]].reset_index()
 
 
 def front(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:

@@ -1,0 +1,65 @@
+"""What layers cost together: which columns are sums, which are means, and what a layer does that did not run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from accelsim.results import SUMMED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEANS: Mapping[str, str] = {
+    "utilization": "cycles",
+    "load_balance": "cycles",
+    "sram_gb_per_s": "time_us",
+    "compression_ratio": "storage_bits",
+    "speed_up": "time_us",
+    "energy_saving": "energy_pj",
+}
+"""Columns whose total is a mean over layers, and the column that weighs it: what the ratio is divided by."""
+
+RATIOS: Mapping[str, str] = {
+    "edp_pj_s": "energy x time",
+    "power_mw": "energy / time",
+    "dram_gb_per_s": "DRAM traffic / time",
+}
+"""Columns whose total follows from sums."""
+
+
+def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool = False) -> pd.DataFrame:
+    """Return the totals of layers, one row for each value of `by`, in order and as its index.
+
+    Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums, and `area_mm2` is
+    that of the chip. `layers` is how many there are, `able` how many ran: only these count, and a mean leaves out where
+    it is empty. Where none ran all is empty (NaN); with `whole` also where any did not, since a network without one of
+    its layers is another network. A sum of 0 stays 0, such as the energy of a chip that has no prices.
+    """
+    import numpy as np
+
+    keys = [by] if isinstance(by, str) else list(by)
+    of = keys if len(keys) > 1 else keys[0]
+    groups = results.groupby(of, sort=False)
+    sums = groups[[name for name in SUMMED if name in results]].sum(min_count=1).astype(np.float64)
+    means = {name: weight for name, weight in MEANS.items() if name in results and weight in results}
+    weighted = results[keys]
+    for name, weight in means.items():
+        amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
+        weighted = weighted.assign(**{name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())})
+    whole_means = weighted.groupby(of, sort=False).sum(min_count=1)
+    found = sums.assign(**{name: whole_means[name] / whole_means[f"weight of {name}"] for name in means})
+    if {"energy_pj", "time_us"} <= set(sums):
+        found["edp_pj_s"] = sums["energy_pj"] * sums["time_us"] * 1e-6
+        found["power_mw"] = sums["energy_pj"] / sums["time_us"] / 1e3  # pJ / us = uW
+    if {"dram_read_bytes", "dram_write_bytes", "time_us"} <= set(sums):
+        traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
+        found["dram_gb_per_s"] = traffic / sums["time_us"] / 1e3  # bytes / us = MB/s
+    if "area_mm2" in results:
+        found["area_mm2"] = groups["area_mm2"].max().astype(np.float64)
+    layers, able = groups.size(), groups["cycles"].count().astype(np.int64)
+    if whole:
+        found.loc[able < layers] = np.nan
+    found.insert(0, "layers", layers)
+    found.insert(1, "able", able)
+    return found
