@@ -49,6 +49,7 @@ UNHURRIED = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.register_profile("all", UNHURRIED)
+settings.register_profile("some", UNHURRIED, max_examples=20)
 settings.register_profile("quick", UNHURRIED, max_examples=6)
 
 TORCH_FILES = ("test_state_dicts.py", "test_torch.py", "test_training.py")
@@ -69,7 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "thorough(keep=0): left to --all; of a parametrised test the quick run keeps so many cases"
     )
     config.addinivalue_line("markers", "needs(*modules): left out of the quick run where one is not installed")
-    settings.load_profile("all" if config.getoption("all") else "quick")
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("all" if config.getoption("all") else "quick")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

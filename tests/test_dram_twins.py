@@ -114,10 +114,9 @@ def test_a_rank_that_works_while_the_other_is_refreshed() -> None:
 @pytest.mark.thorough
 def test_without_compiler() -> None:
     """The kernels are Python too: the same tests pass interpreted, where integers do not overflow silently."""
-    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-        return
+    command = [sys.executable, "-m", "pytest", "--all", "--hypothesis-profile=some", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not without_compiler", __file__],
+        [*command, "-k", "not without_compiler", __file__],
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, cwd=Path(__file__).parents[1], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
