@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsim.memory.dram_bus_fast import POWER_UP, inlined, issue, uncounted
+from accelsim.memory.dram_bus_fast import COLUMNS, POWER_UP, inlined, issue, uncounted
 from accelsim.memory.dram_commands_fast import find_next, queue_commands, refresh_command, tick, wait
 from accelsim.memory.dram_counts import UNRECORDED, ChannelCounts, Offer, Record
 from accelsim.memory.dram_queues_fast import add, move, oldest_with_room, pending, plan
@@ -243,6 +243,10 @@ def _stand_by(controller, clock, until):
 def _replay(controller):
     """Replay the requests of one channel; fills the totals and the record."""
     now, after = controller.now, controller.rules.power_down_after
+    queues, clocks = controller.queues, controller.bus.clocks
+    # Never so: from here on the compiler knows how long the rows are, and finds an element by a shift.
+    if queues.banks.shape[1] != 16 or queues.requests.shape[1] != 8 or clocks.shape[1] != COLUMNS:
+        raise ValueError("not the arrays of new_controller")
     _next_request(controller, now[REQUEST])
     clock = np.int64(0)  # not a literal, see dram_bus_fast.py
     ended = False
