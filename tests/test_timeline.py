@@ -28,7 +28,7 @@ from accelsim.engines.tensor_core.plan import Schedule
 from accelsim.errors import InputError
 from accelsim.formats.counting import WeightMatrix
 from accelsim.memory import dram, dram_fast
-from accelsim.memory.dram_counts import COMMANDS
+from accelsim.memory.dram_counts import COMMANDS, Offer, Record
 from accelsim.network.synthetic import draw_weights
 from accelsim.report import gantt, plots
 from accelsim.report.trace import read_trace, write_trace
@@ -201,12 +201,12 @@ def test_a_layer_keeps_the_activations_that_the_table_draws_for_it() -> None:
 @given(dram_cases())
 def test_dram_notes_the_commands_that_it_counts(case: Any) -> None:
     fields = case.part.fields(case.address_map)
-    given = (case.part, case.block, case.write, 0, fields, 0.0)
+    given = (case.part, 0, fields, Offer(case.block, case.write))
     counts = dram_fast.run(*given)
     of_banks = [counts.activates, counts.precharges, counts.reads, counts.writes]
     commands = [np.full((sum(map(sum, of_banks)) + sum(counts.refreshes), 3), -1) for _ in range(2)]
     for run, found in zip((dram.run, dram_fast.run), commands, strict=True):
-        run(*given, commands=found)
+        run(*given, Record(commands=found))
     assert np.array_equal(*commands)
     clock, command, bank = commands[0].T
     assert (np.diff(clock) >= 0).all()
