@@ -15,6 +15,7 @@ from accelsim.config import (
     CHECKED,
     SHIPPED,
     Count,
+    Hashed,
     NonNegative,
     Positive,
     build,
@@ -87,7 +88,7 @@ class EieConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class EieConstants:
+class EieConstants(Hashed):
     """What the synthesised EIE costs beside its memories, from Table II of the paper; per PE unless named otherwise."""
 
     clock_pj_per_pe_cycle: NonNegative
@@ -112,7 +113,7 @@ class SramTable:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Technology:
+class Technology(Hashed):
     """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 
     name: str
@@ -135,7 +136,7 @@ class Technology:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class MemoryConfig:
+class MemoryConfig(Hashed):
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
     dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]

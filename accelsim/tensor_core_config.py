@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, Count, NonNegative, Positive
+from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
@@ -20,7 +20,7 @@ DTYPE_BITS = {"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8": 
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Kernel:
+class Kernel(Hashed):
     """How a library runs a product on the chip: its tiles and what they cost beyond the arithmetic.
 
     A tile is [tokens, outputs] of the result; k moves in steps of `engine.step_k`.
