@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
     from accelsim.explore import knobs, pareto, search, sweep
     from accelsim.hardware import Hardware, load_hardware
-    from accelsim.matmul import gemm
     from accelsim.network import Density, Layer, Network, load_network
+    from accelsim.products import gemm
     from accelsim.simulation import simulate, units
 
 _HOME = {
@@ -33,7 +33,7 @@ _HOME = {
     "Layer": "accelsim.network",
     "Network": "accelsim.network",
     "VerificationError": "accelsim.errors",
-    "gemm": "accelsim.matmul",
+    "gemm": "accelsim.products",
     "knobs": "accelsim.explore",
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",

@@ -1,4 +1,4 @@
-"""How much to prune where: per-layer sparsities by one threshold, by sensitivity, or by what a chip gains from them."""
+"""How much to prune where: by one threshold, by sensitivity, or by what a chip gains."""
 
 from __future__ import annotations
 

@@ -6,13 +6,9 @@ set bit, and the number of set bits. With NUMBA_DISABLE_JIT=1 the plain Python v
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import config, types
 from numba.extending import intrinsic
-
-from accelsim.errors import InputError
 
 WORD = 64
 """Elements that one mask covers."""
@@ -82,21 +78,3 @@ else:
             return builder.ctpop(args[0])
 
         return types.uint64(types.uint64), codegen
-
-
-def bits_of(dtype: np.dtype[Any]) -> tuple[Any, int, float]:
-    """Return how a dtype is read as bits: unsigned type, mask that drops the sign of a zero, and the first non-finite.
-
-    Raises InputError for types that are no real numbers of 8 to 64 bits.
-    """
-    unsigned: Any = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}.get(dtype.itemsize)
-    if unsigned is not None and dtype.name == "bfloat16":
-        return unsigned, 0x7FFF, 0x7F80
-    if unsigned is not None and dtype.kind == "f":
-        exponent = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}[dtype.itemsize]
-        return unsigned, 2 ** (8 * dtype.itemsize - 1) - 1, exponent
-    if unsigned is not None and dtype.kind in "iub":
-        return unsigned, 2 ** (8 * dtype.itemsize) - 1, float("inf")
-    raise InputError(
-        f"weights of type {dtype} are not supported; convert to float, bfloat16 or integer of 8 to 64 bits"
-    )

@@ -213,7 +213,7 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
     """Say what is wrong at these keys; several things where a dataclass found several at once."""
     item, owner = items[0], _dataclass_at(kind, keys[:-1], data)
     known = {field.name: field.default for field in dataclasses.fields(owner)} if owner else {}
-    got = _short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
+    got = short(item["ctx"]["tag"] if item["type"] == "union_tag_invalid" else item["input"])
     if item["type"] == "value_error":
         # Said by a dataclass about its values together; it may begin with the key that it means.
         said = (str(problem).partition(": ") for problem in item["ctx"]["error"].args)
@@ -227,7 +227,7 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
         return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)
     default = known.get(keys[-1])
-    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {_short(default)}"
+    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {short(default)}"
     return [f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"]
 
 
@@ -275,7 +275,7 @@ def _key_text(data: Any, keys: tuple[Any, ...]) -> str:
     return text.removesuffix(": ")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """Return a value as TOML writes it, roughly, and cut where it is long."""
     text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -326,9 +326,15 @@ _PLAIN = {type(None), bool, int, float, str}
 
 
 @cache
+def field_names(kind: type) -> list[str]:
+    """Return the names of the fields of a dataclass, sorted."""
+    return sorted(field.name for field in dataclasses.fields(kind))
+
+
+@cache
 def _text_of(kind: type, omit: tuple[str, ...]) -> tuple[str, Callable[[Any], tuple[Any, ...]]]:
     """Return the text that is hashed, with a place for each value, and what gets the values: sweeps hash every chip."""
-    names = sorted({field.name for field in dataclasses.fields(kind)} - {*omit})
+    names = [name for name in field_names(kind) if name not in omit]
     pairs = ", ".join(f"({name!r}, %r)" for name in names)
     get = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
     return f"[{pairs}]", get

@@ -1,4 +1,4 @@
-"""Two divisions, as benchmarks separate them: the model unchanged, and the model pruned with its accuracy stated."""
+"""Two divisions, as benchmarks have them: the model unchanged, or pruned with its accuracy stated."""
 
 from __future__ import annotations
 

@@ -66,6 +66,15 @@ def collecting(problems: list[str], place: str = "") -> Iterator[None]:
 
 
 @contextmanager
+def placing(place: str) -> Iterator[None]:
+    """Put a place before the problems of an InputError in the block."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(*error.at(place)) from None
+
+
+@contextmanager
 def needing(extra: str) -> Iterator[None]:
     """Say how to install an extra of this package where an import in the block finds a module missing."""
     try:

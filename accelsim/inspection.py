@@ -1,4 +1,4 @@
-"""What is in a network: shapes, densities, the patterns that zeros already form, sizes in each format."""
+"""What is in a network: shapes, densities, patterns that zeros already form, sizes in each format."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.formats import bitmask, bsr, csr, dense, nm, relative_csc
-from accelsim.hardware import load_hardware
+from accelsim.engines import ENGINES
+from accelsim.formats import bitmask, bsr, csr, dense, nm
 from accelsim.network import Network
 from accelsim.pruning import Granularity, detect
 
@@ -23,21 +23,18 @@ BLOCK = (4, 4)
 def inspect(network: Network) -> pd.DataFrame:
     """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
 
-    Sizes are in bits with 16-bit values: dense, bitmask, CSR, blocks of 4 x 4, the best N:M that holds (indices), and
-    EIE's relative columns on 64 PEs. The matrix is (outputs, inputs), of a convolution with channels fastest.
+    Sizes are in bits with 16-bit values: dense, bitmask, CSR, blocks of 4 x 4, the best N:M that holds (indices);
+    and in formats that one machine alone has, as its default configuration stores them. The matrix is (outputs,
+    inputs), of a convolution with channels fastest.
     """
     import pandas as pd
 
-    eie = load_hardware("eie-64pe-45nm").eie.engine
     rows: list[dict[str, Any]] = []
     for layer in network:
         weight = layer.weight
         patterns = detect(weight)
         matrix = np.ascontiguousarray(Granularity("block", (1, 1)).view(weight))
         best = patterns.best_nm
-        codes = (matrix != 0).astype(np.int64)
-        columns = relative_csc.encode(codes, eie.pes, eie.index_bits)
-        entries = len(columns.codes)
         sizes = {
             "dense": dense.encode(matrix).bits(VALUE_BITS).total,
             "bitmask": bitmask.encode(matrix).bits(VALUE_BITS).total,
@@ -46,8 +43,9 @@ def inspect(network: Network) -> pd.DataFrame:
             "nm": 0
             if best is None or best.pattern is None
             else nm.encode(matrix, *best.pattern, pad=True).bits(VALUE_BITS).total,
-            "eie": entries * eie.entry_bits + columns.pointers.size * eie.pointer_bits,
         }
+        for engine in ENGINES.values():
+            sizes |= engine.stored_bits(matrix)
         held = [str(best)] if best is not None else []
         held += [str(each) for each in patterns.exact_rectangles if each.size != (1, 1)]
         rows.append(

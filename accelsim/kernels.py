@@ -1,4 +1,4 @@
-"""Compiled kernels: `njit`, whose cache on disk notices every change, and the first compilation made visible."""
+"""Compiled kernels: `njit`, whose cache notices every change, and a first compilation that is seen."""
 
 from __future__ import annotations
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from accelsim import __version__
+from accelsim.chips import Hardware
+from accelsim.engines import ENGINES, Row, union
 from accelsim.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -20,142 +23,128 @@ class Column(NamedTuple):
     meaning: str
 
 
-def _columns() -> tuple[Column, ...]:
-    text, integer, real = "str", "int64", "float64"
-    stalls = {
-        "scan": "the queue was empty because the scan had not found the next activation",
-        "backpressure": "the queue was empty because another PE's full queue held the broadcast back",
-        "dram": "the queue was empty because the next column had not arrived, or the run waited for DRAM",
-        "empty_column": "the column had no entry in this PE",
-        "drain": "the PE had finished and waited for the others and the pipeline",
-        "sync": "tensor core: start of a step, instructions that sustain less than the rate of the data sheet",
-        "shared": "shared memory was slower than the tensor cores",
-        "load": "operands on their way through the core's loads",
-        "l2": "L2 was the slowest",
-        "latency": "start of a tile: first operands on their way",
-        "epilogue": "the tile's results on their way out",
-        "wave": "no tile left for this core, or a kernel that follows",
-    }
-    counts = {
-        "spmat_reads": "rows read from the sparse-matrix memory",
-        "ptr_reads": "pointer pairs read",
-        "act_queue_pushes": "activations pushed into the PEs' queues",
-        "act_queue_pops": "activations popped from them",
-        "act_reg_reads": "activation registers read: source by the scan, accumulators by weights and at the end",
-        "act_reg_writes": "activation registers written",
-        "act_sram_reads": "activations read from SRAM into the source registers",
-        "act_sram_writes": "results written to SRAM",
-        "codebook_reads": "codes expanded to weights",
-        "mac": "multiply-accumulates of real weights",
-        "spmat_writes": "rows of weights written as they arrive from DRAM",
-        "ptr_writes": "pointers written as they arrive",
-        "dram_reads": "blocks of 64 bytes read from DRAM",
-        "dram_writes": "blocks written to it",
-        "dram_read_io": "blocks that came over its pins",
-        "dram_write_io": "blocks that went over them",
-        "dram_standby": "cycles in which DRAM stood by, rows open",
-        "fma": "multiply-accumulates that tensor cores executed, padding of tiles included",
-        "shared_bytes": "bytes to and from shared memory",
-        "l2_bytes": "bytes from L2",
-        "powered_ns": "nanoseconds in which the board was powered",
-    }
-    energy = {
-        "spmat_sram": "sparse-matrix memory",
-        "pointer_sram": "pointer memories",
-        "activation_sram": "activation memory",
-        "arithmetic": "multiply and add",
-        "activation_registers": "source and destination registers",
-        "activation_queue": "activation queues",
-        "codebook": "code look-up",
-        "lnzd": "leading-non-zero detection",
-        "clock": "clock network (calibrated)",
-        "pipeline": "pipeline registers and control (calibrated)",
-        "leakage": "leakage of the memories",
-        "shared_memory": "shared memory, where it is not part of the multiply-accumulate",
-        "l2": "L2",
-        "static": "what the board draws at rest",
-        "dram": "DRAM core, standby and refresh included",
-        "dram_io": "pins of the DRAM, where they have a source",
-    }
-    return (
-        Column("network", text, "name of the network"),
-        Column("layer", text, "name of the layer"),
-        Column("kind", text, "linear or conv2d"),
-        Column("out_features", integer, "outputs"),
-        Column("in_features", integer, "inputs, bias not counted"),
-        Column("batch", integer, "samples"),
-        Column("vectors", integer, "matrix-vector products: batch x output pixels or tokens"),
-        Column("weight_density", real, "non-zero weights / all weights, bias and other groups' places not counted"),
-        Column("activation_density", real, "non-zero inputs / all inputs"),
-        Column("granularity", text, "which weights were pruned together"),
-        Column(
-            "executed_as",
-            text,
-            "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot",
-        ),
-        Column("hardware", text, "name of the chip"),
-        Column("engine", text, "kind of engine"),
-        Column("backend", text, "compiled or simpy"),
-        Column("capacity", text, "error: everything fits; ignore: memory and register limits were lifted"),
-        Column("residency", text, "resident: weights stay on the chip; stream: they are fetched in every inference"),
-        Column("dram", text, "DRAM part; off: everything is on the chip"),
-        Column("dram_model", text, "timed: command by command; bandwidth-only: a measured rate; off"),
-        Column("cycles", integer, "clock cycles"),
-        Column("time_us", real, "cycles / clock"),
-        Column("macs", integer, "multiply-accumulates of real weights; zero padding excluded"),
-        Column("padding_macs", integer, "entries that only carry a zero run"),
-        Column("utilization", real, "macs / (cycles x peak macs per cycle)"),
-        Column("load_balance", real, "busy cycles, padding included / (PEs x cycles)"),
-        Column("busy_cycles", integer, "cycles of all PEs or cores with work; with all stalls, PEs or cores x cycles"),
-        Column("work_cycles", integer, "those of them that went into real weights"),
-        Column("padding_cycles", integer, "those that went into padding"),
-        *(Column(f"stall_{cause}_cycles", integer, f"PE cycles: {why}") for cause, why in stalls.items()),
-        *(Column(f"count_{action}", integer, meaning) for action, meaning in counts.items()),
-        Column("stored_entries", integer, "entries stored, padding and bias included"),
-        Column("storage_bits", integer, "size of the compressed layer"),
-        Column("storage_values_bits", integer, "codes of the weights"),
-        Column("storage_indices_bits", integer, "their zero runs"),
-        Column("storage_padding_bits", integer, "padding entries"),
-        Column("storage_pointers_bits", integer, "column pointers"),
-        Column("storage_codebook_bits", integer, "shared weights"),
-        Column("compression_ratio", real, "dense 32-bit size, bias included / storage_bits"),
-        *(Column(f"energy_{part}_pj", real, f"energy: {meaning}") for part, meaning in energy.items()),
-        Column("energy_pj", real, "sum of the components"),
-        Column("power_mw", real, "energy_pj / time_us"),
-        Column("sram_gb_per_s", real, "traffic of all SRAM / time"),
-        Column("sram_spmat_gb_per_s", real, "sparse-matrix memories"),
-        Column("sram_pointer_gb_per_s", real, "pointer memories"),
-        Column("sram_activation_gb_per_s", real, "activation memories"),
-        Column("dram_read_bytes", integer, "bytes read from DRAM; 0: weights are resident"),
-        Column("dram_write_bytes", integer, "bytes written to DRAM"),
-        Column("dram_gb_per_s", real, "DRAM traffic / time"),
-        Column("dram_peak_gb_per_s", real, "that of the fastest tile while it arrived"),
-        Column(
-            "peak_macs_per_cycle", real, "multiply-accumulates that all PEs or cores do in a cycle at most, in dtype"
-        ),
-        Column(
-            "sram_max_gb_per_s", real, "what all SRAM could move at the full clock; tensor core: shared memory and L2"
-        ),
-        Column("dram_max_gb_per_s", real, "data rate of all pins of the chip's DRAM; 0: it has none"),
-        Column("compute_cycles", integer, "cycles of the multiply-accumulates alone; EIE: of the busiest PE"),
-        Column("tile", text, "tensor core: tokens x outputs of a tile, and into how many parts k was cut"),
-        Column("waves", integer, "tensor core: rounds of tiles, the last one perhaps not full"),
-        Column("clock_mhz", real, "clock that it ran at"),
-        Column("full_clock_mhz", real, "clock of the chip; higher than clock_mhz where power limits it"),
-        Column("limited_by", text, "what took most of the time"),
-        Column("dtype", text, "type of weights and activations"),
-        Column("area_mm2", real, "area of the chip; 0: not known"),
-        Column("edp_pj_s", real, "energy x time"),
-        Column("extrapolated", text, "no, or what of the memories lies beyond the data: node, size of a memory"),
-        Column("verified", text, "exact: the product was computed and equals the dense one; no: not asked for"),
-        Column("version", text, "version of accelsim"),
-        Column("hardware_hash", text, "128 bits over the chip"),
-        Column("layer_hash", text, "128 bits over the layer's shape and non-zeros"),
-        Column("seed", integer, "seed of drawn activations; 0 where none were drawn"),
-    )
+TEXT, INTEGER, REAL = "str", "int64", "float64"
 
 
-COLUMNS = _columns()
+def _words(kind: str) -> tuple[Any, ...]:
+    """Return the words of one kind of all machines; what is DRAM's stands behind everyone's own."""
+    found = union(list(ENGINES.values()), kind)
+    return tuple(sorted(found, key=lambda word: kind == "components" and word.name.startswith("dram")))
+
+
+def _of_words(kind: str, name: str, dtype: str, meaning: str = "{}") -> list[Column]:
+    return [Column(name.format(word.name), dtype, meaning.format(word.meaning)) for word in _words(kind)]
+
+
+UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
+"""What works in a chip, as in "PEs or cores"."""
+
+_WHAT_RAN = (
+    Column("network", TEXT, "name of the network"),
+    Column("layer", TEXT, "name of the layer"),
+    Column("kind", TEXT, "linear or conv2d"),
+    Column("out_features", INTEGER, "outputs"),
+    Column("in_features", INTEGER, "inputs, bias not counted"),
+    Column("batch", INTEGER, "samples"),
+    Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens"),
+    Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted"),
+    Column("activation_density", REAL, "non-zero inputs / all inputs"),
+    Column("granularity", TEXT, "which weights were pruned together"),
+    Column(
+        "executed_as",
+        TEXT,
+        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot",
+    ),
+    Column("hardware", TEXT, "name of the chip"),
+    Column("engine", TEXT, "kind of engine"),
+    Column("backend", TEXT, "compiled or simpy"),
+    Column("capacity", TEXT, "error: everything fits; ignore: memory and register limits were lifted"),
+    Column("residency", TEXT, "resident: weights stay on the chip; stream: they are fetched in every inference"),
+    Column("dram", TEXT, "DRAM part; off: everything is on the chip"),
+    Column("dram_model", TEXT, "timed: command by command; bandwidth-only: a measured rate; off"),
+)
+
+_CYCLES = (
+    Column("cycles", INTEGER, "clock cycles"),
+    Column("time_us", REAL, "cycles / clock"),
+    Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded"),
+    Column("padding_macs", INTEGER, "entries that only carry a zero run"),
+    Column("utilization", REAL, "macs / (cycles x peak macs per cycle)"),
+    Column("load_balance", REAL, f"busy cycles, padding included / ({UNITS_OF_WORK} x cycles)"),
+    Column("busy_cycles", INTEGER, f"cycles of all {UNITS_OF_WORK} with work; with all stalls, those x cycles"),
+    Column("work_cycles", INTEGER, "those of them that went into real weights"),
+    Column("padding_cycles", INTEGER, "those that went into padding"),
+    *_of_words("stalls", "stall_{}_cycles", INTEGER, "cycles of units: {}"),
+    *_of_words("actions", "count_{}", INTEGER),
+)
+
+_STORAGE = (
+    Column("stored_entries", INTEGER, "entries stored, padding and bias included"),
+    Column("storage_bits", INTEGER, "size of the compressed layer"),
+    Column("storage_values_bits", INTEGER, "codes of the weights"),
+    Column("storage_indices_bits", INTEGER, "their zero runs"),
+    Column("storage_padding_bits", INTEGER, "padding entries"),
+    Column("storage_pointers_bits", INTEGER, "column pointers"),
+    Column("storage_codebook_bits", INTEGER, "shared weights"),
+    Column("compression_ratio", REAL, "dense 32-bit size, bias included / storage_bits"),
+)
+
+_ENERGY = (
+    *_of_words("components", "energy_{}_pj", REAL, "energy: {}"),
+    Column("energy_pj", REAL, "sum of the components"),
+    Column("power_mw", REAL, "energy_pj / time_us"),
+)
+
+_ON_CHIP = "; ".join(f"{kind}: {engine.words.sram}" for kind, engine in ENGINES.items())
+
+_BANDWIDTH = (
+    Column("sram_gb_per_s", REAL, f"traffic of all SRAM / time ({_ON_CHIP})"),
+    *_of_words("memories", "sram_{}_gb_per_s", REAL),
+    Column("dram_read_bytes", INTEGER, "bytes read from DRAM; 0: weights are resident"),
+    Column("dram_write_bytes", INTEGER, "bytes written to DRAM"),
+    Column("dram_gb_per_s", REAL, "DRAM traffic / time"),
+    Column("dram_peak_gb_per_s", REAL, "that of the fastest tile while it arrived"),
+    Column(
+        "peak_macs_per_cycle", REAL, f"multiply-accumulates that all {UNITS_OF_WORK} do in a cycle at most, in dtype"
+    ),
+    Column("sram_max_gb_per_s", REAL, "what all SRAM could move at the full clock"),
+    Column("dram_max_gb_per_s", REAL, "data rate of all pins of the chip's DRAM; 0: it has none"),
+)
+
+_HOW = (
+    Column("compute_cycles", INTEGER, "cycles of the multiply-accumulates alone, of the busiest unit"),
+    *(Column(*word[:3]) for word in _words("columns")),
+    Column("clock_mhz", REAL, "clock that it ran at"),
+    Column("full_clock_mhz", REAL, "clock of the chip; higher than clock_mhz where power limits it"),
+    Column("limited_by", TEXT, "what took most of the time"),
+    Column("dtype", TEXT, "type of weights and activations"),
+    Column("area_mm2", REAL, "area of the chip; 0: not known"),
+    Column("edp_pj_s", REAL, "energy x time"),
+    Column("extrapolated", TEXT, "no, or what of the memories lies beyond the data: node, size of a memory"),
+)
+
+_FROM_WHERE = (
+    Column("verified", TEXT, "exact: the product was computed and equals the dense one; no: not asked for"),
+    Column("version", TEXT, "version of accelsim"),
+    Column("hardware_hash", TEXT, "128 bits over the chip"),
+    Column("layer_hash", TEXT, "128 bits over the layer's shape and non-zeros"),
+    Column("seed", INTEGER, "seed of drawn activations; 0 where none were drawn"),
+)
+
+COLUMNS: tuple[Column, ...] = (*_WHAT_RAN, *_CYCLES, *_STORAGE, *_ENERGY, *_BANDWIDTH, *_HOW, *_FROM_WHERE)
+"""The table: what every machine has, and the union of the machines' own words."""
+
+
+def provenance(chip: Hardware, backend: str) -> Row:
+    """Return the columns that tell which chip ran something, how, and by which version."""
+    return {
+        "hardware": chip.name,
+        "engine": chip.engine.kind,
+        "backend": backend,
+        "version": __version__,
+        "hardware_hash": chip.content_hash,
+    }
+
 
 UNIT_NUMBERS = (
     "busy_cycles",

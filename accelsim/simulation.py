@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from accelsim import __version__
+from accelsim.engines import BACKENDS, Asked, Row, engine_of
 from accelsim.errors import (
     InputError,
     UnsupportedError,
@@ -20,13 +20,11 @@ from accelsim.errors import (
 )
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.matmul import TensorCoreRun
-from accelsim.matvec import EieRun
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_fits_memory
-from accelsim.results import COLUMNS, table, unit_table
+from accelsim.results import COLUMNS, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +69,8 @@ def units(
 ) -> pd.DataFrame:
     """Return what every PE or core does with its cycles: one row per chip, layer and unit, see `results.unit_table`.
 
-    Arguments and errors are those of `simulate`, and the sums over units are its columns. Cycles of a tensor core that
-    go into padding are shared out in proportion to its busy ones.
+    Arguments and errors are those of `simulate`, and the sums over units are its columns. A machine that does not know
+    which unit's cycles go into padding shares them out in proportion to busy ones.
     """
     rows = simulated_rows(network, hardware, activations, backend, seed=seed, progress=progress, units=True)
     return unit_table(rows)
@@ -98,7 +96,7 @@ def simulated_rows(
             chips.append(load_hardware(chip))
     if not chips and not problems:
         problems.append("hardware: is an empty list; name at least one chip")
-    if backend not in ("compiled", "simpy"):
+    if backend not in BACKENDS:
         problems.append(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     with collecting(problems):
@@ -116,7 +114,7 @@ class _Ready(NamedTuple):
     layer: Layer
     weights: WeightMatrix
     samples: Samples
-    columns: dict[str, Any]
+    columns: Row
 
 
 class Prepared:
@@ -145,7 +143,8 @@ class Prepared:
         """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-        runs = [RUNS[chip.engine.kind](chip) for chip in chips]
+        runs = [engine_of(chip).on(chip) for chip in chips]
+        asked, verified = Asked(backend, verify, units), {"verified": "exact" if verify else "no"}
         waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
         for number, layer in enumerate(net, 1):
@@ -162,10 +161,11 @@ class Prepared:
             if number < len(net) and not all(each.known for each in runs):
                 continue
             for each_layer, weights, samples, columns in waiting:
+                no_weights = False
                 for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                    row = columns | _asked(each.chip, backend, verify)
+                    row = columns | provenance(each.chip, backend) | verified
                     try:
-                        row |= each.row(each_layer, weights, samples, backend, verify, units)
+                        row |= each.row(each_layer, weights, samples, asked)
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
                         row |= _unsupported(each_layer, weights)
@@ -173,6 +173,9 @@ class Prepared:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
                     mine.append(row)
+                    no_weights |= not row["weight_density"]
+                if no_weights:
+                    warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
         for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
             said = [
@@ -211,7 +214,7 @@ class Prepared:
         return ready
 
 
-def _given(layer: Layer, samples: Samples) -> dict[str, Any]:
+def _given(layer: Layer, samples: Samples) -> Row:
     """Return the columns that say which layer runs on what, the same for all chips."""
     return {
         "layer": layer.name,
@@ -222,18 +225,6 @@ def _given(layer: Layer, samples: Samples) -> dict[str, Any]:
         "vectors": len(samples) * layer.products.vectors,
         "activation_density": samples.density,
         "seed": samples.seed,
-    }
-
-
-def _asked(chip: Hardware, backend: str, verify: bool) -> dict[str, Any]:
-    """Return the columns that say where a layer runs and how, the same for all engines."""
-    return {
-        "hardware": chip.name,
-        "engine": chip.engine.kind,
-        "backend": backend,
-        "verified": "exact" if verify else "no",
-        "version": __version__,
-        "hardware_hash": chip.content_hash,
     }
 
 
@@ -248,10 +239,6 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
         "executed_as": "unsupported",
         "verified": "no",
     }
-
-
-RUNS: dict[str, Any] = {"eie": EieRun, "tensor-core": TensorCoreRun}
-"""Who runs layers on a chip, by the kind of its engine."""
 
 
 def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, Samples]:

@@ -1,4 +1,4 @@
-"""What of PyTorch is shared by capturing and training: which tensors are weights, and what their layers are called."""
+"""Which tensors of a PyTorch model are weights, and their names: for capturing and for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from accelsim.number_formats import ARRAY_TYPES
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -38,10 +40,20 @@ class Weight(NamedTuple):
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a tensor as an array, where it can as a view; bfloat16, which NumPy lacks, as float32, which holds it."""
+    """Return a tensor as an array, where it can as a view; for types that NumPy lacks see `widened`."""
     dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
-    widened = dense.float() if dense.dtype == torch.bfloat16 else dense
-    return np.asarray(widened.cpu().numpy())
+    return np.asarray(widened(dense).cpu().numpy())
+
+
+def widened(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a type that NumPy lacks, such as bfloat16 or float8_e4m3fn, as float32, which holds it."""
+    form = ARRAY_TYPES.get(type_name(tensor))
+    return tensor if form is None or form.in_numpy else tensor.float()
+
+
+def type_name(tensor: torch.Tensor) -> str:
+    """Return what a tensor's numbers are called without the library's name, as in `ARRAY_TYPES`."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def weights_of(model: nn.Module) -> dict[str, Weight]:

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from safetensors.numpy import save_file
 
 import accelsim
-from accelsim.engines import ENGINES
-from accelsim.engines.tensor_core_gemm import BACKENDS, Gemm, run
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.image import encode_layer
+from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
@@ -74,13 +74,13 @@ def seconds_of(action: Callable[[], object]) -> float:
 def engine_call(quick: bool) -> list[Figure]:
     """The engine on an encoded layer, against its SimPy specification."""
     layer, activations, name = fc8()
-    engine, config = ENGINES["eie"], chip().engine
+    config = chip().engine
     weights = WeightMatrix(np.ascontiguousarray(layer.weight), np.ascontiguousarray(layer.bias))
     codes = np.column_stack([layer.weight, layer.bias]) != 0
-    counted, entries = engine.encode(weights, config), engine.encode(weights, config, codes.astype(np.int64))
+    counted, entries = encode_layer(weights, config), encode_layer(weights, config, codes.astype(np.int64))
     batch = np.append(activations != 0, True).astype(np.int64)[None]
-    fast = statistics.median(seconds(lambda: engine.fast(config, counted, batch), 20 if quick else 300))
-    slow = statistics.median(seconds(lambda: engine.reference(config, entries, batch), 1 if quick else 3))
+    fast = statistics.median(seconds(lambda: twin.run(config, counted, batch), 20 if quick else 300))
+    slow = statistics.median(seconds(lambda: specification.run(config, entries, batch), 1 if quick else 3))
     return [
         Figure(f"engine call, {name}, 64 PEs", 1e3 * fast, "ms", "at most 0.3", fast <= 0.3e-3),
         Figure("SimPy specification / compiled", slow / fast, "x", "at least 1000", slow / fast >= 1000),
@@ -203,13 +203,9 @@ def tensor_core(quick: bool) -> list[Figure]:
     hardware = accelsim.load_hardware("a100-pcie")
     small = Gemm(512, 256, 1024, "fp16", "2:4")
     fast = statistics.median(seconds(lambda: run(small, hardware, "compiled", repeated=True), 20 if quick else 200))
-    planned: list[Any] = []  # what `run` hands to an engine
     large = Gemm(4096, 4096, 4096, "fp16")
-    recording = mock.patch.dict(BACKENDS, recorded=lambda *given: planned.append(given) or BACKENDS["compiled"](*given))
-    with recording:
-        run(large, hardware, "recorded", repeated=True)
-    compiled = min(seconds(lambda: BACKENDS["compiled"](*planned[0]), 50))
-    simpy = min(seconds(lambda: BACKENDS["simpy"](*planned[0]), 3))
+    compiled = min(seconds(lambda: run(large, hardware, "compiled", repeated=True), 20))
+    simpy = min(seconds(lambda: run(large, hardware, "simpy", repeated=True), 1))
     network = accelsim.load_network("resnet-50-dense")
     layers = []
     for layer in network:

@@ -55,7 +55,7 @@ def chromium(width: int = 1280, height: int = 900) -> Iterator[Any]:
 def open_report(driver: Any, page: Path) -> float:
     """Open a report and wait until its charts are drawn; returns the seconds until then, as the page has them."""
     driver.get(page.resolve().as_uri())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not driver.execute_script("return document.documentElement.dataset.charts"):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{page}: its charts are not drawn: {console(driver)}")

@@ -8,7 +8,7 @@ import numpy as np
 
 import accelsim
 from accelsim.network.synthetic import draw_weights
-from benchmarks.validation import SHARED
+from benchmarks.documents import ALEXNET_FC8
 
 
 class Figure(NamedTuple):
@@ -23,9 +23,8 @@ class Figure(NamedTuple):
 
 def fc8() -> tuple[accelsim.Layer, np.ndarray, str]:
     """Return AlexNet's fc8 with real weights and activations where they are, else one drawn with its densities."""
-    path = SHARED / "golden" / "eie" / "alexnet_fc8.npz"
-    if path.is_file():
-        arrays = np.load(path)
+    if ALEXNET_FC8.is_file():
+        arrays = np.load(ALEXNET_FC8)
         weight = arrays["codebook"][arrays["codes"]]
         return accelsim.Layer.linear("fc8", weight[:, :-1], weight[:, -1]), arrays["act"], "the real fc8"
     layer = accelsim.Layer.linear("fc8", draw_weights(1000, 4096, 0.2564, 0), np.ones(1000, np.float32))

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy.optimize import differential_evolution, minimize
 
 from accelsim.config import shipped_dir
-from accelsim.engines.tensor_core_fast import Limits, search
-from accelsim.engines.tensor_core_gemm import Gemm, limits_of, machine_of
-from accelsim.engines.tensor_core_plan import Machine
-from accelsim.engines.tensor_core_tiles import NO_SKIPPING
+from accelsim.engines.tensor_core.config import TensorCoreConfig
+from accelsim.engines.tensor_core.plan import Limits, Machine
+from accelsim.engines.tensor_core.product import Gemm, limits_of, machine_of
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size
+from accelsim.engines.tensor_core.twin import search
 from accelsim.hardware import load_hardware
-from accelsim.tensor_core_config import TensorCoreConfig
-from benchmarks.documents import SHARED
+from benchmarks.documents import EVIDENCE
 
 LARGEST = 16384
 FLOOR_UP_TO = 128
@@ -101,7 +101,7 @@ FITTED_DTYPES = ("bf16", "fp16")
 
 def measured(gpu: str, *, squares: bool, dtypes: Sequence[str] = FITTED_DTYPES) -> list[Row]:
     """Return the GEMMs of a GPU: squares up to 16384, which are fitted on, or the layers, which never are."""
-    path = SHARED / "golden" / "nm" / "gemm_measured.csv"
+    path = EVIDENCE / "nm" / "gemm_measured.csv"
     rows = [
         Row(
             row["dtype"].lower(),
@@ -122,15 +122,13 @@ class Kernels:
         config = hardware.engine
         if not isinstance(config, TensorCoreConfig) or config.sparse is None:
             raise TypeError(f"{chip} has no sparse tensor cores")
-        self.least_k = config.least_k_per_split
-        self.sides: dict[str, tuple[Machine, Limits, NDArray[np.int64], NDArray[np.int64]]] = {}
+        self.sides: dict[str, tuple[Machine, Limits, Choices]] = {}
         for side, kernel, pattern in (("dense", config.dense, None), ("sparse", config.sparse, "2:4")):
             gemm = Gemm(1, 1, 4, dtype, pattern)
             self.sides[side] = (
-                machine_of(gemm, hardware, config, kernel),
-                limits_of(gemm, hardware, config, kernel),
-                np.array(kernel.tiles, np.int64),
-                np.array(kernel.splits, np.int64),
+                machine_of(gemm, hardware, kernel),
+                limits_of(gemm, hardware, kernel),
+                Choices(np.array(kernel.tiles, np.int64), np.array(kernel.splits, np.int64), config.least_k_per_split),
             )
 
     def put(self, key: str, value: float) -> None:
@@ -139,19 +137,19 @@ class Kernels:
         if name == "overlap_loss":
             name, value = "overlap_loss_per_mille", round(1000 * value)
         for side in self.sides if table not in self.sides else [table]:
-            machine, limits, *rest = self.sides[side]
+            machine, limits, choices = self.sides[side]
             if name in Machine._fields:
                 machine = machine._replace(**{name: value})
             else:
                 limits = limits._replace(**{name: value})
-            self.sides[side] = (machine, limits, *rest)
+            self.sides[side] = machine, limits, choices
 
     def times_us(self, side: str, shapes: Iterable[tuple[int, int, int]]) -> NDArray[np.float64]:
         """Return the time of each GEMM (tokens, outputs, k)."""
-        machine, limits, tiles, splits = self.sides[side]
+        machine, limits, choices = self.sides[side]
         return np.array(
             [
-                max(limits.floor_us, search(machine, limits, *shape, tiles, splits, self.least_k, True, NO_SKIPPING)[3])
+                max(limits.floor_us, search(machine, limits, Size(*shape), choices, True, NO_SKIPPING)[3])
                 for shape in shapes
             ]
         )
@@ -254,9 +252,6 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.chips) - set(GPUS):
         parser.error(f"no fitted chip: {', '.join(sorted(unknown))}; known: {', '.join(GPUS)}")
-    if not (SHARED / "golden" / "nm").is_dir():
-        print(f"skipped: the measurements are not here: {SHARED} (set ACCELSIM_SHARED)")
-        return 0
     stale = []
     for chip in options.chips or GPUS:
         found, reached = fit(chip)

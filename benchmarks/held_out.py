@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 import accelsim
+from accelsim.chips import Technology
 from accelsim.config import read_table
-from accelsim.hardware import Technology
 from accelsim.memory.sram import QUANTITIES, sram
 
 Row = dict[str, str]

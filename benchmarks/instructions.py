@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-from pathlib import Path
 from typing import NamedTuple
 
+from accelsim.engines.tensor_core.config import Instruction, TensorCoreConfig
 from accelsim.hardware import load_hardware
-from accelsim.tensor_core_config import Instruction, TensorCoreConfig
+from benchmarks.documents import EVIDENCE
 
 LOOP_CYCLES = 2.7
 """Of an iteration of one warp beyond its instructions: 27.4 cycles with 4 warps less 24.7 alone, dense m16n8k16 in FP16
@@ -59,9 +59,9 @@ def wgmma_cycles(n: int, *, sparse: bool, sparse_in_registers: bool = False) -> 
     return max(n / 2, (operand + 2 * n * k) / SHARED_BYTES_PER_CYCLE)
 
 
-def rates(shared: Path) -> list[Rate]:
+def rates() -> list[Rate]:
     """Return every comparison for A100 with 32-bit sums, and for warp groups of n >= 64 on the H800."""
-    rows = list(csv.DictReader((shared / "golden" / "nm" / "nm_mma_latency.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((EVIDENCE / "nm" / "nm_mma_latency.csv").read_text().splitlines()))
     config = load_hardware("a100-pcie").engine
     if not isinstance(config, TensorCoreConfig):
         raise TypeError("a100-pcie is no tensor core chip")

@@ -11,8 +11,10 @@ import numpy as np
 from conftest import eie_image
 from hypothesis import strategies as st
 
-from accelsim.engines import ENGINES, Stream
-from accelsim.hardware import EieConfig, MemoryConfig
+from accelsim.chips import MemoryConfig
+from accelsim.engines.eie import EieConfig
+from accelsim.engines.eie.memory import stream as fed_stream
+from accelsim.engines.streaming import Stream
 from accelsim.memory import DramPart, load_part
 from accelsim.memory.service import DramService
 from accelsim.network.layer import Layer
@@ -125,7 +127,7 @@ def stream_cases(draw: st.DrawFn) -> StreamCase:
     row, rows = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     linear = Maps(image.inputs, image.outputs)
     maps = st.sampled_from([linear, Maps(draw(st.integers(1, 500)), row * rows * image.outputs, row * rows, row)])
-    stream = ENGINES["eie"].stream(
+    stream = fed_stream(
         image,
         config,
         MemoryConfig(dram=load_part("lpddr3-1600"), channels=draw(st.integers(1, 3))),

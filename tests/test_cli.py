@@ -14,7 +14,7 @@ import pytest
 from conftest import Run, Said
 from safetensors.numpy import save_file
 
-from accelsim import load_network, simulate
+from accelsim import __version__, load_network, simulate
 from accelsim.config import shipped_dir
 from accelsim.report.files import WRITERS
 from accelsim.results import COLUMNS
@@ -183,6 +183,11 @@ def test_help_says_what_each_command_and_option_does(accelsim: Run) -> None:
     told = accelsim("run", "-h").out
     for option in ("--hardware", "--set", "--density", "--seed", "--backend", "--verify", "--csv", "--json", "--plot"):
         assert option in told
+
+
+def test_version_is_that_of_the_package_and_of_the_citation(accelsim: Run) -> None:
+    assert accelsim("--version").out == f"accelsim {__version__}\n"
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 # What it refuses

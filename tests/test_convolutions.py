@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import SQUEEZENET, needs_squeezenet
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
@@ -15,7 +15,8 @@ from strategies import ConvCase, conv_cases
 
 import accelsim
 from accelsim import Layer
-from accelsim.engines import ENGINES
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.image import encode_layer
 from accelsim.formats import nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network import lowering
@@ -102,9 +103,10 @@ def test_the_groups_side_by_side_are_the_convolution(case: ConvCase) -> None:
     assert np.count_nonzero(layer.matrix) == np.count_nonzero(case.weight)
 
 
+@pytest.mark.needs("torch")
 @given(conv_cases())
 def test_a_convolution_of_pytorch_is_the_same(case: ConvCase) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch = pytest.importorskip("torch")
     samples, weight = torch.from_numpy(case.samples).double(), torch.from_numpy(case.weight).double()
     reference = torch.nn.functional.conv2d(samples, weight, **case.geometry).numpy()
     assert np.array_equal(as_maps(case.layer().lower(case.samples)[:] @ case.layer().matrix.T, reference), reference)
@@ -219,14 +221,14 @@ def test_how_many_vectors_run_at_once_changes_nothing(monkeypatch: pytest.Monkey
         }.items()
     ]
     whole = accelsim.simulate(conv, chips, 0.6, verify=True)
-    monkeypatch.setattr("accelsim.engines.eie_fast.CHUNK_ELEMENTS", elements)
-    monkeypatch.setattr(import_module("accelsim.matvec"), "VERIFIED_ELEMENTS", elements)
+    monkeypatch.setattr("accelsim.engines.eie.twin.CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(import_module("accelsim.engines.eie.row"), "VERIFIED_ELEMENTS", elements)
     assert accelsim.simulate(conv, chips, 0.6, verify=True).equals(whole)
 
 
 def squeezenet() -> Iterator[Layer]:
     """The 26 convolutions of the real network; after each pooling, 3 x 3 with stride 2, maps are half as wide."""
-    tensors = load_file(SHARED / "real" / "squeezenet.safetensors")
+    tensors = load_file(SQUEEZENET)
     for name in [name.removesuffix(".weight") for name in tensors if name.endswith(".weight")]:
         width = {"conv1": 227, "fire9": 13, "conv_final": 13}.get(name.split(".")[0], 27)
         width = 55 if name.startswith(("fire2", "fire3", "fire4")) else width
@@ -241,12 +243,7 @@ def squeezenet() -> Iterator[Layer]:
         )
 
 
-needs_real = pytest.mark.skipif(
-    not (SHARED / "real" / "squeezenet.safetensors").is_file(), reason=f"the real network is not in {SHARED}"
-)
-
-
-@needs_real
+@needs_squeezenet
 def test_macs_of_a_real_pruned_network_follow_from_its_geometry() -> None:
     """With all inputs 1, a weight meets the pixels at which its place in the kernel lies inside the input."""
     network = accelsim.Network("squeezenet", list(squeezenet()))
@@ -266,7 +263,8 @@ def test_macs_of_a_real_pruned_network_follow_from_its_geometry() -> None:
     assert 0.41e6 < weights < 0.43e6
 
 
-@needs_real
+@pytest.mark.thorough
+@needs_squeezenet
 def test_a_real_layer_is_computed_exactly() -> None:
     """Its 8-bit codebook, and inputs of which half are zero, as after a ReLU."""
     layer = next(layer for layer in squeezenet() if layer.name == "fire9.conv3x3_2")
@@ -275,7 +273,7 @@ def test_a_real_layer_is_computed_exactly() -> None:
     assert accelsim.simulate(layer, chip, {layer.name: inputs}, verify=True)["verified"].tolist() == ["exact"]
 
 
-@needs_real
+@needs_squeezenet
 def test_both_engines_run_the_real_network_pruned_to_2_of_4() -> None:
     network = prune_network(accelsim.Network("squeezenet", list(squeezenet())), "nm:2:4")
     layer = network["fire5.conv3x3_2"]
@@ -295,9 +293,8 @@ def test_both_engines_agree_on_the_product_of_a_pruned_layer() -> None:
     codes = rng.integers(1, 16, (24, 32)) * prune(rng.random((24, 32)), "nm:2:4")
     values = np.append(0, rng.integers(-1000, 1000, 15))
     vectors = rng.integers(-50, 50, (5, 32)) * (rng.random((5, 32)) < 0.5)
-    eie = ENGINES["eie"]
     config = accelsim.load_hardware(LIMITLESS, {"engine.pes": 4}).engine
-    image = eie.encode(WeightMatrix(values[codes].astype(np.float64)), config, codes, values)
+    image = encode_layer(WeightMatrix(values[codes].astype(np.float64)), config, codes, values)
     packed = nm.encode(values[codes], 2, 4)
-    for run in (eie.fast, eie.reference):
+    for run in (twin.run, specification.run):
         np.testing.assert_array_equal(run(config, image, vectors, None).output, vectors @ packed.decode().T)

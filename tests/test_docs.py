@@ -21,11 +21,11 @@ import accelsim
 from accelsim.cli import app
 from accelsim.results import COLUMNS
 from benchmarks import pictures
-from benchmarks.documents import fill
+from benchmarks.documents import fill, house
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-RUN = ["start", "chips", "networks", "extending"]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted(DOCS.glob("*.md"))]
+RUN = ["start", "chips", pytest.param("networks", marks=pytest.mark.needs("torch")), "extending"]
 """Pages whose examples are run, from top to bottom, in an empty folder."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -77,12 +77,11 @@ def test_commands_parse(page: Path) -> None:
         assert {*re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)} <= options, (name, rest)
 
 
+@pytest.mark.thorough(keep=2)
 @pytest.mark.parametrize("name", RUN)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / f"{name}.md"
     code = "".join(blocks(page, "python"))
-    if "import torch" in code:
-        pytest.importorskip("torch", reason="the page needs accelsim[torch]")
     for toml in blocks(page, "toml"):
         first, *_ = toml.splitlines()
         (tmp_path / first.removeprefix("# ")).write_text(toml, encoding="utf-8")
@@ -151,6 +150,12 @@ def test_every_picture_is_listed_and_shown() -> None:
     ]
     assert {picture.file for picture in pictures.PICTURES} == {path.name for path in pictures.IMAGES.iterdir()}
     assert fill({"gallery": pictures.gallery()}, write=False) == [], "run python -m benchmarks.pictures"
+
+
+def test_the_map_is_that_of_the_import_contract() -> None:
+    assert fill({"house": house()}, write=False) == [], "run python -m benchmarks.documents"
+    assert house() in text_of(DOCS / "design.md")
+    assert [line for line in house().splitlines() if len(line) > 120] == [], "shorten the docstring's first line"
 
 
 def test_drawings_are_compared_by_what_they_show() -> None:

@@ -8,21 +8,18 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from conftest import SHARED
+from conftest import EVIDENCE
 
 from accelsim import memory
 
-FOLDER = SHARED / "golden" / "dram"
 EXACT = ("ddr3-1600", "ddr4-2400", "ddr4-3200", "lpddr3-1600", "hbm1-1000", "hbm2-2000", "gddr5-6000", "lpddr5-6400")
 PACED_REQUESTS = {"0.05": 5_000, "0.3": 10_000, "0.6": 20_000}
 COMMANDS = ("reads", "writes", "activates", "precharges", "refreshes")
 PARTS = {"activate": "act", "read": "read", "write": "write", "refresh": "ref", "active_standby": "bg_act"}
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"golden results are not here: {FOLDER}")
-
 
 def rows(file: str) -> list[dict[str, str]]:
-    return list(csv.DictReader((FOLDER / file).read_text().splitlines())) if FOLDER.is_dir() else []
+    return list(csv.DictReader((EVIDENCE / "dram" / file).read_text().splitlines()))
 
 
 cached_trace = lru_cache(maxsize=16)(memory.trace)
@@ -82,6 +79,7 @@ def test_gddr6_is_equal_but_for_the_rounding_of_its_slowest_arrivals() -> None:
         assert replayed(row).energy_pj_per_bit == pytest.approx(float(row["e_total_pjb"]), rel=1e-3)
 
 
+@pytest.mark.thorough(keep=8)
 @pytest.mark.parametrize(
     "row",
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TIMED_PARTS
+from conftest import EVIDENCE, TIMED_PARTS
 
 from accelsim import memory
 from accelsim.config import read_toml, shipped_dir, shipped_names
@@ -45,15 +45,15 @@ def test_a_bandwidth_only_part_is_named_as_one() -> None:
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_a_bandwidth_only_part_has_the_measured_values(name: str, shared: Path) -> None:
+def test_a_bandwidth_only_part_has_the_measured_values(name: str) -> None:
     measured_row, specified_row = MEASURED[name]
     part = bandwidth_part(name)
     (measured,) = [
         row
-        for row in table(shared / "golden/nm/nm_memory_latency.csv")
+        for row in table(EVIDENCE / "nm/nm_memory_latency.csv")
         if (row["gpu"], row["level"]) == (measured_row, "global")
     ]
-    (specified,) = [row for row in table(shared / "golden/nm/nm_gpu_specs.csv") if row["gpu"] == specified_row]
+    (specified,) = [row for row in table(EVIDENCE / "nm/nm_gpu_specs.csv") if row["gpu"] == specified_row]
     assert part.bandwidth.peak_gb_per_s == float(specified["dram_gbs"])
     assert part.bandwidth.sustained_gb_per_s == float(measured["throughput"])
     clocks = float(measured["latency_cycles"])
@@ -165,9 +165,9 @@ def test_each_table_names_a_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TIMED_PARTS)
-def test_a_number_that_is_not_its_sources_has_a_comment(name: str, shared: Path) -> None:
+def test_a_number_that_is_not_its_sources_has_a_comment(name: str) -> None:
     """The source of a table names a row of the published parameters by its columns `source` and `device`."""
-    rows = table(shared / "facts/dram_params.csv")
+    rows = table(EVIDENCE / "facts/dram_params.csv")
     data = read_toml(shipped_dir("hwconfigs") / "dram" / f"{name}.toml")
     bare = []
     for section, key, value, comment in numeric_lines(name):
@@ -182,11 +182,11 @@ def test_a_number_that_is_not_its_sources_has_a_comment(name: str, shared: Path)
 
 
 @pytest.mark.parametrize("name", ["hbm2-2400", "hbm3-6400"])
-def test_a_part_without_currents_streams_as_in_the_tool_that_it_is_from(name: str, shared: Path) -> None:
+def test_a_part_without_currents_streams_as_in_the_tool_that_it_is_from(name: str) -> None:
     """Ramulator 2.1 has independent pseudo channels; a stream fills those as it fills two in lockstep: within 10 %."""
     (golden,) = [
         row
-        for row in table(shared / "golden/dram/ramulator.csv")
+        for row in table(EVIDENCE / "dram/ramulator.csv")
         if (row["device"].lower(), row["mapping"], row["trace"]) == (name, "RoBaCoBg", "seq_read")
     ]
     block, write = memory.trace("seq_read")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DramCase, dram_cases
@@ -110,6 +111,7 @@ def test_a_rank_that_works_while_the_other_is_refreshed() -> None:
     assert specification == twin
 
 
+@pytest.mark.thorough
 def test_without_compiler() -> None:
     """The kernels are Python too: the same tests pass interpreted, where integers do not overflow silently."""
     if os.environ.get("NUMBA_DISABLE_JIT") == "1":

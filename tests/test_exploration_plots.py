@@ -66,6 +66,7 @@ def test_a_heat_map_has_a_cell_for_each_pair_of_values(table: pd.DataFrame) -> N
     assert np.asarray(image.get_array()) == pytest.approx(np.array([[1, 2, 4, 8], [3, 6, 12, 24]]))
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_pictures_are_files_that_do_not_change(table: pd.DataFrame, tmp_path: Path, kind: str) -> None:
     written = []

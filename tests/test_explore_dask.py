@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import pytest
 from tiny_sweeps import SPACE, tiny
 
 from accelsim.errors import InputError
-from accelsim.explore import Space, Store, load, search, sweep
-from accelsim.explore.runners import CONNECT_SECONDS
+from accelsim.explore import Space, Store, load, runners, search, sweep
 from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
 from accelsim.network.writer import save
 
@@ -23,6 +21,12 @@ distributed = pytest.importorskip("distributed", reason="the extra explore is no
 pytestmark = [
     pytest.mark.filterwarnings("default"),  # of a third party's servers as they end
 ]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that is there answers, but on a busy machine nobody knows when."""
+    monkeypatch.setattr(runners, "CONNECT_SECONDS", 600)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,7 @@ def score(network):
 """
 
 
+@pytest.mark.thorough
 def test_workers_that_are_killed_lose_nothing(cluster: Any, tmp_path: Path) -> None:
     """Both die at once, and the weights with them."""
     (tmp_path / "slow.py").write_text(SLOW)
@@ -127,15 +132,17 @@ def test_ctrl_c_leaves_the_cluster_usable(cluster: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
-def test_a_scheduler_that_cannot_be_reached_is_told(tmp_path: Path, address: str) -> None:
-    begin = time.monotonic()
-    with pytest.raises(InputError, match=f"--scheduler {address}: cannot be reached in {CONNECT_SECONDS} seconds"):
+def test_a_scheduler_that_cannot_be_reached_is_told(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runners, "CONNECT_SECONDS", 1)
+    with pytest.raises(InputError, match=f"--scheduler {address}: cannot be reached in 1 seconds"):
         sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", scheduler=address)
-    assert time.monotonic() - begin < 6 * CONNECT_SECONDS
 
 
 def test_a_scheduler_without_workers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accelsim.explore.runners.CONNECT_SECONDS", 1)
+    wait = distributed.Client.wait_for_workers
+    monkeypatch.setattr(distributed.Client, "wait_for_workers", lambda client, n, timeout: wait(client, n, timeout=1))
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty,
         pytest.raises(InputError, match="has no workers"),
@@ -143,7 +150,8 @@ def test_a_scheduler_without_workers_is_told(tmp_path: Path, monkeypatch: pytest
         sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", scheduler=empty.scheduler_address)
 
 
-def test_a_scheduler_that_is_lost_is_told(tmp_path: Path) -> None:
+@pytest.mark.thorough
+def test_a_scheduler_that_is_lost_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"network": tiny(), "vary": {"engine.fifo_depth": list(range(2, 202))}}
     made = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
     ended: list[int] = []
@@ -152,6 +160,7 @@ def test_a_scheduler_that_is_lost_is_told(tmp_path: Path) -> None:
         if not ended:
             ended.append(done)
             made.close()
+            monkeypatch.setattr(runners, "CONNECT_SECONDS", 1)
 
     with pytest.raises(InputError, match="the scheduler or its last worker was lost; what was finished is stored"):
         sweep(given, tmp_path / "r.db", scheduler=made.scheduler_address, progress=end)

@@ -40,7 +40,8 @@ POINTS = 500
 KILLS = 20
 MAIN_KILLS = 7
 """Each costs the start of a process, of a pool and of its workers."""
-
+HANG_SECONDS = 1800
+"""After which a test gives up, however busy the machine is: what should have happened never will."""
 
 SCORE = """
 import os, signal, time
@@ -48,6 +49,8 @@ import os, signal, time
 def score(network):
     share = network.layers[0].activations.density
     time.sleep(float(os.environ.get("SECONDS_A_SCORE", "0")))
+    while share > float(os.environ.get("STUCK_ABOVE", "1")):
+        time.sleep(0.01)
     if share == 0.99 and os.environ.get("DEADLY"):
         os.kill(os.getpid(), signal.SIGKILL)
     return share
@@ -56,7 +59,7 @@ def score(network):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a network and a space of 500 points, of which every tenth waits where it is told to."""
+    """Return a folder with a network and a space of 500 points, of which every tenth is scored anew, slowly if told."""
     made = tmp_path_factory.mktemp("faults")
     save(tiny(), made / "tiny.safetensors")
     (made / "score.py").write_text(SCORE)
@@ -74,11 +77,11 @@ def undisturbed(folder: Path) -> pd.DataFrame:
     return load(folder / "undisturbed.db")
 
 
-def begin(folder: Path, store: Path, jobs: str = "2") -> subprocess.Popen[str]:
+def begin(folder: Path, store: Path, jobs: str = "2", **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "accelsim", "sweep", "space.toml", "-o", str(store), "--jobs", jobs],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "SECONDS_A_SCORE": "0.2", "TMPDIR": str(folder / "temporary")},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / "temporary")} | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -125,7 +128,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 
 def wait_for(what: Callable[[], Any]) -> Any:
     """Wait until something is the case; returns it."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + HANG_SECONDS
     while not (found := what()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)
@@ -145,15 +148,17 @@ def assert_equal_to(undisturbed: pd.DataFrame, store: Path) -> None:
     pd.testing.assert_frame_equal(load(store), undisturbed, check_exact=True)
 
 
+@pytest.mark.thorough
 @linux
 def test_killing_at_random_moments_loses_nothing(folder: Path, undisturbed: pd.DataFrame, tmp_path: Path) -> None:
     """The main process or a worker dies 20 times; a sweep that ends in spite of it is checked, and another begun."""
     rng = random.Random(11)
     stores = (tmp_path / f"{number}.db" for number in itertools.count())
     store, process = next(stores), None
+    begin_slow = partial(begin, SECONDS_A_SCORE="0.2")
     for victim in rng.sample(["main"] * MAIN_KILLS + ["worker"] * (KILLS - MAIN_KILLS), KILLS):
         if process is None:
-            process = begin(folder, store)
+            process = begin_slow(folder, store)
         if victim == "worker" or rng.random() < 0.8:  # some die as they begin
             goal = points_in(store) + rng.randint(1, 15)
             wait_for(partial(reached, process, store, goal))
@@ -162,8 +167,8 @@ def test_killing_at_random_moments_loses_nothing(folder: Path, undisturbed: pd.D
             assert process.returncode == 0, process.communicate()[1]
             assert_equal_to(undisturbed, store)
             store = next(stores)
-            process = begin(folder, store)
-            wait_for(partial(workers_of, process))
+            process = begin_slow(folder, store)
+            wait_for(partial(reached, process, store, 0))
         if victim == "worker" and (workers := workers_of(process)):
             with suppress(ProcessLookupError):
                 os.kill(rng.choice(workers), signal.SIGKILL)
@@ -173,24 +178,26 @@ def test_killing_at_random_moments_loses_nothing(folder: Path, undisturbed: pd.D
         process.communicate()
         wait_for(partial(ended, begun))
         process = None
-    process = process or begin(folder, store)
-    _, said = process.communicate(timeout=120)
+    process = process or begin_slow(folder, store)
+    _, said = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, said
     assert_equal_to(undisturbed, store)
     wait_for(lambda: not list((folder / "temporary").glob("accelsim-*")))
 
 
+@pytest.mark.thorough
 @linux
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_at_once_and_keeps_what_is_finished(
     folder: Path, undisturbed: pd.DataFrame, tmp_path: Path, jobs: str
 ) -> None:
+    """It is sent to a sweep whose later points never end: to wait for one would be to wait for ever."""
     store = tmp_path / "r.db"
-    process = begin(folder, store, jobs)
+    process = begin(folder, store, jobs, STUCK_ABOVE="0.5")
     wait_for(lambda: points_in(store) > 20)
     begun = processes_below(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=HANG_SECONDS)
     assert not store.with_name("r.db-wal").exists()
     assert process.returncode == 2
     assert "Traceback" not in said
@@ -218,6 +225,7 @@ def test_ctrl_c_in_python_keeps_what_is_finished(tmp_path: Path) -> None:
     assert sweep(asked, tmp_path / "r.db", jobs=1).equals(sweep(asked, tmp_path / "whole.db", jobs=1))
 
 
+@pytest.mark.thorough
 def test_a_point_whose_worker_always_dies_has_failed_and_no_other(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

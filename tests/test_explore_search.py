@@ -61,6 +61,7 @@ def test_a_search_is_that_of_its_seed_and_goes_on_from_its_store(
     )
 
 
+@pytest.mark.thorough
 def test_the_number_of_workers_does_not_matter(tmp_path: Path) -> None:
     one = search(SPACE, tmp_path / "1.db", 25, jobs=1)
     assert search(SPACE, tmp_path / "2.db", 25, jobs=2).equals(one)

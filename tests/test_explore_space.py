@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -392,10 +391,8 @@ def test_code_in_an_expression_is_refused_and_does_nothing(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    begin = time.process_time()
     with pytest.raises(InputError, match=r"derived\.engine\.fifo_depth"):
         Space({"network": tiny(), "vary": {"engine.pes": [4]}, "derived": {"engine.fifo_depth": text}}).point(0)
-    assert time.process_time() - begin < 5
     assert not list(tmp_path.iterdir())
 
 

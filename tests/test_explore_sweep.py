@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +97,7 @@ def test_chips_and_networks_may_be_objects_files_and_names(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(table[names], wanted[names], check_exact=True)
 
 
+@pytest.mark.thorough
 def test_files_are_found_beside_that_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "spaces"
     folder.mkdir()
@@ -238,6 +240,7 @@ def test_an_estimate_counts_groups_and_compilation_once(count: int, monkeypatch:
     # Ten points in a group.
     missing: Any = [("", SimpleNamespace(network="a", pruning=(), density=n // 10)) for n in range(count)]
     monkeypatch.setattr(sweeping, "Worker", Stub)
+    monkeypatch.setattr(sweeping, "ESTIMATE_SECONDS", math.inf)
     plan = Plan(setup_of(Space({"network": tiny(), "vary": {"engine.pes": [4]}})), missing=missing)
     assert sweeping.estimate_seconds(plan) == pytest.approx(Stub(None).run(missing).seconds)
 

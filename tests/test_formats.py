@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from accelsim import threads
+from accelsim.engines.eie import EieConfig
 from accelsim.errors import InputError
 from accelsim.formats.codebook import assign, quantise, share
 from accelsim.formats.counting import Content, WeightMatrix, content, count, memory_rows
 from accelsim.formats.fixed import fixed_point
 from accelsim.formats.relative_csc import decode, encode, storage_bits
-from accelsim.hardware import EieConfig
 
 shapes = st.tuples(st.integers(1, 80), st.integers(1, 70))
 matrices = shapes.flatmap(
@@ -243,7 +243,7 @@ def test_quantised_codes_stand_for_their_weights(sharing: bool) -> None:
     rng = np.random.default_rng(2)
     weight = rng.standard_normal((20, 30)) * (rng.random((20, 30)) < 0.5)
     engine = EieConfig(weight_sharing=sharing, code_bits=4 if sharing else 16, spmat_width_bits=64)
-    codes, table = quantise(weight, engine)
+    codes, table = quantise(weight, engine.code_bits, engine.weight_bits if sharing else None)
     assert table.integers[0] == 0
     assert np.array_equal(codes == 0, weight == 0)
     step = 2.0**-table.fraction_bits

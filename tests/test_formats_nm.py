@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import ceil, comb, log2
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EVIDENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import NmCase, nm_cases
@@ -134,9 +134,9 @@ def test_every_mistake_is_named_at_once() -> None:
         nm.encode(np.ones((2, 2, 3, 3)), 2, 4)
 
 
-def test_sizes_against_the_table_of_patterns(shared: Path) -> None:
+def test_sizes_against_the_table_of_patterns() -> None:
     """Each row: a weight of 64 rows of 4096 with exactly N of M kept."""
-    table = pd.read_csv(shared / "golden" / "nm" / "nm_metadata_nm.csv")
+    table = pd.read_csv(EVIDENCE / "nm" / "nm_metadata_nm.csv")
     columns = {"index": "index_bits_per_kept_fixed_width", "bitmask": "bitmask_bits_per_kept",
                "combination": "packed_combination_bits_per_kept"}  # fmt: skip
     for row in table.to_dict("records"):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import EVIDENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import sparse_matrices
@@ -107,9 +107,9 @@ def test_both_widths_are_named_at_once() -> None:
     assert len(error.value.problems) == 2
 
 
-def test_sizes_against_the_table_of_densities(shared: Path) -> None:
+def test_sizes_against_the_table_of_densities() -> None:
     """A matrix of 4096 x 4096; sizes depend on the number of non-zeros alone, so they may all lie in front."""
-    table = pd.read_csv(shared / "golden" / "nm" / "nm_metadata_unstructured.csv")
+    table = pd.read_csv(EVIDENCE / "nm" / "nm_metadata_unstructured.csv")
     for row in table.to_dict("records"):
         weight = np.zeros((4096, 4096), np.int8)
         nonzeros = round(row["density_iid"] * weight.size)

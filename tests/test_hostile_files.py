@@ -75,7 +75,6 @@ def test_the_files_that_the_damage_is_done_to_are_read(tmp_path: Path) -> None:
         ({"w.weight": tensor([2**60, 2**60], 0, 16)}, ONES, None),
         ({"w.weight": tensor([2**32, 2**32], 0, 0)}, b"", None),
         ({"w.weight": tensor([-2, -2], 0, 16)}, ONES, None),
-        ({"w.weight": tensor([2, 2], 0, 16, "F99")}, ONES, None),
         ({"w.weight": "text"}, ONES, None),
         ({"w.weight": tensor([2, 2], 0, 16)}, ONES, 2**63),
         ({"w.weight": tensor([2, 2], 0, 16)}, ONES, 2**40),
@@ -88,7 +87,7 @@ def test_the_files_that_the_damage_is_done_to_are_read(tmp_path: Path) -> None:
     ],
     ids=[
         "truncated", "too long", "outside", "backwards", "overlapping", "wrong size", "absurd", "overflow", "negative",
-        "unknown type", "no table", "header 2^63", "header 2^40", "header short", "no json", "list", "nan", "no utf-8",
+        "no table", "header 2^63", "header 2^40", "header short", "no json", "list", "nan", "no utf-8",
         "deep",
     ],
 )  # fmt: skip
@@ -107,11 +106,11 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path: Path, keep: int) -> N
 
 
 def test_a_type_that_is_not_supported_is_refused_only_where_it_is_used(tmp_path: Path) -> None:
-    header = {"fc.weight": tensor([2, 2], 0, 16), "q.scale": tensor([4], 16, 20, "F8_E4M3")}
+    header = {"fc.weight": tensor([2, 2], 0, 16), "q.scale": tensor([4], 16, 20, "F8_E8M0")}
     assert load_network(safetensors(tmp_path / "a.safetensors", header, ONES + b"\0" * 4))["fc"].out_features == 2
-    header = {"fc.weight": tensor([2, 2], 0, 16), "q.weight": tensor([2, 2], 16, 20, "F8_E4M3")}
+    header = {"fc.weight": tensor([2, 2], 0, 16), "q.weight": tensor([2, 2], 16, 20, "F8_E8M0")}
     (problem,) = problems_of(safetensors(tmp_path / "a.safetensors", header, ONES + b"\0" * 4))
-    assert "layer q: weight: 'q.weight' has type F8_E4M3, which is not supported; convert it to one of" in problem
+    assert "layer q: weight: 'q.weight' has type F8_E8M0, which is not supported; convert it to one of" in problem
 
 
 class _MakesADirectory:
@@ -144,7 +143,7 @@ def test_objects_are_not_unpickled_either_where_a_file_changes_after_it_was_chec
     with pytest.raises(InputError, match=r"a\.npz: has changed since it was opened"):
         _ = net["fc"].weight
     # A change that leaves no trace: same size, same time.
-    monkeypatch.setattr("accelsim.network.tensors.TensorFile._now", lambda file: file._version)
+    monkeypatch.setattr("accelsim.network.tensor_file.TensorFile._now", lambda file: file._version)
     with pytest.raises(InputError, match=r"a\.npz: 'fc\.weight' cannot be read: Object arrays cannot be loaded"):
         _ = net["fc"].weight
     assert not trace.exists()

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -472,8 +472,12 @@ def test_what_is_not_installed_is_named(module: str, results: pd.DataFrame, monk
 
 # A real browser
 
-in_a_browser = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 Driver = Any
+
+
+def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Leave a test to `--all`, which skips it where there is no browser."""
+    return pytest.mark.thorough(pytest.mark.skipif(missing() is not None, reason=str(missing()))(test))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import EVIDENCE
 from shapes import Pass, layers_of, macs_of, total, weights_of
 
 from accelsim import load_network
@@ -122,8 +123,8 @@ def test_vgg16_has_138_million_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", ["LeNet-5", "AlexNet", "VGG-16"])
-def test_the_densities_are_those_of_han(name: str, shared: Path) -> None:
-    lines = (shared / "facts" / "pruning_nips15_densities.csv").read_text().splitlines()[1:]
+def test_the_densities_are_those_of_han(name: str) -> None:
+    lines = (EVIDENCE / "facts" / "pruning_nips15_densities.csv").read_text().splitlines()[1:]
     rows = [line.split(",") for line in lines]
     published = [row for row in rows if row[0] == name and row[1] != "total"]
     layers = layers_of(name.lower() if name != "VGG-16" else "vgg16")

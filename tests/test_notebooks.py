@@ -20,13 +20,14 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert set(notebook["metadata"]["language_info"]) == {"name"}, "the version of somebody's Python"
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("default")  # of Jupyter's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_its_figures(path: Path, tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="notebooks need pip install '.[notebooks]'")
     nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     complaints = [output["text"] for output in outputs if output.get("name") == "stderr"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import at_most
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from strategies import ConvCase, conv_cases
 
@@ -56,7 +57,7 @@ def with_padding(samples: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 @given(conv_cases(), st.booleans())
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@at_most(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_convolutions_of_every_geometry(tmp_path: Path, case: ConvCase, bias: bool) -> None:
     geometry = case.geometry
     attributes = {"strides": geometry["stride"], "pads": geometry["padding"] * 2, "group": geometry["groups"]}
@@ -329,9 +330,10 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeyp
         load_network(tmp_path / "n.onnx")
 
 
+@pytest.mark.thorough
+@pytest.mark.needs("torch", "onnxscript")
 def test_an_export_of_pytorch_has_the_layers_of_the_model(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    pytest.importorskip("onnxscript", reason="PyTorch's exporter needs onnxscript")
+    torch = pytest.importorskip("torch")
     nn = torch.nn
     model = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10))
     example = torch.randn(3, 2, 8, 8)

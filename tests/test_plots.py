@@ -14,8 +14,8 @@ from conftest import Run
 from matplotlib.figure import Figure
 
 import accelsim as sim
+from accelsim.costs import operations
 from accelsim.curves import curve
-from accelsim.energy.operations import operations
 from accelsim.inspection import inspect
 from accelsim.report import plots
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
@@ -65,7 +65,7 @@ def saved(figure: Figure, kind: str = "svg") -> bytes:
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
-@pytest.mark.parametrize("width", [3.4, 7.0])
+@pytest.mark.parametrize("width", [3.4, pytest.param(7.0, marks=pytest.mark.thorough)])
 def test_every_kind_is_drawn_the_same_every_time(tables: dict[str, pd.DataFrame], kind: str, width: float) -> None:
     figures = [plots.figure(tables[kind], kind, width) for _ in range(2)]
     assert saved(figures[0]) == saved(figures[1])

@@ -93,6 +93,7 @@ def test_the_sweep_by_definition(rows: int, columns: int, m: int, seed: int, blo
 TEXTS = ["fine", "nm:2:4", "nm:1:4", "vector:1x4", "vector:4x1", "block:2x4", "kernel", "channel"]
 
 
+@pytest.mark.thorough(keep=4)
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_obs_beats_magnitude_on_calibration_data(text: str, seed: int) -> None:
@@ -120,6 +121,7 @@ def test_obs_beats_magnitude_on_calibration_data(text: str, seed: int) -> None:
         assert relative_error(data, weight, reconstruct(weight, by_magnitude, calibration)) < magnitude
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("seed", range(5))
 def test_regression_beats_magnitude_of_channels(seed: int) -> None:
     """Selected by LASSO or by sum |w|, both rebuilt by least squares (He et al., ICCV 2017, figure 4)."""

@@ -51,6 +51,7 @@ def test_bars_end_at_the_cycles_of_the_layer(results: pd.DataFrame) -> None:
     assert axes.get_xlabel()
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
 def test_the_overview_is_drawn(results: pd.DataFrame, two_chips: pd.DataFrame, suffix: str) -> None:
     for table in (results, two_chips):

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +18,9 @@ from safetensors.numpy import save_file
 import accelsim
 from accelsim import Density, InputError, Layer, Network, load_network
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
+from accelsim.number_formats import ARRAY_TYPES
 
-TYPES = ["float16", "float32", "float64", "int8", "uint8", "int16", "int64", "uint32", "bool"]
+TYPES = [name for name, form in ARRAY_TYPES.items() if form.in_numpy]
 
 
 def random_array(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
@@ -131,8 +133,7 @@ def test_a_network_whose_file_was_replaced_says_so(tmp_path: Path) -> None:
 
 
 def test_bfloat16_is_kept_as_float32_which_holds_it(tmp_path: Path) -> None:
-    types = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
-    weight = np.array([[1.0, 0.0, -2.5]]).astype(types.bfloat16)
+    weight = np.array([[1.0, 0.0, -2.5]]).astype(ml_dtypes.bfloat16)
     Network("n", [Layer.linear("fc", weight)]).save(tmp_path / "n.safetensors")
     assert load_network(tmp_path / "n.safetensors")["fc"].weight.tolist() == [[1.0, 0.0, -2.5]]
 

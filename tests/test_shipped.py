@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SQUEEZENET, needs_squeezenet
 from safetensors import safe_open
 
 import accelsim
@@ -99,11 +100,12 @@ def test_shipped_files_are_found_from_anywhere(tmp_path: Path, monkeypatch: pyte
     assert len(accelsim.load_network("lenet-300-100-digits")) == 3
 
 
-def test_a_real_pruned_network_of_others(shared: Path) -> None:
+@needs_squeezenet
+def test_a_real_pruned_network_of_others() -> None:
     """SqueezeNet's 1 x 1 convolutions as matrices: real weights that were pruned and shared by their authors."""
     from accelsim.network.tensors import open_tensors
 
-    tensors = open_tensors(shared / "real" / "squeezenet.safetensors")
+    tensors = open_tensors(SQUEEZENET)
     names = [name for name, shape in tensors.shapes.items() if shape[2:] == (1, 1)]
     assert len(names) > 10
     layers = [accelsim.Layer.linear(name, tensors[name][:, :, 0, 0]) for name in names]

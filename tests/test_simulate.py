@@ -165,10 +165,10 @@ def test_the_product_is_verified_bit_for_bit(layer: accelsim.Layer, settings: di
 
 
 def test_a_wrong_product_does_not_pass(layer: accelsim.Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from accelsim.engines import eie_fast
+    from accelsim.engines.eie import twin
 
-    honest = eie_fast.multiply
-    monkeypatch.setattr(eie_fast, "multiply", lambda *args: honest(*args) + 1)
+    honest = twin.multiply
+    monkeypatch.setattr(twin, "multiply", lambda *args: honest(*args) + 1)
     with pytest.raises(accelsim.VerificationError, match="layer fc"):
         accelsim.simulate(layer, CHIP, 0.5, verify=True)
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conftest import SQUEEZENET, needs_squeezenet
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from shapes import layers_of
 from sklearn.datasets import load_sample_images
 
-from accelsim.network.tensors import TensorFile, open_tensors
+from accelsim.network.tensor_file import TensorFile
+from accelsim.network.tensors import open_tensors
 
 LAYERS = layers_of("squeezenet")
+pytestmark = needs_squeezenet
 
 
-def test_the_weights_are_as_dense(shared: Path) -> None:
-    tensors = open_tensors(shared / "real" / "squeezenet.safetensors")
+def test_the_weights_are_as_dense() -> None:
+    tensors = open_tensors(SQUEEZENET)
     for layer in LAYERS:
         weight = tensors[f"{layer['name']}.weight"]
         kernel = layer["kernel"]
@@ -50,8 +51,8 @@ def forward(tensors: TensorFile, image: np.ndarray) -> tuple[dict[str, float], n
     return densities, conv("conv_final", signal, padding=1).mean((1, 2))
 
 
-def test_the_activations_are_as_dense(shared: Path) -> None:
-    tensors = open_tensors(shared / "real" / "squeezenet.safetensors")
+def test_the_activations_are_as_dense() -> None:
+    tensors = open_tensors(SQUEEZENET)
     measured, classes = [], []
     for photograph in load_sample_images().images:
         height, width, _ = photograph.shape

@@ -14,9 +14,11 @@ from strategies import EieCase, StreamCase, eie_cases, service, stream_cases
 from test_order import shuffled
 
 import accelsim
-from accelsim.engines import ENGINES, Stream
-from accelsim.engines.eie_memory import tiles
-from accelsim.hardware import EieConfig, MemoryConfig
+from accelsim.chips import MemoryConfig
+from accelsim.engines.eie import EieConfig, specification, twin
+from accelsim.engines.eie.memory import stream as fed_stream
+from accelsim.engines.eie.memory import tiles
+from accelsim.engines.streaming import Stream
 from accelsim.memory import load_part
 from accelsim.memory.service import measure
 from accelsim.network.synthetic import draw_weights
@@ -29,9 +31,7 @@ def fed(config: EieConfig, codes: np.ndarray, latency: int, block: int, *, batch
     """How a layer is streamed from a memory of this latency and time per block, in clocks of 1 ns."""
     image = eie_image(codes, config)
     memory = MemoryConfig(dram=PART, channels=channels)
-    return ENGINES["eie"].stream(
-        image, config, memory, service(latency, block), vectors=batch, weights=True, activations=None
-    )
+    return fed_stream(image, config, memory, service(latency, block), vectors=batch, weights=True, activations=None)
 
 
 @given(stream_cases(), st.integers(0, 2**16))
@@ -98,7 +98,7 @@ def test_a_memory_that_takes_no_time_changes_no_count_of_the_engine(case: EieCas
     config = replace(case.config, capacity="error")
     image = eie_image(case.codes, config, bias=case.bias)
     memory = MemoryConfig(dram=PART)
-    stream = ENGINES["eie"].stream(
+    stream = fed_stream(
         image, config, memory, service(0, 0), vectors=len(case.activations), weights=True, activations=None
     )
     for resident, streamed in zip(
@@ -135,8 +135,7 @@ def test_when_dram_is_slow_the_last_column_ends_the_run(backend: str) -> None:
     # Blocks of 512 bits that have come with each column: the pointers, then a row of 64 bits a column.
     bits = [*(128 + 64 * (j + 1) for j in range(7)), 32 + 64]
     assert fetch.blocks.tolist() == [-(-n // 512) for n in bits]
-    engine = ENGINES["eie"]
-    run = engine.fast if backend == "compiled" else engine.reference
+    run = twin.run if backend == "compiled" else specification.run
     counts = run(config, eie_image(codes, config), np.ones((1, 8), int), stream).counts
     # Three blocks, no gap between the tiles; then 2 clocks to the queue, 8 entries, and 5 more through the pipeline.
     assert counts.cycles == 5 + 3 * 100 + 2 + 8 + 5
@@ -155,7 +154,7 @@ def test_a_layer_that_fits_is_fetched_once_for_a_batch_and_one_that_does_not_eac
     reads = []
     for config in (large, small):
         stream = fed(config, codes, 0, 1, batch=3)
-        counts = ENGINES["eie"].fast(config, eie_image(codes, config), np.ones((3, 8), int), stream).counts
+        counts = twin.run(config, eie_image(codes, config), np.ones((3, 8), int), stream).counts
         reads.append(counts.actions["spmat_writes"])
         assert stream.double_buffered == (config is small)
     assert reads == [8, 3 * 8]
@@ -168,9 +167,9 @@ def test_what_follows_is_fetched_while_the_engine_still_works() -> None:
     )
     codes = np.ones((16, 64), int)
     image, ones = eie_image(codes, config), np.ones((1, 64), int)
-    alone = ENGINES["eie"].fast(config, image, ones).counts
+    alone = twin.run(config, image, ones).counts
     stream = fed(config, codes, 0, 8)
-    counts = ENGINES["eie"].fast(config, image, ones, stream).counts
+    counts = twin.run(config, image, ones, stream).counts
     # A slice: 17 pointers and 32 rows, 5 blocks. Only the first is waited for: its pointers and first columns.
     assert [fetch.blocks[-1] for fetch in stream.passes] == [-(-(17 * 16 + 32 * 64) // 512)] * 4
     assert counts.cycles - alone.cycles < 2 * 8

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import EVIDENCE
 
 import accelsim
+from accelsim.chips import Technology
 from accelsim.config import read_table, shipped_names
-from accelsim.energy import area_mm2, extrapolated, prices
-from accelsim.energy.arithmetic import SIGNIFICAND_BITS, arithmetic, arithmetic_pj, multiply_pj
+from accelsim.costs import area_mm2, extrapolated, prices
+from accelsim.energy.arithmetic import FLOATING, arithmetic, arithmetic_pj, multiply_pj
 from accelsim.errors import InputError
-from accelsim.hardware import Technology
 from accelsim.memory.sram import QUANTITIES, Sram, sram
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 
@@ -169,9 +170,9 @@ def test_what_is_left_out_of_the_grid_is_predicted(monkeypatch: pytest.MonkeyPat
             assert np.mean(np.abs(found[name])) < HELD_OUT_BOUNDS[case.what], (case.what, name)
 
 
-def test_cacti_at_nodes_and_sizes_beside_the_grid(shared: Path) -> None:
+def test_cacti_at_nodes_and_sizes_beside_the_grid() -> None:
     """CACTI's own 40 and 28 nm, and capacities and widths between powers of two at 45 nm."""
-    with (shared / "facts" / "sram_cacti.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "sram_cacti.csv").open(newline="") as file:
         rows = [
             row
             for row in csv.DictReader(file)
@@ -250,14 +251,14 @@ def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
 # Node scaling
 
 
-def test_scaling_is_that_of_the_source(shared: Path) -> None:
+def test_scaling_is_that_of_the_source() -> None:
     """Stillmaker and Baas 2017: the polynomials evaluated at nominal voltages, and the area table's two digits."""
-    with (shared / "facts" / "node_scaling_factors.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "node_scaling_factors.csv").open(newline="") as file:
         rows = {row["node"].removeprefix("HP"): row for row in csv.DictReader(file)}
     for node in ("180", "130", "90", "65", "45", "32", "20", "16", "14", "10", "7"):
         assert energy_scale(45, int(node)) == pytest.approx(float(rows[node]["energy_rel_to_HP45_1v0"]), rel=1e-4)
         assert delay_scale(45, int(node)) == pytest.approx(float(rows[node]["delay_rel_to_HP45_1v0"]), rel=1e-3)
-    with (shared / "facts" / "node_scaling_area.csv").open(newline="") as file:
+    with (EVIDENCE / "facts" / "node_scaling_area.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             ours = area_scale(int(row["from_node"]), int(row["to_node"]))
             assert ours == pytest.approx(float(row["area_multiplier"]), rel=0.08), row
@@ -314,6 +315,8 @@ def test_derived_by_the_stated_rules() -> None:
         ("multiply", "int16"): 0.2 * 2 ** (math.log(3.1 / 0.2) / math.log(4)),
         ("multiply", "bf16"): 1.1 * (8 / 11) ** (math.log(3.7 / 1.1) / math.log(24 / 11)),
         ("add", "fp8"): 0.4 * 4 / 11,
+        ("add", "fp8_e5m2"): 0.4 * 3 / 11,
+        ("multiply", "tf32"): 1.1,  # of as many bits as fp16, of which it is published
     }
     for (operation, precision), pj in expected.items():
         ours = arithmetic(TECHNOLOGY, operation, precision)
@@ -327,7 +330,10 @@ def test_derived_by_the_stated_rules() -> None:
 @pytest.mark.parametrize("operation", ["multiply", "add", "mac"])
 def test_wider_never_costs_less(table: str, operation: str) -> None:
     priced = dataclasses.replace(TECHNOLOGY, arithmetic=table)
-    for widths in ([f"int{bits}" for bits in range(1, 65)], list(SIGNIFICAND_BITS)):
+    for widths in (
+        [f"int{bits}" for bits in range(1, 65)],
+        sorted(FLOATING, key=lambda name: FLOATING[name].significand_bits),
+    ):
         energies = [arithmetic_pj(priced, operation, precision) for precision in widths]
         assert energies == sorted(energies)
 
@@ -357,7 +363,11 @@ def test_tables_are_not_mixed() -> None:
     ("operation", "precision", "said"),
     [
         ("divide", "int8", "operation: must be one of multiply, add, mac (got 'divide')"),
-        ("add", "int0", "precision: must be int1 to int99, or one of fp8, bf16, fp16, fp32, fp64 (got 'int0')"),
+        (
+            "add",
+            "int0",
+            "precision: must be int1 to int99, or one of fp64, fp32, tf32, fp16, bf16, fp8, fp8_e5m2 (got 'int0')",
+        ),
         ("add", "fp4", "(got 'fp4')"),
     ],
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from accelsim.config import shipped_dir, shipped_names
-from accelsim.engines.tensor_core_gemm import Gemm, run
+from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.hardware import load_hardware
 
 gemm_fit = pytest.importorskip("benchmarks.gemm_fit", reason="the benchmarks folder is not beside the tests")
@@ -17,7 +15,7 @@ instructions = pytest.importorskip("benchmarks.instructions")
 
 
 @pytest.mark.parametrize("chip", gemm_layers.ASKED_PCT)
-def test_layers_are_within_what_was_asked(chip: str, shared: Path) -> None:
+def test_layers_are_within_what_was_asked(chip: str) -> None:
     """Median absolute error of dense, 2:4 and speed-up on layers, none of which any number was fitted on."""
     assert len(gemm_fit.measured(gemm_fit.GPUS[chip], squares=False)) >= 36
     for dtype in (None, "bf16", "fp16"):
@@ -80,8 +78,8 @@ BEYOND_5_PCT = {
 """Explained in docs/tensor_core.md."""
 
 
-def test_instructions_follow_each_other_as_measured(shared: Path) -> None:
-    rates = instructions.rates(shared)
+def test_instructions_follow_each_other_as_measured() -> None:
+    rates = instructions.rates()
     assert len(rates) == 27
     off = {(rate.what, rate.warps) for rate in rates if abs(rate.difference) > 0.05}
     assert off == BEYOND_5_PCT

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import at_most
+from hypothesis import given
 from hypothesis import strategies as st
 from test_order import shuffled
 
-from accelsim.engines import tensor_core, tensor_core_fast
-from accelsim.engines.tensor_core_gemm import Gemm, GemmOutcome, machine_of, run
-from accelsim.engines.tensor_core_plan import Schedule, hit_share, tile_bytes
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, hit_share, tile_bytes
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, limits_of, machine_of, run
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping, Tiles, skipping_of
 from accelsim.errors import InputError
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.parts.timed import BLOCK_BYTES
@@ -43,7 +45,8 @@ def schedules(draw: st.DrawFn) -> Schedule:
         epilogue_full=draw(cycles),
         epilogue_last=draw(cycles),
         after=draw(st.integers(0, 9)),
-        dram_bytes=0,
+        dram_read_bytes=0,
+        dram_write_bytes=0,
         l2_bytes=0,
         shared_bytes=0,
     )
@@ -61,12 +64,150 @@ def rounds(draw: st.DrawFn) -> np.ndarray:
 def test_specification_and_twin_agree_on_any_schedule(
     plan: Schedule, kinds: np.ndarray, stages: int, lost: int, seed: int
 ) -> None:
-    specified, causes = tensor_core.run_schedule(plan, kinds, stages, lost, shuffled(seed))
-    compiled, spent = tensor_core_fast.run_schedule(plan, kinds, stages, lost)
+    specified, causes = specification.run_schedule(plan, kinds, stages, lost, shuffled(seed))
+    compiled, spent = twin.run_schedule(plan, kinds, stages, lost)
     assert specified == compiled
     assert (causes == spent).all()
     # A core does or waits for something in every cycle of its rounds.
     assert spent.sum() + plan.after == compiled
+
+
+def test_both_name_the_same_causes() -> None:
+    assert specification.CAUSES == twin.CAUSES
+
+
+class Product(NamedTuple):
+    """What specification and twin are handed."""
+
+    machine: Machine
+    limits: Limits
+    size: Size
+    choices: Choices
+    repeated: bool
+    skipping: Skipping
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> Machine:
+    """A few cores of any proportions: whatever can bind does in some of them."""
+    rate = draw(st.sampled_from([64.0, 256.0, 1000.0]))
+    return Machine(
+        cores=draw(st.integers(1, 6)),
+        clock_mhz=draw(st.sampled_from([800.0, 1410.0])),
+        fma_per_cycle=rate * draw(st.sampled_from([1.0, 0.9])),
+        peak_fma_per_cycle=rate,
+        element_bytes=2.0,
+        output_bytes=2.0,
+        packed=draw(st.sampled_from([1.0, 0.5625])),
+        step_k=32,
+        shared_bytes_per_cycle=draw(st.sampled_from([16.0, 128.0])),
+        wgmma=draw(st.integers(0, 2)),
+        l2_bytes=draw(st.sampled_from([1.0, 4096.0, 1e6])),
+        l2_bytes_per_cycle=draw(st.sampled_from([8.0, 64.0, 1e6])),
+        dram_bytes_per_us=draw(st.sampled_from([1e3, 1e5, 1e7])),
+        prologue_cycles=draw(st.integers(0, 60)),
+        epilogue_cycles_per_output=draw(st.sampled_from([0.0, 0.1])),
+        step_sync_cycles=draw(st.sampled_from([0.0, 3.5])),
+        load_cycles_per_k=draw(st.sampled_from([0.0, 10.0])),
+        raster_tiles=draw(st.integers(1, 4)),
+        persistent=draw(st.booleans()),
+        stages=draw(st.integers(2, 4)),
+        reduction_us=draw(st.sampled_from([0.0, 0.1])),
+        groups=draw(st.integers(1, 3)),
+        input_share=draw(st.sampled_from([1.0, 0.25])),
+    )
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Product:
+    """Tiles that tie and tiles that do not, splits that may not be usable, weights with dead slices, a tight board."""
+    machine = draw(machines())
+    limits = Limits(
+        overhead_us=draw(st.sampled_from([0.0, 2.0])),
+        floor_us=0.0,
+        overlap_loss_per_mille=draw(st.sampled_from([0, 400])),
+        limit_w=draw(st.sampled_from([0.0, 0.2, 1.0])),
+        static_w=0.1,
+        fma_pj=2.0,
+        executed=1.0,
+        l2_pj_per_byte=10.0,
+        dram_pj_per_byte=50.0,
+        least_voltage=0.72,
+        voltage_slope=0.65,
+        burst_us=draw(st.sampled_from([0.0, 1e3])),
+        burst_factor=1.5,
+        runs_before=25,
+        runs_timed=50,
+    )
+    channels, places = draw(st.integers(1, 70)), draw(st.sampled_from([1, 4]))
+    size = Size(draw(st.integers(1, 200)), draw(st.integers(1, 120)), channels * places)
+    tile = st.sampled_from([(16, 16), (16, 64), (64, 16), (32, 64), (64, 32)])
+    tiles = np.array(draw(st.lists(tile, min_size=1, max_size=4)))
+    splits = np.array(draw(st.lists(st.integers(1, 4), min_size=1, max_size=2)))
+    choices = Choices(tiles, splits, draw(st.sampled_from([1, 32])))
+    skipping = NO_SKIPPING
+    slice_k = draw(st.sampled_from([0, 1, 4, 16, 32]))
+    if slice_k:
+        rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+        rows = machine.groups * size.outputs
+        kept = rng.random((-(-rows // 16), -(-size.k // slice_k))) < draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+        weight = kept.repeat(16, 0)[:rows].repeat(slice_k, 1)[:, : size.k]
+        skipping = skipping_of(weight, slice_k, channels)
+    return Product(machine, limits, size, choices, draw(st.booleans()), skipping)
+
+
+def assert_same(specified: NamedTuple, compiled: NamedTuple) -> None:
+    """Compare two results field by field."""
+    for name, mine, theirs in zip(specified._fields, specified, compiled, strict=True):
+        if isinstance(mine, Tiles | Schedule):
+            assert_same(mine, theirs)
+        else:
+            assert np.array_equal(mine, theirs), name
+
+
+@given(products(), st.integers(0, 2**16))
+def test_tiles_that_are_handed_out_one_by_one_are_those_of_the_formulas(product: Product, seed: int) -> None:
+    """Of every choice, whether it is the fastest or not."""
+    machine, _, size, choices, _, skipping = product
+    for tile in choices.tiles.tolist():
+        columns = twin.live_columns(skipping, machine.groups, size, tile[1])
+        for split in choices.splits.tolist():
+            played, handed = specification.hand_out(machine, size, skipping, tile, split, shuffled(seed))
+            assert_same(played, twin.tiles_of(machine, size, *tile, split, skipping, columns))
+            assert sum(len(each.tiles) for each in handed) == played.number
+            assert (played.last > 0) == (played.number % machine.cores > 0)
+
+
+@given(products(), st.integers(0, 2**16))
+def test_a_whole_product_is_played_as_the_twin_computes_it(product: Product, seed: int) -> None:
+    """The choice, its tiles, cycles by cause of every core and its clock, whatever the order of ties."""
+    specified: Ran | None = specification.run_product(*product, shuffled(seed))
+    compiled = twin.run_product(*product)
+    assert (specified is None) == (compiled is None)
+    if specified is None or compiled is None:
+        assert 1 not in product.choices.splits
+        return
+    assert_same(specified, compiled)
+    assert (specified.per_core >= 0).all()
+    assert (specified.per_core.sum(axis=0) == specified.cycles).all()
+
+
+@pytest.mark.parametrize("order", [[(32, 64), (64, 32)], [(64, 32), (32, 64)]])
+def test_of_equal_tiles_the_first_is_taken(order: list[tuple[int, int]]) -> None:
+    """A square product does not care how a tile lies, where both operands are of one size and DRAM never counts."""
+    hardware, gemm = LOADED["edge-nm-16x16"], Gemm(128, 128, 64, "fp16")
+    given_by = gemm, hardware, hardware.engine, hardware.engine.dense  # type: ignore[union-attr]
+    machine = machine_of(*given_by)._replace(dram_bytes_per_us=1e15)  # type: ignore[arg-type]
+    size = Size(*gemm[:3])
+    times = set()
+    for tiles in (order, order[:1], order[1:]):
+        choices = Choices(np.array(tiles), np.array([1]), 1)
+        for engine in (specification, twin):
+            ran = engine.run_product(machine, limits_of(*given_by), size, choices, True, NO_SKIPPING)  # type: ignore[arg-type]
+            assert ran is not None
+            assert fixed_tile(ran) == tiles[0]
+            times.add(ran.time_us)
+    assert len(times) == 1
 
 
 @st.composite
@@ -79,12 +220,12 @@ def gemms(draw: st.DrawFn) -> tuple[Hardware, Gemm]:
     return LOADED[chip], Gemm(tokens, outputs, 8 * draw(st.integers(1, 200)), "fp16", pattern)
 
 
-def fixed_tile(outcome: GemmOutcome) -> tuple[int, int]:
+def fixed_tile(outcome: GemmOutcome | Ran) -> tuple[int, int]:
     """Return the tile of a run, to hold it while the chip changes."""
     return outcome.plan.tile_tokens, outcome.plan.tile_outputs
 
 
-@settings(max_examples=30)
+@at_most(30)
 @given(gemms())
 def test_both_backends_give_the_same_outcome(case: tuple[Hardware, Gemm]) -> None:
     hardware, gemm = case
@@ -98,7 +239,7 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     outcome = run(gemm, hardware, "compiled")
     n, m = map(int, gemm.pattern.split(":")) if gemm.pattern else (1, 1)
     kernel = config.dense if gemm.pattern is None else config.sparse  # type: ignore[union-attr]
-    machine = machine_of(gemm, hardware, config, kernel)  # type: ignore[arg-type]
+    machine = machine_of(gemm, hardware, kernel)  # type: ignore[arg-type]
     cycles, cores = outcome.counts.cycles, machine.cores
     products = gemm.tokens * gemm.out_features * gemm.in_features * n // m
     assert outcome.counts.macs == products
@@ -113,7 +254,7 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     inputs = gemm.tokens * gemm.in_features * machine.element_bytes
     results = gemm.tokens * gemm.out_features * machine.output_bytes
     missed = (weights + inputs + results) * (1 - hit_share(weights + inputs + results, machine.l2_bytes))
-    moved = BLOCK_BYTES * outcome.counts.actions["dram_reads"]
+    moved = BLOCK_BYTES * sum(outcome.counts.actions[action] for action in ("dram_reads", "dram_writes"))
     assert moved >= missed * (1 - 1e-9)
     assert cycles / outcome.clock_mhz * machine.dram_bytes_per_us >= (moved - BLOCK_BYTES) * (1 - 1e-9)
 
@@ -137,7 +278,7 @@ def test_every_core_is_busy_or_waits_for_something(case: tuple[Hardware, Gemm]) 
     ],
     ids=lambda change: next(iter(change)),
 )
-@settings(max_examples=15)
+@at_most(15)
 @given(case=gemms())
 def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[Hardware, Gemm]) -> None:
     """With the tile, the split and the clock fixed; power is another matter, as it lowers the clock."""
@@ -151,7 +292,7 @@ def test_more_of_anything_never_costs_time(faster: dict[str, int], case: tuple[H
     assert run(gemm, fast, "compiled", tile).time_us <= run(gemm, slow, "compiled", tile).time_us
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(gemms(), st.sampled_from(["tokens", "out_features", "in_features"]))
 def test_twice_the_work_never_takes_less_time(case: tuple[Hardware, Gemm], side: str) -> None:
     hardware, gemm = case
@@ -167,8 +308,8 @@ def test_a_group_that_keeps_all_is_dense() -> None:
     hardware = load_hardware("edge-nm-16x16", {"engine.metadata_bits_per_value": 0})
     config = hardware.engine
     gemm = Gemm(200, 300, 400, "fp16")
-    dense = machine_of(gemm, hardware, config, config.dense)  # type: ignore[arg-type, union-attr]
-    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config, config.sparse)  # type: ignore[arg-type, union-attr]
+    dense = machine_of(gemm, hardware, config.dense)  # type: ignore[arg-type, union-attr]
+    kept_all = machine_of(gemm._replace(pattern="4:4"), hardware, config.sparse)  # type: ignore[arg-type, union-attr]
     assert kept_all == dense
     # And between them, 2:4 and 4:8 differ by nothing but their names.
     two, four = (run(gemm._replace(pattern=pattern), hardware, "compiled") for pattern in ("2:4", "4:8"))

@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Run, eie_image
-from hypothesis import assume, given, settings
+from conftest import Run, at_most, eie_image
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import EieCase, StreamCase, dram_cases, stream_cases
 from test_tensor_core_twins import rounds, schedules
 
 import accelsim
-from accelsim.engines import ENGINES, Stream, eie_events, events, tensor_core, tensor_core_events
+from accelsim.engines import ENGINES, events
+from accelsim.engines.eie import events as eie_events
+from accelsim.engines.eie import twin
 from accelsim.engines.events import EventLog
-from accelsim.engines.tensor_core_plan import Schedule
+from accelsim.engines.streaming import Stream
+from accelsim.engines.tensor_core import events as tensor_core_events
+from accelsim.engines.tensor_core import specification as tensor_core
+from accelsim.engines.tensor_core.plan import Schedule
 from accelsim.errors import InputError
 from accelsim.formats.counting import WeightMatrix
 from accelsim.memory import dram, dram_fast
@@ -67,10 +72,10 @@ def eie_frame(backend: str, case: EieCase, stream: Stream | None, window: tuple[
     image = eie_image(case.codes, case.config, bias=case.bias)
     log = EventLog(*window)
     eie_events.events(log, backend, case.config, image, weights, case.activations, stream)
-    return log.frame()
+    return log.frame(ENGINES["eie"].words.kinds)
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(stream_cases(), st.booleans(), st.data())
 def test_eie_does_what_its_specification_notes_and_what_the_table_counts(
     drawn: StreamCase, streamed: bool, data: st.DataObject
@@ -78,7 +83,7 @@ def test_eie_does_what_its_specification_notes_and_what_the_table_counts(
     """Drawn layers, chips, batches, slices and windows, fed from DRAM or not."""
     case, stream = drawn.case, drawn.stream if streamed else None
     image = eie_image(case.codes, case.config, bias=case.bias)
-    counts = ENGINES["eie"].fast(case.config, image, case.activations, stream).counts
+    counts = twin.run(case.config, image, case.activations, stream).counts
     everything = eie_frame("compiled", case, stream, (0, counts.cycles))
     pd.testing.assert_frame_equal(everything, eie_frame("simpy", case, stream, (0, counts.cycles)))
     window = data.draw(windows(counts.cycles))
@@ -115,7 +120,7 @@ def test_tensor_cores_do_what_their_specification_notes(
         log = EventLog(first, last)
         named = tuple(map(tuple, kinds.tolist()))
         tensor_core_events.events(log, backend, plan, named, stages, lost, ("core 0", "core 7"), runs)
-        return log.frame()
+        return log.frame(ENGINES["tensor-core"].words.kinds)
 
     everything = frame("compiled", 0, runs * once)
     pd.testing.assert_frame_equal(everything, frame("simpy", 0, runs * once))
@@ -192,7 +197,7 @@ def test_a_layer_keeps_the_activations_that_the_table_draws_for_it() -> None:
         assert causes(seen.events)["real weights"].sum() == table["work_cycles"].iloc[number]
 
 
-@settings(max_examples=20)
+@at_most(20)
 @given(dram_cases())
 def test_dram_notes_the_commands_that_it_counts(case: Any) -> None:
     fields = case.part.fields(case.address_map)

@@ -71,6 +71,7 @@ def test_convolutions_and_batches_are_equal_in_every_column(case: ConvCase, bias
     assert compiled["vectors"].iloc[0] == len(case.samples) * layer.products.vectors
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("switch", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
 def test_kernels_in_other_modes(switch: str, tmp_path: Path) -> None:
     """The same tests, interpreted, where integers do not overflow silently, and with every index checked."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import AccelsimError, InputError, raise_if_any
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from accelsim.hardware import Hardware
 
 T = TypeVar("T")
-
-DEFAULT_NETWORK = "lenet-300-100-digits"
-DEFAULT_HARDWARE = "eie-64pe-45nm"
 
 app = typer.Typer(
     name="accelsim",
@@ -54,6 +52,23 @@ WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from accelsim import __version__
+
+        typer.echo(f"accelsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass  # of the program itself, before any command
 
 
 def main() -> None:
@@ -115,7 +130,7 @@ def say_wrote(path: Path) -> None:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
-        raise InputError(f"--hardware {text}: write names separated by commas, as in {DEFAULT_HARDWARE},my-chip.toml")
+        raise InputError(f"--hardware {text}: write names separated by commas, as in {DEFAULT_CHIP},my-chip.toml")
     return names
 
 

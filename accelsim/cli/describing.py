@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from accelsim.cli.app import DEFAULT_NETWORK, NetworkArgument, app, collect, console, reporting
+from accelsim.cli.app import NetworkArgument, app, collect, console, reporting
+from accelsim.defaults import DEFAULT_NETWORK
 from accelsim.errors import InputError, raise_if_any
 from accelsim.report.files import check_outputs, write
 
@@ -100,27 +103,22 @@ def schema(
     """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
     from pydantic import TypeAdapter
 
-    from accelsim.hardware import Hardware
+    from accelsim.engines import ENGINES
     from accelsim.network import NetworkSpec
 
-    described: type = Hardware if kind is Described.HARDWARE else NetworkSpec
+    chips = reduce(or_, (engine.chip for engine in ENGINES.values()))
+    described: Any = chips if kind is Described.HARDWARE else NetworkSpec
     sys.stdout.write(json.dumps(TypeAdapter(described).json_schema(), indent=2) + "\n")
 
 
 def _check_hardware(path: Path) -> None:
-    from accelsim.energy import area_mm2, prices
+    from accelsim.engines import engine_of
+    from accelsim.errors import placing
     from accelsim.hardware import load_hardware
-    from accelsim.tensor_core_config import TensorCoreConfig
 
     chip = load_hardware(path)
-    if isinstance(chip.engine, TensorCoreConfig):
-        what = f"{chip.engine.cores} cores, patterns {', '.join(chip.engine.patterns) or 'none'}"
-        made = ", ".join(chip.engine.fma_per_cycle)
-    else:
-        problems: list[str] = []
-        collect(problems, prices, chip, place=f"{path}: ")
-        raise_if_any(problems)
-        what, made = f"{chip.engine.pes} PEs", f"{area_mm2(chip):.1f} mm² in {chip.eie.technology.name}"
+    with placing(str(path)):
+        what, made = engine_of(chip).describe(chip)
     console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
         f"{made}",

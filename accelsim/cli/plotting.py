@@ -86,7 +86,7 @@ def _table(source: str, kind: Kind) -> pd.DataFrame:
             net = load_weights(source)
             return inspect(net).assign(network=net.name)
     elif kind.source == "chip":
-        from accelsim.energy.operations import operations
+        from accelsim.costs import operations
         from accelsim.hardware import load_hardware
 
         chip = load_hardware(source)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
-    DEFAULT_HARDWARE,
     NetworkArgument,
     SetOption,
     WeightsOption,
@@ -20,6 +19,7 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
+from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
 from accelsim.report.files import check_outputs, write
@@ -67,7 +67,7 @@ def prune(
 ) -> None:
     """Prune a network and write it to one file that every command reads."""
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None, weights)[0]
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights)[0]
     shares = collect(problems, _sparsities, sparsity)
     collect(problems, check_writable, output)
     if overall and isinstance(shares, dict):
@@ -106,7 +106,7 @@ def sensitivity_command(
     """Prune one layer at a time, and show what each loses at each sparsity."""
     outputs = {kind: path for kind, path in {"csv": csv, "sensitivity plot": plot}.items() if path is not None}
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_HARDWARE, None, None)[0]
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None)[0]
     shares: Any = collect(problems, _shares, sparsity)
     collect(problems, check_outputs, outputs)
     collect(problems, _check_store, store)
@@ -126,7 +126,7 @@ def sensitivity_command(
 @app.command("allocate")
 def allocate_command(
     network: NetworkArgument = DENSE_NETWORK,
-    hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_HARDWARE,
+    hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
     budget: Annotated[
         str, typer.Option(help="What the network may cost: METRIC=NUMBER, or METRIC=60% of what it costs unpruned.")
     ] = "time_us=60%",

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
-    DEFAULT_HARDWARE,
-    DEFAULT_NETWORK,
     DensityOption,
     SeedOption,
     SetOption,
@@ -21,10 +19,11 @@ from accelsim.cli.app import (
     reporting,
     say_wrote,
 )
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
 
-DEFAULT_CHIPS = f"{DEFAULT_HARDWARE},edge-nm-16x16"
+DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
 SUFFIXES = (".html", ".htm")
 
 

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
-    DEFAULT_HARDWARE,
-    DEFAULT_NETWORK,
     DensityOption,
     HardwareOption,
     NetworkArgument,
@@ -25,6 +23,7 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs, write
@@ -43,7 +42,7 @@ class Backend(StrEnum):
 @app.command()
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
-    hardware: HardwareOption = DEFAULT_HARDWARE,
+    hardware: HardwareOption = DEFAULT_CHIP,
     weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -90,7 +89,7 @@ def run(
 @app.command()
 def energy(
     network: NetworkArgument = DEFAULT_NETWORK,
-    hardware: HardwareOption = DEFAULT_HARDWARE,
+    hardware: HardwareOption = DEFAULT_CHIP,
     overrides: SetOption = None,
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
@@ -127,7 +126,7 @@ def energy(
 @app.command("compare")
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
-    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
         str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
     ] = "fine,nm:2:4,channel",
@@ -161,7 +160,7 @@ def compare_command(
 @app.command("curve")
 def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
-    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
         str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
     ] = "fine,nm:2:4,vector:1x4,block:4x4,channel",
@@ -210,7 +209,7 @@ def curve_command(
 @app.command("divisions")
 def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
-    hardware: HardwareOption = f"{DEFAULT_HARDWARE},edge-nm-16x16",
+    hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     evaluate: Annotated[
         str | None, typer.Option(help="Accuracy of the network: digits, or file.py:function; else what it states.")
     ] = None,

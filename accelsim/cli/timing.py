@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from accelsim.cli.app import (
-    DEFAULT_HARDWARE,
-    DEFAULT_NETWORK,
     DensityOption,
     NetworkArgument,
     SeedOption,
@@ -23,6 +21,7 @@ from accelsim.cli.app import (
     say_wrote,
 )
 from accelsim.cli.simulating import Backend
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import did_you_mean, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
@@ -31,7 +30,7 @@ from accelsim.report.files import check_outputs
 @app.command("timeline")
 def timeline_command(
     network: NetworkArgument = DEFAULT_NETWORK,
-    hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_HARDWARE,
+    hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
     layer: Annotated[str | None, typer.Option(help="The layer to look at; the first if none is named.")] = None,
     first: Annotated[int, typer.Option("--from", help="The first cycle of the window.")] = 0,
     last: Annotated[

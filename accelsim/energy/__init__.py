@@ -1,17 +1,5 @@
-"""What the counted actions cost."""
+"""What actions cost: prices with their sources, and the account that adds them up, the same for every machine."""
 
-from accelsim.energy.account import account, area_mm2, entries, extrapolated, prices, sram_traffic_bits
-from accelsim.energy.prices import COMPONENTS, Account, Entry, Price
+from accelsim.energy.prices import PER_CYCLE, Account, Entry, Price
 
-__all__ = [
-    "COMPONENTS",
-    "Account",
-    "Entry",
-    "Price",
-    "account",
-    "area_mm2",
-    "entries",
-    "extrapolated",
-    "prices",
-    "sram_traffic_bits",
-]
+__all__ = ["PER_CYCLE", "Account", "Entry", "Price"]

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelsim.chips import Technology
 from accelsim.config import read_table, shipped_dir
 from accelsim.errors import InputError
-from accelsim.hardware import Technology
+from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.scaling import SCALING_SOURCE, energy_scale
 
-SIGNIFICAND_BITS = {"fp8": 4, "bf16": 8, "fp16": 11, "fp32": 24, "fp64": 53}
-"""Floating-point formats and their significands, hidden bit included; fp8 is E4M3."""
+FLOATING = {name: form for name, form in NUMBER_FORMATS.items() if form.family == "fp"}
 
 OPERATIONS = ("multiply", "add", "mac")
 
@@ -35,7 +35,7 @@ def arithmetic_pj(technology: Technology, operation: str, precision: str) -> flo
 
 
 def arithmetic(technology: Technology, operation: str, precision: str) -> Arithmetic:
-    """Return the energy of "multiply", "add" or "mac" at a precision: int<bits>, fp8, bf16, fp16, fp32 or fp64.
+    """Return the energy of "multiply", "add" or "mac" at a precision: int<bits> or a floating-point `NumberFormat`.
 
     All from the one table that the technology chooses. What it lacks is derived, with the bits of an integer or of a
     significand as width: a multiply by the power law through the narrowest and widest published ones (with the square
@@ -55,7 +55,7 @@ def arithmetic(technology: Technology, operation: str, precision: str) -> Arithm
     published = _published(technology.arithmetic, operation, family)
     pj = published.points.get(width)
     kind, rule = "published", ""
-    if pj is None:
+    if pj is None or precision not in published.precisions:
         kind, rule = "derived", ": by width"
         pj = (_multiply_pj if operation == "multiply" else _add_pj)(published.points, width)
     if technology.node_nm != published.node_nm:
@@ -82,11 +82,11 @@ def scaled(from_nm: int, technology: Technology) -> str:
 
 def _parse(precision: str) -> tuple[str, int]:
     """Return family (int or fp) and width."""
-    if precision in SIGNIFICAND_BITS:
-        return "fp", SIGNIFICAND_BITS[precision]
+    if precision in FLOATING:
+        return "fp", FLOATING[precision].significand_bits
     if match := re.fullmatch(r"int([1-9][0-9]?)", precision):
         return "int", int(match[1])
-    raise InputError(f"precision: must be int1 to int99, or one of {', '.join(SIGNIFICAND_BITS)} (got {precision!r})")
+    raise InputError(f"precision: must be int1 to int99, or one of {', '.join(FLOATING)} (got {precision!r})")
 
 
 def _width_of_32(family: str) -> int:
@@ -97,6 +97,7 @@ class _Published(NamedTuple):
     """The rows of one table for one operation: width -> pJ, narrowest first."""
 
     points: dict[int, float]
+    precisions: frozenset[str]
     node_nm: int
     source: str
 
@@ -109,7 +110,8 @@ def _published(table: str, operation: str, family: str) -> _Published:
         if row["table"] == table and row["operation"] == operation and _parse(row["precision"])[0] == family
     ]
     points = {_parse(row["precision"])[1]: float(row["pj"]) for row in rows}
-    return _Published(dict(sorted(points.items())), int(rows[0]["node_nm"]), rows[0]["source"])
+    names = frozenset(row["precision"] for row in rows)
+    return _Published(dict(sorted(points.items())), names, int(rows[0]["node_nm"]), rows[0]["source"])
 
 
 def _multiply_pj(points: dict[int, float], width: float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from accelsim.chips import Hardware
 from accelsim.energy.prices import Price
 from accelsim.errors import InputError
-from accelsim.hardware import Hardware
 from accelsim.memory.service import measure
 
 

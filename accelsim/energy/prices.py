@@ -24,12 +24,15 @@ class Account(NamedTuple):
     components_pj: dict[str, float]
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Account:
-        """Return the account with these lines."""
-        components = dict.fromkeys(COMPONENTS, 0.0)
+    def of(cls, entries: Iterable[Entry], components: Iterable[str]) -> Account:
+        """Return the account with these lines, and the components that a machine has in the order of its words.
+
+        Raises KeyError for a component that the machine does not name.
+        """
+        paid = dict.fromkeys(components, 0.0)
         for _action, times, (component, pj, _source) in entries:
-            components[component] += times * pj
-        return cls(components)
+            paid[component] += times * pj
+        return cls(paid)
 
     @property
     def total_pj(self) -> float:
@@ -40,7 +43,7 @@ class Account(NamedTuple):
         """Return the columns of the table that tell of energy, of a run that took so long."""
         total_pj = self.total_pj
         return {
-            **dict(zip(_COLUMNS, self.components_pj.values(), strict=True)),
+            **{f"energy_{component}_pj": pj for component, pj in self.components_pj.items()},
             "energy_pj": total_pj,
             "power_mw": total_pj / time_us / 1e3,  # pJ / us = uW
             "edp_pj_s": total_pj * time_us * 1e-6,
@@ -49,11 +52,3 @@ class Account(NamedTuple):
 
 PER_CYCLE = "_per_cycle"
 """How the names of prices end that are paid by time and not by action."""
-
-COMPONENTS = (
-    "spmat_sram", "pointer_sram", "activation_sram", "arithmetic", "activation_registers", "activation_queue",
-    "codebook", "lnzd", "clock", "pipeline", "leakage", "shared_memory", "l2", "static", "dram", "dram_io",
-)  # fmt: skip
-"""In the order of the table."""
-
-_COLUMNS = tuple(f"energy_{component}_pj" for component in COMPONENTS)

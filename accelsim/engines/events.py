@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accelsim.engines.words import UnitKind
 from accelsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,20 +31,51 @@ def unnoted(unit: str, event: str, start_cycle: int, cycles: int, value: int) ->
     """Note nothing: nobody asked for events."""
 
 
-KINDS = ("pass", "core", "stage", "scan", "broadcast", "weight loader", "write back", "DRAM", "PE", "queue")
-"""Units in the order of a timeline, by the beginning of their name; several of a kind by their numbers."""
+Window = tuple[int, int | None]
+"""The first cycle, and the one after the last; None: to the end."""
 
 
-def kind_of(unit: str) -> str:
-    """Return the kind of a unit: the one of KINDS that its name begins with, else its first word."""
-    return next((kind for kind in KINDS if unit.startswith(kind)), unit.partition(" ")[0])
+class Timeline(NamedTuple):
+    """The events of a window of cycles of one layer on one chip.
+
+    `events` has a row for each time in which a unit did one thing: unit, event (a cause as the stalls of the table have
+    it, or what else the unit does), start_cycle, cycles (those in the window), and value: slots in use of a queue,
+    commands of a DRAM bank, else the column, tile or step that it was about, -1 for none. By unit, then by start.
+    """
+
+    network: str
+    layer: str
+    hardware: str
+    clock_mhz: float
+    cycles: int
+    """Of the whole run of the layer."""
+    first_cycle: int
+    last_cycle: int
+    """The cycle after the window."""
+    events: pd.DataFrame
 
 
-def unit_order(unit: str) -> tuple[int, list[Any]]:
-    """Return what units are sorted by: PE 10 after PE 9."""
-    kind = kind_of(unit)
-    place = KINDS.index(kind) if kind in KINDS else len(KINDS)
+def kind_of(unit: str, kinds: Sequence[UnitKind]) -> str:
+    """Return the kind of a unit: the one that its name begins with, else its first word."""
+    return next((kind.name for kind in kinds if unit.startswith(kind.name)), unit.partition(" ")[0])
+
+
+def unit_order(unit: str, kinds: Sequence[UnitKind]) -> tuple[int, list[Any]]:
+    """Return what units are sorted by: the order of their kinds, then their numbers, 10 after 9."""
+    names = [kind.name for kind in kinds]
+    kind = kind_of(unit, kinds)
+    place = names.index(kind) if kind in names else len(names)
     return place, [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", unit)]
+
+
+def open_log(cycles: int, window: Window) -> EventLog:
+    """Return the log of a window of a run; raises InputError where it lies outside."""
+    first_cycle, last_cycle = window
+    if first_cycle >= cycles:
+        raise InputError(
+            f"first_cycle: {first_cycle} is outside the run, which takes {cycles} cycles; begin before its end"
+        )
+    return EventLog(first_cycle, cycles if last_cycle is None else min(last_cycle, cycles))
 
 
 class EventLog:
@@ -120,11 +152,17 @@ class EventLog:
                 f"earlier, such as at cycle {always}"
             )
 
-    def frame(self) -> pd.DataFrame:
-        """Return the events by unit and start; equal ones of a unit that follow each other without a gap are one."""
+    def frame(self, kinds: Sequence[UnitKind]) -> pd.DataFrame:
+        """Return the events by unit, in the order of their kinds, and start.
+
+        Equal ones of a unit that follow each other without a gap are one.
+        """
         import pandas as pd
 
-        unit_rank, event_rank = _ranks(list(self._units), unit_order), _ranks(list(self._events), str)
+        unit_rank, event_rank = (
+            _ranks(list(self._units), lambda unit: unit_order(unit, kinds)),
+            _ranks(list(self._events), str),
+        )
         units, names = np.array(list(self._units), object), np.array(list(self._events), object)
         unit, event, start, cycles, value = self._rows()
         order = np.lexsort((event_rank[event], start, unit_rank[unit]))

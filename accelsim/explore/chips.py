@@ -40,7 +40,7 @@ class Chips:
             by_table.setdefault(table, {})[field] = value
         try:
             tables = {table: self._table(table, fields) for table, fields in by_table.items()}
-            return Hardware(**(self._chip_fields | tables))
+            return type(self.base)(**(self._chip_fields | tables))
         except (InputError, ValidationError, TypeError):
             return load_hardware(self.base, changes)  # which says what is wrong
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
+from accelsim.chips import Hardware
+from accelsim.config import field_names
+from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.explore.expressions import Expression
 
@@ -35,10 +38,19 @@ def is_chip_key(name: str) -> bool:
 
 def rank(name: str) -> int:
     """Return how much work points share that agree on a knob; 0: it does not matter."""
-    word = name.partition(".")[0]
+    word, _, key = name.partition(".")
     order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
-    counted = {"engine.pes": 2, "engine.index_bits": 2, "engine.registers_per_pe": 2, "engine.capacity": 2}
-    return order.get(word) or counted.get(name) or int(word == "engine" and name != "engine.clock_mhz")
+    return order.get(word) or (
+        max(_shared_by(engine.chip, key) for engine in ENGINES.values()) if word == "engine" else 0
+    )
+
+
+def _shared_by(chip: type[Hardware], key: str) -> int:
+    """Return 2 for a key of an engine that changes how layers are stored, 1 for one that changes runs, else 0."""
+    engine = get_type_hints(chip)["engine"]
+    if key not in field_names(engine) or key in engine.PRICE_ONLY:
+        return 0
+    return 1 if key in engine.LAID_OUT_ALIKE else 2
 
 
 def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
+from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
@@ -47,8 +48,8 @@ class SpaceSpec:
     """The keys of a space file."""
 
     vary: dict[str, Any]
-    hardware: str = "eie-64pe-45nm"
-    network: str = "lenet-300-100-digits"
+    hardware: str = DEFAULT_CHIP
+    network: str = DEFAULT_NETWORK
     name: str = ""
     description: str = ""
     source: str = ""

@@ -175,7 +175,7 @@ class Worker:
             self._score = None if evaluate is None else float(load_evaluation(evaluate, network)(pruned))
             self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
             self._asked = asked
-        counted = chip.name, *(getattr(chip.engine, name, 0) for name in ("pes", "index_bits", "slice_length"))
+        counted = chip.name, chip.engine.layout_key
         if counted != self._group:
             self._prepared.forget()
             self._group = counted

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError
 from accelsim.formats.fixed import FixedPoint, fixed_point
-from accelsim.hardware import EieConfig
 
 MAX_SAMPLE = 200_000
 """Weights that k-means looks at; a larger layer is sampled."""
@@ -61,23 +60,23 @@ def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:
 
 
 def quantise(
-    matrix: NDArray[Any], engine: EieConfig, given: NDArray[Any] | None = None
+    matrix: NDArray[Any], code_bits: int, weight_bits: int | None, given: NDArray[Any] | None = None
 ) -> tuple[NDArray[np.int64], FixedPoint]:
-    """Return codes of a matrix and their fixed-point table, as this engine stores weights.
+    """Return codes of a matrix and their fixed-point table, as a chip stores weights.
 
-    With weight sharing, the given codebook or one made here, of at most 2^code_bits entries of `weight_bits`. Without,
-    every weight is its own code_bits-wide fixed-point number, so the table is only a list of those that occur.
+    Weights are shared: by the given codebook or one made here, of at most 2^code_bits entries of `weight_bits`; None:
+    every weight is its own code_bits-wide fixed-point number, so that the table is only a list of those that occur.
     Raises InputError for a given codebook that the codes cannot address.
     """
-    if engine.weight_sharing:
-        if given is not None and len(given) > 2**engine.code_bits:
+    if weight_bits is not None:
+        if given is not None and len(given) > 2**code_bits:
             raise InputError(
-                f"codebook: has {len(given)} entries, but engine.code_bits = {engine.code_bits} reaches "
-                f"{2**engine.code_bits}; raise code_bits or share fewer weights"
+                f"codebook: has {len(given)} entries, but engine.code_bits = {code_bits} reaches "
+                f"{2**code_bits}; raise code_bits or share fewer weights"
             )
-        table = share(matrix, engine.code_bits) if given is None else np.asarray(given, np.float64)
-        return assign(matrix, table), fixed_point(table, engine.weight_bits)
-    fixed = fixed_point(matrix, engine.code_bits)
+        table = share(matrix, code_bits) if given is None else np.asarray(given, np.float64)
+        return assign(matrix, table), fixed_point(table, weight_bits)
+    fixed = fixed_point(matrix, code_bits)
     integers, codes = np.unique(np.concatenate([[0], fixed.integers.ravel()]), return_inverse=True)
     zero = int(np.flatnonzero(integers == 0)[0])
     # Code 0 is zero: swap it with whatever sorted first.

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.bitscan import bits_of, count_bits, lowest_bit, nonzero_mask
+from accelsim.bitscan import count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
 from accelsim.kernels import njit
+from accelsim.number_formats import format_of
 from accelsim.threads import in_threads, worker_count
 
 T = TypeVar("T")
@@ -221,6 +222,11 @@ class WeightMatrix:
         rows, columns = self.weight.shape
         return rows, columns
 
+    @property
+    def with_bias(self) -> NDArray[Any]:
+        """The weights, and the bias as one more column."""
+        return self.weight if self.bias is None else np.column_stack([self.weight, self.bias])
+
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` returns, made once per key."""
         if key not in self._made:
@@ -284,7 +290,7 @@ def count(
             stop = start + (array.shape[1] if array.ndim == 2 else 1)
             target = (key_low[start:stop], key_high[start:stop], entries[start:stop], nonzeros[start:stop])
             worst = _count_rows(array.reshape(rows, -1), (first, last), pes, index_bits, *target, digest)
-            if worst >= bits_of(array.dtype)[2]:
+            if worst >= format_of(array.dtype).first_nonfinite:
                 raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
         slices.append(ColumnCounts(last - first, inputs, entries, nonzeros))
     return LayerCounts(tuple(slices), _hash(rows, inputs, columns, digest))
@@ -305,7 +311,7 @@ def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "we
             continue
         stop = start + (array.shape[1] if array.ndim == 2 else 1)
         worst, number = _add_rows(array.reshape(rows, -1), key_low[start:stop], key_high[start:stop], digest)
-        if worst >= bits_of(array.dtype)[2]:
+        if worst >= format_of(array.dtype).first_nonfinite:
             raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
         nonzeros += number
     return Content(nonzeros, _hash(rows, inputs, columns, digest))
@@ -313,12 +319,13 @@ def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "we
 
 def _add_rows(array, key_low, key_high, digest):
     """Add rows of a matrix to their digests, in threads; returns the largest magnitude and the non-zeros."""
-    unsigned, magnitude, _ = bits_of(array.dtype)
-    bits = np.ascontiguousarray(array).view(unsigned)
+    form = format_of(array.dtype)
+    bits = np.ascontiguousarray(array).view(form.unsigned)
+    magnitude = form.unsigned(form.magnitude_mask)
 
     def work(first, last):
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
-            return _sum_rows(bits[first:last], unsigned(magnitude), key_low, key_high, digest[first:last])
+            return _sum_rows(bits[first:last], magnitude, key_low, key_high, digest[first:last])
 
     found = in_threads(work, len(bits), bits.size)
     return max(int(worst) for worst, _ in found), sum(int(number) for _, number in found)
@@ -368,9 +375,9 @@ def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
 
 def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzeros, digest):
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
-    unsigned, magnitude, _ = bits_of(array.dtype)
-    bits = np.ascontiguousarray(array).view(unsigned)
-    lane_mask = unsigned(magnitude)
+    form = format_of(array.dtype)
+    bits = np.ascontiguousarray(array).view(form.unsigned)
+    lane_mask = form.unsigned(form.magnitude_mask)
     width = bits.shape[1]
     workers = worker_count(-(-width // 64), bits.size)
     tiles = list(row_slices(width, min(TILE_COLUMNS, 64 * -(-width // (64 * workers)))))

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.bitscan import bits_of, nonzero_mask
+from accelsim.bitscan import nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
 from accelsim.kernels import njit
+from accelsim.number_formats import format_of
 from accelsim.pruning.granularity import MAX_M
 from accelsim.threads import in_threads
 
@@ -37,11 +38,11 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     of a row that m does not divide has at most n too.
     """
     rows, places = len(weight), prod(weight.shape[2:])
-    unsigned, magnitude, _ = bits_of(weight.dtype)
-    bits = np.ascontiguousarray(weight.reshape(rows, -1)).view(unsigned)
+    form = format_of(weight.dtype)
+    bits = np.ascontiguousarray(weight.reshape(rows, -1)).view(form.unsigned)
 
     def work(first: int, last: int) -> bool:
-        return bool(_holds(bits[first:last], unsigned(magnitude), places, n, m))
+        return bool(_holds(bits[first:last], form.unsigned(form.magnitude_mask), places, n, m))
 
     return all(in_threads(work, rows, bits.size))
 

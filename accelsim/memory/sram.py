@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.chips import SramTable, Technology
 from accelsim.config import read_table
 from accelsim.errors import InputError, raise_if_any
-from accelsim.hardware import SramTable, Technology
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "area_mm2", "access_ns")

@@ -1,7 +1,8 @@
 """What runs on a chip: layers, networks, and the files they come from."""
 
 from accelsim.network.activations import Density
-from accelsim.network.layer import Layer, Network
+from accelsim.network.layer import Layer
+from accelsim.network.network import Network
 from accelsim.network.readers import load_network, load_weights, with_weights
 from accelsim.network.specs import NetworkSpec
 

@@ -9,11 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim.network.activations import Activations, Density
 from accelsim.network.lowering import is_count
+from accelsim.number_formats import is_supported, unsupported
 
 Array = NDArray[Any]
-
-SUPPORTED_KINDS = "biuf"
-"""NumPy's letters for boolean, integer and real types; bfloat16 is known by its name."""
 
 
 class LayerArrays:
@@ -63,16 +61,6 @@ class LayerArrays:
             "activations": self.activations,
             "codebook": self.codebook,
         }
-
-
-def is_supported(dtype: np.dtype[Any]) -> bool:
-    """Return whether weights of this type can be simulated."""
-    return (dtype.kind in SUPPORTED_KINDS and dtype.itemsize <= 8) or dtype.name == "bfloat16"
-
-
-def unsupported(dtype: np.dtype[Any]) -> str:
-    """Say that numbers of this type cannot be simulated, and which can."""
-    return f"has type {dtype}, which is not supported; convert it to bool, float, bfloat16 or integer, of 8 to 64 bits"
 
 
 def _as_array(place: str, values: ArrayLike, problems: list[str]) -> Array:

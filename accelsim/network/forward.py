@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.layer import Layer, Network
+from accelsim.network.layer import Layer
+from accelsim.network.network import Network
 
 CHUNK_ELEMENTS = 1 << 22
 """Inputs of a layer that are multiplied at once."""

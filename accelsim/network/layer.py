@@ -1,17 +1,15 @@
-"""What runs: layers with their pruned weights and activations, and networks of them."""
+"""What runs: layers with their pruned weights and activations."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, collecting, needing, raise_if_any
+from accelsim.errors import collecting, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import LayerArrays, count_problems
 from accelsim.network.lowering import Convolution, Maps, Products, Vectors, is_count
@@ -57,7 +55,7 @@ class Layer:
     ) -> Layer:
         """Return a fully connected layer; weight (out_features, in_features), bias (out_features,).
 
-        Any float, bfloat16 or integer type of 8 to 64 bits; a weight that equals zero is pruned. `codebook` (entries,)
+        Any type of `accelsim.number_formats.ARRAY_TYPES`; a weight that equals zero is pruned. `codebook` (entries,)
         are the weights that the layer shares, the first of them 0; without it one is made when the product is wanted.
         `tokens` vectors make one sample, as in the projections of an attention: activations (tokens, in_features).
         `steps`: the product runs so often one after another, each time with `tokens` vectors, as that of an LSTM's
@@ -197,73 +195,6 @@ class Layer:
         return Vectors(samples, self.convolution, bias)
 
 
-@dataclass(frozen=True)
-class Network:
-    """Layers in order, each with a name of its own."""
-
-    name: str
-    layers: Sequence[Layer]
-    description: str = ""
-    source: str = ""
-    notes: str = ""
-    not_simulated: Sequence[str] = ()
-    """Operations that are named and not simulated: those without weights, such as pooling, and unknown ones."""
-    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
-
-    def __post_init__(self) -> None:
-        """Check the layers; raises InputError."""
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not self.layers:
-            raise InputError(f"network {self.name}: has no layers")
-        raise_if_any(
-            f"network {self.name}: {problem}" for problem in name_problems(layer.name for layer in self.layers)
-        )
-
-    def __iter__(self) -> Iterator[Layer]:
-        """Go through the layers in order."""
-        return iter(self.layers)
-
-    def __len__(self) -> int:
-        """Return the number of layers."""
-        return len(self.layers)
-
-    @classmethod
-    def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
-        """Return the layers of a PyTorch model in the order in which one forward pass of the example calls them.
-
-        For what is captured, and how, see `accelsim.network.torch_model.capture`. Needs `accelsim[torch]`.
-        """
-        with needing("torch"):
-            from accelsim.network.torch_model import capture
-        return capture(model, example_input, name, batch_dim=batch_dim)
-
-    def save(self, path: str | Path) -> None:
-        """Write the whole network to one .safetensors file, which `load_network` reads back.
-
-        See `accelsim.network.writer.save`.
-        """
-        from accelsim.network.writer import save
-
-        save(self, Path(path))
-
-    def __getitem__(self, name: str) -> Layer:
-        """Return the layer of this name."""
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise KeyError(name)
-
-
 def _linear_shape(vectors: int, in_features: int) -> tuple[int, ...]:
     """Return the shape of one sample of a linear layer."""
     return (in_features,) if vectors == 1 else (vectors, in_features)
-
-
-def name_problems(names: Iterable[str]) -> list[str]:
-    """Say which names are used more than once."""
-    return [
-        f"layer {name}: name: is used {times} times; give each layer a name of its own"
-        for name, times in Counter(names).items()
-        if times > 1
-    ]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
-from accelsim.network.layer import Layer, Network
+from accelsim.network.layer import Layer
+from accelsim.network.network import Network
 
 Array = NDArray[Any]
 

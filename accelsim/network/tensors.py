@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,56 +13,12 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import InputError, did_you_mean, needing
-from accelsim.network.arrays import is_supported, unsupported
+from accelsim.errors import InputError, needing, raise_if_any
 from accelsim.network.sizes import check_fits_memory
-
-SAFETENSORS_TYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2",
-    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
-}  # fmt: skip
-
+from accelsim.network.tensor_file import TensorFile
+from accelsim.number_formats import SAFETENSORS_TYPES, is_supported, unsupported
 
 TENSOR_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
-
-
-class TensorFile:
-    """The arrays of one file by name; an array is read when it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.unusable: dict[str, str] = {}
-        """What keeps an array from being read. Others in the file can be, and nobody may want this one."""
-        self.metadata: dict[str, str] = {}
-        self._version = self._now()
-
-    def problem(self, name: str) -> str | None:
-        """Return what keeps an array from being used, or None."""
-        if name in self.unusable:
-            return f"'{name}' {self.unusable[name]}"
-        return None if name in self.shapes else f"no tensor is called '{name}'{did_you_mean(name, self.shapes)}"
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return an array; raises InputError where it has a problem, or the file is another than was opened."""
-        problem = self.problem(name)
-        if problem is None and self._now() != self._version:
-            problem = f"has changed since it was opened, so '{name}' cannot be read; load the network again"
-        if problem is not None:
-            raise InputError(f"{self.path}: {problem}")
-        return self._read(name)
-
-    def _now(self) -> tuple[int, ...]:
-        """Return what tells this version of the file from another."""
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    def _read(self, name: str) -> NDArray[Any]:
-        raise NotImplementedError
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -93,27 +50,22 @@ class _Safetensors(TensorFile):
             reason = reason.replace(
                 "incomplete metadata, file not fully covered", "its data does not end where it should"
             )
+            if "unknown variant" in reason:
+                raise_if_any(f"{path}: '{name}' {problem}" for name, problem in _unknown_types(path).items())
             raise InputError(f"{path}: not a whole safetensors file: {reason}; export or copy it again") from None
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+        header, self._data_offset = _header(path)
         self.metadata = header.pop("__metadata__", None) or {}
         self._tensors = header
-        self._data_offset = 8 + length
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
-        known = ", ".join(SAFETENSORS_TYPES)
-        self.unusable = {
-            name: f"has type {entry['dtype']}, which is not supported; convert it to one of {known}"
-            for name, entry in header.items()
-            if entry["dtype"] not in SAFETENSORS_TYPES
-        }
+        self.unusable = _unusable(header)
 
     def _read(self, name: str) -> NDArray[Any]:
         entry = self._tensors[name]
-        dtype = np.dtype(SAFETENSORS_TYPES[entry["dtype"]])
+        form = SAFETENSORS_TYPES[entry["dtype"]]
+        dtype = form.stored_type
         shape = self.shapes[name]
         if 0 in shape:
-            return np.zeros(shape, dtype)
+            return form.values(np.zeros(shape, dtype))
         start = self._data_offset + entry["data_offsets"][0]
         array: NDArray[Any]
         if start % dtype.itemsize and shape:
@@ -121,10 +73,32 @@ class _Safetensors(TensorFile):
             array = np.fromfile(self.path, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
         else:
             array = np.memmap(self.path, dtype, "r", offset=start, shape=shape)
-        if entry["dtype"] == "BF16":
-            # bfloat16 is the upper half of a float32, so this is exact.
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array
+        return form.values(array)
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a file whose length the library has checked, and where the data begins."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return json.loads(file.read(length)), 8 + length
+
+
+def _unusable(header: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: unsupported(entry["dtype"], SAFETENSORS_TYPES)
+        for name, entry in header.items()
+        if entry["dtype"] not in SAFETENSORS_TYPES
+    }
+
+
+def _unknown_types(path: Path) -> dict[str, str]:
+    """Return what is unusable in a file that the library refuses for a type that it does not know itself."""
+    try:
+        header, _ = _header(path)
+        header.pop("__metadata__", None)
+        return _unusable(header)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}  # more than a type is wrong
 
 
 class _Npz(TensorFile):

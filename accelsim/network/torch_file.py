@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.sizes import check_fits_memory
-from accelsim.network.tensors import TensorFile
-from accelsim.torch_weights import as_array
-
-TYPES = {
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-}
-"""That NumPy has too."""
+from accelsim.network.tensor_file import TensorFile
+from accelsim.number_formats import ARRAY_TYPES, unsupported
+from accelsim.torch_weights import as_array, type_name, widened
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Under which a checkpoint keeps its state dict beside other things."""
@@ -63,12 +58,13 @@ class StateDict(TensorFile):
             check_fits_memory(tensor.numel() * tensor.element_size(), f"{path}: '{name}'")
         masked = [name.removesuffix("_mask") for name in self._tensors if name.endswith("_mask")]
         for name in [name for name in masked if f"{name}_orig" in self._tensors]:
-            self._tensors[name] = self._tensors.pop(f"{name}_orig") * self._tensors.pop(f"{name}_mask")
+            weight, mask = (self._tensors.pop(f"{name}_{part}") for part in ("orig", "mask"))
+            self._tensors[name] = widened(weight) * widened(mask)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         self.unusable = {
-            name: f"has type {tensor.dtype}, which is not supported; convert it to float32"
+            name: unsupported(tensor.dtype)
             for name, tensor in self._tensors.items()
-            if tensor.dtype not in TYPES
+            if type_name(tensor) not in ARRAY_TYPES
         }
 
     def _read(self, name: str) -> NDArray[Any]:

@@ -14,14 +14,23 @@ from numpy.typing import NDArray
 from torch import nn
 
 from accelsim.errors import InputError, collecting, raise_if_any
-from accelsim.network.layer import Layer, Network
+from accelsim.network.layer import Layer
 from accelsim.torch_weights import CONVOLUTIONS, RECURRENT, Weight, as_array, weights_of
 
 Array = NDArray[Any]
 RUNS = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
 
 
-def capture(model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
+class Captured(NamedTuple):
+    """What one forward pass of a model shows: what a network is made of."""
+
+    name: str
+    layers: list[Layer]
+    not_simulated: list[str]
+    provenance: dict[str, Any]
+
+
+def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     """Return the layers of a model in the order in which one forward pass of the example calls them.
 
     example_input: a tensor, a tuple of arguments or a dict of keyword arguments; `batch_dim` of its first tensor counts
@@ -52,13 +61,7 @@ def capture(model: Any, example_input: Any, name: str | None = None, *, batch_di
             f"model: {type(model).__name__} called no layer that can be simulated; "
             "it needs modules such as nn.Linear, nn.Conv2d, nn.LSTM or nn.MultiheadAttention"
         )
-    return Network(
-        name or type(model).__name__,
-        layers,
-        source="captured from a PyTorch model",
-        not_simulated=recorder.not_simulated(model),
-        provenance={"torch": torch.__version__},
-    )
+    return Captured(type(model).__name__, layers, recorder.not_simulated(model), {"torch": torch.__version__})
 
 
 def _call_of(model: Any, example: Any, batch_dim: int) -> tuple[tuple[Any, ...], Mapping[str, Any], int]:
@@ -105,8 +108,16 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
             module._buffers.update(buffers)
         with torch.no_grad():
             for buffer, value in values:
-                if not torch.equal(buffer, value):
+                if not _equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether tensors are known to be equal; PyTorch compares none of 8 bits and fewer."""
+    try:
+        return bool(torch.equal(one, other))
+    except NotImplementedError:
+        return False
 
 
 class _Call(NamedTuple):

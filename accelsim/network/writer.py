@@ -15,7 +15,8 @@ from accelsim.network.activations import Density
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
 
 if TYPE_CHECKING:
-    from accelsim.network.layer import Layer, Network
+    from accelsim.network.layer import Layer
+    from accelsim.network.network import Network
 
 
 def save(network: Network, path: Path) -> None:

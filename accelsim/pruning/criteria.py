@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError
+from accelsim.number_formats import is_supported
 from accelsim.pruning.calibration import calibration_of, chunks
 from accelsim.pruning.granularity import Granularity
 from accelsim.pruning.grouping import sums_of_magnitudes
@@ -66,7 +67,7 @@ class Ranked:
     def given(self, name: str, shapes: list[tuple[int, ...]]) -> Array:
         """Return an array of the data as floats that are finite; raises InputError unless it has one of the shapes."""
         array = np.asarray(self.data[name])  # type: ignore[literal-required]
-        if array.shape not in shapes or array.dtype.kind not in "fiub":
+        if array.shape not in shapes or not is_supported(array.dtype):
             raise InputError(
                 f"{name}: shape {array.shape} of {array.dtype} does not fit a weight {self.weight.shape} pruned by "
                 f"'{self.granularity}': give numbers of shape {' or '.join(map(str, shapes))}"
@@ -163,7 +164,7 @@ def apoz(ranked: Ranked) -> Array:
                 f"outputs, chunk {number}: shape {array.shape} does not have the {slices} slices of '"
                 f"{ranked.granularity}'; give (samples, {slices}) or (samples, {slices}, height, width)"
             )
-        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        if not is_supported(array.dtype) or not np.isfinite(array).all():
             raise InputError(f"outputs, chunk {number}: hold NaN, infinity or no numbers; clean them")
         used += np.count_nonzero(array, axis=tuple(each for each in range(array.ndim) if each != axis))
         count += array.size // slices

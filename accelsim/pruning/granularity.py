@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.number_formats import is_supported, unsupported
 
 MAX_M = 32
 """Elements of the largest N:M group."""
@@ -135,6 +136,6 @@ def weight_problems(array: NDArray[Any]) -> list[str]:
     problems = []
     if array.ndim not in (2, 4) or not array.size:
         problems.append(f"weight: shape {array.shape} is neither (out, in) nor (out, in, kh, kw), none of them 0")
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        problems.append(f"weight: numbers of type {array.dtype} cannot be ranked; convert them to float or integer")
+    if not is_supported(array.dtype):
+        problems.append(f"weight: {unsupported(array.dtype)}")
     return problems

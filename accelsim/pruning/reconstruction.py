@@ -81,4 +81,4 @@ def _require_finite(array: Array) -> None:
 
 
 def _float_like(array: Array) -> DTypeLike:
-    return array.dtype if array.dtype.kind == "f" else np.float64
+    return array.dtype if np.issubdtype(array.dtype, np.floating) else np.float64

@@ -1,1 +1,1 @@
-"""Showing results: tables and charts for a terminal, figures for a paper."""
+"""Showing results: tables and charts for a terminal, figures for a paper, an HTML report, traces."""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelsim.engines.events import OCCUPANCY, kind_of
-from accelsim.report.palette import CYCLE_PARTS, Part
-from accelsim.timeline import causes
+from accelsim.engines.events import OCCUPANCY
+from accelsim.report.palette import CYCLE_PARTS, EVENTS, Part
+from accelsim.timeline import KINDS, causes, kind_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,28 +17,26 @@ if TYPE_CHECKING:
 
     from accelsim.timeline import Timeline
 
-BUSY = ("real weights", "padding", "arithmetic")
+BUSY = tuple(name for name, event in EVENTS.items() if event.column in ("work_cycles", "padding_cycles"))
 """Events in which a PE or core works."""
 
-_COLUMNS = {
-    "real weights": "work_cycles",
-    "arithmetic": "work_cycles",
-    "padding": "padding_cycles",
-    "latch": "stall_scan_cycles",
-    "next row": "stall_scan_cycles",
-}
+COUNTED = {kind.name for kind in KINDS if kind.counted}
+LEADING = [kind.name for kind in KINDS if kind.leads]
+LEVELS = {kind.name for kind in KINDS if kind.level}
 
-FOUND = Part((), "the scan finds an input", "#44AA99", "")
+OWN = {name: Part((), *event.bar[1:]) for name, event in EVENTS.items() if event.bar is not None}
+"""Events that no column counts, with parts of their own."""
+
 OTHER = Part((), "a memory or stage is at work", "#777777", "")
 QUEUE = Part((), "slots in use of the queue", "#444444", "")
 
 
 def part_of(unit: str, event: str) -> Part:
-    """Return how an event is drawn: that of a PE, a core or the scan as the column of the table that counts it."""
-    if event in ("found", "broadcast"):
-        return FOUND
-    column = _COLUMNS.get(event, f"stall_{event.replace(' ', '_')}_cycles")
-    counted = kind_of(unit) in ("PE", "core", "scan")
+    """Return how an event is drawn: by the column of the table that counts it, where one does."""
+    if event in OWN:
+        return OWN[event]
+    column = EVENTS[event].column if event in EVENTS else ""
+    counted = kind_of(unit) in COUNTED
     return next((part for part in CYCLE_PARTS if counted and column in part.columns), OTHER)
 
 
@@ -52,7 +50,7 @@ def gantt(events: pd.DataFrame, axes: Axes) -> Axes:
     drawn: dict[Part, Any] = {}
     for row, unit in enumerate(units):
         mine = events[events["unit"] == unit]
-        if kind_of(unit) == "queue":
+        if kind_of(unit) in LEVELS:
             edges = [*mine["start_cycle"], int(mine["start_cycle"].iloc[-1] + mine["cycles"].iloc[-1])]
             heights = row + 0.4 - 0.8 * mine["value"] / fullest
             drawn[QUEUE] = axes.stairs(heights, edges, baseline=row + 0.4, fill=True, color=QUEUE.colour, linewidth=0)
@@ -66,22 +64,24 @@ def gantt(events: pd.DataFrame, axes: Axes) -> Axes:
     axes.set_xlim(int(events["start_cycle"].min()), int((events["start_cycle"] + events["cycles"]).max()))
     axes.set_xlabel("clock cycle")
     axes.tick_params(axis="y", length=0)
-    for number, part in enumerate(part for part in (*CYCLE_PARTS, FOUND, OTHER, QUEUE) if part in drawn):
+    for number, part in enumerate(
+        part for part in (*CYCLE_PARTS, *dict.fromkeys(OWN.values()), OTHER, QUEUE) if part in drawn
+    ):
         drawn[part].set(label=part.label, zorder=2 + number / 100)
     return axes
 
 
 def figure(timeline: Timeline, elements: int = 6) -> Figure:
-    """Draw the scan and some PEs with their queues, from the busiest to the idlest; of other chips all units."""
+    """Draw some units and what belongs to them, the busiest to the idlest, below what leads them; else all units."""
     import matplotlib
     import pandas as pd
 
     events = timeline.events
     busy = busy_cycles(timeline)
     chosen = list(busy.index[np.unique(np.linspace(0, len(busy) - 1, elements).round().astype(int))])
-    if any(kind_of(unit) == "PE" for unit in chosen):
-        chosen = ["scan", *(unit for pe in chosen for unit in (pe, pe.replace("PE", "queue")))]
-        events = pd.concat([events[events["unit"] == unit] for unit in chosen])
+    if any(kind_of(unit) in LEVELS for unit in events["unit"].unique()):
+        chosen = [unit for each in chosen for unit in (each, *(f"{level} {each.split()[-1]}" for level in LEVELS))]
+        events = pd.concat([events[events["unit"] == unit] for unit in (*LEADING, *chosen)])
     rows = events["unit"].nunique()
     with matplotlib.rc_context({"font.size": 7.5, "axes.spines.top": False, "axes.spines.right": False}):
         from matplotlib.figure import Figure

@@ -1,8 +1,12 @@
-"""One set of colours for what a cycle or a picojoule was spent on, safe for the colour-blind (Okabe and Ito; Tol)."""
+"""One set of colours for what a cycle or a picojoule was spent on: the words of all machines, as parts of bars."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from accelsim.engines import ENGINES, union
+from accelsim.engines.words import PADDING, WORK, Bar, EventWord, Word
 
 
 class Part(NamedTuple):
@@ -14,33 +18,28 @@ class Part(NamedTuple):
     glyph: str
 
 
-CYCLE_PARTS = (
-    Part(("work_cycles",), "real weights", "#0072B2", "█"),
-    Part(("padding_cycles",), "zero padding", "#56B4E9", "▓"),
-    Part(("stall_empty_column_cycles",), "empty column", "#F0E442", "▒"),
-    Part(("stall_dram_cycles",), "waiting for DRAM", "#000000", "@"),
-    Part(("stall_l2_cycles", "stall_load_cycles"), "waiting for L2", "#CC79A7", "#"),
-    Part(("stall_shared_cycles", "stall_sync_cycles"), "shared memory, start of steps", "#882255", "+"),
-    Part(("stall_latency_cycles", "stall_epilogue_cycles"), "start and end of tiles", "#009E73", "="),
-    Part(("stall_backpressure_cycles",), "waiting for another PE's full queue", "#D55E00", "x"),
-    Part(("stall_scan_cycles",), "waiting for the scan", "#E69F00", "·"),
-    Part(("stall_drain_cycles", "stall_wave_cycles"), "finished early", "#BBBBBB", "░"),
-)
-"""What a PE does in a cycle; together PEs x cycles."""
+def _parts(words: Iterable[Word], column: str, first: Iterable[tuple[Bar, str]] = ()) -> tuple[Part, ...]:
+    """Return a part for each bar of the words, in their places, with the columns that it shows."""
+    columns: dict[Bar, list[str]] = {bar: [name] for bar, name in first}
+    for word in words:
+        if word.bar is None:
+            raise ValueError(f"{word.name}: has no bar")
+        columns.setdefault(word.bar, []).append(column.format(word.name))
+    return tuple(
+        Part(tuple(names), bar.label, bar.colour, bar.glyph)
+        for bar, names in sorted(columns.items(), key=lambda item: item[0].place)
+    )
 
-ENERGY_PARTS = (
-    Part(("energy_dram_pj", "energy_dram_io_pj"), "DRAM", "#000000", "@"),
-    Part(("energy_spmat_sram_pj",), "weights SRAM", "#0072B2", "█"),
-    Part(("energy_pointer_sram_pj",), "pointers SRAM", "#56B4E9", "▓"),
-    Part(
-        ("energy_activation_sram_pj", "energy_activation_registers_pj", "energy_activation_queue_pj", "energy_lnzd_pj"),
-        "activations: SRAM, registers, queue",
-        "#009E73",
-        "▒",
-    ),
-    Part(("energy_arithmetic_pj", "energy_codebook_pj"), "arithmetic, codes", "#D55E00", "x"),
-    Part(("energy_clock_pj", "energy_pipeline_pj"), "clock and pipeline", "#E69F00", "·"),
-    Part(("energy_l2_pj", "energy_shared_memory_pj"), "L2, shared memory", "#CC79A7", "#"),
-    Part(("energy_leakage_pj", "energy_static_pj"), "leakage, board at rest", "#BBBBBB", "░"),
+
+_MACHINES = list(ENGINES.values())
+
+CYCLE_PARTS = _parts(
+    union(_MACHINES, "stalls"), "stall_{}_cycles", [(WORK, "work_cycles"), (PADDING, "padding_cycles")]
 )
+"""What a unit does in a cycle; together units x cycles."""
+
+ENERGY_PARTS = _parts(union(_MACHINES, "components"), "energy_{}_pj")
 """Where the energy goes; together energy_pj."""
+
+EVENTS: dict[str, EventWord] = {event.name: event for event in union(_MACHINES, "events")}
+"""What units do in a timeline, by name."""

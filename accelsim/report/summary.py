@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from accelsim.engines import ENGINES
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.report.terminal import percent
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
@@ -66,7 +67,7 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     ]
     if len(able) > 1:
         said.append(_dominant(able))
-    units = "PEs" if total["engine"] == "eie" else "cores"
+    units = ENGINES[total["engine"]].words.units
     said.append(
         f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and it uses "
         f"{percent(total['utilization'])} of the multiply-accumulates that it could do."
@@ -109,7 +110,7 @@ def _memory(rows: pd.DataFrame, total: pd.Series[Any]) -> str:
         return f"All weights fit on the chip ({smaller}){traffic}."
     parts = ", ".join(dict.fromkeys(rows.loc[rows["dram"] != "off", "dram"]))
     moved = say(8 * (total["dram_read_bytes"] + total["dram_write_bytes"]), SIZE_BITS)
-    why = "do not fit on the chip and" if (rows["engine"] == "eie").any() else "do not stay on the chip: they"
+    why = ENGINES[total["engine"]].words.streamed
     return f"The weights ({smaller}) {why} come from DRAM ({parts}) in every inference: {moved} of traffic."
 
 

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.energy import entries
-from accelsim.energy.prices import PER_CYCLE
+from accelsim.costs import entries
+from accelsim.energy import PER_CYCLE
 from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported

@@ -6,17 +6,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.engines.events import kind_of
 from accelsim.report.gantt import busy_cycles, part_of
 from accelsim.report.terminal import percent, whole
-from accelsim.timeline import Timeline, causes
+from accelsim.timeline import KINDS, Timeline, causes, kind_of
 
 
 def timeline_table(timeline: Timeline) -> Table:
-    """Return what all PEs or the first core did in the window, which was busiest and idlest, and the events by kind."""
+    """Return what the units did, or one of those that are alike, which was busiest and idlest, and events by kind."""
     by_unit = causes(timeline.events)
-    has_pes = kind_of(by_unit.index[0]) == "PE"
-    counted = by_unit if has_pes else by_unit.head(1)  # cores are alike, and one may have no tile in the last round
+    kind = next(kind for kind in KINDS if kind.name == kind_of(by_unit.index[0]))
+    counted = by_unit.head(1) if kind.alike else by_unit  # the last may have had nothing to do in the end
     total = counted.to_numpy().sum()
     window = timeline.last_cycle - timeline.first_cycle
     table = Table(
@@ -27,7 +26,7 @@ def timeline_table(timeline: Timeline) -> Table:
     table.add_column("event")
     for name in ("cycles", "share"):
         table.add_column(name, justify="right")
-    table.add_column("what the PEs do" if has_pes else f"what {by_unit.index[0]} does")
+    table.add_column(f"what {by_unit.index[0]} does" if kind.alike else f"what the {kind.name}s do")
     for event, cycles in counted.sum()[lambda sums: sums > 0].items():
         label = part_of(str(by_unit.index[0]), str(event)).label
         table.add_row(Text(str(event)), whole(cycles), percent(cycles / total), Text(label))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
-from accelsim.engines.events import MOST_EVENTS, NONE, OCCUPANCY, kind_of, unit_order
+from accelsim.engines.events import MOST_EVENTS, NONE, OCCUPANCY
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
-from accelsim.timeline import Timeline
+from accelsim.report.palette import EVENTS
+from accelsim.timeline import KINDS, Timeline, kind_of, unit_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,37 +31,13 @@ SUFFIXES = (".json", ".json.gz")
 MOST_BYTES = 160 * MOST_EVENTS
 MOST_PROBLEMS = 10
 
-PROCESSES = {
-    "pass": "control",
-    "scan": "control",
-    "broadcast": "control",
-    "weight loader": "weights from DRAM",
-    "write back": "weights from DRAM",
-    "DRAM": "DRAM commands",
-    "core": "cores",
-    "stage": "pipeline stages of a round",
-    "PE": "processing elements",
-    "queue": "activation queues",
-}
+PROCESSES = {kind.name: kind.heading for kind in KINDS}
 """Under which heading a kind of unit is shown, in this order."""
 
-COLOURS = {
-    "real weights": "rail_response",
-    "arithmetic": "rail_response",
-    "padding": "thread_state_runnable",
-    "empty column": "yellow",
-    "dram": "black",
-    "l2": "detailed_memory_dump",
-    "load": "detailed_memory_dump",
-    "shared": "thread_state_uninterruptible",
-    "sync": "thread_state_uninterruptible",
-    "latency": "thread_state_running",
-    "epilogue": "thread_state_running",
-    "backpressure": "terrible",
-    "scan": "thread_state_iowait",
-    "drain": "generic_work",
-    "wave": "generic_work",
-}
+LEVELS = {kind.name for kind in KINDS if kind.level}
+"""Kinds of units that are counters."""
+
+COLOURS = {name: event.colour for name, event in EVENTS.items() if event.colour}
 """Reserved names of chrome://tracing, near the colours of the figures; Perfetto chooses its own."""
 
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -142,7 +119,7 @@ def _metadata(timeline: Timeline, headings: list[str], places: dict[str, tuple[i
             yield _of(pid, 0, "process_name", "name", name)
             yield _of(pid, 0, "process_sort_index", "sort_index", pid)
     for unit, (pid, tid) in places.items():
-        if kind_of(unit) != "queue":
+        if kind_of(unit) not in LEVELS:
             yield _of(pid, tid, "thread_name", "name", unit)
             yield _of(pid, tid, "thread_sort_index", "sort_index", tid)
 

@@ -1,9 +1,12 @@
-"""Heat maps: how evenly the PEs are loaded, and how full their queues are."""
+"""Heat maps: how evenly units are loaded, and how full their queues are."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accelsim.defaults import DEFAULT_CHIP
+from accelsim.engines import ENGINES
+from accelsim.engines.events import OCCUPANCY
 from accelsim.errors import InputError
 from accelsim.report.plots import rows
 
@@ -31,7 +34,8 @@ def load_balance(units: pd.DataFrame, axes: Axes) -> Axes:
         shares[place, mine["unit"]] = mine["busy_cycles"] / mine["cycles"]
     _map(axes, shares, (-0.5, shares.shape[1] - 0.5, placed.lines - 0.5, -0.5), "cycles with work (%)", 100)
     rows.label(axes, placed)
-    axes.set_xlabel("PE" if set(units["engine"]) == {"eie"} else "PE or core")
+    known = [ENGINES[kind].words.unit for kind in dict.fromkeys(units["engine"]) if kind in ENGINES]
+    axes.set_xlabel(" or ".join(known) or "unit")
     return axes
 
 
@@ -43,11 +47,12 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
     """
     import numpy as np
 
-    mine = events[events["unit"].str.match(r"queue \d+$") & (events["event"] == "occupancy")]
+    mine = events[events["unit"].str.match(r"queue \d+$") & (events["event"] == OCCUPANCY)]
     if mine.empty:
         raise InputError(
             f"queue: no unit of the timeline is a queue; it has {', '.join(dict.fromkeys(events['unit'])) or 'none'}; "
-            "write one of an EIE chip with accelsim timeline NETWORK --hardware eie-64pe-45nm -o trace.json"
+            "write one of a chip that has queues with accelsim timeline NETWORK --hardware "
+            f"{DEFAULT_CHIP} -o trace.json"
         )
     first = int(mine["start_cycle"].min())
     last = int((mine["start_cycle"] + mine["cycles"]).max())
@@ -58,7 +63,7 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
         filled[int(str(pe))] = mean_over(each, edges)
     _map(axes, filled, (first, last, len(filled) - 0.5, -0.5), "waiting activations", 1)
     axes.set_xlabel("clock cycle")
-    axes.set_ylabel("queue of PE")
+    axes.set_ylabel("queue")
     return axes
 
 

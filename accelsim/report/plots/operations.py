@@ -19,7 +19,7 @@ ARITHMETIC_COLOUR = "#D55E00"
 def operations(table: pd.DataFrame, axes: Axes) -> Axes:
     """Draw the energy of each operation of a chip on a logarithmic scale, and beside it what was published.
 
-    table: that of `accelsim.energy.operations.operations`, kind, operation and pj.
+    table: that of `accelsim.costs.operations`, kind, operation and pj.
     """
     chip = table[table["kind"] == "chip"]
     placed = rows.rows_of(chip["operation"].tolist(), [""] * len(chip))

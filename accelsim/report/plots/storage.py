@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accelsim.engines import ENGINES, union
 from accelsim.report.plots import rows
 from accelsim.report.plots.style import GREY, colour_of, legend_below, log_limits, marker_of, plain_log_ticks
 
@@ -16,7 +17,7 @@ FORMATS = {
     "csr_bits": "CSR",
     "bsr_4x4_bits": "blocks of 4 x 4 (BSR)",
     "nm_bits": "N:M",
-    "eie_bits": "relative columns (EIE)",
+    **{f"{word.name}_bits": word.meaning for word in union(list(ENGINES.values()), "formats")},
 }
 """Columns of `accelsim.inspection.inspect` and how formats are called."""
 

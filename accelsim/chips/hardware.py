@@ -1,0 +1,112 @@
+"""What every chip has, whatever its machine: an engine, a technology, a DRAM beside it."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.chips.technology import Technology
+from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
+from accelsim.parts.bandwidth import BandwidthPart
+from accelsim.parts.timed import DramPart
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class EngineConfig:
+    """The keys of `[engine]` that every machine has; a wing adds its own.
+
+    What may be shared between chips is everything but the keys that are declared here not to matter, so that a key
+    that nobody thought of is never shared.
+    """
+
+    PRICE_ONLY: ClassVar[frozenset[str]] = frozenset()
+    """Keys that change no count of a run whose weights stay on the chip: prices, areas, limits, the clock."""
+    LAID_OUT_ALIKE: ClassVar[frozenset[str]] = frozenset()
+    """Keys that, beside those, do not change how a layer is stored either."""
+    UNPRICED: ClassVar[frozenset[str]] = frozenset()
+    """Keys that change neither an area nor the price of an action."""
+
+    kind: str
+    clock_mhz: Positive
+
+    def without(self, keys: frozenset[str]) -> tuple[Any, ...]:
+        """Return what the configuration is but for some of its keys, as something to compare by."""
+        kind: Any = type(self)
+        return tuple(_but(kind, keys)(self))
+
+    @property
+    def run_key(self) -> tuple[Any, ...]:
+        """What two configurations must share so that they share runs whose weights stay on the chip."""
+        return self.without(self.PRICE_ONLY)
+
+    @property
+    def layout_key(self) -> tuple[Any, ...]:
+        """What they must share so that they share how a layer is stored."""
+        return self.without(self.PRICE_ONLY | self.LAID_OUT_ALIKE)
+
+    @property
+    def price_key(self) -> tuple[Any, ...]:
+        """What they must share so that they share areas and prices of actions."""
+        return self.without(self.UNPRICED)
+
+
+@cache
+def _but(kind: type, keys: frozenset[str]) -> attrgetter[Any]:
+    return attrgetter(*(name for name in field_names(kind) if name not in keys))
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class MemoryConfig(Hashed):
+    """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
+
+    dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]
+    channels: Count = 1
+    """Parts of this kind side by side; blocks are dealt out to them in turn."""
+    residency: Literal["auto", "resident", "stream"] = "auto"
+    """auto: resident if the whole network fits on the chip at once, otherwise every layer is streamed."""
+    timing: Literal["service", "exact"] = "service"
+    """service: a tile takes the time of a stream of its size, measured once; exact: its own requests are replayed."""
+
+    @property
+    def all_channels(self) -> int:
+        """Channels of all parts together."""
+        return self.channels * (self.dram.geometry.channels if isinstance(self.dram, DramPart) else 1)
+
+    def __post_init__(self) -> None:
+        if self.timing == "exact" and isinstance(self.dram, BandwidthPart):
+            raise ValueError(
+                f'timing: cannot be exact with {self.dram.name}, which is bandwidth-only (got "exact"); use '
+                '"service", or a part with timings'
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+class Hardware:
+    """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
+
+    Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too.
+    """
+
+    name: str
+    engine: EngineConfig
+    technology: Technology | None = None
+    memory: MemoryConfig | None = None
+    description: str = ""
+    source: str = ""
+
+    @cached_property
+    def content_hash(self) -> str:
+        """128 bits over everything that can change a result: 32 hexadecimal digits."""
+        return content_hash(self, omit=("name", "description", "source"))
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another chip has the same content and name."""
+        return isinstance(other, Hardware) and (self.name, self.content_hash) == (other.name, other.content_hash)
+
+    def __hash__(self) -> int:
+        """Return a hash of the content, which is known once: sweeps look up thousands of chips."""
+        return hash(self.content_hash)

@@ -1,0 +1,45 @@
+"""A process node as prices: which tables memories and arithmetic are priced by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.config import CHECKED, Count, Hashed, Positive, shipped_dir
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SramTable:
+    """Which rows of a CACTI grid price the memories: one device type and objective for energy, area and time."""
+
+    table: str
+    device: str
+    objective: str
+    leakage_device: str
+    leakage_objective: str
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Technology(Hashed):
+    """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
+
+    name: str
+    node_nm: Count
+    source: str
+    sram: SramTable
+    arithmetic: Literal["horowitz", "aladdin"]
+    """The table of arithmetic energies; the two disagree by a factor of four for an int32 multiply."""
+    register_bit_pj: Positive
+    """One access of one bit, at this node."""
+    extrapolate: Annotated[bool, Field(strict=True)] = False
+    """Price memories beyond the grid, in node or size, by stated rules; results say so in column `extrapolated`."""
+    notes: str = ""
+
+    @property
+    def sram_table_path(self) -> Path:
+        """The CACTI grid as a file; a bare name is a shipped one."""
+        name = Path(self.sram.table)
+        return name if name.is_absolute() else shipped_dir("hwconfigs") / "technology" / name

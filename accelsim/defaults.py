@@ -1,0 +1,6 @@
+"""What commands and calls take where nothing is named: shipped files."""
+
+DEFAULT_NETWORK = "lenet-300-100-digits"
+DEFAULT_CHIP = "eie-64pe-45nm"
+SECOND_CHIP = "edge-nm-16x16"
+"""Beside the first, where chips are compared."""

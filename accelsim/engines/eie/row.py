@@ -1,0 +1,175 @@
+"""One layer on an EIE chip, as a row of the table: matrix-vector products with compressed columns."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines.counts import Counts, Outcome, per_unit
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.config import EieChip, EieConfig
+from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storage, work_per_pe
+from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
+from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_traffic_bits
+from accelsim.engines.eie.words import WORDS
+from accelsim.engines.engine import Asked, Row, Run
+from accelsim.engines.feeding import Feeding
+from accelsim.engines.measures import Pace, measures
+from accelsim.engines.streaming import Stream, VectorSource
+from accelsim.errors import VerificationError
+from accelsim.formats.codebook import quantise
+from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.fixed import FixedPoint, fixed_point
+from accelsim.network import Layer
+from accelsim.network.activations import Samples
+from accelsim.network.lowering import Vectors
+
+VERIFIED_ELEMENTS = 1 << 21
+"""Activations whose product is checked at once."""
+
+
+class FedEie:
+    """What fits into the memories of EIE, and what runs it while the rest comes."""
+
+    weight_problems = staticmethod(weight_problems)
+    activation_problems = staticmethod(activation_problems)
+    stream = staticmethod(stream)
+
+    def image(self, weights: WeightMatrix, config: EieConfig) -> EieImage:
+        """Return a layer's columns, counted."""
+        return encode_layer(weights, config)
+
+    def footprint(self, image: EieImage) -> Footprint:
+        """Return rows, pointers and their reach in the fullest PE."""
+        return image.footprint
+
+    def run(
+        self, backend: str, config: EieConfig, image: EieImage, vectors: VectorSource, stream: Stream | None = None
+    ) -> Outcome:
+        """Run integer vectors through a layer."""
+        return (twin.run if backend == "compiled" else specification.run)(config, image, vectors, stream)
+
+
+class EieRun(Run):
+    """One EIE chip on one network: which layers are streamed, and the row of each."""
+
+    def __init__(self, chip: EieChip) -> None:
+        self._chip = chip
+        limitless = chip.engine.capacity == "ignore"
+        self.feeding = Feeding[EieConfig, EieImage](chip, chip.engine, FedEie(), limitless=limitless)
+
+    @property
+    def chip(self) -> EieChip:
+        """The chip."""
+        return self._chip
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known if layers are streamed."""
+        return self.feeding.known
+
+    def look_at(self, weights: WeightMatrix) -> None:
+        """Add a layer; raises InputError for weights that are not finite."""
+        self.feeding.look_at(weights)
+
+    def check_network(self) -> None:
+        """Raise InputError where every layer has to be resident and each fits, but not all at once."""
+        self.feeding.check_network()
+
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
+        """Run one layer; returns its row."""
+        config = self.chip.engine
+        codes, codebook = codes_of(weights, layer, config, asked)
+        image = encode_layer(weights, config, codes, None if codebook is None else codebook.integers)
+        key = ("vectors", config if asked.verify else None)  # without it only zeros matter, which no chip changes
+        vectors = weights.once(key, lambda: engine_inputs(samples, layer, config, verify=asked.verify))
+        outcome, stream = self.feeding.run(asked.backend, image, vectors, layer.maps, None if asked.verify else weights)
+        if asked.verify and codebook is not None and codes is not None:
+            _verify(layer, codebook.integers[codes], vectors, outcome.output)
+        peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * config.clock_mhz / 1e3
+        row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip)
+        row |= {"residency": self.feeding.residency, "dram_peak_gb_per_s": peak}
+        if asked.units:
+            row["units"] = per_unit(outcome.counts, work_per_pe(weights, vectors, config.pes))
+        return row
+
+
+def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieConfig) -> Row:
+    """Return the columns that tell how the layer is stored."""
+    stored = storage(image, config)
+    bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
+    nonzeros = image.nonzeros - bias_nonzeros
+    dense_values = layer.weight_count + (0 if weights.bias is None else layer.out_features)
+    return {
+        "weight_density": nonzeros / layer.weight_count,
+        "granularity": layer.pruned_as(nonzeros),
+        "executed_as": "sparse",
+        "capacity": config.capacity,
+        "stored_entries": image.stored_entries,
+        "storage_bits": stored.total,
+        **{f"storage_{part}_bits": bits for part, bits in stored._asdict().items()},
+        "compression_ratio": 32 * dense_values / stored.total,
+        "layer_hash": image.digest,
+    }
+
+
+def _measures(counts: Counts, chip: EieChip) -> Row:
+    """Time, energy, power and bandwidth of a run."""
+    config = chip.engine
+    time_us = counts.cycles / config.clock_mhz
+    # bits / us = Mbit/s; / 8000 = GB/s.
+    traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, config).items()}
+    # One port of each memory; pointers lie in two banks.
+    port_bits = config.spmat_width_bits + 2 * config.pointer_bits + config.activation_bits
+    account = entries(chip, counts.actions, counts.cycles), WORDS
+    return {
+        **measures(
+            chip, counts, Pace(config.pes, config.pes * port_bits / 8), account,
+            work_cycles=counts.macs, time_us=time_us, clock_mhz=config.clock_mhz,
+        ),
+        "compute_cycles": max(counts.busy_cycles),
+        "sram_gb_per_s": sum(traffic.values()),
+        **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
+        "area_mm2": area_mm2(chip),
+        "extrapolated": extrapolated(chip),
+    }  # fmt: skip
+
+
+def engine_inputs(samples: Samples, layer: Layer, config: EieConfig, *, verify: bool = False) -> Vectors:
+    """Return integer activations, vector by vector; a bias is one more column of value 1.
+
+    Fixed point with `verify`, otherwise only which are zero matters.
+    """
+    has_bias = layer.bias is not None
+    if not verify:
+        return layer.lower(samples.nonzero.view(np.int8), 1 if has_bias else None)
+    fixed = fixed_point(np.append(samples.batch, 1.0 if has_bias else 0.0), config.activation_bits).integers
+    return layer.lower(fixed[:-1].reshape(samples.batch.shape), int(fixed[-1]) if has_bias else None)
+
+
+def codes_of(
+    weights: WeightMatrix, layer: Layer, config: EieConfig, asked: Asked
+) -> tuple[NDArray[np.int64] | None, FixedPoint | None]:
+    """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
+    if not asked.verify and asked.backend == "compiled":
+        return None, None
+    matrix = np.asarray(weights.with_bias, np.float64)
+    if not asked.verify:
+        return (matrix != 0).astype(np.int64), None
+    return quantise(matrix, config.code_bits, config.weight_bits if config.weight_sharing else None, layer.codebook)
+
+
+def _verify(layer: Layer, weights: NDArray[np.int64], vectors: Vectors, output: NDArray[np.int64] | None) -> None:
+    """Compare the engine's product with the dense one in the same integers, some vectors at a time."""
+    vectors_at_once = max(1, VERIFIED_ELEMENTS // weights.shape[1])
+    largest = int(np.abs(weights).max(initial=0)) * weights.shape[1]
+    for first in range(0, len(vectors), vectors_at_once):
+        last = min(first + vectors_at_once, len(vectors))
+        chunk = vectors[first:last]
+        # Sums below 2^53 are exact in float64, whose product is many times faster than that of integers.
+        dtype = np.float64 if largest * int(np.abs(chunk).max(initial=0)) < 2**53 else np.int64
+        product = chunk.astype(dtype) @ weights.astype(dtype).T
+        if output is None or not np.array_equal(output[first:last], product):
+            raise VerificationError(
+                f"layer {layer.name}: the engine's product differs from the dense fixed-point product"
+            )

@@ -1,0 +1,166 @@
+"""What a machine has to be able to do: everything that the rest of the house asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.chips import Hardware
+from accelsim.engines.words import Words
+from accelsim.errors import InputError
+
+if TYPE_CHECKING:
+    from accelsim.energy import Entry, Price
+    from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.counting import WeightMatrix
+    from accelsim.network import Layer, Network
+    from accelsim.network.activations import Samples
+
+BACKENDS = ("compiled", "simpy")
+"""The twin, and the specification, which returns the same integers slowly."""
+
+Row = dict[str, Any]
+"""Columns of the table by name; what several machines have in common is added by `accelsim.simulation`."""
+
+
+class Asked(NamedTuple):
+    """How a layer is to be run."""
+
+    backend: str = "compiled"
+    verify: bool = False
+    """Compute the product too, and compare it with the dense one bit for bit."""
+    units: bool = False
+    """Say in column `units` what each unit does with its cycles."""
+
+
+class Ran(NamedTuple):
+    """What of a run its energy depends on."""
+
+    actions: Mapping[str, int]
+    cycles: int
+    clock_mhz: float
+    dtype: str = ""
+
+
+class Product(NamedTuple):
+    """A product by its size alone: tokens x in_features activations, out_features x in_features weights."""
+
+    tokens: int
+    out_features: int
+    in_features: int
+    dtype: str
+    pattern: str | None = None
+    """N:M that the weights are packed by; None: dense."""
+    tile: tuple[int, int] | None = None
+    """Tokens and outputs of a tile; None: the fastest."""
+
+
+class Operation(NamedTuple):
+    """What one operation on 32 bits costs on a chip: its name, energy and source."""
+
+    name: str
+    pj: float
+    source: str
+
+
+class Run(Protocol):
+    """One chip on one network: its layers are looked at in order, then each is run.
+
+    By default no layer changes how another runs.
+    """
+
+    @property
+    def chip(self) -> Hardware:
+        """The chip."""
+
+    @property
+    def known(self) -> bool:
+        """Whether layers that were not looked at yet cannot change how those before them run."""
+        return True
+
+    def look_at(self, weights: WeightMatrix) -> None:
+        """Add a layer; raises InputError for weights that are not finite."""
+        return
+
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
+        """Run a layer that was looked at.
+
+        Raises UnsupportedError where the chip cannot run it, InputError for a layer that nobody could run, and
+        VerificationError on a bug of ours.
+        """
+        ...
+
+    def check_network(self) -> None:
+        """Raise InputError where the layers run one by one and yet the network does not; once all have run."""
+        return
+
+
+class Engine(Protocol):
+    """A machine: an entry of ENGINES. A wing subclasses it, so that what is not its own business has a default."""
+
+    kind: ClassVar[str]
+    """`engine.kind` in the file of a chip."""
+    chip: ClassVar[type[Hardware]]
+    """What the file of a chip with this machine is checked against."""
+    words: ClassVar[Words]
+
+    def on(self, chip: Hardware) -> Run:
+        """Return what runs the layers of one network on a chip."""
+
+    def timeline(
+        self, chip: Hardware, network: Network, layer: Layer, samples: Samples, backend: str, window: Window
+    ) -> Timeline:
+        """Return what every unit does in a window of cycles of one layer of a network.
+
+        Raises InputError for a window outside the run, and as `Run.row` does.
+        """
+
+    def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
+        """Return the price of every action, and of every cycle (`*_per_cycle`), at the full clock.
+
+        `streamed`: of a run that is fed from DRAM, which has more kinds of actions.
+        Raises InputError for what has no price.
+        """
+
+    def entries(self, chip: Hardware, ran: Ran) -> list[Entry]:
+        """Return every line of the account of a run; what is paid per cycle comes last.
+
+        Raises KeyError for an action without a price.
+        """
+
+    def area_mm2(self, chip: Hardware) -> float:
+        """Return the area of a chip, 0 where it is not known."""
+        return 0.0
+
+    def extrapolated(self, chip: Hardware) -> str:
+        """Return "no", or what of a chip's memories lies beyond the data that prices them."""
+        return "no"
+
+    def operations(self, chip: Hardware) -> list[Operation]:
+        """Return what moving, keeping and computing 32 bits costs on a chip, DRAM apart; raises InputError."""
+
+    def describe(self, chip: Hardware) -> tuple[str, str]:
+        """Say what a chip consists of and what it is made in; raises InputError for what has no price."""
+
+    def product(self, chip: Hardware, product: Product, backend: str) -> Row:
+        """Run a product of which only the size is known; raises InputError with every problem."""
+        raise InputError(
+            f"{chip.name}: engine {self.kind} runs no product of which only the size is known: what it takes depends "
+            "on which weights are zero; simulate a layer, or choose another chip"
+        )
+
+    def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
+        """Return the size of a matrix in formats that only this machine has, by the names in `words.formats`."""
+        return {}
+
+
+def union(engines: Sequence[Engine], kind: str) -> tuple[Any, ...]:
+    """Return the words of one kind of all machines, each once, in order: `stalls`, `actions`, `kinds`, ..."""
+    found: dict[str, Any] = {}
+    for engine in engines:
+        for word in getattr(engine.words, kind):
+            found.setdefault(word.name, word)
+    return tuple(found.values())

@@ -1,0 +1,76 @@
+"""The columns that follow from counts, whatever the machine: time, shares, energy, traffic with DRAM, ceilings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from accelsim.chips import Hardware
+from accelsim.energy import Account, Entry
+from accelsim.engines.counts import Counts
+from accelsim.engines.engine import Row
+from accelsim.engines.words import Words
+from accelsim.parts.bandwidth import BandwidthPart
+from accelsim.parts.timed import BLOCK_BYTES
+
+
+class Pace(NamedTuple):
+    """What a chip could do at most in a cycle, of all units together."""
+
+    macs_per_cycle: int
+    """Of weights that are stored, as column `macs` counts them: a pattern N:M does not raise them."""
+    sram_bytes_per_cycle: float
+    """Full width of all memories on the chip."""
+
+
+def peaks(chip: Hardware, pace: Pace) -> Row:
+    """Return the ceilings of a roofline; memories at the full clock, DRAM as in its data sheet."""
+    memory = chip.memory
+    dram_gb_per_s = 0.0
+    if memory is not None:
+        part = memory.dram
+        each = part.bandwidth.peak_gb_per_s if isinstance(part, BandwidthPart) else part.peak_bytes_per_ns
+        dram_gb_per_s = memory.all_channels * each  # bytes / ns = GB/s
+    return {
+        "peak_macs_per_cycle": float(pace.macs_per_cycle),
+        "sram_max_gb_per_s": pace.sram_bytes_per_cycle * chip.engine.clock_mhz / 1e3,
+        "dram_max_gb_per_s": dram_gb_per_s,
+    }
+
+
+def measures(
+    chip: Hardware,
+    counts: Counts,
+    pace: Pace,
+    account: tuple[Iterable[Entry], Words],
+    *,
+    work_cycles: int,
+    time_us: float,
+    clock_mhz: float,
+) -> Row:
+    """Return what counts are in time and energy. `account`: the entries of the run, and the words of its components.
+
+    `work_cycles`: those of the busy cycles that went into real weights; `clock_mhz`: that of the run.
+    """
+    counted = counts.columns
+    busy, unit_cycles = counted["busy_cycles"], counts.cycles * len(counts.busy_cycles)
+    read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
+    part = chip.memory.dram if chip.memory is not None and read + written else None
+    entries, words = account
+    return {
+        **counted,
+        **peaks(chip, pace),
+        "clock_mhz": clock_mhz,
+        "full_clock_mhz": chip.engine.clock_mhz,
+        "time_us": time_us,
+        "utilization": counts.macs / (counts.cycles * pace.macs_per_cycle),
+        "load_balance": busy / unit_cycles,
+        "work_cycles": work_cycles,
+        "padding_cycles": busy - work_cycles,
+        **Account.of(entries, (word.name for word in words.components)).columns(time_us),
+        "dram": "off" if part is None else part.name,
+        "dram_model": "off" if part is None else part.model,
+        "dram_read_bytes": read,
+        "dram_write_bytes": written,
+        "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s
+    }

@@ -1,0 +1,174 @@
+"""What an N:M sparse tensor core is: cores, rates, tiles, memories and power, as checked data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig
+from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
+from accelsim.errors import raise_if_any
+from accelsim.number_formats import NUMBER_FORMATS
+
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
+
+DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
+"""What products may be computed in."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Kernel(Hashed):
+    """How a library runs a product on the chip: its tiles and what they cost beyond the arithmetic.
+
+    A tile is [tokens, outputs] of the result; k moves in steps of `engine.step_k`.
+    """
+
+    tiles: Annotated[list[Tile], Field(min_length=1)]
+    splits: Annotated[list[Count], Field(min_length=1)]
+    """Into how many parts k may be cut, each with a tile of its own; their sums are added by a further kernel."""
+    efficiency: Share
+    """Multiply-accumulates per cycle that instructions sustain / those of the data sheet."""
+    step_sync_cycles: NonNegative
+    """Of every step, before the tensor cores begin: data from shared memory, the first instruction, a barrier."""
+    load_cycles_per_k: NonNegative
+    """The pace, in 16-bit types, at which loads come in however small the tile: their latency / stages under way."""
+    overhead_us: NonNegative
+    """Of every kernel beside its tiles."""
+    floor_us: NonNegative
+    """No kernel is launched and done in less."""
+    raster_tiles: Count
+    """Tiles of tokens that share one pass over the weights."""
+    overlap_loss: Share
+    """Share of the shorter of computing and DRAM that the longer does not hide."""
+    persistent: bool = False
+    """The output of one tile leaves while the next is computed."""
+    shared_reads: Literal["warps", "wgmma", "wgmma-sparse"] = "warps"
+    """Who reads operands from shared memory: warps of 64 x 64, or warp groups of 64 x n on the whole tile."""
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Instruction:
+    """A matrix instruction as measured alone; m x n x k with k of the dense operand."""
+
+    dtype: str
+    sparse: bool
+    m: Count
+    n: Count
+    k: Count
+    issue_interval_cycles: Positive
+    """Between two instructions of one sub-core that do not depend on each other."""
+    latency_cycles: Positive
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class Power:
+    """The board's limit, and what computing and moving cost beside DRAM; at less than the full clock less voltage."""
+
+    limit_w: Positive
+    static_w: NonNegative
+    fma_pj: NonNegative
+    """One multiply-accumulate of 16 bits with its operands from registers and shared memory, at the full clock.
+
+    Of other types in proportion to their bits."""
+    l2_pj_per_byte: NonNegative
+    dram_pj_per_byte: NonNegative
+    """Of the chip's side of the memory: controller and pins; what the part costs comes with the part."""
+    least_voltage: Share = 0.72
+    voltage_slope: Share = 0.65
+    """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
+    burst_seconds: NonNegative = 0.0
+    """So long a board may exceed its limit by `burst_factor`."""
+    burst_factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
+    source: str = ""
+
+    def voltage(self, clock_share: float) -> float:
+        """Return the share of the full voltage that a share of the full clock needs."""
+        return max(self.least_voltage, 1 - self.voltage_slope * (1 - clock_share))
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TensorCoreConfig(EngineConfig):
+    """An N:M sparse tensor core machine. Rates are of one core and in dense multiply-accumulates.
+
+    Sources: Sun et al., TPDS 2023 (instructions); NVIDIA A100 white paper (machine).
+    """
+
+    kind: Literal["tensor-core"] = "tensor-core"
+    cores: Count
+    subcores: Count = 4
+    clock_mhz: Positive
+    fma_per_cycle: Mapping[str, Count]
+    """By data type, of a core; a sparse pattern N:M in `patterns` runs M / N times as fast."""
+    dtype: str = ""
+    """What networks run in; empty: the first of `fma_per_cycle`."""
+    patterns: list[str] = Field(default_factory=list)
+    metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
+    skip_k: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
+    """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
+    instructions: list[Instruction] = Field(default_factory=list)
+    step_k: Count = 32
+    """Of 16-bit types; others move the same bytes in a step."""
+    stages: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
+    """Steps whose operands shared memory holds: one is computed while the others load."""
+    shared_memory_bytes: Count
+    shared_bytes_per_cycle: Positive
+    l2_bytes: Count
+    l2_usable: Share = 1.0
+    """Share that one address sees: less where two partitions keep copies."""
+    l2_bytes_per_cycle: Positive
+    prologue_cycles: NonNegative
+    """From the start of a tile to its first multiply-accumulate: latency of DRAM, shared memory and instruction."""
+    epilogue_cycles_per_output: NonNegative
+    reduction_us: NonNegative = 0.0
+    """The kernel that adds the parts of a split k."""
+    least_k_per_split: Count = 1024
+    dense: Kernel
+    sparse: Kernel | None = None
+    power: Power | None = None
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    @property
+    def type_of_networks(self) -> str:
+        """The data type that networks run in."""
+        return self.dtype or next(iter(self.fma_per_cycle))
+
+    def step_of(self, dtype: str) -> int:
+        """Return the k of one step: it has the same bytes for every data type."""
+        return max(1, self.step_k * 16 // NUMBER_FORMATS[dtype].bits)
+
+    def _problems(self) -> Iterator[str]:
+        if self.dtype and self.dtype not in self.fma_per_cycle:
+            yield f"dtype: '{self.dtype}' has no rate in fma_per_cycle; it has {', '.join(self.fma_per_cycle)}"
+        for dtype in self.fma_per_cycle:
+            if dtype not in DTYPES:
+                yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPES)}"
+        for pattern in self.patterns:
+            n, colon, m = pattern.partition(":")
+            if not (colon and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
+                yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
+        if self.patterns and self.sparse is None:
+            yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
+        for dtype in self.fma_per_cycle if self.skip_k else ():
+            step = self.step_of(dtype) if dtype in DTYPES else self.skip_k
+            if step % self.skip_k:
+                whole = ", ".join(str(k) for k in range(1, step + 1) if step % k == 0)
+                yield f"skip_k: must divide the {step} elements of a step of {dtype} (got {self.skip_k}); use {whole}"
+        if self.step_k > self.least_k_per_split:
+            yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+class TensorCoreChip(Hardware):
+    """A chip with tensor cores: it carries its own energies, and fetches its operands from DRAM."""
+
+    engine: TensorCoreConfig
+    memory: MemoryConfig

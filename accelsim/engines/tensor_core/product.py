@@ -1,0 +1,259 @@
+"""One GEMM on a tensor core machine: what its chip makes of it, the tile that is fastest, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines.counts import Counts
+from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
+from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.memory.service import measure
+from accelsim.number_formats import NUMBER_FORMATS
+from accelsim.parts.timed import BLOCK_BYTES
+
+WARM_UP_RUNS, TIMED_RUNS = 25, 50
+"""How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
+
+RunProduct = Callable[[Machine, Limits, Size, Choices, bool, Skipping], Ran | None]
+BACKENDS: dict[str, RunProduct] = {
+    "compiled": twin.run_product,
+    "simpy": specification.run_product,
+}
+
+
+class Gemm(NamedTuple):
+    """A product of tokens x in_features activations with out_features x in_features weights.
+
+    `pattern` is the N:M that the weights are packed by, None where they are stored dense. `groups` products of this
+    size, each with weights and activations of its own, are one kernel.
+    """
+
+    tokens: int
+    out_features: int
+    in_features: int
+    dtype: str
+    pattern: str | None = None
+    groups: int = 1
+    input_share: float = 1.0
+    """Activations that there are / tokens x in_features: less for a convolution, which is lowered as it is read."""
+
+
+class GemmOutcome(NamedTuple):
+    """What a GEMM took: the schedule and clock it ran with, counts, time in µs with launch, and what bound it."""
+
+    plan: Schedule
+    counts: Counts
+    clock_mhz: float
+    time_us: float
+    limited_by: str
+    compute_cycles: int
+    """The arithmetic alone, of the core that has the most."""
+    executed_as: str
+    """A pattern N:M, skip:K where slices of K were skipped, else dense."""
+    stored: int
+    """Weights."""
+    metadata_bits: int
+    rounds: tuple[tuple[int, int, int], ...]
+    """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
+    overlap_loss_per_mille: int
+
+    def times(self, steps: int) -> GemmOutcome:
+        """Return the outcome of so many of these one after another, each launched anew."""
+        return self._replace(
+            counts=self.counts.times(steps),
+            time_us=steps * self.time_us,
+            compute_cycles=steps * self.compute_cycles,
+        )
+
+
+def pattern_of(pattern: str | None) -> tuple[int, int]:
+    """Return N and M of a pattern, 1 and 1 of None."""
+    n, m = (1, 1) if pattern is None else map(int, pattern.split(":"))
+    return n, m
+
+
+def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
+    """Say what keeps a GEMM from running on this chip."""
+    found = [
+        f"{name}: must be at least 1 (got {getattr(gemm, name)})"
+        for name in ("tokens", "out_features", "in_features")
+        if getattr(gemm, name) < 1
+    ]
+    if gemm.dtype not in config.fma_per_cycle:
+        known = config.fma_per_cycle
+        found.append(f"dtype: the chip has no {gemm.dtype!r}{did_you_mean(str(gemm.dtype), known)}")
+    if gemm.pattern is not None and gemm.pattern not in config.patterns:
+        has = f"it has {', '.join(config.patterns)}" if config.patterns else "it has none"
+        found.append(f"pattern: the chip cannot exploit {gemm.pattern!r}, {has}; run it dense with pattern=None")
+    if gemm.pattern is not None and gemm.in_features % int(gemm.pattern.partition(":")[2] or 1):
+        found.append(
+            f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
+        )
+    return found
+
+
+def run(
+    gemm: Gemm,
+    chip: TensorCoreChip,
+    backend: str,
+    tile: tuple[int, int] | None = None,
+    *,
+    repeated: bool = True,
+    skipping: Skipping = NO_SKIPPING,
+) -> GemmOutcome:
+    """Run a GEMM with the fastest of the chip's tiles and splits, or with one tile.
+
+    `repeated`: as it is measured, again and again, so that L2 keeps what it can; else L2 is empty at first.
+    `skipping`: the live slices of dense weights, for a chip that skips the others.
+    Raises InputError with every problem of the GEMM and the tile.
+    """
+    config = chip.engine
+    raise_if_any(problems(gemm, config))
+    kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
+    machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
+    shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
+    raise_if_any(_tile_problems(shapes, machine, config))
+    choices = Choices(shapes, np.array(kernel.splits, np.int64), config.least_k_per_split)
+    size = Size(gemm.tokens, gemm.out_features, gemm.in_features)
+    ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
+    if ran is None:
+        raise InputError(f"{chip.name}: engine splits: none of {kernel.splits} can be used; add 1")
+    time_us = max(kernel.floor_us, ran.time_us)
+    n, m = pattern_of(gemm.pattern)
+    stored = round(ran.tiles.weights * gemm.groups * gemm.out_features * gemm.in_features) * n // m
+    return GemmOutcome(
+        plan=ran.plan,
+        counts=_counts(gemm, config, ran, stored, time_us),
+        clock_mhz=ran.clock_mhz,
+        time_us=time_us,
+        limited_by=_limited_by(ran, kernel, time_us, ran.clock_mhz < config.clock_mhz),
+        compute_cycles=int(ran.per_core[0].max()),
+        executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
+        stored=stored,
+        metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        rounds=tuple(map(tuple, ran.rounds.tolist())),
+        overlap_loss_per_mille=limits.overlap_loss_per_mille,
+    )
+
+
+def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
+    """Return the chip as its schedule sees it."""
+    config, memory = chip.engine, chip.memory
+    bits = NUMBER_FORMATS[gemm.dtype].bits
+    n, m = pattern_of(gemm.pattern)
+    rate = config.fma_per_cycle[gemm.dtype] * m / n
+    return Machine(
+        cores=config.cores,
+        clock_mhz=config.clock_mhz,
+        fma_per_cycle=rate * kernel.efficiency,
+        peak_fma_per_cycle=rate,
+        element_bytes=bits / 8,
+        output_bytes=max(2.0, bits / 8),
+        packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
+        step_k=config.step_of(gemm.dtype),
+        shared_bytes_per_cycle=config.shared_bytes_per_cycle,
+        wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
+        l2_bytes=config.l2_usable * config.l2_bytes,
+        l2_bytes_per_cycle=config.l2_bytes_per_cycle,
+        dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / measure(memory.dram).read_ns),
+        prologue_cycles=round(config.prologue_cycles),
+        epilogue_cycles_per_output=config.epilogue_cycles_per_output,
+        step_sync_cycles=kernel.step_sync_cycles,
+        load_cycles_per_k=kernel.load_cycles_per_k * bits / 16,
+        raster_tiles=kernel.raster_tiles,
+        persistent=kernel.persistent,
+        stages=config.stages,
+        reduction_us=config.reduction_us,
+        groups=gemm.groups,
+        input_share=gemm.input_share,
+    )
+
+
+def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
+    """Return what the board allows, and what a run costs beside its tiles."""
+    n, m = pattern_of(gemm.pattern)
+    power = chip.engine.power
+    part_pj = measure(chip.memory.dram).read_pj / BLOCK_BYTES
+    return Limits(
+        overhead_us=kernel.overhead_us,
+        floor_us=kernel.floor_us,
+        overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
+        limit_w=0.0 if power is None else power.limit_w,
+        static_w=0.0 if power is None else power.static_w,
+        fma_pj=0.0 if power is None else power.fma_pj * NUMBER_FORMATS[gemm.dtype].bits / 16,
+        executed=n / m,
+        l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
+        dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,
+        least_voltage=0.0 if power is None else power.least_voltage,
+        voltage_slope=0.0 if power is None else power.voltage_slope,
+        burst_us=0.0 if power is None else 1e6 * power.burst_seconds,
+        burst_factor=1.0 if power is None else power.burst_factor,
+        runs_before=WARM_UP_RUNS,
+        runs_timed=TIMED_RUNS,
+    )
+
+
+def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
+    """Say which tiles exceed shared memory: the operands of all stages have to fit."""
+    held = [
+        (tokens, outputs, config.stages * machine.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
+        for tokens, outputs in tiles.tolist()
+    ]
+    return [
+        f"tile {tokens} x {outputs}: needs {need:.0f} bytes of shared memory for {config.stages} stages of "
+        f"{machine.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
+        for tokens, outputs, need in held
+        if need > config.shared_memory_bytes
+    ]
+
+
+def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us: float) -> Counts:
+    """Return cycles, actions, and for every core its busy cycles and its stalls by cause."""
+    n, m = pattern_of(gemm.pattern)
+    plan = ran.plan
+    steps = int(ran.tiles.core_steps.sum())
+    executed = steps * config.step_of(gemm.dtype) * plan.tile_tokens * plan.tile_outputs * n // m
+    useful = gemm.tokens * stored
+    busy, *stalls = map(tuple, ran.per_core.tolist())
+    # A block that holds the end of what is read and the beginning of what is written counts once, as written.
+    written = -(-plan.dram_write_bytes // BLOCK_BYTES)
+    return Counts(
+        cycles=ran.cycles,
+        macs=useful,
+        padding_macs=executed - useful,
+        busy_cycles=busy,
+        stall_cycles=dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
+        actions={
+            "fma": executed,
+            "shared_bytes": plan.shared_bytes,
+            "l2_bytes": plan.l2_bytes,
+            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
+            "dram_writes": written,
+            "powered_ns": round(1000 * time_us),
+        },
+    )
+
+
+def _limited_by(ran: Ran, kernel: Kernel, time_us: float, throttled: bool) -> str:
+    """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
+    if time_us > 2 * (ran.cycles / ran.clock_mhz):
+        return "launch"
+    names = (
+        "tensor cores",
+        "step latency",
+        "shared memory",
+        "load latency",
+        "L2",
+        "DRAM",
+        "tile latency",
+        "tile output",
+    )
+    most = names[int(np.argmax(ran.longest))]
+    return "power" if throttled and most == "tensor cores" else most

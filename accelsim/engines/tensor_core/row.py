@@ -1,0 +1,188 @@
+"""One GEMM on a tensor core machine, as a row of the table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines.counts import per_unit
+from accelsim.engines.engine import Asked, Product, Ran, Row, Run
+from accelsim.engines.measures import Pace, measures
+from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.prices import entries
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
+from accelsim.engines.tensor_core.tiles import skipping_of
+from accelsim.engines.tensor_core.words import WORDS
+from accelsim.errors import VerificationError
+from accelsim.formats import block_bitmask, nm
+from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.fixed import fixed_point
+from accelsim.network import Layer
+from accelsim.network.activations import Samples
+from accelsim.number_formats import NUMBER_FORMATS
+from accelsim.pruning import Granularity
+
+
+def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
+    """Run a GEMM as libraries are measured: the same again and again; raises InputError with every problem of it."""
+    tokens, outputs, inputs, dtype, pattern, tile = product
+    asked = Gemm(tokens, outputs, inputs, dtype, pattern)
+    return gemm_row(asked, chip, run(asked, chip, backend, tile, repeated=True))
+
+
+def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
+    """Return the columns of a GEMM that follow from it, the chip and the outcome."""
+    config = chip.engine
+    plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
+    elements = product.groups * product.out_features * product.in_features
+    values, metadata = outcome.stored * NUMBER_FORMATS[product.dtype].bits, outcome.metadata_bits
+    ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
+    peak = config.fma_per_cycle[product.dtype] * config.cores
+    busy = counts.columns["busy_cycles"]
+    work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
+    pace = Pace(peak, config.cores * config.shared_bytes_per_cycle + config.l2_bytes_per_cycle)
+    return {
+        **measures(
+            chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
+        ),
+        "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
+        "executed_as": outcome.executed_as,
+        "capacity": "tiles",
+        "residency": "stream",
+        "stored_entries": outcome.stored,
+        "storage_bits": values + metadata,
+        "storage_values_bits": values,
+        "storage_indices_bits": metadata,
+        "compression_ratio": 32 * elements / (values + metadata),
+        "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
+        "compute_cycles": outcome.compute_cycles,
+        "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
+        "waves": plan.full_rounds + (plan.last > 0),
+        "limited_by": outcome.limited_by,
+        "dtype": product.dtype,
+        "extrapolated": "no",
+    }
+
+
+def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
+    """Return the share of each core in the work, in proportion to its busy cycles and adding up to it exactly."""
+    ends = [so_far * work // max(1, total) for so_far in itertools.accumulate(busy)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+VERIFIED_TOGETHER = 4096
+"""Vectors whose product is compared at a time."""
+
+VERIFIED_BITS = 16
+"""Of the fixed point in which products are compared, whatever the chip's type: their sums are exact in int64."""
+
+
+class TensorCoreRun(Run):
+    """One tensor core chip on one network: every layer is a GEMM whose operands come from DRAM or stay in L2."""
+
+    def __init__(self, chip: TensorCoreChip) -> None:
+        self._chip = chip
+        self._ran: dict[tuple[Gemm, str], GemmOutcome] = {}  # products of one size cost the same
+
+    @property
+    def chip(self) -> TensorCoreChip:
+        """The chip."""
+        return self._chip
+
+    def run(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str) -> tuple[Gemm, GemmOutcome]:
+        """Run one step of one layer; returns the product and what it took.
+
+        Weights that hold a pattern of the chip are packed and run by it, all others run dense; with slices skipped
+        instead where the chip can and that is faster.
+        Raises InputError for weights that are not finite or break the pattern that the layer claims.
+        """
+        config = self.chip.engine
+        _ = weights.content  # once for all chips; all weights are finite
+        pattern = _pattern(layer, weights, config)
+        groups, rows, columns, vectors = layer.products
+        tokens = len(samples) * vectors // layer.steps
+        share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
+        product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
+        if (product, backend) not in self._ran:
+            self._ran[product, backend] = run(product, self.chip, backend, repeated=False)  # other layers ran before
+        outcome = self._ran[product, backend]
+        if config.skip_k:
+            view = Granularity("block", (1, 1)).view(_stored(layer, weights))
+            channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
+            skipping = skipping_of(view, config.skip_k, channels)
+            skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
+            outcome = min(outcome, skipped, key=lambda ran: (ran.time_us, ran.plan.dram_bytes))  # the first of equals
+        return product, outcome
+
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
+        """Run one layer as `run` does; returns its row, what each core does among it."""
+        product, outcome = self.run(layer, weights, samples, asked.backend)
+        outcome = outcome.times(layer.steps)
+        content = weights.content
+        if asked.verify:
+            _verify(layer, samples.batch, outcome)
+        nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
+        return gemm_row(product, self.chip, outcome) | {
+            "weight_density": nonzeros / layer.weight_count,
+            "granularity": layer.pruned_as(nonzeros),
+            "layer_hash": content.digest,
+        }
+
+
+def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[Any]:
+    """Return the weights as the layer stores them, made from its matrix where that holds them: drawn or read once."""
+    geometry = layer.convolution
+    if geometry is None:
+        return weights.weight
+    if geometry.groups > 1:
+        return layer.weight
+    return weights.weight.reshape(geometry.out_channels, geometry.in_channels, *geometry.kernel_hw)
+
+
+def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> str | None:
+    """Return the sparsest of the chip's patterns that the weights hold, None if there is none.
+
+    Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
+    """
+    stored = _stored(layer, weights)
+
+    def holds(n: int, m: int) -> bool:
+        return weights.once(("holds", n, m), lambda: nm.holds(stored, n, m))
+
+    kind, _, claimed = (layer.granularity or "").partition(":")
+    if kind == "nm" and not holds(*pattern_of(claimed)):
+        nm.encode(Granularity("block", (1, 1)).view(stored), *pattern_of(claimed), pad=True)  # says where
+    for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
+        n, m = pattern_of(pattern)
+        if stored.shape[1] % m == 0 and holds(n, m):
+            return pattern
+    return None
+
+
+def _packed(codes: NDArray[Any], groups: int, outcome: GemmOutcome) -> NDArray[Any]:
+    """Return weights (groups x outputs, k) as what the chip stores of them says."""
+    kind, _, size = outcome.executed_as.partition(":")
+    if kind == "dense":
+        return codes
+    if kind != "skip":
+        return nm.encode(codes, *pattern_of(outcome.executed_as)).decode()
+    block = (outcome.plan.tile_outputs, int(size))
+    return np.concatenate([block_bitmask.encode(group, block).decode() for group in np.split(codes, groups)])
+
+
+def _verify(layer: Layer, batch: NDArray[Any], outcome: GemmOutcome) -> None:
+    """Compare the product from the packed weights with the dense one, in fixed point."""
+    view = Granularity("block", (1, 1))
+    codes = fixed_point(layer.weight, VERIFIED_BITS).integers
+    packed = view.unview(_packed(view.view(codes), layer.groups, outcome), codes.shape)
+    lowered = [weight if layer.convolution is None else layer.convolution.matrix(weight) for weight in (packed, codes)]
+    vectors = layer.lower(fixed_point(batch, VERIFIED_BITS).integers)
+    for first in range(0, len(vectors), VERIFIED_TOGETHER):
+        part = vectors[first : first + VERIFIED_TOGETHER]
+        if not np.array_equal(part @ lowered[0].T, part @ lowered[1].T):
+            raise VerificationError(f"layer {layer.name}: the product of the packed weights differs from the dense one")

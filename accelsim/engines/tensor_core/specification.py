@@ -1,0 +1,513 @@
+"""The tensor core machine, the specification: SimPy models of how tiles go to cores, and of a round of them.
+
+A dispenser hands the tiles of a product to the cores in order, one to each; when the longest of such a round is done,
+the next begins. This is played in steps, since DRAM bytes are spread over the steps of all rounds; then every round is
+played in cycles. In it all cores move in step. A core holds `stages` steps of operands in shared memory: while it
+computes one, its loads fetch others. A step comes through three servers, each of which takes steps in order: the load
+path of the core, L2 and DRAM, which all cores that work share. Every choice of tile and split is played, and the
+fastest taken. What a step costs in each unit, and how many bytes a run moves, are formulas (`plan.py`).
+`twin.py` returns the same integers from formulas and a recurrence. Sources: docs/tensor_core.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from accelsim.engines.channel import run_until
+from accelsim.engines.events import NONE, Note, unnoted
+from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, lost_cycles, schedule
+from accelsim.engines.tensor_core.tiles import Choices, Size, Skipping, Tiles
+
+Process = Generator[simpy.Event, Any, Any]
+Environment = type[simpy.Environment]
+
+CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")
+"""What a core does with the cycles of a round, or waits for; together they are all of them."""
+
+WAVE = "wave"
+"""It waits for a longer tile of its round, has none, or a kernel follows."""
+
+
+class Column(NamedTuple):
+    """What the tiles of one column share: the weights that they multiply by."""
+
+    slices: int
+    """Of k that are executed: the live ones; without skipping every single element."""
+    k: int
+    """Elements of k in them."""
+    inputs: frozenset[int]
+    """Channels that they read, where slices are skipped."""
+    weights: int
+    """Stored."""
+
+
+class Tile(NamedTuple):
+    """What a core is handed: one part of the k of one tile of results."""
+
+    column: Column
+    part: int
+    steps: int
+
+
+class HandedOut(NamedTuple):
+    """A round of tiles as it went to the cores, from core 0 on."""
+
+    tiles: list[Tile]
+    longest: int
+    """Steps from its beginning to its end."""
+
+
+def column_of(size: Size, skipping: Skipping, group: int, rows: range) -> Column:
+    """Look at the weight rows of a column: a slice that is zero in all of them is neither stored nor executed."""
+    if not skipping.slice_k:
+        return Column(size.k, size.k, frozenset(), size.k * len(rows))
+    first = group * size.outputs
+    live = [
+        range(s * skipping.slice_k, min(size.k, (s + 1) * skipping.slice_k))
+        for s in range(skipping.live.shape[1])
+        if any(skipping.live[first + row, s] for row in rows)
+    ]
+    k = sum(len(each) for each in live)
+    return Column(len(live), k, frozenset(i % skipping.channels for each in live for i in each), k * len(rows))
+
+
+def columns_of(size: Size, skipping: Skipping, groups: int, tile_outputs: int) -> list[list[Column]]:
+    """Return the columns of every group."""
+    starts = range(0, size.outputs, tile_outputs)
+    rows = [range(start, min(start + tile_outputs, size.outputs)) for start in starts]
+    return [[column_of(size, skipping, group, each) for each in rows] for group in range(groups)]
+
+
+def in_order(
+    machine: Machine, rows: int, split: int, slices_of_a_step: int, columns: Sequence[Sequence[Column]]
+) -> Iterator[Tile]:
+    """Yield tiles as they go to the cores: group by group, panel by panel of rows, column by column, all parts of k."""
+    for group in columns:
+        for first in range(0, rows, machine.raster_tiles):
+            for column in group:
+                for _ in range(first, min(first + machine.raster_tiles, rows)):
+                    for part in range(split):
+                        # The parts share the slices evenly, and fill up their last step.
+                        slices = -(-column.slices // split)
+                        yield Tile(column, part, -(-slices // slices_of_a_step))
+
+
+class Core:
+    """Executes a tile, step after step."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.steps = 0
+
+    def execute(self, tile: Tile) -> Process:
+        """Take as many steps as the tile has."""
+        yield self.env.timeout(tile.steps)
+        self.steps += tile.steps
+
+
+class Dispenser:
+    """Hands tiles to the cores, one to each in their order; the next ones when all of these are done. A step is 1."""
+
+    def __init__(self, env: simpy.Environment, cores: int, tiles: Iterable[Tile]) -> None:
+        self.env = env
+        self.cores = [Core(env) for _ in range(cores)]
+        self.tiles = iter(tiles)
+        self.rounds: list[HandedOut] = []
+
+    def hand_out(self) -> Process:
+        """Go on round by round while there are tiles; the last round may not have one for every core."""
+        while tiles := list(islice(self.tiles, len(self.cores))):
+            begun = int(self.env.now)
+            # There may be fewer tiles than cores.
+            working = [self.env.process(core.execute(tile)) for core, tile in zip(self.cores, tiles, strict=False)]
+            yield self.env.all_of(working)
+            self.rounds.append(HandedOut(tiles, int(self.env.now) - begun))
+
+
+def hand_out(
+    machine: Machine,
+    size: Size,
+    skipping: Skipping,
+    tile: tuple[int, int],
+    split: int,
+    environment: Environment = simpy.Environment,
+) -> tuple[Tiles, list[HandedOut]]:
+    """Play how the tiles (tokens, outputs) of a product go to the cores; returns what came of it, and every round."""
+    tile_tokens, tile_outputs = tile
+    columns = columns_of(size, skipping, machine.groups, tile_outputs)
+    rows = -(-size.tokens // tile_tokens)
+    env = environment()
+    tiles = in_order(machine, rows, split, machine.step_k // max(1, skipping.slice_k), columns)
+    dispenser = Dispenser(env, machine.cores, tiles)
+    run_until(env, env.process(dispenser.hand_out()), lambda: ["the dispenser waits for cores"])
+
+    handed = dispenser.rounds
+    full = [each for each in handed if len(each.tiles) == machine.cores]
+    last = handed[-1] if len(handed) > len(full) else HandedOut([], 0)
+    weights = sum(column.weights for group in columns for column in group)
+    number, wide = sum(len(each.tiles) for each in handed), len(columns[0])
+    found = Tiles(
+        tile_tokens,
+        tile_outputs,
+        split,
+        number,
+        np.array(sorted(Counter(each.longest for each in full).items()), np.int64).reshape(-1, 2),
+        len(last.tiles),
+        last.longest,
+        np.array([core.steps for core in dispenser.cores]),
+        sum(each.column.k for round_ in handed for each in round_.tiles if each.part == 0),
+        weights / (machine.groups * size.outputs * size.k),
+        inputs=1.0,
+        inputs_again=1.0,
+        bitmap_bits=0,
+        tile_bitmap_bytes=0.0,
+    )
+    if not skipping.slice_k:
+        return found, handed
+    channels, slices = machine.groups * skipping.channels, skipping.live.shape[1]
+    of_any = sum(len(frozenset().union(*(column.inputs for column in group))) for group in columns)
+    of_each = sum(len(column.inputs) for group in columns for column in group)
+    return found._replace(
+        inputs=of_any / channels,
+        # One pass of all columns reads what any of them does, a pass for each column what they read together.
+        inputs_again=(of_each - of_any) / (channels * (wide - 1)) if wide > 1 else 0.0,
+        bitmap_bits=machine.groups * wide * slices,
+        tile_bitmap_bytes=slices / split / 8,
+    ), handed
+
+
+class Server:
+    """Takes one step after another, each for so many cycles."""
+
+    def __init__(self, env: simpy.Environment, name: str, steps: int, note: Note) -> None:
+        self.env = env
+        self.name = name
+        self.note = note
+        self.served = [env.event() for _ in range(steps)]
+
+    def serve(self, step: int, asked: simpy.Event, cycles: int) -> Process:
+        """Serve a step once it is asked for and the one before it is done."""
+        yield asked
+        if step:
+            yield self.served[step - 1]
+        self.note(f"stage {self.name}", self.name, int(self.env.now), cycles, step)
+        yield self.env.timeout(cycles)
+        self.served[step].succeed(int(self.env.now))
+
+
+class Round:
+    """A tile on each of the cores that work, from the first request to the last result; the cores move in step.
+
+    `tiles`: the steps of each. A core that is through with its tile waits; its share of L2 is still taken.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        plan: Schedule,
+        tiles: Sequence[int],
+        stages: int,
+        l2: int,
+        dram: int,
+        note: Note = unnoted,
+    ) -> None:
+        self.env = env
+        self.note = note
+        self.plan = plan
+        self.tiles = tiles
+        self.steps = steps = max(tiles)
+        self.dram = dram
+        self.spent = [dict.fromkeys((*CAUSES, WAVE), 0) for _ in tiles]
+        self.begun = env.timeout(plan.prologue)
+        self.arrived = [env.event() for _ in range(steps)]
+        self.left = [len(tiles)] * steps
+        """Cores that have not computed a step; its stage is free when all have."""
+        self.computed = [env.event() for _ in range(steps)]
+        self.servers = {cause: Server(env, cause, steps, note) for cause in ("dram", "l2", "load")}
+        for step in range(steps):
+            asked = self.begun if step < stages else self.computed[step - stages]
+            cycles = {
+                "load": plan.load,
+                "l2": l2,
+                # The bytes of a round are spread over its steps.
+                "dram": (step + 1) * dram // steps - step * dram // steps,
+            }
+            for cause, server in self.servers.items():
+                env.process(server.serve(step, asked, cycles[cause]))
+        env.process(self.deliver())
+
+    def deliver(self) -> Process:
+        """Tell the cores of each step when all of it is there, and what came last."""
+        for arrived, *served in zip(self.arrived, *(each.served for each in self.servers.values()), strict=True):
+            arrivals = {}
+            for cause, event in zip(self.servers, served, strict=True):
+                arrivals[cause] = yield event
+            arrived.succeed(max(arrivals, key=lambda cause: arrivals[cause]))  # the first of equals
+
+    def compute(self, core: int, epilogue: int) -> Process:
+        """Work off the steps of a core's tile as they arrive, then write the result."""
+        plan = self.plan
+        yield self.begun
+        self.spend(core, "latency", plan.prologue, 0)
+        for step in range(self.steps):
+            ready = int(self.env.now)
+            came_last = yield self.arrived[step]
+            begun = int(self.env.now)
+            self.spend(core, came_last, begun - ready, ready)
+            taken = max(plan.tensor, plan.shared)
+            if step < self.tiles[core]:
+                self.note("stage shared", "shared", begun, plan.shared, step)
+                self.note("stage mma", "mma", begun, plan.tensor, step)
+                self.spend(core, "sync", plan.tensor - plan.arithmetic, begun)
+                self.spend(core, "arithmetic", plan.arithmetic, begun + plan.tensor - plan.arithmetic)
+                self.spend(core, "shared", taken - plan.tensor, begun + plan.tensor)
+            else:
+                self.spend(core, WAVE, taken, begun)
+            yield self.env.timeout(taken)
+            self.left[step] -= 1
+            if not self.left[step]:
+                self.computed[step].succeed()
+        if not self.steps:  # all weights of the tiles are zero: only results move
+            self.spend(core, "dram", self.dram, int(self.env.now))
+            yield self.env.timeout(self.dram)
+        self.note("stage epilogue", "epilogue", int(self.env.now), epilogue, NONE)
+        self.spend(core, "epilogue", epilogue, int(self.env.now))
+        yield self.env.timeout(epilogue)
+
+    def spend(self, core: int, cause: str, cycles: int, start_cycle: int) -> None:
+        """Charge what a core does, or waits for, from a cycle on."""
+        self.spent[core][cause] += cycles
+        self.note("core", cause, start_cycle, cycles, NONE)
+
+
+def run_round(
+    plan: Schedule,
+    tiles: Sequence[int],
+    stages: int,
+    l2: int,
+    dram: int,
+    epilogue: int,
+    environment: Environment = simpy.Environment,
+    note: Note = unnoted,
+) -> tuple[int, list[dict[str, int]]]:
+    """Return the cycles of one round of tiles, and those of each core by cause.
+
+    `tiles`: the steps of each core's. `note` is told what every unit does, where there is one core.
+    """
+    env = environment()
+    together = Round(env, plan, tiles, stages, l2, dram, note)
+    cores = [env.process(together.compute(core, epilogue)) for core in range(len(tiles))]
+    run_until(env, env.all_of(cores), lambda: ["the tensor cores wait for operands"])
+    return int(env.now), together.spent
+
+
+def run_schedule(
+    plan: Schedule,
+    rounds: NDArray[np.int64],
+    stages: int,
+    overlap_loss_per_mille: int,
+    environment: Environment = simpy.Environment,
+) -> tuple[int, NDArray[np.int64]]:
+    """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8).
+
+    One core, that with the longest tile, stands for all, and one round for all of its kind.
+    """
+    total = plan.after
+    spent = np.zeros((2, len(CAUSES)), np.int64)
+    for number, (steps, times, dram) in enumerate(rounds.tolist()):
+        if not times:
+            continue
+        is_last = number == len(rounds) - 1
+        cycles, (of_core,) = run_in_place(plan, [steps], stages, is_last, dram, overlap_loss_per_mille, environment)
+        spent[int(is_last)] += times * np.array([of_core[cause] for cause in CAUSES])
+        total += times * cycles
+    return total, spent
+
+
+def run_in_place(
+    plan: Schedule,
+    tiles: Sequence[int],
+    stages: int,
+    is_last: bool,
+    dram: int,
+    overlap_loss_per_mille: int,
+    environment: Environment,
+) -> tuple[int, list[dict[str, int]]]:
+    """Return what `run_round` does of a full round or the last one, and what overlap leaves of DRAM with it."""
+    l2, epilogue = (plan.l2_last, plan.epilogue_last) if is_last else (plan.l2_full, plan.epilogue_full)
+    cycles, spent = run_round(plan, tiles, stages, l2, dram, epilogue, environment)
+    lost = int(lost_cycles(plan, overlap_loss_per_mille, max(tiles), l2, dram, epilogue))
+    for of_core in spent:
+        of_core["dram"] += lost
+    return cycles + lost, spent
+
+
+class Attempt:
+    """One choice of tile and split on the board: how long it takes at a clock, and what it draws."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        limits: Limits,
+        size: Size,
+        tiles: Tiles,
+        repeated: bool,
+        environment: Environment,
+    ) -> None:
+        self.machine = machine
+        self.limits = limits
+        self.size = size
+        self.tiles = tiles
+        self.repeated = repeated
+        self.environment = environment
+        self._time_us: dict[float, float] = {}
+
+    def plan(self, clock_mhz: float) -> tuple[Schedule, NDArray[np.int64]]:
+        """Return the schedule at a clock, and its rounds."""
+        plan, rounds = schedule(self.machine, self.size, self.tiles, clock_mhz, self.repeated)
+        return plan, rounds
+
+    def time_us(self, clock_mhz: float) -> float:
+        """Return the time at a clock, launch included."""
+        if clock_mhz not in self._time_us:
+            plan, rounds = self.plan(clock_mhz)
+            lost = self.limits.overlap_loss_per_mille
+            cycles, _ = run_schedule(plan, rounds, self.machine.stages, lost, self.environment)
+            self._time_us[clock_mhz] = self.limits.overhead_us + cycles / clock_mhz
+        return self._time_us[clock_mhz]
+
+    def power_w(self, clock_mhz: float) -> float:
+        """Return the mean power at a clock: what stands by, what is executed and fetched at its voltage, and DRAM."""
+        limits, tiles = self.limits, self.tiles
+        plan, _ = self.plan(self.machine.clock_mhz)
+        products = float(tiles.tile_tokens * tiles.tile_outputs) * tiles.k
+        core_uj = (products * limits.executed * limits.fma_pj + plan.l2_bytes * limits.l2_pj_per_byte) * 1e-6
+        dram_uj = plan.dram_bytes * limits.dram_pj_per_byte * 1e-6
+        slower = 1.0 - clock_mhz / self.machine.clock_mhz
+        voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * slower)
+        return limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz)
+
+    def clock_within(self, limit_w: float) -> float:
+        """Return the full clock where its power is within a limit, else the highest whole MHz, found by halving."""
+        full = self.machine.clock_mhz
+        if self.power_w(full) <= limit_w:
+            return full
+        low, high = int(0.3 * full), int(full)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.power_w(float(middle)) > limit_w:
+                high = middle
+            else:
+                low = middle
+        return float(low)
+
+    def measure(self) -> tuple[float, float]:
+        """Return the clock in MHz that lasts, and the mean time of the runs that are timed."""
+        limits, full = self.limits, self.machine.clock_mhz
+        if not limits.limit_w:
+            return full, self.time_us(full)
+        clock = self.clock_within(limits.limit_w)
+        taken = self.time_us(clock)
+        if clock < full and limits.burst_us > 0:
+            # The first runs of a measurement may exceed the limit; some of them are over before any is timed.
+            first = self.time_us(self.clock_within(limits.limit_w * limits.burst_factor))
+            runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
+            share = max(0.0, runs - limits.runs_before) / limits.runs_timed
+            taken = share * first + (1.0 - share) * taken
+        return clock, taken
+
+
+class Fastest(NamedTuple):
+    """The choice that was taken: its tiles and how they went to the cores, clock in MHz, time in us."""
+
+    attempt: Attempt
+    handed: list[HandedOut]
+    clock_mhz: float
+    time_us: float
+
+
+def fastest(
+    machine: Machine,
+    limits: Limits,
+    size: Size,
+    choices: Choices,
+    repeated: bool,
+    skipping: Skipping,
+    environment: Environment = simpy.Environment,
+) -> Fastest | None:
+    """Try one choice after another; only a faster one takes the place of another. None where no split can be used."""
+    best: Fastest | None = None
+    for tile_tokens, tile_outputs in choices.tiles.tolist():
+        for split in choices.splits.tolist():
+            tiles_whole = -(-size.tokens // tile_tokens) * -(-size.outputs // tile_outputs) * machine.groups
+            if split > 1 and (size.k < choices.least_k * split or tiles_whole >= machine.cores):
+                continue
+            tiles, handed = hand_out(machine, size, skipping, (tile_tokens, tile_outputs), split, environment)
+            attempt = Attempt(machine, limits, size, tiles, repeated, environment)
+            # One that is not faster at the full clock is not looked at further.
+            if best is not None and attempt.time_us(machine.clock_mhz) >= best.time_us:
+                continue
+            clock_mhz, time_us = attempt.measure()
+            if best is None or time_us < best.time_us:
+                best = Fastest(attempt, handed, clock_mhz, time_us)
+    return best
+
+
+def run_rounds(
+    machine: Machine,
+    plan: Schedule,
+    rounds: NDArray[np.int64],
+    handed: Iterable[HandedOut],
+    overlap_loss_per_mille: int,
+    environment: Environment = simpy.Environment,
+) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Run every round with all its cores, equal ones once; returns the cycles, `Ran.longest` and `Ran.per_core`."""
+    total = plan.after
+    longest = np.zeros(len(CAUSES), np.int64)
+    per_core = np.zeros((len(CAUSES) + 1, machine.cores), np.int64)
+    per_core[-1] = plan.after
+    *full, (_, _, dram_last) = rounds.tolist()
+    dram_of = {steps: dram for steps, _, dram in full}
+    played: dict[tuple[int, ...], tuple[int, NDArray[np.int64]]] = {}
+    for each in handed:
+        tiles = tuple(tile.steps for tile in each.tiles)
+        if tiles not in played:
+            is_last = len(tiles) < machine.cores
+            dram = dram_last if is_last else dram_of[each.longest]
+            cycles, spent = run_in_place(
+                plan, tiles, machine.stages, is_last, dram, overlap_loss_per_mille, environment
+            )
+            by_core = [[of_core[cause] for of_core in spent] for cause in (*CAUSES, WAVE)]
+            played[tiles] = cycles, np.array(by_core, np.int64)
+        cycles, by_cause = played[tiles]
+        total += cycles
+        per_core[:, : len(tiles)] += by_cause
+        per_core[-1, len(tiles) :] += cycles
+        longest += by_cause[:-1, tiles.index(each.longest)]
+    return total, longest, per_core
+
+
+def run_product(
+    machine: Machine,
+    limits: Limits,
+    size: Size,
+    choices: Choices,
+    repeated: bool,
+    skipping: Skipping,
+    environment: Environment = simpy.Environment,
+) -> Ran | None:
+    """Run a product with the fastest of its choices; None where it can use no split."""
+    found = fastest(machine, limits, size, choices, repeated, skipping, environment)
+    if found is None:
+        return None
+    plan, rounds = found.attempt.plan(found.clock_mhz)
+    lost = limits.overlap_loss_per_mille
+    total, longest, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
+    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, total, longest, per_core)

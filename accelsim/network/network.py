@@ -1,0 +1,85 @@
+"""Networks: layers in order, from wherever they come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelsim.errors import InputError, needing, raise_if_any
+from accelsim.network.layer import Layer
+from accelsim.network.writer import save
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in order, each with a name of its own."""
+
+    name: str
+    layers: Sequence[Layer]
+    description: str = ""
+    source: str = ""
+    notes: str = ""
+    not_simulated: Sequence[str] = ()
+    """Operations that are named and not simulated: those without weights, such as pooling, and unknown ones."""
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
+
+    def __post_init__(self) -> None:
+        """Check the layers; raises InputError."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not self.layers:
+            raise InputError(f"network {self.name}: has no layers")
+        raise_if_any(
+            f"network {self.name}: {problem}" for problem in name_problems(layer.name for layer in self.layers)
+        )
+
+    def __iter__(self) -> Iterator[Layer]:
+        """Go through the layers in order."""
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    @classmethod
+    def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
+        """Return the layers of a PyTorch model in the order in which one forward pass of the example calls them.
+
+        For what is captured, and how, see `accelsim.network.torch_model.capture`. Needs `accelsim[torch]`.
+        """
+        with needing("torch"):
+            from accelsim.network.torch_model import capture
+        captured = capture(model, example_input, batch_dim=batch_dim)
+        return cls(
+            name or captured.name,
+            captured.layers,
+            source="captured from a PyTorch model",
+            not_simulated=captured.not_simulated,
+            provenance=captured.provenance,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole network to one .safetensors file, which `load_network` reads back.
+
+        See `accelsim.network.writer.save`.
+        """
+        save(self, Path(path))
+
+    def __getitem__(self, name: str) -> Layer:
+        """Return the layer of this name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(name)
+
+
+def name_problems(names: Iterable[str]) -> list[str]:
+    """Say which names are used more than once."""
+    return [
+        f"layer {name}: name: is used {times} times; give each layer a name of its own"
+        for name, times in Counter(names).items()
+        if times > 1
+    ]

@@ -1,0 +1,48 @@
+"""A file of named arrays: what any kind of them says and does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError, did_you_mean
+
+
+class TensorFile:
+    """The arrays of one file by name; an array is read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.unusable: dict[str, str] = {}
+        """What keeps an array from being read. Others in the file can be, and nobody may want this one."""
+        self.metadata: dict[str, str] = {}
+        self._version = self._now()
+
+    def problem(self, name: str) -> str | None:
+        """Return what keeps an array from being used, or None."""
+        if name in self.unusable:
+            return f"'{name}' {self.unusable[name]}"
+        return None if name in self.shapes else f"no tensor is called '{name}'{did_you_mean(name, self.shapes)}"
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array; raises InputError where it has a problem, or the file is another than was opened."""
+        problem = self.problem(name)
+        if problem is None and self._now() != self._version:
+            problem = f"has changed since it was opened, so '{name}' cannot be read; load the network again"
+        if problem is not None:
+            raise InputError(f"{self.path}: {problem}")
+        return self._read(name)
+
+    def _now(self) -> tuple[int, ...]:
+        """Return what tells this version of the file from another."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _read(self, name: str) -> NDArray[Any]:
+        raise NotImplementedError

@@ -1,0 +1,54 @@
+"""One product of which only the size is known, on a chip that can run it so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from accelsim.engines import BACKENDS, Product, engine_of
+from accelsim.errors import InputError, did_you_mean
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.results import provenance, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def gemm(
+    tokens: int,
+    out_features: int,
+    in_features: int,
+    hardware: Hardware | str | Path = "a100-pcie",
+    dtype: str = "fp16",
+    pattern: str | None = None,
+    *,
+    tile: tuple[int, int] | None = None,
+    backend: Literal["compiled", "simpy"] = "compiled",
+) -> pd.DataFrame:
+    """Run one GEMM, tokens x in_features by in_features x out_features, on a tensor core chip; returns one row.
+
+    `pattern`: the N:M that the weights are packed by, such as "2:4"; None is dense. `tile`: (tokens, outputs) of a
+    tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again.
+    Columns are described in `accelsim.results.COLUMNS`.
+    Raises InputError with every problem of the GEMM, the tile and the chip.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(backend, BACKENDS)}")
+    chip = load_hardware(hardware)
+    row = engine_of(chip).product(chip, Product(tokens, out_features, in_features, dtype, pattern, tile), backend)
+    kept, of = (1, 1) if pattern is None else map(int, pattern.split(":"))
+    named = {
+        "network": "gemm",
+        "layer": f"{tokens} x {out_features} x {in_features}",
+        "kind": "linear",
+        "out_features": out_features,
+        "in_features": in_features,
+        "batch": 1,
+        "vectors": tokens,
+        "weight_density": kept / of,
+        "activation_density": 1.0,
+        "granularity": "dense" if pattern is None else f"nm:{pattern}",
+        "verified": "no",
+        **provenance(chip, backend),
+    }
+    return table([named | row])
