@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips.technology import Technology
-from accelsim.config import CHECKED, Count, Positive, content_hash, field_names
+from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import DramPart
 
@@ -60,7 +60,7 @@ def _but(kind: type, keys: frozenset[str]) -> attrgetter[Any]:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class MemoryConfig:
+class MemoryConfig(Hashed):
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
     dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]

@@ -27,8 +27,6 @@ class Point(NamedTuple):
     network: str
     pruning: Pruning
     density: float | None
-    chip_hash: str = ""
-    """Of the content of the chip, once it was made: making the hash takes longer than making the chip."""
 
 
 def pruning_of(values: Mapping[str, Any]) -> Pruning:

@@ -178,7 +178,7 @@ class Space:
         made = dict(values)
         for name, expression in self.derived.items():
             made[name] = names[name] = expression.value(names)
-        chip_keys = {name: value for name, value in made.items() if is_chip_key(name)}
+        chip_keys = {name: value for name, value in made.items() if name in self._chip_keys}
         return Point(
             index,
             made,
@@ -192,6 +192,10 @@ class Space:
     def group(self, point: Point) -> tuple[Any, ...]:
         """Return what points have to agree on to share most of their work: they are run one after another."""
         return tuple(str(point.knobs.get(name)) for name in self._slow)
+
+    @cached_property
+    def _chip_keys(self) -> set[str]:
+        return set(filter(is_chip_key, (*self.derived, *(knob.name for knob in self.knobs))))
 
     @cached_property
     def _prunes(self) -> bool:

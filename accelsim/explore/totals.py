@@ -59,7 +59,7 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     end = list(results.columns).index("error")
     kept = results.columns[: end + 1].tolist()
     first = results.drop_duplicates("point").set_index("point")
-    made = over_layers(results, "point", whole=True)[_MADE]
+    made = over_layers(results[["point", *NEEDED]], "point", whole=True)[_MADE]
     unknown = ["energy_pj", "edp_pj_s", "power_mw", "area_mm2"]
     made[unknown] = made[unknown].replace(0, np.nan)
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
