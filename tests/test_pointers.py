@@ -35,10 +35,10 @@ def defined(source: str) -> set[str]:
 
 def problems(twin: str, folder: Path) -> list[str]:
     """What is wrong with the pointers of a twin that lies in a folder beside its specification."""
-    named = SOURCE.search(ast.get_docstring(ast.parse(twin)) or "")
-    if named is None or not (folder / named[1]).is_file():
+    named = [folder / name for name in SOURCE.findall(ast.get_docstring(ast.parse(twin)) or "")]
+    if not named or not all(path.is_file() for path in named):
         return ["its docstring names no specification beside it, as in `dram.py`"]
-    known = defined((folder / named[1]).read_text(encoding="utf-8"))
+    known = set[str]().union(*(defined(path.read_text(encoding="utf-8")) for path in named))
     texts = [pointer["text"] for pointer in POINTER.finditer(twin)]
     return [f"points nowhere:{text}" for text in texts if not (name := NAME.match(text)) or name["name"] not in known]
 

@@ -1,4 +1,4 @@
-"""The tensor core machine, compiled twin: the same integers as `specification.py` from formulas and a recurrence.
+"""The tensor core machine, compiled twin: the integers of `specification.py` and `dispenser.py` without playing.
 
 The tiles follow from a count of what is live, the cycles of a round from a recurrence over its steps.
 """
