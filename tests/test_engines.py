@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import functools
-import gc
 import re
+import sys
 import typing
 from heapq import heappush
 from itertools import chain
@@ -224,19 +223,12 @@ def keys_of(chip: Hardware) -> dict[str, Any]:
     return {key: value for key, value in Chips(chip, {}).keys.items() if not key.startswith(apart)}
 
 
-@functools.cache
-def kept_by_machines() -> list[Any]:
-    """Return what machines keep between chips: a chip alone would find in it what another left."""
-    for chip in CHIPS.values():  # or what loads late would be missed
-        accelsim.simulate(layer_of(0), chip)
-    caches = (each for each in gc.get_objects() if isinstance(each, functools._lru_cache_wrapper))
-    return [each for each in caches if (each.__module__ or "").startswith("accelsim.engines")]
-
-
 def fresh_rows(layer: accelsim.Layer, chips: list[Hardware]) -> list[dict[str, Any]]:
-    """Return the rows of chips that run together and find nothing of those before."""
-    for each in kept_by_machines():
-        each.cache_clear()
+    """Return the rows of chips that run together, and find nothing that others left with their machines."""
+    for name, module in list(sys.modules.items()):
+        for kept in vars(module).values() if name.startswith("accelsim.engines.") else ():
+            if hasattr(kept, "cache_clear"):
+                kept.cache_clear()
     return simulated_rows(layer, chips)
 
 
