@@ -59,7 +59,7 @@ def _of_words(kind: str, dtype: str, meaning: str = "{}") -> list[Column]:
 UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
 """What works in a chip, as in "PEs or cores"."""
 
-_WHAT_RAN = (
+_LAYER = (
     Column("network", TEXT, "name of the network"),
     Column("layer", TEXT, "name of the layer"),
     Column("kind", TEXT, "linear or conv2d"),
@@ -69,6 +69,9 @@ _WHAT_RAN = (
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
+)
+
+_HOW = (
     Column("granularity", TEXT, "which weights were pruned together"),
     Column(
         "executed_as",
@@ -151,7 +154,7 @@ _BANDWIDTH = (
     Column("dram_max_gb_per_s", REAL, "data rate of all pins of the chip's DRAM; 0: it has none", "GB/s"),
 )
 
-_HOW = (
+_MORE = (
     Column("compute_cycles", INTEGER, "cycles of the multiply-accumulates alone, of the busiest unit", "cycles"),
     *(Column(*word) for word in _words("columns")),
     Column("clock_mhz", REAL, "clock that it ran at", "MHz"),
@@ -172,13 +175,14 @@ _FROM_WHERE = (
 )
 
 GROUPS: dict[str, tuple[Column, ...]] = {
-    "What ran": _WHAT_RAN,
+    "The layer": _LAYER,
+    "How it ran": _HOW,
     "Time": _CYCLES,
     "Actions": _ACTIONS,
     "Storage": _STORAGE,
     "Energy": _ENERGY,
     "Bandwidth": _BANDWIDTH,
-    "More": _HOW,
+    "More": _MORE,
     "Where the row is from": _FROM_WHERE,
 }
 """The table under headings: what every machine has, and the union of the machines' own words."""
