@@ -10,6 +10,7 @@ import pytest
 
 from accelsim import InputError, load_hardware
 from accelsim.config import shipped_dir
+from accelsim.engines import ENGINES
 
 SHIPPED = (shipped_dir("hwconfigs") / "eie-64pe-45nm.toml").read_text(encoding="utf-8")
 
