@@ -7,12 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
-from accelsim.chips import Hardware
 from accelsim.engines import ENGINES, Row, union
 from accelsim.errors import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.chips import Hardware
 
 
 class Column(NamedTuple):

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from accelsim.cli import main
 from accelsim.config import shipped_names
 from accelsim.engines.counts import Outcome
-from accelsim.engines.eie import EieConfig, specification, twin
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.image import EieImage, encode_layer
 from accelsim.engines.streaming import Stream
 from accelsim.formats.counting import WeightMatrix

@@ -24,7 +24,7 @@ def texts(text: str) -> list[str]:
 
 
 def test_the_network_as_given_has_one_name() -> None:
-    assert texts("as given") == ["pruning/granularity.py"]
+    assert texts("as given") == ["defaults.py"]
 
 
 def test_what_an_nm_pattern_is_stands_in_granularity() -> None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
-from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
+from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
@@ -25,7 +25,7 @@ from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruning.criteria import CRITERIA
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""

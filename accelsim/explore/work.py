@@ -19,6 +19,7 @@ import numpy as np
 import accelsim
 from accelsim.config import shipped_dir
 from accelsim.curves import with_density
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
@@ -30,7 +31,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 from accelsim.results import cells
 from accelsim.simulation import Prepared
 
