@@ -1,4 +1,4 @@
-"""What commands and calls take where nothing is named, and what tables call a network that nothing pruned."""
+"""What commands and calls take where nothing is named, and the name of a network that nothing pruned."""
 
 DEFAULT_NETWORK = "lenet-300-100-digits"
 DEFAULT_CHIP = "eie-64pe-45nm"
