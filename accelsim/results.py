@@ -57,8 +57,9 @@ def _of_words(kind: str, dtype: str, meaning: str = "{}") -> list[Column]:
     ]
 
 
+UNIT_OF_WORK = " or ".join(engine.words.unit for engine in ENGINES.values())
 UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
-"""What works in a chip, as in "PEs or cores"."""
+"""What works in a chip, as in "PE or core", "PEs or cores"."""
 
 _LAYER = (
     Column("network", TEXT, "name of the network"),
@@ -215,7 +216,7 @@ _OF_LAYER = ("network", "layer", "hardware", "engine", "version", "cycles")
 
 UNIT_COLUMNS = (
     *(column for column in COLUMNS if column.name in _OF_LAYER),
-    Column("unit", "int64", "number of the PE or core, from 0", "-"),
+    Column("unit", "int64", f"number of the {UNIT_OF_WORK}, from 0", "-"),
     *(column for column in COLUMNS if column.name in UNIT_NUMBERS),
 )
 """The table of `unit_table`."""
