@@ -11,7 +11,9 @@ from typing import Any
 from numba import njit
 from numba.core import caching, event
 
-__all__ = ["kernel_sources_hash", "njit", "on_first_compile"]
+__all__ = ["inlined", "kernel_sources_hash", "njit", "on_first_compile"]
+
+inlined = njit(forceinline=True, cache=True, nogil=True, _nrt=False)
 
 PACKAGE = Path(__file__).parent
 
