@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie.config import EieConfig
-from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, actions
-from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
+from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions
+from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
 from accelsim.kernels import inlined, njit
 
@@ -22,6 +22,7 @@ PIPELINE_CYCLES = 6
 QUEUE_CYCLES = 2
 """From the cycle that finds an activation to the first in which a PE may work on it."""
 
+STALLS = ("scan", "backpressure", "dram", "empty_column", "drain")
 
 CHUNK_ELEMENTS = 1 << 21
 """Activations that are lowered at once: 16 MiB."""
@@ -94,39 +95,40 @@ class Machine(NamedTuple):
 class Scan(NamedTuple):
     """The scan at an element: the cycle, the row of activations, and whether that row has further slots."""
 
-    cycle: int
-    row: int
+    cycle: np.int64
+    row: np.int64
     left_early: bool
 
 
 class Loader(NamedTuple):
     """The loader with its last tile: when that began to come, and had come; when the last two buffers were free."""
 
-    tile: int
-    start: int
-    arrived: int
-    freed_before: int
-    freed: int
+    tile: np.int64
+    start: np.int64
+    arrived: np.int64
+    freed_before: np.int64
+    freed: np.int64
 
 
 class Activation(NamedTuple):
     """What the broadcast carries, and the cycle from which a PE may work on it."""
 
-    column: int
-    arrival: int
-    held_back: int
-    held_by_dram: int
+    column: np.int64
+    arrival: np.int64
+    held_back: np.int64
+    held_by_dram: np.int64
 
 
 @njit(cache=True, nogil=True)
 def _run(columns, fetched, prefetch, active, fifo_depth, record):
     """Run vectors one after another and add up what they take.
 
-    columns, fetched, prefetch, record: Columns, Fetched, Prefetch and Record as plain tuples, which spare a call about
-    5 us. active (vectors, columns): which activations are not zero. A Record takes one vector. Returns the cycles, those of them in which results do not leave, broadcasts, weights met and rows read; (6, pes):
-    cycles in which a PE had finished first, entries processed, empty columns, cycles without work, and those of them
-    for which another PE's full queue and DRAM are to blame; (vectors x tiles, 2): request and arrival of each tile,
-    from the start of the first vector; the prefetch that is left, seen from the end.
+    columns, fetched, prefetch, record: Columns, Fetched, Prefetch and Record as plain tuples, which spare a call 5 us.
+    active (vectors, columns): which activations are not zero. A Record takes one vector.
+    Returns the cycles, broadcasts, weights met and rows read; (6, pes): cycles with entries, those without for which
+    the scan, another PE's full queue and DRAM are to blame, empty columns, and those in which a PE had finished first;
+    (vectors x tiles, 2): request and arrival of each tile, from the start of the first vector; the prefetch that is
+    left, seen from the end.
     """
     machine = _new_machine(Columns(*columns), fifo_depth, Fetched(*fetched), Record(*record))
     elements = machine.elements
@@ -135,7 +137,7 @@ def _run(columns, fetched, prefetch, active, fifo_depth, record):
     total = np.zeros((6, elements.free.size), np.int64)
     broadcast = np.empty(active.shape[1], np.int64)
     arrived, freed_before, freed = prefetch
-    cycles = computing = broadcasts = macs = reads = np.int64(0)
+    cycles = broadcasts = macs = reads = np.int64(0)
     for v in range(vectors):
         n = 0
         for j in range(active.shape[1]):
@@ -150,12 +152,11 @@ def _run(columns, fetched, prefetch, active, fifo_depth, record):
         taken = max(finished, loader.arrived) + machine.fetched.write_cycles
         arrived = np.int64(0) if machine.fetched.write_cycles else loader.arrived - taken
         freed_before, freed = loader.freed_before - taken, loader.freed - taken
-        _add_up(elements, finished, total)
+        _add_up(elements, finished, taken, total)
         cycles += taken
-        computing += finished
         broadcasts += n
         reads += elements.reads.sum()
-    return cycles, computing, broadcasts, macs, reads, total, loads, (arrived, freed_before, freed)
+    return cycles, broadcasts, macs, reads, total, loads, (arrived, freed_before, freed)
 
 
 @njit(cache=True, nogil=True)
@@ -200,7 +201,7 @@ def _run_vector(machine, broadcast, loader, loads):
     scan_end = _end_of_scan(machine.columns, scan)
     finished = max(done, scan_end)
     if len(machine.record.steps):
-        _write_step(machine.record.steps, broadcast.size, scan_end, finished, 0)
+        _write_step(machine.record.steps, broadcast.size, scan_end, finished, np.int64(0))
     return finished, _last_tiles(machine, loader, loads)
 
 
@@ -215,16 +216,17 @@ def _reset(elements):
 
 
 @inlined
-def _add_up(elements, finished, total):
-    """Add what the PEs did with the cycles of one vector."""
+def _add_up(elements, finished, taken, total):
+    """Add what the PEs did with the cycles of one vector, whose work is finished before its weights and results."""
     for k in range(elements.free.size):
         free, busy, empty = elements.free[k], elements.busy[k], elements.empty[k]
-        total[0, k] += finished - free
-        total[1, k] += busy
-        total[2, k] += empty
-        total[3, k] += free - busy - empty
-        total[4, k] += elements.backpressure[k]
-        total[5, k] += elements.dram[k]
+        backpressure, dram = elements.backpressure[k], elements.dram[k]
+        total[0, k] += busy
+        total[1, k] += free - busy - empty - backpressure - dram
+        total[2, k] += backpressure
+        total[3, k] += dram + taken - finished
+        total[4, k] += empty
+        total[5, k] += finished - free
 
 
 @inlined
@@ -400,49 +402,32 @@ def simulate_slice(
     part: EieSlice,
     vectors: NDArray[np.int64],
     codebook: NDArray[np.int64] | None,
-    fetch: Fetch,
-    stream: Stream,
-    prefetch: Prefetch,
+    supply: Supply,
     record: Record = UNRECORDED,
 ) -> SliceOutcome:
-    """Run vectors (vectors, columns of the slice), which all fetch the same, through it; one if it is recorded."""
+    """Run vectors (vectors, columns of the slice), all supplied alike, through it; one if it is recorded."""
+    fetch, stream, prefetch = supply
     bias_row = -(-part.inputs // config.pes)
     columns = Columns(part.entries, part.first_row, part.last_row, part.nonzeros, part.inputs, bias_row)
     fetched = Fetched(fetch.ends, fetch.cycles, stream.latency_cycles, stream.double_buffered, fetch.write_cycles)
-    *sums, per_pe, loads, ahead = _run(
+    cycles, broadcasts, macs, reads, per_pe, loads, ahead = _run(
         tuple(columns), tuple(fetched), tuple(prefetch), vectors != 0, config.fifo_depth, tuple(record)
     )
-    cycles, computing, broadcasts, macs, reads = map(int, sums)
-    drain, busy, empty, starved, backpressure, dram = per_pe
-    padding = int(busy.sum()) - macs
+    busy, *stalls = map(tuple, per_pe.tolist())
+    padding = sum(busy) - macs
+    counted = Counted(len(vectors), cycles, macs, padding, ptr_reads=broadcasts * config.pes, spmat_reads=reads)
     counts = Counts(
         cycles=cycles,
         macs=macs,
         padding_macs=padding,
-        busy_cycles=tuple(busy.tolist()),
-        stall_cycles={
-            "scan": tuple((starved - backpressure - dram).tolist()),
-            "backpressure": tuple(backpressure.tolist()),
-            "dram": tuple((dram + (cycles - computing)).tolist()),
-            "empty_column": tuple(empty.tolist()),
-            "drain": tuple(drain.tolist()),
-        },
-        actions=actions(
-            config,
-            part,
-            fetch,
-            vectors=len(vectors),
-            cycles=cycles,
-            macs=macs,
-            padding_macs=padding,
-            ptr_reads=broadcasts * config.pes,
-            spmat_reads=reads,
-        ),
+        busy_cycles=busy,
+        stall_cycles=dict(zip(STALLS, stalls, strict=True)),
+        actions=actions(config, part, fetch, counted),
     )
     output = None
     if codebook is not None and part.matrix is not None:
         output = multiply(part.matrix, codebook, vectors)
-    return SliceOutcome(counts, output, loads, Prefetch(*map(int, ahead)))
+    return SliceOutcome(counts, output, loads, Prefetch(*ahead))
 
 
 def run(config: EieConfig, image: EieImage, vectors: VectorSource, stream: Stream | None = None) -> Outcome:
@@ -450,6 +435,6 @@ def run(config: EieConfig, image: EieImage, vectors: VectorSource, stream: Strea
     return image.run_all(
         vectors,
         stream,
-        lambda part, block, *memory: simulate_slice(config, part, block, image.codebook, *memory),
+        lambda part, block, supply: simulate_slice(config, part, block, image.codebook, supply),
         most_vectors=max(1, CHUNK_ELEMENTS // (image.inputs + 1)),
     )
