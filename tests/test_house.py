@@ -39,6 +39,8 @@ def modules(package: Path) -> dict[str, ast.Module]:
     found = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
+        if "shipped" in parts:  # data, inside of an installed package
+            continue
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         found[name] = ast.parse(path.read_text(encoding="utf-8"))
     return found

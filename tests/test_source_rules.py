@@ -15,6 +15,8 @@ PACKAGE = Path(accelsim.__file__).parent
 def nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
     """Return every node of a kind with the file it stands in, relative to the package."""
     for path in sorted(PACKAGE.rglob("*.py")):
+        if "shipped" in path.parts:  # data, inside of an installed package
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, kind):
                 yield path.relative_to(PACKAGE).as_posix(), node

@@ -52,6 +52,11 @@ class EngineConfig:
         return self.without(self.PRICE_ONLY | self.LAID_OUT_ALIKE)
 
     @property
+    def count_key(self) -> tuple[Any, ...]:
+        """What they must share so that what was counted of a layer is worth keeping; no result depends on it."""
+        return (self.kind,)
+
+    @property
     def price_key(self) -> tuple[Any, ...]:
         """What they must share so that they share areas and prices of actions."""
         return self.without(self.UNPRICED)

@@ -176,7 +176,7 @@ class Worker:
             self._score = None if evaluate is None else float(load_evaluation(evaluate, network)(pruned))
             self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
             self._asked = asked
-        counted = chip.name, chip.engine.layout_key
+        counted = chip.name, chip.engine.count_key
         if counted != self._group:
             self._prepared.forget()
             self._group = counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -64,6 +64,11 @@ class EieConfig(EngineConfig):
     def entries_per_row(self) -> int:
         """Entries that one read of the sparse-matrix memory returns."""
         return self.spmat_width_bits // self.entry_bits
+
+    @property
+    def count_key(self) -> tuple[Any, ...]:
+        """Columns are counted for each of these anew."""
+        return self.kind, self.pes, self.index_bits, self.slice_length
 
     @property
     def slice_length(self) -> int | None:
