@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers

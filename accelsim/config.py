@@ -10,8 +10,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from functools import cache, lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -300,14 +301,25 @@ def _dataclass_at(kind: Any, keys: tuple[Any, ...], data: Any) -> Any:
     return kind
 
 
+class Hashed:
+    """A frozen dataclass that many chips share, such as a technology: the hash of its content is made once."""
+
+    @cached_property
+    def content_hash(self) -> str:
+        """128 bits over all of it: 32 hexadecimal digits."""
+        return content_hash(self)
+
+
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
     """Return 128 bits over the content of a dataclass, as 32 hexadecimal digits; omitted fields do not count.
 
-    A dataclass inside it counts by its own hash, which it keeps: thousands of chips share a technology and a DRAM part.
+    A dataclass inside it counts by its own hash.
     """
-    fields = field_names(value.__class__)
-    text = repr([(name, _hashable(getattr(value, name))) for name in fields if name not in omit])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    text, values_of = _text_of(value.__class__, omit)
+    values = values_of(value)
+    if not _PLAIN.issuperset(map(type, values)):
+        values = tuple(map(_hashable, values))
+    return hashlib.blake2b((text % values).encode(), digest_size=16).hexdigest()
 
 
 _PLAIN = {type(None), bool, int, float, str}
@@ -319,18 +331,25 @@ def field_names(kind: type) -> list[str]:
     return sorted(field.name for field in dataclasses.fields(kind))
 
 
+@cache
+def _text_of(kind: type, omit: tuple[str, ...]) -> tuple[str, Callable[[Any], tuple[Any, ...]]]:
+    """Return the text that is hashed, with a place for each value, and what gets the values: sweeps hash every chip."""
+    names = [name for name in field_names(kind) if name not in omit]
+    pairs = ", ".join(f"({name!r}, %r)" for name in names)
+    get = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
+    return f"[{pairs}]", get
+
+
 def _hashable(value: Any) -> Any:
     """Return a value as what `repr` writes in one way only."""
-    if type(value) in _PLAIN or isinstance(value, str | int | float):
+    if type(value) in _PLAIN:
         return value
+    if isinstance(value, Hashed):
+        return value.content_hash
     if dataclasses.is_dataclass(value):
-        known: str | None = vars(value).get("_content_hash")
-        if known is None:
-            known = content_hash(value)
-            object.__setattr__(value, "_content_hash", known)
-        return known
+        return content_hash(value)
     if isinstance(value, Mapping):
         return sorted((str(key), _hashable(each)) for key, each in value.items())
     if isinstance(value, list | tuple):
         return [_hashable(each) for each in value]
-    return str(value)
+    return value if isinstance(value, str | int | float) else str(value)

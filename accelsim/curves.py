@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 from accelsim.results import Column
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers

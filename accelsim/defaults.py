@@ -1,6 +1,9 @@
-"""What commands and calls take where nothing is named: shipped files."""
+"""What commands and calls take where nothing is named, and the name of a network that nothing pruned."""
 
 DEFAULT_NETWORK = "lenet-300-100-digits"
 DEFAULT_CHIP = "eie-64pe-45nm"
 SECOND_CHIP = "edge-nm-16x16"
 """Beside the first, where chips are compared."""
+
+AS_GIVEN = "as given"
+"""The granularity of a network that is not pruned further."""

@@ -7,12 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
-from accelsim.chips import Hardware
 from accelsim.engines import ENGINES, Row, union
 from accelsim.errors import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.chips import Hardware
 
 
 class Column(NamedTuple):
@@ -21,6 +22,8 @@ class Column(NamedTuple):
     name: str
     dtype: str
     meaning: str
+    unit: str = ""
+    """Of numbers; "-" for ratios and for what only tells things apart. Text has none."""
 
 
 TEXT, INTEGER, REAL = "str", "int64", "float64"
@@ -32,23 +35,45 @@ def _words(kind: str) -> tuple[Any, ...]:
     return tuple(sorted(found, key=lambda word: kind == "components" and word.name.startswith("dram")))
 
 
-def _of_words(kind: str, name: str, dtype: str, meaning: str = "{}") -> list[Column]:
-    return [Column(name.format(word.name), dtype, meaning.format(word.meaning)) for word in _words(kind)]
+NAMES = {
+    "stalls": "stall_{}_cycles",
+    "actions": "count_{}",
+    "components": "energy_{}_pj",
+    "memories": "sram_{}_gb_per_s",
+    "columns": "{}",
+}
+"""What columns are called that come from words of each kind."""
 
 
+def _of_words(kind: str, dtype: str, meaning: str = "{}") -> list[Column]:
+    """Return a column for each word; machines that share one may mean different things by it."""
+    said: dict[str, dict[str, None]] = {}
+    for engine in ENGINES.values():
+        for word in getattr(engine.words, kind):
+            said.setdefault(word.name, {})[word.meaning] = None
+    return [
+        Column(NAMES[kind].format(word.name), dtype, meaning.format("; or ".join(said[word.name])), word.unit)
+        for word in _words(kind)
+    ]
+
+
+UNIT_OF_WORK = " or ".join(engine.words.unit for engine in ENGINES.values())
 UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
-"""What works in a chip, as in "PEs or cores"."""
+"""What works in a chip, as in "PE or core", "PEs or cores"."""
 
-_WHAT_RAN = (
+_LAYER = (
     Column("network", TEXT, "name of the network"),
     Column("layer", TEXT, "name of the layer"),
     Column("kind", TEXT, "linear or conv2d"),
-    Column("out_features", INTEGER, "outputs"),
-    Column("in_features", INTEGER, "inputs, bias not counted"),
-    Column("batch", INTEGER, "samples"),
-    Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens"),
-    Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted"),
-    Column("activation_density", REAL, "non-zero inputs / all inputs"),
+    Column("out_features", INTEGER, "outputs", "outputs"),
+    Column("in_features", INTEGER, "inputs, bias not counted", "inputs"),
+    Column("batch", INTEGER, "samples", "samples"),
+    Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
+    Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
+    Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
+)
+
+_HOW = (
     Column("granularity", TEXT, "which weights were pruned together"),
     Column(
         "executed_as",
@@ -58,68 +83,88 @@ _WHAT_RAN = (
     Column("hardware", TEXT, "name of the chip"),
     Column("engine", TEXT, "kind of engine"),
     Column("backend", TEXT, "compiled or simpy"),
-    Column("capacity", TEXT, "error: everything fits; ignore: memory and register limits were lifted"),
+    Column(
+        "capacity",
+        TEXT,
+        "error: everything fits; ignore: memory and register limits were lifted; tiles: only a tile has to fit",
+    ),
     Column("residency", TEXT, "resident: weights stay on the chip; stream: they are fetched in every inference"),
     Column("dram", TEXT, "DRAM part; off: everything is on the chip"),
     Column("dram_model", TEXT, "timed: command by command; bandwidth-only: a measured rate; off"),
 )
 
 _CYCLES = (
-    Column("cycles", INTEGER, "clock cycles"),
-    Column("time_us", REAL, "cycles / clock"),
-    Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded"),
-    Column("padding_macs", INTEGER, "entries that only carry a zero run"),
-    Column("utilization", REAL, "macs / (cycles x peak macs per cycle)"),
-    Column("load_balance", REAL, f"busy cycles, padding included / ({UNITS_OF_WORK} x cycles)"),
-    Column("busy_cycles", INTEGER, f"cycles of all {UNITS_OF_WORK} with work; with all stalls, those x cycles"),
-    Column("work_cycles", INTEGER, "those of them that went into real weights"),
-    Column("padding_cycles", INTEGER, "those that went into padding"),
-    *_of_words("stalls", "stall_{}_cycles", INTEGER, "cycles of units: {}"),
-    *_of_words("actions", "count_{}", INTEGER),
+    Column("cycles", INTEGER, "clock cycles", "cycles"),
+    Column("time_us", REAL, "cycles / clock", "µs"),
+    Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded", "multiply-accumulates"),
+    Column(
+        "padding_macs",
+        INTEGER,
+        "those of padding: zero runs, places of a tile that no weight has",
+        "multiply-accumulates",
+    ),
+    Column("utilization", REAL, "macs / (cycles x peak macs per cycle)", "-"),
+    Column("load_balance", REAL, f"busy cycles, padding included / ({UNITS_OF_WORK} x cycles)", "-"),
+    Column(
+        "busy_cycles", INTEGER, f"cycles of all {UNITS_OF_WORK} with work; with all stalls, those x cycles", "cycles"
+    ),
+    Column("work_cycles", INTEGER, "those of them that went into real weights", "cycles"),
+    Column("padding_cycles", INTEGER, "those that went into padding", "cycles"),
+    *_of_words("stalls", INTEGER, "cycles of units: {}"),
 )
 
+_ACTIONS = (*_of_words("actions", INTEGER),)
+
 _STORAGE = (
-    Column("stored_entries", INTEGER, "entries stored, padding and bias included"),
-    Column("storage_bits", INTEGER, "size of the compressed layer"),
-    Column("storage_values_bits", INTEGER, "codes of the weights"),
-    Column("storage_indices_bits", INTEGER, "their zero runs"),
-    Column("storage_padding_bits", INTEGER, "padding entries"),
-    Column("storage_pointers_bits", INTEGER, "column pointers"),
-    Column("storage_codebook_bits", INTEGER, "shared weights"),
-    Column("compression_ratio", REAL, "dense 32-bit size, bias included / storage_bits"),
+    Column("stored_entries", INTEGER, "entries stored, padding and bias included", "entries"),
+    Column("storage_bits", INTEGER, "size of the compressed layer", "bits"),
+    Column("storage_values_bits", INTEGER, "codes of the weights", "bits"),
+    Column("storage_indices_bits", INTEGER, "their zero runs", "bits"),
+    Column("storage_padding_bits", INTEGER, "padding entries", "bits"),
+    Column("storage_pointers_bits", INTEGER, "column pointers", "bits"),
+    Column("storage_codebook_bits", INTEGER, "shared weights", "bits"),
+    Column("compression_ratio", REAL, "dense 32-bit size, bias included / storage_bits", "-"),
 )
 
 _ENERGY = (
-    *_of_words("components", "energy_{}_pj", REAL, "energy: {}"),
-    Column("energy_pj", REAL, "sum of the components"),
-    Column("power_mw", REAL, "energy_pj / time_us"),
+    *_of_words("components", REAL, "energy: {}"),
+    Column("energy_pj", REAL, "sum of the components", "pJ"),
+    Column("power_mw", REAL, "energy_pj / time_us", "mW"),
 )
 
 _ON_CHIP = "; ".join(f"{kind}: {engine.words.sram}" for kind, engine in ENGINES.items())
 
 _BANDWIDTH = (
-    Column("sram_gb_per_s", REAL, f"traffic of all SRAM / time ({_ON_CHIP})"),
-    *_of_words("memories", "sram_{}_gb_per_s", REAL),
-    Column("dram_read_bytes", INTEGER, "bytes read from DRAM; 0: weights are resident"),
-    Column("dram_write_bytes", INTEGER, "bytes written to DRAM"),
-    Column("dram_gb_per_s", REAL, "DRAM traffic / time"),
-    Column("dram_peak_gb_per_s", REAL, "that of the fastest tile while it arrived"),
+    Column("sram_gb_per_s", REAL, f"traffic of all SRAM / time ({_ON_CHIP})", "GB/s"),
+    *_of_words("memories", REAL),
+    Column("dram_read_bytes", INTEGER, "bytes read from DRAM; 0: nothing had to be", "bytes"),
     Column(
-        "peak_macs_per_cycle", REAL, f"multiply-accumulates that all {UNITS_OF_WORK} do in a cycle at most, in dtype"
+        "dram_write_bytes",
+        INTEGER,
+        "bytes written to DRAM: results, or feature maps that the chip does not keep",
+        "bytes",
     ),
-    Column("sram_max_gb_per_s", REAL, "what all SRAM could move at the full clock"),
-    Column("dram_max_gb_per_s", REAL, "data rate of all pins of the chip's DRAM; 0: it has none"),
+    Column("dram_gb_per_s", REAL, "DRAM traffic / time", "GB/s"),
+    Column("dram_peak_gb_per_s", REAL, "that of the fastest tile while it arrived", "GB/s"),
+    Column(
+        "peak_macs_per_cycle",
+        REAL,
+        f"multiply-accumulates that all {UNITS_OF_WORK} do in a cycle at most, in dtype",
+        "multiply-accumulates per cycle",
+    ),
+    Column("sram_max_gb_per_s", REAL, "what all SRAM could move at the full clock", "GB/s"),
+    Column("dram_max_gb_per_s", REAL, "data rate of all pins of the chip's DRAM; 0: it has none", "GB/s"),
 )
 
-_HOW = (
-    Column("compute_cycles", INTEGER, "cycles of the multiply-accumulates alone, of the busiest unit"),
-    *(Column(*word[:3]) for word in _words("columns")),
-    Column("clock_mhz", REAL, "clock that it ran at"),
-    Column("full_clock_mhz", REAL, "clock of the chip; higher than clock_mhz where power limits it"),
+_MORE = (
+    Column("compute_cycles", INTEGER, "cycles of the multiply-accumulates alone, of the busiest unit", "cycles"),
+    *(Column(*word) for word in _words("columns")),
+    Column("clock_mhz", REAL, "clock that it ran at", "MHz"),
+    Column("full_clock_mhz", REAL, "clock of the chip; higher than clock_mhz where power limits it", "MHz"),
     Column("limited_by", TEXT, "what took most of the time"),
     Column("dtype", TEXT, "type of weights and activations"),
-    Column("area_mm2", REAL, "area of the chip; 0: not known"),
-    Column("edp_pj_s", REAL, "energy x time"),
+    Column("area_mm2", REAL, "area of the chip; 0: not known", "mm²"),
+    Column("edp_pj_s", REAL, "energy x time", "pJ s"),
     Column("extrapolated", TEXT, "no, or what of the memories lies beyond the data: node, size of a memory"),
 )
 
@@ -128,11 +173,24 @@ _FROM_WHERE = (
     Column("version", TEXT, "version of accelsim"),
     Column("hardware_hash", TEXT, "128 bits over the chip"),
     Column("layer_hash", TEXT, "128 bits over the layer's shape and non-zeros"),
-    Column("seed", INTEGER, "seed of drawn activations; 0 where none were drawn"),
+    Column("seed", INTEGER, "seed of drawn activations; 0 where none were drawn", "-"),
 )
 
-COLUMNS: tuple[Column, ...] = (*_WHAT_RAN, *_CYCLES, *_STORAGE, *_ENERGY, *_BANDWIDTH, *_HOW, *_FROM_WHERE)
-"""The table: what every machine has, and the union of the machines' own words."""
+GROUPS: dict[str, tuple[Column, ...]] = {
+    "The layer": _LAYER,
+    "How it ran": _HOW,
+    "Time": _CYCLES,
+    "Actions": _ACTIONS,
+    "Storage": _STORAGE,
+    "Energy": _ENERGY,
+    "Bandwidth": _BANDWIDTH,
+    "More": _MORE,
+    "Where the row is from": _FROM_WHERE,
+}
+"""The table under headings: what every machine has, and the union of the machines' own words."""
+
+COLUMNS: tuple[Column, ...] = tuple(column for group in GROUPS.values() for column in group)
+"""The table."""
 
 
 def provenance(chip: Hardware, backend: str) -> Row:
@@ -158,7 +216,7 @@ _OF_LAYER = ("network", "layer", "hardware", "engine", "version", "cycles")
 
 UNIT_COLUMNS = (
     *(column for column in COLUMNS if column.name in _OF_LAYER),
-    Column("unit", "int64", "number of the PE or core, from 0"),
+    Column("unit", "int64", f"number of the {UNIT_OF_WORK}, from 0", "-"),
     *(column for column in COLUMNS if column.name in UNIT_NUMBERS),
 )
 """The table of `unit_table`."""

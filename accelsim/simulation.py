@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -108,11 +108,20 @@ def simulated_rows(
     return [row for rows in each_chip for row in rows]
 
 
+class _Ready(NamedTuple):
+    """A layer that was read, and what is known of it before it runs."""
+
+    layer: Layer
+    weights: WeightMatrix
+    samples: Samples
+    columns: Row
+
+
 class Prepared:
     """A network with its activations, ready to run on chips: what they share of a layer is made once.
 
     `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
-    of them need. Otherwise layers are read one by one, and there is one call.
+    of them need. Otherwise each call reads layers one by one, and lets go of each before the next.
     Raises InputError with every problem of the activations.
     """
 
@@ -120,7 +129,7 @@ class Prepared:
         self.network = network
         self._keep = keep
         self._inputs = resolve_activations(network, activations, seed)
-        self._weights: dict[str, WeightMatrix] = {}
+        self._ready: dict[str, _Ready] = {}
 
     def rows(
         self,
@@ -135,32 +144,31 @@ class Prepared:
         net, problems = self.network, list[str]()
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
-        asked = Asked(backend, verify, units)
-        waiting: list[tuple[Layer, WeightMatrix]] = []
+        asked, verified = Asked(backend, verify, units), {"verified": "exact" if verify else "no"}
+        waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
         for number, layer in enumerate(net, 1):
             if progress is not None:
                 progress(layer.name)
             try:
-                weights = self._of(layer)
+                ready = self._of(layer)
                 for each in runs:
-                    each.look_at(weights)
-                waiting.append((layer, weights))
+                    each.look_at(ready.weights)
+                waiting.append(ready)
             except InputError as error:
                 problems += error.at(f"layer {layer.name}")
             # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
             if number < len(net) and not all(each.known for each in runs):
                 continue
-            for each_layer, its_weights in waiting:
-                samples = self._inputs[each_layer.name] if self._keep else self._inputs.pop(each_layer.name)
+            for each_layer, weights, samples, columns in waiting:
                 no_weights = False
                 for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                    row = {"network": net.name, **_common(each_layer, samples, each.chip, asked)}
+                    row = columns | provenance(each.chip, backend) | verified
                     try:
-                        row |= each.row(each_layer, its_weights, samples, asked)
+                        row |= each.row(each_layer, weights, samples, asked)
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
-                        row |= _unsupported(each_layer, its_weights)
+                        row |= _unsupported(each_layer, weights)
                     except InputError as error:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
@@ -191,19 +199,23 @@ class Prepared:
 
     def forget(self) -> None:
         """Let go of what is kept of the layers, before chips that share none of it."""
-        self._weights.clear()
+        self._ready.clear()
 
-    def _of(self, layer: Layer) -> WeightMatrix:
-        if layer.name in self._weights:
-            return self._weights[layer.name]
-        weights = WeightMatrix(layer.matrix, layer.bias)
+    def _of(self, layer: Layer) -> _Ready:
+        if layer.name in self._ready:
+            return self._ready[layer.name]
+        samples = self._inputs[layer.name]
+        if not self._keep:
+            samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
+        columns = {"network": self.network.name, **_given(layer, samples)}
+        ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
         if self._keep:
-            self._weights[layer.name] = weights
-        return weights
+            self._ready[layer.name] = ready
+        return ready
 
 
-def _common(layer: Layer, samples: Samples, chip: Hardware, asked: Asked) -> Row:
-    """Return the columns that any engine has in common: what runs where, asked how."""
+def _given(layer: Layer, samples: Samples) -> Row:
+    """Return the columns that say which layer runs on what, the same for all chips."""
     return {
         "layer": layer.name,
         "kind": layer.kind,
@@ -212,9 +224,7 @@ def _common(layer: Layer, samples: Samples, chip: Hardware, asked: Asked) -> Row
         "batch": len(samples),
         "vectors": len(samples) * layer.products.vectors,
         "activation_density": samples.density,
-        "verified": "exact" if asked.verify else "no",
         "seed": samples.seed,
-        **provenance(chip, asked.backend),
     }
 
 

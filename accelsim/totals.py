@@ -1,9 +1,9 @@
-"""What layers cost together: which columns are sums, which are means, and what a layer does that did not run."""
+"""What layers cost together: which columns are sums or means, and what of a layer that did not run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelsim.results import SUMMED
 
@@ -38,17 +38,16 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     """
     import numpy as np
 
-    keys = [by] if isinstance(by, str) else list(by)
-    of = keys if len(keys) > 1 else keys[0]
-    groups = results.groupby(of, sort=False)
-    sums = groups[[name for name in SUMMED if name in results]].sum(min_count=1).astype(np.float64)
+    keys: Any = by if isinstance(by, str) else list(by)  # a list of one would make tuples of the index
+    parts: dict[str, pd.Series[Any]] = {name: results[name] for name in SUMMED if name in results}
     means = {name: weight for name, weight in MEANS.items() if name in results and weight in results}
-    weighted = results[keys]
     for name, weight in means.items():
         amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
-        weighted = weighted.assign(**{name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())})
-    whole_means = weighted.groupby(of, sort=False).sum(min_count=1)
-    found = sums.assign(**{name: whole_means[name] / whole_means[f"weight of {name}"] for name in means})
+        parts |= {name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())}
+    groups = results.assign(**parts).groupby(keys, sort=False)
+    sums = groups[list(parts)].sum(min_count=1).astype(np.float64)
+    found = sums[[name for name in SUMMED if name in sums]]
+    found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
     if {"energy_pj", "time_us"} <= set(sums):
         found["edp_pj_s"] = sums["energy_pj"] * sums["time_us"] * 1e-6
         found["power_mw"] = sums["energy_pj"] / sums["time_us"] / 1e3  # pJ / us = uW

@@ -1,7 +1,8 @@
 """Where the evidence lies, and what stands in README.md and docs between `<!-- name -->` and `<!-- /name -->`.
 
-`python -m benchmarks.documents` writes the map of the package in docs/design.md; other commands of `benchmarks` write
-their own figures.
+`python -m benchmarks.documents` writes the map of the package in docs/design.md, the columns of the table in
+docs/results.md and the files of the third machine in docs/extending.md, or says with `--check` what is stale. Other
+commands of `benchmarks` write their own figures.
 """
 
 from __future__ import annotations
@@ -9,9 +10,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+
+from accelsim.config import shipped_names
+from accelsim.engines import ENGINES
+from accelsim.hardware import load_hardware
+from accelsim.network import Layer
+from accelsim.results import GROUPS, NAMES
+from accelsim.simulation import simulated_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE = ROOT / "tests" / "evidence"
@@ -26,7 +37,7 @@ def fill(blocks: dict[str, str], *, write: bool) -> list[str]:
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = fresh = path.read_text(encoding="utf-8")
         for name, block in blocks.items():
-            pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+            pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- /{re.escape(name)} -->)", re.DOTALL)
             fresh = pattern.sub(lambda match, block=block: match[1] + block + match[2], fresh)
         if fresh != text:
             stale.append(path.name)
@@ -63,6 +74,50 @@ def _purpose(room: str) -> str:
     return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
+def columns() -> str:
+    """Return every column under its heading: unit, meaning, and the machines that fill it."""
+    filled = _filled()
+    lines = []
+    for heading, group in GROUPS.items():
+        lines += [f"### {heading}", "", "| column | unit | meaning | machines |", "|---|---|---|---|"]
+        for column in group:
+            machines = [kind for kind, names in filled.items() if column.name in names]
+            who = "all" if len(machines) == len(filled) else ", ".join(machines) or "-"
+            lines.append(f"| `{column.name}` | {column.unit or 'text'} | {column.meaning} | {who} |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+def _filled() -> dict[str, set[str]]:
+    """Return for every machine the columns that a row of its first chip has, and those of its words."""
+    chips = {(chip := load_hardware(name)).engine.kind: chip for name in reversed(shipped_names("hwconfigs"))}
+    layer = Layer.linear("layer", np.eye(64), activations=np.ones(64))
+    return {
+        kind: set(*simulated_rows(layer, chips[kind]))
+        | {name.format(word.name) for words, name in NAMES.items() for word in getattr(engine.words, words)}
+        for kind, engine in ENGINES.items()
+    }
+
+
+TOY = ("config.py", "specification.py", "twin.py", "__init__.py", "toy.toml")
+"""The files of the third machine, in the order in which docs/extending.md shows them."""
+
+
+def toy() -> dict[str, str]:
+    """Return the files of the third machine as blocks of code."""
+    languages = {".py": "python", ".toml": "toml"}
+    folder = ROOT / "tests" / "toy_engine"
+    return {
+        f"toy: {name}": f"```{languages[Path(name).suffix]}\n{(folder / name).read_text(encoding='utf-8')}```"
+        for name in TOY
+    }
+
+
 if __name__ == "__main__":
-    for changed in fill({"house": house()}, write=True):
-        print(f"{changed}: written")
+    if "ACCELSIM_ENGINES" in os.environ:
+        sys.exit("unset ACCELSIM_ENGINES: the docs tell of the machines that come along")
+    check = sys.argv[1:] == ["--check"]
+    stale = fill({"house": house(), "columns": columns(), **toy()}, write=not check)
+    for changed in stale:
+        print(f"{changed}: {'stale, run python -m benchmarks.documents' if check else 'written'}")
+    sys.exit(check and bool(stale))

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,13 +51,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 FOR_ALL = ("as shipped", "any size", "with DRAM")
 
 
-class Table(NamedTuple):
-    """A table under its name, or the message of why there is none."""
-
-    name: str
-    content: pd.DataFrame | str
-
-
 def chips(names: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Return every shipped chip in every one of these variants that it has."""
     for name, variant in product(shipped_names("hwconfigs"), names):
@@ -67,7 +60,7 @@ def chips(names: Iterable[str]) -> Iterator[tuple[str, Any]]:
             continue
 
 
-def of_network(name: str, variants: Sequence[str], **options: Any) -> pd.DataFrame | str:
+def of_network(name: str, variants: Sequence[str], **options: Any) -> pd.DataFrame:
     """Return the rows of a network on every chip, with a row that says so where a chip can run none of it."""
     network = accelsim.load_network(name)
     found = []
@@ -109,7 +102,7 @@ def of_timelines(name: str, layers: Sequence[str]) -> pd.DataFrame:
     found = []
     for (variant, chip), layer in product(chips(VARIANTS), layers):
         made = timeline(name, chip, layer, 0, 300)
-        facts = {key: getattr(made, key) for key in ("hardware", "layer", "clock_mhz", "cycles", "last_cycle")}
+        facts = {f"run_{key}": getattr(made, key) for key in ("hardware", "layer", "clock_mhz", "cycles", "last_cycle")}
         found.append(made.events.assign(variant=variant, **facts))
     return pd.concat(found, ignore_index=True)
 
@@ -148,11 +141,12 @@ def _weights(name: str) -> int:
     return sum(layer.weight_count for layer in accelsim.load_network(name))
 
 
-def write(folder: Path, size: str) -> None:
-    """Write every table as soon as it is there, and the warnings and errors on the way as one more."""
+def write(folder: Path, size: str, only: str = "") -> None:
+    """Write every table whose name begins so as soon as it is there, and warnings on the way to a file beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    said = []
     for name, make in tables(size):
+        if not name.startswith(only):
+            continue
         start = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -160,9 +154,11 @@ def write(folder: Path, size: str) -> None:
                 frame = make()
             except accelsim.AccelsimError as error:
                 frame = pd.DataFrame([{"refused": str(error)}])
-        said += [{"table": name, "kind": each.category.__name__, "message": str(each.message)} for each in caught]
-        _write_csv(folder / f"{name.replace(' ', '_')}.csv", frame)
-        _write_csv(folder / "said.csv", pd.DataFrame(said, columns=["table", "kind", "message"]))
+        file = name.replace(" ", "_")
+        _write_csv(folder / f"{file}.csv", frame)
+        said = [{"kind": each.category.__name__, "message": str(each.message)} for each in caught]
+        beside = folder / f"{file}.said.csv"
+        _write_csv(beside, pd.DataFrame(said)) if said else beside.unlink(missing_ok=True)
         print(f"{name}: {len(frame)} rows, {time.perf_counter() - start:.1f} s", flush=True)
 
 
@@ -235,10 +231,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_const", const="quick", dest="size", help="small networks and spaces only"
     )
     much.add_argument("--all", action="store_const", const="all", dest="size", help="also networks of 10^9 weights")
+    parser.add_argument("--only", default="", metavar="TABLE", help="tables whose name begins so, such as sweep")
     options = parser.parse_args(arguments)
     if options.out:
         print(f"accelsim of {Path(accelsim.__file__).parent}")
-        write(options.out, options.size or "most")
+        write(options.out, options.size or "most", options.only)
         return 0
     found = differences(*options.compare, options.but)
     print("\n".join(found) or "every number is the same")

@@ -22,7 +22,6 @@ from accelsim.engines.eie.prices import memories
 from accelsim.memory import DramPart, load_memory
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
-from accelsim.results import COLUMNS
 from benchmarks import gemm_layers, instructions
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
@@ -275,7 +274,6 @@ def blocks() -> dict[str, str]:
         + f"\n\nMean absolute error {100 * np.mean(errors):.1f} %, largest {100 * max(errors):.1f} %.",
         "energy": render(energies),
         "prices": _prices(),
-        "columns": _columns(),
         "held-out": held_out(),
         "streaming": streaming(),
         "summary": _summary(times, energies),
@@ -306,31 +304,6 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
     return "\n".join(
         ["| what | against | result | |", "|---|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows)]
     )
-
-
-_GROUPS = {
-    "network": "The layer",
-    "granularity": "How it ran",
-    "cycles": "Time",
-    "count_spmat_reads": "Actions",
-    "stored_entries": "Storage",
-    "energy_spmat_sram_pj": "Energy",
-    "sram_gb_per_s": "Bandwidth",
-    "compute_cycles": "More",
-    "version": "Where the row is from",
-}
-"""Headings in the table of columns, each by the column that it begins at."""
-
-_TYPES = {"str": "text", "int64": "integer", "float64": "number"}
-
-
-def _columns() -> str:
-    lines: list[str] = []
-    for column in COLUMNS:
-        if column.name in _GROUPS:
-            lines += ["", f"### {_GROUPS[column.name]}", "", "| column | | |", "|---|---|---|"]
-        lines.append(f"| `{column.name}` | {_TYPES[column.dtype]} | {column.meaning} |")
-    return "\n".join(lines[1:])
 
 
 def _prices() -> str:

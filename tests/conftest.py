@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import toy_engine
 from hypothesis import HealthCheck, settings
 
 from accelsim.cli import main
 from accelsim.config import shipped_names
 from accelsim.engines.counts import Outcome
-from accelsim.engines.eie import EieConfig, specification, twin
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.image import EieImage, encode_layer
 from accelsim.engines.streaming import Stream
 from accelsim.formats.counting import WeightMatrix
@@ -34,6 +36,12 @@ ALEXNET_FC8 = SHARED / "golden" / "eie" / "alexnet_fc8.npz"
 SQUEEZENET = SHARED / "real" / "squeezenet.safetensors"
 needs_fc8 = pytest.mark.skipif(not ALEXNET_FC8.is_file(), reason=f"needs {ALEXNET_FC8} (set ACCELSIM_SHARED)")
 needs_squeezenet = pytest.mark.skipif(not SQUEEZENET.is_file(), reason=f"needs {SQUEEZENET} (set ACCELSIM_SHARED)")
+
+TESTS = ROOT / "tests"
+TOY_CHIP = Path(toy_engine.__file__).parent / "toy.toml"
+"""A chip of the third machine; processes that tests start know it, too."""
+os.environ["ACCELSIM_ENGINES"] = toy_engine.__name__
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
 
 TIMED_PARTS = [name for name in shipped_names("hwconfigs/dram") if isinstance(load_memory(name), DramPart)]
 """Shipped DRAM parts that can replay a trace; the others are bandwidth-only."""

@@ -12,7 +12,7 @@ from conftest import eie_image
 from hypothesis import strategies as st
 
 from accelsim.chips import MemoryConfig
-from accelsim.engines.eie import EieConfig
+from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.memory import stream as fed_stream
 from accelsim.engines.streaming import Stream
 from accelsim.memory import DramPart, load_part

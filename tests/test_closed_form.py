@@ -7,7 +7,7 @@ import pytest
 from conftest import eie_image, run_both
 
 from accelsim.engines.counts import Counts
-from accelsim.engines.eie import EieConfig
+from accelsim.engines.eie.config import EieConfig
 
 FIRST_FIND = 1
 """The first row is latched in cycle 0; an element in it is found in cycle 1."""

@@ -7,8 +7,8 @@ import pytest
 
 import accelsim
 from accelsim.compare import compare, totals
+from accelsim.defaults import AS_GIVEN
 from accelsim.inspection import inspect
-from accelsim.pruning.granularity import AS_GIVEN
 
 CHIPS = ["eie-64pe-45nm", "a100-pcie"]
 RNG = np.random.default_rng(0)

@@ -10,6 +10,7 @@ import pytest
 
 from accelsim import InputError, load_hardware
 from accelsim.config import shipped_dir
+from accelsim.engines import ENGINES
 
 SHIPPED = (shipped_dir("hwconfigs") / "eie-64pe-45nm.toml").read_text(encoding="utf-8")
 
@@ -35,6 +36,9 @@ def test_the_chip_that_the_mistakes_are_made_in_is_valid(tmp_path: Path) -> None
     assert load_hardware(edited(tmp_path)) == load_hardware("eie-64pe-45nm")
 
 
+MACHINES = ", ".join(f"'{kind}'" for kind in ENGINES)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -54,7 +58,7 @@ def test_the_chip_that_the_mistakes_are_made_in_is_valid(tmp_path: Path) -> None
         ("clock_mhz = 800.0", 'clock_mhz = "fast"', 'engine.clock_mhz: must be a number, without quotes (got "fast")'),
         ("weight_sharing = true", "weight_sharing = 1", "engine.weight_sharing: must be true or false (got 1)"),
         ('capacity = "error"', 'capacity = "eror"', "engine.capacity: must be 'error' or 'ignore' (got \"eror\")"),
-        ('kind = "eie"', 'kind = "eyeriss"', "engine.kind: must be one of 'eie', 'tensor-core' (got \"eyeriss\")"),
+        ('kind = "eie"', 'kind = "eyeriss"', f"engine.kind: must be one of {MACHINES} (got \"eyeriss\")"),
         ('name = "eie-64pe-45nm"', "name = 3", "name: must be text in quotes (got 3)"),
         ('name = "eie-64pe-45nm"', "", "name: is missing; add it"),
         ("[engine]", "[[engine]]", "engine: must be one table, [engine]"),

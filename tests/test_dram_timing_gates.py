@@ -33,16 +33,10 @@ def specification(part: DramPart, issued: Issued) -> Callable[[Command, int, int
 
 
 def twin(part: DramPart, issued: Issued) -> Callable[[Command, int, int], bool]:
-    geometry = part.geometry
-    clocks, activates = dram_bus_fast.new_clocks(geometry.banks, geometry.groups, geometry.ranks)
-
-    def place(bank: int) -> tuple[int, int, int]:
-        group = bank // geometry.banks_per_group
-        return bank, geometry.banks + group, geometry.banks + geometry.groups + group // geometry.bank_groups
-
+    bus = dram_bus_fast.new_bus(part, np.rec.array([tuple(part.cycles)], names=part.cycles._fields)[0])
     for command, bank, clock in issued:
-        dram_bus_fast.issue(clocks, activates, part.cycles, *place(bank), geometry.ranks, KIND[command], clock)
-    return lambda command, bank, clock: bool(dram_bus_fast.earliest(clocks, *place(bank), KIND[command]) <= clock)
+        dram_bus_fast.issue(bus, bank, KIND[command], clock)
+    return lambda command, bank, clock: bool(dram_bus_fast.earliest(bus, bank, KIND[command]) <= clock)
 
 
 def other_bank(part: DramPart, scope: Scope) -> int:

@@ -17,7 +17,7 @@ from test_order import shuffled
 
 from accelsim import memory
 from accelsim.memory import dram, dram_fast, load_part
-from accelsim.memory.dram_counts import ChannelCounts
+from accelsim.memory.dram_counts import ChannelCounts, Offer, Record
 
 
 @given(dram_cases())
@@ -32,7 +32,7 @@ def test_every_counter_is_equal(case: DramCase) -> None:
 def test_ties_do_not_matter(case: DramCase, seed: int) -> None:
     fields = case.part.fields(case.address_map)
     offered = 0.0 if case.load == "saturated" else float(case.load) * case.part.peak_bytes_per_ns
-    arguments = (case.part, case.block, case.write, 0, fields, offered)
+    arguments = (case.part, 0, fields, Offer(case.block, case.write, offered))
     assert dram.run(*arguments, environment=shuffled(seed)) == dram_fast.run(*arguments)
 
 
@@ -59,9 +59,10 @@ def both_at(case: DramCase, times: np.ndarray, outstanding: int) -> tuple[Channe
     """Run one channel in both models with requests offered at these clocks; what they agree on."""
     part = dataclasses.replace(case.part, geometry=dataclasses.replace(case.part.geometry, channels=1))
     block = case.block % part.geometry.capacity_blocks
+    offer = Offer(block, case.write, arrivals=times, outstanding=outstanding)
     returned = [np.zeros(len(block), np.int64) for _ in range(2)]
     results = [
-        run(part, block, case.write, 0, part.fields(), 0.0, 0, times, outstanding, answered)
+        run(part, 0, part.fields(), offer, Record(answered))
         for run, answered in zip((dram.run, dram_fast.run), returned, strict=True)
     ]
     assert results[0] == results[1]

@@ -407,7 +407,8 @@ def test_a_disk_that_refuses_to_write_is_told_and_what_was_stored_is_whole(tmp_p
     ran = subprocess.run(
         [sys.executable, "-c", LIMITED, str(path)],
         cwd=Path(__file__).parent,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(accelsim.__file__).parents[1]), "."])},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(Path(accelsim.__file__).parents[1]), ".", os.environ["PYTHONPATH"]])},
         capture_output=True,
         text=True,
         check=True,

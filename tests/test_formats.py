@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from accelsim import threads
-from accelsim.engines.eie import EieConfig
+from accelsim.engines.eie.config import EieConfig
 from accelsim.errors import InputError
 from accelsim.formats.codebook import assign, quantise, share
 from accelsim.formats.counting import Content, WeightMatrix, content, count, memory_rows

@@ -68,7 +68,7 @@ def test_a_board_at_its_limit_lowers_its_clock() -> None:
         ({"tokens": 0}, "tokens: must be at least 1 (got 0)"),
         ({"in_features": 6, "pattern": "2:4"}, "2:4 needs in_features in whole groups (got 6)"),
         ({"tile": (4096, 4096)}, "tile 4096 x 4096: needs 2097152 bytes of shared memory"),
-        ({"hardware": "eie-64pe-45nm"}, "eie-64pe-45nm: is no tensor core chip"),
+        ({"hardware": "eie-64pe-45nm"}, "eie-64pe-45nm: engine eie runs no product of which only the size is known"),
         ({"backend": "slow"}, "backend: must be 'compiled' or 'simpy' (got 'slow')"),
     ],
 )

@@ -19,7 +19,15 @@ PACKAGE = Path(accelsim.__file__).parent
 MOST_LINES, MOST_PARAMETERS = 80, 8
 """Of a function, its docstring and what is defined in it included; `self` and `cls` are no parameters."""
 
-CAUSES: dict[str, str] = {}
+BY_NAME = "called by users, who give what they need by name"
+
+CAUSES: dict[str, str] = {
+    "accelsim.allocation.allocate": BY_NAME,
+    "accelsim.allocation.uniform": BY_NAME,
+    "accelsim.curves.curve": BY_NAME,
+    "accelsim.network.layer.Layer.conv2d": BY_NAME,
+    "accelsim.pruning.training.prune_and_train": BY_NAME,
+}
 """Functions that need more parameters, as `module.function` or `module.Class.method`, and why."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -38,7 +38,7 @@ def test_ties_do_not_matter(case: EieCase, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_push_is_seen_in_the_next_cycle_and_a_freed_slot_too(seed: int) -> None:
     env = shuffled(seed)()
-    queue = BroadcastChannel(env, readers=1, slots=1)
+    queue = BroadcastChannel(env, 1, 1, ("reader", "a letter"))
     log = []
 
     def writer() -> Any:
@@ -63,7 +63,7 @@ def test_a_push_is_seen_in_the_next_cycle_and_a_freed_slot_too(seed: int) -> Non
 
 def test_a_deadlock_says_who_waits() -> None:
     env = simpy.Environment()
-    queue = BroadcastChannel(env, readers=2, slots=1)
+    queue = BroadcastChannel(env, 2, 1, ("PE", "an activation"))
 
     def reader(number: int) -> Any:
         yield queue.pop(number)

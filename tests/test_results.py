@@ -13,6 +13,7 @@ from conftest import Run
 from accelsim.engines.counts import Counts
 from accelsim.errors import VerificationError
 from accelsim.network import load_network
+from accelsim.report.units import unit_of
 from accelsim.results import COLUMNS, UNIT_COLUMNS, cells, table, unit_table
 from accelsim.simulation import simulated_rows
 
@@ -47,6 +48,16 @@ def test_columns_of_a_caller_are_added_by_naming_them() -> None:
     more = COLUMNS[0]._replace(name="pruned_by")
     assert table([{"pruned_by": "fine"}], (*COLUMNS, more))["pruned_by"].tolist() == ["fine"]
     assert isinstance(table([]), pd.DataFrame)
+
+
+def test_every_number_has_the_unit_that_its_name_carries() -> None:
+    for column in (*COLUMNS, *UNIT_COLUMNS):
+        assert bool(column.unit) == (column.dtype != "str"), column
+        assert unit_of(column.name) in ("", column.unit), column
+        assert column.meaning
+    units = {column.name: column.unit for column in COLUMNS}
+    shown = ("energy_dram_pj", "stall_dram_cycles", "count_shared_bytes", "utilization", "waves", "edp_pj_s")
+    assert [units[name] for name in shown] == ["pJ", "cycles", "bytes", "-", "rounds", "pJ s"]
 
 
 def test_cycles_that_do_not_add_up_become_no_row() -> None:

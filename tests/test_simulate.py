@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import accelsim
+from accelsim.config import content_hash
 from accelsim.results import COLUMNS
+from accelsim.simulation import Prepared
 
 CHIP = accelsim.load_hardware("eie-64pe-45nm")
 
@@ -116,6 +121,39 @@ def test_the_hash_of_a_chip_is_its_content() -> None:
     assert same.content_hash == CHIP.content_hash
     assert accelsim.load_hardware(CHIP, {"engine.fifo_depth": 9}).content_hash != CHIP.content_hash
     assert accelsim.load_hardware(CHIP, {"technology.register_bit_pj": 0.01}).content_hash != CHIP.content_hash
+
+
+def test_a_hash_is_that_of_the_content_whatever_was_hashed_before() -> None:
+    technology = CHIP.technology
+    assert technology is not None
+    assert technology.content_hash == content_hash(technology) == replace(technology).content_hash
+    assert CHIP.content_hash == replace(CHIP).content_hash
+    other = replace(technology, register_bit_pj=2 * technology.register_bit_pj)
+    assert other.content_hash != technology.content_hash
+    assert replace(CHIP, technology=other).content_hash != CHIP.content_hash
+    assert replace(CHIP, engine=replace(CHIP.engine, pes=32)).content_hash != CHIP.content_hash
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_network_that_is_ready_runs_as_often_as_wanted(keep: bool) -> None:
+    read: list[str] = []
+
+    def source(name: str) -> Callable[[], np.ndarray]:
+        def weight() -> np.ndarray:
+            read.append(name)
+            return np.eye(8, 16)
+
+        return weight
+
+    plain = accelsim.Layer.linear("a", np.eye(8, 16), activations=accelsim.Density(0.5, 3))
+    layers = [replace(plain, name=name, weight_source=source(name)) for name in "ab"]
+    ready = Prepared(accelsim.Network("net", layers), keep=keep)
+    first, second = ready.rows([CHIP]), ready.rows([CHIP, accelsim.load_hardware(CHIP, {"engine.pes": 4})])
+    assert first[0] == second[0]
+    assert [row["layer"] for row in second[1]] == ["a", "b"]
+    assert first[0] == accelsim.simulate(accelsim.Network("net", layers), CHIP)[[*first[0][0]]].to_dict("records")
+    # Kept, each layer is read once; `simulate` at the end reads both again.
+    assert read == (list("ab") if keep else list("abab")) + list("ab")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from test_order import shuffled
 
 import accelsim
 from accelsim.chips import MemoryConfig
-from accelsim.engines.eie import EieConfig, specification, twin
+from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.memory import stream as fed_stream
 from accelsim.engines.eie.memory import tiles
 from accelsim.engines.streaming import Stream

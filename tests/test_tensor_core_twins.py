@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_order import shuffled
 
-from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core import dispenser, specification, twin
 from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, hit_share, tile_bytes
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, limits_of, machine_of, run
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping, Tiles, skipping_of
@@ -172,7 +172,7 @@ def test_tiles_that_are_handed_out_one_by_one_are_those_of_the_formulas(product:
     for tile in choices.tiles.tolist():
         columns = twin.live_columns(skipping, machine.groups, size, tile[1])
         for split in choices.splits.tolist():
-            played, handed = specification.hand_out(machine, size, skipping, tile, split, shuffled(seed))
+            played, handed = dispenser.hand_out(machine, size, skipping, tile, split, shuffled(seed))
             assert_same(played, twin.tiles_of(machine, size, *tile, split, skipping, columns))
             assert sum(len(each.tiles) for each in handed) == played.number
             assert (played.last > 0) == (played.number % machine.cores > 0)
@@ -196,7 +196,7 @@ def test_a_whole_product_is_played_as_the_twin_computes_it(product: Product, see
 def test_of_equal_tiles_the_first_is_taken(order: list[tuple[int, int]]) -> None:
     """A square product does not care how a tile lies, where both operands are of one size and DRAM never counts."""
     hardware, gemm = LOADED["edge-nm-16x16"], Gemm(128, 128, 64, "fp16")
-    given_by = gemm, hardware, hardware.engine, hardware.engine.dense  # type: ignore[union-attr]
+    given_by = gemm, hardware, hardware.engine.dense  # type: ignore[union-attr]
     machine = machine_of(*given_by)._replace(dram_bytes_per_us=1e15)  # type: ignore[arg-type]
     size = Size(*gemm[:3])
     times = set()

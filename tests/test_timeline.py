@@ -28,11 +28,11 @@ from accelsim.engines.tensor_core.plan import Schedule
 from accelsim.errors import InputError
 from accelsim.formats.counting import WeightMatrix
 from accelsim.memory import dram, dram_fast
-from accelsim.memory.dram_counts import COMMANDS
+from accelsim.memory.dram_counts import COMMANDS, Offer, Record
 from accelsim.network.synthetic import draw_weights
 from accelsim.report import gantt, plots
 from accelsim.report.trace import read_trace, write_trace
-from accelsim.timeline import Timeline, causes, timeline
+from accelsim.timeline import KINDS, Timeline, causes, timeline
 
 SMALL = {"engine.pes": 4, "engine.registers_per_pe": 16}
 STREAMED = SMALL | {
@@ -201,12 +201,12 @@ def test_a_layer_keeps_the_activations_that_the_table_draws_for_it() -> None:
 @given(dram_cases())
 def test_dram_notes_the_commands_that_it_counts(case: Any) -> None:
     fields = case.part.fields(case.address_map)
-    given = (case.part, case.block, case.write, 0, fields, 0.0)
+    given = (case.part, 0, fields, Offer(case.block, case.write))
     counts = dram_fast.run(*given)
     of_banks = [counts.activates, counts.precharges, counts.reads, counts.writes]
     commands = [np.full((sum(map(sum, of_banks)) + sum(counts.refreshes), 3), -1) for _ in range(2)]
     for run, found in zip((dram.run, dram_fast.run), commands, strict=True):
-        run(*given, commands=found)
+        run(*given, Record(commands=found))
     assert np.array_equal(*commands)
     clock, command, bank = commands[0].T
     assert (np.diff(clock) >= 0).all()
@@ -227,11 +227,11 @@ def test_events_are_sorted_as_a_person_would() -> None:
     for unit in ("queue 2", "PE 10", "PE 9", "scan", "DRAM channel 0 bank 3"):
         log.note(unit, "x", 0, 1)
         log.note(unit, "x", 1, 1)
-    frame = log.frame()
+    frame = log.frame(KINDS)
     assert frame["unit"].tolist() == ["scan", "DRAM channel 0 bank 3", "PE 9", "PE 10", "queue 2"]
     assert frame["cycles"].tolist() == [2] * 5  # what goes on is one event
     assert frame.dtypes.tolist()[2:] == [np.int64] * 3
-    assert list(EventLog(0, 9).frame().columns) == ["unit", "event", "start_cycle", "cycles", "value"]
+    assert list(EventLog(0, 9).frame(KINDS).columns) == ["unit", "event", "start_cycle", "cycles", "value"]
 
 
 def test_too_many_events_are_refused_with_a_window_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_a_trace_is_what_viewers_take_and_reads_back(of: str, suffix: str, tmp_p
 
 
 def test_an_empty_timeline_is_a_trace_too(tmp_path: Path) -> None:
-    empty = Timeline("n", "l", "h", 800.0, 10, 0, 10, EventLog(0, 10).frame())
+    empty = Timeline("n", "l", "h", 800.0, 10, 0, 10, EventLog(0, 10).frame(KINDS))
     write_trace(empty, tmp_path / "t.json")
     assert len(read_trace(tmp_path / "t.json").events) == 0
 

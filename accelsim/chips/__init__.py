@@ -1,4 +1,7 @@
-"""What a chip is: data and invariants, no behaviour. What a machine adds to it stands in its wing of `engines`."""
+"""What a chip is: data and invariants, no behaviour.
+
+What a machine adds to it stands in its wing of `engines`.
+"""
 
 from accelsim.chips.hardware import EngineConfig, Hardware, MemoryConfig
 from accelsim.chips.technology import SramTable, Technology

@@ -6,16 +6,19 @@ from functools import cache, cached_property
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips.technology import Technology
-from accelsim.config import CHECKED, Count, Positive, content_hash, field_names
+from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import DramPart
 
+NEVER_BUILT = ConfigDict(**CHECKED, defer_build=True)
+"""Of what only wings make something of: nothing is checked against it, so pydantic need not prepare that."""
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+
+@dataclass(frozen=True, kw_only=True, config=NEVER_BUILT)
 class EngineConfig:
     """The keys of `[engine]` that every machine has; a wing adds its own.
 
@@ -60,7 +63,7 @@ def _but(kind: type, keys: frozenset[str]) -> attrgetter[Any]:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class MemoryConfig:
+class MemoryConfig(Hashed):
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
     dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]
@@ -84,7 +87,7 @@ class MemoryConfig:
             )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=NEVER_BUILT)
 class Hardware:
     """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
 

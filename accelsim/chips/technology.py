@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, Count, Positive, shipped_dir
+from accelsim.config import CHECKED, Count, Hashed, Positive, shipped_dir
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -23,7 +23,7 @@ class SramTable:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Technology:
+class Technology(Hashed):
     """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 
     name: str

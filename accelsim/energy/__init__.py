@@ -1,4 +1,4 @@
-"""What actions cost: prices with their sources, and the account that adds them up, the same for every machine."""
+"""What actions cost: prices with their sources, and one account of them for every machine."""
 
 from accelsim.energy.prices import PER_CYCLE, Account, Entry, Price
 

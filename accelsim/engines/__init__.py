@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from accelsim.chips import Hardware
 from accelsim.engines.eie import Eie
 from accelsim.engines.engine import BACKENDS, Asked, Engine, Operation, Product, Ran, Row, Run, union
 from accelsim.engines.tensor_core import TensorCore
+
+if TYPE_CHECKING:
+    from accelsim.chips import Hardware
 
 ENGINES: dict[str, Engine] = {
     Eie.kind: Eie(),

@@ -18,8 +18,10 @@ from accelsim.errors import DeadlockError
 class BroadcastChannel:
     """A bounded queue per reader, written together: an item is pushed to all of them or to none."""
 
-    def __init__(self, env: simpy.Environment, readers: int, slots: int) -> None:
+    def __init__(self, env: simpy.Environment, readers: int, slots: int, names: tuple[str, str]) -> None:
+        """`names`: of a reader and of an item, as in ("PE", "an activation"), for the message of a deadlock."""
         self.env = env
+        self._reader, self._item = names
         self.slots = slots
         self._queues = [_Queue() for _ in range(readers)]
         self._waiting: list[simpy.Event | None] = [None] * readers
@@ -62,7 +64,9 @@ class BroadcastChannel:
 
     def describe_waiters(self) -> list[str]:
         """Who waits for what, for the message of a deadlock."""
-        waiters = [f"PE {k} waits for an activation" for k, event in enumerate(self._waiting) if event is not None]
+        waiters = [
+            f"{self._reader} {k} waits for {self._item}" for k, event in enumerate(self._waiting) if event is not None
+        ]
         return (["the broadcast waits for room in a full queue"] if self._writer is not None else []) + waiters
 
     @property

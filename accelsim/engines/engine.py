@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from accelsim.chips import Hardware
 from accelsim.engines.words import Words
 from accelsim.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from accelsim.chips import Hardware
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.formats.counting import WeightMatrix
@@ -103,9 +103,11 @@ class Engine(Protocol):
 
     kind: ClassVar[str]
     """`engine.kind` in the file of a chip."""
-    chip: ClassVar[type[Hardware]]
-    """What the file of a chip with this machine is checked against."""
     words: ClassVar[Words]
+
+    @property
+    def chip(self) -> type[Hardware]:
+        """What the file of a chip with this machine is checked against."""
 
     def on(self, chip: Hardware) -> Run:
         """Return what runs the layers of one network on a chip."""

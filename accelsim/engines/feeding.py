@@ -24,6 +24,14 @@ Image = TypeVar("Image")
 class Fed(Protocol[OfConfig, Image]):
     """What a machine has to say to be fed: what fits, what comes when, and how it runs meanwhile."""
 
+    @property
+    def remedy(self) -> str:
+        """What else there is to do where a memory is too small, as in "use more PEs"."""
+
+    @property
+    def limitless(self) -> str:
+        """What to set so that nothing has to fit."""
+
     def image(self, weights: WeightMatrix, config: OfConfig) -> Image:
         """Return a layer as the machine holds it, counted and not encoded; raises InputError for weights not finite."""
 
@@ -118,9 +126,7 @@ class Feeding(Generic[Config, Image]):
         spilled = self.fed.activation_problems(maps, config)
         if self._asked == "resident":
             problems = self.fed.weight_problems(self.fed.footprint(image), config) + spilled
-            raise_if_any(
-                (f"{problem}; enlarge it, use more PEs, {self._remedy}" for problem in problems), UnsupportedError
-            )
+            raise_if_any((f"{problem}; enlarge it, {self._remedy}" for problem in problems), UnsupportedError)
         streamed = self.residency == "stream"
         if memory is None or not (streamed or spilled):
             return None
@@ -134,11 +140,11 @@ class Feeding(Generic[Config, Image]):
         if self._asked == "resident" and self._need is not None:
             problems = self.fed.weight_problems(self._need, self.config)
             raise_if_any(
-                f"{problem}; each layer fits, but not all of them at once: enlarge it, use more PEs, {self._remedy}"
+                f"{problem}; each layer fits, but not all of them at once: enlarge it, {self._remedy}"
                 for problem in problems
             )
 
     @property
     def _remedy(self) -> str:
         fetch = "add a [memory] to fetch it from" if self.memory is None else 'set memory.residency = "auto"'
-        return f'{fetch}, or set engine.capacity = "ignore"'
+        return f"{self.fed.remedy}, {fetch}, or {self.fed.limitless}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError
 from accelsim.explore.ranges import WORDS
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 
 
 class Pruning(NamedTuple):
@@ -27,8 +28,6 @@ class Point(NamedTuple):
     network: str
     pruning: Pruning
     density: float | None
-    chip_hash: str = ""
-    """Of the content of the chip, once it was made: making the hash takes longer than making the chip."""
 
 
 def pruning_of(values: Mapping[str, Any]) -> Pruning:

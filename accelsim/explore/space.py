@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
-from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
+from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
@@ -25,7 +25,7 @@ from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruning.criteria import CRITERIA
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""
@@ -178,7 +178,7 @@ class Space:
         made = dict(values)
         for name, expression in self.derived.items():
             made[name] = names[name] = expression.value(names)
-        chip_keys = {name: value for name, value in made.items() if is_chip_key(name)}
+        chip_keys = {name: value for name, value in made.items() if name in self._chip_keys}
         return Point(
             index,
             made,
@@ -192,6 +192,10 @@ class Space:
     def group(self, point: Point) -> tuple[Any, ...]:
         """Return what points have to agree on to share most of their work: they are run one after another."""
         return tuple(str(point.knobs.get(name)) for name in self._slow)
+
+    @cached_property
+    def _chip_keys(self) -> set[str]:
+        return set(filter(is_chip_key, (*self.derived, *(knob.name for knob in self.knobs))))
 
     @cached_property
     def _prunes(self) -> bool:

@@ -123,7 +123,7 @@ class Plan:
         for index in space.indices() if indices is None else indices:
             try:
                 point = space.point(index)
-                key, point = plan.setup.keyed(point)
+                key = plan.setup.key(point)
             except InputError as error:
                 values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
                 plan.refused += [f"{values}: {problem}" for problem in error.problems]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from accelsim.engines import ENGINES
 from accelsim.errors import InputError, did_you_mean
+from accelsim.results import UNITS_OF_WORK
 from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OWN = tuple(dict.fromkeys(column for engine in ENGINES.values() for column in engine.words.totals))
+"""Of one machine alone."""
 
 TOTALS: Mapping[str, str] = {
     "energy_pj": "sum over layers",
@@ -19,12 +24,11 @@ TOTALS: Mapping[str, str] = {
     "power_mw": "energy / time",
     "area_mm2": "of the chip",
     "utilization": "macs / what the chip could have done in its cycles",
-    "load_balance": "busy cycles / cycles of all PEs or cores",
+    "load_balance": f"busy cycles / cycles of all {UNITS_OF_WORK}",
     "macs": "sum over layers",
     "padding_macs": "sum over layers",
     "storage_bits": "sum over layers",
-    "count_spmat_reads": "sum over layers",
-    "energy_spmat_sram_pj": "sum over layers",
+    **dict.fromkeys(OWN, "sum over layers"),
     "energy_dram_pj": "sum over layers",
     "dram_read_bytes": "sum over layers",
     "dram_write_bytes": "sum over layers",
@@ -34,16 +38,15 @@ TOTALS: Mapping[str, str] = {
 """Columns of the totals, which objectives and constraints may name."""
 
 NEEDED = (
-    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "count_spmat_reads",
-    "energy_spmat_sram_pj", "energy_dram_pj", "dram_read_bytes", "dram_write_bytes", "area_mm2", "utilization",
-    "load_balance", "executed_as",
+    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", *OWN, "energy_dram_pj",
+    "dram_read_bytes", "dram_write_bytes", "area_mm2", "utilization", "load_balance", "executed_as",
 )  # fmt: skip
 """Columns of the results that totals are made of."""
 
 _MADE = [
-    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "count_spmat_reads",
-    "energy_spmat_sram_pj", "energy_dram_pj", "dram_read_bytes", "dram_write_bytes", "edp_pj_s", "power_mw", "area_mm2",
-    "utilization", "load_balance", "dram_gb_per_s",
+    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", *OWN, "energy_dram_pj",
+    "dram_read_bytes", "dram_write_bytes", "edp_pj_s", "power_mw", "area_mm2", "utilization", "load_balance",
+    "dram_gb_per_s",
 ]  # fmt: skip
 
 
@@ -59,7 +62,7 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     end = list(results.columns).index("error")
     kept = results.columns[: end + 1].tolist()
     first = results.drop_duplicates("point").set_index("point")
-    made = over_layers(results, "point", whole=True)[_MADE]
+    made = over_layers(results[["point", *NEEDED]], "point", whole=True)[_MADE]
     unknown = ["energy_pj", "edp_pj_s", "power_mw", "area_mm2"]
     made[unknown] = made[unknown].replace(0, np.nan)
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)

@@ -19,6 +19,7 @@ import numpy as np
 import accelsim
 from accelsim.config import shipped_dir
 from accelsim.curves import with_density
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError
 from accelsim.evaluation import load_evaluation
 from accelsim.explore.chips import Chips
@@ -30,7 +31,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
-from accelsim.pruning.granularity import AS_GIVEN, Granularity
+from accelsim.pruning.granularity import Granularity
 from accelsim.results import cells
 from accelsim.simulation import Prepared
 
@@ -88,27 +89,23 @@ class Setup:
 
     def chip(self, point: Point) -> Hardware:
         """Return the chip of a point; raises InputError where its values make none."""
-        chip = self.chips[point.hardware].chip(point.changes)
-        if point.chip_hash:
-            vars(chip)["content_hash"] = point.chip_hash
-        return chip
+        return self.chips[point.hardware].chip(point.changes)
 
-    def keyed(self, point: Point) -> tuple[str, Point]:
-        """Return a point with its key, the hash of all that its rows depend on; raises InputError for no chip."""
+    def key(self, point: Point) -> str:
+        """Return the key of a point, the hash of all that its rows depend on; raises InputError for no chip."""
         chip = self.chip(point)
         asked = [
             self.engine,
             self.hashes[point.network],
             chip.name,
             chip.content_hash,
-            point.pruning,
+            point.pruning.parts,
             self.criterion if point.pruning.parts else "",
             None if self.evaluate is None else evaluation_hash(self.evaluate),
             point.density,
             self.seed,
         ]
-        key = hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()
-        return key, point._replace(chip_hash=chip.content_hash)
+        return hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()
 
 
 class Batch(NamedTuple):

@@ -26,9 +26,42 @@ TILE_COLUMNS = 16384
 """Columns scanned together at most: long runs of a row keep the memory busy, and their state still fits the cache."""
 
 
+class Keys(NamedTuple):
+    """The halves of a random key for every column, of which the content hash is made."""
+
+    low: NDArray[np.uint32]
+    high: NDArray[np.uint32]
+
+    def of(self, columns: slice) -> Keys:
+        """Return the keys of some columns."""
+        return Keys(self.low[columns], self.high[columns])
+
+
+class Columns(NamedTuple):
+    """What a pass over the rows of one PE keeps of each column of a tile; all (columns,)."""
+
+    key_low: NDArray[np.uint32]
+    key_high: NDArray[np.uint32]
+    previous: NDArray[np.int32]
+    """Where in the PE the last non-zero stood; -1: there was none."""
+    stored: NDArray[np.int32]
+    """Entries so far."""
+    found: NDArray[np.int64]
+    """Non-zeros so far."""
+
+
+class Tally(NamedTuple):
+    """What is counted: entries (columns, pes), nonzeros (columns,) and the digests of the rows (rows, 2)."""
+
+    entries: NDArray[Any]
+    nonzeros: NDArray[np.int64]
+    digest: NDArray[np.uint64]
+
+
 @njit(cache=True, nogil=True)
-def _count_crowded(row, key_low, key_high, magnitude, position, index_bits, previous, count, found):
+def _count_crowded(row, columns, magnitude, position, index_bits):
     """Count one row as `_count_tile` does, zeros included; returns largest magnitude, digests and non-zeros."""
+    key_low, key_high, previous, stored, found = columns
     worst = magnitude ^ magnitude
     digest_0 = np.uint64(0)
     digest_1 = np.uint64(0)
@@ -41,8 +74,8 @@ def _count_crowded(row, key_low, key_high, magnitude, position, index_bits, prev
         part_1 = value >> np.uint64(32)
         digest_0 += part_0 * np.uint64(key_low[j]) + part_1 * np.uint64(key_high[j])
         digest_1 += part_0 * np.uint64(key_high[j]) + part_1 * np.uint64(key_low[j])
-        stored = ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
-        count[j] += stored if size else np.int32(0)
+        entries = ((position - previous[j] - np.int32(1)) >> index_bits) + np.int32(1)
+        stored[j] += entries if size else np.int32(0)
         previous[j] = position if size else previous[j]
         found[j] += size != 0
         places += size != 0
@@ -50,14 +83,14 @@ def _count_crowded(row, key_low, key_high, magnitude, position, index_bits, prev
 
 
 @njit(cache=True, nogil=True)
-def _count_tile(
-    bits, rows, columns, pes, index_bits, magnitude, key_low, key_high, entries, nonzeros, row_digest
-):  # fmt: skip
+def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally):
     """Count one tile of rows x columns; mirrors `relative_csc.encode` without storing entries.
 
-    entries (all columns, pes) and nonzeros (all columns,) are filled for the tile, row_digest (all rows, 2) is added
-    to. Returns the largest magnitude seen, as bits.
+    The tally of all columns is filled for the tile, its digests are added to. Returns the largest magnitude seen, as
+    bits.
     """
+    entries, nonzeros, row_digest = tally
+    pes = entries.shape[1]
     first_row, last_row = rows
     first, last = columns
     width = last - first
@@ -65,9 +98,10 @@ def _count_tile(
     previous = np.empty(width, np.int32)
     count = np.empty(width, np.int32)
     place = np.empty(width + 8, np.uint32)  # unsigned: no wrap-around index
-    low = key_low[first:last]
-    high = key_high[first:last]
+    low = keys.low[first:last]
+    high = keys.high[first:last]
     found = nonzeros[first:last]
+    state = Columns(low, high, previous, count, found)
     worst = magnitude ^ magnitude
     crowded = False  # of the row before: such rows are counted place by place, in vector code
     for pe in range(pes):
@@ -81,9 +115,7 @@ def _count_tile(
             digest_1 = np.uint64(0)
             places = np.int64(0)
             if crowded:
-                most, digest_0, digest_1, places = _count_crowded(
-                    row, low, high, magnitude, position, np.int32(index_bits), previous, count, found
-                )
+                most, digest_0, digest_1, places = _count_crowded(row, state, magnitude, position, np.int32(index_bits))
                 worst = max(worst, most)
                 row_digest[i, 0] += digest_0
                 row_digest[i, 1] += digest_1
@@ -276,7 +308,7 @@ def count(
     """
     rows, inputs = weight.shape
     columns = inputs + (bias is not None)
-    key_low, key_high = _keys(columns)
+    keys = _keys(columns)
     digest = np.zeros((rows, 2), np.uint64)
     slices = []
     for first, last in row_slices(rows, slice_rows):
@@ -287,9 +319,9 @@ def count(
         for array, start in ((weight, 0), (bias, inputs)):
             if array is None:
                 continue
-            stop = start + (array.shape[1] if array.ndim == 2 else 1)
-            target = (key_low[start:stop], key_high[start:stop], entries[start:stop], nonzeros[start:stop])
-            worst = _count_rows(array.reshape(rows, -1), (first, last), pes, index_bits, *target, digest)
+            these = slice(start, start + (array.shape[1] if array.ndim == 2 else 1))
+            tally = Tally(entries[these], nonzeros[these], digest)
+            worst = _count_rows(array.reshape(rows, -1), (first, last), index_bits, keys.of(these), tally)
             if worst >= format_of(array.dtype).first_nonfinite:
                 raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
         slices.append(ColumnCounts(last - first, inputs, entries, nonzeros))
@@ -303,21 +335,21 @@ def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "we
     """
     rows, inputs = weight.shape
     columns = inputs + (bias is not None)
-    key_low, key_high = _keys(columns)
+    keys = _keys(columns)
     digest = np.zeros((rows, 2), np.uint64)
     nonzeros = 0
     for array, start in ((weight, 0), (bias, inputs)):
         if array is None:
             continue
-        stop = start + (array.shape[1] if array.ndim == 2 else 1)
-        worst, number = _add_rows(array.reshape(rows, -1), key_low[start:stop], key_high[start:stop], digest)
+        these = slice(start, start + (array.shape[1] if array.ndim == 2 else 1))
+        worst, number = _add_rows(array.reshape(rows, -1), keys.of(these), digest)
         if worst >= format_of(array.dtype).first_nonfinite:
             raise InputError(_first_nonfinite(array, place if array is weight else "bias"))
         nonzeros += number
     return Content(nonzeros, _hash(rows, inputs, columns, digest))
 
 
-def _add_rows(array, key_low, key_high, digest):
+def _add_rows(array, keys, digest):
     """Add rows of a matrix to their digests, in threads; returns the largest magnitude and the non-zeros."""
     form = format_of(array.dtype)
     bits = np.ascontiguousarray(array).view(form.unsigned)
@@ -325,15 +357,16 @@ def _add_rows(array, key_low, key_high, digest):
 
     def work(first, last):
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
-            return _sum_rows(bits[first:last], magnitude, key_low, key_high, digest[first:last])
+            return _sum_rows(bits[first:last], magnitude, keys, digest[first:last])
 
     found = in_threads(work, len(bits), bits.size)
     return max(int(worst) for worst, _ in found), sum(int(number) for _, number in found)
 
 
 @njit(cache=True, nogil=True)
-def _sum_rows(bits, magnitude, key_low, key_high, digest):
+def _sum_rows(bits, magnitude, keys, digest):
     """Add rows to their digests (rows, 2); returns the largest magnitude as bits, and the non-zeros."""
+    key_low, key_high = keys
     worst = magnitude ^ magnitude
     nonzeros = np.int64(0)
     for i in range(len(bits)):
@@ -354,10 +387,9 @@ def _sum_rows(bits, magnitude, key_low, key_high, digest):
     return worst, nonzeros
 
 
-def _keys(columns: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return the halves of a random key for every column."""
+def _keys(columns: int) -> Keys:
     keys = np.random.PCG64(0x5EED).random_raw(columns)
-    return (keys & 0xFFFFFFFF).astype(np.uint32), (keys >> 32).astype(np.uint32)
+    return Keys((keys & 0xFFFFFFFF).astype(np.uint32), (keys >> 32).astype(np.uint32))
 
 
 def _hash(rows: int, inputs: int, columns: int, digest: NDArray[np.uint64]) -> str:
@@ -373,7 +405,7 @@ def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
         yield first, min(first + step, rows)
 
 
-def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzeros, digest):
+def _count_rows(array, rows, index_bits, keys, tally):
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
     form = format_of(array.dtype)
     bits = np.ascontiguousarray(array).view(form.unsigned)
@@ -383,19 +415,17 @@ def _count_rows(array, rows, pes, index_bits, key_low, key_high, entries, nonzer
     tiles = list(row_slices(width, min(TILE_COLUMNS, 64 * -(-width // (64 * workers)))))
 
     def work(first, last):
-        partial = np.zeros_like(digest)
+        partial = tally._replace(digest=np.zeros_like(tally.digest))
         worst = 0
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
             for tile in tiles[first:last]:
-                found = _count_tile(
-                    bits, rows, tile, pes, index_bits, lane_mask, key_low, key_high, entries, nonzeros, partial
-                )
+                found = _count_tile(bits, rows, tile, index_bits, lane_mask, keys, partial)
                 worst = max(worst, int(found))
-        return worst, partial
+        return worst, partial.digest
 
     results = in_threads(work, len(tiles), bits.size)
-    for _, partial in results:
-        digest += partial
+    for _, digest in results:
+        tally.digest[:] += digest
     return max((worst for worst, _ in results), default=0)
 
 

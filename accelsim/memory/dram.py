@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import simpy
-from numpy.typing import NDArray
 
 from accelsim.memory.dram_bus import Command, CommandBus
-from accelsim.memory.dram_counts import NO_COMMANDS, NONE_GIVEN, ChannelCounts
+from accelsim.memory.dram_counts import UNRECORDED, ChannelCounts, Offer, Record
 from accelsim.parts.timed import BLOCK_BYTES, AddressField, AddressMap, DramPart
 
 Process = Generator[simpy.Event, Any, Any]
@@ -318,36 +317,28 @@ class Controller:
         return any(not is_write for _, is_write in self.pending)
 
 
-def arrival_clock(i: int, offered_bytes_per_ns: float, clock_ns: float, arrivals: NDArray[np.int64]) -> int:
+def arrival_clock(i: int, offer: Offer, clock_ns: float) -> int:
     """Return the clock in which request number i arrives: given, or at a rate, of which 0 stands for saturation."""
-    if len(arrivals):
-        return int(arrivals[i])
-    return int(i * BLOCK_BYTES / offered_bytes_per_ns / clock_ns) if offered_bytes_per_ns else 0
+    if len(offer.arrivals):
+        return int(offer.arrivals[i])
+    return int(i * BLOCK_BYTES / offer.bytes_per_ns / clock_ns) if offer.bytes_per_ns else 0
 
 
-def host(
-    env: simpy.Environment,
-    controller: Controller,
-    requests: Iterator[Request],
-    offered_bytes_per_ns: float,
-    arrivals: NDArray[np.int64],
-    outstanding: int,
-    min_cycles: int,
-) -> Process:
+def host(env: simpy.Environment, controller: Controller, requests: Iterator[Request], offer: Offer) -> Process:
     """Offer requests in order, at most one a clock, and end when the last read has returned; returns the cycles."""
     edge = 1
     yield env.timeout(edge)
     for request in requests:
-        clock = arrival_clock(request.number, offered_bytes_per_ns, controller.part.timing.clock_ns, arrivals)
+        clock = arrival_clock(request.number, offer, controller.part.timing.clock_ns)
         yield env.timeout(max(CLOCK * clock + 1, edge) - int(env.now))
-        before = request.number - outstanding
-        if outstanding and before >= 0:
+        before = request.number - offer.outstanding
+        if offer.outstanding and before >= 0:
             while controller.returned.get(before, math.inf) > int(env.now) // CLOCK:
                 yield env.timeout(CLOCK)
         while not controller.accept(request, int(env.now) // CLOCK):
             yield env.timeout(CLOCK)
         edge = int(env.now) + CLOCK
-    while controller.reads_pending() or int(env.now) // CLOCK < max(controller.last_return, min_cycles - 1):
+    while controller.reads_pending() or int(env.now) // CLOCK < max(controller.last_return, offer.min_cycles - 1):
         yield env.timeout(CLOCK)
     return int(env.now) // CLOCK + 1
 
@@ -357,12 +348,10 @@ def field_of(block: int, where: AddressField) -> int:
     return block >> where.shift & where.mask
 
 
-def requests_of(
-    part: DramPart, block: NDArray[np.int64], write: NDArray[np.bool_], channel: int, fields: AddressMap
-) -> Iterator[Request]:
+def requests_of(part: DramPart, channel: int, fields: AddressMap, offer: Offer) -> Iterator[Request]:
     """Yield the requests of one channel."""
     geometry = part.geometry
-    for i, (address, is_write) in enumerate(zip(block.tolist(), write.tolist(), strict=True)):
+    for i, (address, is_write) in enumerate(zip(offer.block.tolist(), offer.write.tolist(), strict=True)):
         if field_of(address, fields.channel) == channel:
             group = field_of(address, fields.rank) * geometry.bank_groups + field_of(address, fields.group)
             bank = group * geometry.banks_per_group + field_of(address, fields.bank)
@@ -371,41 +360,26 @@ def requests_of(
 
 def run(
     part: DramPart,
-    block: NDArray[np.int64],
-    write: NDArray[np.bool_],
     channel: int,
     fields: AddressMap,
-    offered_bytes_per_ns: float,
-    min_cycles: int = 0,
-    arrivals: NDArray[np.int64] = NONE_GIVEN,
-    outstanding: int = 0,
-    returned: NDArray[np.int64] = NONE_GIVEN,
-    commands: NDArray[np.int64] = NO_COMMANDS,
+    offer: Offer,
+    record: Record = UNRECORDED,
     *,
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> ChannelCounts:
-    """Replay the requests of one channel.
-
-    block, write (n,): the trace of all channels; offered_bytes_per_ns: of all channels together, 0 where saturated;
-    min_cycles: the channel is kept running so long; arrivals (n,): clocks in which requests are offered instead;
-    outstanding: no read is offered before the one so many before it was answered, for a trace of different blocks that
-    are all read; returned (n,): filled with the clocks in which reads were answered, one merged with another left out;
-    commands (m, 3): filled with the clock, the number among COMMANDS and the bank of each command, up to so many.
-    """
+    """Replay the requests of one channel; fills the record."""
     env = environment()
     refresh = RefreshTimer(env, part)
     controller = Controller(env, part, refresh)
     env.process(refresh.run())
     env.process(controller.run())
-    requests = requests_of(part, block, write, channel, fields)
-    cycles: Any = env.run(
-        env.process(host(env, controller, requests, offered_bytes_per_ns, arrivals, outstanding, min_cycles))
-    )
-    if len(returned):
+    requests = requests_of(part, channel, fields, offer)
+    cycles: Any = env.run(env.process(host(env, controller, requests, offer)))
+    if len(record.returned):
         for number, clock in controller.returned.items():
-            returned[number] = clock
-    issued_first = controller.bus.commands[: len(commands)]
-    commands[: len(issued_first)] = np.array(issued_first, np.int64).reshape(-1, 3)
+            record.returned[number] = clock
+    issued_first = controller.bus.commands[: len(record.commands)]
+    record.commands[: len(issued_first)] = np.array(issued_first, np.int64).reshape(-1, 3)
     issued = {command: tuple(bank.issued[command] for bank in controller.banks) for command in Command}
     return ChannelCounts(
         cycles=int(cycles),

@@ -1,16 +1,43 @@
-"""What one channel of a DRAM reports: integers only, so that specification and twin agree with `==`."""
+"""What one channel of a DRAM is offered and what it reports, to specification and twin alike.
+
+Counts are integers only, so that the two agree with `==`.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-NONE_GIVEN = np.zeros(0, np.int64)
-"""For arrays of a replay that nobody asked for."""
 
-NO_COMMANDS = np.zeros((0, 3), np.int64)
-"""For the commands of a replay that nobody asked for."""
+class Offer(NamedTuple):
+    """Requests to all channels of a DRAM and when they are offered, each as soon as its queue has room."""
+
+    block: NDArray[np.int64]
+    """(n,): indices of blocks."""
+    write: NDArray[np.bool_]
+    bytes_per_ns: float = 0.0
+    """Rate of all channels together, 0 where saturated."""
+    min_cycles: int = 0
+    """A channel is kept running so long."""
+    arrivals: NDArray[np.int64] = np.zeros(0, np.int64)
+    """(n,): clocks in which requests are offered instead of at a rate, or empty."""
+    outstanding: int = 0
+    """No read is offered before the one so many before it was answered, 0: no bound. For different blocks that are all
+    read, with `Record.returned`."""
+
+
+class Record(NamedTuple):
+    """Arrays that a replay fills; empty ones are left alone."""
+
+    returned: NDArray[np.int64] = np.zeros(0, np.int64)
+    """(n,): clocks in which reads were answered, one merged with another left out."""
+    commands: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+    """(m, 3): clock, number among COMMANDS and bank of each command, up to so many; of a refresh the first bank."""
+
+
+UNRECORDED = Record()
 
 COMMANDS = ("ACT", "PRE", "RD", "WR", "REF")
 """What a command is called on the bus, in the order of their numbers."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.memory.dram_counts import NO_COMMANDS, ChannelCounts
+from accelsim.memory.dram_counts import ChannelCounts, Offer, Record
 from accelsim.parts import load_part
 from accelsim.parts.timed import BLOCK_BYTES, DramPart
 
@@ -75,12 +75,13 @@ def replay(
     run = import_module(_module(backend)).run
     channels = dram.geometry.channels
     offered = 0.0 if _saturated(load) else float(load) * (dram.peak_bytes_per_ns * channels)
-    counts = [run(dram, blocks, writes, channel, fields, offered) for channel in range(channels)]
+    offer = Offer(blocks, writes, offered)
+    counts = [run(dram, channel, fields, offer) for channel in range(channels)]
     cycles = max(count.cycles for count in counts)
     # A channel that is done waits for the others: it goes on drawing standby current and being refreshed.
     for channel, count in enumerate(counts):
         if count.cycles < cycles:
-            counts[channel] = run(dram, blocks, writes, channel, fields, offered, cycles)
+            counts[channel] = run(dram, channel, fields, offer._replace(min_cycles=cycles))
     return _result(dram, len(blocks), counts)
 
 
@@ -202,7 +203,7 @@ def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray
     for channel in range(channels):
         mine = np.ascontiguousarray(asked[channel::channels])
         times = np.zeros(len(mine), np.int64)
-        _read_stream(part, mine, times, NO_COMMANDS, "compiled")
+        _read_stream(part, mine, Record(times), "compiled")
         answered[channel::channels] = times
     latest: NDArray[np.int64] = np.maximum.accumulate(answered)
     return latest
@@ -219,23 +220,21 @@ def stream_commands(
     for channel in range(channels):
         mine = np.ascontiguousarray(asked[channel::channels])
         times = np.zeros(len(mine), np.int64)
-        counts = _read_stream(part, mine, times, NO_COMMANDS, backend)
+        counts = _read_stream(part, mine, Record(times), backend)
         issued = (counts.activates, counts.precharges, counts.reads, counts.writes, counts.refreshes)
         commands = np.zeros((sum(map(sum, issued)), 3), np.int64)
-        _read_stream(part, mine, times, commands, backend)
+        _read_stream(part, mine, Record(times, commands), backend)
         found.append(commands)
     return found
 
 
-def _read_stream(
-    part: DramPart, asked: NDArray[np.int64], times: NDArray[np.int64], commands: NDArray[np.int64], backend: str
-) -> ChannelCounts:
-    """Read consecutive blocks from one channel, each asked for in its clock; fills `times` and `commands` as `run`."""
+def _read_stream(part: DramPart, asked: NDArray[np.int64], record: Record, backend: str) -> ChannelCounts:
+    """Read consecutive blocks from one channel, each asked for in its clock; fills the record."""
     single = replace(part, geometry=replace(part.geometry, channels=1))
     block = np.arange(len(asked)) % single.geometry.capacity_blocks
     # Never two reads of one block under way: a read that is merged with another has no answer of its own.
     window = min(OUTSTANDING, single.geometry.capacity_blocks)
     run = import_module(BACKENDS[backend]).run
-    reads = np.zeros(len(asked), bool)
-    counts: ChannelCounts = run(single, block, reads, 0, single.fields(), 0.0, 0, asked, window, times, commands)
+    offer = Offer(block, np.zeros(len(asked), bool), arrivals=asked, outstanding=window)
+    counts: ChannelCounts = run(single, 0, single.fields(), offer, record)
     return counts

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, NonNegative, Positive
+from accelsim.config import CHECKED, Hashed, NonNegative, Positive
 from accelsim.errors import InputError
 
 
@@ -45,7 +45,7 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class BandwidthPart:
+class BandwidthPart(Hashed):
     """A memory without timings: a rate, a latency and perhaps an energy per bit, each with its source."""
 
     model: Literal["bandwidth-only"] = "bandwidth-only"

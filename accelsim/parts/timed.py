@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, Count, NonNegative, Positive
+from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 from accelsim.parts.bandwidth import PublishedEnergy
 
@@ -274,7 +274,7 @@ class AddressMap(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class DramPart:
+class DramPart(Hashed):
     """A memory of one or more channels of one kind of DRAM device, with its controllers."""
 
     model: Literal["timed"] = "timed"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
+from accelsim.number_formats import is_supported
 
 Array = NDArray[Any]
 
@@ -118,7 +119,7 @@ def chunks(inputs: Any) -> Iterator[Any]:
 def _vectors(chunk: Any, place: str, total: Calibration | None) -> Array:
     """Return a chunk as vectors (n, in) in double precision."""
     array = np.asarray(chunk)
-    if array.ndim not in (2, 3) or array.dtype.kind not in "fiub":
+    if array.ndim not in (2, 3) or not is_supported(array.dtype):
         raise InputError(
             f"{place}: shape {array.shape} of {array.dtype} is not (vectors, inputs) or (samples, tokens, inputs) of "
             "numbers; lower a convolution to its vectors (accelsim.network.lowering.Vectors)"

@@ -29,9 +29,6 @@ from accelsim.number_formats import is_supported, unsupported
 MAX_M = 32
 """Elements of the largest N:M group."""
 
-AS_GIVEN = "as given"
-"""How tables call the granularity of a network that is not pruned further."""
-
 _SIZES = {"nm": (":", "nm:2:4"), "vector": ("x", "vector:1x4"), "block": ("x", "block:4x4")}
 _WHOLE = ("fine", "kernel", "filter", "channel")
 

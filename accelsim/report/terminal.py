@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from accelsim.costs import entries
+from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE
-from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
 from accelsim.totals import over_layers

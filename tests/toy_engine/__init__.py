@@ -52,12 +52,13 @@ class ToyRun(Run):
         bits, work = BITS * matrix.size, np.count_nonzero(matrix, axis=0)
         return {
             **measures(
-                self.chip, counts, Pace(config.lanes, 0.0), account,
+                self.chip, counts, Pace(config.lanes, 4.0 * config.lanes), account,
                 work_cycles=counts.macs, time_us=counts.cycles / config.clock_mhz, clock_mhz=config.clock_mhz,
             ),
             "units": per_unit(counts, [times * int(work[lane :: config.lanes].sum()) for lane in range(config.lanes)]),
             "compute_cycles": max(counts.busy_cycles), "rows_done": len(matrix) * times,
             "weight_density": nonzeros / layer.weight_count, "granularity": layer.pruned_as(nonzeros),
+            "sram_gb_per_s": 4e-3 * counts.actions["multiplies"] * config.clock_mhz / counts.cycles,
             "executed_as": "dense", "capacity": "ignore", "residency": "resident", "layer_hash": content.digest,
             "stored_entries": matrix.size, "storage_bits": bits, "storage_values_bits": bits,
             "compression_ratio": 32 / BITS, "area_mm2": TOY.area_mm2(self.chip), "extrapolated": "no",

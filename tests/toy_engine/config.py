@@ -50,7 +50,7 @@ WORDS = Words(
         Word("multipliers", "multiplying", "pJ", Bar(4, "arithmetic, codes", "#D55E00", "x")),
         Word("idle", "what every cycle costs", "pJ", AT_REST),
     ),
-    sram="none",
+    sram="16-bit weights and activations of all lanes",
     columns=(OwnColumn("rows_done", "int64", "toy: rows of weights times vectors", "rows"),),
     kinds=(UnitKind("lane", "lanes", counted=True),),
     events=(

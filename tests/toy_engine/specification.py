@@ -57,7 +57,7 @@ def run(config: ToyConfig, matrix: np.ndarray, vectors: np.ndarray, note: Note =
     total: Any = None
     for vector, sums in zip(vectors, output, strict=True):
         env = simpy.Environment()
-        channel = BroadcastChannel(env, config.lanes, slots=2)
+        channel = BroadcastChannel(env, config.lanes, 2, ("lane", "a slice"))
         lanes = [Lane(env, number, channel, note) for number in range(config.lanes)]
         slices = len(matrix) * -(-matrix.shape[1] // config.lanes)
         env.process(feeder(env, config, matrix.shape, channel))

@@ -9,36 +9,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from accelsim.chips import Hardware
-from accelsim.engines.eie.config import EieChip, EieConfig
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Engine, Operation, Ran
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from accelsim.chips import Hardware
     from accelsim.energy import Entry, Price
+    from accelsim.engines.eie.config import EieChip
     from accelsim.engines.eie.row import EieRun
     from accelsim.engines.events import Timeline, Window
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
-
-__all__ = ["Eie", "EieChip", "EieConfig"]
 
 
 class Eie(Engine):
     """The machine for fine-grained pruning."""
 
     kind: ClassVar[Literal["eie"]] = "eie"
-    chip = EieChip
     words = WORDS
+
+    @property
+    def chip(self) -> type[EieChip]:
+        """A chip with this machine: its file is checked against it."""
+        from accelsim.engines.eie.config import EieChip
+
+        return EieChip
 
     def on(self, chip: Hardware) -> EieRun:
         """Return what runs the layers of one network: resident where all of them fit at once, else streamed."""
         from accelsim.engines.eie.row import EieRun
 
-        return EieRun(cast(EieChip, chip))
+        return EieRun(cast("EieChip", chip))
 
     def timeline(
         self, chip: Hardware, network: Network, layer: Layer, samples: Samples, backend: str, window: Window
@@ -46,46 +50,47 @@ class Eie(Engine):
         """Return what the scan, the broadcast, every queue and PE, the loader and DRAM do."""
         from accelsim.engines.eie.events import timeline
 
-        return timeline(cast(EieChip, chip), network, layer, samples, backend, window)
+        return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
         """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
         from accelsim.engines.eie.prices import prices
 
-        return prices(cast(EieChip, chip), streamed)
+        return prices(cast("EieChip", chip), streamed)
 
     def entries(self, chip: Hardware, ran: Ran) -> list[Entry]:
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast(EieChip, chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, logic and filler cells from EIE's Table II."""
         from accelsim.engines.eie.prices import area_mm2
 
-        return area_mm2(cast(EieChip, chip))
+        return area_mm2(cast("EieChip", chip))
 
     def extrapolated(self, chip: Hardware) -> str:
         """Return "no", or what lies beyond the data: `node; size of spmat`."""
         from accelsim.engines.eie.prices import extrapolated
 
-        return extrapolated(cast(EieChip, chip))
+        return extrapolated(cast("EieChip", chip))
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the weights' memory and of a small one, a register access, and arithmetic."""
         from accelsim.engines.eie.prices import operations
 
-        return operations(cast(EieChip, chip))
+        return operations(cast("EieChip", chip))
 
     def describe(self, chip: Hardware) -> tuple[str, str]:
         """Return the number of PEs, and area and technology."""
         self.prices(chip)
-        technology = cast(EieChip, chip).technology
-        return f"{cast(EieChip, chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+        technology = cast("EieChip", chip).technology
+        return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""
+        from accelsim.engines.eie.config import EieConfig
         from accelsim.engines.eie.image import stored_bits
 
         return {"eie": stored_bits(matrix, EieConfig())}

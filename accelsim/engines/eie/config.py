@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips import EngineConfig, Hardware, Technology
-from accelsim.config import CHECKED, Count, NonNegative, Positive
+from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -72,7 +72,7 @@ class EieConfig(EngineConfig):
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class EieConstants:
+class EieConstants(Hashed):
     """What the synthesised EIE costs beside its memories, from Table II of the paper; per PE unless named otherwise."""
 
     clock_pj_per_pe_cycle: NonNegative

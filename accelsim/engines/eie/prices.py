@@ -52,6 +52,7 @@ def _shared(function: Callable[[EieChip], T]) -> Callable[[EieChip], T]:
     def of_chip(chip: EieChip) -> T:
         return kept(_Shared((chip.engine.price_key, chip.technology, chip.constants), chip))
 
+    of_chip.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
     return of_chip
 
 

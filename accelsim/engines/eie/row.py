@@ -31,6 +31,8 @@ VERIFIED_ELEMENTS = 1 << 21
 class FedEie:
     """What fits into the memories of EIE, and what runs it while the rest comes."""
 
+    remedy = "use more PEs"
+    limitless = 'set engine.capacity = "ignore"'
     weight_problems = staticmethod(weight_problems)
     activation_problems = staticmethod(activation_problems)
     stream = staticmethod(stream)

@@ -2,7 +2,7 @@
 
 Source: Han et al., "EIE: Efficient Inference Engine on Compressed Deep Neural Network", ISCA 2016, Section IV.
 Latencies that the paper does not give are those of its authors' register-transfer-level simulator (docs/eie.md).
-`eie_fast.py` returns the same integers in microseconds.
+`twin.py` returns the same integers in microseconds.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def simulate_slice(
     active = np.flatnonzero(vector)
     columns = np.diff(np.searchsorted(active, fetch.ends), prepend=0)
     loader = WeightLoader(env, fetch, stream, prefetch, columns * config.pes)
-    queue = BroadcastChannel(env, config.pes, slots=config.fifo_depth - 1)
+    queue = BroadcastChannel(env, config.pes, config.fifo_depth - 1, ("PE", "an activation"))
     registers = -(-part.outputs // config.pes)
     accumulators = np.zeros((registers, config.pes), np.int64)
 

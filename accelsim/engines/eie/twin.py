@@ -1,4 +1,4 @@
-"""EIE, the compiled twin: the same integers as `eie.py` from a max-plus recurrence over broadcast columns.
+"""EIE, the compiled twin: the same integers as `specification.py` from a max-plus recurrence over broadcast columns.
 
 The time of an event follows from the times of earlier events, so the work grows with columns x PEs and not with
 cycles. A variable is named after what it stands for in the specification.
@@ -181,7 +181,7 @@ def _timeline(
             record.steps[a] = (ready, held_back, held_by_dram)
             if 0 <= a - record.first < len(record.starts):
                 record.starts[a - record.first] = free - np.maximum(entries[j], 1)
-    # Specification: the scan goes on to the end of the last row; `found` is 0 and `row` 0 where nothing was found.
+    # Specification: non_zero_scan, to the end of the last row; `found` is 0 and `row` 0 where nothing was found.
     scan_end = found + 1 + rows_to_scan - row
     if not left_early:
         scan_end -= 1

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips import EngineConfig, Hardware, MemoryConfig
-from accelsim.config import CHECKED, Count, NonNegative, Positive
+from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
 
@@ -22,7 +22,7 @@ DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp",
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
-class Kernel:
+class Kernel(Hashed):
     """How a library runs a product on the chip: its tiles and what they cost beyond the arithmetic.
 
     A tile is [tokens, outputs] of the result; k moves in steps of `engine.step_k`.

@@ -1,4 +1,4 @@
-"""The tensor core machine, compiled twin: the same integers as `tensor_core.py` from formulas and a recurrence.
+"""The tensor core machine, compiled twin: the integers of `specification.py` and `dispenser.py` without playing.
 
 The tiles follow from a count of what is live, the cycles of a round from a recurrence over its steps.
 """
@@ -303,28 +303,29 @@ def search(machine, limits, size, choices, repeated, skipping):
     return best
 
 
+@njit(cache=True, nogil=True)
+def run_fastest(machine, limits, size, choices, repeated, skipping):
+    """Return the fastest choice and what it takes: clock, time, Tiles, Schedule, rounds, cycles, and those by cause."""
+    t, s, clock_mhz, taken_us = search(machine, limits, size, choices, repeated, skipping)
+    tile_tokens, tile_outputs = choices.tiles[t]
+    columns = live_columns(skipping, machine.groups, size, tile_outputs)
+    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, choices.splits[s], skipping, columns)
+    plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
+    total, spent = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+    return clock_mhz, taken_us, tiles, plan, rounds, total, spent
+
+
 def run_product(
     machine: Machine, limits: Limits, size: Size, choices: Choices, repeated: bool, skipping: Skipping
 ) -> Ran | None:
     """Run a product with the fastest of its choices; None where it can use no split."""
-    t, s, clock_mhz, taken_us = search(machine, limits, size, choices, repeated, skipping)
-    if not np.isfinite(taken_us):
-        return None
-    tile_tokens, tile_outputs = choices.tiles[t].tolist()
-    columns = live_columns(skipping, machine.groups, size, tile_outputs)
-    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, int(choices.splits[s]), skipping, columns)
-    plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
-    total, spent = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return Ran(
-        tiles,
-        plan,
-        rounds,
-        clock_mhz,
-        taken_us,
-        int(total),
-        spent.sum(axis=0),
-        per_core(plan, tiles, int(total), spent),
+    clock_mhz, taken_us, tiles, plan, rounds, total, spent = run_fastest(
+        machine, limits, size, choices, repeated, skipping
     )
+    if taken_us == np.inf:
+        return None
+    by_core = per_core(plan, tiles, total, spent)
+    return Ran(tiles, plan, rounds, clock_mhz, taken_us, total, spent.sum(axis=0), by_core)
 
 
 def per_core(plan: Schedule, tiles: Tiles, total: int, spent: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -38,10 +38,17 @@ WORDS = Words(
         Word("dram", "DRAM was the slowest", "cycles", FOR_DRAM),
         Word("latency", "start of a tile: first operands on their way", "cycles", TILES),
         Word("epilogue", "the tile's results on their way out", "cycles", TILES),
-        Word("wave", "no tile left for this core, or a kernel that follows", "cycles", DONE_EARLY),
+        Word(
+            "wave",
+            "no tile left for this core, a longer tile of the round, or a kernel that follows",
+            "cycles",
+            DONE_EARLY,
+        ),
     ),
     actions=(
-        Word("fma", "multiply-accumulates that tensor cores executed, padding of tiles included", "multiply-adds"),
+        Word(
+            "fma", "multiply-accumulates that tensor cores executed, padding of tiles included", "multiply-accumulates"
+        ),
         Word("shared_bytes", "bytes to and from shared memory", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
         *DRAM_ACTIONS[:2],

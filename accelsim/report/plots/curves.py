@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accelsim.pruning.granularity import AS_GIVEN
+from accelsim.defaults import AS_GIVEN
 from accelsim.report.plots.style import GREY, colour_of, marker_of, new_figure, styled, unit_of
 
 if TYPE_CHECKING:

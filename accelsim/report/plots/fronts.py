@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError
-from accelsim.pruning.granularity import AS_GIVEN
 from accelsim.report.plots.style import (
     GREY,
     colour_of,

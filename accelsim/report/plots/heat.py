@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.engines import ENGINES
-from accelsim.engines.events import OCCUPANCY
 from accelsim.errors import InputError
 from accelsim.report.plots import rows
 
@@ -46,6 +45,8 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
     Raises InputError where no queue is among them.
     """
     import numpy as np
+
+    from accelsim.engines.events import OCCUPANCY
 
     mine = events[events["unit"].str.match(r"queue \d+$") & (events["event"] == OCCUPANCY)]
     if mine.empty:

@@ -24,6 +24,7 @@ from accelsim.report.plots.style import (
     styled,
     title_of,
 )
+from accelsim.results import UNIT_OF_WORK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ KINDS: dict[str, Kind] = {
     ),
     "load-balance": Kind(
         load_balance,
-        "how busy each PE or core is in each layer, as a heat map",
+        f"how busy each {UNIT_OF_WORK} is in each layer, as a heat map",
         ("network", "hardware", "layer", "engine", "unit", "cycles", "busy_cycles"),
         "accelsim run NETWORK --hardware CHIP --units FILE",
         has_rows=True,

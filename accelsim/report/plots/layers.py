@@ -16,7 +16,7 @@ from accelsim.report.plots.style import (
     title_of,
     unit_of,
 )
-from accelsim.results import supported
+from accelsim.results import UNIT_OF_WORK, supported
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def cycles(results: pd.DataFrame, axes: Axes) -> Axes:
     share = results["cycles"] / results[[name for part in CYCLE_PARTS for name in part.columns]].sum(axis=1)
     factor, label = unit_of("cycles", float(results["cycles"].max()))
     _stacked(results, axes, CYCLE_PARTS, (share.astype(float) / factor).tolist())
-    axes.set_xlabel(f"{label}, average PE or core")
+    axes.set_xlabel(f"{label}, average {UNIT_OF_WORK}")
     return axes
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from accelsim.errors import InputError
 from accelsim.report.plots.style import (
     GREY,
     SQUARE_INCHES,
@@ -82,6 +83,10 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
 
     results = supported(results)
     found = points(results)
+    if found.empty:
+        raise InputError(
+            "roofline: no layer moves bytes in DRAM or SRAM that the results tell of; draw cycles or energy instead"
+        )
     chips = results.groupby("hardware", sort=False).first()
     peaks = chips["peak_macs_per_cycle"] * chips["full_clock_mhz"] / 1e3  # M/s x 1e-3 = G/s
     axes.set(xscale="log", yscale="log")
