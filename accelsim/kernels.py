@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,19 +12,38 @@ from typing import Any
 from numba import njit
 from numba.core import caching, event
 
-__all__ = ["kernel_sources_hash", "njit", "on_first_compile"]
+__all__ = ["inlined", "kernel_sources_hash", "njit", "on_first_compile", "uncounted"]
+
+# Steps become part of the code of their kernel, and take no reference counts of the arrays that they are handed: those
+# would make it a quarter slower. They can make no arrays.
+_UNCOUNTED: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
+inlined = njit(forceinline=True, **_UNCOUNTED)
+uncounted = njit(**_UNCOUNTED)
 
 PACKAGE = Path(__file__).parent
+KERNEL = re.compile(rb"^ *@(njit|inlined|uncounted)\b", re.MULTILINE)
+IMPORT = re.compile(rb"^from (accelsim[.\w]*) import", re.MULTILINE)
+
+
+@cache
+def kernel_sources() -> list[Path]:
+    """Return the modules that hold kernels, and those that they import from here: constants become part of a kernel."""
+    texts = {path: path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))}
+    kernels = {path for path, text in texts.items() if KERNEL.search(text)}
+    imported = {name.decode() for path in kernels for name in IMPORT.findall(texts[path])}
+    return [path for path in texts if path in kernels or _name_of(path) in imported]
+
+
+def _name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 @cache
 def kernel_sources_hash() -> str:
-    """Return a hash over all modules of this package that hold kernels."""
+    """Return a hash over all of `kernel_sources`."""
     found = hashlib.blake2b(digest_size=16)
-    for path in sorted(PACKAGE.rglob("*.py")):
-        text = path.read_bytes()
-        if b"njit" in text:
-            found.update(text)
+    for path in kernel_sources():
+        found.update(path.read_bytes())
     return found.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -41,8 +42,11 @@ def edited_chip(path: Path, *edits: tuple[str, str]) -> Path:
     return path
 
 
-def in_a_process(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+def in_a_process(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 # What it prints
@@ -372,6 +376,23 @@ def test_the_module_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
     ended = in_a_process("-m", "accelsim", "run", str(tmp_path / "gone.npz"))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"error: {tmp_path}/gone.npz: no such file\n"
+
+
+def test_a_wing_that_cannot_be_loaded_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    """Every one of them, and a wing that is there but imports what is not."""
+    (tmp_path / "wing.py").write_text("import gone.altogether\n")
+    paths = os.pathsep.join((str(tmp_path), os.environ["PYTHONPATH"]))
+    for arguments in (("run", "lenet-300-100-digits"), ("--help",)):
+        ended = in_a_process(
+            *("-m", "accelsim", *arguments), ACCELSIM_ENGINES="no_wing, ./toy_engine,wing,toy_engine", PYTHONPATH=paths
+        )
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.splitlines() == [
+            "error: ACCELSIM_ENGINES: no_wing: no module 'no_wing'; install it, or put its folder on PYTHONPATH",
+            "error: ACCELSIM_ENGINES: ./toy_engine: is no name of a module; write it as after import, "
+            "its folder on PYTHONPATH",
+            "error: ACCELSIM_ENGINES: wing: no module 'gone'; install it, or put its folder on PYTHONPATH",
+        ]
 
 
 def test_import_and_help_load_nothing_heavy() -> None:

@@ -14,6 +14,8 @@ from pandas.testing import assert_frame_equal
 import accelsim
 from accelsim.compare import compare
 from accelsim.curves import curve
+from accelsim.engines import ENGINES
+from accelsim.errors import InputError
 from accelsim.report import reading
 from accelsim.report.files import write
 from accelsim.report.reading import read_results, read_table
@@ -83,6 +85,21 @@ def test_names_that_look_like_something_else_stay_names(results: pd.DataFrame, t
         named = results.assign(layer=names)
         write(named, suffix, tmp_path / f"n.{suffix}")
         assert read_results(tmp_path / f"n.{suffix}")["layer"].tolist() == names
+
+
+def test_results_of_a_machine_that_is_not_loaded_are_refused(results: pd.DataFrame, tmp_path: Path) -> None:
+    """Its columns are unknown, so that a figure would leave out what its units wait for."""
+    path, units = tmp_path / "rows.csv", tmp_path / "units.csv"
+    write(results.assign(engine="gone"), "csv", path)
+    write(accelsim.units("lenet-300-100-digits", "eie-64pe-45nm").assign(engine="gone"), "csv", units)
+    for table in (path, units):
+        with pytest.raises(InputError) as error:
+            read_table(table)
+        known = ", ".join(sorted(ENGINES))
+        (problem,) = error.value.problems
+        assert problem == (
+            f"{table}: engine: 'gone' is no machine that is loaded; known: {known}; name its module in ACCELSIM_ENGINES"
+        )
 
 
 def test_another_version_and_all_missing_columns_are_told_at_once(results: pd.DataFrame, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import accelsim
+from accelsim.kernels import kernel_sources
 
 PACKAGE = Path(accelsim.__file__).parent
 
@@ -61,3 +62,17 @@ def test_nothing_is_written_into_what_is_frozen() -> None:
         for target in node.targets
     ]
     assert not [(file, text) for file, text in assigned if text.startswith("vars(")]
+
+
+def test_a_kept_kernel_is_compiled_again_when_what_it_was_made_of_has_changed() -> None:
+    decorated = {
+        file
+        for file, node in nodes(ast.FunctionDef)
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(each).partition("(")[0] in ("njit", "inlined", "uncounted") for each in node.decorator_list)
+    }
+    noticed = {path.relative_to(PACKAGE).as_posix() for path in kernel_sources()}
+    assert "memory/dram_queues_fast.py" in decorated  # steps of kernels that lie in another file
+    constants = {"kernels.py", "memory/dram_state_fast.py", "parts/timed.py"}
+    assert decorated | constants <= noticed
+    assert "cli/app.py" not in noticed

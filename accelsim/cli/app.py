@@ -73,8 +73,15 @@ def _options(
 
 def main() -> None:
     """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
-    try:
+    with telling():
         app(standalone_mode=True)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """End the program after an error in the block, with a message per problem and its exit code."""
+    try:
+        yield
     except InputError as error:
         _fail(2, *(f"error: {problem}" for problem in error.problems))
     except MemoryError:

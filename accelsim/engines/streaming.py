@@ -140,5 +140,18 @@ class Stream:
         return float(np.max(self.tile_blocks[moved] * BLOCK_BYTES / cycles[moved], initial=0.0))
 
 
+class Supply(NamedTuple):
+    """How one pass is supplied: with what it fetches, in which way that comes, after what was fetched ahead of it."""
+
+    fetch: Fetch
+    stream: Stream
+    prefetch: Prefetch
+
+
 RESIDENT = Fetch(NOTHING, NOTHING, NOTHING)
 """A pass that fetches nothing."""
+
+
+def resident(passes: int) -> Stream:
+    """Return how a layer is fed whose weights are on the chip."""
+    return Stream(0, False, (RESIDENT,) * passes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import njit
+from accelsim.kernels import inlined
 from accelsim.parts.timed import DramPart
 
 # Not `int`: every number that numba takes for a literal would make another version of each step to compile.
@@ -17,12 +17,6 @@ GROUP, RANK, NUMBER = range(3)
 
 COLUMNS = 8
 """Earliest clocks that are kept of a bank, a group or a rank: one per command."""
-
-# Steps become part of the code of the kernel; it and they take no reference counts of the arrays that they are handed:
-# those would make it a quarter slower.
-_UNCOUNTED: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
-inlined = njit(forceinline=True, **_UNCOUNTED)
-uncounted = njit(**_UNCOUNTED)
 
 
 class Bus(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accelsim.kernels import inlined
 from accelsim.memory.dram_bus_fast import (
     ACTIVATE,
     COLUMNS,
@@ -14,7 +15,6 @@ from accelsim.memory.dram_bus_fast import (
     REFRESH,
     WRITE,
     earliest,
-    inlined,
     issue,
 )
 from accelsim.memory.dram_queues_fast import plan, remove

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from accelsim.memory.dram_bus_fast import COLUMNS, POWER_UP, inlined, issue, uncounted
+from accelsim.kernels import inlined, uncounted
+from accelsim.memory.dram_bus_fast import COLUMNS, POWER_UP, issue
 from accelsim.memory.dram_commands_fast import find_next, queue_commands, refresh_command, tick, wait
 from accelsim.memory.dram_counts import UNRECORDED, ChannelCounts, Offer, Record
 from accelsim.memory.dram_queues_fast import add, move, oldest_with_room, pending, plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accelsim.memory.dram_bus_fast import inlined
+from accelsim.kernels import inlined
 from accelsim.memory.dram_state_fast import (
     ACCEPTED,
     AFTER,

@@ -15,6 +15,7 @@ from accelsim import __version__
 from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
+from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.results import COLUMNS, UNIT_COLUMNS, Column, typed
 
@@ -167,12 +168,18 @@ def _check_header(header: Sequence[str]) -> None:
 
 
 def _check_columns(path: Path, cells: Cells, columns: Sequence[Column], command: str) -> None:
-    """Raise InputError for another version and missing columns."""
+    """Raise InputError for another version, machines that are not loaded, and missing columns."""
     others = [str(version) for version in dict.fromkeys(cells.get("version", ())) if version != __version__]
     problems = [
         f"{path}: version: was written by accelsim {other}, this is {__version__}, whose columns may mean something "
         f"else; write it again with {command}, or read it with pip install accelsim=={other}"
         for other in others
+    ]
+    problems += [
+        f"{path}: engine: {engine!r} is no machine that is loaded{did_you_mean(str(engine), ENGINES)}; name its module "
+        "in ACCELSIM_ENGINES"
+        for engine in dict.fromkeys(cells.get("engine", ()))
+        if engine not in ENGINES
     ]
     missing = [column.name for column in columns if column.name not in cells]
     if missing:

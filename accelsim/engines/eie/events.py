@@ -19,7 +19,7 @@ from accelsim.engines.eie.row import EieRun, codes_of, engine_inputs
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Asked
 from accelsim.engines.events import OCCUPANCY, EventLog, Timeline, Window, open_log
-from accelsim.engines.streaming import RESIDENT, Fetch, Prefetch, Stream, VectorSource
+from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource, resident
 from accelsim.errors import placing
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.relative_csc import encode
@@ -29,9 +29,7 @@ from accelsim.network import Layer, Network
 from accelsim.network.activations import Samples
 from accelsim.parts.timed import DramPart
 
-RunPass = Callable[
-    [EventLog, EieConfig, EieSlice, NDArray[np.int64], WeightMatrix, Fetch, Stream, Prefetch], SliceOutcome
-]
+RunPass = Callable[[EventLog, EieConfig, EieSlice, NDArray[np.int64], WeightMatrix, Supply], SliceOutcome]
 
 
 def timeline(chip: EieChip, network: Network, layer: Layer, samples: Samples, backend: str, window: Window) -> Timeline:
@@ -77,7 +75,7 @@ def events(
     """Log what happens in the window of a run of vectors (vectors, columns) through a layer, fed as `stream` says."""
     run_pass = PASSES[backend]
     width = len(image.slices)
-    memory = stream or Stream(0, False, (RESIDENT,) * (len(vectors) * width))
+    memory = stream or resident(len(vectors) * width)
     prefetch = Prefetch()
     cycles = 0
     for number in range(len(vectors)):
@@ -85,7 +83,7 @@ def events(
         fetches = memory.passes[number * width : (number + 1) * width]
         for place, (part, fetch) in enumerate(zip(image.slices, fetches, strict=True)):
             log.origin = cycles
-            ran = run_pass(log, config, part, block[0, part.columns], weights, fetch, memory, prefetch)
+            ran = run_pass(log, config, part, block[0, part.columns], weights, Supply(fetch, memory, prefetch))
             taken, prefetch = ran.counts.cycles, ran.prefetch
             log.note("pass", f"vector {number}", 0, taken, place)
             log.note("write back", "write", taken - fetch.write_cycles, fetch.write_cycles)
@@ -112,11 +110,9 @@ def _specified(
     part: EieSlice,
     vector: NDArray[np.int64],
     weights: WeightMatrix,
-    fetch: Fetch,
-    stream: Stream,
-    prefetch: Prefetch,
+    supply: Supply,
 ) -> SliceOutcome:
-    return specification.simulate_slice(config, part, vector, None, fetch, stream, prefetch, note=log.note)
+    return specification.simulate_slice(config, part, vector, None, supply, note=log.note)
 
 
 def _compiled(
@@ -125,15 +121,13 @@ def _compiled(
     part: EieSlice,
     vector: NDArray[np.int64],
     weights: WeightMatrix,
-    fetch: Fetch,
-    stream: Stream,
-    prefetch: Prefetch,
+    supply: Supply,
 ) -> SliceOutcome:
     active = np.flatnonzero(vector)
     record = twin.Record(np.empty((len(active) + 1, 3), np.int64), 0, twin.UNRECORDED.starts)
 
     def run() -> SliceOutcome:
-        return twin.simulate_slice(config, part, vector[None], None, fetch, stream, prefetch, record)
+        return twin.simulate_slice(config, part, vector[None], None, supply, record)
 
     ran = run()
     cycles = ran.counts.cycles

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie.config import EieConfig
-from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, actions, scan_inputs
+from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions, scan_inputs
 from accelsim.engines.events import NONE, OCCUPANCY, Note, unnoted
-from accelsim.engines.streaming import Fetch, Prefetch, Stream, VectorSource
+from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.relative_csc import RelativeCsc
 
@@ -54,10 +54,9 @@ class Activation(NamedTuple):
 class WeightLoader:
     """Brings the tiles of a pass from DRAM, in order, each into a buffer that is free, column after column."""
 
-    def __init__(
-        self, env: simpy.Environment, fetch: Fetch, stream: Stream, prefetch: Prefetch, uses: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, env: simpy.Environment, supply: Supply, uses: NDArray[np.int64]) -> None:
         """`uses` (tiles,): columns x PEs that work on a tile; the environment starts before cycle 0 by the prefetch."""
+        fetch, stream, prefetch = supply
         self.env = env
         self.fetch = fetch
         self.loads = np.zeros((len(fetch.ends), 2), np.int64)
@@ -231,88 +230,114 @@ def watch(env: simpy.Environment, queue: BroadcastChannel, pes: int, occupancies
         yield env.timeout(1)
 
 
+class Machine:
+    """EIE with a slice in its memories and a vector (columns of the slice,) in its registers, at the start of a pass.
+
+    Cycle 0 is that start, what was fetched ahead lies before. `note` is told what every unit does.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        config: EieConfig,
+        part: EieSlice,
+        vector: NDArray[np.int64],
+        codebook: NDArray[np.int64] | None,
+        supply: Supply,
+        note: Note = unnoted,
+    ) -> None:
+        """Raises VerificationError where only the entries' counts are known."""
+        if part.matrix is None:
+            raise VerificationError("the specification needs the encoded entries, not only their counts")
+        self.env, self.note, self.supply = env, note, supply
+        self.pes = pes = config.pes
+        active = np.flatnonzero(vector)
+        columns = np.diff(np.searchsorted(active, supply.fetch.ends), prepend=0)
+        self.loader = WeightLoader(env, supply, columns * pes)
+        self.queue = BroadcastChannel(env, pes, config.fifo_depth - 1, ("PE", "an activation"))
+        self.accumulators = np.zeros((-(-part.outputs // pes), pes), np.int64)
+
+        def of_layer(unit: str, event: str, start_cycle: int, cycles: int, column: int) -> None:
+            note(unit, event, start_cycle, cycles, column if column == NONE else part.first_input + column)
+
+        self.elements = [
+            ProcessingElement(
+                env, k, self.queue, self.loader, part.matrix, config.entries_per_row, codebook,
+                self.accumulators[:, k], of_layer,
+            )
+            for k in range(pes)
+        ]  # fmt: skip
+        inputs = scan_inputs(part, vector, pes)
+        self.scan = env.process(non_zero_scan(env, inputs, part.inputs, pes, self.queue, self.loader, of_layer))
+        self.occupancies: list[list[int]] = []
+        if note is not unnoted:
+            env.process(watch(env, self.queue, pes, self.occupancies))
+        self.work = [env.process(element.run(len(active))) for element in self.elements]
+
+    def run(self) -> None:
+        """Run until the scan is through, every PE done, and every tile there."""
+        units = [self.scan, *self.work, *self.loader.arrived, *self.loader.emptied]
+        run_until(self.env, self.env.all_of(units), self.queue.describe_waiters)
+        scan_end: Any = self.scan.value
+        self.scan_end = int(scan_end)
+        self.finished = max(self.scan_end, *(element.done_cycle for element in self.elements))
+        prefetch, write_cycles = self.supply.prefetch, self.supply.fetch.write_cycles
+        arrived = int(self.loader.loads[-1, 1]) if self.loader.arrived else prefetch.arrived
+        self.cycles = max(self.finished, arrived) + write_cycles
+        bus_free = self.cycles if write_cycles else arrived
+        self.ahead = Prefetch(bus_free, *self.loader.freed[-2:]).later(self.cycles)
+
+    def note_rest(self) -> None:
+        """Note how each unit ends, and what was seen of the queues."""
+        ends = [("scan", self.scan_end), *((f"PE {e.number}", e.counters["free"]) for e in self.elements)]
+        for unit, free in ends:
+            self.note(unit, "drain", free, self.finished - free, NONE)
+            self.note(unit, "dram", self.finished, self.cycles - self.finished, NONE)
+        # The environment stops with the last process, the pass with its pipeline.
+        seen = self.occupancies[: self.cycles]
+        seen += [[0] * self.pes] * (self.cycles - len(seen))
+        for cycle, in_use in enumerate(seen):
+            for k in range(self.pes):
+                self.note(f"queue {k}", OCCUPANCY, cycle, 1, in_use[k])
+
+    def count(self, config: EieConfig, part: EieSlice) -> Counts:
+        """Return what the units have counted."""
+        per_pe = {name: tuple(element.counters[name] for element in self.elements) for name in PE_COUNTERS}
+        total = {name: sum(each) for name, each in per_pe.items()}
+        macs, padding = total["macs"], total["padding_macs"]
+        counted = Counted(1, self.cycles, macs, padding, total["ptr_reads"], total["spmat_reads"])
+        return Counts(
+            cycles=self.cycles,
+            macs=macs,
+            padding_macs=padding,
+            busy_cycles=tuple(map(sum, zip(per_pe["macs"], per_pe["padding_macs"], strict=True))),
+            stall_cycles={
+                "scan": per_pe["scan"],
+                "backpressure": per_pe["backpressure"],
+                "dram": tuple(waited + self.cycles - self.finished for waited in per_pe["dram"]),
+                "empty_column": per_pe["empty_column"],
+                "drain": tuple(self.finished - free for free in per_pe["free"]),
+            },
+            actions=actions(config, part, self.supply.fetch, counted),
+        )
+
+
 def simulate_slice(
     config: EieConfig,
     part: EieSlice,
     vector: NDArray[np.int64],
     codebook: NDArray[np.int64] | None,
-    fetch: Fetch,
-    stream: Stream,
-    prefetch: Prefetch,
+    supply: Supply,
     environment: type[simpy.Environment] = simpy.Environment,
     note: Note = unnoted,
 ) -> SliceOutcome:
-    """Run one vector (columns of the slice,) through it; cycle 0 is its start, what was fetched ahead lies before.
-
-    `note` is told what every unit does.
-    """
-    if part.matrix is None:
-        raise VerificationError("the specification needs the encoded entries, not only their counts")
-    env = environment(initial_time=min(0, *prefetch))
-    inputs = scan_inputs(part, vector, config.pes)
-    active = np.flatnonzero(vector)
-    columns = np.diff(np.searchsorted(active, fetch.ends), prepend=0)
-    loader = WeightLoader(env, fetch, stream, prefetch, columns * config.pes)
-    queue = BroadcastChannel(env, config.pes, config.fifo_depth - 1, ("PE", "an activation"))
-    registers = -(-part.outputs // config.pes)
-    accumulators = np.zeros((registers, config.pes), np.int64)
-
-    def of_layer(unit: str, event: str, start_cycle: int, cycles: int, column: int) -> None:
-        note(unit, event, start_cycle, cycles, column if column == NONE else part.first_input + column)
-
-    entries_per_row = config.entries_per_row
-    elements = [
-        ProcessingElement(env, k, queue, loader, part.matrix, entries_per_row, codebook, accumulators[:, k], of_layer)
-        for k in range(config.pes)
-    ]
-    scan = env.process(non_zero_scan(env, inputs, part.inputs, config.pes, queue, loader, of_layer))
-    occupancies: list[list[int]] = []
-    if note is not unnoted:
-        env.process(watch(env, queue, config.pes, occupancies))
-    work = [env.process(element.run(len(active))) for element in elements]
-    run_until(env, env.all_of([scan, *work, *loader.arrived, *loader.emptied]), queue.describe_waiters)
-
-    scan_end: Any = scan.value
-    finished = max(int(scan_end), *(element.done_cycle for element in elements))
-    arrived = int(loader.loads[-1, 1]) if loader.arrived else prefetch.arrived
-    cycles = max(finished, arrived) + fetch.write_cycles
-    for unit, free in [("scan", int(scan_end)), *((f"PE {e.number}", e.counters["free"]) for e in elements)]:
-        note(unit, "drain", free, finished - free, NONE)
-        note(unit, "dram", finished, cycles - finished, NONE)
-    # The environment stops with the last process, the pass with its pipeline.
-    occupancies = occupancies[:cycles] + [[0] * config.pes] * (cycles - len(occupancies))
-    for cycle, in_use in enumerate(occupancies):
-        for k in range(config.pes):
-            note(f"queue {k}", OCCUPANCY, cycle, 1, in_use[k])
-    per_pe = {name: tuple(element.counters[name] for element in elements) for name in PE_COUNTERS}
-    macs, padding = sum(per_pe["macs"]), sum(per_pe["padding_macs"])
-    counts = Counts(
-        cycles=cycles,
-        macs=macs,
-        padding_macs=padding,
-        busy_cycles=tuple(map(sum, zip(per_pe["macs"], per_pe["padding_macs"], strict=True))),
-        stall_cycles={
-            "scan": per_pe["scan"],
-            "backpressure": per_pe["backpressure"],
-            "dram": tuple(waited + cycles - finished for waited in per_pe["dram"]),
-            "empty_column": per_pe["empty_column"],
-            "drain": tuple(finished - free for free in per_pe["free"]),
-        },
-        actions=actions(
-            config,
-            part,
-            fetch,
-            vectors=1,
-            cycles=cycles,
-            macs=macs,
-            padding_macs=padding,
-            ptr_reads=sum(per_pe["ptr_reads"]),
-            spmat_reads=sum(per_pe["spmat_reads"]),
-        ),
-    )
-    ahead = Prefetch(cycles if fetch.write_cycles else arrived, *loader.freed[-2:])
-    output = accumulators.reshape(1, -1)[:, : part.outputs] if codebook is not None else None
-    return SliceOutcome(counts, output, loader.loads, ahead.later(cycles))
+    """Run one vector (columns of the slice,) through it; `note` is told what every unit does."""
+    env = environment(initial_time=min(0, *supply.prefetch))
+    machine = Machine(env, config, part, vector, codebook, supply, note)
+    machine.run()
+    machine.note_rest()
+    output = machine.accumulators.reshape(1, -1)[:, : part.outputs] if codebook is not None else None
+    return SliceOutcome(machine.count(config, part), output, machine.loader.loads, machine.ahead)
 
 
 def run(
@@ -327,8 +352,6 @@ def run(
     return image.run_all(
         vectors,
         stream,
-        lambda part, block, fetch, memory, prefetch: simulate_slice(
-            config, part, block[0], image.codebook, fetch, memory, prefetch, environment
-        ),
+        lambda part, block, supply: simulate_slice(config, part, block[0], image.codebook, supply, environment),
         most_vectors=1,
     )
