@@ -73,9 +73,10 @@ def test_numpy_agrees(form: NumberFormat) -> None:
         assert form.first_nonfinite == math.inf
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("form", ARRAY_TYPES.values(), ids=named)
 def test_pytorch_agrees(form: NumberFormat) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch")
     dtype = getattr(torch, str(form.array_type))
     assert 8 * dtype.itemsize == form.bits
     if form.family == "fp":
@@ -87,9 +88,10 @@ def test_pytorch_agrees(form: NumberFormat) -> None:
         assert int(largest) + 1 == form.first_nonfinite
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("form", LACKING, ids=named)
 def test_every_code_means_what_pytorch_says(form: NumberFormat) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch")
     codes = np.arange(2**form.bits, dtype=form.stored_type)
     ours = form.values(codes)
     theirs = torch.from_numpy(codes.copy()).view(getattr(torch, str(form.array_type))).float().numpy()
@@ -154,9 +156,10 @@ def finite(form: NumberFormat, rng: np.random.Generator, shape: tuple[int, int])
     return (magnitudes | rng.integers(0, 2, shape) << form.bits - 1).astype(form.stored_type)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("form", LACKING, ids=named)
 def test_safetensors_and_state_dicts_give_the_counts_of_float32(tmp_path: Path, form: NumberFormat) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch")
     codes = finite(form, np.random.default_rng(3), (70, 90))
     values = form.values(codes)
     tensor = torch.from_numpy(codes.copy()).view(getattr(torch, str(form.array_type)))
@@ -186,14 +189,14 @@ def test_safetensors_and_state_dicts_give_the_counts_of_float32(tmp_path: Path, 
         ("fp8_e5m2", 0x7E, "nan"),
     ],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt", marks=pytest.mark.needs("torch"))])
 def test_weights_of_8_bits_that_are_not_finite_are_refused(
     tmp_path: Path, name: str, code: int, said: str, suffix: str
 ) -> None:
     form = NUMBER_FORMATS[name]
     codes, path = np.array([[1, 2], [3, code]], np.uint8), tmp_path / f"a{suffix}"
     if suffix == ".pt":
-        torch = pytest.importorskip("torch", reason="torch is not installed")
+        torch = pytest.importorskip("torch")
         torch.save({"fc.weight": torch.from_numpy(codes).view(getattr(torch, str(form.array_type)))}, path)
     else:
         safetensors(path, {"fc.weight": (str(form.safetensors_type), [2, 2], codes.tobytes())})
@@ -241,16 +244,18 @@ def test_scales_beside_weights_do_not_keep_them_from_being_read(tmp_path: Path) 
     assert (layer.name, layer.weight.tolist()) == ("fc", [[0.0, 1.0], [-1.0, 448.0]])
 
 
+@pytest.mark.needs("torch")
 def test_masks_fold_into_weights_of_8_bits(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch")
     held = {"fc.weight_orig": [[1.5, -2.0], [3.0, 4.0]], "fc.weight_mask": [[1.0, 0.0], [0.0, 1.0]]}
     torch.save({name: torch.tensor(each).to(torch.float8_e5m2) for name, each in held.items()}, tmp_path / "a.pt")
     assert load_network(tmp_path / "a.pt")["fc"].weight.tolist() == [[1.5, 0.0], [0.0, 4.0]]
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2"])
 def test_a_model_that_keeps_weights_in_8_bits_is_captured(name: str) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch = pytest.importorskip("torch")
     dtype = getattr(torch, name)
 
     class Narrow(torch.nn.Linear):
