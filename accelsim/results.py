@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -191,6 +192,10 @@ GROUPS: dict[str, tuple[Column, ...]] = {
 
 COLUMNS: tuple[Column, ...] = tuple(column for group in GROUPS.values() for column in group)
 """The table."""
+
+_TWICE = [name for name, times in Counter(column.name for column in COLUMNS).items() if times > 1]
+if _TWICE:
+    raise ValueError(f"{', '.join(_TWICE)}: a machine's own column has the name of another; rename it")
 
 
 def provenance(chip: Hardware, backend: str) -> Row:

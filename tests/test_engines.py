@@ -25,7 +25,7 @@ from accelsim.chips import Hardware
 from accelsim.config import shipped_names
 from accelsim.costs import account, area_mm2, entries, operations, prices
 from accelsim.engines import ENGINES, engine_of, union
-from accelsim.engines.words import DRAM_ACTIONS, DRAM_COMPONENTS
+from accelsim.engines.words import DRAM_ACTIONS, DRAM_COMPONENTS, Bar, Word
 from accelsim.errors import InputError
 from accelsim.explore.chips import Chips
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, EVENTS
@@ -161,6 +161,23 @@ def test_words_that_machines_share_mean_the_same() -> None:
         for word in engine.words.stalls:
             bars.setdefault(word.name, set()).add(word.bar)
     assert all(len(each) == 1 for each in bars.values())
+
+
+@every_engine
+def test_a_row_counts_every_stall_that_its_machine_names(kind: str) -> None:
+    (row,) = simulated_rows(layer_of(1), CHIPS[kind])
+    assert {name for name in row if name.startswith("stall_")} == {
+        f"stall_{word.name}_cycles" for word in ENGINES[kind].words.stalls
+    }
+    assert {"executed_as", "granularity", "residency", "layer_hash", "weight_density"} <= row.keys()
+
+
+def test_a_word_that_means_another_thing_elsewhere_is_refused() -> None:
+    class Other(type(ENGINES["toy"])):  # type: ignore[misc]
+        words = ENGINES["toy"].words._replace(stalls=(Word("load", "an arm", "", Bar(1, "x", "#000000", "x")),))
+
+    with pytest.raises(ValueError, match="engine toy: stalls: load: means another thing elsewhere"):
+        union([*ENGINES.values(), Other()], "stalls")
 
 
 @every_engine

@@ -153,6 +153,7 @@ def test_a_scheduler_without_workers_is_told(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.thorough
 def test_a_scheduler_that_is_lost_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "CONNECT_SECONDS", 20)  # so long the client looks for one that is gone
     given = {"network": tiny(), "vary": {"engine.fifo_depth": list(range(2, 202))}}
     made = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
     ended: list[int] = []

@@ -150,8 +150,8 @@ class Engine(Protocol):
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a product of which only the size is known; raises InputError with every problem."""
         raise InputError(
-            f"{chip.name}: engine {self.kind} runs no product of which only the size is known: what it takes depends "
-            "on which weights are zero; simulate a layer, or choose another chip"
+            f"{chip.name}: engine {self.kind} runs no product of which only the size is known; simulate a layer, or "
+            "choose another chip"
         )
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
@@ -160,9 +160,14 @@ class Engine(Protocol):
 
 
 def union(engines: Sequence[Engine], kind: str) -> tuple[Any, ...]:
-    """Return the words of one kind of all machines, each once, in order: `stalls`, `actions`, `kinds`, ..."""
+    """Return the words of one kind of all machines, each once, in order: `stalls`, `actions`, `kinds`, ...
+
+    Raises ValueError for a name that two machines use for what is drawn, counted or typed in different ways.
+    """
     found: dict[str, Any] = {}
     for engine in engines:
         for word in getattr(engine.words, kind):
-            found.setdefault(word.name, word)
+            first = found.setdefault(word.name, word)
+            if any(getattr(first, how, None) != getattr(word, how, None) for how in ("bar", "column", "dtype")):
+                raise ValueError(f"engine {engine.kind}: {kind}: {word.name}: means another thing elsewhere; rename it")
     return tuple(found.values())

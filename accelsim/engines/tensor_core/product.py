@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,22 +81,26 @@ def pattern_of(pattern: str | None) -> tuple[int, int]:
 
 def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
     """Say what keeps a GEMM from running on this chip."""
-    found = [
-        f"{name}: must be at least 1 (got {getattr(gemm, name)})"
-        for name in ("tokens", "out_features", "in_features")
-        if getattr(gemm, name) < 1
-    ]
+    sizes = {name: getattr(gemm, name) for name in ("tokens", "out_features", "in_features")}
+    found = [f"{name}: {problem}" for name, size in sizes.items() if (problem := _size_problem(size))]
     if gemm.dtype not in config.fma_per_cycle:
         known = config.fma_per_cycle
         found.append(f"dtype: the chip has no {gemm.dtype!r}{did_you_mean(str(gemm.dtype), known)}")
     if gemm.pattern is not None and gemm.pattern not in config.patterns:
         has = f"it has {', '.join(config.patterns)}" if config.patterns else "it has none"
         found.append(f"pattern: the chip cannot exploit {gemm.pattern!r}, {has}; run it dense with pattern=None")
-    if gemm.pattern is not None and gemm.in_features % int(gemm.pattern.partition(":")[2] or 1):
+    elif not _size_problem(gemm.in_features) and gemm.in_features % pattern_of(gemm.pattern)[1]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
     return found
+
+
+def _size_problem(size: Any) -> str | None:
+    """Say what keeps something from being a size."""
+    if not isinstance(size, int | np.integer) or isinstance(size, bool):
+        return f"must be a whole number (got {size!r})"
+    return f"must be at least 1 (got {size})" if size < 1 else None
 
 
 def run(
@@ -115,7 +119,7 @@ def run(
     Raises InputError with every problem of the GEMM and the tile.
     """
     config = chip.engine
-    raise_if_any(problems(gemm, config))
+    raise_if_any([*problems(gemm, config), *_shape_problems(tile)])
     kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
     machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
     shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
@@ -198,6 +202,15 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
         runs_before=WARM_UP_RUNS,
         runs_timed=TIMED_RUNS,
     )
+
+
+def _shape_problems(tile: Any) -> list[str]:
+    """Say what keeps something that was asked for from being a tile; None, the fastest, is one."""
+    if tile is None:
+        return []
+    if not isinstance(tile, tuple | list) or len(tile) != 2:
+        return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
+    return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
 
 
 def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
