@@ -97,7 +97,7 @@ def test_apoz_of_a_channel_looks_at_what_comes_in() -> None:
     assert used[kept].min() >= used[~kept].max()
 
 
-@pytest.mark.thorough(keep=2)
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize(("granularity", "sparsity"), [("fine", 0.5), ("nm:2:4", None), ("channel", 0.5)])
 @pytest.mark.parametrize("criterion", ["l1", "obs"])
 def test_updated_weights_keep_the_outputs_better(granularity: str, sparsity: float | None, criterion: str) -> None:

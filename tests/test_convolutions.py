@@ -207,6 +207,7 @@ def test_weights_of_a_convolution_that_fit_by_themselves_are_fetched_once() -> N
     assert row["count_spmat_writes"] == 64 * 5
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("elements", [1, 100, 1000])
 def test_how_many_vectors_run_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     """Vectors of 37 columns in slices of 16: one, two or 26 of them at a time, also where rows of maps are moved."""

@@ -69,6 +69,7 @@ def test_the_point_where_weights_fit_is_seen() -> None:
     assert table["residency"].tolist() == ["stream", "stream", "resident"]
 
 
+@pytest.mark.thorough(keep=2)
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_drawn(table: pd.DataFrame, tmp_path: Path, metric: str) -> None:
     figure = plots.curve(table, METRICS[metric])

@@ -78,7 +78,7 @@ def test_commands_parse(page: Path) -> None:
         assert {*re.findall(r"(?<=\s)--?[a-z][\w-]*", rest)} <= options, (name, rest)
 
 
-@pytest.mark.thorough(keep=2)
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("name", RUN)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = DOCS / f"{name}.md"

@@ -254,6 +254,7 @@ OTHER_BASES = {"eie": {"engine.weight_sharing": False, "engine.registers_per_pe"
 """Chips in which keys matter that do not in the first of their machine."""
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize(("kind", "base"), [*((kind, {}) for kind in ENGINES), *OTHER_BASES.items()])
 def test_chips_that_differ_in_one_key_run_together_as_alone(kind: str, base: dict[str, Any]) -> None:
     """Every key of every chip: whatever of a run is shared, a key that changes it is noticed."""
@@ -304,7 +305,9 @@ def test_keys_that_are_declared_not_to_matter_are_keys(kind: str) -> None:
 # The whole house, for every machine
 
 
-@every_engine
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind == "toy" else pytest.mark.thorough) for kind in ENGINES]
+)
 def test_every_command_works(kind: str, accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     chip = str(TOY_CHIP) if kind == "toy" else CHIPS[kind].name

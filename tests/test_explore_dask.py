@@ -140,6 +140,7 @@ def test_a_scheduler_that_cannot_be_reached_is_told(
         sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", scheduler=address)
 
 
+@pytest.mark.thorough
 def test_a_scheduler_without_workers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wait = distributed.Client.wait_for_workers
     monkeypatch.setattr(distributed.Client, "wait_for_workers", lambda client, n, timeout: wait(client, n, timeout=1))

@@ -41,6 +41,7 @@ def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ran
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
 def test_a_search_is_that_of_its_seed_and_goes_on_from_its_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: Any

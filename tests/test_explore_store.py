@@ -401,6 +401,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of a file")
 def test_a_disk_that_refuses_to_write_is_told_and_what_was_stored_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "r.db"

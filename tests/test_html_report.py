@@ -634,6 +634,7 @@ def test_a_narrow_window_needs_no_sideways_scrolling(text: str, tmp_path: Path) 
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.thorough
 def test_a_thousand_rows_stay_small(results: pd.DataFrame) -> None:
     many = pd.concat([results.iloc[[0]]] * 1000, ignore_index=True)
     many["layer"] = [f"block{number // 8}.attention.projection.fc{number}" for number in range(1000)]

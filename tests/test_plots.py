@@ -75,6 +75,7 @@ def test_every_kind_is_drawn_the_same_every_time(tables: dict[str, pd.DataFrame]
     assert all(axis.get_tightbbox() is not None for axis in (drawn.xaxis, drawn.yaxis))
 
 
+@pytest.mark.thorough(keep=4)
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_nothing_reaches_out_of_a_column(tables: dict[str, pd.DataFrame], kind: str) -> None:
     figure = plots.figure(tables[kind], kind)

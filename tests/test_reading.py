@@ -188,6 +188,7 @@ def test_size_is_asked_for_before_anything_is_read(tmp_path: Path, monkeypatch: 
     assert "more than the 64 that are read" in problems_of(path)[0]
 
 
+@pytest.mark.thorough
 def test_a_small_parquet_file_that_unpacks_to_much_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.parquet"
     pd.DataFrame({"a": [0] * (reading.MAX_CELLS + 1)}).to_parquet(path)

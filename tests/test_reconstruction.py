@@ -93,7 +93,7 @@ def test_the_sweep_by_definition(rows: int, columns: int, m: int, seed: int, blo
 TEXTS = ["fine", "nm:2:4", "nm:1:4", "vector:1x4", "vector:4x1", "block:2x4", "kernel", "channel"]
 
 
-@pytest.mark.thorough(keep=4)
+@pytest.mark.thorough(keep=2)
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_obs_beats_magnitude_on_calibration_data(text: str, seed: int) -> None:

@@ -73,6 +73,7 @@ REPEATED = [
 activations that come and go; these alone."""
 
 
+@pytest.mark.thorough(keep=2)
 @pytest.mark.parametrize("changes", REPEATED)
 def test_twelve_equal_tokens_cost_what_the_specification_says(changes: dict[str, object]) -> None:
     layer = accelsim.Layer.linear("fc", draw_weights(96, 150, 0.3, 0), np.ones(96), tokens=12)

@@ -17,6 +17,7 @@ from accelsim.results import UNIT_NUMBERS
 CHIPS = ["eie-64pe-45nm", "edge-nm-16x16", "a100-pcie", "edge-skip-16x16"]
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("network", ["lenet-300-100-digits", "convnet-digits", "eie-benchmarks"])
 def test_the_sums_over_units_are_the_columns_of_the_table(network: str) -> None:
     table, units = sim.simulate(network, CHIPS), sim.units(network, CHIPS)
@@ -75,6 +76,7 @@ def test_ceilings_are_those_of_the_chips() -> None:
     assert a100["dram_max_gb_per_s"] == pytest.approx(1935, rel=0.01)
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("network", ["squeezenet", "alexnet-fc", "eie-benchmarks"])
 def test_no_layer_is_above_a_ceiling(network: str) -> None:
     table = sim.simulate(network, [*CHIPS, "rtx4090"])
