@@ -64,7 +64,8 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
         filled[int(str(pe))] = mean_over(each, edges)
     _map(axes, filled, (first, last, len(filled) - 0.5, -0.5), "waiting activations", 1)
     axes.set_xlabel("clock cycle")
-    axes.set_ylabel("queue")
+    owners = [engine.words.unit for engine in ENGINES.values() if any(kind.level for kind in engine.words.kinds)]
+    axes.set_ylabel(f"queue of {' or '.join(owners)}")
     return axes
 
 
