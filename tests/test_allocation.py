@@ -179,6 +179,7 @@ def test_a_budget_is_met_by_the_layer_that_loses_least() -> None:
     assert found.steps["cycles"].iloc[[0, -1]].tolist() == [full, found.cost]
 
 
+@pytest.mark.thorough
 def test_chosen_sparsities_beat_the_same_for_all_at_equal_simulated_time() -> None:
     net = load_network(DIGITS)
     budget = 0.6 * cost(net, CHIP, "time_us")

@@ -469,6 +469,7 @@ def test_energy_of_a_tensor_core_adds_up_to_its_row(accelsim: Run) -> None:
     assert "fma" in result.out
 
 
+@pytest.mark.thorough
 def test_a_layer_that_a_chip_cannot_run_is_told_and_drawn_nowhere(accelsim: Run, tmp_path: Path) -> None:
     result = accelsim("run", "vgg16-fc", "--set", "memory.residency=resident", "--plot", tmp_path / "figure.svg",
                       "--csv", tmp_path / "out.csv")  # fmt: skip

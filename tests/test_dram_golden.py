@@ -46,6 +46,7 @@ def test_a_trace_is_the_one_of_the_reference(row: dict[str, str]) -> None:
     assert np.count_nonzero(~write) == int(row["reads_in_40000"])
 
 
+@pytest.mark.thorough(keep=4)
 @pytest.mark.parametrize("device", EXACT)
 def test_equal_to_the_reference(device: str) -> None:
     golden = [row for row in rows("dramsim3.csv") if row["device"].lower() == device]

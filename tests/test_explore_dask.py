@@ -131,6 +131,7 @@ def test_ctrl_c_leaves_the_cluster_usable(cluster: Any, tmp_path: Path) -> None:
     assert sweep(given, tmp_path / "r.db", scheduler=cluster.scheduler_address).equals(wanted)
 
 
+@pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
 def test_a_scheduler_that_cannot_be_reached_is_told(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch

@@ -40,7 +40,7 @@ POINTS = 500
 KILLS = 20
 MAIN_KILLS = 7
 """Each costs the start of a process, of a pool and of its workers."""
-HANG_SECONDS = 1800
+HANG_SECONDS = 900
 """After which a test gives up, however busy the machine is: what should have happened never will."""
 
 SCORE = """
@@ -88,6 +88,7 @@ def begin(folder: Path, store: Path, jobs: str = "2", *more: str, **environment:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background of a shell ignore it
     )
 
 

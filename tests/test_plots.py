@@ -64,8 +64,9 @@ def saved(figure: Figure, kind: str = "svg") -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.thorough(keep=5)
 @pytest.mark.parametrize("kind", plots.KINDS)
-@pytest.mark.parametrize("width", [3.4, pytest.param(7.0, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("width", [3.4, 7.0])
 def test_every_kind_is_drawn_the_same_every_time(tables: dict[str, pd.DataFrame], kind: str, width: float) -> None:
     figures = [plots.figure(tables[kind], kind, width) for _ in range(2)]
     assert saved(figures[0]) == saved(figures[1])
@@ -119,6 +120,7 @@ def test_rows_of_several_chips_stand_under_their_names(results: pd.DataFrame) ->
     assert places == pytest.approx([1, 2, 3, 5, 6, 7])
 
 
+@pytest.mark.thorough
 def test_a_roofline_is_that_of_the_chip_and_no_layer_is_above_it() -> None:
     results = sim.simulate("squeezenet", [*CHIPS, "a100-pcie"])
     found = points(results)

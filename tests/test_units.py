@@ -77,7 +77,7 @@ def test_ceilings_are_those_of_the_chips() -> None:
 
 
 @pytest.mark.thorough(keep=1)
-@pytest.mark.parametrize("network", ["squeezenet", "alexnet-fc", "eie-benchmarks"])
+@pytest.mark.parametrize("network", ["alexnet-fc", "squeezenet", "eie-benchmarks"])
 def test_no_layer_is_above_a_ceiling(network: str) -> None:
     table = sim.simulate(network, [*CHIPS, "rtx4090"])
     ran: pd.DataFrame = table[table["executed_as"] != "unsupported"]

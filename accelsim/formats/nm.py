@@ -75,7 +75,9 @@ def _holds(bits, magnitude, places, n, m):
         for j in range(64 * whole, columns):
             if row[j] & magnitude:
                 words[whole] |= np.uint64(1) << np.uint64(j & 63)
-        planes[:] = 0
+        for level in range(levels):  # word by word: to compile what is done to whole arrays takes numba seconds
+            for word in range(size):
+                planes[level, word] = 0
         for channel in range(m):
             skipped, shift = channel * places >> 6, np.uint64(channel * places & 63)
             for word in range(size):
@@ -87,16 +89,19 @@ def _holds(bits, magnitude, places, n, m):
                     both = planes[level, word] & carry[word]
                     planes[level, word] ^= carry[word]
                     carry[word] = both
-        more[:] = 0
-        equal[:] = begins
+        for word in range(size):
+            more[word], equal[word] = 0, begins[word]
         for level in range(levels - 1, -1, -1):
             if n >> level & 1:
-                equal &= planes[level]
+                for word in range(size):
+                    equal[word] &= planes[level, word]
             else:
-                more |= equal & planes[level]
-                equal &= ~planes[level]
-        if more.any():
-            return False
+                for word in range(size):
+                    more[word] |= equal[word] & planes[level, word]
+                    equal[word] &= ~planes[level, word]
+        for word in range(size):
+            if more[word]:
+                return False
     return True
 
 

@@ -56,7 +56,8 @@ def _issue(controller, bank, command, clock):
     issue(controller.bus, bank, command, clock)
     now, commands = controller.now, controller.commands
     if now[NOTED] < len(commands):
-        commands[now[NOTED]] = (clock, command, bank)
+        noted = now[NOTED]
+        commands[noted, 0], commands[noted, 1], commands[noted, 2] = clock, command, bank
         now[NOTED] += 1
 
 

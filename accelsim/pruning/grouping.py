@@ -93,8 +93,9 @@ def _spread_kernel(constant: int) -> Any:
             for j in range(flags.shape[1]):
                 for x in range(width):
                     first[j * width + x] = flags[i, j]
-            for k in range(1, r):
-                kept[i * r + k] = first
+            for k in range(1, r):  # one by one: to compile an assignment of rows takes numba seconds
+                for j in range(len(first)):
+                    kept[i * r + k, j] = first[j]
 
     return spread
 

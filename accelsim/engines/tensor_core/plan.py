@@ -208,7 +208,9 @@ def lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue):
 def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
     """Return the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
     rounds = np.zeros((len(tiles.rounds) + 1, 3), np.int64)
-    rounds[:-1, :2] = tiles.rounds
+    for i in range(len(tiles.rounds)):  # one by one: to compile what is done to slices takes numba seconds
+        rounds[i, STEPS] = tiles.rounds[i, STEPS]
+        rounds[i, TIMES] = tiles.rounds[i, TIMES]
     rounds[-1, STEPS] = tiles.last_steps
     rounds[-1, TIMES] = tiles.last > 0
     slots = float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())

@@ -84,10 +84,11 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split):
     part = -(-size.k // split)
     steps = -(-part // machine.step_k)
     core_steps = np.full(machine.cores, full * steps)
-    core_steps[:last] += steps
+    for core in range(last):  # one by one: to compile what is done to slices takes numba seconds
+        core_steps[core] += steps
     rounds = np.empty((min(full, 1), 2), np.int64)
-    rounds[:, 0] = steps
-    rounds[:, 1] = full
+    for i in range(len(rounds)):
+        rounds[i, 0], rounds[i, 1] = steps, full
     return Tiles(
         tile_tokens,
         tile_outputs,
@@ -132,8 +133,8 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
             stored += columns.k[group, column] * min(tile_outputs, size.outputs - column * tile_outputs)
     kinds = np.flatnonzero(rounds_of)
     rounds = np.empty((kinds.size, 2), np.int64)
-    rounds[:, 0] = kinds
-    rounds[:, 1] = rounds_of[kinds]
+    for i in range(kinds.size):
+        rounds[i, 0], rounds[i, 1] = kinds[i], rounds_of[kinds[i]]
     channels, wide = machine.groups * skipping.channels, columns.slices.shape[1]
     return Tiles(
         tile_tokens,
@@ -195,7 +196,7 @@ def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
         finished += compute
         done[i % stages] = finished
         if len(record):
-            record[i] = (load_free, l2_free, dram_free, finished)
+            record[i, 0], record[i, 1], record[i, 2], record[i, 3] = load_free, l2_free, dram_free, finished
     if steps == 0:  # all weights of the tiles are zero: only results move
         spent[DRAM] = dram
         finished += dram
@@ -223,7 +224,8 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
         cycles, of_round = round_cycles(plan, steps, stages, l2, dram, epilogue, unrecorded)
         lost = lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue)
         of_round[DRAM] += lost
-        spent[int(last)] += times * of_round
+        for cause in range(len(of_round)):
+            spent[int(last), cause] += times * of_round[cause]
         total += times * (cycles + lost)
     return total, spent
 
