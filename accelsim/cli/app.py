@@ -53,6 +53,13 @@ WeightsOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
+CountIoOption = Annotated[
+    bool,
+    typer.Option(
+        "--count-io", help="Charge each chip alike for the network's inputs and outputs, from and to its DRAM."
+    ),
+]
+
 
 def _show_version(asked: bool) -> None:
     if asked:

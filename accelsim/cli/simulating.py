@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    CountIoOption,
     DensityOption,
     HardwareOption,
     NetworkArgument,
@@ -47,6 +48,7 @@ def run(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    count_io: CountIoOption = False,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
@@ -73,8 +75,9 @@ def run(
 
     with reporting(len(net), quiet) as step:
         rows = simulated_rows(
-            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None
-        )
+            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None,
+            count_io=count_io,
+        )  # fmt: skip
     results = table(rows)
     if not quiet:
         _print_results(results)
@@ -94,6 +97,7 @@ def energy(
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
@@ -112,7 +116,7 @@ def energy(
     from accelsim.simulation import simulate
 
     with reporting(len(net), quiet=False) as step:
-        results = simulate(net, chips, density, seed=seed, progress=step)
+        results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
     if layer is not None:  # only now: whether a layer is resident depends on all of them
         results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
@@ -135,6 +139,7 @@ def compare_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    count_io: CountIoOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
@@ -152,7 +157,7 @@ def compare_command(
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
-        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
+        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
     console().print(terminal.compare_table(totals(results)))
     write_all(results, outputs)
 
@@ -176,6 +181,7 @@ def curve_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    count_io: CountIoOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
@@ -197,8 +203,9 @@ def curve_command(
     names = [name.strip() for name in granularity.split(",")]
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
         table = curve(
-            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step
-        )
+            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
+            count_io=count_io,
+        )  # fmt: skip
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
@@ -262,5 +269,7 @@ def _print_results(results: pd.DataFrame) -> None:
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
         out.print()
+    elif counted := terminal.io_counted(results):
+        out.print(f"the total is {counted}", markup=False)
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -159,7 +159,8 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
 
 def chip_totals(results: pd.DataFrame) -> Table:
     """Return one line per chip, for a comparison."""
-    grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    title = ", ".join(filter(None, ("totals", io_counted(results))))
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("hardware", "layers", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
         grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
     for chip, total in over_layers(results, "hardware").iterrows():
@@ -176,9 +177,15 @@ def chip_totals(results: pd.DataFrame) -> Table:
     return grid
 
 
+def io_counted(table: pd.DataFrame) -> str:
+    """Return what totals say that hold what --count-io adds, "" of others."""
+    counted = (table["network_io"] == "counted").any()
+    return "with the network's inputs and outputs (--count-io), which take no time here" if counted else ""
+
+
 def compare_table(totals: pd.DataFrame) -> Table:
     """Return one line per chip and granularity: what it buys over the network as it was given."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in (
         "chip",
         "pruned by",

@@ -60,6 +60,8 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    inputs_read: float
+    """Share of the inputs that any tile reads."""
     rounds: tuple[tuple[int, int, int], ...]
     """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
     overlap_loss_per_mille: int
@@ -142,9 +144,15 @@ def run(
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        inputs_read=ran.tiles.inputs,
         rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
+
+
+def output_bytes(dtype: str) -> float:
+    """Return the size of a result: narrow types leave the chip with 16 bits."""
+    return max(2.0, NUMBER_FORMATS[dtype].bits / 8)
 
 
 def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
@@ -159,7 +167,7 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=max(2.0, bits / 8),
+        output_bytes=output_bytes(gemm.dtype),
         packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
         step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
