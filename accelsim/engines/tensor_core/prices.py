@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from accelsim.energy import Entry, Price
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import TensorCoreChip
@@ -35,6 +38,33 @@ def prices(chip: TensorCoreChip, voltage: float = 1.0, bits: int = 16) -> dict[s
         "dram_writes": dram,
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
+
+
+class Linear(NamedTuple):
+    """The energy of a run at the full clock is linear in these: what it counts times what one of each costs."""
+
+    fma_pj: float
+    shared_pj_per_byte: float
+    l2_pj_per_byte: float
+    dram_pj_per_byte: float
+    """Of either direction, by a long stream."""
+    static_w: float
+    """While a run takes its time."""
+
+
+@lru_cache(maxsize=256)
+def linear(chip: TensorCoreChip, dtype: str) -> Linear:
+    """Return what the energy of a run in this data type is linear in; all zero where the chip has no energies."""
+    table = prices(chip, bits=NUMBER_FORMATS[dtype].bits)
+    if not table:
+        return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
+    return Linear(
+        fma_pj=table["fma"].pj,
+        shared_pj_per_byte=table["shared_bytes"].pj,
+        l2_pj_per_byte=table["l2_bytes"].pj,
+        dram_pj_per_byte=table["dram_reads"].pj / BLOCK_BYTES,
+        static_w=table["powered_ns"].pj * 1e-3,  # mW and ns to W and us
+    )
 
 
 def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
