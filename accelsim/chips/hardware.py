@@ -32,6 +32,8 @@ class EngineConfig:
     """Keys that, beside those, do not change how a layer is stored either."""
     UNPRICED: ClassVar[frozenset[str]] = frozenset()
     """Keys that change neither an area nor the price of an action."""
+    FREE: ClassVar[dict[str, str]] = {}
+    """Keys that may be raised at no cost in area or energy, and why; every other capacity or width has a price."""
 
     kind: str
     clock_mhz: Positive

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -15,6 +15,7 @@ from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Banks = Annotated[int, Field(strict=True, ge=1, le=2**16)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
@@ -72,6 +73,8 @@ class Power:
     """The board's limit, and what computing and moving cost beside DRAM; at less than the full clock less voltage."""
 
     limit_w: Positive
+    basis: Literal["measured board", "published table"] = "measured board"
+    """What the energies are: not a technology's, in either case."""
     static_w: NonNegative
     fma_pj: NonNegative
     """One multiply-accumulate of 16 bits with its operands from registers and shared memory, at the full clock.
@@ -100,6 +103,18 @@ class TensorCoreConfig(EngineConfig):
     Sources: Sun et al., TPDS 2023 (instructions); NVIDIA A100 white paper (machine).
     """
 
+    FREE: ClassVar = {
+        "subcores": "sub-cores share the multipliers of their core, which are paid by the rate",
+        "step_k": "a step lies in shared memory, which is paid by its size",
+        "stages": "stages lie in shared memory, which is paid by its size",
+        "skip_k": "bits of slices lie with the weights in DRAM, and are read from L2",
+        "l2_usable": "what two partitions of L2 keep twice is paid by the size of L2",
+        "least_k_per_split": "a rule of the library",
+        "dense": "tiles and pace of a library: software",
+        "sparse": "tiles and pace of a library: software",
+        "instructions": "as they were measured alone; no run uses them",
+    }
+
     kind: Literal["tensor-core"] = "tensor-core"
     cores: Count
     subcores: Count = 4
@@ -109,6 +124,8 @@ class TensorCoreConfig(EngineConfig):
     dtype: str = ""
     """What networks run in; empty: the first of `fma_per_cycle`."""
     patterns: list[str] = Field(default_factory=list)
+    accumulator_bits: Literal[16, 32] | None = None
+    """Width of a sum, floating-point or integer as its products are, and no less than they; None: 32."""
     metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
     skip_k: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
     """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
@@ -119,10 +136,14 @@ class TensorCoreConfig(EngineConfig):
     """Steps whose operands shared memory holds: one is computed while the others load."""
     shared_memory_bytes: Count
     shared_bytes_per_cycle: Positive
+    shared_banks: Banks | None = None
+    """Of the shared memory of a core; None: as few as read so many bytes a cycle in rows of at most 512 bits."""
     l2_bytes: Count
     l2_usable: Share = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
+    l2_banks: Banks | None = None
+    """As `shared_banks`, of L2."""
     prologue_cycles: NonNegative
     """From the start of a tile to its first multiply-accumulate: latency of DRAM, shared memory and instruction."""
     epilogue_cycles_per_output: NonNegative
@@ -140,6 +161,10 @@ class TensorCoreConfig(EngineConfig):
     def type_of_networks(self) -> str:
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
+
+    def sum_bits(self, dtype: str) -> int:
+        """Return the width of the sums of products in this data type."""
+        return max(self.accumulator_bits or 32, NUMBER_FORMATS[dtype].bits)
 
     def step_of(self, dtype: str) -> int:
         """Return the k of one step: it has the same bytes for every data type."""
@@ -166,9 +191,48 @@ class TensorCoreConfig(EngineConfig):
             yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"
 
 
+BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")
+"""Keys of the engine that only a technology puts a price on."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TensorCoreConstants(Hashed):
+    """What no table of a technology has: clock and control, in proportion to what they drive.
+
+    Energy: 22 % of what an HMMA instruction computes goes into fetching, decoding and its operands (16 % of an IMMA),
+    Dally, "Deep Learning Hardware", MLSys 2021; the clock network of EIE is 26 % of all else (Table II). Area: control
+    is 2 % of the TPU's die where buffers and arithmetic are 67 %, Jouppi et al., ISCA 2017. ASSUMED for other designs.
+    """
+
+    control_energy: NonNegative = 0.22
+    """Energy of clock and control in every cycle / energy of all multipliers with their registers at the full rate."""
+    control_area: NonNegative = 0.03
+    """Area of control / area of memories, multipliers and registers."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class TensorCoreChip(Hardware):
-    """A chip with tensor cores: it carries its own energies, and fetches its operands from DRAM."""
+    """A chip with tensor cores, which fetches its operands from DRAM.
+
+    A technology prices it bottom-up, or `engine.power` says what was measured; with neither it has no energies.
+    """
 
     engine: TensorCoreConfig
     memory: MemoryConfig
+    constants: TensorCoreConstants | None = None
+    """None: the defaults, where a technology prices the chip."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        if self.technology is not None and self.engine.power is not None:
+            yield (
+                f"technology: {self.technology.name} is not used: engine.power gives the energies of a "
+                f"{self.engine.power.basis}; leave out one of the two"
+            )
+        if self.technology is None:
+            given = [f"engine.{key}" for key in BOTTOM_UP if getattr(self.engine, key) is not None]
+            given += ["constants"] if self.constants is not None else []
+            for key in given:
+                yield f"{key}: is not used without a technology, which prices it; leave it out, or name a technology"
