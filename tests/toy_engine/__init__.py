@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from accelsim.energy import PER_CYCLE, Entry, Price
-from accelsim.engines import ENGINES, Asked, Engine, Operation, Ran, Row, Run
+from accelsim.engines import ENGINES, Asked, Engine, Operation, Ran, Row, Run, Terms
 from accelsim.engines.counts import per_unit
 from accelsim.engines.events import Timeline, Window, open_log
 from accelsim.engines.measures import Crossing, Pace, measures, world
@@ -104,6 +104,9 @@ class Toy(Engine):
 
     def operations(self, chip: Any) -> list[Operation]:
         return [Operation("multiply", chip.engine.multiply_pj, chip.source)]
+
+    def terms(self, chip: Any) -> Terms:
+        return Terms(*["int16"] * 3, multipliers=chip.engine.lanes, sram_bytes=0, basis="made up")
 
     def describe(self, chip: Any) -> tuple[str, str]:
         return f"{chip.engine.lanes} lanes", f"{self.area_mm2(chip):.3f} mm²"
