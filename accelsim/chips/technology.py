@@ -16,10 +16,15 @@ class SramTable:
     """Which rows of a CACTI grid price the memories: one device type and objective for energy, area and time."""
 
     table: str
+    """File of the CACTI grid."""
     device: str
+    """Device type of the rows for energy, area and access time, as in itrs-lop."""
     objective: str
+    """What CACTI optimised in these rows, as in ED2."""
     leakage_device: str
+    """Device type of the rows for leakage."""
     leakage_objective: str
+    """What CACTI optimised in those."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -27,8 +32,11 @@ class Technology(Hashed):
     """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 
     name: str
+    """What the node is called."""
     node_nm: Count
+    """The process node."""
     source: str
+    """Where its numbers are from."""
     sram: SramTable
     arithmetic: Literal["horowitz", "aladdin"]
     """The table of arithmetic energies; the two disagree by a factor of four for an int32 multiply."""
@@ -37,6 +45,7 @@ class Technology(Hashed):
     extrapolate: Annotated[bool, Field(strict=True)] = False
     """Price memories beyond the grid, in node or size, by stated rules; results say so in column `extrapolated`."""
     notes: str = ""
+    """What else a reader should know."""
 
     @property
     def sram_table_path(self) -> Path:
