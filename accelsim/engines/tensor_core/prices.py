@@ -158,19 +158,25 @@ def memories(chip: TensorCoreChip) -> dict[str, Memory]:
         raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
     shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
     l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
-    return {"shared_memory": _memory(*shared, technology), "l2": _memory(*l2, technology)}
+    clock_mhz = config.clock_mhz
+    return {
+        "shared_memory": _memory(*shared, technology, clock_mhz),
+        "l2": _memory(*l2, technology, clock_mhz),
+    }
 
 
-def _memory(capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology) -> Memory:
+def _memory(
+    capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology, clock_mhz: float
+) -> Memory:
     """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
     bits = math.ceil(8 * bytes_per_cycle)
     needed = -(-bits // ROW_BITS)
     banks = banks or needed
     width_bits = -(-bits // min(banks, needed))
-    array = sram(-(-capacity_bytes // banks), width_bits, technology)
+    array = sram(-(-capacity_bytes // banks), width_bits, technology, clock_mhz)
     registers_mm2 = 1e-6 * (8 * capacity_bytes + bits) * register_um2(technology)
     if registers_mm2 > banks * array.area_mm2:
-        return Memory(banks, array, f"CACTI 7, {technology.sram.device}, {technology.sram.objective}")
+        return Memory(banks, array, f"CACTI 7, {technology.sram.device}")
     access_pj = bits * technology.register_bit_pj
     registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
     return Memory(1, registers, f"registers: {technology.source}")
