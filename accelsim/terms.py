@@ -63,7 +63,7 @@ def differences(chips: Sequence[Hardware]) -> list[str]:
     formats = {name: each.weights if each.weights == each.activations else f"{each.weights} x {each.activations}"
                for name, each in own.items()}  # fmt: skip
     return [
-        f"the chips differ in {what}: {'; '.join(f'{name} {said}' for name, said in told.items())}"
+        f"the chips differ in {what}: {'; '.join(f'{name}: {said}' for name, said in told.items())}"
         for what, told in (("node", nodes), ("number format", formats))
         if len(set(told.values())) > 1
     ]

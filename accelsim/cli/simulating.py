@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AtOption,
     CountIoOption,
     DensityOption,
     HardwareOption,
@@ -20,6 +21,8 @@ from accelsim.cli.app import (
     collect,
     console,
     load,
+    note,
+    put_at,
     reporting,
     say_wrote,
     write_all,
@@ -48,6 +51,7 @@ def run(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
     count_io: CountIoOption = False,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
@@ -67,8 +71,10 @@ def run(
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.results import table, unit_table
     from accelsim.simulation import simulated_rows
@@ -97,6 +103,7 @@ def energy(
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
     count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
@@ -106,10 +113,12 @@ def energy(
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density)
+    chips, left = put_at(problems, chips, at)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.report import terminal
     from accelsim.results import supported
@@ -139,6 +148,7 @@ def compare_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
     count_io: CountIoOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
@@ -149,16 +159,21 @@ def compare_command(
     outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.compare import compare, totals
     from accelsim.report import terminal
+    from accelsim.terms import differences, terms
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
+    console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
+    note(differences(chips))
     write_all(results, outputs)
 
 
@@ -181,6 +196,7 @@ def curve_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
     count_io: CountIoOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
@@ -190,15 +206,18 @@ def curve_command(
     outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
     from accelsim.curves import column_of, curve
     from accelsim.report import plots
+    from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
     if metric == "accuracy" and evaluate is None:
         problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
@@ -206,6 +225,7 @@ def curve_command(
             net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
             count_io=count_io,
         )  # fmt: skip
+    note(differences(chips))
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
