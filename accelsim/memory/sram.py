@@ -259,9 +259,9 @@ def _by_point(
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
     """Return the axes and (quantities, nodes, capacities, widths, arrays), the fastest first, missing ones infinite."""
     order = np.lexsort((values[:, _ACCESS], *points.T[::-1]))
-    axes: tuple[NDArray[np.int64], ...]
-    axes, places = zip(*(np.unique(axis, return_inverse=True) for axis in points[order].T), strict=True)
-    shape = tuple(len(axis) for axis in axes)
+    found = [np.unique(axis, return_inverse=True) for axis in points[order].T]
+    places = [place for _, place in found]
+    shape = tuple(len(axis) for axis, _ in found)
     flat = np.ravel_multi_index(places, shape)
     rank = np.arange(len(flat)) - np.searchsorted(flat, flat)
     arrays = np.full((len(QUANTITIES), *shape, int(rank.max()) + 1), np.inf)
@@ -270,7 +270,7 @@ def _by_point(
     for c in range(shape[1] - 2, -1, -1):
         missing = np.isinf(arrays[_ACCESS, :, c, :, 0])
         arrays[:, :, c][:, missing] = arrays[:, :, c + 1][:, missing]
-    return list(axes), arrays
+    return [axis for axis, _ in found], arrays
 
 
 __all__ = ["QUANTITIES", "Sram", "SramTable", "fastest_clock_mhz", "sram"]
