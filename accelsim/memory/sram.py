@@ -260,12 +260,11 @@ def _by_point(
     """Return the axes and (quantities, nodes, capacities, widths, arrays), the fastest first, missing ones infinite."""
     order = np.lexsort((values[:, _ACCESS], *points.T[::-1]))
     found = [np.unique(axis, return_inverse=True) for axis in points[order].T]
-    places = [place for _, place in found]
     shape = tuple(len(axis) for axis, _ in found)
-    flat = np.ravel_multi_index(places, shape)
+    flat = np.ravel_multi_index([place for _, place in found], shape)
     rank = np.arange(len(flat)) - np.searchsorted(flat, flat)
     arrays = np.full((len(QUANTITIES), *shape, int(rank.max()) + 1), np.inf)
-    arrays[:, *places, rank] = values[order].T
+    arrays.reshape(len(QUANTITIES), -1, arrays.shape[-1])[:, flat, rank] = values[order].T
     # CACTI builds no array of fewer than 32 words: one that shallow costs what the smallest deeper one does.
     for c in range(shape[1] - 2, -1, -1):
         missing = np.isinf(arrays[_ACCESS, :, c, :, 0])
