@@ -41,8 +41,8 @@ def say(value: Any, scale: Scale) -> str:
 def unit_of(key: str) -> str:
     """Return the unit that a dotted key carries in its last name or, for the entries of a table, in the one before.
 
-    >>> unit_of("constants.clock_pj_per_pe_cycle"), unit_of("engine.fma_per_cycle.fp16")
-    ('pJ per PE cycle', 'multiply-accumulates per cycle')
+    >>> unit_of("constants.clock_pj_per_bit_cycle"), unit_of("engine.fma_per_cycle.fp16")
+    ('pJ per bit cycle', 'multiply-accumulates per cycle')
     """
     for name in reversed(key.split(".")):
         words = name.split("_")
