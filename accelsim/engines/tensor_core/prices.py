@@ -130,21 +130,21 @@ def multiplier_of(config: TensorCoreConfig, technology: Technology, dtype: str) 
 
 
 class Memory(NamedTuple):
-    """Equal banks; all that one cycle moves goes to `width_bits` of each of those that it needs."""
+    """Equal banks: their array, how many, the area of all and what a byte costs."""
 
     banks: int
     array: Sram
+    area_mm2: float
+    """No less than that of fewer banks, though some larger arrays of CACTI's are smaller than their halves together."""
+    read_pj_per_byte: float
+    """Of whole rows, with the wire across the other banks."""
+    write_pj_per_byte: float
     source: str
 
     @property
-    def read_pj_per_byte(self) -> float:
-        """Of a read of whole rows."""
-        return 8 * self.array.read_energy_pj / self.array.width_bits
-
-    @property
-    def write_pj_per_byte(self) -> float:
-        """Of a write of whole rows."""
-        return 8 * self.array.write_energy_pj / self.array.width_bits
+    def leakage_mw(self) -> float:
+        """Of all banks."""
+        return self.banks * self.array.leakage_mw
 
 
 @lru_cache(maxsize=256)
@@ -156,24 +156,38 @@ def memories(chip: TensorCoreChip) -> dict[str, Memory]:
     config, technology = chip.engine, chip.technology
     if technology is None:
         raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
+    wire = constants_of(chip).wire_pj_per_bit_mm
     shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
     l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
-    return {"shared_memory": _memory(*shared, technology), "l2": _memory(*l2, technology)}
+    return {"shared_memory": _memory(*shared, technology, wire), "l2": _memory(*l2, technology, wire)}
 
 
-def _memory(capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology) -> Memory:
+def _memory(
+    capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology, wire_pj_per_bit_mm: float
+) -> Memory:
     """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
     bits = math.ceil(8 * bytes_per_cycle)
-    needed = -(-bits // ROW_BITS)
-    banks = banks or needed
-    width_bits = -(-bits // min(banks, needed))
+    rows = -(-bits // ROW_BITS)
+    banks = max(banks or rows, rows)
+    width_bits = min(bits, ROW_BITS)
     array = sram(-(-capacity_bytes // banks), width_bits, technology)
+    area_mm2 = max(
+        each * sram(-(-capacity_bytes // each), width_bits, technology).area_mm2 for each in range(1, banks + 1)
+    )
+    # As many bits of the capacity as registers, and one row of them on the way out.
     registers_mm2 = 1e-6 * (8 * capacity_bytes + bits) * register_um2(technology)
-    if registers_mm2 > banks * array.area_mm2:
-        return Memory(banks, array, f"CACTI 7, {technology.sram.device}, {technology.sram.objective}")
-    access_pj = bits * technology.register_bit_pj
-    registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
-    return Memory(1, registers, f"registers: {technology.source}")
+    if registers_mm2 <= area_mm2:
+        access_pj = bits * technology.register_bit_pj
+        registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
+        pj = 8 * technology.register_bit_pj
+        return Memory(1, registers, registers_mm2, pj, pj, f"registers: {technology.source}")
+    wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
+    read_pj, write_pj = (
+        8 * (pj / width_bits + wire_mm * wire_pj_per_bit_mm) for pj in (array.read_energy_pj, array.write_energy_pj)
+    )
+    across = f"; {wire_mm:.2g} mm of wire: constants.wire_pj_per_bit_mm" if banks > 1 else ""
+    source = f"CACTI 7, {technology.sram.device}, {technology.sram.objective}{across}"
+    return Memory(banks, array, area_mm2, read_pj, write_pj, source)
 
 
 def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
@@ -184,7 +198,7 @@ def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
 def leakage_mw(chip: TensorCoreChip) -> float:
     """Return the leakage of all memories of a chip with a technology; that of its logic is not known."""
     shared, l2 = memories(chip).values()
-    return chip.engine.cores * shared.banks * shared.array.leakage_mw + l2.banks * l2.array.leakage_mw
+    return chip.engine.cores * shared.leakage_mw + l2.leakage_mw
 
 
 def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
@@ -202,8 +216,8 @@ def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
     shared, l2 = memories(chip).values()
     parts = {
         "multipliers": 1e-6 * config.cores * sum(units.values()),
-        "shared memory": config.cores * shared.banks * shared.array.area_mm2,
-        "L2": l2.banks * l2.array.area_mm2,
+        "shared memory": config.cores * shared.area_mm2,
+        "L2": l2.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
 
