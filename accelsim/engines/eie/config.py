@@ -23,7 +23,7 @@ class EieConfig(EngineConfig):
         | {"spmat_bytes", "pointer_bytes", "activation_bytes"}
     )
     LAID_OUT_ALIKE: ClassVar = frozenset({"fifo_depth", "weight_sharing"})
-    UNPRICED: ClassVar = frozenset({"clock_mhz", "fifo_depth", "index_bits", "registers_per_pe", "capacity"})
+    UNPRICED: ClassVar = frozenset({"fifo_depth", "index_bits", "registers_per_pe", "capacity"})
 
     kind: Literal["eie"] = "eie"
     pes: Annotated[int, Field(strict=True, ge=1, le=1024)] = 64
