@@ -15,9 +15,9 @@ from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import Power, TensorCoreChip, TensorCoreConfig, TensorCoreConstants
-from accelsim.errors import InputError
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
-from accelsim.memory.sram import Sram, sram
+from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -130,64 +130,76 @@ def multiplier_of(config: TensorCoreConfig, technology: Technology, dtype: str) 
 
 
 class Memory(NamedTuple):
-    """Equal banks: their array, how many, the area of all and what a byte costs."""
+    """Equal banks with a register for all that one cycle moves: their array, and what all of them cost."""
 
     banks: int
-    array: Sram
+    array: Sram | None
+    """None: so small that it is made of registers."""
     area_mm2: float
     """No less than that of fewer banks, though some larger arrays of CACTI's are smaller than their halves together."""
     read_pj_per_byte: float
-    """Of whole rows, with the wire across the other banks."""
+    """Of whole rows, with the wire across the other banks and the register."""
     write_pj_per_byte: float
+    leakage_mw: float
+    fastest_mhz: float
     source: str
-
-    @property
-    def leakage_mw(self) -> float:
-        """Of all banks."""
-        return self.banks * self.array.leakage_mw
 
 
 @lru_cache(maxsize=256)
 def memories(chip: TensorCoreChip) -> dict[str, Memory]:
     """Return the shared memory of a core and L2 of a chip with a technology.
 
-    Raises InputError for what its tables do not hold.
+    Raises InputError with every memory that its technology cannot build, or not so that it follows the clock.
     """
-    config, technology = chip.engine, chip.technology
-    if technology is None:
-        raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
-    wire = constants_of(chip).wire_pj_per_bit_mm
+    config = chip.engine
     shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
     l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
-    return {"shared_memory": _memory(*shared, technology, wire), "l2": _memory(*l2, technology, wire)}
+    problems: list[str] = []
+    found = {}
+    for name, said, size in (("shared_memory", "shared", shared), ("l2", "l2", l2)):
+        with collecting(problems, f"{chip.name}: {name}, which more engine.{said}_banks make faster: "):
+            found[name] = _memory(chip, *size)
+    raise_if_any(problems)
+    return found
 
 
-def _memory(
-    capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology, wire_pj_per_bit_mm: float
-) -> Memory:
+def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, banks: int | None) -> Memory:
     """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
+    technology, clock_mhz = technology_of(chip), chip.engine.clock_mhz
     bits = math.ceil(8 * bytes_per_cycle)
     rows = -(-bits // ROW_BITS)
-    banks = max(banks or rows, rows)
-    width_bits = min(bits, ROW_BITS)
-    array = sram(-(-capacity_bytes // banks), width_bits, technology)
-    area_mm2 = max(
-        each * sram(-(-capacity_bytes // each), width_bits, technology).area_mm2 for each in range(1, banks + 1)
-    )
-    # As many bits of the capacity as registers, and one row of them on the way out.
-    registers_mm2 = 1e-6 * (8 * capacity_bytes + bits) * register_um2(technology)
-    if registers_mm2 <= area_mm2:
-        access_pj = bits * technology.register_bit_pj
-        registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
-        pj = 8 * technology.register_bit_pj
-        return Memory(1, registers, registers_mm2, pj, pj, f"registers: {technology.source}")
+    banks, width_bits = max(banks or rows, rows), min(bits, ROW_BITS)
+    sizes = [-(-capacity_bytes // each) for each in range(1, banks + 1)]
+    fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
+    arrays = [sram(size, width_bits, technology, min(clock_mhz, mhz)) for size, mhz in zip(sizes, fastest, strict=True)]
+    arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
+    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
+    if 1e-6 * 8 * capacity_bytes * um2 <= arrays_mm2:
+        source = f"registers: {technology.source}"
+        area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
+        return Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, source)
+    array = sram(sizes[-1], width_bits, technology, clock_mhz)
     wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
-    read_pj, write_pj = (
-        8 * (pj / width_bits + wire_mm * wire_pj_per_bit_mm) for pj in (array.read_energy_pj, array.write_energy_pj)
+    wire_pj = 8 * wire_mm * constants_of(chip).wire_pj_per_bit_mm
+    read_pj, write_pj = (8 * pj / width_bits for pj in (array.read_energy_pj, array.write_energy_pj))
+    across = f", {wire_mm:.2g} mm of wire: constants.wire_pj_per_bit_mm" if banks > 1 else ""
+    return Memory(
+        banks,
+        array,
+        arrays_mm2 + 1e-6 * bits * um2,
+        read_pj + wire_pj + register_pj,
+        write_pj + wire_pj + register_pj,
+        banks * array.leakage_mw,
+        fastest[-1],
+        f"CACTI 7, {technology.sram.device}; a register{across}",
     )
-    across = f"; {wire_mm:.2g} mm of wire: constants.wire_pj_per_bit_mm" if banks > 1 else ""
-    source = f"CACTI 7, {technology.sram.device}, {technology.sram.objective}{across}"
-    return Memory(banks, array, area_mm2, read_pj, write_pj, source)
+
+
+def technology_of(chip: TensorCoreChip) -> Technology:
+    """Return the technology that prices a chip; raises InputError where it names none."""
+    if chip.technology is None:
+        raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price; name one")
+    return chip.technology
 
 
 def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
@@ -229,7 +241,8 @@ def area_mm2(chip: TensorCoreChip) -> float:
 
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
-    found = {} if chip.technology is None else {name: each.array.beyond for name, each in memories(chip).items()}
+    built = {} if chip.technology is None else memories(chip)
+    found = {name: each.array.beyond for name, each in built.items() if each.array}
     parts = ["node"] if any("node" in what for what in found.values()) else []
     parts += [f"size of {name}" for name, what in found.items() if "size" in what]
     return "; ".join(parts) or "no"
@@ -302,12 +315,14 @@ def operations(chip: TensorCoreChip) -> list[Operation]:
     return [*moved, Operation(f"{chip.engine.type_of_networks} multiply-add", table["fma"].pj, table["fma"].source)]
 
 
+def fastest_mhz(chip: TensorCoreChip) -> float | None:
+    """Return the fastest clock that the memories of a chip follow, None where no technology tells."""
+    return None if chip.technology is None else min(each.fastest_mhz for each in memories(chip).values())
+
+
 def made_in(chip: TensorCoreChip) -> str:
-    """Say what a chip's prices are from, and what follows from them."""
+    """Say where a chip's prices are from, and how large it comes out."""
     power, technology = chip.engine.power, chip.technology
     if power is not None:
         return f"energies of a {power.basis}, not bottom-up"
-    if technology is None:
-        return "without energies: it names no technology"
-    fastest_mhz = min(1e3 / each.array.access_ns for each in memories(chip).values() if each.array.access_ns)
-    return f"{area_mm2(chip):.2f} mm² in {technology.name}, whose memories follow up to {fastest_mhz:.0f} MHz"
+    return "no energies" if technology is None else f"{area_mm2(chip):.2f} mm² in {technology.name}"
