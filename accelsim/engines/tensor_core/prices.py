@@ -67,9 +67,9 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
     cycle_pj = config.cores * config.fma_per_cycle[dtype] * multiplier.cycle_pj
     leakage = f"{technology.sram.leakage_device}, {technology.sram.leakage_objective}"
     return {
-        "fma": Price("arithmetic", multiplier.pj, multiplier.source),
-        "register_bits": Price("registers", technology.register_bit_pj, technology.source),
-        "metadata_bits": Price("registers", technology.register_bit_pj, technology.source),
+        "fma": Price("arithmetic", multiplier.pj, f"{dtype}: {multiplier.source}"),
+        "register_bits": Price("registers", technology.register_bit_pj, _register(technology)),
+        "metadata_bits": Price("registers", technology.register_bit_pj, _register(technology)),
         "shared_bytes": Price("shared_memory", shared.read_pj_per_byte, shared.source),
         "shared_writes": Price(
             "shared_memory", shared.write_pj_per_byte - shared.read_pj_per_byte, f"{shared.source}: write less read"
@@ -175,7 +175,7 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
     arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
     um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
     if 1e-6 * 8 * capacity_bytes * um2 <= arrays_mm2:
-        source = f"registers: {technology.source}"
+        source = _register(technology)
         area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
         return Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, source)
     array = sram(sizes[-1], width_bits, technology, clock_mhz)
@@ -193,6 +193,10 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
         fastest[-1],
         f"CACTI 7, {technology.sram.device}; a register{across}",
     )
+
+
+def _register(technology: Technology) -> str:
+    return f"register bit, {technology.name}"
 
 
 def technology_of(chip: TensorCoreChip) -> Technology:
