@@ -141,6 +141,10 @@ class Engine(Protocol):
         """Return "no", or what of a chip's memories lies beyond the data that prices them."""
         return "no"
 
+    def fastest_clock_mhz(self, chip: Hardware) -> float | None:
+        """Return the fastest clock that a chip's memories follow, None where no technology tells; raises InputError."""
+        return None
+
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return what moving, keeping and computing 32 bits costs on a chip, DRAM apart; raises InputError."""
 
