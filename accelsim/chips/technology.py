@@ -22,8 +22,11 @@ class SramTable:
     table: str
     """A CSV file beside the technology's own, or a shipped one."""
     device: str
+    """Device type of the rows for energy, area and access time, as in itrs-lop."""
     leakage_device: str
+    """Device type of the rows for leakage."""
     leakage_objective: str
+    """What CACTI optimised in those."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -31,8 +34,11 @@ class Technology(Hashed):
     """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 
     name: str
+    """What the node is called."""
     node_nm: Count
+    """The process node."""
     source: str
+    """Where its numbers are from."""
     sram: SramTable
     arithmetic: Literal["horowitz", "aladdin"]
     """The table of arithmetic energies; the two disagree by a factor of four for an int32 multiply."""
@@ -43,6 +49,7 @@ class Technology(Hashed):
     extrapolate: Annotated[bool, Field(strict=True)] = False
     """Price memories beyond the grid, in node or size, by stated rules; results say so in column `extrapolated`."""
     notes: str = ""
+    """What else a reader should know."""
 
     @property
     def sram_table_path(self) -> Path:
