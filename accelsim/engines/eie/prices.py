@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from accelsim.chips import Technology
 from accelsim.energy import PER_CYCLE, Entry, Price, dram
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
+from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.engines.eie.config import EieChip, EieConfig, EieConstants
 from accelsim.engines.engine import Operation
 from accelsim.errors import collecting, raise_if_any
-from accelsim.memory.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, energy_scale
 
