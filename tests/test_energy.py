@@ -11,6 +11,7 @@ import accelsim
 from accelsim.costs import account, area_mm2, entries, prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.engines import engine_of
+from accelsim.engines.eie.prices import memories, register_files
 from accelsim.errors import InputError
 from accelsim.memory.sram import fastest_clock_mhz, sram
 
@@ -127,3 +128,109 @@ def test_the_entries_of_an_account_are_all_of_it() -> None:
     assert {times for _, times, _ in lines[4:]} == {100}
     for component, pj in account(actions, 100, CHIP).components_pj.items():
         assert pj == sum(times * price.pj for _, times, price in lines if price.component == component)
+
+
+# Registers of EIE
+
+
+def eie(**engine: object) -> accelsim.Hardware:
+    return accelsim.load_hardware(CHIP, {f"engine.{key}": value for key, value in engine.items()})
+
+
+PARTS = {
+    # bits of registers of one PE: two files of 64 x 16, a queue of 8 x (16 + 16), a codebook of 16 x 16, row, entry
+    "files": 2 * 64 * 16,
+    "queue": 8 * 32,
+    "codebook": 16 * 16,
+    "row": 64,
+    "entry": 8,
+}
+
+
+def test_registers_of_the_design_point_lie_within_table_ii() -> None:
+    """Area is that of the arrays and of Table II's logic, and the clock network is Table II's, at the design point."""
+    assert sum(PARTS.values()) == 2632
+    arrays = sum(count * array.area_mm2 for array, count in memories(CHIP).values())
+    logic_mm2 = 1e-6 * (866 + 9465 + 8946 + 23961)
+    assert area_mm2(CHIP) == pytest.approx(64 * (arrays + logic_mm2) + 21 * 189e-6, rel=1e-6)
+    assert prices(CHIP)["clock_per_cycle"].pj == pytest.approx(64 * 1.874 / 0.8, rel=1e-4)
+
+
+def test_the_fitted_constant_is_what_is_missing_to_table_ii() -> None:
+    """Registers and combinational logic of one PE in a cycle of pruned fc8: an entry, rows and columns at its rates."""
+    table = prices(CHIP)
+    per_entry = ("mac", "act_reg_reads", "act_reg_writes", "codebook_reads", "entry_reg_writes")
+    priced = sum(table[action].pj for action in per_entry)
+    priced += table["row_reg_writes"].pj / 5.03
+    priced += (table["act_queue_pushes"].pj + table["act_queue_pops"].pj) / 4.50
+    priced += 2632 * 7e-5 / 0.8  # leakage, mW at 800 MHz
+    priced += table["pipeline_per_cycle"].pj / 64
+    assert priced == pytest.approx((1.026 + 0.841) / 0.8, rel=1e-3)
+
+
+def test_a_wider_row_pays_for_its_register() -> None:
+    """512 bits: 4.6 pJ to latch a row, and 448 bits more in each PE that hang on the clock."""
+    wide = eie(spmat_width_bits=512)
+    assert prices(wide)["row_reg_writes"].pj == pytest.approx(512 * 0.009)
+    more = prices(wide)["clock_per_cycle"].pj - prices(CHIP)["clock_per_cycle"].pj
+    assert more == pytest.approx(64 * 448 * (1.874 / 0.8) / 2632, rel=1e-4)
+    row = accelsim.simulate("lenet-300-100-digits", CHIP).iloc[0]
+    assert row["count_row_reg_writes"] == row["count_spmat_reads"]
+    assert row["count_entry_reg_writes"] == row["macs"] + row["padding_macs"]
+
+
+@pytest.mark.parametrize(
+    ("key", "small", "large", "words", "width"),
+    [
+        ("fifo_depth", 64, 65, 65, 32),
+        ("registers_per_pe", 128, 129, 129, 16),
+        ("code_bits", 7, 12, 4096, 16),
+    ],
+)
+def test_a_file_larger_than_256_bytes_has_an_sram_behind(
+    key: str, small: int, large: int, words: int, width: int
+) -> None:
+    """Up to 2048 bits an access costs 0.009 pJ a bit, however many words; beyond, that and the SRAM's."""
+    action, part = {
+        "fifo_depth": ("act_queue_pops", "queue"),
+        "registers_per_pe": ("act_reg_reads", "activation"),
+        "code_bits": ("codebook_reads", "codebook"),
+    }[key]
+    behind = sram(words * width // 8, width, TECHNOLOGY, 800.0)
+    assert prices(eie(**{key: small}))[action].pj == pytest.approx(width * 0.009)
+    assert prices(eie(**{key: large}))[action].pj == pytest.approx(width * 0.009 + behind.read_energy_pj)
+    file = register_files(eie(**{key: large}))[part][0]
+    assert file.area_mm2 == pytest.approx(2048 * 5.98e-6 + behind.area_mm2)
+    assert file.leakage_mw == pytest.approx(2048 * 7e-5 + behind.leakage_mw)
+    assert file.register_bits == 2048
+
+
+def test_a_deep_queue_is_dear() -> None:
+    """Its SRAM may be slow, since words leave as they came: 2^20 words are 4 MB in each PE, 9 mm2 and more."""
+    depths = [2, 8, 64, 65, 1024, 2**16, 2**20]
+    areas = [area_mm2(eie(fifo_depth=depth)) for depth in depths]
+    energies = [prices(eie(fifo_depth=depth))["act_queue_pushes"].pj for depth in depths]
+    assert all(np.diff(areas) > 0)
+    assert all(np.diff(energies) >= 0)
+    assert areas[-1] - areas[1] > 64 * 9
+    assert energies[-1] > 50 * energies[1]
+
+
+def test_a_chip_whose_memories_do_not_follow_its_clock_is_refused() -> None:
+    """Every memory that does not is named, with the clock that it would follow; that clock is taken."""
+    with pytest.raises(InputError) as caught:
+        accelsim.simulate("lenet-300-100-digits", eie(clock_mhz=20_000.0))
+    assert [problem.split(":")[:2] for problem in caught.value.problems] == [
+        ["eie-64pe-45nm", f" {name} memory"] for name in ("spmat", "pointer", "activation")
+    ]
+    assert "fastest clock that it follows is 1310 MHz" in caught.value.problems[0]
+    fastest = engine_of(CHIP).fastest_clock_mhz(CHIP)
+    assert fastest == pytest.approx(0.92e3 / 0.702368)  # CACTI: 128 KB x 64 bits in 45 nm
+    assert accelsim.simulate("lenet-300-100-digits", eie(clock_mhz=fastest))["energy_pj"].gt(0).all()
+    with pytest.raises(InputError, match="spmat memory"):
+        prices(eie(clock_mhz=1.001 * fastest))
+    many = eie(registers_per_pe=2**17, clock_mhz=1310.0)  # 256 KB of 16 bits are in the way, too
+    with pytest.raises(InputError) as caught:
+        prices(many)
+    assert [problem.split(":")[1] for problem in caught.value.problems] == [" spmat memory", " activation registers"]
+    assert engine_of(many).fastest_clock_mhz(many) < fastest

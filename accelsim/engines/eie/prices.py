@@ -115,6 +115,7 @@ def _cacti(technology: Technology) -> str:
 @_shared
 def _resident(chip: EieChip) -> dict[str, Price]:
     engine, technology, constants = chip.engine, chip.technology, chip.constants
+    per_cycle = _per_cycle(chip, constants)
     memory, file = memories(chip), register_files(chip)
     weight_bits = engine.weight_bits if engine.weight_sharing else engine.code_bits
     add = arithmetic(technology, "add", "int32")
@@ -136,7 +137,7 @@ def _resident(chip: EieChip) -> dict[str, Price]:
         "act_queue_pushes": _register_price("activation_queue", file["queue"][0], technology),
         "act_queue_pops": _register_price("activation_queue", file["queue"][0], technology, read=True),
         "codebook_reads": _register_price("codebook", file["codebook"][0], technology, read=True),
-    } | _per_cycle(chip, constants)
+    } | per_cycle
 
 
 def _per_cycle(chip: EieChip, constants: EieConstants) -> dict[str, Price]:
@@ -207,7 +208,14 @@ def register_files(chip: EieChip) -> dict[str, tuple[RegisterFile, int]]:
 
 
 def _parts(chip: EieChip) -> list[tuple[Sram | RegisterFile, int]]:
-    return [*memories(chip).values(), *register_files(chip).values()]
+    """Return memories and register files of one PE; raises InputError with every problem of both."""
+    problems: list[str] = []
+    found: list[tuple[Sram | RegisterFile, int]] = []
+    for parts in (memories, register_files):
+        with collecting(problems):
+            found += parts(chip).values()
+    raise_if_any(problems)
+    return found
 
 
 def fastest_mhz(chip: EieChip) -> float:
