@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
-from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import LARGEST_SIDE, Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
+from accelsim.network.sizes import check_countable
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -93,6 +94,11 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
+    if not any(map(_size_problem, sizes.values())):
+        with collecting(found):
+            padded = {name: -(-int(size) // LARGEST_SIDE) * LARGEST_SIDE for name, size in sizes.items()}
+            whole = {"groups": gemm.groups, **padded, "in_features": int(gemm.in_features)}
+            check_countable(whole, f", padded to tiles of {LARGEST_SIDE} x {LARGEST_SIDE}")
     return found
 
 
@@ -210,7 +216,10 @@ def _shape_problems(tile: Any) -> list[str]:
         return []
     if not isinstance(tile, tuple | list) or len(tile) != 2:
         return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
-    return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    found = [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    if not found and max(tile) > LARGEST_SIDE:
+        found.append(f"tile: must be at most {LARGEST_SIDE} x {LARGEST_SIDE} (got {tile[0]} x {tile[1]})")
+    return found
 
 
 def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
