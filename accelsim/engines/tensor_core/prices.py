@@ -6,9 +6,7 @@ from accelsim.energy import Entry, Price
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import TensorCoreChip
 from accelsim.errors import InputError
-from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
-from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
 
@@ -21,18 +19,12 @@ def prices(chip: TensorCoreChip, voltage: float = 1.0, bits: int = 16) -> dict[s
     power = chip.engine.power
     if power is None:
         return {}
-    service = measure(chip.memory.dram)
     own = power.source or chip.source
-    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
-    dram = Price(
-        "dram", service.read_pj + power.dram_pj_per_byte * BLOCK_BYTES, f"{service.energy_source}; chip: {own}"
-    )
     return {
         "fma": Price("arithmetic", power.fma_pj * bits / 16 * voltage**2, own),
         "shared_bytes": Price("shared_memory", 0.0, "with the multiply-accumulates that it feeds"),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
-        "dram_reads": dram,
-        "dram_writes": dram,
+        "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 
@@ -47,7 +39,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
         return []
     bits = NUMBER_FORMATS[ran.dtype or config.type_of_networks].bits
     table = prices(chip, config.power.voltage(ran.clock_mhz / config.clock_mhz), bits)
-    return [(action, times, table[action]) for action, times in ran.actions.items()]
+    return [(action, times, table[action]) for action, times in ran.own_actions.items()]
 
 
 def operations(chip: TensorCoreChip) -> list[Operation]:

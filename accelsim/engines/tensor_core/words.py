@@ -51,7 +51,8 @@ WORDS = Words(
         ),
         Word("shared_bytes", "bytes to and from shared memory", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
-        *DRAM_ACTIONS[:2],
+        Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
+        *DRAM_ACTIONS,
         Word("powered_ns", "nanoseconds in which the board was powered", "ns"),
     ),
     components=(
