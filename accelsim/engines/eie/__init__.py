@@ -53,7 +53,7 @@ class Eie(Engine):
         return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
+        """Return the price of every action; writes of weights and pointers only where they are fetched from DRAM."""
         from accelsim.engines.eie.prices import prices
 
         return prices(cast("EieChip", chip), streamed)
@@ -62,7 +62,7 @@ class Eie(Engine):
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran)
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, registers from Aladdin, logic and filler cells from EIE's Table II."""
