@@ -190,7 +190,7 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
     n, m = pattern_of(gemm.pattern)
     power = chip.engine.power
-    part_pj = measure(chip.memory.dram).read_pj / BLOCK_BYTES
+    part_pj = measure(chip.memory.dram).read_pj_per_byte
     return Limits(
         overhead_us=kernel.overhead_us,
         floor_us=kernel.floor_us,
@@ -246,6 +246,7 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
     busy, *stalls = map(tuple, ran.per_core.tolist())
     # A block that holds the end of what is read and the beginning of what is written counts once, as written.
     written = -(-plan.dram_write_bytes // BLOCK_BYTES)
+    read = -(-plan.dram_bytes // BLOCK_BYTES) - written
     return Counts(
         cycles=ran.cycles,
         macs=useful,
@@ -261,8 +262,12 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "shared_writes": plan.l2_bytes,
             "l2_bytes": plan.l2_bytes,
             "l2_writes": plan.dram_bytes,
-            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
+            "controller_bytes": BLOCK_BYTES * (read + written),
+            "dram_reads": read,
             "dram_writes": written,
+            "dram_read_io": read,
+            "dram_write_io": written,
+            "dram_standby": round(time_us * ran.clock_mhz),  # launch included
             "powered_ns": round(1000 * time_us),
         },
     )
