@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from accelsim.chips import Hardware
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.precision import Precision
     from accelsim.engines.tensor_core.config import TensorCoreChip
     from accelsim.engines.tensor_core.row import TensorCoreRun
     from accelsim.network import Layer, Network
@@ -58,6 +59,14 @@ class TensorCore(Engine):
         from accelsim.engines.tensor_core.prices import entries
 
         return entries(cast("TensorCoreChip", chip), ran)
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the type that networks run in, for both operands; sums and the bias are wider."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import NUMBER_FORMATS
+
+        form = NUMBER_FORMATS[cast("TensorCoreChip", chip).engine.type_of_networks]
+        return Precision(form, form)
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return a read of L2, if there is one, and a 16-bit multiply-add; raises InputError where none has a price."""
