@@ -222,7 +222,9 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
             for key, colon, rest in said
         ]
     if item["type"] == "unexpected_keyword_argument":
-        return [f"{_key_text(data, keys)}: unknown key (got {got}){did_you_mean(str(keys[-1]), known)}"]
+        gone = getattr(owner, "GONE", {}).get(keys[-1])
+        remedy = did_you_mean(str(keys[-1]), known) if gone is None else f"; it is gone, remove the line: {gone}"
+        return [f"{_key_text(data, keys)}: unknown key (got {got}){remedy}"]
     if item["type"] == "missing":
         return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from accelsim.config import (
 )
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.keys import json_schema
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]
@@ -93,6 +96,21 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
     if isinstance(part, dict):
         part.setdefault("model", DramPart.model)
     return build(_kind_of_chip(data.get("engine"), source), data, source)
+
+
+def chip_schema() -> dict[str, Any]:
+    """Return the JSON schema of a chip's file: one of every machine, files that it names by name, or a variant."""
+    schema = json_schema(reduce(or_, (engine.chip for engine in ENGINES.values())))
+    named = {key.rpartition(".")[2] for key in NAMED}
+    for described in schema["$defs"].values():
+        for key in named & described.get("properties", {}).keys():
+            table = described["properties"][key]
+            said = {name: table.pop(name) for name in ("description", "default") if name in table}
+            described["properties"][key] = {"anyOf": [{"type": "string"}, table], **said}
+    base = {"type": "string", "description": "The chip that this one is a variant of: a shipped name, or a .toml."}
+    variant = {"title": "Variant", "type": "object", "properties": {"base": base}, "required": ["base"]}
+    schema["anyOf"].append(variant)
+    return schema
 
 
 def _kind_of_chip(engine: Any, source: str) -> type[Hardware]:

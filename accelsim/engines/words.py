@@ -97,6 +97,7 @@ DONE_EARLY = Bar(9, "finished early", "#BBBBBB", "░")
 
 DRAM = Bar(0, "DRAM", "#000000", "@")
 ARITHMETIC = Bar(4, "arithmetic, codes", "#D55E00", "x")
+CLOCK = Bar(5, "clock and pipeline", "#E69F00", "·")
 AT_REST = Bar(7, "leakage, board at rest", "#BBBBBB", "░")
 
 DRAM_ACTIONS = (

@@ -40,7 +40,9 @@ class SampleSpec:
     """Points drawn at random, where a space has too many."""
 
     points: AtLeastOne
+    """So many combinations, none twice."""
     seed: Whole = 0
+    """Of the draws."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -48,23 +50,37 @@ class SpaceSpec:
     """The keys of a space file."""
 
     vary: dict[str, Any]
+    """Knobs: dotted keys of a chip, or hardware, network, granularity, sparsity, density; each a list or a range."""
     hardware: str = DEFAULT_CHIP
+    """The chip: a shipped name, or a .toml beside this file."""
     network: str = DEFAULT_NETWORK
+    """The network: a shipped name, or a file beside this one."""
     name: str = ""
+    """What it is called; the name of the file where it is left out."""
     description: str = ""
+    """What it asks, in a sentence or two."""
     source: str = ""
+    """Where it is from."""
     layers: list[str] = dataclasses.field(default_factory=list)
     """Those that are simulated; all where none is named."""
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of the chip that every point has."""
     when: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """By knob: the condition under which it is varied, over chip keys and knobs before it."""
     derived: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """By name: an expression; with a dot in its name it is a key of the chip, otherwise a column."""
     constraints: list[Any] = dataclasses.field(default_factory=list)
+    """Conditions over chip keys, knobs and totals that a point must meet."""
     objectives: list[Any] = dataclasses.field(default_factory=list)
+    """minimize or maximize, and a column of the totals."""
     criterion: str = "l1"
+    """What ranks groups of weights, where the space prunes."""
     evaluate: str | None = None
+    """Score of a pruned network: fidelity, digits, digits-train or file.py:function."""
     density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
+    """Share of activations that are not zero; those of the network where it is left out."""
     seed: Whole = 0
+    """Of drawn activations and of the criterion random."""
     sample: SampleSpec | None = None
 
 

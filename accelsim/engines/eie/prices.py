@@ -95,7 +95,7 @@ def entries(chip: EieChip, actions: Mapping[str, int], cycles: int) -> list[Entr
 def operations(chip: EieChip) -> list[Operation]:
     """Return what 32 bits cost: reads of two memories, their share of the width; a register access; arithmetic."""
     technology = chip.technology
-    arrays = memories(chip)["spmat"][0], sram(SMALL_SRAM_BYTES, WORD_BITS, technology)
+    arrays = memories(chip)["spmat"][0], sram(SMALL_SRAM_BYTES, WORD_BITS, technology, chip.engine.clock_mhz)
     found = [
         Operation(
             f"SRAM read, {array.capacity_bytes // 1024} KB x {array.width_bits} bit",
@@ -113,7 +113,7 @@ def operations(chip: EieChip) -> list[Operation]:
 
 
 def _cacti(technology: Technology) -> str:
-    return f"CACTI 7, {technology.sram.device}, {technology.sram.objective}"
+    return f"CACTI 7, {technology.sram.device}, cheapest that meets the clock"
 
 
 @_shared
@@ -161,9 +161,9 @@ def memories(chip: EieChip) -> dict[str, tuple[Sram, int]]:
     """Return the SRAM arrays of one PE and how many there are of each."""
     engine, technology = chip.engine, chip.technology
     return {
-        "spmat": (sram(engine.spmat_bytes, engine.spmat_width_bits, technology), 1),
-        "pointer": (sram(-(-engine.pointer_bytes // 2), engine.pointer_bits, technology), 2),
-        "activation": (sram(engine.activation_bytes, engine.activation_bits, technology), 1),
+        "spmat": (sram(engine.spmat_bytes, engine.spmat_width_bits, technology, engine.clock_mhz), 1),
+        "pointer": (sram(-(-engine.pointer_bytes // 2), engine.pointer_bits, technology, engine.clock_mhz), 2),
+        "activation": (sram(engine.activation_bytes, engine.activation_bits, technology, engine.clock_mhz), 1),
     }
 
 

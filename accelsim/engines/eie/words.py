@@ -5,6 +5,7 @@ from __future__ import annotations
 from accelsim.engines.words import (
     ARITHMETIC,
     AT_REST,
+    CLOCK,
     DONE_EARLY,
     DRAM_ACTIONS,
     DRAM_COMPONENTS,
@@ -24,7 +25,6 @@ FOUND = Bar(0, "the scan finds an input", "#44AA99", "")
 WEIGHTS = Bar(1, "weights SRAM", "#0072B2", "█")
 POINTERS = Bar(2, "pointers SRAM", "#56B4E9", "▓")
 ACTIVATIONS = Bar(3, "activations: SRAM, registers, queue", "#009E73", "▒")
-CLOCK = Bar(5, "clock and pipeline", "#E69F00", "·")
 
 WORDS = Words(
     unit="PE",

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from accelsim.chips import Hardware
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
-    from accelsim.formats.precision import Precision
     from accelsim.engines.tensor_core.config import TensorCoreChip
     from accelsim.engines.tensor_core.row import TensorCoreRun
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -49,7 +49,7 @@ class TensorCore(Engine):
         return timeline(cast("TensorCoreChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action at the full voltage and of 16 bits; none where the chip has no energies."""
+        """Return prices at the full voltage, of the type that networks run in; none where the chip has no energies."""
         from accelsim.engines.tensor_core.prices import prices
 
         return prices(cast("TensorCoreChip", chip))
@@ -68,17 +68,32 @@ class TensorCore(Engine):
         form = NUMBER_FORMATS[cast("TensorCoreChip", chip).engine.type_of_networks]
         return Precision(form, form)
 
+    def area_mm2(self, chip: Hardware) -> float:
+        """Return the area: memories from CACTI, published areas of arithmetic, control as a share; a board's is 0."""
+        from accelsim.engines.tensor_core.prices import area_mm2
+
+        return area_mm2(cast("TensorCoreChip", chip))
+
+    def extrapolated(self, chip: Hardware) -> str:
+        """Return "no", or what lies beyond the data: `node; size of l2`."""
+        from accelsim.engines.tensor_core.prices import extrapolated
+
+        return extrapolated(cast("TensorCoreChip", chip))
+
     def operations(self, chip: Hardware) -> list[Operation]:
-        """Return a read of L2, if there is one, and a 16-bit multiply-add; raises InputError where none has a price."""
+        """Return reads of the memories that have a price, and a multiply-add; raises InputError where none has."""
         from accelsim.engines.tensor_core.prices import operations
 
         return operations(cast("TensorCoreChip", chip))
 
     def describe(self, chip: Hardware) -> tuple[str, str]:
-        """Return cores and patterns, and the number formats."""
-        config = cast("TensorCoreChip", chip).engine
-        patterns = f"patterns {', '.join(config.patterns) or 'none'}"
-        return f"{config.cores} cores, {patterns}", ", ".join(config.fma_per_cycle)
+        """Return cores and patterns; number formats, and where prices are from."""
+        from accelsim.engines.tensor_core.prices import made_in
+
+        own = cast("TensorCoreChip", chip)
+        patterns = f"patterns {', '.join(own.engine.patterns) or 'none'}"
+        self.prices(chip)
+        return f"{own.engine.cores} cores, {patterns}", f"{', '.join(own.engine.fma_per_cycle)}; {made_in(own)}"
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a GEMM again and again, as libraries are measured."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -15,6 +15,7 @@ from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Banks = Annotated[int, Field(strict=True, ge=1, le=2**16)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
@@ -29,6 +30,7 @@ class Kernel(Hashed):
     """
 
     tiles: Annotated[list[Tile], Field(min_length=1)]
+    """Tiles to choose from, each [tokens, outputs]."""
     splits: Annotated[list[Count], Field(min_length=1)]
     """Into how many parts k may be cut, each with a tile of its own; their sums are added by a further kernel."""
     efficiency: Share
@@ -50,6 +52,7 @@ class Kernel(Hashed):
     shared_reads: Literal["warps", "wgmma", "wgmma-sparse"] = "warps"
     """Who reads operands from shared memory: warps of 64 x 64, or warp groups of 64 x n on the whole tile."""
     source: str = ""
+    """Where its numbers are from."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -57,14 +60,21 @@ class Instruction:
     """A matrix instruction as measured alone; m x n x k with k of the dense operand."""
 
     dtype: str
+    """Data type of its operands."""
     sparse: bool
+    """Whether one operand is packed by a pattern N:M."""
     m: Count
+    """Rows of the result."""
     n: Count
+    """Columns of the result."""
     k: Count
+    """Products that each result adds up."""
     issue_interval_cycles: Positive
     """Between two instructions of one sub-core that do not depend on each other."""
     latency_cycles: Positive
+    """From issue to the result."""
     source: str = ""
+    """Who measured it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -72,21 +82,29 @@ class Power:
     """The board's limit, and what computing and moving cost beside DRAM; at less than the full clock less voltage."""
 
     limit_w: Positive
+    """What the board may draw; above it the clock falls."""
+    basis: Literal["measured board", "published table"] = "measured board"
+    """What the energies are: not a technology's, in either case."""
     static_w: NonNegative
+    """What the board draws at rest."""
     fma_pj: NonNegative
     """One multiply-accumulate of 16 bits with its operands from registers and shared memory, at the full clock.
 
     Of other types in proportion to their bits."""
     l2_pj_per_byte: NonNegative
+    """A byte from L2."""
     dram_pj_per_byte: NonNegative
     """Of the chip's side of the memory: controller and pins; what the part costs comes with the part."""
     least_voltage: Share = 0.72
+    """Share of the full voltage below which it never falls."""
     voltage_slope: Share = 0.65
     """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
     burst_seconds: NonNegative = 0.0
     """So long a board may exceed its limit by `burst_factor`."""
     burst_factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
+    """A multiple of the limit, for `burst_seconds`."""
     source: str = ""
+    """Where these numbers are from."""
 
     def voltage(self, clock_share: float) -> float:
         """Return the share of the full voltage that a share of the full clock needs."""
@@ -100,16 +118,34 @@ class TensorCoreConfig(EngineConfig):
     Sources: Sun et al., TPDS 2023 (instructions); NVIDIA A100 white paper (machine).
     """
 
+    FREE: ClassVar = {
+        "subcores": "sub-cores share the multipliers of their core, which are paid by the rate",
+        "step_k": "a step lies in shared memory, which is paid by its size",
+        "stages": "stages lie in shared memory, which is paid by its size",
+        "skip_k": "bits of slices lie with the weights in DRAM, and are read from L2",
+        "l2_usable": "what two partitions of L2 keep twice is paid by the size of L2",
+        "least_k_per_split": "a rule of the library",
+        "dense": "tiles and pace of a library: software",
+        "sparse": "tiles and pace of a library: software",
+        "instructions": "as they were measured alone; no run uses them",
+    }
+
     kind: Literal["tensor-core"] = "tensor-core"
     cores: Count
+    """Cores of the chip: streaming multiprocessors of a GPU."""
     subcores: Count = 4
+    """Parts of a core, each of which issues matrix instructions of its own."""
     clock_mhz: Positive
     fma_per_cycle: Mapping[str, Count]
     """By data type, of a core; a sparse pattern N:M in `patterns` runs M / N times as fast."""
     dtype: str = ""
     """What networks run in; empty: the first of `fma_per_cycle`."""
     patterns: list[str] = Field(default_factory=list)
+    """Patterns N:M of weights that run faster than dense ones, as in ["2:4"]."""
+    accumulator_bits: Literal[16, 32] | None = None
+    """Width of a sum, floating-point or integer as its products are, and no less than they; None: 32."""
     metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
+    """Place of each value that a pattern keeps."""
     skip_k: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
     """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
     instructions: list[Instruction] = Field(default_factory=list)
@@ -118,17 +154,27 @@ class TensorCoreConfig(EngineConfig):
     stages: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
     """Steps whose operands shared memory holds: one is computed while the others load."""
     shared_memory_bytes: Count
+    """Shared memory of one core, which holds the operands of its tile."""
     shared_bytes_per_cycle: Positive
+    """What the shared memory of one core delivers."""
+    shared_banks: Banks | None = None
+    """Of the shared memory of a core; None: as few as read so many bytes a cycle in rows of at most 512 bits."""
     l2_bytes: Count
+    """L2, or global buffer, of the whole chip."""
     l2_usable: Share = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
+    """What it delivers to all cores."""
+    l2_banks: Banks | None = None
+    """As `shared_banks`, of L2."""
     prologue_cycles: NonNegative
     """From the start of a tile to its first multiply-accumulate: latency of DRAM, shared memory and instruction."""
     epilogue_cycles_per_output: NonNegative
+    """After the last multiply-accumulate of a tile, for each of its results."""
     reduction_us: NonNegative = 0.0
     """The kernel that adds the parts of a split k."""
     least_k_per_split: Count = 1024
+    """k is never cut into shorter parts."""
     dense: Kernel
     sparse: Kernel | None = None
     power: Power | None = None
@@ -140,6 +186,10 @@ class TensorCoreConfig(EngineConfig):
     def type_of_networks(self) -> str:
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
+
+    def sum_bits(self, dtype: str) -> int:
+        """Return the width of the sums of products in this data type."""
+        return max(self.accumulator_bits or 32, NUMBER_FORMATS[dtype].bits)
 
     def step_of(self, dtype: str) -> int:
         """Return the k of one step: it has the same bytes for every data type."""
@@ -166,9 +216,48 @@ class TensorCoreConfig(EngineConfig):
             yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"
 
 
+BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")
+"""Keys of the engine that only a technology puts a price on."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class TensorCoreConstants(Hashed):
+    """What no table of a technology has: clock and control, in proportion to what they drive.
+
+    Energy: 22 % of what an HMMA instruction computes goes into fetching, decoding and its operands (16 % of an IMMA),
+    Dally, "Deep Learning Hardware", MLSys 2021; the clock network of EIE is 26 % of all else (Table II). Area: control
+    is 2 % of the TPU's die where buffers and arithmetic are 67 %, Jouppi et al., ISCA 2017. ASSUMED for other designs.
+    """
+
+    control_energy: NonNegative = 0.22
+    """Energy of clock and control in every cycle / energy of all multipliers with their registers at the full rate."""
+    control_area: NonNegative = 0.03
+    """Area of control / area of memories, multipliers and registers."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class TensorCoreChip(Hardware):
-    """A chip with tensor cores: it carries its own energies, and fetches its operands from DRAM."""
+    """A chip with tensor cores, which fetches its operands from DRAM.
+
+    A technology prices it bottom-up, or `engine.power` says what was measured; with neither it has no energies.
+    """
 
     engine: TensorCoreConfig
     memory: MemoryConfig
+    constants: TensorCoreConstants | None = None
+    """None: the defaults, where a technology prices the chip."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        if self.technology is not None and self.engine.power is not None:
+            yield (
+                f"technology: {self.technology.name} is not used: engine.power gives the energies of a "
+                f"{self.engine.power.basis}; leave out one of the two"
+            )
+        if self.technology is None:
+            given = [f"engine.{key}" for key in BOTTOM_UP if getattr(self.engine, key) is not None]
+            given += ["constants"] if self.constants is not None else []
+            for key in given:
+                yield f"{key}: is not used without a technology, which prices it; leave it out, or name a technology"

@@ -1,63 +1,305 @@
-"""What the actions of a tensor core machine cost."""
+"""What the actions of a tensor core machine cost, and how large it is.
+
+A technology prices a chip bottom-up: memories by CACTI, multipliers and adders by number format, registers, and clock
+and control as a share of them. A measured board has its prices in `engine.power`.
+"""
 
 from __future__ import annotations
 
-from accelsim.energy import Entry, Price
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from accelsim.chips import Technology
+from accelsim.energy import PER_CYCLE, Entry, Price
+from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
 from accelsim.engines.engine import Operation, Ran
-from accelsim.engines.tensor_core.config import TensorCoreChip
+from accelsim.engines.tensor_core.config import Power, TensorCoreChip, TensorCoreConfig, TensorCoreConstants
 from accelsim.errors import InputError
 from accelsim.memory.service import measure
+from accelsim.memory.sram import Sram, sram
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
 
+ROW_BITS = 512
+"""The widest row of a bank: the widest array of the CACTI grid."""
 
-def prices(chip: TensorCoreChip, voltage: float = 1.0, bits: int = 16) -> dict[str, Price]:
-    """Prices at a share of the full voltage, which the cores and L2 pay squared and what stands by in proportion.
 
-    bits: of an element; multiply-accumulates cost in proportion.
+@lru_cache(maxsize=256)
+def prices(chip: TensorCoreChip, voltage: float = 1.0, dtype: str = "") -> dict[str, Price]:
+    """Return the price of every action and of every cycle (`*_per_cycle`); none where the chip has no energies.
+
+    voltage: share of the full one, which cores and L2 of a board pay squared and what stands by in proportion; dtype:
+    of the products, "" for that of networks.
+    Raises InputError for a memory that the technology cannot build.
     """
-    power = chip.engine.power
-    if power is None:
-        return {}
-    service = measure(chip.memory.dram)
+    dtype = dtype or chip.engine.type_of_networks
+    if chip.engine.power is not None:
+        return _of_board(chip, chip.engine.power, voltage, dtype)
+    return {} if chip.technology is None else _bottom_up(chip, chip.technology, dtype)
+
+
+def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) -> dict[str, Price]:
+    """Return what was measured; multiply-accumulates of other types than 16 bits in proportion to their bits."""
     own = power.source or chip.source
-    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
-    dram = Price(
-        "dram", service.read_pj + power.dram_pj_per_byte * BLOCK_BYTES, f"{service.energy_source}; chip: {own}"
-    )
+    included = "with the multiply-accumulates that it feeds"
+    fma_pj = power.fma_pj * NUMBER_FORMATS[dtype].bits / 16
     return {
-        "fma": Price("arithmetic", power.fma_pj * bits / 16 * voltage**2, own),
-        "shared_bytes": Price("shared_memory", 0.0, "with the multiply-accumulates that it feeds"),
+        "fma": Price("arithmetic", fma_pj * voltage**2, own),
+        "register_bits": Price("registers", 0.0, included),
+        "metadata_bits": Price("registers", 0.0, included),
+        "shared_bytes": Price("shared_memory", 0.0, included),
+        "shared_writes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
-        "dram_reads": dram,
-        "dram_writes": dram,
+        "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
+        **_dram(chip, power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 
 
+def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict[str, Price]:
+    """Return what a technology makes of the chip."""
+    config, memory = chip.engine, memories(chip)
+    shared, l2 = memory["shared_memory"], memory["l2"]
+    multiplier, constants = multiplier_of(config, technology, dtype), constants_of(chip)
+    cycle_pj = config.cores * config.fma_per_cycle[dtype] * multiplier.cycle_pj
+    leakage = f"{technology.sram.leakage_device}, {technology.sram.leakage_objective}"
+    return {
+        "fma": Price("arithmetic", multiplier.pj, multiplier.source),
+        "register_bits": Price("registers", technology.register_bit_pj, technology.source),
+        "metadata_bits": Price("registers", technology.register_bit_pj, technology.source),
+        "shared_bytes": Price("shared_memory", shared.read_pj_per_byte, shared.source),
+        "shared_writes": Price(
+            "shared_memory", shared.write_pj_per_byte - shared.read_pj_per_byte, f"{shared.source}: write less read"
+        ),
+        "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
+        "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
+        **_dram(chip),
+        "powered_ns": Price(
+            "static",
+            leakage_mw(chip),  # mW x ns = pJ
+            f"CACTI 7, {leakage}: of the memories, that of logic is not known; none power-gated",
+        ),
+        f"control{PER_CYCLE}": Price(
+            "control",
+            constants.control_energy * cycle_pj,
+            f"constants.control_energy = {constants.control_energy:g} of the multipliers at the full rate; never gated",
+        ),
+    }
+
+
+def _dram(chip: TensorCoreChip, chip_pj_per_byte: float = 0.0, own: str = "") -> dict[str, Price]:
+    """Return the prices of blocks; `chip_pj_per_byte`: of the chip's side of the pins."""
+    service = measure(chip.memory.dram)
+    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
+    price = Price(
+        "dram",
+        service.read_pj + chip_pj_per_byte * BLOCK_BYTES,
+        f"{service.energy_source}; chip: {own}" if own else service.energy_source,
+    )
+    return {"dram_reads": price, "dram_writes": price}
+
+
+class Multiplier(NamedTuple):
+    """One multiplier with its adder, its selection of an operand and its registers."""
+
+    pj: float
+    """Of a multiply-accumulate without registers."""
+    cycle_pj: float
+    """With them."""
+    um2: float
+    """With them."""
+    source: str
+
+
+def multiplier_of(config: TensorCoreConfig, technology: Technology, dtype: str) -> Multiplier:
+    """Return what one multiplier of a data type costs; with patterns it selects one of M operands by an index."""
+    bits, sum_bits = NUMBER_FORMATS[dtype].bits, config.sum_bits(dtype)
+    mac: Arithmetic = multiply_accumulate(technology, dtype, sum_bits)
+    ways = max((int(pattern.partition(":")[2]) for pattern in config.patterns), default=1)
+    select = selection(technology, ways, bits)
+    registers = 2 * bits + sum_bits + (config.metadata_bits_per_value if config.patterns else 0)
+    return Multiplier(
+        mac.pj + select.pj,
+        mac.pj + select.pj + (registers + sum_bits) * technology.register_bit_pj,  # the sum is read and written
+        mac.um2 + select.um2 + registers * register_um2(technology),
+        mac.source + (f"; 1 of {ways} operands: {select.source}" if config.patterns else ""),
+    )
+
+
+class Memory(NamedTuple):
+    """Equal banks; all that one cycle moves goes to `width_bits` of each of those that it needs."""
+
+    banks: int
+    array: Sram
+    source: str
+
+    @property
+    def read_pj_per_byte(self) -> float:
+        """Of a read of whole rows."""
+        return 8 * self.array.read_energy_pj / self.array.width_bits
+
+    @property
+    def write_pj_per_byte(self) -> float:
+        """Of a write of whole rows."""
+        return 8 * self.array.write_energy_pj / self.array.width_bits
+
+
+@lru_cache(maxsize=256)
+def memories(chip: TensorCoreChip) -> dict[str, Memory]:
+    """Return the shared memory of a core and L2 of a chip with a technology.
+
+    Raises InputError for what its tables do not hold.
+    """
+    config, technology = chip.engine, chip.technology
+    if technology is None:
+        raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
+    shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
+    l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
+    clock_mhz = config.clock_mhz
+    return {
+        "shared_memory": _memory(*shared, technology, clock_mhz),
+        "l2": _memory(*l2, technology, clock_mhz),
+    }
+
+
+def _memory(
+    capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology, clock_mhz: float
+) -> Memory:
+    """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
+    bits = math.ceil(8 * bytes_per_cycle)
+    needed = -(-bits // ROW_BITS)
+    banks = banks or needed
+    width_bits = -(-bits // min(banks, needed))
+    array = sram(-(-capacity_bytes // banks), width_bits, technology, clock_mhz)
+    registers_mm2 = 1e-6 * (8 * capacity_bytes + bits) * register_um2(technology)
+    if registers_mm2 > banks * array.area_mm2:
+        return Memory(banks, array, f"CACTI 7, {technology.sram.device}")
+    access_pj = bits * technology.register_bit_pj
+    registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
+    return Memory(1, registers, f"registers: {technology.source}")
+
+
+def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
+    """Return the shares of control, those of the chip's file or the defaults."""
+    return chip.constants or TensorCoreConstants()
+
+
+def leakage_mw(chip: TensorCoreChip) -> float:
+    """Return the leakage of all memories of a chip with a technology; that of its logic is not known."""
+    shared, l2 = memories(chip).values()
+    return chip.engine.cores * shared.banks * shared.array.leakage_mw + l2.banks * l2.array.leakage_mw
+
+
+def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
+    """Return the area of each part of a chip with a technology, that of a board is not known: empty.
+
+    Floating-point and integer units lie side by side; in each, the narrower formats use the multipliers of the widest.
+    """
+    config, technology = chip.engine, chip.technology
+    if technology is None:
+        return {}
+    units: dict[str, float] = {}
+    for dtype, rate in config.fma_per_cycle.items():
+        family, um2 = NUMBER_FORMATS[dtype].family, rate * multiplier_of(config, technology, dtype).um2
+        units[family] = max(units.get(family, 0.0), um2)
+    shared, l2 = memories(chip).values()
+    parts = {
+        "multipliers": 1e-6 * config.cores * sum(units.values()),
+        "shared memory": config.cores * shared.banks * shared.array.area_mm2,
+        "L2": l2.banks * l2.array.area_mm2,
+    }
+    return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
+
+
+def area_mm2(chip: TensorCoreChip) -> float:
+    """Return the area of the chip, 0 where no technology prices it."""
+    return sum(areas_mm2(chip).values())
+
+
+def extrapolated(chip: TensorCoreChip) -> str:
+    """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
+    found = {} if chip.technology is None else {name: each.array.beyond for name, each in memories(chip).items()}
+    parts = ["node"] if any("node" in what for what in found.values()) else []
+    parts += [f"size of {name}" for name, what in found.items() if "size" in what]
+    return "; ".join(parts) or "no"
+
+
+class Linear(NamedTuple):
+    """The energy of a run at the full clock is linear in these: what it counts times what one of each costs."""
+
+    fma_pj: float
+    """With registers and indices."""
+    shared_pj_per_byte: float
+    l2_pj_per_byte: float
+    """With its write to shared memory."""
+    dram_pj_per_byte: float
+    """Of either direction, by a long stream, through L2."""
+    static_w: float
+    """While a run takes its time: what leaks, clock and control."""
+
+
+@lru_cache(maxsize=256)
+def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
+    """Return what the energy of a run in this data type is linear in; all zero where the chip has no energies.
+
+    sparse: of packed weights, which have indices.
+    """
+    table = prices(chip, dtype=dtype)
+    if not table:
+        return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
+    config = chip.engine
+    operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
+    per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
+    return Linear(
+        fma_pj=table["fma"].pj
+        + operand_bits * table["register_bits"].pj
+        + sparse * index_bits * table["metadata_bits"].pj,
+        shared_pj_per_byte=table["shared_bytes"].pj,
+        l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
+        dram_pj_per_byte=table["dram_reads"].pj / BLOCK_BYTES + table["l2_writes"].pj,
+        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6,  # pJ a ns, pJ x MHz
+    )
+
+
 def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
-    """Return every line of the account of a run; none where the chip has no energies.
+    """Return every line of the account of a run; none where the chip has no energies. What is paid per cycle is last.
 
     Raises KeyError for an action without a price.
     """
     config = chip.engine
-    if config.power is None:
+    voltage = 1.0 if config.power is None else config.power.voltage(ran.clock_mhz / config.clock_mhz)
+    table = prices(chip, voltage, ran.dtype)
+    if not table:
         return []
-    bits = NUMBER_FORMATS[ran.dtype or config.type_of_networks].bits
-    table = prices(chip, config.power.voltage(ran.clock_mhz / config.clock_mhz), bits)
-    return [(action, times, table[action]) for action, times in ran.actions.items()]
+    counted = [(action, times, table[action]) for action, times in ran.actions.items()]
+    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
 def operations(chip: TensorCoreChip) -> list[Operation]:
-    """Return what a read of 32 bits from L2 and a multiply-add of 16 bits cost; raises InputError for no energies."""
-    price = prices(chip)
-    if not price:
+    """Return what 32 bits from each memory and a multiply-add cost; raises InputError where nothing has a price."""
+    table = prices(chip)
+    if not table:
         raise InputError(
-            f"{chip.name}: engine.power: is missing, so that no operation of the chip has a price; choose another "
-            "chip, or add it with its source"
+            f"{chip.name}: technology: is missing, and so is engine.power, so that no operation of the chip has a "
+            "price; name a technology, or choose another chip"
         )
-    l2, fma = price["l2_bytes"], price["fma"]
-    moved = [Operation("L2 read", l2.pj * WORD_BITS / 8, l2.source)] if l2.pj else []
-    return [*moved, Operation("16-bit multiply-add", fma.pj, fma.source)]
+    reads = {"L2 read": table["l2_bytes"], "shared memory read": table["shared_bytes"]}
+    moved = [Operation(name, price.pj * WORD_BITS / 8, price.source) for name, price in reads.items() if price.pj]
+    if table["register_bits"].pj:
+        bit = table["register_bits"]
+        moved.append(Operation("register access", WORD_BITS * bit.pj, bit.source))
+    return [*moved, Operation(f"{chip.engine.type_of_networks} multiply-add", table["fma"].pj, table["fma"].source)]
+
+
+def made_in(chip: TensorCoreChip) -> str:
+    """Say what a chip's prices are from, and what follows from them."""
+    power, technology = chip.engine.power, chip.technology
+    if power is not None:
+        return f"energies of a {power.basis}, not bottom-up"
+    if technology is None:
+        return "without energies: it names no technology"
+    fastest_mhz = min(1e3 / each.array.access_ns for each in memories(chip).values() if each.array.access_ns)
+    return f"{area_mm2(chip):.2f} mm² in {technology.name}, whose memories follow up to {fastest_mhz:.0f} MHz"

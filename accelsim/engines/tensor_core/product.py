@@ -245,8 +245,13 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
         stall_cycles=dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
         actions={
             "fma": executed,
+            # Both operands are read, the sum is read and written.
+            "register_bits": executed * 2 * (NUMBER_FORMATS[gemm.dtype].bits + config.sum_bits(gemm.dtype)),
+            "metadata_bits": executed * config.metadata_bits_per_value if gemm.pattern else 0,
             "shared_bytes": plan.shared_bytes,
+            "shared_writes": plan.l2_bytes,
             "l2_bytes": plan.l2_bytes,
+            "l2_writes": plan.dram_bytes,
             "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
             "dram_writes": written,
             "powered_ns": round(1000 * time_us),

@@ -14,7 +14,7 @@ from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Pace, measures
 from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
-from accelsim.engines.tensor_core.prices import entries
+from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
 from accelsim.engines.tensor_core.words import WORDS
@@ -67,7 +67,8 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
         "waves": plan.full_rounds + (plan.last > 0),
         "limited_by": outcome.limited_by,
         "dtype": product.dtype,
-        "extrapolated": "no",
+        "area_mm2": area_mm2(chip),
+        "extrapolated": extrapolated(chip),
     }
 
 
