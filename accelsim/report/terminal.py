@@ -266,7 +266,10 @@ def sensitivity_table(table: pd.DataFrame) -> Table:
 def allocation_table(found: Any, metric: str, budget: float) -> Table:
     """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
-    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, caption=f"score: of the network in {found.precision}",
+        caption_justify="left",
+    )  # fmt: skip
     grid.add_column("layer", f"{metric}\nscore")
     grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
     grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")

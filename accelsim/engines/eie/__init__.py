@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelsim.engines.eie.config import EieChip
     from accelsim.engines.eie.row import EieRun
     from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -57,7 +58,7 @@ class Eie(Engine):
         return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
+        """Return the price of every action; writes of weights and pointers only where they are fetched from DRAM."""
         from accelsim.engines.eie.prices import prices
 
         return prices(cast("EieChip", chip), streamed)
@@ -66,7 +67,7 @@ class Eie(Engine):
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran)
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, registers from Aladdin, logic and filler cells from EIE's Table II."""
@@ -97,6 +98,17 @@ class Eie(Engine):
         self.prices(chip)
         technology = cast("EieChip", chip).technology
         return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return fixed point: weights by codes into a codebook, or in the codes themselves; the bias is among them."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import integer
+
+        engine = cast("EieChip", chip).engine
+        activations = integer(engine.activation_bits)
+        if engine.weight_sharing:
+            return Precision(integer(engine.weight_bits), activations, engine.code_bits, bias_among_weights=True)
+        return Precision(integer(engine.code_bits), activations, bias_among_weights=True)
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""

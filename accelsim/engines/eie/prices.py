@@ -11,11 +11,11 @@ from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from accelsim.chips import Technology
-from accelsim.energy import PER_CYCLE, Entry, Price, dram
+from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
 from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.engines.eie.config import EieChip, EieConfig, EieConstants
-from accelsim.engines.engine import Operation
+from accelsim.engines.engine import Operation, Ran
 from accelsim.errors import collecting, raise_if_any
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, energy_scale
@@ -71,21 +71,17 @@ def prices(chip: EieChip, streamed: bool = False) -> dict[str, Price]:
 def _streamed(chip: EieChip) -> dict[str, Price]:
     memory = memories(chip)
     cacti = _cacti(chip.technology)
-    return (
-        _resident(chip)
-        | {
-            "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
-            "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
-        }
-        | dram.prices(chip)
-    )
+    return _resident(chip) | {
+        "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
+        "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
+    }
 
 
-def entries(chip: EieChip, actions: Mapping[str, int], cycles: int) -> list[Entry]:
-    """Return every line of the account of a run; what is paid per cycle comes last."""
-    table = prices(chip, actions.get("dram_standby", 0) > 0)
-    counted = [(action, count, table[action]) for action, count in actions.items()]
-    return counted + [(name, cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
+def entries(chip: EieChip, ran: Ran) -> list[Entry]:
+    """Return every line of the account of a run but DRAM's; what is paid per cycle comes last."""
+    table = prices(chip, "spmat_writes" in ran.actions)
+    counted = [(action, count, table[action]) for action, count in ran.own_actions.items()]
+    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
 def operations(chip: EieChip) -> list[Operation]:

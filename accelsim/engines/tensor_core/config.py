@@ -14,7 +14,9 @@ from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
+LARGEST_SIDE = 4096
+"""Of any tile."""
+TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
 Banks = Annotated[int, Field(strict=True, ge=1, le=256)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 

@@ -19,7 +19,6 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.number_formats import NUMBER_FORMATS
-from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
 
@@ -54,7 +53,7 @@ def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) ->
         "shared_writes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
-        **_dram(chip, power.dram_pj_per_byte, own),
+        "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 
@@ -76,7 +75,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
-        **_dram(chip),
+        "controller_bytes": Price("dram_io", 0.0, "the chip's side of the pins: no source"),
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
@@ -88,18 +87,6 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
             f"constants.control_energy = {constants.control_energy:g} of the multipliers at the full rate; never gated",
         ),
     }
-
-
-def _dram(chip: TensorCoreChip, chip_pj_per_byte: float = 0.0, own: str = "") -> dict[str, Price]:
-    """Return the prices of blocks; `chip_pj_per_byte`: of the chip's side of the pins."""
-    service = measure(chip.memory.dram)
-    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
-    price = Price(
-        "dram",
-        service.read_pj + chip_pj_per_byte * BLOCK_BYTES,
-        f"{service.energy_source}; chip: {own}" if own else service.energy_source,
-    )
-    return {"dram_reads": price, "dram_writes": price}
 
 
 class Multiplier(NamedTuple):
@@ -263,7 +250,7 @@ class Linear(NamedTuple):
     dram_pj_per_byte: float
     """Of either direction, by a long stream, through L2."""
     static_w: float
-    """While a run takes its time: what leaks, clock and control."""
+    """While a run takes its time: what leaks, clock and control, DRAM that stands by."""
 
 
 @lru_cache(maxsize=256)
@@ -275,7 +262,8 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     table = prices(chip, dtype=dtype)
     if not table:
         return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
-    config = chip.engine
+    config, service = chip.engine, measure(chip.memory.dram)
+    standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
     per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
     return Linear(
@@ -284,8 +272,8 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
         l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
-        dram_pj_per_byte=table["dram_reads"].pj / BLOCK_BYTES + table["l2_writes"].pj,
-        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6,  # pJ a ns, pJ x MHz
+        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + table["l2_writes"].pj,
+        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW
     )
 
 
@@ -299,7 +287,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     table = prices(chip, voltage, ran.dtype)
     if not table:
         return []
-    counted = [(action, times, table[action]) for action, times in ran.actions.items()]
+    counted = [(action, times, table[action]) for action, times in ran.own_actions.items()]
     return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
