@@ -158,7 +158,11 @@ def memories(chip: TensorCoreChip) -> dict[str, Memory]:
         raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
     shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
     l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
-    return {"shared_memory": _memory(*shared, technology), "l2": _memory(*l2, technology)}
+    no_l2 = Memory(0, Sram(0, ROW_BITS, 0.0, 0.0, 0.0, 0.0, 0.0), "there is no L2")
+    return {
+        "shared_memory": _memory(*shared, technology),
+        "l2": _memory(*l2, technology) if config.l2_bytes else no_l2,
+    }
 
 
 def _memory(capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology) -> Memory:
@@ -203,6 +207,7 @@ def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
     parts = {
         "multipliers": 1e-6 * config.cores * sum(units.values()),
         "shared memory": config.cores * shared.banks * shared.array.area_mm2,
+        "registers of sums": 1e-6 * config.cores * 8 * config.register_bytes * register_um2(technology),
         "L2": l2.banks * l2.array.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}

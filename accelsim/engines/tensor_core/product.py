@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
 from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
-from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
+from accelsim.engines.tensor_core.plan import EDP, ENERGY, TIME, TIME_ALONE, Limits, Machine, Ran, Schedule
+from accelsim.engines.tensor_core.prices import linear
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
@@ -20,6 +20,8 @@ from accelsim.parts.timed import BLOCK_BYTES
 
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
 """How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
+
+MINIMIZE = {"time": TIME, "energy": ENERGY, "edp": EDP}
 
 RunProduct = Callable[[Machine, Limits, Size, Choices, bool, Skipping], Ran | None]
 BACKENDS: dict[str, RunProduct] = {
@@ -121,10 +123,10 @@ def run(
     config = chip.engine
     raise_if_any([*problems(gemm, config), *_shape_problems(tile)])
     kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
+    if tile is not None:
+        raise_if_any(filter(None, [config.lack_of(tile, gemm.dtype, gemm.pattern)]))
     machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
-    shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
-    raise_if_any(_tile_problems(shapes, machine, config))
-    choices = Choices(shapes, np.array(kernel.splits, np.int64), config.least_k_per_split)
+    choices = choices_of(gemm, config, kernel.tiles if tile is None else [tile], kernel)
     size = Size(gemm.tokens, gemm.out_features, gemm.in_features)
     ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
     if ran is None:
@@ -147,6 +149,18 @@ def run(
     )
 
 
+def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:
+    """Return which tiles and splits a GEMM can use: those that fit, of which there is one on any chip."""
+    room = {tuple(tile): config.room(tile, gemm.dtype, gemm.pattern) for tile in tiles}
+    fitting = [tile for tile in room if min(room[tile]) >= 0]
+    return Choices(
+        np.array(fitting, np.int64),
+        np.array(kernel.splits, np.int64),
+        config.least_k_per_split,
+        np.array([room[tile][0] for tile in fitting], np.float64),
+    )
+
+
 def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
     config, memory = chip.engine, chip.memory
@@ -160,14 +174,15 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
         output_bytes=max(2.0, bits / 8),
-        packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
+        packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
         wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
         l2_bytes=config.l2_usable * config.l2_bytes,
         l2_bytes_per_cycle=config.l2_bytes_per_cycle,
         dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / measure(memory.dram).read_ns),
-        prologue_cycles=round(config.prologue_cycles),
+        dram_latency_us=float(measure(memory.dram).latency_ns) / 1000,
+        prologue_cycles=config.prologue_cycles,
         epilogue_cycles_per_output=config.epilogue_cycles_per_output,
         step_sync_cycles=kernel.step_sync_cycles,
         load_cycles_per_k=kernel.load_cycles_per_k * bits / 16,
@@ -183,18 +198,19 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
 def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
     n, m = pattern_of(gemm.pattern)
-    power = chip.engine.power
-    part_pj = measure(chip.memory.dram).read_pj / BLOCK_BYTES
+    power, energies = chip.engine.power, linear(chip, gemm.dtype, gemm.pattern is not None)
     return Limits(
+        minimize=MINIMIZE[chip.engine.minimize] if any(energies) else TIME_ALONE,
         overhead_us=kernel.overhead_us,
         floor_us=kernel.floor_us,
         overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
         limit_w=0.0 if power is None else power.limit_w,
-        static_w=0.0 if power is None else power.static_w,
-        fma_pj=0.0 if power is None else power.fma_pj * NUMBER_FORMATS[gemm.dtype].bits / 16,
+        static_w=energies.static_w,
+        fma_pj=energies.fma_pj,
         executed=n / m,
-        l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
-        dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,
+        shared_pj_per_byte=energies.shared_pj_per_byte,
+        l2_pj_per_byte=energies.l2_pj_per_byte,
+        dram_pj_per_byte=energies.dram_pj_per_byte,
         least_voltage=0.0 if power is None else power.least_voltage,
         voltage_slope=0.0 if power is None else power.voltage_slope,
         burst_us=0.0 if power is None else 1e6 * power.burst_seconds,
@@ -211,20 +227,6 @@ def _shape_problems(tile: Any) -> list[str]:
     if not isinstance(tile, tuple | list) or len(tile) != 2:
         return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
     return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
-
-
-def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
-    """Say which tiles exceed shared memory: the operands of all stages have to fit."""
-    held = [
-        (tokens, outputs, config.stages * machine.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
-        for tokens, outputs in tiles.tolist()
-    ]
-    return [
-        f"tile {tokens} x {outputs}: needs {need:.0f} bytes of shared memory for {config.stages} stages of "
-        f"{machine.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
-        for tokens, outputs, need in held
-        if need > config.shared_memory_bytes
-    ]
 
 
 def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us: float) -> Counts:
@@ -249,9 +251,9 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "register_bits": executed * 2 * (NUMBER_FORMATS[gemm.dtype].bits + config.sum_bits(gemm.dtype)),
             "metadata_bits": executed * config.metadata_bits_per_value if gemm.pattern else 0,
             "shared_bytes": plan.shared_bytes,
-            "shared_writes": plan.l2_bytes,
+            "shared_writes": plan.filled_bytes,
             "l2_bytes": plan.l2_bytes,
-            "l2_writes": plan.dram_bytes,
+            "l2_writes": plan.dram_bytes if config.l2_bytes else 0,
             "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
             "dram_writes": written,
             "powered_ns": round(1000 * time_us),
