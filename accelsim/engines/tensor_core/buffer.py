@@ -1,8 +1,8 @@
 """The tensor core machine without L2, the specification of its buffer: what shared memory keeps, and what is fetched.
 
-Played tile by tile, in the order in which tiles go to the cores: what a tile needs and shared memory does not hold comes
-from DRAM. Cores hold the same, since what one of them fetches to keep goes to all over the bus. Room is set aside for
-each operand at its largest. Of the loop orders and of what can be kept, what fetches the fewest bytes is taken: the
+Played tile by tile, in the order in which tiles go to the cores: what a tile needs and shared memory does not hold
+comes from DRAM. Cores hold the same, since what one of them fetches to keep goes to all over the bus. Room is set aside
+for each operand at its largest. Of the loop orders and of what can be kept, what fetches the fewest bytes is taken: the
 fewest cost the least time and energy, whatever the clock.
 """
 
@@ -72,7 +72,7 @@ def play(
     of_weights = of_inputs = bits = 0
     for handed in in_order(1 if by_row else rows, rows, 1, 1, columns):
         column = handed.column
-        if weights.fetch(handed.group, handed.index, WEIGHTS, column.weights):
+        if weights.fetch(handed.group, handed.column_index, WEIGHTS, column.weights):
             of_weights += column.weights
             bits += slices
         tokens = min(tile_tokens, size.tokens - handed.row * tile_tokens)
@@ -92,7 +92,7 @@ def fewest(
     columns: Sequence[Sequence[Column]],
     room: float,
 ) -> Fetched:
-    """Play every loop order with everything that could be kept; of what has room the fewest bytes, the first of equals."""
+    """Play every loop order with all that could be kept; of what has room the fewest bytes, the first of equals."""
     played = [
         play(machine, size, skipping, tile, columns, order, kept)
         for order in (OUTPUTS_INNER, TOKENS_INNER)

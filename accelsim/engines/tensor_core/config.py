@@ -253,7 +253,9 @@ class TensorCoreConfig(EngineConfig):
     def _kernels_without_a_tile(self) -> Iterator[str]:
         """Say of which kernel no tile fits, and what the smallest would need."""
         wanted = [("dense", self.dense, None)]
-        wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if self.sparse and _is_pattern(pattern)]
+        wanted += [
+            ("sparse", self.sparse, pattern) for pattern in self.patterns if self.sparse and _is_pattern(pattern)
+        ]
         for name, kernel, pattern in wanted:
             for dtype in self.fma_per_cycle:
                 lacks = [self.lack_of(tile, dtype, pattern) for tile in kernel.tiles]

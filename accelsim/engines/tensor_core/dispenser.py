@@ -41,8 +41,7 @@ class Tile(NamedTuple):
 
     group: int
     row: int
-    index: int
-    """Of its column."""
+    column_index: int
     column: Column
     part: int
     steps: int

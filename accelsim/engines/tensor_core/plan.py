@@ -144,8 +144,6 @@ class Ran(NamedTuple):
     time_us: float
     """As measured, launch included, floor not."""
     cycles: int
-    longest: NDArray[np.int64]
-    """(8,): cycles by cause of a core that has the longest tile of every round."""
     per_core: NDArray[np.int64]
     """(9, cores): cycles of every core by cause, and those in which it waits for another's tile or has none."""
 

@@ -213,11 +213,13 @@ def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
 
 
+@lru_cache(maxsize=256)
 def area_mm2(chip: TensorCoreChip) -> float:
     """Return the area of the chip, 0 where no technology prices it."""
     return sum(areas_mm2(chip).values())
 
 
+@lru_cache(maxsize=256)
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
     found = {} if chip.technology is None else {name: each.array.beyond for name, each in memories(chip).items()}

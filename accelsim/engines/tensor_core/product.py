@@ -9,6 +9,7 @@ import numpy as np
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
+from accelsim.engines.tensor_core.bound import limited_by
 from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import EDP, ENERGY, TIME, TIME_ALONE, Limits, Machine, Ran, Schedule
 from accelsim.engines.tensor_core.prices import linear
@@ -139,7 +140,7 @@ def run(
         counts=_counts(gemm, config, ran, stored, time_us),
         clock_mhz=ran.clock_mhz,
         time_us=time_us,
-        limited_by=_limited_by(ran, kernel, time_us, ran.clock_mhz < config.clock_mhz),
+        limited_by=limited_by(machine, limits, size, ran.tiles, repeated),
         compute_cycles=int(ran.per_core[0].max()),
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
@@ -259,21 +260,3 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "powered_ns": round(1000 * time_us),
         },
     )
-
-
-def _limited_by(ran: Ran, kernel: Kernel, time_us: float, throttled: bool) -> str:
-    """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
-    if time_us > 2 * (ran.cycles / ran.clock_mhz):
-        return "launch"
-    names = (
-        "tensor cores",
-        "step latency",
-        "shared memory",
-        "load latency",
-        "L2",
-        "DRAM",
-        "tile latency",
-        "tile output",
-    )
-    most = names[int(np.argmax(ran.longest))]
-    return "power" if throttled and most == "tensor cores" else most

@@ -250,7 +250,7 @@ class Attempt:
         core_uj, dram_uj = energy_uj(limits, self.tiles, plan)
         slower = 1.0 - clock_mhz / self.machine.clock_mhz
         voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * slower)
-        return limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz)
+        return float(limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz))
 
     def clock_within(self, limit_w: float) -> float:
         """Return the full clock where its power is within a limit, else the highest whole MHz, found by halving."""
@@ -327,7 +327,7 @@ def attempts(
 
 
 def best(played: list[Taken], minimize: int) -> Taken | None:
-    """Return the first that has the least of what is minimised; of those about as fast as the fastest the frugal one."""
+    """Return the first that has the least of what is minimised; time: of the fastest the frugal."""
     if not played:
         return None
     if minimize == TIME_ALONE:
@@ -347,10 +347,9 @@ def run_rounds(
     handed: Iterable[HandedOut],
     overlap_loss_per_mille: int,
     environment: Environment = simpy.Environment,
-) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Run every round with all its cores, equal ones once; returns the cycles, `Ran.longest` and `Ran.per_core`."""
+) -> tuple[int, NDArray[np.int64]]:
+    """Run every round with all its cores, equal ones once; returns the cycles, and `Ran.per_core`."""
     total = plan.after
-    longest = np.zeros(len(CAUSES), np.int64)
     per_core = np.zeros((len(CAUSES) + 1, machine.cores), np.int64)
     per_core[-1] = plan.after
     *full, (_, _, dram_last) = rounds.tolist()
@@ -370,8 +369,7 @@ def run_rounds(
         total += cycles
         per_core[:, : len(tiles)] += by_cause
         per_core[-1, len(tiles) :] += cycles
-        longest += by_cause[:-1, tiles.index(each.longest)]
-    return total, longest, per_core
+    return total, per_core
 
 
 def run_product(
@@ -389,5 +387,5 @@ def run_product(
         return None
     plan, rounds = found.attempt.plan(found.clock_mhz)
     lost = limits.overlap_loss_per_mille
-    total, longest, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
-    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, total, longest, per_core)
+    total, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
+    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, total, per_core)

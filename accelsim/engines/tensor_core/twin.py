@@ -5,6 +5,7 @@ The tiles follow from a count of what is live, the cycles of a round from a recu
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -308,12 +309,31 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
 
 
 @njit(cache=True, nogil=True)
-def time_us(machine, limits, size, tiles, clock_mhz, repeated):
-    """Return the time of a tile and split at a clock, launch included, floor not."""
+def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
+    """Return the cycles of a schedule if its steps were shared out evenly: no core without a tile or with a longer one.
+
+    A last round that is not full takes its share of the time of a full one; where there is no other, all cores share
+    the steps of its tiles.
+    """
+    at_once = max(1.0, tiles.number / machine.cores)
+    steps = math.ceil(tiles.core_steps.sum() / machine.cores / at_once)
+    dram = math.ceil((rounds[:, TIMES] * rounds[:, DRAM_CYCLES]).sum() / at_once)
+    unrecorded = np.zeros((0, 4), np.int64)
+    cycles, _ = round_cycles(plan, steps, machine.stages, plan.l2_full, dram, plan.epilogue_full, unrecorded)
+    lost = lost_cycles(plan, overlap_loss_per_mille, steps, plan.l2_full, dram, plan.epilogue_full)
+    return at_once * (cycles + lost) + plan.after
+
+
+@njit(cache=True, nogil=True)
+def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
+    """Return the time of a tile and split at a clock, launch included, floor not; `even`: with steps shared evenly."""
     # Specification: Attempt.time_us.
     plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
-    cycles, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return limits.overhead_us + cycles / clock_mhz
+    if even:
+        cycles = even_cycles(machine, tiles, plan, rounds, limits.overlap_loss_per_mille)
+        return limits.overhead_us + cycles / clock_mhz
+    total, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+    return limits.overhead_us + total / clock_mhz
 
 
 @njit(cache=True, nogil=True)
@@ -325,7 +345,7 @@ def power_w(limits, uj, taken_us, clock_share):
 
 
 @njit(cache=True, nogil=True)
-def clock_within(machine, limits, size, tiles, repeated, uj, full_us, limit_w):
+def clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
     # Specification: Attempt.clock_within.
     full = machine.clock_mhz
@@ -334,7 +354,7 @@ def clock_within(machine, limits, size, tiles, repeated, uj, full_us, limit_w):
     low, high = int(0.3 * full), int(full)
     while high - low > 1:
         middle = (low + high) // 2
-        taken = time_us(machine, limits, size, tiles, float(middle), repeated)
+        taken = time_us(machine, limits, size, tiles, float(middle), repeated, even)
         if power_w(limits, uj, taken, middle / full) > limit_w:
             high = middle
         else:
@@ -343,19 +363,19 @@ def clock_within(machine, limits, size, tiles, repeated, uj, full_us, limit_w):
 
 
 @njit(cache=True, nogil=True)
-def measured(machine, limits, size, tiles, repeated, uj, full_us):
+def measured(machine, limits, size, tiles, repeated, even, uj, full_us):
     """Return clock in MHz, time in us and energy in uJ of a tile and split that takes `full_us` at the full clock."""
     # Specification: Attempt.measure.
     clock, taken, lasting = machine.clock_mhz, full_us, full_us
     if limits.limit_w > 0:
-        clock = clock_within(machine, limits, size, tiles, repeated, uj, full_us, limits.limit_w)
+        clock = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limits.limit_w)
         if clock < machine.clock_mhz:
-            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated)
+            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even)
             if limits.burst_us > 0:
                 # The first runs of a measurement may exceed the limit: the mean over those that are timed.
                 allowed = limits.limit_w * limits.burst_factor
-                faster = clock_within(machine, limits, size, tiles, repeated, uj, full_us, allowed)
-                first = time_us(machine, limits, size, tiles, faster, repeated)
+                faster = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, allowed)
+                first = time_us(machine, limits, size, tiles, faster, repeated, even)
                 runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                 share = max(0.0, runs - limits.runs_before) / limits.runs_timed
                 taken = share * first + (1.0 - share) * taken
@@ -403,7 +423,7 @@ def search(machine, limits, size, choices, repeated, skipping):
             if fastest < np.inf and full_us > fastest * pruned:
                 continue
             uj = energy_uj(limits, tiles, plan)
-            of_choice = measured(machine, limits, size, tiles, repeated, uj, full_us)
+            of_choice = measured(machine, limits, size, tiles, repeated, False, uj, full_us)
             for i in range(3):
                 found[t * choices.splits.size + s, i] = of_choice[i]
             fastest = min(fastest, of_choice[TIME_US])
@@ -435,7 +455,7 @@ def run_product(
     if taken_us == np.inf:
         return None
     by_core = per_core(plan, tiles, total, spent)
-    return Ran(tiles, plan, rounds, clock_mhz, taken_us, total, spent.sum(axis=0), by_core)
+    return Ran(tiles, plan, rounds, clock_mhz, taken_us, total, by_core)
 
 
 def per_core(plan: Schedule, tiles: Tiles, total: int, spent: NDArray[np.int64]) -> NDArray[np.int64]:
