@@ -200,12 +200,13 @@ class TensorCoreConfig(EngineConfig):
     def lack_of(self, tile: Sequence[int], dtype: str, pattern: str | None) -> str | None:
         """Say what a tile needs more than there is, None where it fits."""
         shared, registers = self.room(tile, dtype, pattern)
-        what = f"tile {tile[0]} x {tile[1]} of {dtype}{f' packed {pattern}' if pattern else ''}"
+        what = f"tile {tile[0]} x {tile[1]} of {dtype}" + (f" packed {pattern}" if pattern else "")
         if shared < 0:
             sums = "" if self.accumulators == "registers" else " and its sums"
             return (
-                f"{what}: needs {self.shared_memory_bytes - shared:.0f} bytes of shared memory for {self.stages} stages "
-                f"of {self.step_of(dtype)}{sums}, has {self.shared_memory_bytes}; choose a smaller tile or fewer stages"
+                f"{what}: needs {self.shared_memory_bytes - shared:.0f} bytes of shared memory for {self.stages} "
+                f"stages of {self.step_of(dtype)}{sums}, has {self.shared_memory_bytes}; choose a smaller tile or "
+                "fewer stages"
             )
         if registers < 0:
             return (
@@ -244,7 +245,7 @@ class TensorCoreConfig(EngineConfig):
             if kernel is not None and max(kernel.splits) > 1:
                 yield f"{name}.splits: the parts of a split k need an L2, which the chip has not; use [1]"
             if kernel is not None and kernel.raster_tiles > 1:
-                yield f"{name}.raster_tiles: is for chips with L2; without one the search chooses the order; leave it out"
+                yield f"{name}.raster_tiles: is for chips with L2; without one the order is searched; leave it out"
         if all(dtype in DTYPES for dtype in self.fma_per_cycle):
             yield from self._kernels_without_a_tile()
         if self.step_k > self.least_k_per_split:
@@ -252,10 +253,9 @@ class TensorCoreConfig(EngineConfig):
 
     def _kernels_without_a_tile(self) -> Iterator[str]:
         """Say of which kernel no tile fits, and what the smallest would need."""
-        wanted = [("dense", self.dense, None)]
-        wanted += [
-            ("sparse", self.sparse, pattern) for pattern in self.patterns if self.sparse and _is_pattern(pattern)
-        ]
+        wanted: list[tuple[str, Kernel, str | None]] = [("dense", self.dense, None)]
+        if self.sparse is not None:
+            wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if _is_pattern(pattern)]
         for name, kernel, pattern in wanted:
             for dtype in self.fma_per_cycle:
                 lacks = [self.lack_of(tile, dtype, pattern) for tile in kernel.tiles]

@@ -143,6 +143,7 @@ class Ran(NamedTuple):
     clock_mhz: float
     time_us: float
     """As measured, launch included, floor not."""
+    energy_uj: float
     cycles: int
     per_core: NDArray[np.int64]
     """(9, cores): cycles of every core by cause, and those in which it waits for another's tile or has none."""
@@ -194,7 +195,7 @@ def tile_bytes(machine, tokens, outputs):
 
 @njit(cache=True)
 def fetched_bytes(machine, size, channels, weights, inputs, bitmap_bits):
-    """Return the bytes of what is fetched: weights, inputs in tokens x channels, which make up a token's k, and bits."""
+    """Return the bytes of weights, of inputs in tokens x channels, which make up the k of a token, and of bits."""
     of_inputs = machine.element_bytes * machine.input_share * size.k / channels * inputs
     return of_inputs + machine.element_bytes * machine.packed * weights + bitmap_bits / 8
 
@@ -214,7 +215,7 @@ def kept_bytes(machine, size, channels, panel_tokens, weights, inputs):
 
 @njit(cache=True)
 def dram_bytes(machine, size, tiles, repeated):
-    """Return what a run moves between DRAM and the chip, and how much of it is written: results that L2 could not keep.
+    """Return what a run moves between DRAM and the chip, and what of it is written: results that L2 did not keep.
 
     Without L2 it is what tiles fetched, and all results. Else read is what L2 could not keep of operands, and what is
     read again. A run that is not `repeated` finds L2 empty, and all its results leave it. `raster_tiles` rows of tiles
@@ -279,7 +280,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
     moved, written = dram_bytes(machine, size, tiles, repeated)
     if machine.l2_bytes == 0:
         # What is fetched is spread over the steps, as its cycles of DRAM are.
-        step_fill = tiles.fetched.bytes / max(1.0, steps)
+        step_fill = (tiles.fetched.bytes - tiles.fetched.bitmap_bits / 8) / max(1.0, steps)
         filled = tiles.fetched.bytes
     else:
         step_fill = machine.step_k * fill

@@ -13,7 +13,16 @@ from accelsim.engines.tensor_core.bound import limited_by
 from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import EDP, ENERGY, TIME, TIME_ALONE, Limits, Machine, Ran, Schedule
 from accelsim.engines.tensor_core.prices import linear
-from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
+from accelsim.engines.tensor_core.tiles import (
+    INNER,
+    NO_SKIPPING,
+    OUTPUTS_INNER,
+    PANEL,
+    Choices,
+    Fetched,
+    Size,
+    Skipping,
+)
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
@@ -55,6 +64,8 @@ class GemmOutcome(NamedTuple):
     counts: Counts
     clock_mhz: float
     time_us: float
+    energy_uj: float
+    """As the choice of the tile saw it, by what its energy is linear in."""
     limited_by: str
     compute_cycles: int
     """The arithmetic alone, of the core that has the most."""
@@ -63,6 +74,8 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    loop_order: str
+    """Without L2: which loop is inner, and what shared memory keeps."""
     rounds: tuple[tuple[int, int, int], ...]
     """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
     overlap_loss_per_mille: int
@@ -72,8 +85,19 @@ class GemmOutcome(NamedTuple):
         return self._replace(
             counts=self.counts.times(steps),
             time_us=steps * self.time_us,
+            energy_uj=steps * self.energy_uj,
             compute_cycles=steps * self.compute_cycles,
         )
+
+
+def better(first: GemmOutcome, second: GemmOutcome, minimize: str) -> GemmOutcome:
+    """Return which of two ways to run a product `engine.minimize` prefers; of equals that with less DRAM traffic."""
+    cost: dict[str, Callable[[GemmOutcome], float]] = {
+        "time": lambda ran: ran.time_us,
+        "energy": lambda ran: ran.energy_uj,
+        "edp": lambda ran: ran.energy_uj * ran.time_us,
+    }
+    return min(first, second, key=lambda ran: (cost[minimize](ran), ran.plan.dram_bytes))
 
 
 def pattern_of(pattern: str | None) -> tuple[int, int]:
@@ -140,11 +164,13 @@ def run(
         counts=_counts(gemm, config, ran, stored, time_us),
         clock_mhz=ran.clock_mhz,
         time_us=time_us,
+        energy_uj=ran.energy_uj,
         limited_by=limited_by(machine, limits, size, ran.tiles, repeated),
         compute_cycles=int(ran.per_core[0].max()),
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        loop_order="" if config.l2_bytes else _loop_order(ran.tiles.fetched),
         rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
@@ -219,6 +245,15 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
         runs_before=WARM_UP_RUNS,
         runs_timed=TIMED_RUNS,
     )
+
+
+def _loop_order(fetched: Fetched) -> str:
+    """Name a loop order and what is kept in it."""
+    inner, outer = ("outputs", "tokens") if fetched.order == OUTPUTS_INNER else ("tokens", "outputs")
+    operand = {"outputs": "weights", "tokens": "inputs"}
+    kept = [f"{operand[outer]} of a {'row' if outer == 'tokens' else 'column'}"] if fetched.kept & PANEL else []
+    kept += [f"all {operand[inner]}"] if fetched.kept & INNER else []
+    return f"{inner} inner, {' and '.join(kept) or 'nothing'} kept"
 
 
 def _shape_problems(tile: Any) -> list[str]:

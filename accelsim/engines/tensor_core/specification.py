@@ -4,7 +4,8 @@ A dispenser hands the tiles of a product to the cores, round by round (`dispense
 cycles. In it all cores move in step. A core holds `stages` steps of operands in shared memory: while it
 computes one, its loads fetch others. A step comes through three servers, each of which takes steps in order: the load
 path of the core, L2 and DRAM, which all cores that work share. Every choice of tile and split is played, and the
-best taken; without L2, what shared memory keeps is played tile by tile (`buffer.py`). What a step costs in each unit, and how many bytes a run moves, are formulas (`plan.py`).
+best taken; without L2, what shared memory keeps is played tile by tile (`buffer.py`). What a step costs in each unit,
+and how many bytes a run moves, are formulas (`plan.py`).
 `twin.py` returns the same integers from formulas and a recurrence. Sources: docs/tensor_core.md.
 """
 
@@ -388,4 +389,4 @@ def run_product(
     plan, rounds = found.attempt.plan(found.clock_mhz)
     lost = limits.overlap_loss_per_mille
     total, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
-    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, total, per_core)
+    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, found.energy_uj, total, per_core)

@@ -402,7 +402,7 @@ def best_of(found, minimize):
 
 @njit(cache=True, nogil=True)
 def search(machine, limits, size, choices, repeated, skipping):
-    """Try every choice; return the best: the index of its tile and of its split, clock in MHz and time in us."""
+    """Try every choice; return the best: the index of its tile and of its split, clock in MHz, time in us, energy."""
     # Specification: attempts.
     found = np.full((choices.tiles.shape[0] * choices.splits.size, 3), np.inf)
     fastest = np.inf
@@ -429,33 +429,33 @@ def search(machine, limits, size, choices, repeated, skipping):
             fastest = min(fastest, of_choice[TIME_US])
     best = best_of(found, limits.minimize)
     t, s = divmod(best, choices.splits.size)
-    return t, s, found[best, CLOCK_MHZ], found[best, TIME_US]
+    return t, s, found[best, CLOCK_MHZ], found[best, TIME_US], found[best, ENERGY_UJ]
 
 
 @njit(cache=True, nogil=True)
 def run_best(machine, limits, size, choices, repeated, skipping):
-    """Return the best choice and what it takes: clock, time, Tiles, Schedule, rounds, cycles, and those by cause."""
-    t, s, clock_mhz, taken_us = search(machine, limits, size, choices, repeated, skipping)
+    """Return the best choice and what it takes: clock, time, energy, Tiles, Schedule, rounds, cycles, and by cause."""
+    t, s, clock_mhz, taken_us, uj = search(machine, limits, size, choices, repeated, skipping)
     tile_tokens, tile_outputs = choices.tiles[t]
     columns = live_columns(skipping, machine.groups, size, tile_outputs)
     split, room = choices.splits[s], choices.room[t]
     tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room)
     plan, rounds = schedule(machine, size, tiles, min(clock_mhz, machine.clock_mhz), repeated)
     total, spent = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return clock_mhz, taken_us, tiles, plan, rounds, total, spent
+    return clock_mhz, taken_us, uj, tiles, plan, rounds, total, spent
 
 
 def run_product(
     machine: Machine, limits: Limits, size: Size, choices: Choices, repeated: bool, skipping: Skipping
 ) -> Ran | None:
     """Run a product with the best of its choices; None where it can use no split."""
-    clock_mhz, taken_us, tiles, plan, rounds, total, spent = run_best(
+    clock_mhz, taken_us, uj, tiles, plan, rounds, total, spent = run_best(
         machine, limits, size, choices, repeated, skipping
     )
     if taken_us == np.inf:
         return None
     by_core = per_core(plan, tiles, total, spent)
-    return Ran(tiles, plan, rounds, clock_mhz, taken_us, total, by_core)
+    return Ran(tiles, plan, rounds, clock_mhz, taken_us, uj, total, by_core)
 
 
 def per_core(plan: Schedule, tiles: Tiles, total: int, spent: NDArray[np.int64]) -> NDArray[np.int64]:
