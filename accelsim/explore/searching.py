@@ -11,6 +11,7 @@ import numpy as np
 
 from accelsim.errors import InputError, needing
 from accelsim.explore.answers import costs, violations
+from accelsim.explore.ranges import shown
 from accelsim.explore.space import Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
@@ -67,7 +68,7 @@ def search(
     study = optuna.create_study(directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed))
     lists: dict[str, Any] = {
         knob.name: optuna.distributions.CategoricalDistribution(range(len(knob.values)))
-        if any(isinstance(value, str) for value in knob.values)
+        if any(isinstance(value, str | tuple) for value in knob.values)
         else optuna.distributions.IntDistribution(0, len(knob.values) - 1)
         for knob in asked.knobs
     }
@@ -114,7 +115,8 @@ def _run(plan: Plan, space: Space, indices: list[int], store: Store, crew: Crew)
     refused = [index for index in indices if index not in plan.numbers]
     if not refused:
         return table
-    lacking = pd.DataFrame([{"point": index, **space.values(index), "error": "makes no chip"} for index in refused])
+    knobs = {index: {name: shown(value) for name, value in space.values(index).items()} for index in refused}
+    lacking = pd.DataFrame([{"point": index, **knobs[index], "error": "makes no chip"} for index in refused])
     columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "precision", "error", *TOTALS]
     return pd.DataFrame(
         [*table.to_dict("records"), *lacking.to_dict("records")],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError, warn
 from accelsim.explore.points import Point
+from accelsim.explore.ranges import shown
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
@@ -126,7 +127,7 @@ class Plan:
                 point = space.point(index)
                 key = plan.setup.key(point)
             except InputError as error:
-                values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
+                values = ", ".join(f"{name} = {shown(value)}" for name, value in space.values(index).items())
                 plan.refused += [f"{values}: {problem}" for problem in error.problems]
                 continue
             plan.numbers.append(index)
