@@ -18,6 +18,7 @@ from accelsim.config import (
     find,
     label,
     read_toml,
+    shipped_dir,
     short,
     with_overrides,
     without,
@@ -106,6 +107,7 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
                 file = existing_file(folder / name) if name.endswith(".toml") else find(name, kind)
                 owner[key] = read_toml(file)
                 check_kind(owner[key], SHIPPED[kind], label(file))
+                _find_table(owner[key], file.parent)
     raise_if_any(problems)
     data = with_overrides(data, changes)
     part = data["memory"].get("dram") if isinstance(data.get("memory"), dict) else None
@@ -133,6 +135,25 @@ def chip_schema() -> dict[str, Any]:
     variant = {"title": "Variant", "type": "object", "properties": properties, "required": ["base"]}
     schema["anyOf"].append(variant)
     return schema
+
+
+def _find_table(technology: dict[str, Any], folder: Path) -> None:
+    """Replace the name of a technology's SRAM table by its path, where it lies beside the technology's own file.
+
+    Raises InputError for a table that is neither there nor shipped.
+    """
+    sram = technology.get("sram")
+    if not isinstance(sram, dict) or not isinstance(sram.get("table"), str):
+        return
+    shipped = shipped_dir(NAMED["technology"])
+    beside = (folder / sram["table"]).resolve()
+    if beside.is_file() and beside.parent != shipped.resolve():
+        sram["table"] = str(beside)
+    elif not (shipped / sram["table"]).is_file():
+        raise InputError(
+            f"sram.table: no file {sram['table']!r} in {folder}, beside the technology's, and none of this name is "
+            f"shipped{did_you_mean(sram['table'], (path.name for path in shipped.glob('sram*.csv')))}"
+        )
 
 
 def _kind_of_chip(engine: Any, source: str) -> type[Hardware]:

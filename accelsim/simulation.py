@@ -23,7 +23,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
-from accelsim.network.sizes import check_fits_memory
+from accelsim.network.sizes import check_countable, check_fits_memory
 from accelsim.results import COLUMNS, provenance, table, unit_table
 
 if TYPE_CHECKING:
@@ -208,6 +208,8 @@ class Prepared:
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
         columns = {"network": self.network.name, **_given(layer, samples)}
+        groups, rows, per_group, vectors = layer.products
+        check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
         if self._keep:
             self._ready[layer.name] = ready

@@ -39,13 +39,14 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     import numpy as np
 
     keys: Any = by if isinstance(by, str) else list(by)  # a list of one would make tuples of the index
-    parts: dict[str, pd.Series[Any]] = {name: results[name] for name in SUMMED if name in results}
+    # As floating point from the start: sums of integers would wrap where each still fits.
+    parts: dict[str, pd.Series[Any]] = {name: results[name].astype(np.float64) for name in SUMMED if name in results}
     means = {name: weight for name, weight in MEANS.items() if name in results and weight in results}
     for name, weight in means.items():
         amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
         parts |= {name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())}
     groups = results.assign(**parts).groupby(keys, sort=False)
-    sums = groups[list(parts)].sum(min_count=1).astype(np.float64)
+    sums = groups[list(parts)].sum(min_count=1)
     found = sums[[name for name in SUMMED if name in sums]]
     found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
     if {"energy_pj", "time_us"} <= set(sums):

@@ -6,6 +6,7 @@ import csv
 
 import numpy as np
 import pytest
+from conftest import TIMED_PARTS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from accelsim.costs import account, area_mm2, entries, prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.engines import engine_of
 from accelsim.errors import InputError
+from accelsim.memory import load_part
+from accelsim.memory.service import measure
 from accelsim.memory.sram import sram
 
 CHIP = accelsim.load_hardware("eie-64pe-45nm")
@@ -35,6 +38,51 @@ def test_every_action_has_a_price_and_every_price_an_action(residency: str) -> N
     priced = {name for name in table if not name.endswith("_per_cycle")}
     assert counted == priced
     assert all(price.pj > 0 and price.source for price in table.values())
+
+
+MACHINES = {"eie-64pe-45nm": {"mac": 1}, "edge-nm-16x16": {"fma": 1}}
+"""Chips at 800 and 500 MHz, and something of their own that they count."""
+
+
+@pytest.mark.parametrize("part", TIMED_PARTS)
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_stream_costs_the_same_on_every_machine(part: str, share: float) -> None:
+    """3000 blocks read and 1000 written in 50 us: blocks, pins and standby by the part, whoever moved them.
+
+    At half the clock, as under a limit of power, standby has half the clocks and each costs twice as much.
+    """
+    reads, writes, time_us, channels = 3000, 1000, 50, 2
+    given_by = measure(load_part(part))
+    energies = []
+    for name, own in MACHINES.items():
+        chip = accelsim.load_hardware(name, {"memory.dram": part, "memory.channels": channels})
+        clock_mhz = share * chip.engine.clock_mhz
+        moved = {"dram_reads": reads, "dram_writes": writes, "dram_read_io": reads, "dram_write_io": writes}
+        actions = own | moved | {"dram_standby": round(time_us * clock_mhz)}
+        paid = account(actions, round(time_us * clock_mhz), chip, clock_mhz).components_pj
+        energies.append((paid["dram"], paid["dram_io"]))
+    blocks_pj = reads * given_by.read_pj + writes * given_by.write_pj
+    standby_pj = channels * given_by.standby_mw * time_us * 1e3  # mW x ns
+    pins_pj = reads * given_by.read_io_pj + writes * given_by.write_io_pj
+    for energy in energies:
+        assert energy == pytest.approx((blocks_pj + standby_pj, pins_pj), rel=1e-12)
+
+
+def test_a_published_energy_is_all_that_a_board_pays_for_its_memory() -> None:
+    """Standby and pins are part of it, and each line says so; the chip's own side of the memory is its own line."""
+    chip = accelsim.load_hardware("a100-pcie")
+    assert chip.memory is not None
+    table = prices(chip, streamed=True)
+    assert table["dram_reads"].pj == table["dram_writes"].pj == 4.3 * 512
+    for action in ("dram_read_io", "dram_write_io", "dram_standby"):
+        assert table[action].pj == 0
+        assert "included in the published energy per bit" in table[action].source
+    assert table["controller_bytes"].pj == chip.engine.power.dram_pj_per_byte == 11.6  # type: ignore[attr-defined]
+
+
+def test_an_action_of_dram_that_is_left_out_is_an_error() -> None:
+    with pytest.raises(KeyError, match="dram_write_io"):
+        account({"mac": 1, "dram_reads": 1, "dram_writes": 0, "dram_read_io": 1}, 1, CHIP)
 
 
 def test_every_component_is_a_column() -> None:

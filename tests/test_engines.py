@@ -24,10 +24,13 @@ import accelsim
 from accelsim.chips import Hardware
 from accelsim.config import shipped_names
 from accelsim.costs import account, area_mm2, entries, operations, prices
+from accelsim.energy import dram
 from accelsim.engines import ENGINES, engine_of, union
 from accelsim.engines.words import DRAM_ACTIONS, DRAM_COMPONENTS, Bar, Word
 from accelsim.errors import InputError
 from accelsim.explore.chips import Chips
+from accelsim.memory.service import measure
+from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, EVENTS
 from accelsim.results import COLUMNS, UNIT_NUMBERS
 from accelsim.simulation import simulated_rows
@@ -133,6 +136,31 @@ def test_the_account_is_every_action_at_its_price(kind: str, layer: accelsim.Lay
 
 
 @every_engine
+@given(layer=layers)
+def test_what_moves_is_what_is_paid_for(kind: str, layer: accelsim.Layer) -> None:
+    """DRAM is counted whole or not at all: every block in its direction and over the pins, standby for all the time."""
+    chip = CHIPS[kind]
+    if chip.memory is not None:
+        chip = accelsim.load_hardware(chip, {"memory.residency": "stream"})
+    row = accelsim.simulate(layer, chip).iloc[0]
+    assert row["dram"] == ("off" if chip.memory is None else chip.memory.dram.name)
+    assert row["count_dram_read_io"] == row["count_dram_reads"]
+    assert row["count_dram_write_io"] == row["count_dram_writes"]
+    assert row["dram_read_bytes"] == BLOCK_BYTES * row["count_dram_reads"]
+    assert row["dram_write_bytes"] == BLOCK_BYTES * row["count_dram_writes"]
+    if chip.memory is None:
+        assert not row["energy_dram_pj"]
+        return
+    assert row["count_dram_standby"] == round(row["time_us"] * row["clock_mhz"])
+    service = measure(chip.memory.dram)
+    blocks_pj = row["count_dram_reads"] * service.read_pj + row["count_dram_writes"] * service.write_pj
+    standby_pj = chip.memory.all_channels * service.standby_mw * row["time_us"] * 1e3  # mW x ns
+    assert row["energy_dram_pj"] == pytest.approx(blocks_pj + standby_pj, rel=1e-2)  # whole clocks: runs are short
+    pins_pj = row["count_dram_reads"] * service.read_io_pj + row["count_dram_writes"] * service.write_io_pj
+    assert row["energy_dram_io_pj"] == pytest.approx(pins_pj, rel=1e-12)
+
+
+@every_engine
 def test_every_word_is_a_column_with_a_meaning_a_unit_and_a_colour(kind: str) -> None:
     words, columns = ENGINES[kind].words, {column.name: column for column in COLUMNS}
     for group, name in (("stalls", "stall_{}_cycles"), ("actions", "count_{}"), ("components", "energy_{}_pj")):
@@ -149,6 +177,13 @@ def test_every_word_is_a_column_with_a_meaning_a_unit_and_a_colour(kind: str) ->
     assert all(column.name in columns and column.meaning for column in words.columns)
     assert any(kind.name == words.unit and kind.counted for kind in words.kinds)
     assert all(event.column in columns or event.bar is not None for event in words.events)
+
+
+def test_a_machine_names_all_that_is_priced_of_dram_or_nothing() -> None:
+    assert tuple(word.name for word in DRAM_ACTIONS) == dram.ACTIONS
+    for engine in ENGINES.values():
+        named = [word.name for word in engine.words.actions if word.name in dram.ACTIONS]
+        assert named in ([], list(dram.ACTIONS))
 
 
 def test_words_that_machines_share_mean_the_same() -> None:

@@ -157,3 +157,9 @@ def test_no_budget_allows_what_a_chip_cannot_run() -> None:
     ran = accelsim.simulate(found.network, chip, 1.0)
     assert (ran["executed_as"] == "sparse").all()
     assert found.cost == ran["cycles"].sum()
+
+
+def test_sums_of_what_fits_do_not_wrap() -> None:
+    table = accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
+    table["cycles"] = 2**62  # three layers: more than 63 bits
+    assert over_layers(table, "hardware")["cycles"].item() == 3 * 2**62

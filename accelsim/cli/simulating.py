@@ -16,9 +16,11 @@ from accelsim.cli.app import (
     SetOption,
     WeightsOption,
     app,
+    changes_of,
     collect,
     console,
     load,
+    names_chip,
     reporting,
     say_wrote,
     write_all,
@@ -96,9 +98,15 @@ def energy(
     seed: SeedOption = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
+    """Explain the energy of each layer: every action, how often, its price, and where the price is from.
+
+    With the name of a chip instead of a network, list its prices.
+    """
     from accelsim.errors import did_you_mean
 
+    if names_chip(network):
+        _list_prices(network, overrides, {"--layer": layer, "--density": density, "--plot": plot})
+        return
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density)
@@ -121,6 +129,19 @@ def energy(
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
     write_all(results, outputs)
+
+
+def _list_prices(name: str, overrides: list[str] | None, unused: dict[str, object]) -> None:
+    """Print the prices of a chip; raises InputError for options that are about a network."""
+    from accelsim.hardware import load_hardware
+    from accelsim.report import terminal
+
+    raise_if_any(
+        f"{option}: is of no use with {name}, which is a chip and no network; leave it out"
+        for option, value in unused.items()
+        if value is not None
+    )
+    console().print(terminal.prices_table(load_hardware(name, changes_of(overrides or []))))
 
 
 @app.command("compare")

@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.costs import entries
+from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE
+from accelsim.engines import engine_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
 from accelsim.totals import over_layers
@@ -152,6 +153,25 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
             number(price.pj),
             number(times * price.pj / 1e3),
             percent(times * price.pj / row["energy_pj"]),
+            Text(price.source),
+        )
+    return grid
+
+
+def prices_table(hardware: Hardware) -> Table:
+    """Return what every action of a chip costs, and every cycle, with the source of each price."""
+    engine = engine_of(hardware)
+    what, made = engine.describe(hardware)
+    units = {word.name: word.unit for word in engine.words.actions}
+    grid = Table(title=f"{hardware.name}: {what}, {made}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("component", "action", "counted in", "pJ each", "source of the price"):
+        grid.add_column(heading, justify="right" if heading == "pJ each" else "left")
+    for action, price in prices(hardware, streamed=hardware.memory is not None).items():
+        grid.add_row(
+            price.component.replace("_", " "),
+            action.removesuffix(PER_CYCLE).replace("_", " "),
+            units.get(action, "cycles"),
+            number(price.pj),
             Text(price.source),
         )
     return grid

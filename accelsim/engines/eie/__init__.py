@@ -54,7 +54,7 @@ class Eie(Engine):
         return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
+        """Return the price of every action; writes of weights and pointers only where they are fetched from DRAM."""
         from accelsim.engines.eie.prices import prices
 
         return prices(cast("EieChip", chip), streamed)
@@ -63,10 +63,10 @@ class Eie(Engine):
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran)
 
     def area_mm2(self, chip: Hardware) -> float:
-        """Return the area: memories from CACTI, logic and filler cells from EIE's Table II."""
+        """Return the area: memories from CACTI, registers from Aladdin, logic and filler cells from EIE's Table II."""
         from accelsim.engines.eie.prices import area_mm2
 
         return area_mm2(cast("EieChip", chip))
@@ -76,6 +76,12 @@ class Eie(Engine):
         from accelsim.engines.eie.prices import extrapolated
 
         return extrapolated(cast("EieChip", chip))
+
+    def fastest_clock_mhz(self, chip: Hardware) -> float:
+        """Return the fastest clock that the memories follow, and the registers that have an SRAM behind them."""
+        from accelsim.engines.eie.prices import fastest_mhz
+
+        return fastest_mhz(cast("EieChip", chip))
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the weights' memory and of a small one, a register access, and arithmetic."""

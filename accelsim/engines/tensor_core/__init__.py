@@ -80,6 +80,12 @@ class TensorCore(Engine):
 
         return extrapolated(cast("TensorCoreChip", chip))
 
+    def fastest_clock_mhz(self, chip: Hardware) -> float | None:
+        """Return the fastest clock that shared memory and L2 follow; None for a board."""
+        from accelsim.engines.tensor_core.prices import fastest_mhz
+
+        return fastest_mhz(cast("TensorCoreChip", chip))
+
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the memories that have a price, and a multiply-add; raises InputError where none has."""
         from accelsim.engines.tensor_core.prices import operations

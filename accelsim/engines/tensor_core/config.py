@@ -14,8 +14,10 @@ from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
-Banks = Annotated[int, Field(strict=True, ge=1, le=2**16)]
+LARGEST_SIDE = 4096
+"""Of any tile."""
+TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
+Banks = Annotated[int, Field(strict=True, ge=1, le=256)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
@@ -158,7 +160,7 @@ class TensorCoreConfig(EngineConfig):
     shared_bytes_per_cycle: Positive
     """What the shared memory of one core delivers."""
     shared_banks: Banks | None = None
-    """Of the shared memory of a core; None: as few as read so many bytes a cycle in rows of at most 512 bits."""
+    """Of the shared memory of a core; None, or fewer: as many as read so many bytes a cycle in rows of 512 bits."""
     l2_bytes: Count
     """L2, or global buffer, of the whole chip."""
     l2_usable: Share = 1.0
@@ -233,6 +235,10 @@ class TensorCoreConstants(Hashed):
     """Energy of clock and control in every cycle / energy of all multipliers with their registers at the full rate."""
     control_area: NonNegative = 0.03
     """Area of control / area of memories, multipliers and registers."""
+    wire_pj_per_bit_mm: NonNegative = 0.1
+    """From a bank across the others: 0.121 at 40 nm, 0.078 projected for 10 nm (Keckler et al., IEEE Micro 2011).
+
+    0.1 at 14 nm (Dally et al., CACM 2020). The same at every node."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)

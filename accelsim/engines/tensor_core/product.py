@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
-from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import LARGEST_SIDE, Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
+from accelsim.network.sizes import check_countable
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -93,6 +94,11 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
+    if not any(map(_size_problem, sizes.values())):
+        with collecting(found):
+            padded = {name: -(-int(size) // LARGEST_SIDE) * LARGEST_SIDE for name, size in sizes.items()}
+            whole = {"groups": gemm.groups, **padded, "in_features": int(gemm.in_features)}
+            check_countable(whole, f", padded to tiles of {LARGEST_SIDE} x {LARGEST_SIDE}")
     return found
 
 
@@ -184,7 +190,7 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
     n, m = pattern_of(gemm.pattern)
     power = chip.engine.power
-    part_pj = measure(chip.memory.dram).read_pj / BLOCK_BYTES
+    part_pj = measure(chip.memory.dram).read_pj_per_byte
     return Limits(
         overhead_us=kernel.overhead_us,
         floor_us=kernel.floor_us,
@@ -210,7 +216,10 @@ def _shape_problems(tile: Any) -> list[str]:
         return []
     if not isinstance(tile, tuple | list) or len(tile) != 2:
         return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
-    return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    found = [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    if not found and max(tile) > LARGEST_SIDE:
+        found.append(f"tile: must be at most {LARGEST_SIDE} x {LARGEST_SIDE} (got {tile[0]} x {tile[1]})")
+    return found
 
 
 def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
@@ -237,6 +246,7 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
     busy, *stalls = map(tuple, ran.per_core.tolist())
     # A block that holds the end of what is read and the beginning of what is written counts once, as written.
     written = -(-plan.dram_write_bytes // BLOCK_BYTES)
+    read = -(-plan.dram_bytes // BLOCK_BYTES) - written
     return Counts(
         cycles=ran.cycles,
         macs=useful,
@@ -252,8 +262,12 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "shared_writes": plan.l2_bytes,
             "l2_bytes": plan.l2_bytes,
             "l2_writes": plan.dram_bytes,
-            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
+            "controller_bytes": BLOCK_BYTES * (read + written),
+            "dram_reads": read,
             "dram_writes": written,
+            "dram_read_io": read,
+            "dram_write_io": written,
+            "dram_standby": round(time_us * ran.clock_mhz),  # launch included
             "powered_ns": round(1000 * time_us),
         },
     )

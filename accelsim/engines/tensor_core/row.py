@@ -54,8 +54,6 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
-        "dram": chip.memory.dram.name,  # also where L2 kept everything from the run before
-        "dram_model": chip.memory.dram.model,
         "stored_entries": outcome.stored,
         "storage_bits": values + metadata,
         "storage_values_bits": values,
