@@ -21,6 +21,7 @@ from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
 from accelsim.explore.points import Point, Pruning, pruning_of
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs, shown
+from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
@@ -143,6 +144,11 @@ class Space:
         if not lacking:  # or values would be wrong for want of a chip
             self._problems_of_values(problems)
         raise_if_any(dict.fromkeys(problems))
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is wanted of its points, as a store keeps it."""
+        return Wanted(self.name, tuple(map(str, self.objectives)), tuple(each.text for each in self.constraints))
 
     def __len__(self) -> int:
         """Return the number of points: combinations of values, or the size of the sample; see `indices`."""

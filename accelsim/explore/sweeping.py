@@ -64,6 +64,7 @@ def sweep(
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         with Crew(setup, base, jobs, scheduler) as crew:
             plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
+            base.keep(asked.wanted)
             for problem in plan.refused_briefly():
                 warn(problem)
             for note in run_missing(plan, base, crew, progress):

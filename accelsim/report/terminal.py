@@ -333,7 +333,10 @@ def knobs_table(table: pd.DataFrame, objective: str) -> Table:
     for row in table.itertuples():
         given = (row.knob, row.values, row.best, row.worst)
         grid.add_row(*map(str, given), times(row.factor), percent(row.share))
-    grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
+    if table["share"].isna().all():
+        grid.add_row(f"{objective} is the same in every point: no knob matters", "", "", "", "", "")
+    else:
+        grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
     return grid
 
 
