@@ -37,6 +37,7 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     its layers is another network. A sum of 0 stays 0, such as the energy of a chip that has no prices.
     """
     import numpy as np
+    import pandas as pd
 
     keys: Any = by if isinstance(by, str) else list(by)  # a list of one would make tuples of the index
     # As floating point from the start: sums of integers would wrap where each still fits.
@@ -45,7 +46,8 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     for name, weight in means.items():
         amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
         parts |= {name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())}
-    groups = results.assign(**parts).groupby(keys, sort=False)
+    told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), "area_mm2") if name in results}
+    groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
     sums = groups[list(parts)].sum(min_count=1)
     found = sums[[name for name in SUMMED if name in sums]]
     found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
