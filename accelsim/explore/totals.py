@@ -79,8 +79,8 @@ def unknown(table: pd.DataFrame, names: Iterable[str]) -> list[str]:
             lacking = table[ran(table) & table[name].isna()]
             chips = lacking["hardware"].value_counts(sort=False) if "hardware" in table else {"chips": len(lacking)}
             found += [
-                f"{name}: is not known of {chip}, whose description has no prices for it: {points:,} points are left out; "
-                "name another column, or give the chip a technology"
+                f"{name}: is not known of {chip}, whose description has no prices for it: {points:,} of {len(table):,} "
+                "points are left out; name another column, or give the chip a technology"
                 for chip, points in chips.items()
                 if points
             ]
