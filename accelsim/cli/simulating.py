@@ -175,6 +175,7 @@ def compare_command(
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
     console().print(terminal.compare_table(totals(results)))
+    _say_left_out(results, ["hardware", "pruned_by"])
     write_all(results, outputs)
 
 
@@ -270,6 +271,14 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
+def _say_left_out(results: pd.DataFrame, by: str | list[str]) -> None:
+    """Say below tables which totals lack layers, and how much of the network these are."""
+    from accelsim.totals import left_out
+
+    for sentence in left_out(results, by):
+        console().print(sentence, markup=False, soft_wrap=True)
+
+
 def _print_results(results: pd.DataFrame) -> None:
     from accelsim.report import terminal
 
@@ -283,5 +292,6 @@ def _print_results(results: pd.DataFrame) -> None:
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
         out.print()
+    _say_left_out(results, "hardware")
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)
