@@ -52,7 +52,7 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         parts["ran"] = parts["dense"].where(results["cycles"].notna(), 0.0)
     told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), "area_mm2") if name in results}
     groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
-    sums = groups[list(parts)].sum(min_count=1).astype(np.float64)
+    sums = groups[list(parts)].sum(min_count=1)
     found = sums[[name for name in SUMMED if name in sums]]
     found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
     if {"energy_pj", "time_us"} <= set(sums):

@@ -20,6 +20,7 @@ from tiny_sweeps import EIE, SPACE, TENSOR_CORE, by_hand, grid, results_of, rows
 
 import accelsim
 from accelsim import load_hardware, load_network
+from accelsim.engines import engine_of
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, sweeping, totals, work
 from accelsim.explore.answers import is_front
@@ -164,7 +165,7 @@ def test_a_criterion_and_a_density_are_used(tmp_path: Path) -> None:
 
 
 def test_the_score_is_that_of_the_pruned_network(tmp_path: Path) -> None:
-    from accelsim.evaluation import EVALUATIONS
+    from accelsim.evaluation import EVALUATIONS, as_computed
 
     network = load_network("lenet-300-100-digits-dense")
     space = {
@@ -174,8 +175,10 @@ def test_the_score_is_that_of_the_pruned_network(tmp_path: Path) -> None:
         "objectives": ["maximize score"],
     }
     table = totals(sweep(space, tmp_path / "r.db", jobs=1))
-    score = EVALUATIONS["digits"](network)
-    assert table["score"].tolist() == [score(network), score(prune_network(network, "fine", 0.9))]
+    score, chip = EVALUATIONS["digits"](network), load_hardware(EIE)
+    precision = engine_of(chip).precision(chip)
+    both = [network, prune_network(network, "fine", 0.9)]
+    assert table["score"].tolist() == [score(as_computed(each, precision)) for each in both]
 
 
 def test_the_order_does_not_matter_nor_who_went_before(tmp_path: Path) -> None:

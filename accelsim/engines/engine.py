@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.formats.counting import WeightMatrix
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -163,6 +164,12 @@ class Engine(Protocol):
             f"{chip.name}: engine {self.kind} runs no product of which only the size is known; simulate a layer, or "
             "choose another chip"
         )
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the numbers that a chip computes with, of which a network's score is; by default as they are given."""
+        from accelsim.formats.precision import Precision
+
+        return Precision()
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size of a matrix in formats that only this machine has, by the names in `words.formats`."""

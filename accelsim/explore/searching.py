@@ -115,7 +115,7 @@ def _run(plan: Plan, space: Space, indices: list[int], store: Store, crew: Crew)
     if not refused:
         return table
     lacking = pd.DataFrame([{"point": index, **space.values(index), "error": "makes no chip"} for index in refused])
-    columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "error", *TOTALS]
+    columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "precision", "error", *TOTALS]
     return pd.DataFrame(
         [*table.to_dict("records"), *lacking.to_dict("records")],
         columns=list(dict.fromkeys([*columns, *table.columns])),

@@ -53,7 +53,8 @@ def sweep(
     where there is none; what is in it is not run again. jobs: processes of this machine, by default its cores.
     scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers get the weights once, or read them
     from the same path (`shared_path`). `progress` is called with points done and points in all.
-    Columns: point (its number), every knob, score, error (empty, or why the point failed), then those of `simulate`.
+    Columns: point (its number), every knob, score and the precision that it is of (number formats of the chip), error
+    (empty, or why the point failed), then those of `simulate`.
     The result does not depend on jobs, on the order in which points ran, or on interruptions.
     Raises InputError with every problem of the space and the store.
     """
@@ -225,7 +226,9 @@ def estimate_seconds(plan: Plan) -> float:
         last = number
     each = statistics.median(beside or [first])
     anew = max(0.0, statistics.median(apart) - each) if apart else 0.0
-    groups = len({(point.network, point.pruning, point.density) for _, point in plan.missing})
+    groups = len(
+        {(point.network, point.pruning, point.density, plan.setup.precision(point)) for _, point in plan.missing}
+    )
     return first + each * (count - 1) + anew * (groups - 1)
 
 

@@ -88,7 +88,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
 
 
 def cycle_chart(results: pd.DataFrame, width: int) -> Text:
-    """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
+    """Return a bar per layer, as long as its cycles, split by what an average PE or core does in them."""
     return _chart(results, width, CYCLE_PARTS, "cycles", lambda cycles: f"{cycles:,.0f}")
 
 
@@ -271,7 +271,10 @@ def sensitivity_table(table: pd.DataFrame) -> Table:
 def allocation_table(found: Any, metric: str, budget: float) -> Table:
     """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
-    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, caption=f"score: of the network in {found.precision}",
+        caption_justify="left",
+    )  # fmt: skip
     grid.add_column("layer", f"{metric}\nscore")
     grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
     grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelsim.engines.eie.config import EieChip
     from accelsim.engines.eie.row import EieRun
     from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -93,6 +94,17 @@ class Eie(Engine):
         self.prices(chip)
         technology = cast("EieChip", chip).technology
         return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return fixed point: weights by codes into a codebook, or in the codes themselves; the bias is among them."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import integer
+
+        engine = cast("EieChip", chip).engine
+        activations = integer(engine.activation_bits)
+        if engine.weight_sharing:
+            return Precision(integer(engine.weight_bits), activations, engine.code_bits, bias_among_weights=True)
+        return Precision(integer(engine.code_bits), activations, bias_among_weights=True)
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""
