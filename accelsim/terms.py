@@ -27,7 +27,7 @@ TECHNOLOGIES = "hwconfigs/technology"
 
 
 def terms(chips: Sequence[Hardware]) -> pd.DataFrame:
-    """Return one row per chip: hardware, node_nm (empty: no technology), priced_by, the fields of `Terms`, and more.
+    """Return one row per chip: hardware, node_nm (empty: no technology), priced_by, and what it is.
 
     weights, activations, sums: number formats; stored: how weights are kept where that is another one; multipliers;
     clock_mhz; peak_gmac_per_s, dense; area_mm2 (empty: not known); sram_bytes; dram, the part, and dram_channels.
@@ -39,12 +39,18 @@ def terms(chips: Sequence[Hardware]) -> pd.DataFrame:
 
 
 def _row(chip: Hardware, own: Terms) -> dict[str, Any]:
-    memory, technology = chip.memory, chip.technology
+    memory, technology, precision = chip.memory, chip.technology, engine_of(chip).precision(chip)
+    weights, activations = (form.name if form else "unrounded" for form in (precision.weights, precision.activations))
     return {
         "hardware": chip.name,
         "node_nm": float("nan") if technology is None else float(technology.node_nm),
         "priced_by": own.basis if technology is None else technology.name,
-        **{name: value for name, value in own._asdict().items() if name != "basis"},
+        "weights": weights,
+        "stored": "" if precision.code_bits is None else f"{precision.code_bits}-bit codes",
+        "activations": activations,
+        "sums": own.sums,
+        "multipliers": own.multipliers,
+        "sram_bytes": own.sram_bytes,
         "clock_mhz": chip.engine.clock_mhz,
         "peak_gmac_per_s": own.multipliers * chip.engine.clock_mhz / 1e3,
         "area_mm2": area_mm2(chip) or float("nan"),
@@ -55,13 +61,11 @@ def _row(chip: Hardware, own: Terms) -> dict[str, Any]:
 
 def differences(chips: Sequence[Hardware]) -> list[str]:
     """Say in a line each in what chips differ that makes their energies hard to compare: node, number format."""
-    own = {chip.name: engine_of(chip).terms(chip) for chip in chips}
     nodes = {
-        chip.name: own[chip.name].basis if chip.technology is None else f"{chip.technology.node_nm} nm"
+        chip.name: engine_of(chip).terms(chip).basis if chip.technology is None else f"{chip.technology.node_nm} nm"
         for chip in chips
     }
-    formats = {name: each.weights if each.weights == each.activations else f"{each.weights} x {each.activations}"
-               for name, each in own.items()}  # fmt: skip
+    formats = {chip.name: str(engine_of(chip).precision(chip)) for chip in chips}
     return [
         f"the chips differ in {what}: {'; '.join(f'{name}: {said}' for name, said in told.items())}"
         for what, told in (("node", nodes), ("number format", formats))

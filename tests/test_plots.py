@@ -197,8 +197,8 @@ def test_operations_are_those_of_the_technology() -> None:
     axes = plots.operations(table, Figure().subplots())
     ends = {bar.get_y() + bar.get_height() / 2: bar.get_x() + bar.get_width() for bar in axes.patches}
     assert [ends[place] for place in sorted(ends)] == pytest.approx(sorted(chip, reverse=True))
-    other = sim.load_hardware("edge-nm-16x16", {"engine.power": None})
-    with pytest.raises(sim.InputError, match=r"engine.power: is missing"):
+    other = sim.load_hardware("edge-nm-16x16", {"technology": None})
+    with pytest.raises(sim.InputError, match=r"technology: is missing, and so is engine.power"):
         operations(other)
 
 

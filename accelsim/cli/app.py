@@ -127,7 +127,7 @@ def load(
     net: Any = collect(problems, load_network, network)
     if net is not None and weights is not None:
         net = collect(problems, with_weights, net, weights)
-    changes = collect(problems, _overrides, overrides or [])
+    changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
     collect(problems, _check_names_differ, chips)
@@ -137,7 +137,7 @@ def load(
 
 
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:
-    """Return the chips at the node and in the format that --at names, and what to say of those that cannot be put there.
+    """Return the chips at the node and in the format that --at names, and what to say of those that cannot.
 
     As they are where nothing is asked for, or where there are problems already.
     """
@@ -181,7 +181,17 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _overrides(texts: list[str]) -> dict[str, Any]:
+def names_chip(name: str) -> bool:
+    """Return whether a name is that of a shipped chip, or of a file that describes one."""
+    from accelsim.config import kinds_of, read_toml, shipped_names
+
+    if not any(character in name for character in "./\\"):
+        return name in shipped_names("hwconfigs")
+    return name.endswith(".toml") and Path(name).is_file() and "chip" in kinds_of(read_toml(Path(name)))
+
+
+def changes_of(texts: list[str]) -> dict[str, Any]:
+    """Return the keys that `--set` changes, and their values; raises InputError with every problem."""
     from accelsim.config import parse_override
 
     problems: list[str] = []

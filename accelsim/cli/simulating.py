@@ -18,9 +18,11 @@ from accelsim.cli.app import (
     SetOption,
     WeightsOption,
     app,
+    changes_of,
     collect,
     console,
     load,
+    names_chip,
     note,
     put_at,
     reporting,
@@ -30,7 +32,9 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
+from accelsim.pruning.granularity import EXAMPLES
 from accelsim.report.files import check_outputs, write
+from accelsim.results import UNIT_OF_WORK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +65,7 @@ def run(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
     units: Annotated[
-        Path | None, typer.Option(help="Write what each PE or core does in each layer to this CSV file.")
+        Path | None, typer.Option(help=f"Write what each {UNIT_OF_WORK} does in each layer to this CSV file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
@@ -107,9 +111,15 @@ def energy(
     count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
+    """Explain the energy of each layer: every action, how often, its price, and where the price is from.
+
+    With the name of a chip instead of a network, list its prices.
+    """
     from accelsim.errors import did_you_mean
 
+    if names_chip(network):
+        _list_prices(network, overrides, {"--layer": layer, "--density": density, "--plot": plot})
+        return
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density)
@@ -136,12 +146,25 @@ def energy(
     write_all(results, outputs)
 
 
+def _list_prices(name: str, overrides: list[str] | None, unused: dict[str, object]) -> None:
+    """Print the prices of a chip; raises InputError for options that are about a network."""
+    from accelsim.hardware import load_hardware
+    from accelsim.report import terminal
+
+    raise_if_any(
+        f"{option}: is of no use with {name}, which is a chip and no network; leave it out"
+        for option, value in unused.items()
+        if value is not None
+    )
+    console().print(terminal.prices_table(load_hardware(name, changes_of(overrides or []))))
+
+
 @app.command("compare")
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,channel",
     sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
     weights: WeightsOption = None,
@@ -173,6 +196,7 @@ def compare_command(
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
+    _say_left_out(results, ["hardware", "pruned_by"])
     note(differences(chips))
     write_all(results, outputs)
 
@@ -182,7 +206,7 @@ def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,vector:1x4,block:4x4,channel",
     sparsity: Annotated[str, typer.Option(help="From:to:step, as 0:0.95:0.05, or numbers separated by commas.")] = (
         "0:0.95:0.05"
@@ -276,6 +300,14 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
+def _say_left_out(results: pd.DataFrame, by: str | list[str]) -> None:
+    """Say below tables which totals lack layers, and how much of the network these are."""
+    from accelsim.totals import left_out
+
+    for sentence in left_out(results, by):
+        console().print(sentence, markup=False, soft_wrap=True)
+
+
 def _print_results(results: pd.DataFrame) -> None:
     from accelsim.report import terminal
 
@@ -291,5 +323,6 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print()
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
+    _say_left_out(results, "hardware")
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -106,7 +106,7 @@ class Toy(Engine):
         return [Operation("multiply", chip.engine.multiply_pj, chip.source)]
 
     def terms(self, chip: Any) -> Terms:
-        return Terms(*["int16"] * 3, multipliers=chip.engine.lanes, sram_bytes=0, basis="made up")
+        return Terms("int64", multipliers=chip.engine.lanes, sram_bytes=0, basis="made up")
 
     def describe(self, chip: Any) -> tuple[str, str]:
         return f"{chip.engine.lanes} lanes", f"{self.area_mm2(chip):.3f} mm²"
