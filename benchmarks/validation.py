@@ -22,7 +22,7 @@ from accelsim.engines.eie.prices import memories
 from accelsim.memory import DramPart, load_memory
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
-from benchmarks import gemm_layers, instructions
+from benchmarks import gemm_layers, instructions, tensor_core_energy
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
@@ -281,6 +281,8 @@ def blocks() -> dict[str, str]:
         "gemm": gemm_layers.errors_table(),
         "gemm-fitted": gemm_layers.fitted_table(),
         "instructions": instructions.render(instructions.rates()),
+        "multiply-accumulates": tensor_core_energy.render(tensor_core_energy.compared()),
+        "edge-account": tensor_core_energy.account(),
     }
 
 
