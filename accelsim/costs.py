@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from accelsim.chips import Hardware
 from accelsim.config import read_table, shipped_dir
-from accelsim.energy import Account, Entry, Price
+from accelsim.energy import Account, Entry, Price, dram
 from accelsim.engines import Operation, Ran, engine_of
 from accelsim.memory.service import measure
-from accelsim.parts.timed import BLOCK_BYTES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,19 +26,20 @@ def prices(hardware: Hardware, streamed: bool = False) -> dict[str, Price]:
     nothing for DRAM: it may be off.
     Raises InputError for what has no price.
     """
-    return engine_of(hardware).prices(hardware, streamed=streamed)
+    own = engine_of(hardware).prices(hardware, streamed=streamed)
+    return own | dram.prices(hardware) if streamed else own
 
 
 def entries(
     actions: Mapping[str, int], cycles: int, hardware: Hardware, clock_mhz: float = 0.0, dtype: str = ""
 ) -> list[Entry]:
-    """Return every line of the account; what is paid per cycle comes last.
+    """Return every line of the account: the machine's own, what is paid per cycle last, and then those of DRAM.
 
     `clock_mhz` and `dtype` are those of the run, for chips whose prices depend on them; 0 and "": those of the chip.
     Raises KeyError for an action without a price.
     """
     ran = Ran(actions, cycles, clock_mhz or hardware.engine.clock_mhz, dtype)
-    return engine_of(hardware).entries(hardware, ran)
+    return dram.entries(engine_of(hardware).entries(hardware, ran), hardware, actions, ran.clock_mhz)
 
 
 def account(
@@ -83,6 +83,5 @@ def _dram(hardware: Hardware) -> list[Operation]:
     if hardware.memory is None:
         return []
     service = measure(hardware.memory.dram)
-    words = 8 * BLOCK_BYTES / WORD_BITS
-    pj = (service.read_pj + service.read_io_pj) / words
+    pj = service.read_pj_per_byte * WORD_BITS / 8
     return [Operation(f"DRAM read, {hardware.memory.dram.name}", pj, service.energy_source)] if pj else []

@@ -23,7 +23,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
-from accelsim.network.sizes import check_fits_memory
+from accelsim.network.sizes import check_countable, check_fits_memory
 from accelsim.results import COLUMNS, provenance, table, unit_table
 
 if TYPE_CHECKING:
@@ -208,6 +208,8 @@ class Prepared:
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
         columns = {"network": self.network.name, **_given(layer, samples)}
+        groups, rows, per_group, vectors = layer.products
+        check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
         if self._keep:
             self._ready[layer.name] = ready
@@ -223,6 +225,7 @@ def _given(layer: Layer, samples: Samples) -> Row:
         "in_features": layer.in_features,
         "batch": len(samples),
         "vectors": len(samples) * layer.products.vectors,
+        "dense_macs": len(samples) * layer.products.vectors * layer.weight_count,
         "activation_density": samples.density,
         "seed": samples.seed,
     }
@@ -232,7 +235,7 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "activation_density", "seed")
+    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed")
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

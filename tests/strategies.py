@@ -152,6 +152,7 @@ def service(latency_ns: int, block_ns: int) -> DramService:
         standby_mw=1.0,
         energy_source="drawn",
         io_source="drawn",
+        standby_source="drawn",
     )
 
 

@@ -130,9 +130,11 @@ def _check_hardware(path: Path) -> None:
     chip = load_hardware(path)
     with placing(str(path)):
         what, made = engine_of(chip).describe(chip)
+        limit_mhz = engine_of(chip).fastest_clock_mhz(chip)
+    limit = "" if limit_mhz is None else f", memories that follow up to {limit_mhz:,.0f} MHz"
     console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
-        f"{made}",
+        f"{made}{limit}",
         markup=False,
         soft_wrap=True,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from accelsim.energy import dram
 from accelsim.engines.words import Words
 from accelsim.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.formats.counting import WeightMatrix
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -43,6 +45,11 @@ class Ran(NamedTuple):
     cycles: int
     clock_mhz: float
     dtype: str = ""
+
+    @property
+    def own_actions(self) -> dict[str, int]:
+        """What a machine prices itself: all but DRAM's actions, which `accelsim.energy.dram` prices for every one."""
+        return {action: times for action, times in self.actions.items() if action not in dram.ACTIONS}
 
 
 class Product(NamedTuple):
@@ -121,14 +128,14 @@ class Engine(Protocol):
         """
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action, and of every cycle (`*_per_cycle`), at the full clock.
+        """Return the price of every action but DRAM's, and of every cycle (`*_per_cycle`), at the full clock.
 
         `streamed`: of a run that is fed from DRAM, which has more kinds of actions.
         Raises InputError for what has no price.
         """
 
     def entries(self, chip: Hardware, ran: Ran) -> list[Entry]:
-        """Return every line of the account of a run; what is paid per cycle comes last.
+        """Return every line of the account of a run but DRAM's; what is paid per cycle comes last.
 
         Raises KeyError for an action without a price.
         """
@@ -140,6 +147,10 @@ class Engine(Protocol):
     def extrapolated(self, chip: Hardware) -> str:
         """Return "no", or what of a chip's memories lies beyond the data that prices them."""
         return "no"
+
+    def fastest_clock_mhz(self, chip: Hardware) -> float | None:
+        """Return the fastest clock that a chip's memories follow, None where no technology tells; raises InputError."""
+        return None
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return what moving, keeping and computing 32 bits costs on a chip, DRAM apart; raises InputError."""
@@ -153,6 +164,12 @@ class Engine(Protocol):
             f"{chip.name}: engine {self.kind} runs no product of which only the size is known; simulate a layer, or "
             "choose another chip"
         )
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the numbers that a chip computes with, of which a network's score is; by default as they are given."""
+        from accelsim.formats.precision import Precision
+
+        return Precision()
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size of a matrix in formats that only this machine has, by the names in `words.formats`."""

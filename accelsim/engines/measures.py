@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from accelsim.chips import Hardware
-from accelsim.energy import Account, Entry
+from accelsim.energy import Account, Entry, dram
 from accelsim.engines.counts import Counts
 from accelsim.engines.engine import Row
 from accelsim.engines.words import Words
@@ -42,21 +41,22 @@ def measures(
     chip: Hardware,
     counts: Counts,
     pace: Pace,
-    account: tuple[Iterable[Entry], Words],
+    account: tuple[list[Entry], Words],
     *,
     work_cycles: int,
     time_us: float,
     clock_mhz: float,
 ) -> Row:
-    """Return what counts are in time and energy. `account`: the entries of the run, and the words of its components.
+    """Return what counts are in time and energy. `account`: entries of the run but DRAM's, and the machine's words.
 
     `work_cycles`: those of the busy cycles that went into real weights; `clock_mhz`: that of the run.
     """
     counted = counts.columns
     busy, unit_cycles = counted["busy_cycles"], counts.cycles * len(counts.busy_cycles)
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
-    part = chip.memory.dram if chip.memory is not None and read + written else None
     entries, words = account
+    paid = dram.entries(entries, chip, counts.actions, clock_mhz)
+    part = chip.memory.dram if chip.memory is not None and dram.counted(counts.actions) else None
     return {
         **counted,
         **peaks(chip, pace),
@@ -67,7 +67,7 @@ def measures(
         "load_balance": busy / unit_cycles,
         "work_cycles": work_cycles,
         "padding_cycles": busy - work_cycles,
-        **Account.of(entries, (word.name for word in words.components)).columns(time_us),
+        **Account.of(paid, (word.name for word in words.components)).columns(time_us),
         "dram": "off" if part is None else part.name,
         "dram_model": "off" if part is None else part.model,
         "dram_read_bytes": read,

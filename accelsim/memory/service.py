@@ -35,6 +35,12 @@ class DramService:
     """Rows open, refreshes included."""
     energy_source: str
     io_source: str
+    standby_source: str
+
+    @property
+    def read_pj_per_byte(self) -> float:
+        """Energy of a byte that is read, pins included; without the standby."""
+        return (self.read_pj + self.read_io_pj) / BLOCK_BYTES
 
     def latency_cycles(self, clock_mhz: float) -> int:
         """Return the clocks of an engine from a request to the data that follows it, in an idle memory."""
@@ -93,6 +99,7 @@ def measure(part: DramPart | BandwidthPart) -> DramService:
         standby_mw=standby_pj * MEASURED_BLOCKS / float(reads.cycles * clock_ns),  # pJ / ns = mW
         energy_source=f"{part.name}: {part.currents.source}",
         io_source=f"{part.name}: {'no source' if part.io is None else part.io.source}",
+        standby_source=f"{part.name}: {part.currents.source}; refresh included",
     )
 
 
@@ -111,7 +118,8 @@ def _published(
         write_io_pj=0.0,
         standby_mw=0.0,
         energy_source="" if published is None else f"{part.name}: {published.source}",
-        io_source=f"{part.name}: no source",
+        io_source=f"{part.name}: included in the published energy per bit",
+        standby_source=f"{part.name}: included in the published energy per bit",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -83,8 +84,10 @@ def sram(capacity_bytes: int, width_bits: int, technology: Technology, clock_mhz
             f"at least, and {clock_mhz:g} MHz leave it {limit_ns:.3g} ns of a cycle; the fastest clock that it follows "
             f"is {_clock_mhz(technology, place.fastest_ns):.0f} MHz; lower the clock, or make the memory smaller"
         )
-    chosen = place.grid.cheapest(limit_ns / place.factors["access_ns"], place.corners)
-    values = {name: chosen[name] * place.factors[name] for name in QUANTITIES}
+    values = place.cheapest(limit_ns, place.factors)
+    if "size" in place.beyond:  # a faster array may write for less: no less than the largest of the grid
+        largest = place.cheapest(limit_ns, place.largest_factors)
+        values = {name: max(value, largest[name]) for name, value in values.items()}
     values |= {"access_ns": min(values["access_ns"], limit_ns), "leakage_mw": place.leakage_mw}
     return Sram(capacity_bytes, width_bits, **values, beyond=place.beyond)
 
@@ -111,9 +114,16 @@ class _Place:
     corners: Corners
     factors: dict[str, float]
     """What each quantity is multiplied by because it lies beyond the grid."""
+    largest_factors: dict[str, float]
+    """The same for the largest array of the grid at this width."""
     beyond: tuple[str, ...]
     fastest_ns: float
     leakage_mw: float
+
+    def cheapest(self, limit_ns: float, factors: Mapping[str, float]) -> dict[str, float]:
+        """Return each quantity of the cheapest array that takes no longer, multiplied by its factor."""
+        chosen = self.grid.cheapest(limit_ns / factors["access_ns"], self.corners)
+        return {name: value * factors[name] for name, value in chosen.items()}
 
 
 @lru_cache(maxsize=1024)
@@ -128,15 +138,16 @@ def _place(capacity_bytes: int, width_bits: int, technology: Technology) -> _Pla
             problems.setdefault(what, []).append(f"{technology.name}: {problem}")
     if not technology.extrapolate:
         raise_if_any([said[0] for said in problems.values()])
-    corners, factors = grid.around(capacity_bytes, width_bits, node_nm)
-    leaking, powers = leakage.around(capacity_bytes, width_bits, node_nm)
+    size = capacity_bytes, width_bits, node_nm
+    corners, factors, leaking = grid.around(*size), grid.factors(*size), leakage.around(*size)
     return _Place(
         grid,
         corners,
         factors,
+        grid.factors(1, width_bits, node_nm),
         tuple(problems),
         fastest_ns=math.exp(sum(share * grid.fastest[n, c, w] for n, c, w, share in corners)) * factors["access_ns"],
-        leakage_mw=leakage.cheapest(math.inf, leaking)["leakage_mw"] * powers["leakage_mw"],
+        leakage_mw=leakage.cheapest(math.inf, leaking)["leakage_mw"] * leakage.factors(*size)["leakage_mw"],
     )
 
 
@@ -190,23 +201,24 @@ class _Grid:
             )
         return problems
 
-    def around(self, capacity_bytes: int, width_bits: int, node_nm: int) -> tuple[Corners, dict[str, float]]:
-        """Return the points around a size with their shares, and per quantity what lies beyond the grid."""
-        corners = tuple(
+    def around(self, capacity_bytes: int, width_bits: int, node_nm: int) -> Corners:
+        """Return the points around a size with their shares."""
+        return tuple(
             (n, c, w, t * u * v)
             for n, t in _neighbours(self.nodes, node_nm)
             for c, u in _neighbours(self.capacities, capacity_bytes)
             for w, v in _neighbours(self.widths, width_bits)
         )
-        nearest_nm = min(max(node_nm, self.nodes[0]), self.nodes[-1])
-        factors = {}
-        for name in QUANTITIES:
-            factor = max(1.0, capacity_bytes / self.capacities[-1]) ** BEYOND_CAPACITY[name]
-            factor *= max(1.0, width_bits / self.widths[-1]) ** BEYOND_WIDTH[name]
-            if node_nm != nearest_nm and name in BEYOND_NODE:
-                factor *= BEYOND_NODE[name](nearest_nm, node_nm)
-            factors[name] = float(factor)
-        return corners, factors
+
+    def factors(self, capacity_bytes: int, width_bits: int, node_nm: int) -> dict[str, float]:
+        """Return what each quantity at the nearest point is multiplied by: 1 inside the grid."""
+        larger = max(1.0, capacity_bytes / float(self.capacities[-1]))
+        wider = max(1.0, width_bits / float(self.widths[-1]))
+        nearest_nm = min(max(node_nm, float(self.nodes[0])), float(self.nodes[-1]))
+        found = {name: larger ** BEYOND_CAPACITY[name] * wider ** BEYOND_WIDTH[name] for name in QUANTITIES}
+        if nearest_nm != node_nm:
+            found |= {name: found[name] * scale(nearest_nm, node_nm) for name, scale in BEYOND_NODE.items()}
+        return found
 
 
 def _neighbours(axis: NDArray[np.float64], value: float) -> list[tuple[int, float]]:
@@ -259,18 +271,17 @@ def _by_point(
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
     """Return the axes and (quantities, nodes, capacities, widths, arrays), the fastest first, missing ones infinite."""
     order = np.lexsort((values[:, _ACCESS], *points.T[::-1]))
-    axes: tuple[NDArray[np.int64], ...]
-    axes, places = zip(*(np.unique(axis, return_inverse=True) for axis in points[order].T), strict=True)
-    shape = tuple(len(axis) for axis in axes)
-    flat = np.ravel_multi_index(places, shape)
+    found = [np.unique(axis, return_inverse=True) for axis in points[order].T]
+    shape = tuple(len(axis) for axis, _ in found)
+    flat = np.ravel_multi_index([place for _, place in found], shape)
     rank = np.arange(len(flat)) - np.searchsorted(flat, flat)
     arrays = np.full((len(QUANTITIES), *shape, int(rank.max()) + 1), np.inf)
-    arrays[:, *places, rank] = values[order].T
+    arrays.reshape(len(QUANTITIES), -1, arrays.shape[-1])[:, flat, rank] = values[order].T
     # CACTI builds no array of fewer than 32 words: one that shallow costs what the smallest deeper one does.
     for c in range(shape[1] - 2, -1, -1):
         missing = np.isinf(arrays[_ACCESS, :, c, :, 0])
         arrays[:, :, c][:, missing] = arrays[:, :, c + 1][:, missing]
-    return list(axes), arrays
+    return [axis for axis, _ in found], arrays
 
 
 __all__ = ["QUANTITIES", "Sram", "SramTable", "fastest_clock_mhz", "sram"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from accelsim.engines.eie.config import EieChip
     from accelsim.engines.eie.row import EieRun
     from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -39,9 +40,13 @@ class Eie(Engine):
         return EieChip
 
     def on(self, chip: Hardware) -> EieRun:
-        """Return what runs the layers of one network: resident where all of them fit at once, else streamed."""
+        """Return what runs the layers of one network: resident where all of them fit at once, else streamed.
+
+        Raises InputError for memories that do not follow the clock, or have no price.
+        """
         from accelsim.engines.eie.row import EieRun
 
+        self.prices(chip)
         return EieRun(cast("EieChip", chip))
 
     def timeline(
@@ -53,7 +58,7 @@ class Eie(Engine):
         return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
+        """Return the price of every action; writes of weights and pointers only where they are fetched from DRAM."""
         from accelsim.engines.eie.prices import prices
 
         return prices(cast("EieChip", chip), streamed)
@@ -62,10 +67,10 @@ class Eie(Engine):
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran)
 
     def area_mm2(self, chip: Hardware) -> float:
-        """Return the area: memories from CACTI, logic and filler cells from EIE's Table II."""
+        """Return the area: memories from CACTI, registers from Aladdin, logic and filler cells from EIE's Table II."""
         from accelsim.engines.eie.prices import area_mm2
 
         return area_mm2(cast("EieChip", chip))
@@ -75,6 +80,12 @@ class Eie(Engine):
         from accelsim.engines.eie.prices import extrapolated
 
         return extrapolated(cast("EieChip", chip))
+
+    def fastest_clock_mhz(self, chip: Hardware) -> float:
+        """Return the fastest clock that the memories follow, and the registers that have an SRAM behind them."""
+        from accelsim.engines.eie.prices import fastest_mhz
+
+        return fastest_mhz(cast("EieChip", chip))
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the weights' memory and of a small one, a register access, and arithmetic."""
@@ -87,6 +98,17 @@ class Eie(Engine):
         self.prices(chip)
         technology = cast("EieChip", chip).technology
         return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return fixed point: weights by codes into a codebook, or in the codes themselves; the bias is among them."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import integer
+
+        engine = cast("EieChip", chip).engine
+        activations = integer(engine.activation_bits)
+        if engine.weight_sharing:
+            return Precision(integer(engine.weight_bits), activations, engine.code_bits, bias_among_weights=True)
+        return Precision(integer(engine.code_bits), activations, bias_among_weights=True)
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""

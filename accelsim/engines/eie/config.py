@@ -23,7 +23,7 @@ class EieConfig(EngineConfig):
         | {"spmat_bytes", "pointer_bytes", "activation_bytes"}
     )
     LAID_OUT_ALIKE: ClassVar = frozenset({"fifo_depth", "weight_sharing"})
-    UNPRICED: ClassVar = frozenset({"fifo_depth", "index_bits", "registers_per_pe", "capacity"})
+    UNPRICED: ClassVar = frozenset({"capacity"})
 
     kind: Literal["eie"] = "eie"
     pes: Annotated[int, Field(strict=True, ge=1, le=1024)] = 64
@@ -86,10 +86,10 @@ class EieConfig(EngineConfig):
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class EieConstants(Hashed):
-    """What the synthesised EIE costs beside its memories, from Table II of the paper; per PE unless named otherwise."""
+    """What the synthesised EIE costs beside memories and registers, from the paper's Table II; per PE if not said."""
 
-    clock_pj_per_pe_cycle: NonNegative
-    """Clock network."""
+    clock_pj_per_bit_cycle: NonNegative
+    """Clock network, by the bits of registers that hang on it."""
     pipeline_pj_per_pe_cycle: NonNegative
     """Pipeline registers and control, in every cycle."""
     lnzd_pj_per_node_cycle: NonNegative

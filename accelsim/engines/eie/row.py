@@ -12,7 +12,7 @@ from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storag
 from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
 from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_traffic_bits
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Asked, Row, Run
+from accelsim.engines.engine import Asked, Ran, Row, Run
 from accelsim.engines.feeding import Feeding
 from accelsim.engines.measures import Pace, measures
 from accelsim.engines.streaming import Stream, VectorSource
@@ -123,7 +123,7 @@ def _measures(counts: Counts, chip: EieChip) -> Row:
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, config).items()}
     # One port of each memory; pointers lie in two banks.
     port_bits = config.spmat_width_bits + 2 * config.pointer_bits + config.activation_bits
-    account = entries(chip, counts.actions, counts.cycles), WORDS
+    account = entries(chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
     return {
         **measures(
             chip, counts, Pace(config.pes, config.pes * port_bits / 8), account,

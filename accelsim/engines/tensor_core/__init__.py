@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from accelsim.engines.events import Timeline, Window
     from accelsim.engines.tensor_core.config import TensorCoreChip
     from accelsim.engines.tensor_core.row import TensorCoreRun
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -58,6 +59,14 @@ class TensorCore(Engine):
         from accelsim.engines.tensor_core.prices import entries
 
         return entries(cast("TensorCoreChip", chip), ran)
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the type that networks run in, for both operands; sums and the bias are wider."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import NUMBER_FORMATS
+
+        form = NUMBER_FORMATS[cast("TensorCoreChip", chip).engine.type_of_networks]
+        return Precision(form, form)
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, published areas of arithmetic, control as a share; a board's is 0."""

@@ -19,7 +19,6 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.number_formats import NUMBER_FORMATS
-from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
 
@@ -54,7 +53,7 @@ def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) ->
         "shared_writes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
-        **_dram(chip, power.dram_pj_per_byte, own),
+        "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 
@@ -76,7 +75,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
-        **_dram(chip),
+        "controller_bytes": Price("dram_io", 0.0, "the chip's side of the pins: no source"),
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
@@ -88,18 +87,6 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
             f"constants.control_energy = {constants.control_energy:g} of the multipliers at the full rate; never gated",
         ),
     }
-
-
-def _dram(chip: TensorCoreChip, chip_pj_per_byte: float = 0.0, own: str = "") -> dict[str, Price]:
-    """Return the prices of blocks; `chip_pj_per_byte`: of the chip's side of the pins."""
-    service = measure(chip.memory.dram)
-    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
-    price = Price(
-        "dram",
-        service.read_pj + chip_pj_per_byte * BLOCK_BYTES,
-        f"{service.energy_source}; chip: {own}" if own else service.energy_source,
-    )
-    return {"dram_reads": price, "dram_writes": price}
 
 
 class Multiplier(NamedTuple):
@@ -164,20 +151,22 @@ def memories(chip: TensorCoreChip) -> dict[str, Memory]:
 
 
 def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, banks: int | None) -> Memory:
-    """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
+    """Return the banks of a memory, or registers where those are smaller than an array; of 0 bytes: of a bus."""
     technology, clock_mhz = technology_of(chip), chip.engine.clock_mhz
     bits = math.ceil(8 * bytes_per_cycle)
+    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
+    area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
+    in_registers = Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, _register(technology))
+    if not capacity_bytes:
+        return in_registers
     rows = -(-bits // ROW_BITS)
     banks, width_bits = max(banks or rows, rows), min(bits, ROW_BITS)
     sizes = [-(-capacity_bytes // each) for each in range(1, banks + 1)]
     fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
     arrays = [sram(size, width_bits, technology, min(clock_mhz, mhz)) for size, mhz in zip(sizes, fastest, strict=True)]
     arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
-    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
     if 1e-6 * 8 * capacity_bytes * um2 <= arrays_mm2:
-        source = _register(technology)
-        area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
-        return Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, source)
+        return in_registers
     array = sram(sizes[-1], width_bits, technology, clock_mhz)
     wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
     wire_pj = 8 * wire_mm * constants_of(chip).wire_pj_per_bit_mm
@@ -233,16 +222,19 @@ def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
     parts = {
         "multipliers": 1e-6 * config.cores * sum(units.values()),
         "shared memory": config.cores * shared.area_mm2,
+        "registers of sums": 1e-6 * config.cores * 8 * config.register_bytes * register_um2(technology_of(chip)),
         "L2": l2.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
 
 
+@lru_cache(maxsize=256)
 def area_mm2(chip: TensorCoreChip) -> float:
     """Return the area of the chip, 0 where no technology prices it."""
     return sum(areas_mm2(chip).values())
 
 
+@lru_cache(maxsize=256)
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
     built = {} if chip.technology is None else memories(chip)
@@ -263,7 +255,7 @@ class Linear(NamedTuple):
     dram_pj_per_byte: float
     """Of either direction, by a long stream, through L2."""
     static_w: float
-    """While a run takes its time: what leaks, clock and control."""
+    """While a run takes its time: what leaks, clock and control, DRAM that stands by."""
 
 
 @lru_cache(maxsize=256)
@@ -275,7 +267,8 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     table = prices(chip, dtype=dtype)
     if not table:
         return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
-    config = chip.engine
+    config, service = chip.engine, measure(chip.memory.dram)
+    standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
     per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
     return Linear(
@@ -284,8 +277,8 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
         l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
-        dram_pj_per_byte=table["dram_reads"].pj / BLOCK_BYTES + table["l2_writes"].pj,
-        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6,  # pJ a ns, pJ x MHz
+        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + table["l2_writes"].pj,
+        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW
     )
 
 
@@ -299,7 +292,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     table = prices(chip, voltage, ran.dtype)
     if not table:
         return []
-    counted = [(action, times, table[action]) for action, times in ran.actions.items()]
+    counted = [(action, times, table[action]) for action, times in ran.own_actions.items()]
     return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
