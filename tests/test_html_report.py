@@ -22,13 +22,14 @@ from safetensors.numpy import save_file
 import accelsim
 from accelsim.cli.reporting import report_command
 from accelsim.config import find, shipped_names
+from accelsim.keys import unit_of
 from accelsim.report import charts, summary
 from accelsim.report.describe import describe
 from accelsim.report.html import chart_library, page
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import number, percent, whole
-from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say, unit_of
+from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say
 from benchmarks.browser import chromium, console, missing, open_report, requests
 
 CHIPS = ["eie-64pe-45nm", "edge-nm-16x16"]
