@@ -57,7 +57,7 @@ def test_area_follows_every_capacity(tmp_path: Path, chip: str) -> None:
 
 @pytest.mark.thorough
 def test_a_shipped_space_chooses_memories_that_the_weights_need(tmp_path: Path) -> None:
-    """Its smallest memory is the least area, its largest hold nothing more; the score keeps the densest networks off."""
+    """Its smallest memory is the least area, its largest hold nothing more; the score keeps dense networks off."""
     space = Space("memory-size")
     table = totals(sweep(space, tmp_path / "r.db", jobs=1))
     best = pareto(table, space.wanted.objectives)
