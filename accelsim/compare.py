@@ -76,7 +76,8 @@ def compare(
 def totals(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums.
 
-    A ratio is over the layers that the chip runs both as given and as pruned; a chip that runs none has empty sums.
+    `layers`, `able`, `missing`: as of `over_layers`. A ratio is over the layers that the chip runs both as given and as
+    pruned; a chip that runs none has empty sums.
     """
     import pandas as pd
 
@@ -85,8 +86,10 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     # By chip first; the order of both is that of the table.
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
-    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]
-    found = sums.reindex(order)[[*costs, "executed_as", "speed_up", "energy_saving"]].reset_index()
+    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
+    found = sums.reindex(order)[
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving"]
+    ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     return found
 

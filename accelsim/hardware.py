@@ -163,7 +163,8 @@ def _kind_of_chip(engine: Any, source: str) -> type[Hardware]:
         if not isinstance(kind, str) or kind not in ENGINES:
             known = ", ".join(f"'{each}'" for each in ENGINES)
             raise InputError(
-                f"{source}: engine.kind: must be one of {known} (got {short(kind)}){did_you_mean(str(kind), ENGINES)}"
+                f"{source}: engine.kind: must be one of {known} (got {short(kind)}){did_you_mean(str(kind), ENGINES)}; "
+                "a machine of your own is known once ACCELSIM_ENGINES names its module"
             )
         return ENGINES[kind].chip
     return next(iter(ENGINES.values())).chip

@@ -43,7 +43,8 @@ UNITS = {
 }
 """What the last word of a key's name, or the last before `_per_`, says of its unit."""
 
-SPELT = {"gb per s": "GB/s", "pe": "PE", "k": "element of k"}
+SPELT = {"pe": "PE", "k": "element of k"}
+"""Words behind `_per_` that are not said as they are written."""
 
 
 class Key(NamedTuple):
@@ -57,14 +58,19 @@ class Key(NamedTuple):
     """As TOML has it; "required", or empty where nothing stands for a key that is left out."""
 
 
-def unit_of(name: str) -> str:
-    """Return the unit that the name of a key ends with, "" where it ends with none."""
-    what, *per = name.split("_per_")
-    unit = UNITS.get(what.rsplit("_", 1)[-1], "")
-    if not unit or not per:
-        return unit
-    whole = f"{unit} per {' per '.join(' '.join(SPELT.get(word, word) for word in each.split('_')) for each in per)}"
-    return whole.replace("GB per s", SPELT["gb per s"])
+def unit_of(key: str) -> str:
+    """Return the unit that a dotted key carries in its last name or, for the entries of a table, in the one before.
+
+    >>> unit_of("constants.clock_pj_per_pe_cycle"), unit_of("engine.fma_per_cycle.fp16"), unit_of("engine.pes")
+    ('pJ per PE cycle', 'multiply-accumulates per cycle', '')
+    """
+    for name in reversed(key.split(".")):
+        what, *per = name.split("_per_")
+        unit = UNITS.get(what.rsplit("_", 1)[-1], "") if "_" in name else ""
+        if unit:
+            below = (" ".join(SPELT.get(word, word) for word in each.split("_")) for each in per)
+            return " per ".join([unit, *below]).replace("GB per s", "GB/s")
+    return ""
 
 
 @cache

@@ -70,6 +70,12 @@ _LAYER = (
     Column("in_features", INTEGER, "inputs, bias not counted", "inputs"),
     Column("batch", INTEGER, "samples", "samples"),
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
+    Column(
+        "dense_macs",
+        INTEGER,
+        "multiply-accumulates of all weights, zeros included, with all vectors; also of a layer that did not run",
+        "multiply-accumulates",
+    ),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
 )
@@ -96,7 +102,13 @@ _HOW = (
 
 _CYCLES = (
     Column("cycles", INTEGER, "clock cycles", "cycles"),
-    Column("time_us", REAL, "cycles / clock", "µs"),
+    Column(
+        "time_us",
+        REAL,
+        "cycles / clock_mhz; of a board, the launch of every kernel as well, at least floor_us for each, and where its "
+        "first runs may exceed the power limit the mean of those that are timed",
+        "µs",
+    ),
     Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded", "multiply-accumulates"),
     Column(
         "padding_macs",

@@ -225,6 +225,7 @@ def _given(layer: Layer, samples: Samples) -> Row:
         "in_features": layer.in_features,
         "batch": len(samples),
         "vectors": len(samples) * layer.products.vectors,
+        "dense_macs": len(samples) * layer.products.vectors * layer.weight_count,
         "activation_density": samples.density,
         "seed": samples.seed,
     }
@@ -234,7 +235,7 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "activation_density", "seed")
+    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed")
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

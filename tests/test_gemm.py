@@ -74,7 +74,7 @@ def test_a_board_at_its_limit_lowers_its_clock() -> None:
         ({"tile": (0, 64)}, "tile: must be at least 1 (got 0)"),
         ({"tile": (64, 6.5)}, "tile: must be a whole number (got 6.5)"),
         ({"in_features": 6, "pattern": "2:4"}, "2:4 needs in_features in whole groups (got 6)"),
-        ({"tile": (4096, 4096)}, "tile 4096 x 4096: needs 2097152 bytes of shared memory"),
+        ({"tile": (4096, 4096)}, "tile 4096 x 4096 of fp16: needs 2097152 bytes of shared memory"),
         ({"hardware": "eie-64pe-45nm"}, "eie-64pe-45nm: engine eie runs no product of which only the size is known"),
         ({"backend": "slow"}, "backend: must be 'compiled' or 'simpy' (got 'slow')"),
     ],
@@ -139,3 +139,20 @@ def test_a_layer_with_more_than_can_be_counted_is_refused_by_name() -> None:
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.simulate(layer, ["eie-64pe-45nm", CHIP])
     assert str(caught.value).startswith("layer huge: outputs 1,073,741,824 x vectors 16,777,216: are 1.8e+16 mult")
+
+
+def test_time_is_that_of_the_cycles_and_of_the_launch() -> None:
+    chip = accelsim.load_hardware("a100-pcie")
+    kernel = chip.engine.dense  # type: ignore[attr-defined]
+    large, small = (accelsim.gemm(n, n, n, chip).iloc[0] for n in (1024, 64))
+    assert large["clock_mhz"] == chip.engine.clock_mhz  # within its power limit
+    assert large["time_us"] == pytest.approx(large["cycles"] / large["clock_mhz"] + kernel.overhead_us)
+    assert small["cycles"] / small["clock_mhz"] + kernel.overhead_us < kernel.floor_us == small["time_us"]
+    # Power and rates are over that time.
+    for row in (large, small):
+        assert row["power_mw"] == pytest.approx(row["energy_pj"] / row["time_us"] / 1e3)
+        moved = row["dram_read_bytes"] + row["dram_write_bytes"]
+        assert row["dram_gb_per_s"] == pytest.approx(moved / row["time_us"] / 1e3)
+        assert row["utilization"] == pytest.approx(row["macs"] / row["cycles"] / row["peak_macs_per_cycle"])
+    eie = accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
+    assert (eie["time_us"] == eie["cycles"] / eie["clock_mhz"]).all()

@@ -12,8 +12,8 @@ from conftest import Run
 
 from accelsim.engines.counts import Counts
 from accelsim.errors import VerificationError
+from accelsim.keys import unit_of
 from accelsim.network import load_network
-from accelsim.report.units import unit_of
 from accelsim.results import COLUMNS, UNIT_COLUMNS, cells, table, unit_table
 from accelsim.simulation import simulated_rows
 

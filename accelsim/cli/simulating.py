@@ -28,7 +28,9 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
+from accelsim.pruning.granularity import EXAMPLES
 from accelsim.report.files import check_outputs, write
+from accelsim.results import UNIT_OF_WORK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +59,7 @@ def run(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
     units: Annotated[
-        Path | None, typer.Option(help="Write what each PE or core does in each layer to this CSV file.")
+        Path | None, typer.Option(help=f"Write what each {UNIT_OF_WORK} does in each layer to this CSV file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
@@ -149,7 +151,7 @@ def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,channel",
     sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
     weights: WeightsOption = None,
@@ -175,6 +177,7 @@ def compare_command(
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
     console().print(terminal.compare_table(totals(results)))
+    _say_left_out(results, ["hardware", "pruned_by"])
     write_all(results, outputs)
 
 
@@ -183,7 +186,7 @@ def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,vector:1x4,block:4x4,channel",
     sparsity: Annotated[str, typer.Option(help="From:to:step, as 0:0.95:0.05, or numbers separated by commas.")] = (
         "0:0.95:0.05"
@@ -270,6 +273,14 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
+def _say_left_out(results: pd.DataFrame, by: str | list[str]) -> None:
+    """Say below tables which totals lack layers, and how much of the network these are."""
+    from accelsim.totals import left_out
+
+    for sentence in left_out(results, by):
+        console().print(sentence, markup=False, soft_wrap=True)
+
+
 def _print_results(results: pd.DataFrame) -> None:
     from accelsim.report import terminal
 
@@ -283,5 +294,6 @@ def _print_results(results: pd.DataFrame) -> None:
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
         out.print()
+    _say_left_out(results, "hardware")
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -32,6 +32,11 @@ MAX_M = 32
 _SIZES = {"nm": (":", "nm:2:4"), "vector": ("x", "vector:1x4"), "block": ("x", "block:4x4")}
 _WHOLE = ("fine", "kernel", "filter", "channel")
 
+SPELT = ("fine", "nm:N:M", "vector:1xK", "vector:Kx1", "block:RxC", "kernel", "filter", "channel")
+"""How every granularity is written, capitals for numbers."""
+EXAMPLES = ("fine", *(example for _, example in _SIZES.values()), "kernel", "filter", "channel")
+"""One of each kind."""
+
 
 @dataclass(frozen=True)
 class Granularity:
@@ -65,9 +70,8 @@ class Granularity:
             return cls(text)
         kind, _, numbers = str(text).partition(":")
         if kind not in _SIZES:
-            spelt = [*_WHOLE, "nm:N:M", "vector:1xK", "vector:Kx1", "block:RxC"]
             near = did_you_mean(kind, [*_WHOLE, *_SIZES]) if kind not in _WHOLE else f"; did you mean '{kind}'?"
-            raise InputError(f"granularity {text!r} is not known{near} (spelt {', '.join(spelt)})")
+            raise InputError(f"granularity {text!r} is not known{near} (spelt {', '.join(SPELT)})")
         sign, example = _SIZES[kind]
         found = re.fullmatch(rf"(\d{{1,9}}){sign}(\d{{1,9}})", numbers, re.ASCII)
         if not found:

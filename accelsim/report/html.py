@@ -203,7 +203,9 @@ TOTAL_FIELDS = (
     _text("chip", "run", "name of the chip"),
     Field("layers", "", _able, "how many of them it could run"),
     _number("cycles", "", "cycles", whole, "clock cycles of all layers"),
-    _number("time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock"),
+    _number(
+        "time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock, and launches where kernels are launched"
+    ),
     _number("energy", "", "energy_pj", lambda pj: say(pj, ENERGY_PJ), "of all components"),
     _number("power", "", "power_mw", lambda mw: say(mw, POWER_MW), "energy / time"),
     _number("energy x time", "µJ s", "edp_pj_s", number, "energy-delay product", size=1e6),
@@ -224,7 +226,7 @@ LAYER_FIELDS = (
     _number("weights ≠ 0", "", "weight_density", percent, "non-zero weights / all weights"),
     _number("inputs ≠ 0", "", "activation_density", percent, "non-zero inputs / all inputs"),
     _number("cycles", "", "cycles", whole, "clock cycles"),
-    _number("time", "µs", "time_us", number, "cycles / clock"),
+    _number("time", "µs", "time_us", number, "cycles / clock, and launches where kernels are launched"),
     _number("energy", "nJ", "energy_pj", number, "of all components", size=1e3),
     _number("power", "mW", "power_mw", number, "energy / time"),
     _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),

@@ -34,6 +34,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
     total = over_layers(results, "hardware").iloc[0]
+    whole_network = total["able"] == total["layers"]
     area = f" ({total['area_mm2']:.1f} mm²)" if total["area_mm2"] > 0 else ""
     counts = results["vectors"].unique()
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
@@ -46,7 +47,11 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         padding=(0, 1),
     )
     columns: list[tuple[str, str, Any]] = [
-        ("layer", "total", lambda r: Text(str(r["layer"]))),
+        (
+            "layer",
+            "total" if whole_network else f"total of {total['able']:.0f} of {total['layers']:.0f}",
+            lambda r: Text(str(r["layer"])),
+        ),
         ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
         ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
         ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
@@ -83,7 +88,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
 
 
 def cycle_chart(results: pd.DataFrame, width: int) -> Text:
-    """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
+    """Return a bar per layer, as long as its cycles, split by what an average PE or core does in them."""
     return _chart(results, width, CYCLE_PARTS, "cycles", lambda cycles: f"{cycles:,.0f}")
 
 
