@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.chips import EngineConfig, Hardware, MemoryConfig
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
 from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
@@ -249,7 +250,8 @@ class TensorCoreChip(Hardware):
     """
 
     engine: TensorCoreConfig
-    memory: MemoryConfig
+    technology: Technology | None = None
+    memory: MemoryConfig = field()  # without the default of other chips
     constants: TensorCoreConstants | None = None
     """None: the defaults, where a technology prices the chip."""
 
@@ -262,6 +264,10 @@ class TensorCoreChip(Hardware):
                 f"technology: {self.technology.name} is not used: engine.power gives the energies of a "
                 f"{self.engine.power.basis}; leave out one of the two"
             )
+        if self.memory.residency == "resident":
+            yield "memory.residency: cannot be resident: weights come from DRAM or lie in L2; leave it out"
+        if self.memory.timing == "exact":
+            yield "memory.timing: cannot be exact: tiles take what a stream of their size takes; leave it out"
         if self.technology is None:
             given = [f"engine.{key}" for key in BOTTOM_UP if getattr(self.engine, key) is not None]
             given += ["constants"] if self.constants is not None else []
