@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -21,45 +21,61 @@ from accelsim.config import (
     shipped_dir,
     short,
     with_overrides,
+    without,
 )
 from accelsim.engines import ENGINES
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
 from accelsim.keys import json_schema
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]
 
 
-def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None) -> Hardware:
+def load_hardware(
+    name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None, *, remove: Sequence[str] = ()
+) -> Hardware:
     """Return the chip of this name or path, with dotted keys overridden.
 
     `load_hardware("eie-64pe-45nm", {"engine.fifo_depth": 16})`. A technology named by the chip is loaded with it, so
-    `technology.register_bit_pj` can be overridden too.
+    `technology.register_bit_pj` can be overridden too. Keys in `remove`, tables or single ones, are taken out first:
+    they are as if the chip did not say them.
     Raises InputError with every unknown key, wrong type and impossible value at once.
     """
     changes = dict(overrides or {})
     if isinstance(name, Hardware):
-        return _build(dataclasses.asdict(name), changes, name.name, Path()) if changes else name
-    path = find(name, "hwconfigs")
-    return _build(_read_chip(path), changes, label(path), path.parent)
+        if not changes and not remove:
+            return name
+        data, source, folder = dataclasses.asdict(name), name.name, Path()
+    else:
+        path = find(name, "hwconfigs")
+        data, source, folder = _read_chip(path), label(path), path.parent
+    if remove:
+        data = without(data, list(remove), f"{source}: remove")
+    return _build(data, changes, source, folder)
 
 
 def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a chip's file; with `base = "another"` it changes and adds keys of that chip, shipped or beside it."""
+    """Read a chip's file; with `base = "another"` it changes and adds keys of that chip, shipped or beside it.
+
+    `remove` lists keys of the base that the chip is to lack; they go before its own keys come.
+    """
     data = read_toml(path)
     check_kind(data, "chip", label(path))
-    base = data.pop("base", None)
+    base, removed = data.pop("base", None), data.pop("remove", None)
+    if base is None and removed is not None:
+        raise InputError(f"{label(path)}: remove: there is no base to remove from; leave the keys out of this file")
     if base is None:
         return data
     if not isinstance(base, str):
         raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
-    problems: list[str] = []
-    with collecting(problems, f"{label(path)}: base: "):
+    with placing(f"{label(path)}: base"):
         file = existing_file(path.parent / base) if base.endswith(".toml") else find(base, "hwconfigs")
         if file.resolve() in (chain := (*derived, path.resolve())):
             raise InputError(f"{base} is based on itself; name another chip")
-        return _merged(_read_chip(file, chain), data)
-    raise InputError(*problems)
+        given = _read_chip(file, chain)
+    if removed is not None:
+        given = without(given, removed, f"{label(path)}: remove")
+    return _merged(given, data)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +137,13 @@ def chip_schema() -> dict[str, Any]:
             said = {name: table.pop(name) for name in ("description", "default") if name in table}
             described["properties"][key] = {"anyOf": [{"type": "string"}, table], **said}
     base = {"type": "string", "description": "The chip that this one is a variant of: a shipped name, or a .toml."}
-    variant = {"title": "Variant", "type": "object", "properties": {"base": base}, "required": ["base"]}
+    removed = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Keys of that chip, with dots, that this one lacks, as engine.power.",
+    }
+    properties = {"base": base, "remove": removed}
+    variant = {"title": "Variant", "type": "object", "properties": properties, "required": ["base"]}
     schema["anyOf"].append(variant)
     return schema
 

@@ -74,7 +74,7 @@ def test_a_board_at_its_limit_lowers_its_clock() -> None:
         ({"tile": (0, 64)}, "tile: must be at least 1 (got 0)"),
         ({"tile": (64, 6.5)}, "tile: must be a whole number (got 6.5)"),
         ({"in_features": 6, "pattern": "2:4"}, "2:4 needs in_features in whole groups (got 6)"),
-        ({"tile": (4096, 4096)}, "tile 4096 x 4096: needs 2097152 bytes of shared memory"),
+        ({"tile": (4096, 4096)}, "tile 4096 x 4096 of fp16: needs 2097152 bytes of shared memory"),
         ({"hardware": "eie-64pe-45nm"}, "eie-64pe-45nm: engine eie runs no product of which only the size is known"),
         ({"backend": "slow"}, "backend: must be 'compiled' or 'simpy' (got 'slow')"),
     ],

@@ -273,7 +273,7 @@ def test_every_key_of_a_chip_has_value_unit_and_source(name: str) -> None:
     assert float(clock.value) > 0
     if name == CHIPS[0]:
         assert keys["engine.pes"] == ("engine.pes", "64", "", "Table V; 1 to 256 studied in Fig. 11")
-        assert keys["constants.clock_pj_per_pe_cycle"].unit == "pJ per PE cycle"
+        assert keys["constants.clock_pj_per_bit_cycle"].unit == "pJ per bit cycle"
         assert keys["memory.dram.timing.t_rc_ns"] == ("memory.dram.timing.t_rc_ns", "61.25", "ns", "tRAS + tRP")
         assert keys["technology.register_bit_pj"].source.startswith("Shao et al.")
 

@@ -80,8 +80,6 @@ class Words(NamedTuple):
     memories: tuple[Word, ...] = ()
     """Memories that have columns of their own: `sram_*_gb_per_s`."""
     columns: tuple[OwnColumn, ...] = ()
-    totals: tuple[str, ...] = ()
-    """Columns of this machine alone that totals of a sweep sum up, so that objectives can name them."""
     formats: tuple[Word, ...] = ()
     """Sizes that `Engine.stored_bits` gives: columns `*_bits` of `accelsim.inspection`, the meaning a label."""
     kinds: tuple[UnitKind, ...] = ()

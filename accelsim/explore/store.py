@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, did_you_mean
 from accelsim.results import COLUMNS, typed
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
 _TABLES = f"""
 CREATE TABLE points (id INTEGER PRIMARY KEY, key TEXT UNIQUE, engine TEXT, knobs TEXT, score REAL,
     precision TEXT, error TEXT);
+CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT UNIQUE, objectives TEXT, constraints TEXT);
 CREATE TABLE results (point INTEGER, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
     PRIMARY KEY (point, number)) WITHOUT ROWID;
 """
@@ -56,6 +57,15 @@ class Done(NamedTuple):
     precision: str = ""
     """Number formats in which the network was scored; empty: it was not."""
     error: str | None = None
+
+
+class Wanted(NamedTuple):
+    """What a space wants of its points; it stays in the store beside them."""
+
+    space: str
+    """Its name."""
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
 
 
 class Store:
@@ -110,6 +120,26 @@ class Store:
                 point = (old and old[0], each.key, engine, knobs, each.score, each.precision, each.error)
                 made = self._base.execute(_ADD_POINT, point).lastrowid
                 self._base.executemany(_ADD_ROW, [(made, number, *row) for number, row in enumerate(each.rows)])
+
+    def keep(self, wanted: Wanted) -> None:
+        """Remember what a space wants; it takes the place of what a space of this name wanted before."""
+        with self._telling(), self._writing():
+            row = wanted.space, json.dumps(wanted.objectives), json.dumps(wanted.constraints)
+            self._base.execute("INSERT OR REPLACE INTO spaces (name, objectives, constraints) VALUES (?, ?, ?)", row)
+
+    def wanted(self, space: str | None = None) -> Wanted:
+        """Return what the space of a name wants, or the one that was swept or searched last.
+
+        Raises InputError for a name that is not there, and where there is none.
+        """
+        with self._telling():
+            rows = self._base.execute("SELECT name, objectives, constraints FROM spaces ORDER BY id DESC").fetchall()
+        known = {name: Wanted(name, *map(tuple, map(json.loads, texts))) for name, *texts in rows}
+        if not known:
+            raise InputError(f"{self.path}: has no points")
+        if space is not None and space not in known:
+            raise InputError(f"{self.path}: has no points of a space '{space}'{did_you_mean(space, known)}")
+        return known[space] if space is not None else next(iter(known.values()))
 
     def read(self, keys: Sequence[str], columns: Sequence[str] = NAMES) -> pd.DataFrame:
         """Return the rows of points in the order of their keys: number (`point`), score, precision, error, results.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError, warn
 from accelsim.explore.points import Point
+from accelsim.explore.ranges import shown
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
@@ -63,6 +64,7 @@ def sweep(
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         with Crew(setup, base, jobs, scheduler) as crew:
             plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
+            base.keep(asked.wanted)
             for problem in plan.refused_briefly():
                 warn(problem)
             for note in run_missing(plan, base, crew, progress):
@@ -126,7 +128,7 @@ class Plan:
                 point = space.point(index)
                 key = plan.setup.key(point)
             except InputError as error:
-                values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
+                values = ", ".join(f"{name} = {shown(value)}" for name, value in space.values(index).items())
                 plan.refused += [f"{values}: {problem}" for problem in error.problems]
                 continue
             plan.numbers.append(index)

@@ -311,10 +311,13 @@ def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Table:
     wanted = [each.split()[-1] for each in objectives]
     wanted += [name for name in ("energy_pj", "time_us", "area_mm2", "score") if name not in wanted]
     shown = points.dropna(axis=1, how="all")
+    precisions = list(dict.fromkeys(points["precision"])) if "score" in shown else []
+    knobs += ["precision"] * (len(precisions) > 1)  # where the score's is one, it is said once
     more = f", the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
     grid = Table(
         title=f"{len(points)} points that no other beats in {', '.join(objectives)}{more}", title_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption_justify="left",
+        caption=f"score: of the network in {precisions[0]}" if len(precisions) == 1 else None,
     )  # fmt: skip
     for name in ["point", *knobs, *(name for name in wanted if name in shown)]:
         grid.add_column(name.replace("_", " ") if name in wanted else name, justify="right", overflow="fold")
@@ -335,7 +338,10 @@ def knobs_table(table: pd.DataFrame, objective: str) -> Table:
     for row in table.itertuples():
         given = (row.knob, row.values, row.best, row.worst)
         grid.add_row(*map(str, given), times(row.factor), percent(row.share))
-    grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
+    if table["share"].isna().all():
+        grid.add_row(f"{objective} is the same in every point: no knob matters", "", "", "", "", "")
+    else:
+        grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
     return grid
 
 

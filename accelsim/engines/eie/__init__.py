@@ -40,9 +40,13 @@ class Eie(Engine):
         return EieChip
 
     def on(self, chip: Hardware) -> EieRun:
-        """Return what runs the layers of one network: resident where all of them fit at once, else streamed."""
+        """Return what runs the layers of one network: resident where all of them fit at once, else streamed.
+
+        Raises InputError for memories that do not follow the clock, or have no price.
+        """
         from accelsim.engines.eie.row import EieRun
 
+        self.prices(chip)
         return EieRun(cast("EieChip", chip))
 
     def timeline(

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 from accelsim.chips import Technology
 from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
+from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.engines.eie.config import EieChip, EieConfig, EieConstants
 from accelsim.engines.engine import Operation, Ran
 from accelsim.errors import collecting, raise_if_any
-from accelsim.memory.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, energy_scale
 
@@ -111,6 +111,7 @@ def _cacti(technology: Technology) -> str:
 @_shared
 def _resident(chip: EieChip) -> dict[str, Price]:
     engine, technology, constants = chip.engine, chip.technology, chip.constants
+    per_cycle = _per_cycle(chip, constants)
     memory, file = memories(chip), register_files(chip)
     weight_bits = engine.weight_bits if engine.weight_sharing else engine.code_bits
     add = arithmetic(technology, "add", "int32")
@@ -132,7 +133,7 @@ def _resident(chip: EieChip) -> dict[str, Price]:
         "act_queue_pushes": _register_price("activation_queue", file["queue"][0], technology),
         "act_queue_pops": _register_price("activation_queue", file["queue"][0], technology, read=True),
         "codebook_reads": _register_price("codebook", file["codebook"][0], technology, read=True),
-    } | _per_cycle(chip, constants)
+    } | per_cycle
 
 
 def _per_cycle(chip: EieChip, constants: EieConstants) -> dict[str, Price]:
@@ -203,7 +204,14 @@ def register_files(chip: EieChip) -> dict[str, tuple[RegisterFile, int]]:
 
 
 def _parts(chip: EieChip) -> list[tuple[Sram | RegisterFile, int]]:
-    return [*memories(chip).values(), *register_files(chip).values()]
+    """Return memories and register files of one PE; raises InputError with every problem of both."""
+    problems: list[str] = []
+    found: list[tuple[Sram | RegisterFile, int]] = []
+    for parts in (memories, register_files):
+        with collecting(problems):
+            found += parts(chip).values()
+    raise_if_any(problems)
+    return found
 
 
 def fastest_mhz(chip: EieChip) -> float:

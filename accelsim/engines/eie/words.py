@@ -88,7 +88,6 @@ WORDS = Words(
         Word("pointer", "pointer memories", "GB/s"),
         Word("activation", "activation memories", "GB/s"),
     ),
-    totals=("count_spmat_reads", "energy_spmat_sram_pj"),
     formats=(Word("eie", "relative columns (EIE)", "bits"),),
     kinds=(
         UnitKind("pass", "control"),

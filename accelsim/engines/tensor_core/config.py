@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
@@ -18,6 +18,7 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 LARGEST_SIDE = 4096
 """Of any tile."""
 TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
+Bytes = Annotated[int, Field(strict=True, ge=0, le=2**40)]
 Banks = Annotated[int, Field(strict=True, ge=1, le=256)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
@@ -46,8 +47,8 @@ class Kernel(Hashed):
     """Of every kernel beside its tiles."""
     floor_us: NonNegative
     """No kernel is launched and done in less."""
-    raster_tiles: Count
-    """Tiles of tokens that share one pass over the weights."""
+    raster_tiles: Count = 1
+    """Tiles of tokens that share one pass over the weights; without L2 the search chooses the order of the tiles."""
     overlap_loss: Share
     """Share of the shorter of computing and DRAM that the longer does not hide."""
     persistent: bool = False
@@ -131,6 +132,7 @@ class TensorCoreConfig(EngineConfig):
         "dense": "tiles and pace of a library: software",
         "sparse": "tiles and pace of a library: software",
         "instructions": "as they were measured alone; no run uses them",
+        "minimize": "a rule of the library",
     }
 
     kind: Literal["tensor-core"] = "tensor-core"
@@ -162,22 +164,31 @@ class TensorCoreConfig(EngineConfig):
     """What the shared memory of one core delivers."""
     shared_banks: Banks | None = None
     """Of the shared memory of a core; None, or fewer: as many as read so many bytes a cycle in rows of 512 bits."""
-    l2_bytes: Count
-    """L2, or global buffer, of the whole chip."""
+    accumulators: Literal["registers", "shared"] = "shared"
+    """Where the sums of a tile lie while it is computed: in registers, or in shared memory beside its stages."""
+    register_bytes: Bytes = 0
+    """Of a core, which hold the sums of a tile; 0 where shared memory does."""
+    l2_bytes: Bytes = 0
+    """L2, or global buffer, of the whole chip; 0: there is none, and what shared memory has room for is kept there."""
     l2_usable: Share = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
-    """What it delivers to all cores."""
+    """What it delivers to all cores; without L2 the bus from the memory controller does."""
     l2_banks: Banks | None = None
     """As `shared_banks`, of L2."""
     prologue_cycles: NonNegative
-    """From the start of a tile to its first multiply-accumulate: latency of DRAM, shared memory and instruction."""
+    """From the first operands of a tile to its first multiply-accumulate: latency of shared memory and instruction.
+
+    What the DRAM takes until they are there is added, in ns: at any clock, of any part.
+    """
     epilogue_cycles_per_output: NonNegative
     """After the last multiply-accumulate of a tile, for each of its results."""
     reduction_us: NonNegative = 0.0
     """The kernel that adds the parts of a split k."""
     least_k_per_split: Count = 1024
     """k is never cut into shorter parts."""
+    minimize: Literal["time", "energy", "edp"] = "time"
+    """What the choice of a tile minimises; time: of those within 1 % of the fastest that with the least energy."""
     dense: Kernel
     sparse: Kernel | None = None
     power: Power | None = None
@@ -194,6 +205,42 @@ class TensorCoreConfig(EngineConfig):
         """Return the width of the sums of products in this data type."""
         return max(self.accumulator_bits or 32, NUMBER_FORMATS[dtype].bits)
 
+    def packed(self, dtype: str, pattern: str | None) -> float:
+        """Return the size of stored weights, indices included / dense, of a pattern N:M or None."""
+        if pattern is None:
+            return 1.0
+        n, _, m = pattern.partition(":")
+        bits = NUMBER_FORMATS[dtype].bits
+        return int(n) / int(m) * (bits + self.metadata_bits_per_value) / bits
+
+    def room(self, tile: Sequence[int], dtype: str, pattern: str | None) -> tuple[float, float]:
+        """Return the bytes of shared memory and of registers that a tile (tokens, outputs) leaves; below 0: lacks."""
+        tokens, outputs = tile
+        step_bytes = self.step_of(dtype) * NUMBER_FORMATS[dtype].bits / 8
+        stages = self.stages * step_bytes * (tokens + self.packed(dtype, pattern) * outputs)
+        sums = self.sum_bits(dtype) / 8 * tokens * outputs
+        if self.accumulators == "registers":
+            return self.shared_memory_bytes - stages, self.register_bytes - sums
+        return self.shared_memory_bytes - stages - sums, 0.0
+
+    def lack_of(self, tile: Sequence[int], dtype: str, pattern: str | None) -> str | None:
+        """Say what a tile needs more than there is, None where it fits."""
+        shared, registers = self.room(tile, dtype, pattern)
+        what = f"tile {tile[0]} x {tile[1]} of {dtype}" + (f" packed {pattern}" if pattern else "")
+        if shared < 0:
+            sums = "" if self.accumulators == "registers" else " and its sums"
+            return (
+                f"{what}: needs {self.shared_memory_bytes - shared:.0f} bytes of shared memory for {self.stages} "
+                f"stages of {self.step_of(dtype)}{sums}, has {self.shared_memory_bytes}; choose a smaller tile or "
+                "fewer stages"
+            )
+        if registers < 0:
+            return (
+                f"{what}: needs {self.register_bytes - registers:.0f} bytes of registers for its sums, has "
+                f"{self.register_bytes}; choose a smaller tile"
+            )
+        return None
+
     def step_of(self, dtype: str) -> int:
         """Return the k of one step: it has the same bytes for every data type."""
         return max(1, self.step_k * 16 // NUMBER_FORMATS[dtype].bits)
@@ -205,8 +252,7 @@ class TensorCoreConfig(EngineConfig):
             if dtype not in DTYPES:
                 yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
-            n, colon, m = pattern.partition(":")
-            if not (colon and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
+            if not _is_pattern(pattern):
                 yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.patterns and self.sparse is None:
             yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
@@ -215,8 +261,39 @@ class TensorCoreConfig(EngineConfig):
             if step % self.skip_k:
                 whole = ", ".join(str(k) for k in range(1, step + 1) if step % k == 0)
                 yield f"skip_k: must divide the {step} elements of a step of {dtype} (got {self.skip_k}); use {whole}"
+        if (self.accumulators == "registers") != (self.register_bytes > 0):
+            yield (
+                f'register_bytes: must be above 0 with accumulators = "registers", and left out without (got '
+                f'{self.register_bytes} with "{self.accumulators}")'
+            )
+        kernels = {"dense": self.dense, "sparse": self.sparse}
+        for name, kernel in kernels.items() if self.l2_bytes == 0 else ():
+            if kernel is not None and max(kernel.splits) > 1:
+                yield f"{name}.splits: the parts of a split k need an L2, which the chip has not; use [1]"
+            if kernel is not None and kernel.raster_tiles > 1:
+                yield f"{name}.raster_tiles: is for chips with L2; without one the order is searched; leave it out"
+        if all(dtype in DTYPES for dtype in self.fma_per_cycle):
+            yield from self._kernels_without_a_tile()
         if self.step_k > self.least_k_per_split:
             yield f"least_k_per_split: must be at least step_k = {self.step_k} (got {self.least_k_per_split})"
+
+    def _kernels_without_a_tile(self) -> Iterator[str]:
+        """Say of which kernel no tile fits, and what the smallest would need."""
+        wanted: list[tuple[str, Kernel, str | None]] = [("dense", self.dense, None)]
+        if self.sparse is not None:
+            wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if _is_pattern(pattern)]
+        for name, kernel, pattern in wanted:
+            for dtype in self.fma_per_cycle:
+                lacks = [self.lack_of(tile, dtype, pattern) for tile in kernel.tiles]
+                if None not in lacks:
+                    smallest = max(range(len(lacks)), key=lambda i: min(self.room(kernel.tiles[i], dtype, pattern)))
+                    yield f"{name}.tiles: none fits; the smallest need: {lacks[smallest]}"
+                    break
+
+
+def _is_pattern(pattern: str) -> bool:
+    n, colon, m = pattern.partition(":")
+    return bool(colon) and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32
 
 
 BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")
@@ -268,6 +345,11 @@ class TensorCoreChip(Hardware):
             yield "memory.residency: cannot be resident: weights come from DRAM or lie in L2; leave it out"
         if self.memory.timing == "exact":
             yield "memory.timing: cannot be exact: tiles take what a stream of their size takes; leave it out"
+        if self.technology is None and self.engine.power is None and self.engine.minimize != "time":
+            yield (
+                f"engine.minimize: the chip has no energies to choose by (got {self.engine.minimize!r}); name a "
+                'technology, or use "time"'
+            )
         if self.technology is None:
             given = [f"engine.{key}" for key in BOTTOM_UP if getattr(self.engine, key) is not None]
             given += ["constants"] if self.constants is not None else []

@@ -151,20 +151,22 @@ def memories(chip: TensorCoreChip) -> dict[str, Memory]:
 
 
 def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, banks: int | None) -> Memory:
-    """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
+    """Return the banks of a memory, or registers where those are smaller than an array; of 0 bytes: of a bus."""
     technology, clock_mhz = technology_of(chip), chip.engine.clock_mhz
     bits = math.ceil(8 * bytes_per_cycle)
+    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
+    area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
+    in_registers = Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, _register(technology))
+    if not capacity_bytes:
+        return in_registers
     rows = -(-bits // ROW_BITS)
     banks, width_bits = max(banks or rows, rows), min(bits, ROW_BITS)
     sizes = [-(-capacity_bytes // each) for each in range(1, banks + 1)]
     fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
     arrays = [sram(size, width_bits, technology, min(clock_mhz, mhz)) for size, mhz in zip(sizes, fastest, strict=True)]
     arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
-    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
     if 1e-6 * 8 * capacity_bytes * um2 <= arrays_mm2:
-        source = _register(technology)
-        area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
-        return Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, source)
+        return in_registers
     array = sram(sizes[-1], width_bits, technology, clock_mhz)
     wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
     wire_pj = 8 * wire_mm * constants_of(chip).wire_pj_per_bit_mm
@@ -220,16 +222,19 @@ def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
     parts = {
         "multipliers": 1e-6 * config.cores * sum(units.values()),
         "shared memory": config.cores * shared.area_mm2,
+        "registers of sums": 1e-6 * config.cores * 8 * config.register_bytes * register_um2(technology_of(chip)),
         "L2": l2.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
 
 
+@lru_cache(maxsize=256)
 def area_mm2(chip: TensorCoreChip) -> float:
     """Return the area of the chip, 0 where no technology prices it."""
     return sum(areas_mm2(chip).values())
 
 
+@lru_cache(maxsize=256)
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
     built = {} if chip.technology is None else memories(chip)

@@ -15,7 +15,7 @@ from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Pace, measures
 from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
-from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, pattern_of, run
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
 from accelsim.engines.tensor_core.words import WORDS
 from accelsim.errors import VerificationError
@@ -45,7 +45,7 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
     peak = config.fma_per_cycle[product.dtype] * config.cores
     busy = counts.columns["busy_cycles"]
     work = busy * counts.macs // max(1, counts.macs + counts.padding_macs)  # none where all weights are zero
-    pace = Pace(peak, config.cores * config.shared_bytes_per_cycle + config.l2_bytes_per_cycle)
+    pace = Pace(peak, config.cores * config.shared_bytes_per_cycle + (config.l2_bytes > 0) * config.l2_bytes_per_cycle)
     return {
         **measures(
             chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
@@ -62,6 +62,7 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
+        "loop_order": outcome.loop_order,
         "waves": plan.full_rounds + (plan.last > 0),
         "limited_by": outcome.limited_by,
         "dtype": product.dtype,
@@ -117,7 +118,7 @@ class TensorCoreRun(Run):
             channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
             skipping = skipping_of(view, config.skip_k, channels)
             skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
-            outcome = min(outcome, skipped, key=lambda ran: (ran.time_us, ran.plan.dram_bytes))  # the first of equals
+            outcome = better(outcome, skipped, config.minimize)
         return product, outcome
 
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:

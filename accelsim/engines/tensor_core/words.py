@@ -72,6 +72,9 @@ WORDS = Words(
     sram="shared memory and L2",
     columns=(
         OwnColumn("tile", "str", "tensor core: tokens x outputs of a tile, and into how many parts k was cut"),
+        OwnColumn(
+            "loop_order", "str", "tensor core without L2: which loop over tiles is inner, what shared memory keeps"
+        ),
         OwnColumn("waves", "int64", "tensor core: rounds of tiles, the last one perhaps not full", "rounds"),
     ),
     kinds=(

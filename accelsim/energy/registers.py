@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from accelsim.chips import Technology
+from accelsim.energy.arithmetic import register_um2
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
-from accelsim.scaling import area_scale
 
-ALADDIN_NM = 45
-BIT_UM2 = 5.98
-"""Area of one bit of a register. Source: Shao et al., "Aladdin", ISCA 2014, 40/45 nm."""
 BIT_LEAKAGE_MW = 7e-5
-"""Leakage of one bit, by the same table; the same at every node, for want of an equation."""
+"""Leakage of one bit by Aladdin's table, 40/45 nm; the same at every node, for want of an equation."""
 
 LARGEST_BITS = 2048
 """Bits of the largest file that is made of registers alone: CACTI's smallest array."""
@@ -38,7 +35,7 @@ class RegisterFile:
 def registers(bits: int, width_bits: int, technology: Technology) -> RegisterFile:
     """Return so many bits of registers, of which an access reads or writes `width_bits`."""
     access_pj = width_bits * technology.register_bit_pj
-    area_mm2 = 1e-6 * bits * BIT_UM2 * area_scale(ALADDIN_NM, technology.node_nm)
+    area_mm2 = 1e-6 * bits * register_um2(technology)
     return RegisterFile(bits, access_pj, access_pj, bits * BIT_LEAKAGE_MW, area_mm2, bits)
 
 
