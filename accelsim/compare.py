@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 COMPARED_COLUMNS = (
     Column("pruned_by", "str", f'the granularity, or "{AS_GIVEN}" for the network itself'),
-    Column("speed_up", "float64", "time of the network as given / this time, same layer and chip"),
-    Column("energy_saving", "float64", "its energy / this energy"),
+    Column("speed_up", "float64", "time of the network as given / this time, same layer and chip", "-"),
+    Column("energy_saving", "float64", "its energy / this energy", "-"),
 )
 """What `compare` adds to the columns of `simulate`."""
 

@@ -32,7 +32,7 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
-from accelsim.pruning.granularity import EXAMPLES
+from accelsim.pruning.spelling import EXAMPLES
 from accelsim.report.files import check_outputs, write
 from accelsim.results import UNIT_OF_WORK
 

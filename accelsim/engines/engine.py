@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from accelsim.energy import dram
 from accelsim.engines.words import Words
 from accelsim.errors import InputError
 
@@ -49,7 +48,9 @@ class Ran(NamedTuple):
     @property
     def own_actions(self) -> dict[str, int]:
         """What a machine prices itself: all but DRAM's actions, which `accelsim.energy.dram` prices for every one."""
-        return {action: times for action, times in self.actions.items() if action not in dram.ACTIONS}
+        from accelsim.energy.dram import ACTIONS  # only now: the help of commands loads nothing heavy
+
+        return {action: times for action, times in self.actions.items() if action not in ACTIONS}
 
 
 class Product(NamedTuple):

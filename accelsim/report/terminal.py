@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -152,7 +151,8 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
         left = heading in ("component", "action", "source of the price")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
-    for action, times, price in sorted(filter(itemgetter(1), lines), key=lambda line: -line[1] * line[2].pj):
+    counted_lines = [line for line in lines if line[1]]
+    for action, times, price in sorted(counted_lines, key=lambda line: -line[1] * line[2].pj):
         grid.add_row(
             price.component.replace("_", " "),
             action.removesuffix(PER_CYCLE).replace("_", " "),
