@@ -13,7 +13,6 @@ from rich.text import Text
 from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE
-from accelsim.energy.dram import ACTIONS as DRAM_ACTIONS
 from accelsim.engines import engine_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
@@ -140,7 +139,7 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
 def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
     counted = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
-    actions = {action: times for action, times in counted.items() if times or action in DRAM_ACTIONS}
+    actions = {action: times for action, times in counted.items() if times}
     grid = Table(
         title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
         title_justify="left",
