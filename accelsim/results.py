@@ -92,6 +92,12 @@ _HOW = (
     Column("residency", TEXT, "resident: weights stay on the chip; stream: they are fetched in every inference"),
     Column("dram", TEXT, "DRAM part; off: everything is on the chip"),
     Column("dram_model", TEXT, "timed: command by command; bandwidth-only: a measured rate; off"),
+    Column(
+        "dram_pins",
+        TEXT,
+        "energy of its pins: priced, from a source; derived, worked out; included in the published energy of the part; "
+        "unknown: in no energy; off",
+    ),
 )
 
 _CYCLES = (

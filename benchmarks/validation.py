@@ -309,8 +309,8 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
 def _prices() -> str:
     hardware = chip()
     rows = [
-        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
-        f"| {price.source} |"
+        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} "
+        f"| {format(price.pj, '.4g') if price.known else 'unknown'} | {price.source} |"
         for action, price in prices(hardware, streamed=True).items()
     ]
     arrays = [

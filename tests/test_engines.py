@@ -24,9 +24,9 @@ import accelsim
 from accelsim.chips import Hardware
 from accelsim.config import shipped_names
 from accelsim.costs import account, area_mm2, entries, operations, prices
+from accelsim.energy import dram
 from accelsim.engines import ENGINES, engine_of, union
 from accelsim.engines.words import DRAM_ACTIONS, DRAM_COMPONENTS, Bar, Word
-from accelsim.energy import dram
 from accelsim.errors import InputError
 from accelsim.explore.chips import Chips
 from accelsim.memory.service import measure
