@@ -22,7 +22,7 @@ from scipy.optimize import differential_evolution, minimize
 from accelsim.config import shipped_dir
 from accelsim.engines.tensor_core.config import TensorCoreConfig
 from accelsim.engines.tensor_core.plan import Limits, Machine
-from accelsim.engines.tensor_core.product import Gemm, limits_of, machine_of
+from accelsim.engines.tensor_core.product import Gemm, choices_of, limits_of, machine_of
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size
 from accelsim.engines.tensor_core.twin import search
 from accelsim.hardware import load_hardware
@@ -128,7 +128,7 @@ class Kernels:
             self.sides[side] = (
                 machine_of(gemm, hardware, kernel),
                 limits_of(gemm, hardware, kernel),
-                Choices(np.array(kernel.tiles, np.int64), np.array(kernel.splits, np.int64), config.least_k_per_split),
+                choices_of(gemm, config, kernel.tiles, kernel),
             )
 
     def put(self, key: str, value: float) -> None:

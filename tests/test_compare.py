@@ -95,6 +95,8 @@ def test_totals_leave_out_what_a_chip_cannot_run() -> None:
     summed = totals(table).set_index(["hardware", "pruned_by"]).loc[CHIPS[0]]
     two = first.xs("two", level="layer")
     assert summed.loc[AS_GIVEN, "cycles"] == two.loc[AS_GIVEN, "cycles"]
+    assert summed[["layers", "able"]].to_numpy().tolist() == [[2, 1], [2, 2]]
+    assert summed["missing"].tolist() == [pytest.approx(0.8), 0]  # 64 x 128 weights of 64 x 128 + 32 x 64
     assert summed.loc["fine", "cycles"] == first.loc["fine", "cycles"].sum()
     # Like with like: `one` ran only pruned, so the ratio is of `two` alone.
     assert summed.loc["fine", "speed_up"] == pytest.approx(two.loc["fine", "speed_up"])
@@ -137,3 +139,11 @@ def test_depthwise_convolutions_are_one_kernel_of_many_groups() -> None:
     assert row["executed_as"] == "dense"
     assert row["storage_values_bits"] == 32 * 9 * 16
     assert row["verified"] == "exact"
+
+
+def test_totals_have_all_dram_traffic() -> None:
+    table = compare(NET, [CHIPS[1]], ["fine"], 0.5, activations=1.0)
+    summed = totals(table).set_index("pruned_by")
+    for name in ("dram_read_bytes", "dram_write_bytes"):
+        assert summed[name].to_dict() == table.groupby("pruned_by")[name].sum().to_dict()
+    assert (summed["dram_write_bytes"] > 0).all()

@@ -41,6 +41,7 @@ CHIPS: dict[str, Hardware] = {}
 """A chip of every machine that its specification runs in no time."""
 for name in ("edge-nm-16x16", *shipped_names("hwconfigs"), TOY_CHIP):
     CHIPS.setdefault((chip := accelsim.load_hardware(name)).engine.kind, chip)
+CROSS = ("input", "output", "weight")
 every_engine = pytest.mark.parametrize("kind", list(ENGINES))
 
 
@@ -113,6 +114,10 @@ def test_rows_keep_the_laws_of_all_machines(kind: str, layer: accelsim.Layer) ->
     assert row["dram_gb_per_s"] <= row["dram_max_gb_per_s"] * (1 + 1e-9)
     assert row["sram_gb_per_s"] <= row["sram_max_gb_per_s"] * (1 + 1e-9)
     assert row["time_us"] >= row["cycles"] / row["full_clock_mhz"] * (1 - 1e-12)
+    crosses, unpaid = (sum(int(row[f"{which}_{what}_bytes"]) for what in CROSS) for which in ("world", "unpaid"))
+    assert all(0 <= row[f"unpaid_{what}_bytes"] <= row[f"world_{what}_bytes"] for what in CROSS)
+    assert row["dram_read_bytes"] + row["dram_write_bytes"] >= crosses - unpaid
+    assert row["world_weight_bytes"] == -(-row["storage_bits"] // 8)
 
 
 @every_engine
@@ -335,6 +340,59 @@ def test_keys_that_are_declared_not_to_matter_are_keys(kind: str) -> None:
     fields = typing.get_type_hints(config)
     assert set(fields) >= config.PRICE_ONLY | config.LAID_OUT_ALIKE | config.UNPRICED
     assert not config.PRICE_ONLY & config.LAID_OUT_ALIKE
+
+
+# What is larger costs more
+
+
+def sizes_of(chip: Hardware) -> dict[str, int | float]:
+    """Return the keys of a chip that are capacities, widths, numbers of things or rates, and not declared free.
+
+    The clock and what counts in cycles are times. Entries of a table by data type share units: a wing's own tests.
+    """
+    return {
+        key: value
+        for key, value in keys_of(chip).items()
+        if key.removeprefix("engine.") in set(typing.get_type_hints(type(chip.engine))) - set(type(chip.engine).FREE)
+        if type(value) in (int, float) and value > 0 and key != "engine.clock_mhz" and "cycles" not in key
+    }
+
+
+@every_engine
+def test_what_is_free_is_a_key_with_a_reason(kind: str) -> None:
+    config = type(CHIPS[kind].engine)
+    assert set(config.FREE) <= set(typing.get_type_hints(config))
+    assert all(config.FREE.values())
+
+
+@every_engine
+@given(data=st.data())
+def test_no_capacity_and_no_width_is_free(kind: str, data: st.DataObject) -> None:
+    """Raised by a twentieth (banks hold whole bytes), it never takes less area, and area or energy of a run change."""
+    base = CHIPS[kind]
+    sizes = sizes_of(base)
+    key = data.draw(st.sampled_from(sorted(sizes)))
+    value, whole = sizes[key], isinstance(sizes[key], int)
+    drawn = st.integers if whole else st.floats
+    low = data.draw(drawn(max(value // 2, 1) if whole else value / 2, value))
+    high = data.draw(drawn(low + low // 20 + 1 if whole else 1.05 * low, 4 * value))
+    layer = layer_of(3)
+
+    def bill(setting: int | float) -> tuple[float, float] | None:
+        try:
+            chip = accelsim.load_hardware(base, {key: setting, "name": "sized"})
+            row = accelsim.simulate(layer, chip).iloc[0]
+        except InputError:  # no such chip, or its memories do not follow the clock
+            return None
+        return area_mm2(chip), row["energy_pj"]
+
+    small = bill(low)
+    large = bill(high) or bill(value)
+    assume(small is not None and large is not None and low < value)
+    assert small is not None
+    assert large is not None
+    assert large[0] >= small[0] * (1 - 1e-12), (key, low, high)
+    assert large != pytest.approx(small, rel=1e-12), (key, low, high)
 
 
 # The whole house, for every machine

@@ -12,10 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_order import shuffled
 
-from accelsim.engines.tensor_core import dispenser, specification, twin
-from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, hit_share, tile_bytes
-from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, limits_of, machine_of, run
-from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping, Tiles, skipping_of
+from accelsim.engines.tensor_core import buffer, dispenser, specification, twin
+from accelsim.engines.tensor_core.plan import (
+    EDP,
+    ENERGY,
+    TIME,
+    TIME_ALONE,
+    Limits,
+    Machine,
+    Ran,
+    Schedule,
+    hit_share,
+    tile_bytes,
+)
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, choices_of, limits_of, machine_of, run
+from accelsim.engines.tensor_core.tiles import (
+    NO_SKIPPING,
+    NOTHING_FETCHED,
+    Choices,
+    Fetched,
+    Size,
+    Skipping,
+    Tiles,
+    skipping_of,
+)
 from accelsim.errors import InputError
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.parts.timed import BLOCK_BYTES
@@ -48,6 +68,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         dram_read_bytes=0,
         dram_write_bytes=0,
         l2_bytes=0,
+        filled_bytes=0,
         shared_bytes=0,
     )
 
@@ -102,10 +123,11 @@ def machines(draw: st.DrawFn) -> Machine:
         step_k=32,
         shared_bytes_per_cycle=draw(st.sampled_from([16.0, 128.0])),
         wgmma=draw(st.integers(0, 2)),
-        l2_bytes=draw(st.sampled_from([1.0, 4096.0, 1e6])),
+        l2_bytes=draw(st.sampled_from([0.0, 4096.0, 1e6])),
         l2_bytes_per_cycle=draw(st.sampled_from([8.0, 64.0, 1e6])),
         dram_bytes_per_us=draw(st.sampled_from([1e3, 1e5, 1e7])),
-        prologue_cycles=draw(st.integers(0, 60)),
+        dram_latency_us=draw(st.sampled_from([0.0, 0.02])),
+        prologue_cycles=draw(st.sampled_from([0.0, 3.5, 60.0])),
         epilogue_cycles_per_output=draw(st.sampled_from([0.0, 0.1])),
         step_sync_cycles=draw(st.sampled_from([0.0, 3.5])),
         load_cycles_per_k=draw(st.sampled_from([0.0, 10.0])),
@@ -123,6 +145,7 @@ def products(draw: st.DrawFn) -> Product:
     """Tiles that tie and tiles that do not, splits that may not be usable, weights with dead slices, a tight board."""
     machine = draw(machines())
     limits = Limits(
+        minimize=draw(st.sampled_from([TIME_ALONE, TIME, ENERGY, EDP])),
         overhead_us=draw(st.sampled_from([0.0, 2.0])),
         floor_us=0.0,
         overlap_loss_per_mille=draw(st.sampled_from([0, 400])),
@@ -130,6 +153,7 @@ def products(draw: st.DrawFn) -> Product:
         static_w=0.1,
         fma_pj=2.0,
         executed=1.0,
+        shared_pj_per_byte=draw(st.sampled_from([0.0, 1.0])),
         l2_pj_per_byte=10.0,
         dram_pj_per_byte=50.0,
         least_voltage=0.72,
@@ -144,7 +168,8 @@ def products(draw: st.DrawFn) -> Product:
     tile = st.sampled_from([(16, 16), (16, 64), (64, 16), (32, 64), (64, 32)])
     tiles = np.array(draw(st.lists(tile, min_size=1, max_size=4)))
     splits = np.array(draw(st.lists(st.integers(1, 4), min_size=1, max_size=2)))
-    choices = Choices(tiles, splits, draw(st.sampled_from([1, 32])))
+    room = np.array([draw(st.sampled_from([0.0, 1000.0, 8000.0, 1e6])) for _ in tiles])
+    choices = Choices(tiles, splits, draw(st.sampled_from([1, 32])), room)
     skipping = NO_SKIPPING
     slice_k = draw(st.sampled_from([0, 1, 4, 16, 32]))
     if slice_k:
@@ -159,7 +184,7 @@ def products(draw: st.DrawFn) -> Product:
 def assert_same(specified: NamedTuple, compiled: NamedTuple) -> None:
     """Compare two results field by field."""
     for name, mine, theirs in zip(specified._fields, specified, compiled, strict=True):
-        if isinstance(mine, Tiles | Schedule):
+        if isinstance(mine, Tiles | Schedule | Fetched):
             assert_same(mine, theirs)
         else:
             assert np.array_equal(mine, theirs), name
@@ -169,11 +194,15 @@ def assert_same(specified: NamedTuple, compiled: NamedTuple) -> None:
 def test_tiles_that_are_handed_out_one_by_one_are_those_of_the_formulas(product: Product, seed: int) -> None:
     """Of every choice, whether it is the fastest or not."""
     machine, _, size, choices, _, skipping = product
-    for tile in choices.tiles.tolist():
+    for tile, room in zip(choices.tiles.tolist(), choices.room.tolist(), strict=True):
         columns = twin.live_columns(skipping, machine.groups, size, tile[1])
+        fetched = NOTHING_FETCHED
+        if not machine.l2_bytes:
+            each = dispenser.columns_of(size, skipping, machine.groups, tile[1])
+            fetched = buffer.fewest(machine, size, skipping, tile, each, room)
         for split in choices.splits.tolist():
-            played, handed = dispenser.hand_out(machine, size, skipping, tile, split, shuffled(seed))
-            assert_same(played, twin.tiles_of(machine, size, *tile, split, skipping, columns))
+            played, handed = dispenser.hand_out(machine, size, skipping, tile, split, fetched, shuffled(seed))
+            assert_same(played, twin.tiles_of(machine, size, *tile, split, skipping, columns, room))
             assert sum(len(each.tiles) for each in handed) == played.number
             assert (played.last > 0) == (played.number % machine.cores > 0)
 
@@ -201,7 +230,7 @@ def test_of_equal_tiles_the_first_is_taken(order: list[tuple[int, int]]) -> None
     size = Size(*gemm[:3])
     times = set()
     for tiles in (order, order[:1], order[1:]):
-        choices = Choices(np.array(tiles), np.array([1]), 1)
+        choices = choices_of(gemm, hardware.engine, tiles, hardware.engine.dense)  # type: ignore[arg-type, union-attr]
         for engine in (specification, twin):
             ran = engine.run_product(machine, limits_of(*given_by), size, choices, True, NO_SKIPPING)  # type: ignore[arg-type]
             assert ran is not None
@@ -244,16 +273,19 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     products = gemm.tokens * gemm.out_features * gemm.in_features * n // m
     assert outcome.counts.macs == products
     assert cycles * cores * config.fma_per_cycle["fp16"] >= products  # type: ignore[union-attr]
-    # The operands of every tile come from L2 and through shared memory once, and from DRAM what L2 cannot hold.
+    # The operands of every tile come from L2 and through shared memory once, and from DRAM what L2 cannot hold; without
+    # L2 what is fetched, which is all of them at least once.
     fill, _ = tile_bytes(machine, *fixed_tile(outcome))
     tiles = -(-gemm.tokens // outcome.plan.tile_tokens) * -(-gemm.out_features // outcome.plan.tile_outputs)
-    operands = tiles * fill * gemm.in_features
+    operands = tiles * fill * gemm.in_features if machine.l2_bytes else outcome.plan.filled_bytes
     assert cycles * machine.l2_bytes_per_cycle >= operands * (1 - 1e-9)
     assert cycles * cores * machine.shared_bytes_per_cycle >= operands * (1 - 1e-9) or machine.wgmma == 2
     weights = gemm.in_features * gemm.out_features * machine.packed * machine.element_bytes
     inputs = gemm.tokens * gemm.in_features * machine.element_bytes
     results = gemm.tokens * gemm.out_features * machine.output_bytes
-    missed = (weights + inputs + results) * (1 - hit_share(weights + inputs + results, machine.l2_bytes))
+    missed = weights + inputs + results
+    if machine.l2_bytes:
+        missed *= 1 - hit_share(missed, machine.l2_bytes)
     moved = BLOCK_BYTES * sum(outcome.counts.actions[action] for action in ("dram_reads", "dram_writes"))
     assert moved >= missed * (1 - 1e-9)
     assert cycles / outcome.clock_mhz * machine.dram_bytes_per_us >= (moved - BLOCK_BYTES) * (1 - 1e-9)
@@ -274,6 +306,7 @@ def test_every_core_is_busy_or_waits_for_something(case: tuple[Hardware, Gemm]) 
         {"engine.l2_bytes_per_cycle": 2},
         {"engine.shared_bytes_per_cycle": 2},
         {"engine.l2_bytes": 2},
+        {"engine.shared_memory_bytes": 2},
         {"memory.channels": 2},
     ],
     ids=lambda change: next(iter(change)),

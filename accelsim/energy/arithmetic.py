@@ -1,4 +1,4 @@
-"""What an arithmetic operation costs, by precision and node."""
+"""What an arithmetic operation costs in energy and area, by precision and node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from accelsim.chips import Technology
 from accelsim.config import read_table, shipped_dir
 from accelsim.errors import InputError
 from accelsim.number_formats import NUMBER_FORMATS
-from accelsim.scaling import SCALING_SOURCE, energy_scale
+from accelsim.scaling import SCALING_SOURCE, area_scale, energy_scale
 
 FLOATING = {name: form for name, form in NUMBER_FORMATS.items() if form.family == "fp"}
 
@@ -27,6 +27,8 @@ class Arithmetic(NamedTuple):
     kind: str
     """published or derived"""
     source: str
+    um2: float
+    """The area of the circuit that does one in a cycle."""
 
 
 def arithmetic_pj(technology: Technology, operation: str, precision: str) -> float:
@@ -35,33 +37,56 @@ def arithmetic_pj(technology: Technology, operation: str, precision: str) -> flo
 
 
 def arithmetic(technology: Technology, operation: str, precision: str) -> Arithmetic:
-    """Return the energy of "multiply", "add" or "mac" at a precision: int<bits> or a floating-point `NumberFormat`.
+    """Return the cost of "multiply", "add" or "mac" at a precision: int<bits> or a floating-point `NumberFormat`.
 
     All from the one table that the technology chooses. What it lacks is derived, with the bits of an integer or of a
     significand as width: a multiply by the power law through the narrowest and widest published ones (with the square
     of the width where one is published, as Accelergy's plug-in scales Aladdin's); an add linearly between published
     ones and in proportion outside. A multiply-accumulate adds in 32 bits of the same kind, or in its own if wider.
-    Other nodes than the table's are reached by `energy_scale`, and count as derived.
+    Other nodes than the table's are reached by `energy_scale` and `area_scale`, and count as derived.
     Raises InputError for an unknown operation or precision.
     """
-    family, width = _parse(precision)
     if operation == "mac":
-        wide = precision if width >= _width_of_32(family) else f"{family}32"
-        parts = arithmetic(technology, "multiply", precision), arithmetic(technology, "add", wide)
-        kind = "published" if all(part.kind == "published" for part in parts) else "derived"
-        return Arithmetic(sum(part.pj for part in parts), kind, f"{parts[0].source}; {wide} add")
+        return multiply_accumulate(technology, precision, 32)
+    family, width = _parse(precision)
     if operation not in OPERATIONS:
         raise InputError(f"operation: must be one of {', '.join(OPERATIONS)} (got {operation!r})")
     published = _published(technology.arithmetic, operation, family)
-    pj = published.points.get(width)
-    kind, rule = "published", ""
-    if pj is None or precision not in published.precisions:
-        kind, rule = "derived", ": by width"
-        pj = (_multiply_pj if operation == "multiply" else _add_pj)(published.points, width)
-    if technology.node_nm != published.node_nm:
-        kind = "derived"
-    pj *= energy_scale(published.node_nm, technology.node_nm)
-    return Arithmetic(pj, kind, published.source + rule + scaled(published.node_nm, technology))
+    known = precision in published.precisions
+    of_width = _multiply if operation == "multiply" else _add
+    pj, um2 = (points[width] if known else of_width(points, width) for points in (published.pj, published.um2))
+    return Arithmetic(
+        pj * energy_scale(published.node_nm, technology.node_nm),
+        "published" if known and technology.node_nm == published.node_nm else "derived",
+        published.source + ("" if known else ": by width") + scaled(published.node_nm, technology),
+        um2 * area_scale(published.node_nm, technology.node_nm),
+    )
+
+
+def multiply_accumulate(technology: Technology, precision: str, sum_bits: int) -> Arithmetic:
+    """Return the cost of a multiply at a precision and an add in a sum of its kind, int or fp, of 16, 32 or 64 bits.
+
+    A sum is never narrower than the precision. Errors are those of `arithmetic`.
+    """
+    family, width = _parse(precision)
+    wide = f"{family}{sum_bits}"
+    wide = precision if width >= _parse(wide)[1] else wide
+    parts = arithmetic(technology, "multiply", precision), arithmetic(technology, "add", wide)
+    kind = "published" if all(part.kind == "published" for part in parts) else "derived"
+    return Arithmetic(
+        sum(part.pj for part in parts), kind, f"{parts[0].source}; {wide} add", sum(part.um2 for part in parts)
+    )
+
+
+def register_um2(technology: Technology) -> float:
+    """Return the area of a bit of a register: Aladdin's, whose energy every technology has."""
+    return _part("register", technology).um2
+
+
+def selection(technology: Technology, ways: int, bits: int) -> Arithmetic:
+    """Return the cost of taking one of so many operands: a gate for every bit of each, Aladdin's bitwise operator."""
+    gates, part = ways * bits if ways > 1 else 0, _part("bitwise", technology)
+    return part._replace(pj=gates * part.pj, um2=gates * part.um2)
 
 
 def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
@@ -70,7 +95,7 @@ def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
     Operands of different width count as their geometric mean, as the area of an array multiplier does.
     """
     published = _published(technology.arithmetic, "multiply", "int")
-    pj = _multiply_pj(published.points, math.sqrt(bits_a * bits_b))
+    pj = _multiply(published.pj, math.sqrt(bits_a * bits_b))
     return pj * energy_scale(published.node_nm, technology.node_nm)
 
 
@@ -89,14 +114,11 @@ def _parse(precision: str) -> tuple[str, int]:
     raise InputError(f"precision: must be int1 to int99, or one of {', '.join(FLOATING)} (got {precision!r})")
 
 
-def _width_of_32(family: str) -> int:
-    return _parse(f"{family}32")[1]
-
-
 class _Published(NamedTuple):
-    """The rows of one table for one operation: width -> pJ, narrowest first."""
+    """The rows of one table for one operation: width -> pJ and um2, narrowest first."""
 
-    points: dict[int, float]
+    pj: dict[int, float]
+    um2: dict[int, float]
     precisions: frozenset[str]
     node_nm: int
     source: str
@@ -109,17 +131,30 @@ def _published(table: str, operation: str, family: str) -> _Published:
         for row in read_table(shipped_dir("hwconfigs") / "technology" / "arithmetic.csv")
         if row["table"] == table and row["operation"] == operation and _parse(row["precision"])[0] == family
     ]
-    points = {_parse(row["precision"])[1]: float(row["pj"]) for row in rows}
+    rows.sort(key=lambda row: _parse(row["precision"])[1])
+    pj, um2 = ({_parse(row["precision"])[1]: float(row[column]) for row in rows} for column in ("pj", "um2"))
     names = frozenset(row["precision"] for row in rows)
-    return _Published(dict(sorted(points.items())), names, int(rows[0]["node_nm"]), rows[0]["source"])
+    return _Published(pj, um2, names, int(rows[0]["node_nm"]), rows[0]["source"])
 
 
-def _multiply_pj(points: dict[int, float], width: float) -> float:
+def _part(operation: str, technology: Technology) -> Arithmetic:
+    """Return the cost of one bit of what only Aladdin's table has."""
+    published = _published("aladdin", operation, "int")
+    ((width, pj),), (um2,) = published.pj.items(), published.um2.values()
+    return Arithmetic(
+        pj / width * energy_scale(published.node_nm, technology.node_nm),
+        "derived",
+        published.source + scaled(published.node_nm, technology),
+        um2 / width * area_scale(published.node_nm, technology.node_nm),
+    )
+
+
+def _multiply(points: dict[int, float], width: float) -> float:
     narrow, wide = min(points), max(points)
     exponent = math.log(points[wide] / points[narrow]) / math.log(wide / narrow) if wide > narrow else 2.0
     return float(points[narrow] * (width / narrow) ** exponent)
 
 
-def _add_pj(points: dict[int, float], width: float) -> float:
+def _add(points: dict[int, float], width: float) -> float:
     inside = min(max(width, min(points)), max(points))
     return float(np.interp(inside, list(points), list(points.values()))) * width / inside

@@ -17,7 +17,7 @@ import simpy
 
 from accelsim.engines.channel import run_until
 from accelsim.engines.tensor_core.plan import Machine
-from accelsim.engines.tensor_core.tiles import Size, Skipping, Tiles
+from accelsim.engines.tensor_core.tiles import NOTHING_FETCHED, OUTPUTS_INNER, Fetched, Size, Skipping, Tiles
 
 Process = Generator[simpy.Event, Any, Any]
 Environment = type[simpy.Environment]
@@ -28,10 +28,8 @@ class Column(NamedTuple):
 
     slices: int
     """Of k that are executed: the live ones; without skipping every single element."""
-    k: int
-    """Elements of k in them."""
     inputs: frozenset[int]
-    """Channels that they read, where slices are skipped."""
+    """Channels that they read; without skipping all of k is one."""
     weights: int
     """Stored."""
 
@@ -39,6 +37,9 @@ class Column(NamedTuple):
 class Tile(NamedTuple):
     """What a core is handed: one part of the k of one tile of results."""
 
+    group: int
+    row: int
+    column_index: int
     column: Column
     part: int
     steps: int
@@ -55,7 +56,7 @@ class HandedOut(NamedTuple):
 def column_of(size: Size, skipping: Skipping, group: int, rows: range) -> Column:
     """Look at the weight rows of a column: a slice that is zero in all of them is neither stored nor executed."""
     if not skipping.slice_k:
-        return Column(size.k, size.k, frozenset(), size.k * len(rows))
+        return Column(size.k, frozenset({0}), size.k * len(rows))
     first = group * size.outputs
     live = [
         range(s * skipping.slice_k, min(size.k, (s + 1) * skipping.slice_k))
@@ -63,7 +64,7 @@ def column_of(size: Size, skipping: Skipping, group: int, rows: range) -> Column
         if any(skipping.live[first + row, s] for row in rows)
     ]
     k = sum(len(each) for each in live)
-    return Column(len(live), k, frozenset(i % skipping.channels for each in live for i in each), k * len(rows))
+    return Column(len(live), frozenset(i % skipping.channels for each in live for i in each), k * len(rows))
 
 
 def columns_of(size: Size, skipping: Skipping, groups: int, tile_outputs: int) -> list[list[Column]]:
@@ -74,17 +75,17 @@ def columns_of(size: Size, skipping: Skipping, groups: int, tile_outputs: int) -
 
 
 def in_order(
-    machine: Machine, rows: int, split: int, slices_of_a_step: int, columns: Sequence[Sequence[Column]]
+    raster_tiles: int, rows: int, split: int, slices_of_a_step: int, columns: Sequence[Sequence[Column]]
 ) -> Iterator[Tile]:
     """Yield tiles as they go to the cores: group by group, panel by panel of rows, column by column, all parts of k."""
-    for group in columns:
-        for first in range(0, rows, machine.raster_tiles):
-            for column in group:
-                for _ in range(first, min(first + machine.raster_tiles, rows)):
+    for group, of_group in enumerate(columns):
+        for first in range(0, rows, raster_tiles):
+            for index, column in enumerate(of_group):
+                for row in range(first, min(first + raster_tiles, rows)):
                     for part in range(split):
                         # The parts share the slices evenly, and fill up their last step.
                         slices = -(-column.slices // split)
-                        yield Tile(column, part, -(-slices // slices_of_a_step))
+                        yield Tile(group, row, index, column, part, -(-slices // slices_of_a_step))
 
 
 class Core:
@@ -125,14 +126,21 @@ def hand_out(
     skipping: Skipping,
     tile: tuple[int, int],
     split: int,
+    fetched: Fetched = NOTHING_FETCHED,
     environment: Environment = simpy.Environment,
 ) -> tuple[Tiles, list[HandedOut]]:
-    """Play how the tiles (tokens, outputs) of a product go to the cores; returns what came of it, and every round."""
+    """Play how the tiles (tokens, outputs) of a product go to the cores; returns what came of it, and every round.
+
+    fetched: what the buffer of a chip without L2 was found to fetch, and in which order.
+    """
     tile_tokens, tile_outputs = tile
     columns = columns_of(size, skipping, machine.groups, tile_outputs)
     rows = -(-size.tokens // tile_tokens)
+    raster_tiles = machine.raster_tiles
+    if machine.l2_bytes == 0:
+        raster_tiles = 1 if fetched.order == OUTPUTS_INNER else rows
     env = environment()
-    tiles = in_order(machine, rows, split, machine.step_k // max(1, skipping.slice_k), columns)
+    tiles = in_order(raster_tiles, rows, split, machine.step_k // max(1, skipping.slice_k), columns)
     dispenser = Dispenser(env, machine.cores, tiles)
     run_until(env, env.process(dispenser.hand_out()), lambda: ["the dispenser waits for cores"])
 
@@ -150,12 +158,12 @@ def hand_out(
         len(last.tiles),
         last.longest,
         np.array([core.steps for core in dispenser.cores]),
-        sum(each.column.k for round_ in handed for each in round_.tiles if each.part == 0),
         weights / (machine.groups * size.outputs * size.k),
         inputs=1.0,
         inputs_again=1.0,
         bitmap_bits=0,
         tile_bitmap_bytes=0.0,
+        fetched=fetched,
     )
     if not skipping.slice_k:
         return found, handed

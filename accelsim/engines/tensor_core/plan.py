@@ -37,9 +37,13 @@ class Machine(NamedTuple):
     wgmma: int
     """0: warps of 64 x 64 read shared memory; 1: dense warp groups; 2: sparse warp groups."""
     l2_bytes: float
+    """0: there is none; operands come from DRAM, and what shared memory has room for is kept there."""
     l2_bytes_per_cycle: float
+    """Without L2 the bus that they come by."""
     dram_bytes_per_us: float
-    prologue_cycles: int
+    dram_latency_us: float
+    prologue_cycles: float
+    """Beside the latency of DRAM."""
     epilogue_cycles_per_output: float
     step_sync_cycles: float
     load_cycles_per_k: float
@@ -54,7 +58,10 @@ class Machine(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a board allows, and what a run costs beside its tiles; limit_w 0: no limit."""
+    """What a board allows, what is minimised, and what a run costs beside its tiles; limit_w 0: no limit."""
+
+    minimize: int
+    """One of TIME_ALONE, TIME, ENERGY, EDP."""
 
     overhead_us: float
     floor_us: float
@@ -65,7 +72,9 @@ class Limits(NamedTuple):
     """Of a multiply-accumulate that is executed, at the full clock."""
     executed: float
     """Share of the dense multiply-accumulates that are: N / M."""
+    shared_pj_per_byte: float
     l2_pj_per_byte: float
+    """Of what goes to shared memory, from L2 or from DRAM."""
     dram_pj_per_byte: float
     least_voltage: float
     voltage_slope: float
@@ -73,6 +82,12 @@ class Limits(NamedTuple):
     burst_factor: float
     runs_before: int
     runs_timed: int
+
+
+TIME_ALONE, TIME, ENERGY, EDP = range(4)
+"""What the choice of a tile minimises; TIME: of those within `ALIKE` of the fastest the one with the least energy."""
+
+ALIKE = 1.01
 
 
 class Schedule(NamedTuple):
@@ -102,6 +117,8 @@ class Schedule(NamedTuple):
     dram_read_bytes: int
     dram_write_bytes: int
     l2_bytes: int
+    filled_bytes: int
+    """Operands written to shared memory, from L2 or from DRAM."""
     shared_bytes: int
 
     @property
@@ -126,9 +143,8 @@ class Ran(NamedTuple):
     clock_mhz: float
     time_us: float
     """As measured, launch included, floor not."""
+    energy_uj: float
     cycles: int
-    longest: NDArray[np.int64]
-    """(8,): cycles by cause of a core that has the longest tile of every round."""
     per_core: NDArray[np.int64]
     """(9, cores): cycles of every core by cause, and those in which it waits for another's tile or has none."""
 
@@ -149,41 +165,71 @@ def hit_share(footprint, cache):
     """
     if footprint <= cache:
         return 1.0
-    share = 0.0
-    for _ in range(40):
-        share = math.exp(-(footprint / cache) * (1.0 - share))
-    return share
+    passes = footprint / cache
+    # Newton's method for the misses m = 1 - exp(-passes m), from above: convex, so that it only ever falls.
+    misses = 1.0
+    while True:
+        stays = math.expm1(-passes * misses)
+        slope = 1.0 - passes * (1.0 + stays)
+        if slope <= 0.0:
+            return 1.0 - misses
+        closer = misses - (misses + stays) / slope
+        if not 0.0 < closer < misses:
+            return 1.0 - misses
+        misses = closer
 
 
 @njit(cache=True)
 def tile_bytes(machine, tokens, outputs):
-    """Return the bytes of one k of a tile's operands, and those that are read from and written to shared memory."""
+    """Return the bytes of one k of a tile's operands, and those that its multipliers read from shared memory."""
     fill = machine.element_bytes * (tokens + machine.packed * outputs)
     if machine.wgmma == 2:
         # The dense operand is read once for every 64 outputs, packed weights and their metadata from registers.
-        read = machine.element_bytes * tokens * (-(-outputs // 64)) + machine.element_bytes * 0.5 * outputs
-        return fill, read
+        return fill, machine.element_bytes * tokens * (-(-outputs // 64)) + machine.element_bytes * 0.5 * outputs
     if machine.wgmma == 1:
-        read = machine.element_bytes * (outputs * max(1, tokens // 128) + tokens)
-        return fill, read + machine.element_bytes * (tokens + outputs)
-    read = machine.element_bytes * (tokens * max(2, outputs // 64) + machine.packed * outputs * max(2, tokens // 64))
-    return fill, read + fill
+        return fill, machine.element_bytes * (outputs * max(1, tokens // 128) + tokens)
+    return fill, machine.element_bytes * (
+        tokens * max(2, outputs // 64) + machine.packed * outputs * max(2, tokens // 64)
+    )
+
+
+@njit(cache=True)
+def fetched_bytes(machine, size, channels, weights, inputs, bitmap_bits):
+    """Return the bytes of weights, of inputs in tokens x channels, which make up the k of a token, and of bits."""
+    of_inputs = machine.element_bytes * machine.input_share * size.k / channels * inputs
+    return of_inputs + machine.element_bytes * machine.packed * weights + bitmap_bits / 8
+
+
+@njit(cache=True)
+def kept_bytes(machine, size, channels, panel_tokens, weights, inputs):
+    """Return the room in shared memory that kept operands take: so many weights, and inputs in tokens x channels.
+
+    Inputs of a row of tiles, `panel_tokens`, lie as the product reads them, or all that there are, where that is less.
+    """
+    share = machine.input_share
+    if panel_tokens:
+        share = min(1.0, share * size.tokens / panel_tokens)
+    each = machine.element_bytes * size.k / channels * share
+    return machine.element_bytes * machine.packed * weights + each * inputs
 
 
 @njit(cache=True)
 def dram_bytes(machine, size, tiles, repeated):
-    """Return what a run moves between DRAM and L2, and how much of it is written: results that L2 could not keep.
+    """Return what a run moves between DRAM and the chip, and what of it is written: results that L2 did not keep.
 
-    Read is what L2 could not keep of operands, and what is read again. A run that is not `repeated` finds L2 empty, and
-    all its results leave it. `raster_tiles` rows of tiles share one pass over the weights; their inputs are read again
-    by every further round of columns. What is skipped is not read. Parts of a split k stay in L2.
+    Without L2 it is what tiles fetched, and all results. Else read is what L2 could not keep of operands, and what is
+    read again. A run that is not `repeated` finds L2 empty, and all its results leave it. `raster_tiles` rows of tiles
+    share one pass over the weights; their inputs are read again by every further round of columns. What is skipped is
+    not read. Parts of a split k stay in L2.
     """
     tokens, outputs, k = size
+    results = machine.output_bytes * tokens * outputs
+    if machine.l2_bytes == 0:
+        return tiles.fetched.bytes + machine.groups * results, machine.groups * results
     inputs = machine.element_bytes * machine.input_share * tokens * k
     inputs_again, inputs = inputs * tiles.inputs_again, inputs * tiles.inputs
     weights = machine.element_bytes * machine.packed * outputs * k * tiles.weights
     weights += tiles.bitmap_bits / 8 / machine.groups
-    results = machine.output_bytes * tokens * outputs
     whole = machine.groups * (inputs + weights + results)
     miss_share = 1.0 - hit_share(whole, machine.l2_bytes) if repeated else 1.0
     rows, columns = float(-(-tokens // tiles.tile_tokens)), float(-(-outputs // tiles.tile_outputs))
@@ -227,18 +273,27 @@ def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
 def schedule(machine, size, tiles, clock_mhz, repeated):
     """Return the Schedule of these tiles at a clock, and their rounds (n, 3)."""
     full_rounds = tiles.number // machine.cores
-    fill, shared = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
+    fill, read = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
     results = tiles.tile_tokens * tiles.tile_outputs
     products = float(results * machine.step_k)
-    step_l2 = machine.step_k * fill
+    steps = float(tiles.core_steps.sum())
     moved, written = dram_bytes(machine, size, tiles, repeated)
+    if machine.l2_bytes == 0:
+        # What is fetched is spread over the steps, as its cycles of DRAM are.
+        step_fill = (tiles.fetched.bytes - tiles.fetched.bitmap_bits / 8) / max(1.0, steps)
+        filled = tiles.fetched.bytes
+    else:
+        step_fill = machine.step_k * fill
+        filled = steps * step_fill + tiles.number * tiles.tile_bitmap_bytes
+    # Sparse warp groups: their reads are those that were measured, with what is filled meanwhile.
+    step_shared = machine.step_k * read + (0.0 if machine.wgmma == 2 else step_fill)
     # The parts of a split k are written and read again in 32 bits.
     out = results * (machine.output_bytes if tiles.split == 1 else 8.0)
     store = machine.epilogue_cycles_per_output * results
     epilogue_full = ceil_int(max(store, machine.cores * out / machine.l2_bytes_per_cycle))
     epilogue_last = ceil_int(max(store, tiles.last * out / machine.l2_bytes_per_cycle))
     after = 0
-    prologue = machine.prologue_cycles
+    prologue = round(machine.prologue_cycles + machine.dram_latency_us * clock_mhz)
     if machine.persistent:
         after = prologue + (epilogue_last if tiles.last else epilogue_full)
         prologue = epilogue_full = epilogue_last = 0
@@ -246,7 +301,6 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
     prologue += ceil_int(machine.cores * tiles.tile_bitmap_bytes / machine.l2_bytes_per_cycle)
     if tiles.split > 1:
         after += ceil_int(machine.reduction_us * clock_mhz)
-    steps = float(tiles.core_steps.sum())
     plan = Schedule(
         tiles.tile_tokens,
         tiles.tile_outputs,
@@ -255,17 +309,28 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         tiles.last,
         ceil_int(products / machine.fma_per_cycle + machine.step_sync_cycles),
         ceil_int(products / machine.peak_fma_per_cycle),
-        ceil_int(machine.step_k * shared / machine.shared_bytes_per_cycle),
+        ceil_int(step_shared / machine.shared_bytes_per_cycle),
         ceil_int(machine.step_k * machine.load_cycles_per_k),
-        ceil_int(machine.cores * step_l2 / machine.l2_bytes_per_cycle),
-        ceil_int(tiles.last * step_l2 / machine.l2_bytes_per_cycle),
+        ceil_int(machine.cores * step_fill / machine.l2_bytes_per_cycle),
+        ceil_int(tiles.last * step_fill / machine.l2_bytes_per_cycle),
         prologue,
         epilogue_full,
         epilogue_last,
         after,
         ceil_int(moved) - ceil_int(written),
         ceil_int(written),
-        ceil_int(steps * step_l2 + tiles.number * tiles.tile_bitmap_bytes),
-        ceil_int(steps * machine.step_k * shared),
+        ceil_int(filled) if machine.l2_bytes else 0,
+        ceil_int(filled),
+        ceil_int(steps * step_shared),
     )
     return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
+
+
+@njit(cache=True)
+def energy_uj(machine, limits, tiles, plan):
+    """Return what a run takes at the full voltage, without what stands by: in the cores and L2, and in DRAM."""
+    products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * tiles.core_steps.sum()
+    core = products * limits.executed * limits.fma_pj + plan.filled_bytes * limits.l2_pj_per_byte
+    core += plan.shared_bytes * limits.shared_pj_per_byte
+    dram = (plan.dram_read_bytes + plan.dram_write_bytes) * limits.dram_pj_per_byte
+    return core * 1e-6, dram * 1e-6

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
-from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
-from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule
-from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size, Skipping
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.engines.tensor_core.bound import limited_by
+from accelsim.engines.tensor_core.config import LARGEST_SIDE, Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.plan import EDP, ENERGY, TIME, TIME_ALONE, Limits, Machine, Ran, Schedule
+from accelsim.engines.tensor_core.prices import linear
+from accelsim.engines.tensor_core.tiles import (
+    INNER,
+    NO_SKIPPING,
+    OUTPUTS_INNER,
+    PANEL,
+    Choices,
+    Fetched,
+    Size,
+    Skipping,
+)
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
+from accelsim.network.sizes import check_countable
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
 WARM_UP_RUNS, TIMED_RUNS = 25, 50
 """How a GEMM is measured; a board that may exceed its limit for a while does so in the first of these runs."""
+
+MINIMIZE = {"time": TIME, "energy": ENERGY, "edp": EDP}
 
 RunProduct = Callable[[Machine, Limits, Size, Choices, bool, Skipping], Ran | None]
 BACKENDS: dict[str, RunProduct] = {
@@ -52,6 +65,8 @@ class GemmOutcome(NamedTuple):
     counts: Counts
     clock_mhz: float
     time_us: float
+    energy_uj: float
+    """As the choice of the tile saw it, by what its energy is linear in."""
     limited_by: str
     compute_cycles: int
     """The arithmetic alone, of the core that has the most."""
@@ -60,6 +75,10 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    inputs_read: float
+    """Share of the inputs that any tile reads."""
+    loop_order: str
+    """Without L2: which loop is inner, and what shared memory keeps."""
     rounds: tuple[tuple[int, int, int], ...]
     """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
     overlap_loss_per_mille: int
@@ -69,8 +88,19 @@ class GemmOutcome(NamedTuple):
         return self._replace(
             counts=self.counts.times(steps),
             time_us=steps * self.time_us,
+            energy_uj=steps * self.energy_uj,
             compute_cycles=steps * self.compute_cycles,
         )
+
+
+def better(first: GemmOutcome, second: GemmOutcome, minimize: str) -> GemmOutcome:
+    """Return which of two ways to run a product `engine.minimize` prefers; of equals that with less DRAM traffic."""
+    cost: dict[str, Callable[[GemmOutcome], float]] = {
+        "time": lambda ran: ran.time_us,
+        "energy": lambda ran: ran.energy_uj,
+        "edp": lambda ran: ran.energy_uj * ran.time_us,
+    }
+    return min(first, second, key=lambda ran: (cost[minimize](ran), ran.plan.dram_bytes))
 
 
 def pattern_of(pattern: str | None) -> tuple[int, int]:
@@ -93,6 +123,11 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
+    if not any(map(_size_problem, sizes.values())):
+        with collecting(found):
+            padded = {name: -(-int(size) // LARGEST_SIDE) * LARGEST_SIDE for name, size in sizes.items()}
+            whole = {"groups": gemm.groups, **padded, "in_features": int(gemm.in_features)}
+            check_countable(whole, f", padded to tiles of {LARGEST_SIDE} x {LARGEST_SIDE}")
     return found
 
 
@@ -121,10 +156,10 @@ def run(
     config = chip.engine
     raise_if_any([*problems(gemm, config), *_shape_problems(tile)])
     kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
+    if tile is not None:
+        raise_if_any(filter(None, [config.lack_of(tile, gemm.dtype, gemm.pattern)]))
     machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
-    shapes = np.array(kernel.tiles if tile is None else [tile], np.int64)
-    raise_if_any(_tile_problems(shapes, machine, config))
-    choices = Choices(shapes, np.array(kernel.splits, np.int64), config.least_k_per_split)
+    choices = choices_of(gemm, config, kernel.tiles if tile is None else [tile], kernel)
     size = Size(gemm.tokens, gemm.out_features, gemm.in_features)
     ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
     if ran is None:
@@ -137,13 +172,33 @@ def run(
         counts=_counts(gemm, config, ran, stored, time_us),
         clock_mhz=ran.clock_mhz,
         time_us=time_us,
-        limited_by=_limited_by(ran, kernel, time_us, ran.clock_mhz < config.clock_mhz),
+        energy_uj=ran.energy_uj,
+        limited_by=limited_by(machine, limits, size, ran.tiles, repeated),
         compute_cycles=int(ran.per_core[0].max()),
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        inputs_read=ran.tiles.inputs,
+        loop_order="" if config.l2_bytes else _loop_order(ran.tiles.fetched),
         rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
+    )
+
+
+def output_bytes(dtype: str) -> float:
+    """Return the size of a result: narrow types leave the chip with 16 bits."""
+    return max(2.0, NUMBER_FORMATS[dtype].bits / 8)
+
+
+def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:
+    """Return which tiles and splits a GEMM can use: those that fit, of which there is one on any chip."""
+    room = {tuple(tile): config.room(tile, gemm.dtype, gemm.pattern) for tile in tiles}
+    fitting = [tile for tile in room if min(room[tile]) >= 0]
+    return Choices(
+        np.array(fitting, np.int64),
+        np.array(kernel.splits, np.int64),
+        config.least_k_per_split,
+        np.array([room[tile][0] for tile in fitting], np.float64),
     )
 
 
@@ -159,15 +214,16 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=max(2.0, bits / 8),
-        packed=n / m * (bits + (config.metadata_bits_per_value if gemm.pattern else 0)) / bits,
+        output_bytes=output_bytes(gemm.dtype),
+        packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
         wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
         l2_bytes=config.l2_usable * config.l2_bytes,
         l2_bytes_per_cycle=config.l2_bytes_per_cycle,
         dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / measure(memory.dram).read_ns),
-        prologue_cycles=round(config.prologue_cycles),
+        dram_latency_us=float(measure(memory.dram).latency_ns) / 1000,
+        prologue_cycles=config.prologue_cycles,
         epilogue_cycles_per_output=config.epilogue_cycles_per_output,
         step_sync_cycles=kernel.step_sync_cycles,
         load_cycles_per_k=kernel.load_cycles_per_k * bits / 16,
@@ -183,18 +239,19 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
 def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     """Return what the board allows, and what a run costs beside its tiles."""
     n, m = pattern_of(gemm.pattern)
-    power = chip.engine.power
-    part_pj = measure(chip.memory.dram).read_pj_per_byte
+    power, energies = chip.engine.power, linear(chip, gemm.dtype, gemm.pattern is not None)
     return Limits(
+        minimize=MINIMIZE[chip.engine.minimize] if any(energies) else TIME_ALONE,
         overhead_us=kernel.overhead_us,
         floor_us=kernel.floor_us,
         overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
         limit_w=0.0 if power is None else power.limit_w,
-        static_w=0.0 if power is None else power.static_w,
-        fma_pj=0.0 if power is None else power.fma_pj * NUMBER_FORMATS[gemm.dtype].bits / 16,
+        static_w=energies.static_w,
+        fma_pj=energies.fma_pj,
         executed=n / m,
-        l2_pj_per_byte=0.0 if power is None else power.l2_pj_per_byte,
-        dram_pj_per_byte=0.0 if power is None else power.dram_pj_per_byte + part_pj,
+        shared_pj_per_byte=energies.shared_pj_per_byte,
+        l2_pj_per_byte=energies.l2_pj_per_byte,
+        dram_pj_per_byte=energies.dram_pj_per_byte,
         least_voltage=0.0 if power is None else power.least_voltage,
         voltage_slope=0.0 if power is None else power.voltage_slope,
         burst_us=0.0 if power is None else 1e6 * power.burst_seconds,
@@ -204,27 +261,25 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     )
 
 
+def _loop_order(fetched: Fetched) -> str:
+    """Name a loop order and what is kept in it."""
+    inner, outer = ("outputs", "tokens") if fetched.order == OUTPUTS_INNER else ("tokens", "outputs")
+    operand = {"outputs": "weights", "tokens": "inputs"}
+    kept = [f"{operand[outer]} of a {'row' if outer == 'tokens' else 'column'}"] if fetched.kept & PANEL else []
+    kept += [f"all {operand[inner]}"] if fetched.kept & INNER else []
+    return f"{inner} inner, {' and '.join(kept) or 'nothing'} kept"
+
+
 def _shape_problems(tile: Any) -> list[str]:
     """Say what keeps something that was asked for from being a tile; None, the fastest, is one."""
     if tile is None:
         return []
     if not isinstance(tile, tuple | list) or len(tile) != 2:
         return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
-    return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
-
-
-def _tile_problems(tiles: NDArray[np.int64], machine: Machine, config: TensorCoreConfig) -> list[str]:
-    """Say which tiles exceed shared memory: the operands of all stages have to fit."""
-    held = [
-        (tokens, outputs, config.stages * machine.step_k * machine.element_bytes * (tokens + machine.packed * outputs))
-        for tokens, outputs in tiles.tolist()
-    ]
-    return [
-        f"tile {tokens} x {outputs}: needs {need:.0f} bytes of shared memory for {config.stages} stages of "
-        f"{machine.step_k}, has {config.shared_memory_bytes}; choose a smaller tile or fewer stages"
-        for tokens, outputs, need in held
-        if need > config.shared_memory_bytes
-    ]
+    found = [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    if not found and max(tile) > LARGEST_SIDE:
+        found.append(f"tile: must be at most {LARGEST_SIDE} x {LARGEST_SIDE} (got {tile[0]} x {tile[1]})")
+    return found
 
 
 def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us: float) -> Counts:
@@ -246,8 +301,13 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
         stall_cycles=dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
         actions={
             "fma": executed,
+            # Both operands are read, the sum is read and written.
+            "register_bits": executed * 2 * (NUMBER_FORMATS[gemm.dtype].bits + config.sum_bits(gemm.dtype)),
+            "metadata_bits": executed * config.metadata_bits_per_value if gemm.pattern else 0,
             "shared_bytes": plan.shared_bytes,
+            "shared_writes": plan.filled_bytes,
             "l2_bytes": plan.l2_bytes,
+            "l2_writes": plan.dram_bytes if config.l2_bytes else 0,
             "controller_bytes": BLOCK_BYTES * (read + written),
             "dram_reads": read,
             "dram_writes": written,
@@ -257,21 +317,3 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "powered_ns": round(1000 * time_us),
         },
     )
-
-
-def _limited_by(ran: Ran, kernel: Kernel, time_us: float, throttled: bool) -> str:
-    """Return what took most of the time: launch, a unit, idle cores; power where it lowers the clock of busy cores."""
-    if time_us > 2 * (ran.cycles / ran.clock_mhz):
-        return "launch"
-    names = (
-        "tensor cores",
-        "step latency",
-        "shared memory",
-        "load latency",
-        "L2",
-        "DRAM",
-        "tile latency",
-        "tile output",
-    )
-    most = names[int(np.argmax(ran.longest))]
-    return "power" if throttled and most == "tensor cores" else most

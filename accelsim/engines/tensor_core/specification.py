@@ -4,7 +4,8 @@ A dispenser hands the tiles of a product to the cores, round by round (`dispense
 cycles. In it all cores move in step. A core holds `stages` steps of operands in shared memory: while it
 computes one, its loads fetch others. A step comes through three servers, each of which takes steps in order: the load
 path of the core, L2 and DRAM, which all cores that work share. Every choice of tile and split is played, and the
-fastest taken. What a step costs in each unit, and how many bytes a run moves, are formulas (`plan.py`).
+best taken; without L2, what shared memory keeps is played tile by tile (`buffer.py`). What a step costs in each unit,
+and how many bytes a run moves, are formulas (`plan.py`).
 `twin.py` returns the same integers from formulas and a recurrence. Sources: docs/tensor_core.md.
 """
 
@@ -19,9 +20,22 @@ from numpy.typing import NDArray
 
 from accelsim.engines.channel import run_until
 from accelsim.engines.events import NONE, Note, unnoted
-from accelsim.engines.tensor_core.dispenser import Environment, HandedOut, Process, hand_out
-from accelsim.engines.tensor_core.plan import Limits, Machine, Ran, Schedule, lost_cycles, schedule
-from accelsim.engines.tensor_core.tiles import Choices, Size, Skipping, Tiles
+from accelsim.engines.tensor_core.buffer import fewest
+from accelsim.engines.tensor_core.dispenser import Environment, HandedOut, Process, columns_of, hand_out
+from accelsim.engines.tensor_core.plan import (
+    ALIKE,
+    EDP,
+    TIME,
+    TIME_ALONE,
+    Limits,
+    Machine,
+    Ran,
+    Schedule,
+    energy_uj,
+    lost_cycles,
+    schedule,
+)
+from accelsim.engines.tensor_core.tiles import NOTHING_FETCHED, Choices, Size, Skipping, Tiles
 
 CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")
 """What a core does with the cycles of a round, or waits for; together they are all of them."""
@@ -232,14 +246,12 @@ class Attempt:
 
     def power_w(self, clock_mhz: float) -> float:
         """Return the mean power at a clock: what stands by, what is executed and fetched at its voltage, and DRAM."""
-        limits, tiles = self.limits, self.tiles
+        limits = self.limits
         plan, _ = self.plan(self.machine.clock_mhz)
-        products = float(tiles.tile_tokens * tiles.tile_outputs) * tiles.k
-        core_uj = (products * limits.executed * limits.fma_pj + plan.l2_bytes * limits.l2_pj_per_byte) * 1e-6
-        dram_uj = plan.dram_bytes * limits.dram_pj_per_byte * 1e-6
+        core_uj, dram_uj = energy_uj(self.machine, limits, self.tiles, plan)
         slower = 1.0 - clock_mhz / self.machine.clock_mhz
         voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * slower)
-        return limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz)
+        return float(limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz))
 
     def clock_within(self, limit_w: float) -> float:
         """Return the full clock where its power is within a limit, else the highest whole MHz, found by halving."""
@@ -271,40 +283,62 @@ class Attempt:
         return clock, taken
 
 
-class Fastest(NamedTuple):
-    """The choice that was taken: its tiles and how they went to the cores, clock in MHz, time in us."""
+class Taken(NamedTuple):
+    """A choice: its tiles and how they went to the cores, clock in MHz, time in us and energy in uJ."""
 
     attempt: Attempt
     handed: list[HandedOut]
     clock_mhz: float
     time_us: float
+    energy_uj: float
 
 
-def fastest(
+def attempts(
     machine: Machine,
     limits: Limits,
     size: Size,
     choices: Choices,
     repeated: bool,
     skipping: Skipping,
-    environment: Environment = simpy.Environment,
-) -> Fastest | None:
-    """Try one choice after another; only a faster one takes the place of another. None where no split can be used."""
-    best: Fastest | None = None
-    for tile_tokens, tile_outputs in choices.tiles.tolist():
+    environment: Environment,
+) -> list[Taken]:
+    """Play one choice after another; without L2 a product is not split, and takes the order that fetches least."""
+    played: list[Taken] = []
+    for (tile_tokens, tile_outputs), room in zip(choices.tiles.tolist(), choices.room.tolist(), strict=True):
         for split in choices.splits.tolist():
+            tile = tile_tokens, tile_outputs
             tiles_whole = -(-size.tokens // tile_tokens) * -(-size.outputs // tile_outputs) * machine.groups
-            if split > 1 and (size.k < choices.least_k * split or tiles_whole >= machine.cores):
+            too_short = size.k < choices.least_k * split or tiles_whole >= machine.cores
+            if split > 1 and (too_short or machine.l2_bytes == 0):
                 continue
-            tiles, handed = hand_out(machine, size, skipping, (tile_tokens, tile_outputs), split, environment)
+            fetched = NOTHING_FETCHED
+            if machine.l2_bytes == 0:
+                columns = columns_of(size, skipping, machine.groups, tile_outputs)
+                fetched = fewest(machine, size, skipping, tile, columns, room)
+            tiles, handed = hand_out(machine, size, skipping, tile, split, fetched, environment)
             attempt = Attempt(machine, limits, size, tiles, repeated, environment)
-            # One that is not faster at the full clock is not looked at further.
-            if best is not None and attempt.time_us(machine.clock_mhz) >= best.time_us:
-                continue
+            # Where time counts, one that is too slow at the full clock is not looked at further.
+            if limits.minimize in (TIME_ALONE, TIME) and played:
+                fastest_us = min(each.time_us for each in played)
+                if attempt.time_us(machine.clock_mhz) > fastest_us * (ALIKE if limits.minimize == TIME else 1.0):
+                    continue
             clock_mhz, time_us = attempt.measure()
-            if best is None or time_us < best.time_us:
-                best = Fastest(attempt, handed, clock_mhz, time_us)
-    return best
+            played.append(Taken(attempt, handed, clock_mhz, time_us, attempt.power_w(clock_mhz) * time_us))
+    return played
+
+
+def best(played: list[Taken], minimize: int) -> Taken | None:
+    """Return the first that has the least of what is minimised; time: of the fastest the frugal."""
+    if not played:
+        return None
+    if minimize == TIME_ALONE:
+        return min(played, key=lambda each: each.time_us)
+    if minimize == EDP:
+        return min(played, key=lambda each: each.energy_uj * each.time_us)
+    if minimize == TIME:
+        fastest_us = min(each.time_us for each in played)
+        played = [each for each in played if each.time_us <= fastest_us * ALIKE]
+    return min(played, key=lambda each: each.energy_uj)
 
 
 def run_rounds(
@@ -314,10 +348,9 @@ def run_rounds(
     handed: Iterable[HandedOut],
     overlap_loss_per_mille: int,
     environment: Environment = simpy.Environment,
-) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Run every round with all its cores, equal ones once; returns the cycles, `Ran.longest` and `Ran.per_core`."""
+) -> tuple[int, NDArray[np.int64]]:
+    """Run every round with all its cores, equal ones once; returns the cycles, and `Ran.per_core`."""
     total = plan.after
-    longest = np.zeros(len(CAUSES), np.int64)
     per_core = np.zeros((len(CAUSES) + 1, machine.cores), np.int64)
     per_core[-1] = plan.after
     *full, (_, _, dram_last) = rounds.tolist()
@@ -337,8 +370,7 @@ def run_rounds(
         total += cycles
         per_core[:, : len(tiles)] += by_cause
         per_core[-1, len(tiles) :] += cycles
-        longest += by_cause[:-1, tiles.index(each.longest)]
-    return total, longest, per_core
+    return total, per_core
 
 
 def run_product(
@@ -350,11 +382,11 @@ def run_product(
     skipping: Skipping,
     environment: Environment = simpy.Environment,
 ) -> Ran | None:
-    """Run a product with the fastest of its choices; None where it can use no split."""
-    found = fastest(machine, limits, size, choices, repeated, skipping, environment)
+    """Run a product with the best of its choices; None where it can use no split."""
+    found = best(attempts(machine, limits, size, choices, repeated, skipping, environment), limits.minimize)
     if found is None:
         return None
     plan, rounds = found.attempt.plan(found.clock_mhz)
     lost = limits.overlap_loss_per_mille
-    total, longest, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
-    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, total, longest, per_core)
+    total, per_core = run_rounds(machine, plan, rounds, found.handed, lost, environment)
+    return Ran(found.attempt.tiles, plan, rounds, found.clock_mhz, found.time_us, found.energy_uj, total, per_core)

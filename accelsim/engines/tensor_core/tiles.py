@@ -22,13 +22,15 @@ class Size(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What a product may be cut into: every tile with every split of k; the first of equals is taken."""
+    """What a product may be cut into: every tile that fits with every split of k; the first of equals is taken."""
 
     tiles: NDArray[np.int64]
     """(n, 2): tokens, outputs."""
     splits: NDArray[np.int64]
     least_k: int
     """Of each part of a split k."""
+    room: NDArray[np.float64]
+    """(n,): bytes of shared memory that each tile leaves free beside its stages and its sums."""
 
 
 class Skipping(NamedTuple):
@@ -50,11 +52,37 @@ def skipping_of(weight: NDArray[np.generic], slice_k: int, channels: int) -> Ski
     return Skipping(np.logical_or.reduceat(weight != 0, starts, axis=1), slice_k, channels)
 
 
+OUTPUTS_INNER, TOKENS_INNER = range(2)
+"""Loop orders of a chip without L2: row by row of tiles, all columns of each; or column by column, all rows."""
+
+PANEL, INNER = 1, 2
+"""What is kept of operands, as bits: that of a row or column of tiles while it lasts; all of the inner operand."""
+
+KEPT = (0, PANEL, INNER, PANEL | INNER)
+
+
+class Fetched(NamedTuple):
+    """What the tiles of a chip without L2 fetch from DRAM into shared memory, of all groups together."""
+
+    order: int
+    """OUTPUTS_INNER or TOKENS_INNER."""
+    kept: int
+    weights: int
+    inputs: int
+    """Tokens x channels; without skipping the k of a token is one channel."""
+    bitmap_bits: int
+    bytes: float
+
+
+NOTHING_FETCHED = Fetched(OUTPUTS_INNER, 0, 0, 0, 0, 0.0)
+"""Of a chip with L2: what it reads from DRAM follows from what L2 keeps."""
+
+
 class Tiles(NamedTuple):
     """The tiles of one choice of tile and split, and their rounds: one tile on each core, in order.
 
     In order means: group by group, `raster_tiles` rows of tiles at a time, in these column by column, for each tile
-    all parts of its k.
+    all parts of its k. Without L2, one row at a time or all, as `fetched` says.
     """
 
     tile_tokens: int
@@ -69,8 +97,6 @@ class Tiles(NamedTuple):
     last_steps: int
     core_steps: NDArray[np.int64]
     """(cores,): steps that each core executes."""
-    k: int
-    """Of all tiles together, steps not filled up, parts of a split k counted as one tile."""
     weights: float
     """Share of the weights that is stored."""
     inputs: float
@@ -80,3 +106,4 @@ class Tiles(NamedTuple):
     bitmap_bits: int
     """Stored beside the weights: for every column of tiles which slices are live."""
     tile_bitmap_bytes: float
+    fetched: Fetched

@@ -5,23 +5,43 @@ The tiles follow from a count of what is live, the cycles of a round from a recu
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.tensor_core.plan import (
+    ALIKE,
     DRAM_CYCLES,
+    EDP,
     STEPS,
+    TIME,
+    TIME_ALONE,
     TIMES,
     Limits,
     Machine,
     Ran,
     Schedule,
+    energy_uj,
+    fetched_bytes,
+    kept_bytes,
     lost_cycles,
     schedule,
 )
-from accelsim.engines.tensor_core.tiles import Choices, Size, Skipping, Tiles
+from accelsim.engines.tensor_core.tiles import (
+    INNER,
+    KEPT,
+    NOTHING_FETCHED,
+    OUTPUTS_INNER,
+    PANEL,
+    TOKENS_INNER,
+    Choices,
+    Fetched,
+    Size,
+    Skipping,
+    Tiles,
+)
 from accelsim.kernels import njit
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)
@@ -40,6 +60,8 @@ class Columns(NamedTuple):
     """Channels that they read."""
     all_inputs: int
     """Channels that any column of a group reads, summed over groups."""
+    most_inputs: int
+    """The same of the group that reads most."""
 
 
 @njit(cache=True, nogil=True)
@@ -50,7 +72,7 @@ def live_columns(skipping, groups, size, tile_outputs):
     slices = np.zeros((groups, count), np.int64)
     elements = np.zeros((groups, count), np.int64)
     inputs = np.zeros((groups, count), np.int64)
-    all_inputs = 0
+    all_inputs = most_inputs = 0
     for group in range(groups if count else 0):
         read_by_any = np.zeros(skipping.channels, np.bool_)
         for column in range(count):
@@ -69,11 +91,59 @@ def live_columns(skipping, groups, size, tile_outputs):
             inputs[group, column] = read.sum()
             read_by_any |= read
         all_inputs += read_by_any.sum()
-    return Columns(slices, elements, inputs, all_inputs)
+        most_inputs = max(most_inputs, read_by_any.sum())
+    return Columns(slices, elements, inputs, all_inputs, most_inputs)
 
 
 @njit(cache=True, nogil=True)
-def equal_tiles(machine, size, tile_tokens, tile_outputs, split):
+def fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room):
+    """Return what the tiles of a chip without L2 fetch in the loop order, and with what is kept, that fetches least."""
+    rows, wide = -(-size.tokens // tile_tokens), -(-size.outputs // tile_outputs)
+    # Specification: Kept. Of each operand: all of it, the largest of a group, the largest of a row or column of tiles.
+    channels, bits = 1, 0
+    all_inputs = most_inputs = machine.groups
+    inputs_of_each = machine.groups * wide
+    weights = most_weights = widest = 0
+    if skipping.slice_k:
+        channels, bits = skipping.channels, machine.groups * wide * skipping.live.shape[1]
+        all_inputs, most_inputs, inputs_of_each = columns.all_inputs, columns.most_inputs, columns.inputs.sum()
+        for group in range(machine.groups):
+            of_group = 0
+            for column in range(wide):
+                own = columns.k[group, column] * min(tile_outputs, size.outputs - column * tile_outputs)
+                of_group += own
+                widest = max(widest, own)
+            weights += of_group
+            most_weights = max(most_weights, of_group)
+    else:
+        most_inputs = 1
+        most_weights, widest = size.outputs * size.k, min(tile_outputs, size.outputs) * size.k
+        weights = machine.groups * most_weights
+    best = NOTHING_FETCHED
+    for order in (OUTPUTS_INNER, TOKENS_INNER):
+        by_row = order == OUTPUTS_INNER
+        panel_tokens = min(tile_tokens, size.tokens) if by_row else 0
+        for kept in KEPT:
+            # Specification: play.
+            keeps_weights = kept & (INNER if by_row else PANEL)
+            keeps_inputs = kept & (PANEL if by_row else INNER)
+            held_weights = held_inputs = 0
+            if keeps_weights:
+                held_weights = most_weights if by_row else widest
+            if keeps_inputs:
+                held_inputs = (panel_tokens if by_row else size.tokens) * most_inputs
+            if kept and kept_bytes(machine, size, channels, panel_tokens, held_weights, held_inputs) > room:
+                continue
+            passes = 1 if keeps_weights else rows
+            read = size.tokens * (all_inputs if keeps_inputs else inputs_of_each)
+            moved = fetched_bytes(machine, size, channels, passes * weights, read, passes * bits)
+            if moved < best.bytes or (order == OUTPUTS_INNER and not kept):
+                best = Fetched(order, kept, passes * weights, read, passes * bits, moved)
+    return best
+
+
+@njit(cache=True, nogil=True)
+def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     """Return the Tiles of a GEMM that is executed as a whole."""
     # Specification: in_order.
     each = -(-size.tokens // tile_tokens) * (-(-size.outputs // tile_outputs)) * machine.groups
@@ -98,27 +168,30 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split):
         last,
         steps if last else 0,
         core_steps,
-        each * size.k,
         1.0,
         1.0,
         1.0,
         0,
         0.0,
+        fetched,
     )
 
 
 @njit(cache=True, nogil=True)
-def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns):
+def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns, fetched):
     """Return the Tiles of a GEMM of which only live slices are executed; the parts of a split k share them evenly."""
     rows = -(-size.tokens // tile_tokens)
+    raster_tiles = machine.raster_tiles
+    if machine.l2_bytes == 0:
+        raster_tiles = 1 if fetched.order == OUTPUTS_INNER else rows
     of_step = machine.step_k // skipping.slice_k * split
     rounds_of = np.zeros(-(-skipping.live.shape[1] // of_step) + 1, np.int64)
     core_steps = np.zeros(machine.cores, np.int64)
     core = longest = stored = 0
     for group in range(columns.slices.shape[0]):
-        for panel in range(0, rows, machine.raster_tiles):
+        for panel in range(0, rows, raster_tiles):
             # Specification: in_order. All rows of a panel and all parts of k take the steps of their column.
-            alike = min(machine.raster_tiles, rows - panel) * split
+            alike = min(raster_tiles, rows - panel) * split
             for column in range(columns.slices.shape[1]):
                 steps = -(-columns.slices[group, column] // of_step)
                 for _ in range(alike):
@@ -145,22 +218,25 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
         core,
         longest,
         core_steps,
-        rows * columns.k.sum(),
         stored / (machine.groups * size.outputs * size.k),
         columns.all_inputs / channels,
         # All columns in as many passes read their sum; all in one pass what any of them reads.
         (columns.inputs.sum() - columns.all_inputs) / (channels * (wide - 1)) if wide > 1 else 0.0,
         columns.slices.size * skipping.live.shape[1],
         skipping.live.shape[1] / split / 8,
+        fetched,
     )
 
 
 @njit(cache=True, nogil=True)
-def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns):
-    """Return the Tiles of a GEMM; `columns` are those of the tile's width."""
+def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room):
+    """Return the Tiles of a GEMM; `columns` are those of the tile's width, `room` is what shared memory has left."""
+    fetched = NOTHING_FETCHED
+    if machine.l2_bytes == 0:
+        fetched = fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room)
     if skipping.slice_k:
-        return skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns)
-    return equal_tiles(machine, size, tile_tokens, tile_outputs, split)
+        return skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns, fetched)
+    return equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched)
 
 
 @njit(cache=True, nogil=True)
@@ -231,38 +307,53 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
 
 
 @njit(cache=True, nogil=True)
-def time_us(machine, limits, size, tiles, clock_mhz, repeated):
-    """Return the time of a tile and split at a clock, launch included, floor not."""
+def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
+    """Return the cycles of a schedule if its steps were shared out evenly: no core without a tile or with a longer one.
+
+    A last round that is not full takes its share of the time of a full one; where there is no other, all cores share
+    the steps of its tiles.
+    """
+    at_once = max(1.0, tiles.number / machine.cores)
+    steps = math.ceil(tiles.core_steps.sum() / machine.cores / at_once)
+    dram = math.ceil((rounds[:, TIMES] * rounds[:, DRAM_CYCLES]).sum() / at_once)
+    unrecorded = np.zeros((0, 4), np.int64)
+    cycles, _ = round_cycles(plan, steps, machine.stages, plan.l2_full, dram, plan.epilogue_full, unrecorded)
+    lost = lost_cycles(plan, overlap_loss_per_mille, steps, plan.l2_full, dram, plan.epilogue_full)
+    return at_once * (cycles + lost) + plan.after
+
+
+@njit(cache=True, nogil=True)
+def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
+    """Return the time of a tile and split at a clock, launch included, floor not; `even`: with steps shared evenly."""
     # Specification: Attempt.time_us.
     plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
-    cycles, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return limits.overhead_us + cycles / clock_mhz
+    if even:
+        cycles = even_cycles(machine, tiles, plan, rounds, limits.overlap_loss_per_mille)
+        return limits.overhead_us + cycles / clock_mhz
+    total, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+    return limits.overhead_us + total / clock_mhz
 
 
 @njit(cache=True, nogil=True)
-def power_w(limits, core_uj, dram_uj, taken_us, voltage):
-    """Return the mean power of a run."""
-    return limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / taken_us
+def power_w(limits, uj, taken_us, clock_share):
+    """Return the mean power of a run at a share of the full clock; `uj` are of the full voltage: cores, DRAM."""
+    # Specification: Attempt.power_w.
+    voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * (1.0 - clock_share))
+    return limits.static_w * voltage + (uj[0] * voltage * voltage + uj[1]) / taken_us
 
 
 @njit(cache=True, nogil=True)
-def clock_within(machine, limits, size, tiles, repeated, limit_w):
+def clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
     # Specification: Attempt.clock_within.
     full = machine.clock_mhz
-    plan, _ = schedule(machine, size, tiles, full, repeated)
-    products = float(tiles.tile_tokens * tiles.tile_outputs) * tiles.k
-    core_uj = (products * limits.executed * limits.fma_pj + plan.l2_bytes * limits.l2_pj_per_byte) * 1e-6
-    dram_uj = (plan.dram_read_bytes + plan.dram_write_bytes) * limits.dram_pj_per_byte * 1e-6
-    taken = time_us(machine, limits, size, tiles, full, repeated)
-    if power_w(limits, core_uj, dram_uj, taken, 1.0) <= limit_w:
+    if power_w(limits, uj, full_us, 1.0) <= limit_w:
         return full
     low, high = int(0.3 * full), int(full)
     while high - low > 1:
         middle = (low + high) // 2
-        voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * (1.0 - middle / full))
-        taken = time_us(machine, limits, size, tiles, float(middle), repeated)
-        if power_w(limits, core_uj, dram_uj, taken, voltage) > limit_w:
+        taken = time_us(machine, limits, size, tiles, float(middle), repeated, even)
+        if power_w(limits, uj, taken, middle / full) > limit_w:
             high = middle
         else:
             low = middle
@@ -270,64 +361,99 @@ def clock_within(machine, limits, size, tiles, repeated, limit_w):
 
 
 @njit(cache=True, nogil=True)
+def measured(machine, limits, size, tiles, repeated, even, uj, full_us):
+    """Return clock in MHz, time in us and energy in uJ of a tile and split that takes `full_us` at the full clock."""
+    # Specification: Attempt.measure.
+    clock, taken, lasting = machine.clock_mhz, full_us, full_us
+    if limits.limit_w > 0:
+        clock = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limits.limit_w)
+        if clock < machine.clock_mhz:
+            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even)
+            if limits.burst_us > 0:
+                # The first runs of a measurement may exceed the limit: the mean over those that are timed.
+                allowed = limits.limit_w * limits.burst_factor
+                faster = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, allowed)
+                first = time_us(machine, limits, size, tiles, faster, repeated, even)
+                runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
+                share = max(0.0, runs - limits.runs_before) / limits.runs_timed
+                taken = share * first + (1.0 - share) * taken
+    return clock, taken, power_w(limits, uj, lasting, clock / machine.clock_mhz) * taken
+
+
+CLOCK_MHZ, TIME_US, ENERGY_UJ = range(3)
+"""Columns of what was measured of each choice."""
+
+
+@njit(cache=True, nogil=True)
+def best_of(found, minimize):
+    """Return the row of the first choice that has the least of what is minimised; inf: it was not measured."""
+    # Specification: best.
+    score = found[:, TIME_US].copy()
+    if minimize == EDP:
+        score *= found[:, ENERGY_UJ]
+    elif minimize != TIME_ALONE:
+        within = score.min() * ALIKE if minimize == TIME else np.inf
+        for i in range(len(score)):
+            score[i] = found[i, ENERGY_UJ] if score[i] <= within else np.inf
+    return score.argmin()
+
+
+@njit(cache=True, nogil=True)
 def search(machine, limits, size, choices, repeated, skipping):
-    """Try every choice; return the fastest: the index of its tile and of its split, clock in MHz and time in us."""
-    # Specification: fastest.
-    best = (0, 0, machine.clock_mhz, np.inf)
+    """Try every choice; return the best: the index of its tile and of its split, clock in MHz, time in us, energy."""
+    # Specification: attempts.
+    found = np.full((choices.tiles.shape[0] * choices.splits.size, 3), np.inf)
+    fastest = np.inf
+    pruned = 1.0 if limits.minimize == TIME_ALONE else ALIKE if limits.minimize == TIME else np.inf
     for t in range(choices.tiles.shape[0]):
         tile_tokens, tile_outputs = choices.tiles[t]
         columns = live_columns(skipping, machine.groups, size, tile_outputs)
         for s in range(choices.splits.size):
             split = choices.splits[s]
             blocks = -(-size.tokens // tile_tokens) * (-(-size.outputs // tile_outputs)) * machine.groups
-            if split > 1 and (size.k < choices.least_k * split or blocks >= machine.cores):
+            too_short = size.k < choices.least_k * split or blocks >= machine.cores
+            if split > 1 and (too_short or machine.l2_bytes == 0):
                 continue
-            full = machine.clock_mhz
-            tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns)
-            taken = time_us(machine, limits, size, tiles, full, repeated)
-            if taken >= best[3]:
+            tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, choices.room[t])
+            plan, rounds = schedule(machine, size, tiles, machine.clock_mhz, repeated)
+            cycles, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+            full_us = limits.overhead_us + cycles / machine.clock_mhz
+            if fastest < np.inf and full_us > fastest * pruned:
                 continue
-            # Specification: Attempt.measure.
-            clock = full
-            if limits.limit_w > 0:
-                clock = clock_within(machine, limits, size, tiles, repeated, limits.limit_w)
-                taken = time_us(machine, limits, size, tiles, clock, repeated)
-                if clock < full and limits.burst_us > 0:
-                    # The first runs of a measurement may exceed the limit: the mean over those that are timed.
-                    allowed = limits.limit_w * limits.burst_factor
-                    faster = clock_within(machine, limits, size, tiles, repeated, allowed)
-                    first = time_us(machine, limits, size, tiles, faster, repeated)
-                    runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
-                    share = max(0.0, runs - limits.runs_before) / limits.runs_timed
-                    taken = share * first + (1.0 - share) * taken
-            if taken < best[3]:
-                best = (t, s, clock, taken)
-    return best
+            uj = energy_uj(machine, limits, tiles, plan)
+            of_choice = measured(machine, limits, size, tiles, repeated, False, uj, full_us)
+            for i in range(3):
+                found[t * choices.splits.size + s, i] = of_choice[i]
+            fastest = min(fastest, of_choice[TIME_US])
+    best = best_of(found, limits.minimize)
+    t, s = divmod(best, choices.splits.size)
+    return t, s, found[best, CLOCK_MHZ], found[best, TIME_US], found[best, ENERGY_UJ]
 
 
 @njit(cache=True, nogil=True)
-def run_fastest(machine, limits, size, choices, repeated, skipping):
-    """Return the fastest choice and what it takes: clock, time, Tiles, Schedule, rounds, cycles, and those by cause."""
-    t, s, clock_mhz, taken_us = search(machine, limits, size, choices, repeated, skipping)
+def run_best(machine, limits, size, choices, repeated, skipping):
+    """Return the best choice and what it takes: clock, time, energy, Tiles, Schedule, rounds, cycles, and by cause."""
+    t, s, clock_mhz, taken_us, uj = search(machine, limits, size, choices, repeated, skipping)
     tile_tokens, tile_outputs = choices.tiles[t]
     columns = live_columns(skipping, machine.groups, size, tile_outputs)
-    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, choices.splits[s], skipping, columns)
-    plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
+    split, room = choices.splits[s], choices.room[t]
+    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room)
+    plan, rounds = schedule(machine, size, tiles, min(clock_mhz, machine.clock_mhz), repeated)
     total, spent = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return clock_mhz, taken_us, tiles, plan, rounds, total, spent
+    return clock_mhz, taken_us, uj, tiles, plan, rounds, total, spent
 
 
 def run_product(
     machine: Machine, limits: Limits, size: Size, choices: Choices, repeated: bool, skipping: Skipping
 ) -> Ran | None:
-    """Run a product with the fastest of its choices; None where it can use no split."""
-    clock_mhz, taken_us, tiles, plan, rounds, total, spent = run_fastest(
+    """Run a product with the best of its choices; None where it can use no split."""
+    clock_mhz, taken_us, uj, tiles, plan, rounds, total, spent = run_best(
         machine, limits, size, choices, repeated, skipping
     )
     if taken_us == np.inf:
         return None
     by_core = per_core(plan, tiles, total, spent)
-    return Ran(tiles, plan, rounds, clock_mhz, taken_us, total, spent.sum(axis=0), by_core)
+    return Ran(tiles, plan, rounds, clock_mhz, taken_us, uj, total, by_core)
 
 
 def per_core(plan: Schedule, tiles: Tiles, total: int, spent: NDArray[np.int64]) -> NDArray[np.int64]:

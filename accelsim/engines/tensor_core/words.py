@@ -5,6 +5,7 @@ from __future__ import annotations
 from accelsim.engines.words import (
     ARITHMETIC,
     AT_REST,
+    CLOCK,
     DONE_EARLY,
     DRAM_ACTIONS,
     DRAM_COMPONENTS,
@@ -20,7 +21,7 @@ from accelsim.engines.words import (
 FOR_L2 = Bar(4, "waiting for L2", "#CC79A7", "#")
 STEPS = Bar(5, "shared memory, start of steps", "#882255", "+")
 TILES = Bar(6, "start and end of tiles", "#009E73", "=")
-ON_CHIP = Bar(6, "L2, shared memory", "#CC79A7", "#")
+ON_CHIP = Bar(6, "registers, shared memory, L2", "#CC79A7", "#")
 
 WORDS = Words(
     unit="core",
@@ -49,22 +50,31 @@ WORDS = Words(
         Word(
             "fma", "multiply-accumulates that tensor cores executed, padding of tiles included", "multiply-accumulates"
         ),
+        Word("register_bits", "bits of operands read from registers, of sums read and written", "bits"),
+        Word("metadata_bits", "bits of indices of packed weights that select their operands", "bits"),
         Word("shared_bytes", "bytes to and from shared memory", "bytes"),
+        Word("shared_writes", "of these, bytes written: operands as they come from L2", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
+        Word("l2_writes", "bytes written to L2: operands from DRAM, results on their way there", "bytes"),
         Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
         *DRAM_ACTIONS,
-        Word("powered_ns", "nanoseconds in which the board was powered", "ns"),
+        Word("powered_ns", "nanoseconds in which the chip was powered", "ns"),
     ),
     components=(
         Word("arithmetic", "multiply and add", "pJ", ARITHMETIC),
+        Word("registers", "registers of operands, sums and indices", "pJ", ON_CHIP),
         Word("shared_memory", "shared memory, where it is not part of the multiply-accumulate", "pJ", ON_CHIP),
         Word("l2", "L2", "pJ", ON_CHIP),
-        Word("static", "what the board draws at rest", "pJ", AT_REST),
+        Word("control", "clock and control, as a share of the multipliers at the full rate", "pJ", CLOCK),
+        Word("static", "leakage of the memories; of a board, what it draws at rest", "pJ", AT_REST),
         *DRAM_COMPONENTS,
     ),
     sram="shared memory and L2",
     columns=(
         OwnColumn("tile", "str", "tensor core: tokens x outputs of a tile, and into how many parts k was cut"),
+        OwnColumn(
+            "loop_order", "str", "tensor core without L2: which loop over tiles is inner, what shared memory keeps"
+        ),
         OwnColumn("waves", "int64", "tensor core: rounds of tiles, the last one perhaps not full", "rounds"),
     ),
     kinds=(
