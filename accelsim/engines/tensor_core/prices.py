@@ -75,7 +75,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
-        "controller_bytes": Price("dram_io", 0.0, "the chip's side of the pins: no source"),
+        "controller_bytes": Price("dram_io", 0.0, "memory controller of the chip: no source", known=False),
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
