@@ -15,6 +15,7 @@ from accelsim.costs import area_mm2
 from accelsim.engines import Terms, engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.scaling import SCALING_SOURCE, energy_scale
 
@@ -30,7 +31,8 @@ def terms(chips: Sequence[Hardware]) -> pd.DataFrame:
     """Return one row per chip: hardware, node_nm (empty: no technology), priced_by, and what it is.
 
     weights, activations, sums: number formats; stored: how weights are kept where that is another one; multipliers;
-    clock_mhz; peak_gmac_per_s, dense; area_mm2 (empty: not known); sram_bytes; dram, the part, and dram_channels.
+    clock_mhz; peak_gmac_per_s, dense; area_mm2 (empty: not known); sram_bytes; dram, the part, with dram_channels and
+    dram_pins, how their energy is known.
     Raises InputError for what has no price.
     """
     import pandas as pd
@@ -55,6 +57,7 @@ def _row(chip: Hardware, own: Terms) -> dict[str, Any]:
         "peak_gmac_per_s": own.multipliers * chip.engine.clock_mhz / 1e3,
         "area_mm2": area_mm2(chip) or float("nan"),
         "dram": "none" if memory is None else memory.dram.name,
+        "dram_pins": "-" if memory is None else measure(memory.dram).pins,
         "dram_channels": 0 if memory is None else memory.all_channels,
     }
 

@@ -32,7 +32,8 @@ def loaded(*names: str) -> list[accelsim.Hardware]:
 
 def test_terms_say_what_a_chip_is() -> None:
     """EIE: 64 PEs of 128 + 32 + 2 KiB at 800 MHz. The core: 256 multipliers, 256 KiB, 500 MHz. A100: 108 x 1024."""
-    table = terms(loaded("eie-64pe-45nm", "edge-nm-16x16", "a100-pcie")).set_index("hardware")
+    chips = loaded("eie-64pe-45nm", "edge-nm-16x16", "a100-pcie")
+    table = terms(chips).set_index("hardware")
     eie, edge, board = (table.loc[name] for name in table.index)
     assert (eie["node_nm"], eie["multipliers"], eie["sram_bytes"]) == (45, 64, 64 * 162 * 1024)
     assert (eie["weights"], eie["stored"], eie["activations"], eie["sums"]) == (
@@ -45,6 +46,7 @@ def test_terms_say_what_a_chip_is() -> None:
     assert (edge["weights"], edge["activations"], edge["sums"]) == ("fp16", "fp16", "fp32")
     assert table["peak_gmac_per_s"].tolist() == pytest.approx([51.2, 128, 108 * 1024 * 1.41])
     assert (eie["dram"], edge["dram"]) == ("lpddr3-1600", "lpddr4-3200")
+    assert table["dram_pins"].tolist() == [measure(chip.memory.dram).pins for chip in chips]  # type: ignore[union-attr]
     assert board["priced_by"] == "measured board"
     assert math.isnan(board["node_nm"])
     assert math.isnan(board["area_mm2"])

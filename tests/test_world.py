@@ -18,7 +18,7 @@ from accelsim.totals import over_layers
 
 FOLLOWS = ("energy_dram_pj", "energy_dram_io_pj", "energy_pj", "power_mw", "edp_pj_s", "dram_gb_per_s")
 PAID = ("count_io_reads", "count_io_writes", "dram_read_bytes", "dram_write_bytes", "unpaid_input_bytes",
-        "unpaid_output_bytes", "dram", "dram_model", "network_io")  # fmt: skip
+        "unpaid_output_bytes", "dram", "dram_model", "dram_pins", "network_io")  # fmt: skip
 
 
 def world(row: Any, which: str) -> tuple[int, int, int]:

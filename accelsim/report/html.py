@@ -235,6 +235,7 @@ TERMS_FIELDS = (
     _number("area", "mm²", "area_mm2", number, "of the chip; -: unknown"),
     _number("SRAM", "KiB", "sram_bytes", number, "memories on the chip", size=1024),
     _text("DRAM", "dram", "the part beside it"),
+    _text("pins", "dram_pins", "how the energy of its pins is known"),
     _number("channels", "", "dram_channels", whole, "channels of all parts"),
 )
 

@@ -247,9 +247,15 @@ def terms_table(terms: pd.DataFrame) -> Table:
             f"{row['multipliers']:,}\n{number(row['peak_gmac_per_s'])}",
             number(row["area_mm2"]),
             number(row["sram_bytes"] / 1024),
-            str(row["dram"]) + (f"\n{row['dram_channels']} channels" if row["dram_channels"] > 1 else ""),
+            "\n".join(filter(None, (row["dram"], *_beside_dram(row)))),
         )
     return grid
+
+
+def _beside_dram(row: pd.Series[Any]) -> tuple[str, str]:
+    """Return what stands under the name of a part: its channels, and how the energy of its pins is known."""
+    channels, pins = row["dram_channels"], row["dram_pins"]
+    return f"{channels} channels" if channels > 1 else "", f"pins {pins}" if pins != "-" else ""
 
 
 def compare_table(totals: pd.DataFrame) -> Table:
