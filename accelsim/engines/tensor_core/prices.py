@@ -270,7 +270,7 @@ class Linear(NamedTuple):
     """With registers and indices."""
     shared_pj_per_byte: float
     l2_pj_per_byte: float
-    """With its write to shared memory."""
+    """Of what fills shared memory, with its write there."""
     dram_pj_per_byte: float
     """Of either direction, by a long stream, through L2."""
     static_w: float
@@ -290,13 +290,14 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
     per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
+    l2_read_pj, l2_write_pj = (table[name].pj if config.l2_bytes else 0.0 for name in ("l2_bytes", "l2_writes"))
     return Linear(
         fma_pj=table["fma"].pj
         + operand_bits * table["register_bits"].pj
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
-        l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
-        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + table["l2_writes"].pj,
+        l2_pj_per_byte=l2_read_pj + table["shared_writes"].pj,
+        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + l2_write_pj,
         static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW
     )
 
