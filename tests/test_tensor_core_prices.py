@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -278,6 +280,42 @@ def test_prices_of_a_chip_are_listed(accelsim: Run) -> None:
     unused = accelsim("energy", CHIP, "--layer", "fc1")
     assert unused.code == 2
     assert "--layer: is of no use with edge-nm-16x16" in unused.err
+
+
+def document(block: str) -> list[str]:
+    """Return the lines of a block of docs/tensor_core.md; skips where the docs are not beside the tests."""
+    path = Path(__file__).parents[1] / "docs" / "tensor_core.md"
+    if not path.is_file():
+        pytest.skip("the docs are not beside the tests")
+    return (
+        path.read_text(encoding="utf-8").split(f"<!-- {block} -->\n")[1].split(f"\n<!-- /{block} -->")[0].splitlines()
+    )
+
+
+def test_the_document_adds_up_prices_by_hand() -> None:
+    table, seen = prices(edge()), []
+    for line in document("by hand")[1:-1]:
+        action, derivation = line.split(maxsplit=1)
+        left, _, right = derivation.removesuffix(" pJ").rpartition(" = ")
+        assert re.fullmatch(r"[-+*/()0-9.ex ]+", left)
+        by_hand = eval(left.replace(" x ", " * "))  # noqa: S307 (digits and operators only)
+        assert by_hand == pytest.approx(float(right), rel=2e-4), action  # 4 digits
+        assert table[action].pj == pytest.approx(float(right), rel=2e-4), action
+        seen.append(action)
+    assert {*seen} == {
+        "fma", "register_bits", "shared_bytes", "shared_writes", "powered_ns", "control_per_cycle"
+    }  # fmt: skip
+
+
+def test_the_account_in_the_document_is_that_of_the_run() -> None:
+    """Each line is times x price, and all add up to what the run reports."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in document("edge-account") if "|" in line]
+    *lines, total = lines[2:]
+    for _, times, pj, nj, _ in lines:
+        assert int(times) * float(pj) / 1e3 == pytest.approx(float(nj), rel=1e-4, abs=1e-4)
+    assert sum(float(nj) for *_, nj, _ in lines) == pytest.approx(float(total[3]), rel=1e-6)
+    row = accelsim.gemm(64, 64, 256, hardware=CHIP, pattern="2:4").iloc[0]
+    assert row["energy_pj"] / 1e3 == pytest.approx(float(total[3]), rel=1e-6)
 
 
 def test_parts_of_arithmetic_add_up() -> None:
