@@ -113,7 +113,18 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
     part = data["memory"].get("dram") if isinstance(data.get("memory"), dict) else None
     if isinstance(part, dict):
         part.setdefault("model", DramPart.model)
-    return build(_kind_of_chip(data.get("engine"), source), data, source)
+    described = _kind_of_chip(data.get("engine"), source)
+    if data.get("technology") is not None and not _uses(described, "technology"):
+        raise InputError(
+            f"{source}: technology: is not used: engine {data['engine']['kind']} is not priced by one; leave it out"
+        )
+    return build(described, data, source)
+
+
+def _uses(kind: type[Hardware], key: str) -> bool:
+    """Return whether a machine's chip declares a table that all chips may have; another would take it and ignore it."""
+    own = kind.__mro__[: kind.__mro__.index(Hardware)]
+    return any(key in vars(owner).get("__annotations__", {}) for owner in own)
 
 
 def chip_schema() -> dict[str, Any]:

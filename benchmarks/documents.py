@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from accelsim.chips import Hardware, MemoryConfig, Technology
+from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import shipped_names
+from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
 from accelsim.hardware import load_hardware
 from accelsim.keys import keys_of, tables_of
@@ -91,6 +93,20 @@ def columns() -> str:
     return "\n".join(lines[:-1])
 
 
+def other_columns() -> dict[str, str]:
+    """Return the columns of the tables that `compare` and `curve` write."""
+    return {
+        f"columns: {name}": "\n".join(
+            ["| column | unit | meaning |", "|---|---|---|"]
+            + [f"| `{column.name}` | {column.unit or NO_UNIT[column.dtype]} | {column.meaning} |" for column in columns]
+        )
+        for name, columns in (("compare", COMPARED_COLUMNS), ("curve", CURVE_COLUMNS))
+    }
+
+
+NO_UNIT = {"str": "text", "bool": "true or false"}
+
+
 def _filled() -> dict[str, set[str]]:
     """Return for every machine the columns that a row of its first chip has, and those of its words."""
     chips = {(chip := load_hardware(name)).engine.kind: chip for name in reversed(shipped_names("hwconfigs"))}
@@ -158,7 +174,7 @@ if __name__ == "__main__":
     if "ACCELSIM_ENGINES" in os.environ:
         sys.exit("unset ACCELSIM_ENGINES: the docs tell of the machines that come along")
     check = sys.argv[1:] == ["--check"]
-    stale = fill({"house": house(), "columns": columns(), **keys(), **toy()}, write=not check)
+    stale = fill({"house": house(), "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
     for changed in stale:
         print(f"{changed}: {'stale, run python -m benchmarks.documents' if check else 'written'}")
     sys.exit(check and bool(stale))

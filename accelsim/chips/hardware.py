@@ -101,7 +101,8 @@ class MemoryConfig(Hashed):
 class Hardware:
     """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
 
-    Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too.
+    Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too, and declares
+    `technology` again where it is priced by one: in the file of any other chip a technology is an error.
     """
 
     name: str

@@ -22,7 +22,7 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
-from accelsim.pruning.granularity import SPELT
+from accelsim.pruning.spelling import SPELT
 from accelsim.report.files import check_outputs, write
 
 DENSE_NETWORK = "lenet-300-100-digits-dense"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from accelsim.energy import dram
 from accelsim.engines.words import Words
 from accelsim.errors import InputError
 
@@ -49,7 +48,9 @@ class Ran(NamedTuple):
     @property
     def own_actions(self) -> dict[str, int]:
         """What a machine prices itself: all but DRAM's actions, which `accelsim.energy.dram` prices for every one."""
-        return {action: times for action, times in self.actions.items() if action not in dram.ACTIONS}
+        from accelsim.energy.dram import ACTIONS  # only now: the help of commands loads nothing heavy
+
+        return {action: times for action, times in self.actions.items() if action not in ACTIONS}
 
 
 class Product(NamedTuple):
@@ -71,6 +72,19 @@ class Operation(NamedTuple):
     name: str
     pj: float
     source: str
+
+
+class Terms(NamedTuple):
+    """On what terms a chip is compared with others, beside its precision: how much of it there is, what prices it."""
+
+    sums: str
+    """Number format of accumulators."""
+    multipliers: int
+    """Multiply-accumulates in this format that all units do in a cycle, dense."""
+    sram_bytes: int
+    """All memories on the chip together; registers are none."""
+    basis: str = ""
+    """What the energies are of a chip that no technology prices, as in "measured board"."""
 
 
 class Run(Protocol):
@@ -157,6 +171,17 @@ class Engine(Protocol):
 
     def describe(self, chip: Hardware) -> tuple[str, str]:
         """Say what a chip consists of and what it is made in; raises InputError for what has no price."""
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return on what terms a chip is compared with others."""
+        ...
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the keys, as of `load_hardware`, with which a chip computes in a format of `NUMBER_FORMATS`.
+
+        Raises InputError with the reason where it cannot.
+        """
+        raise InputError(f"engine {self.kind} computes in one number format ({self.precision(chip)}), not in {name}")
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a product of which only the size is known; raises InputError with every problem."""

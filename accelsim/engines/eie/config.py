@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -109,5 +110,5 @@ class EieChip(Hardware):
     """A chip with an EIE: priced by its technology and by what was measured on the synthesised one."""
 
     engine: EieConfig
-    technology: Technology
+    technology: Technology = field()  # without the default of other chips
     constants: EieConstants

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.chips import EngineConfig, Hardware, MemoryConfig
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
 from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
@@ -326,7 +327,8 @@ class TensorCoreChip(Hardware):
     """
 
     engine: TensorCoreConfig
-    memory: MemoryConfig
+    technology: Technology | None = None
+    memory: MemoryConfig = field()  # without the default of other chips
     constants: TensorCoreConstants | None = None
     """None: the defaults, where a technology prices the chip."""
 
@@ -339,6 +341,10 @@ class TensorCoreChip(Hardware):
                 f"technology: {self.technology.name} is not used: engine.power gives the energies of a "
                 f"{self.engine.power.basis}; leave out one of the two"
             )
+        if self.memory.residency == "resident":
+            yield "memory.residency: cannot be resident: weights come from DRAM or lie in L2; leave it out"
+        if self.memory.timing == "exact":
+            yield "memory.timing: cannot be exact: tiles take what a stream of their size takes; leave it out"
         if self.technology is None and self.engine.power is None and self.engine.minimize != "time":
             yield (
                 f"engine.minimize: the chip has no energies to choose by (got {self.engine.minimize!r}); name a "
