@@ -35,13 +35,11 @@ def entries(
 ) -> list[Entry]:
     """Return every line of the account: the machine's own, what is paid per cycle last, and then those of DRAM.
 
-    An action of DRAM that is left out, as tables do with what is 0, happened 0 times.
     `clock_mhz` and `dtype` are those of the run, for chips whose prices depend on them; 0 and "": those of the chip.
     Raises KeyError for an action without a price.
     """
     ran = Ran(actions, cycles, clock_mhz or hardware.engine.clock_mhz, dtype)
-    counted = {**dict.fromkeys(dram.ACTIONS, 0), **actions} if dram.counted(actions) else actions
-    return dram.entries(engine_of(hardware).entries(hardware, ran), hardware, counted, ran.clock_mhz)
+    return dram.entries(engine_of(hardware).entries(hardware, ran), hardware, actions, ran.clock_mhz)
 
 
 def account(
