@@ -41,15 +41,13 @@ def entries(
 ) -> list[Entry]:
     """Return every line of the account: the machine's own, what is paid per cycle last, and then those of DRAM.
 
-    An action of DRAM that is left out, as tables do with what is 0, happened 0 times.
     `clock_mhz` and `dtype` are those of the run, for chips whose prices depend on them; 0 and "": those of the chip.
     Raises KeyError for an action without a price.
     """
     own = {action: times for action, times in actions.items() if action not in IO}
-    counted = {**dict.fromkeys(dram.ACTIONS, 0), **own} if dram.counted(own) else own
     ran = Ran(own, cycles, clock_mhz or hardware.engine.clock_mhz, dtype)
     lines = engine_of(hardware).entries(hardware, ran)
-    return dram.entries(lines, hardware, counted, ran.clock_mhz) + (_io_entries(actions, hardware) if lines else [])
+    return dram.entries(lines, hardware, own, ran.clock_mhz) + (_io_entries(actions, hardware) if lines else [])
 
 
 def account(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
-from accelsim.energy import PER_CYCLE
+from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
@@ -154,7 +154,8 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
 def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
     counted = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
-    actions = {action: times for action, times in counted.items() if times}
+    moved = dram.counted(counted)  # then all that is counted of DRAM has a line of the account, also what is 0
+    actions = {action: times for action, times in counted.items() if times or (moved and action in dram.ACTIONS)}
     grid = Table(
         title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
         title_justify="left",
@@ -165,8 +166,7 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
         left = heading in ("component", "action", "source of the price")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
-    counted_lines = [line for line in lines if line[1]]
-    for action, times, price in sorted(counted_lines, key=lambda line: -line[1] * line[2].pj):
+    for action, times, price in sorted((line for line in lines if line[1]), key=lambda line: -line[1] * line[2].pj):
         grid.add_row(
             price.component.replace("_", " "),
             action.removesuffix(PER_CYCLE).replace("_", " "),
