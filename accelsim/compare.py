@@ -38,12 +38,14 @@ def compare(
     activations: float | Density | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    count_io: bool = False,
 ) -> pd.DataFrame:
     """Prune every layer by each granularity and run it on each chip; returns the rows of `simulate` with three more.
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
     of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
+    `count_io`: as of `simulate`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
@@ -67,7 +69,7 @@ def compare(
         given = activations if name == AS_GIVEN else None
         if progress is not None:
             progress(name)
-        results = simulate(variant, hardware, given, seed=seed)
+        results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
         results.insert(0, "pruned_by", name)
         tables.append(results)
     return _with_ratios(pd.concat(tables, ignore_index=True))
@@ -91,6 +93,7 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
         ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving"]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
+    found["network_io"] = table["network_io"].iloc[0]
     return found
 
 

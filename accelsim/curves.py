@@ -53,6 +53,7 @@ CURVE_COLUMNS = (
     Column("dram_gb_per_s", "float64", "DRAM traffic / time", "GB/s"),
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
+    Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -70,6 +71,7 @@ def curve(
     activations: float | Density | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    count_io: bool = False,
 ) -> pd.DataFrame:
     """Prune a network for real to each sparsity and run it on each chip; returns one row per chip and point.
 
@@ -77,7 +79,7 @@ def curve(
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
     criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score. It is
     asked once for every precision among the chips, of the network as they compute it
-    (`accelsim.evaluation.as_computed`).
+    (`accelsim.evaluation.as_computed`). count_io: as of `accelsim.simulate`.
     Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
     """
@@ -105,7 +107,7 @@ def curve(
             each: np.nan if score is None else score(as_computed(variant, each))
             for each in dict.fromkeys(precisions.values())
         }
-        table = simulate(shrunk(variant), chips, seed=seed)
+        table = simulate(shrunk(variant), chips, seed=seed, count_io=count_io)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
@@ -212,6 +214,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
         **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
+        "network_io": table["network_io"].iloc[0],
         "version": __version__,
     }
 

@@ -34,7 +34,7 @@ EIE_LAYERS = (
 )
 """Table IV, row "actual time" of EIE with 64 PEs at 800 MHz."""
 
-EIE_READ_PJ = {32: 13.7, 64: 18.8, 256: 53.6}
+EIE_READ_PJ = {32: 13.7, 64: 18.8, 128: 29.2, 256: 53.6}
 """Fig. 9, right panel: energy per read of 128 KB that it implies, by width in bits."""
 
 EIE_PE_MEMORY_MW = 5.416

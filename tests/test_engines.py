@@ -41,6 +41,7 @@ CHIPS: dict[str, Hardware] = {}
 """A chip of every machine that its specification runs in no time."""
 for name in ("edge-nm-16x16", *shipped_names("hwconfigs"), TOY_CHIP):
     CHIPS.setdefault((chip := accelsim.load_hardware(name)).engine.kind, chip)
+CROSS = ("input", "output", "weight")
 every_engine = pytest.mark.parametrize("kind", list(ENGINES))
 
 
@@ -113,6 +114,10 @@ def test_rows_keep_the_laws_of_all_machines(kind: str, layer: accelsim.Layer) ->
     assert row["dram_gb_per_s"] <= row["dram_max_gb_per_s"] * (1 + 1e-9)
     assert row["sram_gb_per_s"] <= row["sram_max_gb_per_s"] * (1 + 1e-9)
     assert row["time_us"] >= row["cycles"] / row["full_clock_mhz"] * (1 - 1e-12)
+    crosses, unpaid = (sum(int(row[f"{which}_{what}_bytes"]) for what in CROSS) for which in ("world", "unpaid"))
+    assert all(0 <= row[f"unpaid_{what}_bytes"] <= row[f"world_{what}_bytes"] for what in CROSS)
+    assert row["dram_read_bytes"] + row["dram_write_bytes"] >= crosses - unpaid
+    assert row["world_weight_bytes"] == -(-row["storage_bits"] // 8)
 
 
 @every_engine

@@ -378,6 +378,9 @@ def test_an_area_or_energy_that_is_not_known_is_empty_and_wins_nothing() -> None
     with pytest.warns(UserWarning, match="energy_pj: is not known"), pytest.raises(InputError, match="none has two"):
         knobs(made, "energy_pj")
     assert pareto(made, ["time_us"])["point"].tolist() == [1]
+    with pytest.raises(InputError, match="no point is left") as raised:  # but one that has no area
+        pareto(made, ["area_mm2"], ["time_us <= 1"])
+    assert raised.value.problems[0].startswith(said)
 
 
 def test_objectives_that_no_chip_has_name_the_chips(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_the_table_shows_layers_and_totals(results: pd.DataFrame) -> None:
         assert layer in text
         assert f"{cycles:,}" in text
     assert f"{results['cycles'].sum():,}" in text
-    assert "38.4 mm²" in text
+    assert "41.3 mm²" in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AtOption,
+    CountIoOption,
     DensityOption,
     HardwareOption,
     NetworkArgument,
@@ -21,6 +23,8 @@ from accelsim.cli.app import (
     console,
     load,
     names_chip,
+    note,
+    put_at,
     reporting,
     say_wrote,
     write_all,
@@ -51,6 +55,8 @@ def run(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
@@ -69,16 +75,19 @@ def run(
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.results import table, unit_table
     from accelsim.simulation import simulated_rows
 
     with reporting(len(net), quiet) as step:
         rows = simulated_rows(
-            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None
-        )
+            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None,
+            count_io=count_io,
+        )  # fmt: skip
     results = table(rows)
     if not quiet:
         _print_results(results)
@@ -98,6 +107,8 @@ def energy(
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Explain the energy of each layer: every action, how often, its price, and where the price is from.
@@ -112,17 +123,19 @@ def energy(
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density)
+    chips, left = put_at(problems, chips, at)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.report import terminal
     from accelsim.results import supported
     from accelsim.simulation import simulate
 
     with reporting(len(net), quiet=False) as step:
-        results = simulate(net, chips, density, seed=seed, progress=step)
+        results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
     if layer is not None:  # only now: whether a layer is resident depends on all of them
         results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
@@ -158,6 +171,8 @@ def compare_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
@@ -167,17 +182,22 @@ def compare_command(
     outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.compare import compare, totals
     from accelsim.report import terminal
+    from accelsim.terms import differences, terms
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
-        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
+        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
+    console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
     _say_left_out(results, ["hardware", "pruned_by"])
+    note(differences(chips))
     write_all(results, outputs)
 
 
@@ -200,6 +220,8 @@ def curve_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
@@ -208,21 +230,26 @@ def curve_command(
     outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
     from accelsim.curves import column_of, curve
     from accelsim.report import plots
+    from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
     if metric == "accuracy" and evaluate is None:
         problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
         table = curve(
-            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step
-        )
+            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
+            count_io=count_io,
+        )  # fmt: skip
+    note(differences(chips))
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
@@ -294,6 +321,8 @@ def _print_results(results: pd.DataFrame) -> None:
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
         out.print()
+    elif counted := terminal.io_counted(results):
+        out.print(f"the total is {counted}", markup=False)
     _say_left_out(results, "hardware")
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -74,6 +74,19 @@ class Operation(NamedTuple):
     source: str
 
 
+class Terms(NamedTuple):
+    """On what terms a chip is compared with others, beside its precision: how much of it there is, what prices it."""
+
+    sums: str
+    """Number format of accumulators."""
+    multipliers: int
+    """Multiply-accumulates in this format that all units do in a cycle, dense."""
+    sram_bytes: int
+    """All memories on the chip together; registers are none."""
+    basis: str = ""
+    """What the energies are of a chip that no technology prices, as in "measured board"."""
+
+
 class Run(Protocol):
     """One chip on one network: its layers are looked at in order, then each is run.
 
@@ -158,6 +171,17 @@ class Engine(Protocol):
 
     def describe(self, chip: Hardware) -> tuple[str, str]:
         """Say what a chip consists of and what it is made in; raises InputError for what has no price."""
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return on what terms a chip is compared with others."""
+        ...
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the keys, as of `load_hardware`, with which a chip computes in a format of `NUMBER_FORMATS`.
+
+        Raises InputError with the reason where it cannot.
+        """
+        raise InputError(f"engine {self.kind} computes in one number format ({self.precision(chip)}), not in {name}")
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a product of which only the size is known; raises InputError with every problem."""

@@ -22,6 +22,23 @@ class Pace(NamedTuple):
     """Full width of all memories on the chip."""
 
 
+class Crossing(NamedTuple):
+    """What of a layer crosses the edge of its chip, each element once, and how much of that DRAM is not paid for."""
+
+    bits: int
+    unpaid_bits: int = 0
+    """It lies on the chip before the run, or stays there after it."""
+
+
+def world(inputs: Crossing, outputs: Crossing, weights: Crossing) -> Row:
+    """Return the columns of what a run takes from the world and gives to it, in the chip's own formats."""
+    return {
+        f"{which}_{what}_bytes": -(-bits // 8)
+        for which, place in (("world", 0), ("unpaid", 1))
+        for what, bits in (("input", inputs[place]), ("output", outputs[place]), ("weight", weights[place]))
+    }
+
+
 def peaks(chip: Hardware, pace: Pace) -> Row:
     """Return the ceilings of a roofline; memories at the full clock, DRAM as in its data sheet."""
     memory = chip.memory

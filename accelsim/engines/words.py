@@ -106,6 +106,12 @@ DRAM_ACTIONS = (
     Word("dram_standby", "cycles in which DRAM stood by, rows open", "cycles"),
 )
 
+IO_ACTIONS = (
+    Word("io_reads", "blocks of the network's inputs, read from DRAM by --count-io and not by the run", "blocks"),
+    Word("io_writes", "blocks of its outputs, written to DRAM by --count-io and not by the run", "blocks"),
+)
+"""Counted and priced for every machine alike, see `accelsim.costs.with_io`."""
+
 DRAM_COMPONENTS = (
     Word("dram", "DRAM core, standby and refresh included", "pJ", DRAM),
     Word("dram_io", "pins of the DRAM, where they have a source", "pJ", DRAM),

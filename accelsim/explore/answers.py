@@ -57,13 +57,15 @@ def pareto(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence
     held = [each if isinstance(each, Constraint) else Constraint(each, "constraints") for each in constraints]
     lacking = unknown(table, [each.column for each in chosen] + [name for each in held for name in each.names])
     allowed = table[feasible(table, held)]
-    if allowed.empty:
+    best = allowed[is_front(costs(allowed, chosen))]
+    if best.empty:
         raise InputError(
-            *lacking, "no point is left: all of them failed or break a constraint; loosen one, or widen the space"
+            *lacking,
+            "no point is left: all of them failed, break a constraint or have no value of an objective; loosen a "
+            "constraint, or widen the space",
         )
     for text in lacking:
         warn(text)
-    best = allowed[is_front(costs(allowed, chosen))]
     return best.sort_values(
         [each.column for each in chosen], ascending=[each.minimize for each in chosen], kind="stable"
     )

@@ -184,10 +184,12 @@ def prices_table(hardware: Hardware) -> Table:
 
 
 def chip_totals(results: pd.DataFrame) -> Table:
-    """Return one line per chip, for a comparison."""
-    grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("hardware", "layers", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
-        grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
+    """Return one line per chip, for a comparison; 80 characters wide."""
+    title = ", ".join(filter(None, ("totals", io_counted(results))))
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column("hardware", overflow="fold", min_width=12)
+    for heading in ("layers", "cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for chip, total in over_layers(results, "hardware").iterrows():
         grid.add_row(
             Text(str(chip)),
@@ -202,38 +204,60 @@ def chip_totals(results: pd.DataFrame) -> Table:
     return grid
 
 
-def compare_table(totals: pd.DataFrame) -> Table:
-    """Return one line per chip and granularity: what it buys over the network as it was given."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (
-        "chip",
-        "pruned by",
-        "executed as",
-        "cycles",
-        "time µs",
-        "faster",
-        "energy nJ",
-        "saves",
-        "size KiB",
-    ):
-        left = heading in ("chip", "pruned by", "executed as")
+def io_counted(table: pd.DataFrame) -> str:
+    """Return what totals say that hold what --count-io adds, "" of others."""
+    counted = (table["network_io"] == "counted").any()
+    return "with the network's inputs and outputs (--count-io), which take no time here" if counted else ""
+
+
+def terms_table(terms: pd.DataFrame) -> Table:
+    """Return on what terms chips are compared: what each is made in, computes in, and holds; 80 characters wide."""
+    grid = Table(
+        title="on these terms", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    grid.add_column("chip\nmade in", overflow="fold", min_width=12)
+    for heading in ("computes in\nsums in", "multipliers\nGMAC/s", "area\nmm²", "SRAM\nKiB", "DRAM"):
+        left = heading in ("computes in\nsums in", "DRAM")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    before = None
-    for _, row in totals.iterrows():
-        if before not in (None, row["hardware"]):
-            grid.add_section()
+    for _, row in terms.iterrows():
+        made_in = row["priced_by"] if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm"
+        same = row["weights"] == row["activations"]
+        numbers = [row["weights"] if same else f"{row['weights']} x {row['activations']}", row["sums"], row["stored"]]
         grid.add_row(
-            Text(str(row["hardware"]) if row["hardware"] != before else ""),
-            Text(str(row["pruned_by"])),
-            Text(str(row["executed_as"])),
-            whole(row["cycles"]),
-            number(row["time_us"]),
-            times(row["speed_up"]),
-            number(row["energy_pj"] / 1e3),
-            times(row["energy_saving"]),
-            number(row["storage_bits"] / 8192),
+            Text(f"{row['hardware']}\n{made_in}"),
+            "\n".join(filter(None, numbers)),
+            f"{row['multipliers']:,}\n{number(row['peak_gmac_per_s'])}",
+            number(row["area_mm2"]),
+            number(row["sram_bytes"] / 1024),
+            str(row["dram"]) + (f"\n{row['dram_channels']} channels" if row["dram_channels"] > 1 else ""),
         )
-        before = row["hardware"]
+    return grid
+
+
+def compare_table(totals: pd.DataFrame) -> Table:
+    """Return one line per chip and granularity: what it buys over the network as it was given; 80 characters wide."""
+    grid = Table(
+        title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    grid.add_column("pruned by", overflow="fold")
+    grid.add_column("executed as", overflow="fold")
+    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for chip, rows in totals.groupby("hardware", sort=False):
+        grid.add_section()
+        grid.add_row(Text(str(chip), style="bold"))
+        for _, row in rows.iterrows():
+            grid.add_row(
+                Text(str(row["pruned_by"])),
+                Text(str(row["executed_as"])),
+                whole(row["cycles"]),
+                number(row["time_us"]),
+                times(row["speed_up"]),
+                number(row["energy_pj"] / 1e6),
+                times(row["energy_saving"]),
+                number(row["storage_bits"] / 8192),
+            )
     return grid
 
 

@@ -7,10 +7,11 @@ when they are used: reading a chip's file compiles nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Engine, Operation, Ran
+from accelsim.engines.engine import Engine, Operation, Ran, Terms
+from accelsim.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
+
+WIDEST_BITS = 16
+"""Of a weight, as the file of a chip may say."""
 
 
 class Eie(Engine):
@@ -98,6 +102,22 @@ class Eie(Engine):
         self.prices(chip)
         technology = cast("EieChip", chip).technology
         return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return sums of 32 bits, one multiplier a PE, and the memories of all PEs."""
+        config = cast("EieChip", chip).engine
+        each = config.spmat_bytes + config.pointer_bytes + config.activation_bytes
+        return Terms("int32", config.pes, config.pes * each)
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the widths of weights and activations; shared weights keep their codes."""
+        from accelsim.number_formats import NUMBER_FORMATS
+
+        form = NUMBER_FORMATS[name]
+        if form.family != "int" or form.bits > WIDEST_BITS:
+            raise InputError(f"engine {self.kind} computes in integers of at most {WIDEST_BITS} bits, not in {name}")
+        widths = {"engine.weight_bits": form.bits, "engine.activation_bits": form.bits}
+        return widths if cast("EieChip", chip).engine.weight_sharing else widths | {"engine.code_bits": form.bits}
 
     def precision(self, chip: Hardware) -> Precision:
         """Return fixed point: weights by codes into a codebook, or in the codes themselves; the bias is among them."""

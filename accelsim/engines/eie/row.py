@@ -14,7 +14,7 @@ from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_tr
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Asked, Ran, Row, Run
 from accelsim.engines.feeding import Feeding
-from accelsim.engines.measures import Pace, measures
+from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.engines.streaming import Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.codebook import quantise
@@ -91,6 +91,7 @@ class EieRun(Run):
         peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * config.clock_mhz / 1e3
         row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip)
         row |= {"residency": self.feeding.residency, "dram_peak_gb_per_s": peak}
+        row |= _world(layer, len(samples), row, config)
         if asked.units:
             row["units"] = per_unit(outcome.counts, work_per_pe(weights, vectors, config.pes))
         return row
@@ -113,6 +114,16 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
         "compression_ratio": 32 * dense_values / stored.total,
         "layer_hash": image.digest,
     }
+
+
+def _world(layer: Layer, samples: int, row: Row, config: EieConfig) -> Row:
+    """Return what crosses the edge of the chip; codebooks stay where they are, and maps where they fit."""
+    spilled = bool(activation_problems(layer.maps, config))
+    maps = [samples * count * config.activation_bits for count in (layer.maps.inputs, layer.maps.outputs)]
+    inputs, outputs = (Crossing(bits, 0 if spilled else bits) for bits in maps)
+    stored = row["storage_bits"]
+    stays = row["storage_codebook_bits"] if row["residency"] == "stream" else stored
+    return world(inputs, outputs, Crossing(stored, stays))
 
 
 def _measures(counts: Counts, chip: EieChip) -> Row:

@@ -5,10 +5,12 @@ Sources: docs/tensor_core.md. Parts are loaded when they are used: reading a chi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from accelsim.engines.engine import Engine, Operation, Product, Ran, Row
+from accelsim.engines.engine import Engine, Operation, Product, Ran, Row, Terms
 from accelsim.engines.tensor_core.words import WORDS
+from accelsim.errors import InputError
 
 if TYPE_CHECKING:
     from accelsim.chips import Hardware
@@ -100,6 +102,27 @@ class TensorCore(Engine):
         patterns = f"patterns {', '.join(own.engine.patterns) or 'none'}"
         self.prices(chip)
         return f"{own.engine.cores} cores, {patterns}", f"{', '.join(own.engine.fma_per_cycle)}; {made_in(own)}"
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return the sums of the format of networks, the multipliers of all cores, shared memories and L2."""
+        from accelsim.number_formats import NUMBER_FORMATS
+
+        own = cast("TensorCoreChip", chip)
+        config, dtype = own.engine, own.engine.type_of_networks
+        measured = "no energies" if config.power is None else config.power.basis
+        return Terms(
+            sums=f"{NUMBER_FORMATS[dtype].family}{config.sum_bits(dtype)}",
+            multipliers=config.cores * config.fma_per_cycle[dtype],
+            sram_bytes=config.cores * config.shared_memory_bytes + config.l2_bytes,
+            basis="" if own.technology is not None else measured,
+        )
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the data type of networks, one of those that the chip has a rate in."""
+        rates = cast("TensorCoreChip", chip).engine.fma_per_cycle
+        if name not in rates:
+            raise InputError(f"engine.fma_per_cycle has no {name}; it has {', '.join(rates)}")
+        return {"engine.dtype": name}
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a GEMM again and again, as libraries are measured."""

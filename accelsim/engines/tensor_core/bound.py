@@ -103,7 +103,7 @@ def times_if_faster(machine: Machine, limits: Limits, size: Size, tiles: Tiles, 
         quicker, own = faster(machine, which), eased(limits, which)
         plan, _ = schedule(quicker, size, tiles, machine.clock_mhz, repeated)
         full_us = time_us(quicker, own, size, tiles, machine.clock_mhz, repeated, which == WAVE)
-        uj = energy_uj(own, tiles, plan)
+        uj = energy_uj(quicker, own, tiles, plan)
         _, taken, _ = measured(quicker, own, size, tiles, repeated, which == WAVE, uj, full_us)
         found[which] = max(own.floor_us, taken)
     return found

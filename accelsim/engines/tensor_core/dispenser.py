@@ -28,8 +28,6 @@ class Column(NamedTuple):
 
     slices: int
     """Of k that are executed: the live ones; without skipping every single element."""
-    k: int
-    """Elements of k in them."""
     inputs: frozenset[int]
     """Channels that they read; without skipping all of k is one."""
     weights: int
@@ -58,7 +56,7 @@ class HandedOut(NamedTuple):
 def column_of(size: Size, skipping: Skipping, group: int, rows: range) -> Column:
     """Look at the weight rows of a column: a slice that is zero in all of them is neither stored nor executed."""
     if not skipping.slice_k:
-        return Column(size.k, size.k, frozenset({0}), size.k * len(rows))
+        return Column(size.k, frozenset({0}), size.k * len(rows))
     first = group * size.outputs
     live = [
         range(s * skipping.slice_k, min(size.k, (s + 1) * skipping.slice_k))
@@ -66,7 +64,7 @@ def column_of(size: Size, skipping: Skipping, group: int, rows: range) -> Column
         if any(skipping.live[first + row, s] for row in rows)
     ]
     k = sum(len(each) for each in live)
-    return Column(len(live), k, frozenset(i % skipping.channels for each in live for i in each), k * len(rows))
+    return Column(len(live), frozenset(i % skipping.channels for each in live for i in each), k * len(rows))
 
 
 def columns_of(size: Size, skipping: Skipping, groups: int, tile_outputs: int) -> list[list[Column]]:
@@ -160,7 +158,6 @@ def hand_out(
         len(last.tiles),
         last.longest,
         np.array([core.steps for core in dispenser.cores]),
-        sum(each.column.k for round_ in handed for each in round_.tiles if each.part == 0),
         weights / (machine.groups * size.outputs * size.k),
         inputs=1.0,
         inputs_again=1.0,

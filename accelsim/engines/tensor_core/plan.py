@@ -327,9 +327,9 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
 
 
 @njit(cache=True)
-def energy_uj(limits, tiles, plan):
+def energy_uj(machine, limits, tiles, plan):
     """Return what a run takes at the full voltage, without what stands by: in the cores and L2, and in DRAM."""
-    products = float(tiles.tile_tokens * tiles.tile_outputs) * tiles.k
+    products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * tiles.core_steps.sum()
     core = products * limits.executed * limits.fma_pj + plan.filled_bytes * limits.l2_pj_per_byte
     core += plan.shared_bytes * limits.shared_pj_per_byte
     dram = (plan.dram_read_bytes + plan.dram_write_bytes) * limits.dram_pj_per_byte

@@ -75,6 +75,8 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    inputs_read: float
+    """Share of the inputs that any tile reads."""
     loop_order: str
     """Without L2: which loop is inner, and what shared memory keeps."""
     rounds: tuple[tuple[int, int, int], ...]
@@ -176,10 +178,16 @@ def run(
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        inputs_read=ran.tiles.inputs,
         loop_order="" if config.l2_bytes else _loop_order(ran.tiles.fetched),
         rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
+
+
+def output_bytes(dtype: str) -> float:
+    """Return the size of a result: narrow types leave the chip with 16 bits."""
+    return max(2.0, NUMBER_FORMATS[dtype].bits / 8)
 
 
 def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:
@@ -206,7 +214,7 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=max(2.0, bits / 8),
+        output_bytes=output_bytes(gemm.dtype),
         packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,

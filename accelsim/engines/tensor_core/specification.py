@@ -248,7 +248,7 @@ class Attempt:
         """Return the mean power at a clock: what stands by, what is executed and fetched at its voltage, and DRAM."""
         limits = self.limits
         plan, _ = self.plan(self.machine.clock_mhz)
-        core_uj, dram_uj = energy_uj(limits, self.tiles, plan)
+        core_uj, dram_uj = energy_uj(self.machine, limits, self.tiles, plan)
         slower = 1.0 - clock_mhz / self.machine.clock_mhz
         voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * slower)
         return float(limits.static_w * voltage + (core_uj * voltage * voltage + dram_uj) / self.time_us(clock_mhz))

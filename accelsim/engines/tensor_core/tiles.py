@@ -97,8 +97,6 @@ class Tiles(NamedTuple):
     last_steps: int
     core_steps: NDArray[np.int64]
     """(cores,): steps that each core executes."""
-    k: int
-    """Of all tiles together, steps not filled up, parts of a split k counted as one tile."""
     weights: float
     """Share of the weights that is stored."""
     inputs: float

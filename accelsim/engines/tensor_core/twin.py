@@ -168,7 +168,6 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
         last,
         steps if last else 0,
         core_steps,
-        each * size.k,
         1.0,
         1.0,
         1.0,
@@ -219,7 +218,6 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
         core,
         longest,
         core_steps,
-        rows * columns.k.sum(),
         stored / (machine.groups * size.outputs * size.k),
         columns.all_inputs / channels,
         # All columns in as many passes read their sum; all in one pass what any of them reads.
@@ -422,7 +420,7 @@ def search(machine, limits, size, choices, repeated, skipping):
             full_us = limits.overhead_us + cycles / machine.clock_mhz
             if fastest < np.inf and full_us > fastest * pruned:
                 continue
-            uj = energy_uj(limits, tiles, plan)
+            uj = energy_uj(machine, limits, tiles, plan)
             of_choice = measured(machine, limits, size, tiles, repeated, False, uj, full_us)
             for i in range(3):
                 found[t * choices.splits.size + s, i] = of_choice[i]
