@@ -14,9 +14,9 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import Column
+from accelsim.results import Column, supported
 from accelsim.simulation import simulate
-from accelsim.totals import over_layers
+from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,9 @@ def compare(
         results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
         results.insert(0, "pruned_by", name)
         tables.append(results)
-    return _with_ratios(pd.concat(tables, ignore_index=True))
+    whole = pd.concat(tables, ignore_index=True)
+    _warn_of_pins(whole)
+    return _with_ratios(whole)
 
 
 def totals(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,6 +97,20 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
     return found
+
+
+def _warn_of_pins(results: pd.DataFrame) -> None:
+    """Warn in one line where the energy of some chips has the pins of their DRAM and that of others lacks them."""
+    able = supported(results)
+    unknown, known = (
+        dict.fromkeys(able.loc[able["dram_pins"].isin(which), "hardware"])
+        for which in (["unknown"], ["priced", "derived", "included"])
+    )
+    if unknown and known:
+        warn(
+            f"energy of {', '.join(unknown)}: lacks the pins of {', '.join(without_pins(able))}, which that of "
+            f"{', '.join(known)} has; give the part a table [io] before comparing them"
+        )
 
 
 def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:

@@ -84,6 +84,7 @@ def with_io(row: Row, hardware: Hardware, *, inputs: bool, outputs: bool) -> Row
         **({"unpaid_output_bytes": 0} if outputs else {}),
         "dram": hardware.memory.dram.name,
         "dram_model": hardware.memory.dram.model,
+        "dram_pins": measure(hardware.memory.dram).pins,
         "dram_read_bytes": read,
         "dram_write_bytes": written,
         "dram_gb_per_s": (read + written) / row["time_us"] / 1e3,  # bytes / us = MB/s

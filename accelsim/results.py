@@ -100,6 +100,12 @@ _HOW = (
     Column("dram", TEXT, "DRAM part; off: everything is on the chip"),
     Column("dram_model", TEXT, "timed: command by command; bandwidth-only: a measured rate; off"),
     Column(
+        "dram_pins",
+        TEXT,
+        "energy of its pins: priced, from a source; derived, worked out; included in the published energy of the part; "
+        "unknown: in no energy; off",
+    ),
+    Column(
         "network_io",
         TEXT,
         "counted: of the network's inputs and outputs DRAM is paid for wherever they lie, as --count-io asks; as run",

@@ -28,6 +28,13 @@ RATIOS: Mapping[str, str] = {
 """Columns whose total follows from sums."""
 
 
+def without_pins(results: pd.DataFrame) -> list[str]:
+    """Return the DRAM parts whose pins are in no energy of these results, since nobody says what they cost."""
+    if "dram_pins" not in results:
+        return []
+    return [str(part) for part in results.loc[results["dram_pins"] == "unknown", "dram"].unique()]
+
+
 def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool = False) -> pd.DataFrame:
     """Return the totals of layers, one row for each value of `by`, in order and as its index.
 

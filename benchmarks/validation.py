@@ -21,12 +21,15 @@ from accelsim.costs import prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.engines.eie.prices import memories
 from accelsim.memory import DramPart, load_memory
+from accelsim.memory.service import measure
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
+from accelsim.parts.timed import BLOCK_BYTES
 from benchmarks import gemm_layers, instructions, tensor_core_energy
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
+    DRAM_ALL_IN,
     EIE_AREA_MM2,
     EIE_LAYERS,
     EIE_LNZD_MW,
@@ -215,6 +218,27 @@ def dram() -> str:
     return "\n".join(lines)
 
 
+def dram_energy() -> str:
+    """Return what a bit costs that is streamed, read at the full rate, beside what is published of its kind."""
+    lines = [
+        "| part | core | standby, refresh | pins | | all, pJ/bit | published, with pins | ours / published | source |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in DRAM_ALL_IN:
+        given = measure(load_memory(kind.part))
+        standby = given.standby_mw * float(given.read_ns)  # mW x ns = pJ
+        parts = [pj / (8 * BLOCK_BYTES) for pj in (given.read_pj, standby, given.read_io_pj)]
+        low, high = kind.low_pj_per_bit, kind.high_pj_per_bit
+        shown, ratio = "-", "-"
+        if low is not None and high is not None:
+            shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            ratio = " to ".join(dict.fromkeys(f"{sum(parts) / each:.2f}" for each in (high, low)))
+        core, waiting, pins = (f"{part:.2f}" for part in parts)
+        cells = (kind.part, core, waiting, pins, given.pins, f"{sum(parts):.1f}", shown, ratio, kind.source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _dram_line(rows: list[dict[str, str]], commands: bool) -> str:
     equal, bandwidth, energy = 0, [], [0.0]
     for row in rows:
@@ -280,6 +304,7 @@ def blocks() -> dict[str, str]:
         "streaming": streaming(),
         "summary": _summary(times, energies),
         "dram": dram(),
+        "dram-energy": dram_energy(),
         "gemm": gemm_layers.errors_table(),
         "gemm-fitted": gemm_layers.fitted_table(),
         "instructions": instructions.render(instructions.rates()),
@@ -311,8 +336,8 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
 def _prices() -> str:
     hardware = chip()
     rows = [
-        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
-        f"| {price.source} |"
+        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} "
+        f"| {format(price.pj, '.4g') if price.known else 'unknown'} | {price.source} |"
         for action, price in prices(hardware, streamed=True).items()
     ]
     arrays = [

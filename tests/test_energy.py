@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import accelsim
 from accelsim.costs import account, area_mm2, entries, prices
+from accelsim.energy import dram
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.engines import engine_of
 from accelsim.engines.eie.prices import memories, register_files
@@ -79,8 +80,9 @@ def test_a_published_energy_is_all_that_a_board_pays_for_its_memory() -> None:
 
 
 def test_an_action_of_dram_that_is_left_out_is_an_error() -> None:
+    own = entries({"mac": 1}, 1, CHIP)
     with pytest.raises(KeyError, match="dram_write_io"):
-        account({"mac": 1, "dram_reads": 1, "dram_writes": 0, "dram_read_io": 1}, 1, CHIP)
+        dram.entries(own, CHIP, {"dram_reads": 1, "dram_writes": 0, "dram_read_io": 1}, 800.0)
 
 
 def test_every_component_is_a_column() -> None:

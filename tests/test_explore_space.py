@@ -135,7 +135,7 @@ def test_lists_are_values_and_have_names() -> None:
             "hardware": NM,
             "vary": {"engine.patterns": [[], ["2:4"], ["2:4", "1:4"]], "engine.dense.tiles": tiles},
             "when": {"engine.dense.tiles": "engine.patterns == 'none' and engine.dense.splits == '1, 2'"},
-            "set": {"engine.dense.splits": [1, 2]},
+            "set": {"engine.dense.splits": [1, 2], "engine.l2_bytes": 131072},
         }
     )
     points = [space.point(index) for index in space.indices()]
@@ -145,7 +145,7 @@ def test_lists_are_values_and_have_names() -> None:
     chips = [space.chips[NM].chip(point.changes) for point in points]
     wanted: list[dict[str, Any]] = [{"engine.patterns": [], "engine.dense.tiles": each} for each in tiles]
     wanted += [{"engine.patterns": ["2:4"]}, {"engine.patterns": ["2:4", "1:4"]}]
-    fixed = {"engine.dense.splits": [1, 2]}
+    fixed: dict[str, Any] = {"engine.dense.splits": [1, 2], "engine.l2_bytes": 131072}
     assert [chip.content_hash for chip in chips] == [load_hardware(NM, fixed | each).content_hash for each in wanted]
     assert [space.index_of(space.values(index)) for index in space.indices()] == space.indices()
 

@@ -317,6 +317,8 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        if note := terminal.pins_note(mine):
+            out.print(note, markup=False, soft_wrap=True)
         out.print()
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))

@@ -38,12 +38,13 @@ def prices(hardware: Hardware, clock_mhz: float = 0.0) -> dict[str, Price]:
 @lru_cache(maxsize=256)
 def _prices(memory: MemoryConfig, clock_mhz: float) -> dict[str, Price]:
     service = measure(memory.dram)
+    known = service.pins != "unknown"
     standby_pj = memory.all_channels * service.standby_mw * 1e3 / clock_mhz  # mW x ns
     return {
         "dram_reads": Price("dram", service.read_pj, service.energy_source),
         "dram_writes": Price("dram", service.write_pj, service.energy_source),
-        "dram_read_io": Price("dram_io", service.read_io_pj, service.io_source),
-        "dram_write_io": Price("dram_io", service.write_io_pj, service.io_source),
+        "dram_read_io": Price("dram_io", service.read_io_pj, service.io_source, known),
+        "dram_write_io": Price("dram_io", service.write_io_pj, service.io_source, known),
         "dram_standby": Price("dram", standby_pj, service.standby_source),
     }
 

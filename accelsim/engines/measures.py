@@ -9,6 +9,7 @@ from accelsim.energy import Account, Entry, dram
 from accelsim.engines.counts import Counts
 from accelsim.engines.engine import Row
 from accelsim.engines.words import Words
+from accelsim.memory.service import measure
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -87,6 +88,7 @@ def measures(
         **Account.of(paid, (word.name for word in words.components)).columns(time_us),
         "dram": "off" if part is None else part.name,
         "dram_model": "off" if part is None else part.model,
+        "dram_pins": "off" if part is None else measure(part).pins,
         "dram_read_bytes": read,
         "dram_write_bytes": written,
         "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s

@@ -57,7 +57,8 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     kept = results.columns[: end + 1].tolist()
     first = results.drop_duplicates("point").set_index("point")
     columns = [name for name in (*TOTALS, "executed_as") if name in results and name not in kept]
-    made = over_layers(results[["point", *columns]], "point", whole=True).drop(columns=["layers", "able"])
+    made = over_layers(results[["point", *columns]], "point", whole=True)
+    made = made[[name for name in TOTALS if name in made]]
     unknown = [name for name in UNKNOWN_AT_ZERO if name in made]
     made[unknown] = made[unknown].replace(0, np.nan)
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)

@@ -156,8 +156,8 @@ def energies_pj(part: DramPart, counts: Mapping[str, int]) -> dict[str, float] |
         energies["active_power_down"] = active_down * pj * i.idd3p_ma
         energies["precharged_power_down"] = precharged_down * pj * i.idd2p_ma
     if part.io is not None:
-        burst = part.io.vddq_v * devices * clock_ns * c.burst
-        energies["io"] = burst * (counts["reads"] * part.io.idd4r_ma + counts["writes"] * part.io.idd4w_ma)
+        read_pj, write_pj = part.io.block_pj(clock_ns * c.burst, devices)
+        energies["io"] = counts["reads"] * read_pj + counts["writes"] * write_pj
     return energies
 
 

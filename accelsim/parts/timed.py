@@ -234,16 +234,46 @@ class DramCurrents:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DramIo:
-    """What the data pins of one device draw from their own supply during a burst; kept apart from the core."""
+    """What data pay on their way over the pins, apart from the core: energies per bit, or currents of their supply.
 
-    vddq_v: Positive
+    Energies are those of the whole interface, whichever end pays; currents those of one device during a burst.
+    """
+
+    read_pj_per_bit: NonNegative | None = None
+    """Of data that are read."""
+    write_pj_per_bit: NonNegative | None = None
+    """Of data that are written."""
+    vddq_v: Positive | None = None
     """Supply of the data pins."""
-    idd4r_ma: NonNegative
+    idd4r_ma: NonNegative | None = None
     """During the burst of a read."""
-    idd4w_ma: NonNegative
+    idd4w_ma: NonNegative | None = None
     """During the burst of a write."""
+    derived: Annotated[bool, Field(strict=True)] = False
+    """Not published for this kind of part: worked out from voltages and resistances, or taken from a kind like it."""
     source: str
     """Where these numbers are from."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        energies, currents = ("read_pj_per_bit", "write_pj_per_bit"), ("vddq_v", "idd4r_ma", "idd4w_ma")
+        given = [key for key in (*energies, *currents) if getattr(self, key) is not None]
+        if given not in (list(energies), list(currents)):
+            said = ", ".join(given) or "none of them"
+            yield f"give either {' and '.join(energies)}, or {', '.join(currents)} (got {said})"
+
+    def block_pj(self, burst_ns: float, devices: int) -> tuple[float, float]:
+        """Return what a block that is read pays, and one that is written, in pJ.
+
+        burst_ns: the time of its data on the bus; devices: how many move it in lockstep.
+        """
+        if self.vddq_v is None:
+            energies = self.read_pj_per_bit or 0.0, self.write_pj_per_bit or 0.0
+            return energies[0] * 8 * BLOCK_BYTES, energies[1] * 8 * BLOCK_BYTES
+        pj_per_ma = self.vddq_v * devices * burst_ns
+        return pj_per_ma * (self.idd4r_ma or 0.0), pj_per_ma * (self.idd4w_ma or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -337,6 +367,7 @@ class DramPart(Hashed):
     published: PublishedEnergy | None = None
     """For an engine that streams, where there are no currents to price its commands by."""
     io: DramIo | None = None
+    """None where nobody says what the pins cost: they are in no energy, and tables say unknown."""
     controller: DramController = DramController()
 
     def __post_init__(self) -> None:
@@ -360,6 +391,8 @@ class DramPart(Hashed):
                 f"than nothing (got {self.currents.idd0_ma:g}); check it against idd2n_ma and idd3n_ma"
             )
 
+        if self.io is not None and self.currents is None:
+            yield "io: is not used without currents, since a published energy has the pins in it; remove it"
         if self.controller.power_down_after_cycles:
             yield from self._power_down_problems()
 

@@ -20,6 +20,7 @@ from accelsim.report.terminal import io_counted, number, percent, times, whole
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
 from accelsim.results import supported
 from accelsim.terms import differences, terms
+from accelsim.totals import without_pins
 
 if TYPE_CHECKING:
     from accelsim.network import Layer, Network
@@ -332,6 +333,8 @@ def _notes(rows: pd.DataFrame) -> list[str]:
         able = supported(mine)
         if beyond := [text for text in dict.fromkeys(able["extrapolated"]) if text != "no"]:
             said.append(f"{run}: prices of its memories lie beyond the data: {', '.join(map(str, beyond))}.")
+        if parts := without_pins(able):
+            said.append(f"{run}: what the pins of {', '.join(parts)} cost is unknown and in no energy.")
         if (able["capacity"] == "ignore").any():
             said.append(f'{run}: limits of memories and registers are lifted (engine.capacity = "ignore").')
         if slower := int((able["clock_mhz"] < able["full_clock_mhz"]).sum()):

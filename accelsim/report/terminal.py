@@ -16,7 +16,7 @@ from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
-from accelsim.totals import over_layers
+from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
@@ -59,7 +59,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
         ("MACs\nused", percent(total["utilization"]), lambda r: percent(r["utilization"])),
         ("load\nbalance", percent(total["load_balance"]), lambda r: percent(r["load_balance"])),
-        ("energy\nnJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
+        ("energy\nnJ", total_energy(total["energy_pj"], results), lambda r: number(r["energy_pj"] / 1e3)),
         ("power\nmW", number(total["power_mw"]), lambda r: number(r["power_mw"])),
         ("SRAM\nGB/s", number(total["sram_gb_per_s"]), lambda r: number(r["sram_gb_per_s"])),
         ("DRAM\nGB/s", number(total["dram_gb_per_s"]), lambda r: number(r["dram_gb_per_s"])),
@@ -85,6 +85,21 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     for _, row in results.iterrows():
         grid.add_row(*(cell(row) for _, _, cell in columns))
     return grid
+
+
+LACKS_PINS = " + pins"
+
+
+def total_energy(pj: Any, results: pd.DataFrame) -> str:
+    """Format an energy in nJ, and say so where it lacks that of the pins of a DRAM."""
+    return number(pj / 1e3) + (LACKS_PINS if without_pins(results) else "")
+
+
+def pins_note(results: pd.DataFrame) -> str:
+    """Return what the mark of `total_energy` means, or nothing where nothing has it."""
+    if not (parts := without_pins(results)):
+        return ""
+    return f"+ pins: what the pins of {', '.join(parts)} cost is unknown and in no energy; give the part a table [io]"
 
 
 def cycle_chart(results: pd.DataFrame, width: int) -> Text:
@@ -156,9 +171,11 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
             price.component.replace("_", " "),
             action.removesuffix(PER_CYCLE).replace("_", " "),
             f"{times:,}{' cycles' if action.endswith(PER_CYCLE) else ''}",
-            number(price.pj),
-            number(times * price.pj / 1e3),
-            percent(times * price.pj / row["energy_pj"]),
+            *(
+                (number(price.pj), number(times * price.pj / 1e3), percent(times * price.pj / row["energy_pj"]))
+                if price.known
+                else ("unknown",) * 3
+            ),
             Text(price.source),
         )
     return grid
@@ -191,12 +208,13 @@ def chip_totals(results: pd.DataFrame) -> Table:
     for heading in ("layers", "cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
         grid.add_column(heading, justify="right", no_wrap=True)
     for chip, total in over_layers(results, "hardware").iterrows():
+        mine = results[results["hardware"] == chip]
         grid.add_row(
             Text(str(chip)),
             whole(total["able"]) + ("" if total["able"] == total["layers"] else f" of {whole(total['layers'])}"),
             whole(total["cycles"]),
             number(total["time_us"]),
-            number(total["energy_pj"] / 1e3),
+            total_energy(total["energy_pj"], mine),
             number(total["power_mw"]),
             number(total["area_mm2"]) if total["area_mm2"] else "-",
             number(total["storage_bits"] / 8192),

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from accelsim.chips import Technology
 from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
+from accelsim.energy.registers import registers
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import Power, TensorCoreChip, TensorCoreConfig, TensorCoreConstants
 from accelsim.errors import InputError, collecting, raise_if_any
@@ -75,11 +76,11 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
-        "controller_bytes": Price("dram_io", 0.0, "the chip's side of the pins: no source"),
+        "controller_bytes": Price("dram_io", 0.0, "memory controller of the chip: no source", known=False),
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
-            f"CACTI 7, {leakage}: of the memories, that of logic is not known; none power-gated",
+            f"CACTI 7, {leakage}, and Aladdin's registers; that of other logic is not known; none power-gated",
         ),
         f"control{PER_CYCLE}": Price(
             "control",
@@ -98,6 +99,7 @@ class Multiplier(NamedTuple):
     """With them."""
     um2: float
     """With them."""
+    register_bits: int
     source: str
 
 
@@ -107,11 +109,12 @@ def multiplier_of(config: TensorCoreConfig, technology: Technology, dtype: str) 
     mac: Arithmetic = multiply_accumulate(technology, dtype, sum_bits)
     ways = max((int(pattern.partition(":")[2]) for pattern in config.patterns), default=1)
     select = selection(technology, ways, bits)
-    registers = 2 * bits + sum_bits + (config.metadata_bits_per_value if config.patterns else 0)
+    register_bits = 2 * bits + sum_bits + (config.metadata_bits_per_value if config.patterns else 0)
     return Multiplier(
         mac.pj + select.pj,
-        mac.pj + select.pj + (registers + sum_bits) * technology.register_bit_pj,  # the sum is read and written
-        mac.um2 + select.um2 + registers * register_um2(technology),
+        mac.pj + select.pj + (register_bits + sum_bits) * technology.register_bit_pj,  # the sum is read and written
+        mac.um2 + select.um2 + register_bits * register_um2(technology),
+        register_bits,
         mac.source + (f"; 1 of {ways} operands: {select.source}" if config.patterns else ""),
     )
 
@@ -154,9 +157,17 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
     """Return the banks of a memory, or registers where those are smaller than an array; of 0 bytes: of a bus."""
     technology, clock_mhz = technology_of(chip), chip.engine.clock_mhz
     bits = math.ceil(8 * bytes_per_cycle)
-    um2, register_pj = register_um2(technology), 8 * technology.register_bit_pj
-    area_mm2 = 1e-6 * (8 * capacity_bytes + bits) * um2
-    in_registers = Memory(1, None, area_mm2, 2 * register_pj, 2 * register_pj, 0.0, math.inf, _register(technology))
+    row, cells = registers(bits, 8, technology), registers(8 * capacity_bytes, 8, technology)
+    in_registers = Memory(
+        1,
+        None,
+        row.area_mm2 + cells.area_mm2,
+        row.write_energy_pj + cells.read_energy_pj,
+        row.write_energy_pj + cells.write_energy_pj,
+        row.leakage_mw + cells.leakage_mw,
+        math.inf,
+        _register(technology),
+    )
     if not capacity_bytes:
         return in_registers
     rows = -(-bits // ROW_BITS)
@@ -165,7 +176,7 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
     fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
     arrays = [sram(size, width_bits, technology, min(clock_mhz, mhz)) for size, mhz in zip(sizes, fastest, strict=True)]
     arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
-    if 1e-6 * 8 * capacity_bytes * um2 <= arrays_mm2:
+    if cells.area_mm2 <= arrays_mm2:
         return in_registers
     array = sram(sizes[-1], width_bits, technology, clock_mhz)
     wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
@@ -175,10 +186,10 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
     return Memory(
         banks,
         array,
-        arrays_mm2 + 1e-6 * bits * um2,
-        read_pj + wire_pj + register_pj,
-        write_pj + wire_pj + register_pj,
-        banks * array.leakage_mw,
+        arrays_mm2 + row.area_mm2,
+        read_pj + wire_pj + row.write_energy_pj,
+        write_pj + wire_pj + row.write_energy_pj,
+        banks * array.leakage_mw + row.leakage_mw,
         fastest[-1],
         f"CACTI 7, {technology.sram.device}; a register{across}",
     )
@@ -200,29 +211,37 @@ def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
     return chip.constants or TensorCoreConstants()
 
 
-def leakage_mw(chip: TensorCoreChip) -> float:
-    """Return the leakage of all memories of a chip with a technology; that of its logic is not known."""
-    shared, l2 = memories(chip).values()
-    return chip.engine.cores * shared.leakage_mw + l2.leakage_mw
-
-
-def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
-    """Return the area of each part of a chip with a technology, that of a board is not known: empty.
+def _units(chip: TensorCoreChip) -> list[tuple[int, Multiplier]]:
+    """Return how many multipliers a core has, and which.
 
     Floating-point and integer units lie side by side; in each, the narrower formats use the multipliers of the widest.
     """
+    config, technology = chip.engine, technology_of(chip)
+    found: dict[str, tuple[int, Multiplier]] = {}
+    for dtype, rate in config.fma_per_cycle.items():
+        unit, family = (rate, multiplier_of(config, technology, dtype)), NUMBER_FORMATS[dtype].family
+        found[family] = max(unit, found.get(family, unit), key=lambda each: each[0] * each[1].um2)
+    return list(found.values())
+
+
+def leakage_mw(chip: TensorCoreChip) -> float:
+    """Return the leakage of all memories and registers of a chip with a technology; that of its logic is not known."""
+    shared, l2 = memories(chip).values()
+    bits = 8 * chip.engine.register_bytes + sum(number * unit.register_bits for number, unit in _units(chip))
+    of_core = shared.leakage_mw + registers(bits, 1, technology_of(chip)).leakage_mw
+    return chip.engine.cores * of_core + l2.leakage_mw
+
+
+def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
+    """Return the area of each part of a chip with a technology; that of a board is not known: empty."""
     config, technology = chip.engine, chip.technology
     if technology is None:
         return {}
-    units: dict[str, float] = {}
-    for dtype, rate in config.fma_per_cycle.items():
-        family, um2 = NUMBER_FORMATS[dtype].family, rate * multiplier_of(config, technology, dtype).um2
-        units[family] = max(units.get(family, 0.0), um2)
     shared, l2 = memories(chip).values()
     parts = {
-        "multipliers": 1e-6 * config.cores * sum(units.values()),
+        "multipliers": 1e-6 * config.cores * sum(number * unit.um2 for number, unit in _units(chip)),
         "shared memory": config.cores * shared.area_mm2,
-        "registers of sums": 1e-6 * config.cores * 8 * config.register_bytes * register_um2(technology_of(chip)),
+        "registers of sums": config.cores * registers(8 * config.register_bytes, 1, technology).area_mm2,
         "L2": l2.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
@@ -251,7 +270,7 @@ class Linear(NamedTuple):
     """With registers and indices."""
     shared_pj_per_byte: float
     l2_pj_per_byte: float
-    """With its write to shared memory."""
+    """Of what fills shared memory, with its write there."""
     dram_pj_per_byte: float
     """Of either direction, by a long stream, through L2."""
     static_w: float
@@ -271,13 +290,14 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
     per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
+    l2_read_pj, l2_write_pj = (table[name].pj if config.l2_bytes else 0.0 for name in ("l2_bytes", "l2_writes"))
     return Linear(
         fma_pj=table["fma"].pj
         + operand_bits * table["register_bits"].pj
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
-        l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
-        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + table["l2_writes"].pj,
+        l2_pj_per_byte=l2_read_pj + table["shared_writes"].pj,
+        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + l2_write_pj,
         static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW
     )
 
