@@ -1,4 +1,4 @@
-"""On what terms chips are compared: node, number formats, size and memory; and the same for all, where it can be."""
+"""On what terms chips are compared: node, formats, size and memory of each, and alike where that can be."""
 
 from __future__ import annotations
 

@@ -140,8 +140,10 @@ def test_list_names_everything_shipped(accelsim: Run) -> None:
 
 
 def keys_of(folder: str) -> list[set[str]]:
-    """Keys of every shipped file, but `base`: another file, which it adds to."""
-    return [set(tomllib.loads(path.read_text("utf-8"))) - {"base"} for path in shipped_dir(folder).glob("*.toml")]
+    """Keys of every shipped file, but `base`, another file, which it changes, and what it removes of that."""
+    return [
+        set(tomllib.loads(path.read_text("utf-8"))) - {"base", "remove"} for path in shipped_dir(folder).glob("*.toml")
+    ]
 
 
 def test_the_schema_of_chips_describes_one_of_each_machine(accelsim: Run) -> None:

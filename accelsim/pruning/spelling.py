@@ -5,7 +5,7 @@ from __future__ import annotations
 SIZES = {"nm": (":", "nm:2:4"), "vector": ("x", "vector:1x4"), "block": ("x", "block:4x4")}
 WHOLE = ("fine", "kernel", "filter", "channel")
 
-SPELT = ("fine", "nm:N:M", "vector:1xK", "vector:Kx1", "block:RxC", "kernel", "filter", "channel")
+SPELT = ("fine", "nm:N:M", "vector:1xK", "vector:Kx1", "block:RxC", *WHOLE[1:])
 """How every granularity is written, capitals for numbers."""
-EXAMPLES = ("fine", *(example for _, example in SIZES.values()), "kernel", "filter", "channel")
+EXAMPLES = ("fine", *(example for _, example in SIZES.values()), *WHOLE[1:])
 """One of each kind."""

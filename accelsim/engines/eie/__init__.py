@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Engine, Operation, Ran, Terms
 from accelsim.errors import InputError
-from accelsim.number_formats import NUMBER_FORMATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +111,8 @@ class Eie(Engine):
 
     def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
         """Return the widths of weights and activations; shared weights keep their codes."""
+        from accelsim.number_formats import NUMBER_FORMATS
+
         form = NUMBER_FORMATS[name]
         if form.family != "int" or form.bits > WIDEST_BITS:
             raise InputError(f"engine {self.kind} computes in integers of at most {WIDEST_BITS} bits, not in {name}")

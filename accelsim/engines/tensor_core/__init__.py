@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from accelsim.engines.engine import Engine, Operation, Product, Ran, Row, Terms
 from accelsim.engines.tensor_core.words import WORDS
 from accelsim.errors import InputError
-from accelsim.number_formats import NUMBER_FORMATS
 
 if TYPE_CHECKING:
     from accelsim.chips import Hardware
@@ -106,6 +105,8 @@ class TensorCore(Engine):
 
     def terms(self, chip: Hardware) -> Terms:
         """Return the sums of the format of networks, the multipliers of all cores, shared memories and L2."""
+        from accelsim.number_formats import NUMBER_FORMATS
+
         own = cast("TensorCoreChip", chip)
         config, dtype = own.engine, own.engine.type_of_networks
         measured = "no energies" if config.power is None else config.power.basis
