@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from accelsim import pruning
+from accelsim.engines import engine_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.evaluation import Evaluate, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.files import write_whole
+from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import criterion_data, prune_network, shrunk, whole_layer
@@ -37,8 +39,9 @@ METRICS = ("cycles", "time_us", "energy_pj", "storage_bits")
 class Scores:
     """Scores of a network by per-layer sparsities; each is computed once, and kept in a file where one is given.
 
-    The file is JSON, written after every score, so that a run that was broken off goes on where it was. Scores of
-    another network, granularity, criterion or evaluation are not mixed: they have other keys.
+    They are of the network as a chip of this precision computes it. The file is JSON, written after every score, so
+    that a run that was broken off goes on where it was. Scores of another network, granularity, criterion, evaluation
+    or precision are not mixed: they have other keys.
     """
 
     def __init__(
@@ -49,7 +52,9 @@ class Scores:
         evaluate: Evaluate | str | None,
         seed: int,
         store: str | Path | None,
+        precision: Precision | None = None,
     ) -> None:
+        self.precision = precision or Precision()
         self.network, self.granularity, self.criterion, self.seed = network, granularity, criterion, seed
         name = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__qualname__", "fidelity")
         self._evaluate = load_evaluation(evaluate or "fidelity", network)
@@ -58,7 +63,7 @@ class Scores:
         for layer in network:
             weights.update(f"{layer.name} {layer.weight.shape} {layer.weight.dtype}".encode())
             weights.update(np.ascontiguousarray(layer.weight).tobytes())
-        self._key = f"{weights.hexdigest()[:32]} {granularity} {criterion} {seed} {name}"
+        self._key = f"{weights.hexdigest()[:32]} {granularity} {criterion} {seed} {name} {precision}"
         self._known: dict[str, float] = _read(self._path)
 
     def pruned(self, sparsities: Mapping[str, float]) -> Network:
@@ -70,7 +75,8 @@ class Scores:
         pruned = {name: share for name, share in sorted(sparsities.items()) if share}
         key = f"{self._key} {json.dumps(pruned)}"
         if key not in self._known:
-            self._known[key] = float(self._evaluate(self.pruned(pruned) if pruned else self.network))
+            network = self.pruned(pruned) if pruned else self.network
+            self._known[key] = float(self._evaluate(as_computed(network, self.precision)))
             _write(self._path, self._known)
         return self._known[key]
 
@@ -144,7 +150,10 @@ def sensitivity(
 
 
 class Allocation(NamedTuple):
-    """Per-layer sparsities that meet a budget, the network pruned by them, its cost and score, and how they came."""
+    """Per-layer sparsities that meet a budget, the network pruned by them, its cost and score, and how they came.
+
+    The score is of the network as the chip computes it, the network itself as it was given but for what is pruned.
+    """
 
     sparsities: dict[str, float]
     network: Network
@@ -152,6 +161,8 @@ class Allocation(NamedTuple):
     score: float
     steps: pd.DataFrame
     """One row per step: which layer was pruned further, how far, and cost and score of the network after it."""
+    precision: str
+    """Number formats of the chip, weights x activations."""
 
 
 class _Costs:
@@ -195,7 +206,8 @@ def allocate(
 
     Progressively: `steps` times at least, the layer is pruned further whose pruning saves a step's share of the budget
     and leaves the best score of all; what is saved is simulated. metric: one of METRICS, summed over layers; budget in
-    its unit. evaluate and store as in `sensitivity`. activations as in `simulate`.
+    its unit. evaluate and store as in `sensitivity`, but scores are of the network as the chip computes it. activations
+    as in `simulate`.
     Raises InputError with every problem of the arguments, and for a budget that no sparsity on offer reaches.
     Source: Yang et al., ECCV 2018 (NetAdapt), algorithm 1, without training between steps.
     """
@@ -204,7 +216,7 @@ def allocate(
     net, chip = load_network(network), load_hardware(hardware)
     shares = _shares(granularity, sparsities)
     _check_budget(budget, metric, steps)
-    scores = Scores(net, granularity, criterion, evaluate, seed, store)
+    scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
     costs = _Costs(scores, chip, metric, activations)
     names = [layer.name for layer in net]
     chosen: dict[str, float] = {}
@@ -242,7 +254,9 @@ def allocate(
         history.append(
             {"step": len(history), "layer": name, "sparsity": share, metric: total, "score": tried[name, share]}
         )
-    return Allocation(chosen, scores.pruned(chosen), total, scores(chosen), pd.DataFrame(history))
+    return Allocation(
+        chosen, scores.pruned(chosen), total, scores(chosen), pd.DataFrame(history), str(scores.precision)
+    )
 
 
 def uniform(
@@ -266,7 +280,7 @@ def uniform(
 
     net, chip = load_network(network), load_hardware(hardware)
     _check_budget(budget, metric, 1)
-    scores = Scores(net, granularity, criterion, evaluate, seed, store)
+    scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
     costs = _Costs(scores, chip, metric, activations)
     shares = _shares(granularity, [percent / 100 for percent in range(1, 100)])
     names = [layer.name for layer in net]
@@ -285,7 +299,7 @@ def uniform(
     steps = pd.DataFrame(
         [{"step": 0, "layer": "all", "sparsity": next(iter(chosen.values()), 0.0), metric: total, "score": score}]
     )
-    return Allocation(chosen, scores.pruned(chosen), total, score, steps)
+    return Allocation(chosen, scores.pruned(chosen), total, score, steps, str(scores.precision))
 
 
 def _check_budget(budget: float, metric: str, steps: int) -> None:

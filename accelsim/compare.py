@@ -14,17 +14,17 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import Column
+from accelsim.results import Column, supported
 from accelsim.simulation import simulate
-from accelsim.totals import over_layers
+from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COMPARED_COLUMNS = (
     Column("pruned_by", "str", f'the granularity, or "{AS_GIVEN}" for the network itself'),
-    Column("speed_up", "float64", "time of the network as given / this time, same layer and chip"),
-    Column("energy_saving", "float64", "its energy / this energy"),
+    Column("speed_up", "float64", "time of the network as given / this time, same layer and chip", "-"),
+    Column("energy_saving", "float64", "its energy / this energy", "-"),
 )
 """What `compare` adds to the columns of `simulate`."""
 
@@ -38,12 +38,14 @@ def compare(
     activations: float | Density | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    count_io: bool = False,
 ) -> pd.DataFrame:
     """Prune every layer by each granularity and run it on each chip; returns the rows of `simulate` with three more.
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
     of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
+    `count_io`: as of `simulate`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
@@ -67,16 +69,19 @@ def compare(
         given = activations if name == AS_GIVEN else None
         if progress is not None:
             progress(name)
-        results = simulate(variant, hardware, given, seed=seed)
+        results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
         results.insert(0, "pruned_by", name)
         tables.append(results)
-    return _with_ratios(pd.concat(tables, ignore_index=True))
+    whole = pd.concat(tables, ignore_index=True)
+    _warn_of_pins(whole)
+    return _with_ratios(whole)
 
 
 def totals(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums.
 
-    A ratio is over the layers that the chip runs both as given and as pruned; a chip that runs none has empty sums.
+    `layers`, `able`, `missing`: as of `over_layers`. A ratio is over the layers that the chip runs both as given and as
+    pruned; a chip that runs none has empty sums.
     """
     import pandas as pd
 
@@ -85,10 +90,27 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
     # By chip first; the order of both is that of the table.
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
-    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "storage_bits"]
-    found = sums.reindex(order)[[*costs, "executed_as", "speed_up", "energy_saving"]].reset_index()
+    costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
+    found = sums.reindex(order)[
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving"]
+    ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
+    found["network_io"] = table["network_io"].iloc[0]
     return found
+
+
+def _warn_of_pins(results: pd.DataFrame) -> None:
+    """Warn in one line where the energy of some chips has the pins of their DRAM and that of others lacks them."""
+    able = supported(results)
+    unknown, known = (
+        dict.fromkeys(able.loc[able["dram_pins"].isin(which), "hardware"])
+        for which in (["unknown"], ["priced", "derived", "included"])
+    )
+    if unknown and known:
+        warn(
+            f"energy of {', '.join(unknown)}: lacks the pins of {', '.join(without_pins(able))}, which that of "
+            f"{', '.join(known)} has; give the part a table [io] before comparing them"
+        )
 
 
 def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:

@@ -172,6 +172,30 @@ def with_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any] | None)
     return result
 
 
+def without(data: Mapping[str, Any], keys: Any, place: str) -> dict[str, Any]:
+    """Return the data without some dotted keys, tables or single ones; what is None is as if it were not there.
+
+    Raises InputError, each problem behind `place`, for what is no list of keys and with every key that is not there.
+    """
+    if not isinstance(keys, list) or not all(isinstance(key, str) and key for key in keys):
+        raise InputError(f'{place}: must be a list of keys with dots, as in ["engine.power"] (got {short(keys)})')
+    result = copy.deepcopy(dict(data))
+    problems = []
+    for dotted in keys:
+        *tables, last = dotted.split(".")
+        table: Any = result
+        for part in tables:
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and table.get(last) is not None:
+            del table[last]
+            continue
+        before = ".".join(tables)
+        near = [f"{before}.{key}" if before else key for key in table if table[key] is not None] if table else []
+        problems.append(f"{place}: there is no '{dotted}' to remove{did_you_mean(dotted, near)}")
+    raise_if_any(problems)
+    return result
+
+
 def build(kind: type[T], data: Mapping[str, Any], source: str) -> T:
     """Check the data against a dataclass; raises one InputError with every problem, each naming its key."""
     try:
@@ -222,7 +246,9 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
             for key, colon, rest in said
         ]
     if item["type"] == "unexpected_keyword_argument":
-        return [f"{_key_text(data, keys)}: unknown key (got {got}){did_you_mean(str(keys[-1]), known)}"]
+        gone = getattr(owner, "GONE", {}).get(keys[-1])
+        remedy = did_you_mean(str(keys[-1]), known) if gone is None else f"; it is gone, remove the line: {gone}"
+        return [f"{_key_text(data, keys)}: unknown key (got {got}){remedy}"]
     if item["type"] == "missing":
         return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)

@@ -12,8 +12,9 @@ import numpy as np
 
 from accelsim import __version__
 from accelsim.defaults import AS_GIVEN
+from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
-from accelsim.evaluation import Evaluate, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
@@ -39,16 +40,20 @@ CURVE_COLUMNS = (
     Column("network", "str", "name of the network"),
     Column("hardware", "str", "name of the chip"),
     Column("granularity", "str", f'which weights were pruned together, or "{AS_GIVEN}"'),
-    Column("sparsity", "float64", "zeros / all weights"),
-    Column("score", "float64", "how good the network is, by the evaluation asked for; empty: none was"),
-    Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them"),
-    Column("time_us", "float64", "time"),
-    Column("energy_pj", "float64", "energy"),
-    Column("storage_bits", "float64", "size of the compressed network"),
-    Column("edp_pj_s", "float64", "energy x time"),
-    Column("dram_gb_per_s", "float64", "DRAM traffic / time"),
+    Column("sparsity", "float64", "zeros / all weights", "-"),
+    Column(
+        "score", "float64", "how good the network is as the chip computes it; empty: no evaluation was asked for", "-"
+    ),
+    Column("precision", "str", "number formats of the chip, weights x activations"),
+    Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them", "cycles"),
+    Column("time_us", "float64", "time", "µs"),
+    Column("energy_pj", "float64", "energy", "pJ"),
+    Column("storage_bits", "float64", "size of the compressed network", "bits"),
+    Column("edp_pj_s", "float64", "energy x time", "pJ s"),
+    Column("dram_gb_per_s", "float64", "DRAM traffic / time", "GB/s"),
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
+    Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -66,12 +71,15 @@ def curve(
     activations: float | Density | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    count_io: bool = False,
 ) -> pd.DataFrame:
     """Prune a network for real to each sparsity and run it on each chip; returns one row per chip and point.
 
     The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
-    criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score.
+    criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score. It is
+    asked once for every precision among the chips, of the network as they compute it
+    (`accelsim.evaluation.as_computed`). count_io: as of `accelsim.simulate`.
     Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
     """
@@ -80,6 +88,7 @@ def curve(
     net, chips, chosen = _checked(network, hardware, granularities, sparsities)
     score = None if evaluate is None else load_evaluation(evaluate, net)
     inputs = net if activations is None else with_density(net, activations, seed)
+    precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
 
     rows: list[dict[str, Any]] = []
     own = _sparsity(net)
@@ -94,10 +103,14 @@ def curve(
         if variant is None:
             continue
         reached = _sparsity(variant)
-        value = np.nan if score is None else score(variant)
-        table = simulate(shrunk(variant), chips, seed=seed)
+        values = {
+            each: np.nan if score is None else score(as_computed(variant, each))
+            for each in dict.fromkeys(precisions.values())
+        }
+        table = simulate(shrunk(variant), chips, seed=seed, count_io=count_io)
         rows += [
-            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached, "score": value}
+            {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
+            | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
             | _sums(table[table["hardware"] == chip.name])
             for chip in chips
         ]
@@ -201,6 +214,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
         **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
+        "network_io": table["network_io"].iloc[0],
         "version": __version__,
     }
 

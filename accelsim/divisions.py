@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelsim.engines import engine_of
 from accelsim.errors import InputError, warn
-from accelsim.evaluation import Evaluate, load_evaluation
-from accelsim.hardware import Hardware
+from accelsim.evaluation import Evaluate, as_computed, load_evaluation
+from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -33,23 +34,24 @@ def divisions(
 
     closed: the model unchanged: every weight of the network not zero, all else the same. open: the network as it is.
     Columns: network, hardware, division, samples_per_s, latency_us and energy_uj of a sample, accuracy (of open: what
-    `evaluate` says, else what the network states as `accuracy_pruned` in its provenance; of closed `accuracy_dense`
-    there; NaN where unknown, with a warning), speed_up and energy_saving over closed. Layers that a chip cannot run in
-    either division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
+    `evaluate` says of it as the chip computes it, else what the network states as `accuracy_pruned` in its provenance;
+    of closed `accuracy_dense` there; NaN where unknown, with a warning), speed_up and energy_saving over closed. Layers
+    that a chip cannot run in either division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
     Raises InputError for a network without zeros.
     Source: the closed and open divisions of MLPerf Inference (Reddi et al., ISCA 2020, section IV).
     """
     import pandas as pd
 
-    net = load_network(network)
+    net, chips = load_network(network), [load_hardware(chip) for chip in hardware]
     if not any(np.any(layer.weight == 0) for layer in net):
         raise InputError(f"network {net.name}: no weight is zero, so both divisions are one; prune it first")
-    score = None if evaluate is None else load_evaluation(evaluate, net)
     accuracy = {
-        "closed": _stated(net, "accuracy_dense"),
-        "open": _stated(net, "accuracy_pruned") if score is None else score(net),
+        "closed": dict.fromkeys((chip.name for chip in chips), _stated(net, "accuracy_dense")),
+        "open": dict.fromkeys((chip.name for chip in chips), _stated(net, "accuracy_pruned"))
+        if evaluate is None
+        else _scores(net, chips, load_evaluation(evaluate, net)),
     }
-    unknown = [name for name, value in accuracy.items() if np.isnan(value)]
+    unknown = [name for name, values in accuracy.items() if np.isnan(list(values.values())).any()]
     if unknown:
         warn(
             f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give evaluate= for open, and "
@@ -59,7 +61,7 @@ def divisions(
     for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):
         if progress is not None:
             progress(name)
-        table = simulate(variant, hardware, activations, seed=seed)
+        table = simulate(variant, chips, activations, seed=seed)
         samples = int(table["batch"].iloc[0])
         for chip, total in over_layers(table, "hardware", whole=True).iterrows():
             time_us = float(total["time_us"]) / samples
@@ -71,7 +73,7 @@ def divisions(
                     "samples_per_s": 1e6 / time_us,
                     "latency_us": time_us,
                     "energy_uj": float(total["energy_pj"]) / samples / 1e6,
-                    "accuracy": accuracy[name],
+                    "accuracy": accuracy[name][str(chip)],
                 }
             )
     result = pd.DataFrame(rows)
@@ -81,6 +83,13 @@ def divisions(
         speed_up=result["hardware"].map(closed["latency_us"]) / result["latency_us"],
         energy_saving=result["hardware"].map(closed["energy_uj"]) / result["energy_uj"],
     ).sort_values("hardware", key=lambda chips: chips.map(order.index), kind="stable", ignore_index=True)
+
+
+def _scores(network: Network, chips: Sequence[Hardware], score: Evaluate) -> dict[str, float]:
+    """Return the score on each chip, asked for once for each precision."""
+    precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
+    values = {each: score(as_computed(network, each)) for each in dict.fromkeys(precisions.values())}
+    return {name: values[each] for name, each in precisions.items()}
 
 
 def _unpruned(layer: Layer) -> Layer:

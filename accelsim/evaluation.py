@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.formats.precision import Precision
 from accelsim.network import Density, Layer, Network
 from accelsim.network.forward import forward, outputs
 
@@ -62,6 +64,30 @@ def fidelity(original: Network) -> Evaluate:
 def _outputs(layer: Layer) -> NDArray[Any]:
     samples: Any = layer.activations
     return outputs(layer, samples.reshape(-1, *layer.input_shape))
+
+
+def as_computed(network: Network, precision: Precision) -> Network:
+    """Return the network as a chip computes it: weights in its number formats, and activations as they flow in.
+
+    Shapes and zeros stay. `accelsim.network.forward` rounds what flows into a layer (`Layer.rounded`); a score that
+    computes outputs by other means finds rounded weights alone.
+    """
+    if precision == Precision():
+        return network
+    return replace(network, layers=[computed_layer(layer, precision) for layer in network])
+
+
+def computed_layer(layer: Layer, precision: Precision) -> Layer:
+    """Return one layer as a chip computes it; see `as_computed`."""
+    weight, bias = layer.weight, layer.bias
+    matrix = weight.reshape(len(weight), -1)
+    if bias is not None and precision.bias_among_weights:
+        matrix = np.column_stack([matrix, bias])
+    rounded = precision.of_weights(matrix, layer.codebook)
+    if bias is not None and precision.bias_among_weights:
+        rounded, bias = rounded[:, :-1], rounded[:, -1]
+    stored = np.ascontiguousarray(rounded).reshape(weight.shape)
+    return replace(layer, weight_source=lambda: stored, bias=bias, rounded=precision.of_activations)
 
 
 @cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +18,64 @@ from accelsim.config import (
     find,
     label,
     read_toml,
+    shipped_dir,
     short,
     with_overrides,
+    without,
 )
 from accelsim.engines import ENGINES
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
+from accelsim.keys import json_schema
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]
 
 
-def load_hardware(name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None) -> Hardware:
+def load_hardware(
+    name: str | Path | Hardware, overrides: Mapping[str, Any] | None = None, *, remove: Sequence[str] = ()
+) -> Hardware:
     """Return the chip of this name or path, with dotted keys overridden.
 
     `load_hardware("eie-64pe-45nm", {"engine.fifo_depth": 16})`. A technology named by the chip is loaded with it, so
-    `technology.register_bit_pj` can be overridden too.
+    `technology.register_bit_pj` can be overridden too. Keys in `remove`, tables or single ones, are taken out first:
+    they are as if the chip did not say them.
     Raises InputError with every unknown key, wrong type and impossible value at once.
     """
     changes = dict(overrides or {})
     if isinstance(name, Hardware):
-        return _build(dataclasses.asdict(name), changes, name.name, Path()) if changes else name
-    path = find(name, "hwconfigs")
-    return _build(_read_chip(path), changes, label(path), path.parent)
+        if not changes and not remove:
+            return name
+        data, source, folder = dataclasses.asdict(name), name.name, Path()
+    else:
+        path = find(name, "hwconfigs")
+        data, source, folder = _read_chip(path), label(path), path.parent
+    if remove:
+        data = without(data, list(remove), f"{source}: remove")
+    return _build(data, changes, source, folder)
 
 
 def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a chip's file; with `base = "another"` it changes and adds keys of that chip, shipped or beside it."""
+    """Read a chip's file; with `base = "another"` it changes and adds keys of that chip, shipped or beside it.
+
+    `remove` lists keys of the base that the chip is to lack; they go before its own keys come.
+    """
     data = read_toml(path)
     check_kind(data, "chip", label(path))
-    base = data.pop("base", None)
+    base, removed = data.pop("base", None), data.pop("remove", None)
+    if base is None and removed is not None:
+        raise InputError(f"{label(path)}: remove: there is no base to remove from; leave the keys out of this file")
     if base is None:
         return data
     if not isinstance(base, str):
         raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
-    problems: list[str] = []
-    with collecting(problems, f"{label(path)}: base: "):
+    with placing(f"{label(path)}: base"):
         file = existing_file(path.parent / base) if base.endswith(".toml") else find(base, "hwconfigs")
         if file.resolve() in (chain := (*derived, path.resolve())):
             raise InputError(f"{base} is based on itself; name another chip")
-        return _merged(_read_chip(file, chain), data)
-    raise InputError(*problems)
+        given = _read_chip(file, chain)
+    if removed is not None:
+        given = without(given, removed, f"{label(path)}: remove")
+    return _merged(given, data)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +107,64 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
                 file = existing_file(folder / name) if name.endswith(".toml") else find(name, kind)
                 owner[key] = read_toml(file)
                 check_kind(owner[key], SHIPPED[kind], label(file))
+                _find_table(owner[key], file.parent)
     raise_if_any(problems)
     data = with_overrides(data, changes)
     part = data["memory"].get("dram") if isinstance(data.get("memory"), dict) else None
     if isinstance(part, dict):
         part.setdefault("model", DramPart.model)
-    return build(_kind_of_chip(data.get("engine"), source), data, source)
+    described = _kind_of_chip(data.get("engine"), source)
+    if data.get("technology") is not None and not _uses(described, "technology"):
+        raise InputError(
+            f"{source}: technology: is not used: engine {data['engine']['kind']} is not priced by one; leave it out"
+        )
+    return build(described, data, source)
+
+
+def _uses(kind: type[Hardware], key: str) -> bool:
+    """Return whether a machine's chip declares a table that all chips may have; another would take it and ignore it."""
+    own = kind.__mro__[: kind.__mro__.index(Hardware)]
+    return any(key in vars(owner).get("__annotations__", {}) for owner in own)
+
+
+def chip_schema() -> dict[str, Any]:
+    """Return the JSON schema of a chip's file: one of every machine, files that it names by name, or a variant."""
+    schema = json_schema(reduce(or_, (engine.chip for engine in ENGINES.values())))
+    named = {key.rpartition(".")[2] for key in NAMED}
+    for described in schema["$defs"].values():
+        for key in named & described.get("properties", {}).keys():
+            table = described["properties"][key]
+            said = {name: table.pop(name) for name in ("description", "default") if name in table}
+            described["properties"][key] = {"anyOf": [{"type": "string"}, table], **said}
+    base = {"type": "string", "description": "The chip that this one is a variant of: a shipped name, or a .toml."}
+    removed = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Keys of that chip, with dots, that this one lacks, as engine.power.",
+    }
+    properties = {"base": base, "remove": removed}
+    variant = {"title": "Variant", "type": "object", "properties": properties, "required": ["base"]}
+    schema["anyOf"].append(variant)
+    return schema
+
+
+def _find_table(technology: dict[str, Any], folder: Path) -> None:
+    """Replace the name of a technology's SRAM table by its path, where it lies beside the technology's own file.
+
+    Raises InputError for a table that is neither there nor shipped.
+    """
+    sram = technology.get("sram")
+    if not isinstance(sram, dict) or not isinstance(sram.get("table"), str):
+        return
+    shipped = shipped_dir(NAMED["technology"])
+    beside = (folder / sram["table"]).resolve()
+    if beside.is_file() and beside.parent != shipped.resolve():
+        sram["table"] = str(beside)
+    elif not (shipped / sram["table"]).is_file():
+        raise InputError(
+            f"sram.table: no file {sram['table']!r} in {folder}, beside the technology's, and none of this name is "
+            f"shipped{did_you_mean(sram['table'], (path.name for path in shipped.glob('sram*.csv')))}"
+        )
 
 
 def _kind_of_chip(engine: Any, source: str) -> type[Hardware]:
@@ -102,7 +174,8 @@ def _kind_of_chip(engine: Any, source: str) -> type[Hardware]:
         if not isinstance(kind, str) or kind not in ENGINES:
             known = ", ".join(f"'{each}'" for each in ENGINES)
             raise InputError(
-                f"{source}: engine.kind: must be one of {known} (got {short(kind)}){did_you_mean(str(kind), ENGINES)}"
+                f"{source}: engine.kind: must be one of {known} (got {short(kind)}){did_you_mean(str(kind), ENGINES)}; "
+                "a machine of your own is known once ACCELSIM_ENGINES names its module"
             )
         return ENGINES[kind].chip
     return next(iter(ENGINES.values())).chip

@@ -52,6 +52,34 @@ class NumberFormat(NamedTuple):
         return (2**self.exponent_bits - 1) << fraction_bits if self.has_infinity else self.magnitude_mask
 
     @property
+    def largest(self) -> float:
+        """The largest finite number."""
+        if self.family != "fp":
+            return float(2 ** (self.bits - (self.family == "int")) - 1)
+        fraction_bits, code = self.significand_bits - 1, int(self.first_nonfinite) - 1
+        fraction = 1 + (code % 2**fraction_bits) / 2**fraction_bits
+        return float(np.ldexp(fraction, (code >> fraction_bits) - self.bias))
+
+    @property
+    def bias(self) -> int:
+        """What is taken from a stored exponent."""
+        return int(2 ** (self.exponent_bits - 1) - 1)
+
+    def nearest(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the nearest numbers of a floating-point format, of two the even one (IEEE 754).
+
+        What lies beyond the largest finite number becomes that: conversions saturate.
+        """
+        real = np.asarray(values, np.float64)
+        _, exponent = np.frexp(real)  # of a fraction from 1/2
+        # Below the smallest normal number all share its exponent.
+        unit = np.maximum(exponent, 2 - self.bias) - self.significand_bits
+        rounded: NDArray[np.float64] = np.clip(
+            np.ldexp(np.rint(np.ldexp(real, -unit)), unit), -self.largest, self.largest
+        )
+        return rounded
+
+    @property
     def stored_type(self) -> np.dtype[Any]:
         """NumPy's type for elements in a file, least byte first: their bits where NumPy lacks the format."""
         return np.dtype(self.array_type if self.in_numpy else self.unsigned).newbyteorder("<")
@@ -80,8 +108,7 @@ def _values_of_codes(form: NumberFormat) -> NDArray[np.float32]:
     exponent = codes >> fraction_bits & 2**form.exponent_bits - 1
     # Without the hidden bit, numbers below the smallest normal one share its exponent.
     significand = np.where(exponent > 0, fraction + 2**fraction_bits, fraction)
-    bias = 2 ** (form.exponent_bits - 1) - 1
-    values = np.ldexp(significand.astype(np.float32), np.maximum(exponent, 1) - bias - fraction_bits)
+    values = np.ldexp(significand.astype(np.float32), np.maximum(exponent, 1) - form.bias - fraction_bits)
     magnitude = codes & form.magnitude_mask
     values[magnitude >= form.first_nonfinite] = np.nan
     if form.has_infinity:
@@ -121,6 +148,11 @@ ARRAY_TYPES = {form.array_type: form for form in NUMBER_FORMATS.values() if form
 SAFETENSORS_TYPES = {
     form.safetensors_type: form for form in NUMBER_FORMATS.values() if form.safetensors_type is not None
 }
+
+
+def integer(bits: int) -> NumberFormat:
+    """Return signed integers of so many bits, such as those of a fixed-point datapath."""
+    return NUMBER_FORMATS.get(f"int{bits}") or NumberFormat(f"int{bits}", "int", bits, 0, bits)
 
 
 def format_of(dtype: np.dtype[Any]) -> NumberFormat:

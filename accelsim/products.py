@@ -45,6 +45,7 @@ def gemm(
         "in_features": in_features,
         "batch": 1,
         "vectors": tokens,
+        "dense_macs": tokens * out_features * in_features,
         "weight_density": kept / of,
         "activation_density": 1.0,
         "granularity": "dense" if pattern is None else f"nm:{pattern}",

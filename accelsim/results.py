@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
 from accelsim.engines import ENGINES, Row, union
+from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ _LAYER = (
     Column("in_features", INTEGER, "inputs, bias not counted", "inputs"),
     Column("batch", INTEGER, "samples", "samples"),
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
+    Column(
+        "dense_macs",
+        INTEGER,
+        "multiply-accumulates of all weights, zeros included, with all vectors; also of a layer that did not run",
+        "multiply-accumulates",
+    ),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
 )
@@ -92,11 +99,28 @@ _HOW = (
     Column("residency", TEXT, "resident: weights stay on the chip; stream: they are fetched in every inference"),
     Column("dram", TEXT, "DRAM part; off: everything is on the chip"),
     Column("dram_model", TEXT, "timed: command by command; bandwidth-only: a measured rate; off"),
+    Column(
+        "dram_pins",
+        TEXT,
+        "energy of its pins: priced, from a source; derived, worked out; included in the published energy of the part; "
+        "unknown: in no energy; off",
+    ),
+    Column(
+        "network_io",
+        TEXT,
+        "counted: of the network's inputs and outputs DRAM is paid for wherever they lie, as --count-io asks; as run",
+    ),
 )
 
 _CYCLES = (
     Column("cycles", INTEGER, "clock cycles", "cycles"),
-    Column("time_us", REAL, "cycles / clock", "µs"),
+    Column(
+        "time_us",
+        REAL,
+        "cycles / clock_mhz; of a board, the launch of every kernel as well, at least floor_us for each, and where its "
+        "first runs may exceed the power limit the mean of those that are timed",
+        "µs",
+    ),
     Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded", "multiply-accumulates"),
     Column(
         "padding_macs",
@@ -114,7 +138,10 @@ _CYCLES = (
     *_of_words("stalls", INTEGER, "cycles of units: {}"),
 )
 
-_ACTIONS = (*_of_words("actions", INTEGER),)
+_ACTIONS = (
+    *_of_words("actions", INTEGER),
+    *(Column(NAMES["actions"].format(word.name), INTEGER, word.meaning, word.unit) for word in IO_ACTIONS),
+)
 
 _STORAGE = (
     Column("stored_entries", INTEGER, "entries stored, padding and bias included", "entries"),
@@ -145,6 +172,12 @@ _BANDWIDTH = (
         "bytes written to DRAM: results, or feature maps that the chip does not keep",
         "bytes",
     ),
+    Column("world_input_bytes", INTEGER, "inputs that come from outside of the chip, each once", "bytes"),
+    Column("world_output_bytes", INTEGER, "outputs that leave it", "bytes"),
+    Column("world_weight_bytes", INTEGER, "weights as they are stored, each once", "bytes"),
+    Column("unpaid_input_bytes", INTEGER, "inputs among them that no DRAM is paid for: they lie on the chip", "bytes"),
+    Column("unpaid_output_bytes", INTEGER, "outputs that stay there", "bytes"),
+    Column("unpaid_weight_bytes", INTEGER, "weights that lie there", "bytes"),
     Column("dram_gb_per_s", REAL, "DRAM traffic / time", "GB/s"),
     Column("dram_peak_gb_per_s", REAL, "that of the fastest tile while it arrived", "GB/s"),
     Column(
@@ -204,6 +237,7 @@ def provenance(chip: Hardware, backend: str) -> Row:
         "hardware": chip.name,
         "engine": chip.engine.kind,
         "backend": backend,
+        "network_io": "as run",
         "version": __version__,
         "hardware_hash": chip.content_hash,
     }
@@ -230,6 +264,7 @@ SUMMED = tuple(
     column.name
     for column in COLUMNS
     if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
+    or column.name.startswith(("world_", "unpaid_"))
     or column.name in ("cycles", "time_us", "macs", "padding_macs", "stored_entries")
     or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
 )
@@ -251,12 +286,11 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
 
     known = {column.name for column in columns} | ({"units"} if columns is COLUMNS else set())
     _check_known({key for row in rows for key in row} - known, known)
-    return pd.DataFrame(
-        {
-            column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
-            for column in columns
-        }
-    )
+    found = {
+        column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
+        for column in columns
+    }
+    return pd.DataFrame(found).copy()  # in one piece: pandas warns of columns that are added to more than 100 pieces
 
 
 _LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}

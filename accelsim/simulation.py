@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accelsim.costs import check_io, with_io
 from accelsim.engines import BACKENDS, Asked, Row, engine_of
 from accelsim.errors import (
     InputError,
@@ -23,11 +24,13 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
-from accelsim.network.sizes import check_fits_memory
+from accelsim.network.sizes import check_countable, check_fits_memory
 from accelsim.results import COLUMNS, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+UNSUPPORTED = "unsupported"
 
 Given = Mapping[str, "ArrayLike | float | Density"] | float | Density | None
 Backend = Literal["compiled", "simpy"]
@@ -42,6 +45,7 @@ def simulate(
     verify: bool = False,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
+    count_io: bool = False,
 ) -> pd.DataFrame:
     """Run every layer of a network on one chip or several; returns one row per chip and layer.
 
@@ -51,11 +55,16 @@ def simulate(
     `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
     `progress` is called with the name of each layer as it starts.
+    `count_io`: charge every chip alike for reading the network's inputs (those of the first layer) from its DRAM and
+    writing its outputs (of the last) to it, wherever its run did not; changes energy and DRAM bytes, and no cycle.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
-    return table(simulated_rows(network, hardware, activations, backend, verify=verify, seed=seed, progress=progress))
+    rows = simulated_rows(
+        network, hardware, activations, backend, verify=verify, seed=seed, progress=progress, count_io=count_io
+    )
+    return table(rows)
 
 
 def units(
@@ -86,6 +95,7 @@ def simulated_rows(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     units: bool = False,
+    count_io: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
     problems: list[str] = []
@@ -104,7 +114,7 @@ def simulated_rows(
     raise_if_any(dict.fromkeys(problems))
     if prepared is None:
         raise ValueError("a network without problems is prepared")
-    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units)
+    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units, count_io=count_io)
     return [row for rows in each_chip for row in rows]
 
 
@@ -139,9 +149,14 @@ class Prepared:
         verify: bool = False,
         progress: Callable[[str], None] | None = None,
         units: bool = False,
+        count_io: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
+        for chip in chips if count_io else ():
+            with collecting(problems):
+                check_io(chip)
+        raise_if_any(problems)
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
         asked, verified = Asked(backend, verify, units), {"verified": "exact" if verify else "no"}
@@ -188,6 +203,10 @@ class Prepared:
             elif said:
                 remains = "the row of this layer is empty and no total has it"
                 warn("\n".join(f"{problem}; {remains}" for problem in said))
+        if count_io and not problems:
+            for chip, mine in zip(chips, rows, strict=True):
+                with collecting(problems):
+                    _count_io(chip, mine)
         if not problems:
             for each in runs:
                 try:
@@ -208,10 +227,19 @@ class Prepared:
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
         columns = {"network": self.network.name, **_given(layer, samples)}
+        groups, rows, per_group, vectors = layer.products
+        check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
         if self._keep:
             self._ready[layer.name] = ready
         return ready
+
+
+def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:
+    """Charge the rows of a network's layers for its inputs and outputs; a layer that did not run has none."""
+    for row in rows:
+        if row["executed_as"] != UNSUPPORTED:
+            row |= with_io(row, chip, inputs=row is rows[0], outputs=row is rows[-1])
 
 
 def _given(layer: Layer, samples: Samples) -> Row:
@@ -223,6 +251,7 @@ def _given(layer: Layer, samples: Samples) -> Row:
         "in_features": layer.in_features,
         "batch": len(samples),
         "vectors": len(samples) * layer.products.vectors,
+        "dense_macs": len(samples) * layer.products.vectors * layer.weight_count,
         "activation_density": samples.density,
         "seed": samples.seed,
     }
@@ -232,11 +261,11 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "activation_density", "seed")
+    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed")
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),
-        "executed_as": "unsupported",
+        "executed_as": UNSUPPORTED,
         "verified": "no",
     }
 

@@ -28,24 +28,38 @@ RATIOS: Mapping[str, str] = {
 """Columns whose total follows from sums."""
 
 
+def without_pins(results: pd.DataFrame) -> list[str]:
+    """Return the DRAM parts whose pins are in no energy of these results, since nobody says what they cost."""
+    if "dram_pins" not in results:
+        return []
+    return [str(part) for part in results.loc[results["dram_pins"] == "unknown", "dram"].unique()]
+
+
 def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool = False) -> pd.DataFrame:
     """Return the totals of layers, one row for each value of `by`, in order and as its index.
 
     Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums, and `area_mm2` is
     that of the chip. `layers` is how many there are, `able` how many ran: only these count, and a mean leaves out where
-    it is empty. Where none ran all is empty (NaN); with `whole` also where any did not, since a network without one of
-    its layers is another network. A sum of 0 stays 0, such as the energy of a chip that has no prices.
+    it is empty. `missing` is the share of the dense multiply-accumulates that lies in the others. Where none ran all
+    else is empty (NaN); with `whole` also where any did not, since a network without one of its layers is another one.
+    A sum of 0 stays 0, such as the energy of a chip that has no prices.
     """
     import numpy as np
+    import pandas as pd
 
     keys: Any = by if isinstance(by, str) else list(by)  # a list of one would make tuples of the index
-    parts: dict[str, pd.Series[Any]] = {name: results[name] for name in SUMMED if name in results}
+    # As floating point from the start: sums of integers would wrap where each still fits.
+    parts: dict[str, pd.Series[Any]] = {name: results[name].astype(np.float64) for name in SUMMED if name in results}
     means = {name: weight for name, weight in MEANS.items() if name in results and weight in results}
     for name, weight in means.items():
         amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
         parts |= {name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())}
-    groups = results.assign(**parts).groupby(keys, sort=False)
-    sums = groups[list(parts)].sum(min_count=1).astype(np.float64)
+    if "dense_macs" in results:
+        parts["dense"] = results["dense_macs"].astype(np.float64)
+        parts["ran"] = parts["dense"].where(results["cycles"].notna(), 0.0)
+    told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), "area_mm2") if name in results}
+    groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
+    sums = groups[list(parts)].sum(min_count=1)
     found = sums[[name for name in SUMMED if name in sums]]
     found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
     if {"energy_pj", "time_us"} <= set(sums):
@@ -61,4 +75,19 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         found.loc[able < layers] = np.nan
     found.insert(0, "layers", layers)
     found.insert(1, "able", able)
+    if "ran" in sums:
+        found.insert(2, "missing", 1 - sums["ran"] / sums["dense"])
     return found
+
+
+def left_out(results: pd.DataFrame, by: str | Sequence[str] = "hardware") -> list[str]:
+    """Return a sentence for each total that lacks layers: how many ran, and which share of the network the rest is."""
+    said = []
+    for name, total in over_layers(results, by).iterrows():
+        if total["able"] < total["layers"]:
+            names: Any = (name,) if isinstance(name, str) else name
+            said.append(
+                f"{', '.join(names)}: the total is of {total['able']:.0f} of {total['layers']:.0f} layers; "
+                f"what is missing has {100 * total['missing']:.1f} % of the network's multiply-accumulates"
+            )
+    return said

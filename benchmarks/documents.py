@@ -1,8 +1,8 @@
 """Where the evidence lies, and what stands in README.md and docs between `<!-- name -->` and `<!-- /name -->`.
 
 `python -m benchmarks.documents` writes the map of the package in docs/design.md, the columns of the table in
-docs/results.md and the files of the third machine in docs/extending.md, or says with `--check` what is stale. Other
-commands of `benchmarks` write their own figures.
+docs/results.md, the keys of files in docs/chips.md and the files of the third machine in docs/extending.md, or says
+with `--check` what is stale. Other commands of `benchmarks` write their own figures.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from accelsim.chips import Hardware, MemoryConfig, Technology
+from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import shipped_names
+from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
 from accelsim.hardware import load_hardware
+from accelsim.keys import keys_of, tables_of
 from accelsim.network import Layer
+from accelsim.parts import MODELS
 from accelsim.results import GROUPS, NAMES
 from accelsim.simulation import simulated_rows
 
@@ -88,6 +93,20 @@ def columns() -> str:
     return "\n".join(lines[:-1])
 
 
+def other_columns() -> dict[str, str]:
+    """Return the columns of the tables that `compare` and `curve` write."""
+    return {
+        f"columns: {name}": "\n".join(
+            ["| column | unit | meaning |", "|---|---|---|"]
+            + [f"| `{column.name}` | {column.unit or NO_UNIT[column.dtype]} | {column.meaning} |" for column in columns]
+        )
+        for name, columns in (("compare", COMPARED_COLUMNS), ("curve", CURVE_COLUMNS))
+    }
+
+
+NO_UNIT = {"str": "text", "bool": "true or false"}
+
+
 def _filled() -> dict[str, set[str]]:
     """Return for every machine the columns that a row of its first chip has, and those of its words."""
     chips = {(chip := load_hardware(name)).engine.kind: chip for name in reversed(shipped_names("hwconfigs"))}
@@ -97,6 +116,44 @@ def _filled() -> dict[str, set[str]]:
         | {name.format(word.name) for words, name in NAMES.items() for word in getattr(engine.words, words)}
         for kind, engine in ENGINES.items()
     }
+
+
+def keys() -> dict[str, str]:
+    """Return the keys of files as tables: of every chip, of each machine, of a technology, of a DRAM part."""
+    shared: dict[type, list[str]] = {Hardware: [""], **tables_of(MemoryConfig, "memory")}
+    parts = {kind: places for model in MODELS.values() for kind, places in tables_of(model).items()}
+    beside = {*tables_of(Technology), *parts}
+    chips = {kind: places for kind, places in shared.items() if kind not in beside}
+    lines = ["### Every chip", "", *_key_tables(chips)]
+    for kind, engine in ENGINES.items():
+        own = {each: places for each, places in tables_of(engine.chip).items() if each not in {*shared, *beside}}
+        own.pop(engine.chip)  # what it has beside tables has every chip
+        lines += [f'### `engine.kind = "{kind}"`', "", *_key_tables(own)]
+    return {
+        "keys: chips": "\n".join(lines[:-1]),
+        "keys: technology": "\n".join(_key_tables(tables_of(Technology))[:-1]),
+        "keys: dram": "\n".join(_key_tables(parts)[:-1]),
+    }
+
+
+def _key_tables(tables: dict[type, list[str]]) -> list[str]:
+    lines = []
+    for kind, places in tables.items():
+        named = ", ".join(
+            f"`[[{place[:-2]}]]`" if place.endswith("[]") else f"`[{place}]`" for place in places if place
+        )
+        summary = (kind.__doc__ or "").partition("\n")[0]
+        lines += [
+            f"{named}: {summary}" if named else summary,
+            "",
+            "| key | unit | meaning | default |",
+            "|---|---|---|---|",
+        ]
+        for key in keys_of(kind):
+            default = key.default if key.default in ("", "required") else f"`{key.default}`"
+            lines.append(f"| `{key.name}` | {key.unit} | {key.meaning} | {default} |".replace("|  |", "| |"))
+        lines.append("")
+    return lines
 
 
 TOY = ("config.py", "specification.py", "twin.py", "__init__.py", "toy.toml")
@@ -117,7 +174,7 @@ if __name__ == "__main__":
     if "ACCELSIM_ENGINES" in os.environ:
         sys.exit("unset ACCELSIM_ENGINES: the docs tell of the machines that come along")
     check = sys.argv[1:] == ["--check"]
-    stale = fill({"house": house(), "columns": columns(), **toy()}, write=not check)
+    stale = fill({"house": house(), "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
     for changed in stale:
         print(f"{changed}: {'stale, run python -m benchmarks.documents' if check else 'written'}")
     sys.exit(check and bool(stale))

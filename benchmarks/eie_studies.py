@@ -43,10 +43,15 @@ def measure(store: Path) -> dict[str, pd.DataFrame]:
 
 
 def by_width(results: pd.DataFrame, layers: Sequence[str] = ALEXNET) -> pd.DataFrame:
-    """Return reads of the sparse-matrix memory, their energy and that of each, by the width of a row."""
-    mine = results[results["layer"].isin(layers)]
-    table = mine.groupby(WIDTH)[["count_spmat_reads", "energy_spmat_sram_pj"]].sum()
-    return table.assign(read_pj=table["energy_spmat_sram_pj"] / table["count_spmat_reads"])
+    """Return reads of the sparse-matrix memory, energy of all and of each, of rows latched and clocked, and area."""
+    mine = results[results["layer"].isin(layers)].groupby(WIDTH)
+    table = mine[["count_spmat_reads", "energy_spmat_sram_pj", "energy_row_register_pj", "energy_clock_pj"]].sum()
+    clock_pj = table["energy_clock_pj"] - table["energy_clock_pj"].min()  # of what is wider than the narrowest
+    return table.assign(
+        read_pj=table["energy_spmat_sram_pj"] / table["count_spmat_reads"],
+        with_register_pj=table["energy_spmat_sram_pj"] + table["energy_row_register_pj"] + clock_pj,
+        area_mm2=mine["area_mm2"].first(),
+    )
 
 
 def bars(knob: str, column: str, label: str, factor: float, log: bool = False) -> Callable[..., None]:
@@ -78,7 +83,7 @@ def row_width(found: dict[str, pd.DataFrame], path: Path) -> None:
     other.spines["right"].set_visible(True)
     other.plot(names, table["read_pj"], "s--", color=READ_ENERGY, markersize=4)
     other.set_ylabel("energy of a read (pJ)", color=READ_ENERGY)
-    right.plot(names, table["energy_spmat_sram_pj"] / 1e6, "D-", color="#333333", markersize=4)
+    right.plot(names, table["with_register_pj"] / 1e6, "D-", color="#333333", markersize=4)
     right.set_ylabel("energy of all reads (µJ)")
     for axes in (left, other, right):
         axes.set_ylim(0, 1.08 * axes.dataLim.y1)
@@ -112,9 +117,10 @@ def tables(found: dict[str, pd.DataFrame]) -> dict[str, str]:
             cells = mine.sort_values(knob)[column] * factor
             lines.append(f"| {layer} | {' | '.join(f'{cell:.1f}' for cell in cells)} |")
         blocks[mark] = "\n".join(lines)
-    lines = ["| bits | reads | pJ a read | µJ in all |", "|---|---|---|---|"]
+    lines = ["| bits | reads | pJ a read | µJ in all | with row register and its clock | mm² |", "|---" * 6 + "|"]
     lines += [
-        f"| {row.Index} | {row.count_spmat_reads:,} | {row.read_pj:.1f} | {row.energy_spmat_sram_pj / 1e6:.2f} |"
+        f"| {row.Index} | {row.count_spmat_reads:,} | {row.read_pj:.1f} | {row.energy_spmat_sram_pj / 1e6:.2f} "
+        f"| {row.with_register_pj / 1e6:.2f} | {row.area_mm2:.1f} |"
         for row in by_width(found[WIDTH]).itertuples()
     ]
     return blocks | {"row-width": "\n".join(lines)}

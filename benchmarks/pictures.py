@@ -51,8 +51,8 @@ PICTURES = (
     ),
     Picture(
         "compare.svg",
-        "Speed-up and energy saving of six granularities on two chips",
-        "accelsim compare lenet-300-100-digits-dense --hardware eie-64pe-45nm,edge-nm-16x16 "
+        "Speed-up and energy saving of six granularities on a matched pair of chips",
+        "accelsim compare lenet-300-100-digits-dense --hardware eie-matched-45nm,nm-matched-45nm --count-io "
         "--granularity fine,nm:2:4,vector:1x4,block:4x4,filter,channel --plot docs/images/compare.svg",
     ),
     Picture(
@@ -64,9 +64,9 @@ PICTURES = (
     ),
     Picture(
         "curve.svg",
-        "Energy against sparsity of five granularities on two chips",
-        "accelsim curve lenet-300-100-digits-dense --hardware eie-64pe-45nm,edge-nm-16x16 --sparsity 0:0.95:0.05 "
-        "--metric energy -o docs/images/curve.svg",
+        "Energy against sparsity of five granularities on a matched pair of chips",
+        "accelsim curve lenet-300-100-digits-dense --hardware eie-matched-45nm,nm-matched-45nm --count-io "
+        "--sparsity 0:0.95:0.05 --metric energy -o docs/images/curve.svg",
     ),
     Picture(
         "timeline.svg",

@@ -34,7 +34,7 @@ EIE_LAYERS = (
 )
 """Table IV, row "actual time" of EIE with 64 PEs at 800 MHz."""
 
-EIE_READ_PJ = {32: 13.7, 64: 18.8, 256: 53.6}
+EIE_READ_PJ = {32: 13.7, 64: 18.8, 128: 29.2, 256: 53.6}
 """Fig. 9, right panel: energy per read of 128 KB that it implies, by width in bits."""
 
 EIE_PE_MEMORY_MW = 5.416
@@ -51,3 +51,30 @@ EIE_POWER_MW = 590.0
 
 EIE_AREA_MM2 = 40.8
 """Table V: 64 PEs."""
+
+
+class StreamedDram(NamedTuple):
+    """What is published of a kind of DRAM that streams, pins included: pJ per bit, lowest and highest."""
+
+    part: str
+    """Ours of this kind."""
+    low_pj_per_bit: float | None
+    """None: nothing was found that has the pins in it."""
+    high_pj_per_bit: float | None
+    source: str
+    """With what it is of."""
+
+
+DRAM_ALL_IN = (
+    StreamedDram("ddr3-1600", 54.0, 70.0, "modules of 1.5 V: Intel at IDF 2011 (press); Malladi et al., ISCA 2012"),
+    StreamedDram("ddr4-2400", 20.3, 20.3, "DDR3 and DDR4: Jouppi et al., ISCA 2021 (from memory)"),
+    StreamedDram("ddr4-3200", 20.3, 20.3, "DDR3 and DDR4: Jouppi et al., ISCA 2021 (from memory)"),
+    StreamedDram("lpddr3-1600", None, None, "none found; LPDDR2: 40, Malladi et al. (secondary)"),
+    StreamedDram("lpddr4-3200", 8.0, 14.0, "Accelergy's default; Ha, Stanford 2018, simulated (secondary)"),
+    StreamedDram("lpddr5-6400", None, None, "none found"),
+    StreamedDram("gddr5-6000", 14.0, 14.0, "O'Connor et al., MICRO 2017 (secondary)"),
+    StreamedDram("gddr6-14000", 7.5, 7.5, 'device: Micron, "Ultra-bandwidth solutions"'),
+    StreamedDram("hbm1-1000", 7.0, 7.0, "HyGCN, HPCA 2020 (secondary)"),
+    StreamedDram("hbm2-2000", 3.92, 5.16, "O'Connor et al.; reading, measured on a U55C: CMU-SAFARI (both secondary)"),
+)
+"""Figures that were read or quoted of each kind with currents; none was used to price it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import sys
 import warnings
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +21,15 @@ from accelsim.costs import prices
 from accelsim.energy.arithmetic import multiply_pj
 from accelsim.engines.eie.prices import memories
 from accelsim.memory import DramPart, load_memory
+from accelsim.memory.service import measure
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
-from benchmarks import gemm_layers, instructions
+from accelsim.parts.timed import BLOCK_BYTES
+from benchmarks import gemm_layers, instructions, tensor_core_energy
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
+    DRAM_ALL_IN,
     EIE_AREA_MM2,
     EIE_LAYERS,
     EIE_LNZD_MW,
@@ -63,6 +67,7 @@ def chip(**engine: object) -> accelsim.Hardware:
     )
 
 
+@cache
 def published_runs(layer: PublishedLayer) -> list[object]:
     """Return one row per seed of a layer with the densities that the paper implies, drawn evenly."""
     activation = min(100.0, layer.activation_pct) / 100
@@ -94,24 +99,25 @@ def table_iv() -> list[Line]:
 
 
 def energy_and_area() -> list[Line]:
-    """EIE's energy per read, power and area."""
-    technology = chip().technology
+    """EIE's energy per read, power and area. Table II names no layer, so that power is the mean over the nine."""
+    hardware = chip()
+    technology, clock_mhz = hardware.technology, hardware.engine.clock_mhz
     lines = [
         Line(
             f"read of 128 KB, {width} bits",
             "EIE Fig. 9",
             pj,
-            sram(131072, width, technology).read_energy_pj,
+            sram(131072, width, technology, clock_mhz).read_energy_pj,
             "pJ",
             "predicted",
         )
         for width, pj in EIE_READ_PJ.items()
     ]
-    runs = published_runs(EIE_LAYERS[1])
+    runs = [run for layer in EIE_LAYERS for run in published_runs(layer)]
     memory_mw = float(np.mean([_memory_mw(run) for run in runs]))
     unfitted_mw = float(np.mean([run["power_mw"] - run["energy_pipeline_pj"] / run["time_us"] / 1e3 for run in runs]))
     lines += [
-        Line("SRAM power of a PE (Alex-7)", "EIE Table II", EIE_PE_MEMORY_MW, memory_mw, "mW", "predicted"),
+        Line(SRAM_POWER, "EIE Table II", EIE_PE_MEMORY_MW, memory_mw, "mW", "predicted"),
         Line(
             "power of 64 PEs: SRAM ours, rest from Table II",
             "EIE Table V",
@@ -120,14 +126,7 @@ def energy_and_area() -> list[Line]:
             "mW",
             "calibrated",
         ),
-        Line(
-            "power of 64 PEs, as `accelsim run` reports it",
-            "EIE Table V",
-            EIE_POWER_MW,
-            float(np.mean([run["power_mw"] for run in runs])),
-            "mW",
-            "calibrated",
-        ),
+        Line(POWER, "EIE Table V", EIE_POWER_MW, float(np.mean([run["power_mw"] for run in runs])), "mW", "calibrated"),
         Line(
             "the same without the fitted pipeline constant",
             "EIE Table V",
@@ -136,15 +135,21 @@ def energy_and_area() -> list[Line]:
             "mW",
             "clock calibrated",
         ),
-        Line("area of 64 PEs", "EIE Table V", EIE_AREA_MM2, float(runs[0]["area_mm2"]), "mm²", "logic calibrated"),
+        Line(AREA, "EIE Table V", EIE_AREA_MM2, float(runs[0]["area_mm2"]), "mm²", "logic calibrated"),
     ]
     return lines
 
 
+SRAM_POWER = "SRAM power of a PE, nine layers"
+POWER = "power of 64 PEs, as `accelsim run` reports it"
+AREA = "area of 64 PEs"
+
+
 def _memory_mw(run: object) -> float:
-    """Return SRAM power of one PE: accesses and leakage."""
-    parts = ("spmat_sram", "pointer_sram", "activation_sram", "leakage")
-    return sum(run[f"energy_{part}_pj"] for part in parts) / run["time_us"] / 1e3 / 64  # type: ignore[index]
+    """Return SRAM power of one PE: accesses, and leakage of the arrays."""
+    parts = ("spmat_sram", "pointer_sram", "activation_sram")
+    leakage_mw = sum(count * array.leakage_mw for array, count in memories(chip()).values())
+    return sum(run[f"energy_{part}_pj"] for part in parts) / run["time_us"] / 1e3 / 64 + leakage_mw  # type: ignore[index]
 
 
 class Golden(NamedTuple):
@@ -213,6 +218,27 @@ def dram() -> str:
     return "\n".join(lines)
 
 
+def dram_energy() -> str:
+    """Return what a bit costs that is streamed, read at the full rate, beside what is published of its kind."""
+    lines = [
+        "| part | core | standby, refresh | pins | | all, pJ/bit | published, with pins | ours / published | source |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for kind in DRAM_ALL_IN:
+        given = measure(load_memory(kind.part))
+        standby = given.standby_mw * float(given.read_ns)  # mW x ns = pJ
+        parts = [pj / (8 * BLOCK_BYTES) for pj in (given.read_pj, standby, given.read_io_pj)]
+        low, high = kind.low_pj_per_bit, kind.high_pj_per_bit
+        shown, ratio = "-", "-"
+        if low is not None and high is not None:
+            shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            ratio = " to ".join(dict.fromkeys(f"{sum(parts) / each:.2f}" for each in (high, low)))
+        core, waiting, pins = (f"{part:.2f}" for part in parts)
+        cells = (kind.part, core, waiting, pins, given.pins, f"{sum(parts):.1f}", shown, ratio, kind.source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _dram_line(rows: list[dict[str, str]], commands: bool) -> str:
     equal, bandwidth, energy = 0, [], [0.0]
     for row in rows:
@@ -278,18 +304,19 @@ def blocks() -> dict[str, str]:
         "streaming": streaming(),
         "summary": _summary(times, energies),
         "dram": dram(),
+        "dram-energy": dram_energy(),
         "gemm": gemm_layers.errors_table(),
         "gemm-fitted": gemm_layers.fitted_table(),
         "instructions": instructions.render(instructions.rates()),
+        "multiply-accumulates": tensor_core_energy.render(tensor_core_energy.compared()),
+        "edge-account": tensor_core_energy.account(),
     }
 
 
 def _summary(times: list[Line], energies: list[Line]) -> str:
     errors = [abs(line.difference) for line in times]
     by_name = {line.what: line for line in energies}
-    power = by_name["power of 64 PEs, as `accelsim run` reports it"]
-    memory = by_name["SRAM power of a PE (Alex-7)"]
-    area = by_name["area of 64 PEs"]
+    power, memory, area = by_name[POWER], by_name[SRAM_POWER], by_name[AREA]
     rows = [
         (
             "cycles of nine layers",
@@ -309,8 +336,8 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
 def _prices() -> str:
     hardware = chip()
     rows = [
-        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} | {price.pj:.4g} "
-        f"| {price.source} |"
+        f"| {action.replace('_per_cycle', ' (per cycle, whole chip)')} | {price.component} "
+        f"| {format(price.pj, '.4g') if price.known else 'unknown'} | {price.source} |"
         for action, price in prices(hardware, streamed=True).items()
     ]
     arrays = [

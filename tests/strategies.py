@@ -150,8 +150,10 @@ def service(latency_ns: int, block_ns: int) -> DramService:
         read_io_pj=0.0,
         write_io_pj=0.0,
         standby_mw=1.0,
+        pins="unknown",
         energy_source="drawn",
         io_source="drawn",
+        standby_source="drawn",
     )
 
 

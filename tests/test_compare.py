@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
@@ -95,6 +98,8 @@ def test_totals_leave_out_what_a_chip_cannot_run() -> None:
     summed = totals(table).set_index(["hardware", "pruned_by"]).loc[CHIPS[0]]
     two = first.xs("two", level="layer")
     assert summed.loc[AS_GIVEN, "cycles"] == two.loc[AS_GIVEN, "cycles"]
+    assert summed[["layers", "able"]].to_numpy().tolist() == [[2, 1], [2, 2]]
+    assert summed["missing"].tolist() == [pytest.approx(0.8), 0]  # 64 x 128 weights of 64 x 128 + 32 x 64
     assert summed.loc["fine", "cycles"] == first.loc["fine", "cycles"].sum()
     # Like with like: `one` ran only pruned, so the ratio is of `two` alone.
     assert summed.loc["fine", "speed_up"] == pytest.approx(two.loc["fine", "speed_up"])
@@ -137,3 +142,57 @@ def test_depthwise_convolutions_are_one_kernel_of_many_groups() -> None:
     assert row["executed_as"] == "dense"
     assert row["storage_values_bits"] == 32 * 9 * 16
     assert row["verified"] == "exact"
+
+
+def test_totals_have_all_dram_traffic() -> None:
+    table = compare(NET, [CHIPS[1]], ["fine"], 0.5, activations=1.0)
+    summed = totals(table).set_index("pruned_by")
+    for name in ("dram_read_bytes", "dram_write_bytes"):
+        assert summed[name].to_dict() == table.groupby("pruned_by")[name].sum().to_dict()
+    assert (summed["dram_write_bytes"] > 0).all()
+
+
+# Pins of DRAM
+
+
+def blind(name: str) -> accelsim.Hardware:
+    """An edge chip whose DRAM says nothing of its pins."""
+    part = dataclasses.asdict(accelsim.memory.load_part("hbm2-2000"))
+    part = {key: value for key, value in part.items() if value is not None and key != "io"} | {"name": "no-pins"}
+    return accelsim.load_hardware("edge-nm-16x16", {"name": name, "memory.dram": part})
+
+
+LAYER = accelsim.Layer.linear("fc", np.ones((32, 64), np.float32), activations=np.ones(64))
+LAYER_NET = accelsim.Network("pins", [LAYER])
+
+
+def test_every_row_says_what_is_known_of_the_pins_of_its_dram() -> None:
+    streamed = {"memory.residency": "stream"}
+    for chip, pins in (
+        ("eie-64pe-45nm", "off"),
+        (accelsim.load_hardware("eie-64pe-45nm", streamed), "priced"),
+        (accelsim.load_hardware("edge-nm-16x16", {"memory.dram": "ddr4-2400"}), "derived"),
+        ("a100-pcie", "included"),
+        (blind("blind"), "unknown"),
+    ):
+        (row,) = accelsim.simulate(LAYER, chip).to_dict("records")
+        assert row["dram_pins"] == pins
+        assert (row["energy_dram_io_pj"] > 0) == (pins in ("priced", "derived") or chip == "a100-pcie")
+
+
+def test_a_comparison_of_pins_known_with_pins_unknown_says_so_in_one_line() -> None:
+    with pytest.warns(UserWarning, match="pins") as said:
+        compare(LAYER_NET, [blind("blind"), "edge-nm-16x16", blind("blinder")], ["nm:2:4"], 0.5)
+    (line,) = [str(each.message) for each in said if "pins" in str(each.message)]
+    assert line == (
+        "energy of blind, blinder: lacks the pins of no-pins, which that of edge-nm-16x16 has; give the part a table "
+        "[io] before comparing them"
+    )
+
+
+@pytest.mark.parametrize("chips", [["edge-nm-16x16", "a100-pcie", "eie-64pe-45nm"], [blind("blind")]])
+def test_chips_whose_pins_are_alike_known_are_compared_without_a_word_of_them(chips: list[object]) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        compare(LAYER_NET, chips, ["nm:2:4"], 0.5)  # type: ignore[arg-type]
+    assert not [each for each in said if "pins" in str(each.message)]

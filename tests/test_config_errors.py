@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import TOY_CHIP
 
 from accelsim import InputError, load_hardware
 from accelsim.config import shipped_dir
@@ -163,7 +165,7 @@ def test_an_override_is_checked_as_the_file_is(overrides: dict[str, Any], said: 
 
 def test_an_unknown_key_is_compared_with_those_of_its_own_engine() -> None:
     (problem,) = problems_of("a100-pcie", {"engine.pes": 4})
-    assert "engine.pes: unknown key (got 4); known: clock_mhz, cores, " in problem
+    assert "engine.pes: unknown key (got 4); known: accumulator_bits, accumulators, clock_mhz, " in problem
     (problem,) = problems_of("a100-pcie", {"engine.core": 4})
     assert "engine.core: unknown key (got 4); did you mean 'cores'?" in problem
 
@@ -200,3 +202,36 @@ def test_mistakes_in_the_memory_of_a_chip(change: dict[str, object], said: str) 
         load_hardware("eie-64pe-45nm", change)
     assert caught.value.problems[0].startswith("eie-64pe-45nm.toml: ")
     assert said in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(("chip", "table"), [("eie-64pe-45nm", "technology"), ("a100-pcie", "memory")])
+def test_a_table_that_a_machine_needs_is_missing(tmp_path: Path, chip: str, table: str) -> None:
+    """Other machines may go without, so that its default is none there."""
+    text = (shipped_dir("hwconfigs") / f"{chip}.toml").read_text("utf-8")
+    cut = {"technology": r'technology = ".*"', "memory": r"\[memory\]\n(?:[a-z#].*\n)*"}[table]
+    path = tmp_path / "chip.toml"
+    path.write_text(re.sub(cut, "", text), "utf-8")
+    assert problems_of(path) == [f"{path}: {table}: is missing; add it"]
+
+
+@pytest.mark.parametrize(
+    ("chip", "change", "said"),
+    [
+        (
+            TOY_CHIP,
+            {"technology": "cmos-45nm"},
+            "technology: is not used: engine toy is not priced by one; leave it out",
+        ),
+        ("a100-pcie", {"memory.residency": "resident"}, "memory.residency: cannot be resident: weights come from DRAM"),
+        ("edge-nm-16x16", {"memory.timing": "exact"}, "memory.timing: cannot be exact: tiles take what a stream"),
+    ],
+)
+def test_what_a_machine_has_no_use_for_is_an_error(chip: Any, change: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_hardware(chip, change)
+    assert said in str(caught.value)
+
+
+def test_an_unknown_machine_is_told_how_ones_own_is_found() -> None:
+    with pytest.raises(InputError, match="a machine of your own is known once ACCELSIM_ENGINES names its module"):
+        load_hardware("eie-64pe-45nm", {"engine.kind": "mine"})

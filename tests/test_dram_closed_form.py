@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import TIMED_PARTS
 
 from accelsim import memory
 from accelsim.memory import DramPart, load_part
+from accelsim.parts.timed import DramIo
 
 QUEUE_CLOCKS = 2
 """A request accepted in one clock is scheduled in the next, and its command is issued in the one after that."""
@@ -121,8 +124,9 @@ def test_energy_by_hand() -> None:
     assert parts["write"] * bits / counts["writes"] / 512 == pytest.approx(4.98, abs=1e-3)
     assert parts["activate"] * bits / counts["activates"] == pytest.approx(3450.1, abs=0.1)
     assert parts["refresh"] * bits / counts["refreshes"] == pytest.approx(692_737.9, abs=1)
-    assert r.energy_pj_per_bit == pytest.approx(sum(parts.values()))
-    assert "io" not in parts
+    assert r.energy_pj_per_bit == pytest.approx(sum(pj for name, pj in parts.items() if name != "io"))
+    silent = replace(load_part("ddr4-2400"), io=None)
+    assert "io" not in (memory.replay(silent, np.arange(9), reads(9)).energy_parts_pj_per_bit or {})
 
 
 def test_io_is_kept_apart() -> None:
@@ -131,3 +135,12 @@ def test_io_is_kept_apart() -> None:
     parts = dict(r.energy_parts_pj_per_bit or {})
     assert parts.pop("io") == pytest.approx(1.1 * 150 * 5.0 * 2 / 512)
     assert r.energy_pj_per_bit == pytest.approx(sum(parts.values()))
+
+
+def test_io_by_energies_is_theirs_in_each_direction() -> None:
+    part = replace(load_part("ddr4-2400"), io=DramIo(read_pj_per_bit=6.0, write_pj_per_bit=3.0, source="drawn"))
+    n = 30_000
+    r = memory.replay(part, np.arange(n), np.arange(n) % 3 == 0)
+    moved = r.counts["reads"], r.counts["writes"]
+    assert min(moved) > n / 4
+    assert (r.energy_parts_pj_per_bit or {})["io"] == pytest.approx((6 * moved[0] + 3 * moved[1]) / sum(moved))

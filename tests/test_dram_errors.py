@@ -44,6 +44,23 @@ def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
         ({"geometry.bank_groups": 1024}, "geometry.banks_per_group: a channel has 4096 banks"),
         ({"currents.idd4r_ma": 20.0}, "currents.idd4r_ma: must be above idd3n_ma = 43 (got 20)"),
         ({"currents.idd0_ma": 20.0}, "currents.idd0_ma: is below the standby current"),
+        (
+            {"io.vddq_v": 1.2},
+            "io: give either read_pj_per_bit and write_pj_per_bit, or vddq_v, idd4r_ma, idd4w_ma "
+            "(got read_pj_per_bit, write_pj_per_bit, vddq_v)",
+        ),
+        (
+            {"io": {"source": "none"}},
+            "io: give either read_pj_per_bit and write_pj_per_bit, or vddq_v, idd4r_ma, idd4w_ma (got none of them)",
+        ),
+        (
+            {"io": {"vddq_v": 1.2, "idd4r_ma": 9.0, "source": "half"}},
+            "io: give either read_pj_per_bit and write_pj_per_bit, or vddq_v, idd4r_ma, idd4w_ma "
+            "(got vddq_v, idd4r_ma)",
+        ),
+        ({"io.read_pj_per_bit": -1.0}, "io.read_pj_per_bit: must be at least 0 (got -1.0)"),
+        ({"io.derived": 1}, "io.derived: must be true or false"),
+        ({"io.read_pj": 1.0}, "io.read_pj: unknown key (got 1.0); did you mean 'read_pj_per_bit'?"),
         ({"controller.page_policy": "half"}, "controller.page_policy: must be 'open' or 'closed' (got \"half\")"),
         ({"geometry.bank_groups": 0}, "geometry.bank_groups: must be at least 1 (got 0); the default is 1"),
         ({"geometry.rows": True}, "geometry.rows: must be a whole number, without quotes or a point (got true)"),
@@ -73,6 +90,12 @@ def test_a_mistake_in_a_part(overrides: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as error:
         load_part("ddr4-2400", overrides)
     assert f"ddr4-2400.toml: {said}" in str(error.value)
+
+
+def test_pins_beside_a_published_energy_would_be_paid_twice() -> None:
+    pins = {"source": "drawn", "read_pj_per_bit": 1.0, "write_pj_per_bit": 1.0}
+    with pytest.raises(InputError, match=r"io: is not used without currents, since a published energy has the pins"):
+        load_part("hbm2-2400", {"io": pins})
 
 
 def edited(path: Path, *edits: tuple[str, str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from accelsim import memory
 from accelsim.config import read_toml, shipped_dir, shipped_names
 from accelsim.errors import InputError
 from accelsim.memory import BandwidthPart, DramPart, load_memory, load_part
+from accelsim.memory.service import measure
 
 MEASURED = {
     "hbm2-a100-40gb": ("A100 PCIe", "A100 SXM4 40GB"),
@@ -173,12 +175,58 @@ def test_a_number_that_is_not_its_sources_has_a_comment(name: str) -> None:
     for section, key, value, comment in numeric_lines(name):
         if section not in ("geometry", "timing", "currents", "io"):
             continue
+        if section == "io" and key.endswith("_pj_per_bit"):
+            if not comment:
+                bare.append(f"{section}.{key}")
+            continue
         named = [row for row in rows if f"{row['source']}, {row['device']}" in data[section]["source"]]
         assert named, f"{section}: {data[section]['source']}"
         said = published(max(named, key=lambda row: len(row["device"])), key)
         if not comment and str(value) not in (said, f"{said}.0"):
             bare.append(f"{section}.{key} = {value:g}, source: {said or 'nothing'}")
     assert not bare
+
+
+def low_mw(volts: float, driver_ohm: float, up_ohm: float, down_ohm: float = math.inf) -> float:
+    """What a line draws that a driver pulls to ground, against a resistance to VDDQ and perhaps one to ground."""
+    to_ground = 1 / (1 / driver_ohm + 1 / down_ohm)
+    return 1e3 * volts**2 / (to_ground + up_ohm)
+
+
+def low_lines() -> float:
+    """Lines out of 8 and one for the inversion that are low, mean over all bytes: more than 4, and it is inverted."""
+    zeros = [8 - byte.bit_count() for byte in range(256)]
+    return sum(n if n <= 4 else 8 - n + 1 for n in zeros) / 256
+
+
+def test_derived_pins_are_what_their_arithmetic_says() -> None:
+    """Lines that draw current, each at the power of its driver and termination, over the bits that move meanwhile."""
+    always, half = 1.0, 0.5
+    ddr3, ddr4 = low_mw(1.35, 34, 120, 120), low_mw(1.2, 34, 50)
+    gddr5, gddr6, lpddr5 = low_mw(1.5, 40, 60), low_mw(1.35, 40, 60), low_mw(0.5, 40, 40)  # high, of the last
+    inverted = (low_lines() + 0.5 + 0.5) / 8  # a check line, and half a pair of clocks, half of the time
+    expected = {
+        "ddr3-1600": (ddr3 * always * 10 / 8 / 1.6, ddr3 * always * 11 / 8 / 1.6),
+        "ddr4-2400": (ddr4 * half * 10 / 8 / 2.4,) * 2,
+        "ddr4-3200": (ddr4 * half * 10 / 8 / 3.2,) * 2,
+        "gddr5-6000": (gddr5 * inverted / 6,) * 2,
+        "gddr6-14000": (gddr6 * inverted / 14,) * 2,
+        "lpddr5-6400": (lpddr5 * half * 12 / 8 / 6.4, lpddr5 * half * 10 / 8 / 6.4),
+        "hbm1-1000": (0.8, 0.8),  # that of HBM2
+    }
+    derived = {name: io for name in TIMED_PARTS if (io := load_part(name).io) is not None and io.derived}
+    assert derived.keys() == expected.keys()
+    for name, (read, write) in expected.items():
+        assert (derived[name].read_pj_per_bit, derived[name].write_pj_per_bit) == pytest.approx((read, write), rel=3e-3)
+
+
+def test_the_pins_of_every_shipped_part_have_a_price() -> None:
+    pins = {name: measure(load_memory(name)).pins for name in shipped_names("hwconfigs/dram")}
+    assert {name for name, known in pins.items() if known == "priced"} == {"hbm2-2000", "lpddr3-1600", "lpddr4-3200"}
+    assert {name for name, known in pins.items() if known == "included"} == {
+        name for name in pins if getattr(load_memory(name), "currents", None) is None
+    }
+    assert "unknown" not in pins.values()
 
 
 @pytest.mark.parametrize("name", ["hbm2-2400", "hbm3-6400"])

@@ -24,10 +24,13 @@ import accelsim
 from accelsim.chips import Hardware
 from accelsim.config import shipped_names
 from accelsim.costs import account, area_mm2, entries, operations, prices
+from accelsim.energy import dram
 from accelsim.engines import ENGINES, engine_of, union
 from accelsim.engines.words import DRAM_ACTIONS, DRAM_COMPONENTS, Bar, Word
 from accelsim.errors import InputError
 from accelsim.explore.chips import Chips
+from accelsim.memory.service import measure
+from accelsim.parts.timed import BLOCK_BYTES
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, EVENTS
 from accelsim.results import COLUMNS, UNIT_NUMBERS
 from accelsim.simulation import simulated_rows
@@ -38,6 +41,7 @@ CHIPS: dict[str, Hardware] = {}
 """A chip of every machine that its specification runs in no time."""
 for name in ("edge-nm-16x16", *shipped_names("hwconfigs"), TOY_CHIP):
     CHIPS.setdefault((chip := accelsim.load_hardware(name)).engine.kind, chip)
+CROSS = ("input", "output", "weight")
 every_engine = pytest.mark.parametrize("kind", list(ENGINES))
 
 
@@ -110,6 +114,10 @@ def test_rows_keep_the_laws_of_all_machines(kind: str, layer: accelsim.Layer) ->
     assert row["dram_gb_per_s"] <= row["dram_max_gb_per_s"] * (1 + 1e-9)
     assert row["sram_gb_per_s"] <= row["sram_max_gb_per_s"] * (1 + 1e-9)
     assert row["time_us"] >= row["cycles"] / row["full_clock_mhz"] * (1 - 1e-12)
+    crosses, unpaid = (sum(int(row[f"{which}_{what}_bytes"]) for what in CROSS) for which in ("world", "unpaid"))
+    assert all(0 <= row[f"unpaid_{what}_bytes"] <= row[f"world_{what}_bytes"] for what in CROSS)
+    assert row["dram_read_bytes"] + row["dram_write_bytes"] >= crosses - unpaid
+    assert row["world_weight_bytes"] == -(-row["storage_bits"] // 8)
 
 
 @every_engine
@@ -133,6 +141,31 @@ def test_the_account_is_every_action_at_its_price(kind: str, layer: accelsim.Lay
 
 
 @every_engine
+@given(layer=layers)
+def test_what_moves_is_what_is_paid_for(kind: str, layer: accelsim.Layer) -> None:
+    """DRAM is counted whole or not at all: every block in its direction and over the pins, standby for all the time."""
+    chip = CHIPS[kind]
+    if chip.memory is not None:
+        chip = accelsim.load_hardware(chip, {"memory.residency": "stream"})
+    row = accelsim.simulate(layer, chip).iloc[0]
+    assert row["dram"] == ("off" if chip.memory is None else chip.memory.dram.name)
+    assert row["count_dram_read_io"] == row["count_dram_reads"]
+    assert row["count_dram_write_io"] == row["count_dram_writes"]
+    assert row["dram_read_bytes"] == BLOCK_BYTES * row["count_dram_reads"]
+    assert row["dram_write_bytes"] == BLOCK_BYTES * row["count_dram_writes"]
+    if chip.memory is None:
+        assert not row["energy_dram_pj"]
+        return
+    assert row["count_dram_standby"] == round(row["time_us"] * row["clock_mhz"])
+    service = measure(chip.memory.dram)
+    blocks_pj = row["count_dram_reads"] * service.read_pj + row["count_dram_writes"] * service.write_pj
+    standby_pj = chip.memory.all_channels * service.standby_mw * row["time_us"] * 1e3  # mW x ns
+    assert row["energy_dram_pj"] == pytest.approx(blocks_pj + standby_pj, rel=1e-2)  # whole clocks: runs are short
+    pins_pj = row["count_dram_reads"] * service.read_io_pj + row["count_dram_writes"] * service.write_io_pj
+    assert row["energy_dram_io_pj"] == pytest.approx(pins_pj, rel=1e-12)
+
+
+@every_engine
 def test_every_word_is_a_column_with_a_meaning_a_unit_and_a_colour(kind: str) -> None:
     words, columns = ENGINES[kind].words, {column.name: column for column in COLUMNS}
     for group, name in (("stalls", "stall_{}_cycles"), ("actions", "count_{}"), ("components", "energy_{}_pj")):
@@ -149,6 +182,13 @@ def test_every_word_is_a_column_with_a_meaning_a_unit_and_a_colour(kind: str) ->
     assert all(column.name in columns and column.meaning for column in words.columns)
     assert any(kind.name == words.unit and kind.counted for kind in words.kinds)
     assert all(event.column in columns or event.bar is not None for event in words.events)
+
+
+def test_a_machine_names_all_that_is_priced_of_dram_or_nothing() -> None:
+    assert tuple(word.name for word in DRAM_ACTIONS) == dram.ACTIONS
+    for engine in ENGINES.values():
+        named = [word.name for word in engine.words.actions if word.name in dram.ACTIONS]
+        assert named in ([], list(dram.ACTIONS))
 
 
 def test_words_that_machines_share_mean_the_same() -> None:
@@ -300,6 +340,59 @@ def test_keys_that_are_declared_not_to_matter_are_keys(kind: str) -> None:
     fields = typing.get_type_hints(config)
     assert set(fields) >= config.PRICE_ONLY | config.LAID_OUT_ALIKE | config.UNPRICED
     assert not config.PRICE_ONLY & config.LAID_OUT_ALIKE
+
+
+# What is larger costs more
+
+
+def sizes_of(chip: Hardware) -> dict[str, int | float]:
+    """Return the keys of a chip that are capacities, widths, numbers of things or rates, and not declared free.
+
+    The clock and what counts in cycles are times. Entries of a table by data type share units: a wing's own tests.
+    """
+    return {
+        key: value
+        for key, value in keys_of(chip).items()
+        if key.removeprefix("engine.") in set(typing.get_type_hints(type(chip.engine))) - set(type(chip.engine).FREE)
+        if type(value) in (int, float) and value > 0 and key != "engine.clock_mhz" and "cycles" not in key
+    }
+
+
+@every_engine
+def test_what_is_free_is_a_key_with_a_reason(kind: str) -> None:
+    config = type(CHIPS[kind].engine)
+    assert set(config.FREE) <= set(typing.get_type_hints(config))
+    assert all(config.FREE.values())
+
+
+@every_engine
+@given(data=st.data())
+def test_no_capacity_and_no_width_is_free(kind: str, data: st.DataObject) -> None:
+    """Raised by a twentieth (banks hold whole bytes), it never takes less area, and area or energy of a run change."""
+    base = CHIPS[kind]
+    sizes = sizes_of(base)
+    key = data.draw(st.sampled_from(sorted(sizes)))
+    value, whole = sizes[key], isinstance(sizes[key], int)
+    drawn = st.integers if whole else st.floats
+    low = data.draw(drawn(max(value // 2, 1) if whole else value / 2, value))
+    high = data.draw(drawn(low + low // 20 + 1 if whole else 1.05 * low, 4 * value))
+    layer = layer_of(3)
+
+    def bill(setting: int | float) -> tuple[float, float] | None:
+        try:
+            chip = accelsim.load_hardware(base, {key: setting, "name": "sized"})
+            row = accelsim.simulate(layer, chip).iloc[0]
+        except InputError:  # no such chip, or its memories do not follow the clock
+            return None
+        return area_mm2(chip), row["energy_pj"]
+
+    small = bill(low)
+    large = bill(high) or bill(value)
+    assume(small is not None and large is not None and low < value)
+    assert small is not None
+    assert large is not None
+    assert large[0] >= small[0] * (1 - 1e-12), (key, low, high)
+    assert large != pytest.approx(small, rel=1e-12), (key, low, high)
 
 
 # The whole house, for every machine

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_sweeps import EIE, SPACE, TENSOR_CORE, grid, tiny
+from tiny_sweeps import EIE, NM, SPACE, TENSOR_CORE, grid, tiny
 
 from accelsim import load_hardware
 from accelsim.cli.app import collect
@@ -127,6 +127,73 @@ def test_what_is_set_holds_in_every_point() -> None:
     assert {space.chips[EIE].chip(space.point(n).changes).engine.clock_mhz for n in range(6)} == {123.0}
 
 
+def test_lists_are_values_and_have_names() -> None:
+    tiles: list[Any] = [[[16, 16]], [(32, 16), [16, 16]]]
+    space = Space(
+        {
+            "network": tiny(),
+            "hardware": NM,
+            "vary": {"engine.patterns": [[], ["2:4"], ["2:4", "1:4"]], "engine.dense.tiles": tiles},
+            "when": {"engine.dense.tiles": "engine.patterns == 'none' and engine.dense.splits == '1, 2'"},
+            "set": {"engine.dense.splits": [1, 2], "engine.l2_bytes": 131072},
+        }
+    )
+    points = [space.point(index) for index in space.indices()]
+    assert [list(point.knobs.values()) for point in points] == [
+        ["none", "16 x 16"], ["none", "32 x 16, 16 x 16"], ["2:4"], ["2:4, 1:4"]
+    ]  # fmt: skip
+    chips = [space.chips[NM].chip(point.changes) for point in points]
+    wanted: list[dict[str, Any]] = [{"engine.patterns": [], "engine.dense.tiles": each} for each in tiles]
+    wanted += [{"engine.patterns": ["2:4"]}, {"engine.patterns": ["2:4", "1:4"]}]
+    fixed: dict[str, Any] = {"engine.dense.splits": [1, 2], "engine.l2_bytes": 131072}
+    assert [chip.content_hash for chip in chips] == [load_hardware(NM, fixed | each).content_hash for each in wanted]
+    assert [space.index_of(space.values(index)) for index in space.indices()] == space.indices()
+
+
+def test_keys_of_the_chip_can_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        f'name = "mine"\nbase = "{NM}"\nremove = ["engine.sparse", "engine.patterns", "description"]\n'
+        "[engine.dense]\nsplits = [1]\n"
+    )
+    mine, base = load_hardware(tmp_path / "mine.toml"), load_hardware(NM)
+    assert (mine.engine.sparse, mine.engine.patterns, mine.description) == (None, [], "")
+    assert base.engine.sparse is not None
+    keys = ["engine.sparse", "engine.patterns"]
+    fixed = {"engine.dense.splits": [1]}
+    for each in (NM, base):  # by name, and as it is in memory
+        assert load_hardware(each, fixed, remove=keys).content_hash == mine.content_hash
+    space = Space({"network": tiny(), "hardware": NM, "remove": keys, "set": fixed, "vary": {"engine.cores": [1, 2]}})
+    chips = [space.chips[NM].chip(space.point(index).changes) for index in space.indices()]
+    assert [chip.engine.cores for chip in chips] == [1, 2]
+    assert {(chip.engine.sparse, len(chip.engine.patterns)) for chip in chips} == {(None, 0)}
+
+
+def test_what_is_removed_may_come_anew(tmp_path: Path) -> None:
+    """A table of the file takes the place of the base's whole, instead of being put into it."""
+    (tmp_path / "mine.toml").write_text(
+        f'name = "mine"\nbase = "{TENSOR_CORE}"\nremove = ["engine.fma_per_cycle"]\n'
+        "[engine.fma_per_cycle]\nint8 = 2048\n"
+    )
+    assert dict(load_hardware(tmp_path / "mine.toml").engine.fma_per_cycle) == {"int8": 2048}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'base = "{NM}"\nremove = ["engine.skip_j"]', r"remove: there is no 'engine.skip_j' to remove.*step_k"),
+        (f'base = "{NM}"\nremove = ["technology.name.x"]', "there is no 'technology.name.x' to remove"),
+        (f'base = "{NM}"\nremove = "engine.power"', r'remove: must be a list of keys with dots.*got "engine.power"'),
+        (f'base = "{NM}"\nremove = ["engine.step_k", "engine"]', "engine: is missing"),
+        ('remove = ["engine.power"]\n[engine]\npes = 4', "remove: there is no base to remove from"),
+    ],
+)
+def test_what_cannot_be_removed_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "mine.toml").write_text(f'name = "mine"\n{text}\n')
+    with pytest.raises(InputError, match=problem) as raised:
+        load_hardware(tmp_path / "mine.toml")
+    assert all("mine.toml: " in each for each in raised.value.problems)
+
+
 def test_layers_are_those_that_are_named() -> None:
     assert [layer.name for layer in Space({**SPACE, "network": tiny(), "layers": ["fc2"]}).networks["tiny"]] == ["fc2"]
     assert "tiny has no layer 'fc3'; did you mean" in problems_of(layers=["fc3"])[0]
@@ -219,7 +286,9 @@ CHIPS = {name: Chips(name, {}) for name in CHANGES}
         (8, "must be a list, or a range as { from = 2, to = 256, factor = 2 } (got 8)"),
         ("8", "must be a list, or a range as"),
         ([4, 4], "names a value twice (4, 4); leave one out"),
-        ([[4]], "a value must be a number, text, true or false (got [4])"),
+        ([{"a": 4}], "a value must be a number, text, true, false or a list of them (got {'a': 4})"),
+        ([[4, None]], "a value must be a number, text, true, false or a list of them (got None)"),
+        ([[4, 8], (4, 8)], "names a value twice (4, 8; 4, 8); leave one out"),
         ({"from": 8, "to": 2, "step": 1}, "from 8 lies above to 2; exchange them"),
         ({"from": 2, "to": 8}, "needs one of step, factor and count (got none)"),
         ({"from": 2, "to": 8, "step": 1, "count": 3}, "needs one of step, factor and count (got step, count)"),

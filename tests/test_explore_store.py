@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Run
 from tiny_sweeps import SPACE, rows_in, tiny
 
 import accelsim
@@ -21,6 +22,7 @@ from accelsim.explore import Space, Store, load, sweep, work
 from accelsim.explore.store import Done
 from accelsim.explore.sweeping import Plan, setup_of
 from accelsim.network import Density
+from accelsim.network.writer import save
 from accelsim.results import COLUMNS, table
 
 
@@ -419,3 +421,51 @@ def test_a_disk_that_refuses_to_write_is_told_and_what_was_stored_is_whole(tmp_p
     points, rows = rows_in(path)
     assert 0 < points < 400
     assert rows == 2 * points
+
+
+def test_what_a_space_wants_stays_with_its_points(tmp_path: Path, accelsim: Run) -> None:
+    """`pareto` leaves out what breaks a constraint of the space swept last, and says so, unless it is told not to."""
+    store = tmp_path / "r.db"
+    save(tiny(), tmp_path / "net.safetensors")
+    vary = 'network = "net.safetensors"\n[vary]\nengine.pes = [4, 8]\nengine.fifo_depth = [2, 8]\n'
+    (tmp_path / "few.toml").write_text(
+        'name = "few"\nobjectives = ["minimize area_mm2"]\nconstraints = ["engine.pes >= 8", "area_mm2 <= 1e3"]\n'
+        + vary
+    )
+    (tmp_path / "free.toml").write_text('name = "free"\n' + vary)
+    for space in ("free.toml", "few.toml"):
+        assert accelsim("sweep", tmp_path / space, "-o", store, "--jobs", "1", "-q")[0] == 0
+
+    def best(*arguments: str) -> tuple[str, list[int]]:
+        code, said, err = accelsim("pareto", store, "--csv", tmp_path / "best.csv", *arguments)
+        assert code == 0, err
+        return said, sorted({*pd.read_csv(tmp_path / "best.csv")["engine.pes"]})
+
+    said, pes = best()
+    assert pes == [8]
+    assert "constraints of space few (--no-constraints: none): engine.pes >= 8; area_mm2 <= 1e3: 2 of 4 points" in said
+    assert "no other beats in minimize area_mm2" in said
+    for arguments in (("--no-constraints",), ("--space", "free", "--objectives", "area_mm2")):
+        said, pes = best(*arguments)
+        assert pes == [4]
+        assert "constraints of" not in said
+    assert "no other beats in energy_pj, time_us" in best("--space", "free")[0]
+    assert best("--constraint", "engine.pes <= 4")[1] == [4]
+    assert best("--objectives", "maximize area_mm2")[1] == [8]
+    with Store(store) as base:
+        assert base.wanted() == ("few", ("minimize area_mm2",), ("engine.pes >= 8", "area_mm2 <= 1e3"))
+        base.keep(base.wanted("free")._replace(constraints=("engine.pes <= 4",)))
+        assert base.wanted().space == "free"  # the last that was kept
+    for arguments, message in (
+        (("--space", "fre"), "has no points of a space 'fre'; did you mean 'free'?"),
+        (("--no-constraints", "--constraint", "engine.pes <= 4"), "--no-constraints: leaves no room for --constraint"),
+    ):
+        code, _, err = accelsim("pareto", store, *arguments)
+        assert (code, message in err) == (2, True), err
+
+
+def test_a_dry_run_leaves_what_a_store_wants(tmp_path: Path, accelsim: Run) -> None:
+    sweep({**SPACE, "network": tiny(), "name": "first", "constraints": ["cycles > 0"]}, tmp_path / "r.db", jobs=1)
+    accelsim("sweep", "eie-queue-depth", "-o", tmp_path / "r.db", "--dry-run")
+    with Store(tmp_path / "r.db") as base:
+        assert base.wanted() == ("first", (), ("cycles > 0",))

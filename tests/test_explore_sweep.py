@@ -20,13 +20,16 @@ from tiny_sweeps import EIE, SPACE, TENSOR_CORE, by_hand, grid, results_of, rows
 
 import accelsim
 from accelsim import load_hardware, load_network
+from accelsim.engines import engine_of
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, sweeping, totals, work
 from accelsim.explore.answers import is_front
 from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
+from accelsim.explore.totals import TOTALS, needed
 from accelsim.network import Density
 from accelsim.network.writer import save
 from accelsim.pruned import prune_network, shrunk
+from accelsim.totals import over_layers
 
 
 def check(table: pd.DataFrame, network: accelsim.Network, chips: list[accelsim.Hardware]) -> None:
@@ -164,7 +167,7 @@ def test_a_criterion_and_a_density_are_used(tmp_path: Path) -> None:
 
 
 def test_the_score_is_that_of_the_pruned_network(tmp_path: Path) -> None:
-    from accelsim.evaluation import EVALUATIONS
+    from accelsim.evaluation import EVALUATIONS, as_computed
 
     network = load_network("lenet-300-100-digits-dense")
     space = {
@@ -174,8 +177,10 @@ def test_the_score_is_that_of_the_pruned_network(tmp_path: Path) -> None:
         "objectives": ["maximize score"],
     }
     table = totals(sweep(space, tmp_path / "r.db", jobs=1))
-    score = EVALUATIONS["digits"](network)
-    assert table["score"].tolist() == [score(network), score(prune_network(network, "fine", 0.9))]
+    score, chip = EVALUATIONS["digits"](network), load_hardware(EIE)
+    precision = engine_of(chip).precision(chip)
+    both = [network, prune_network(network, "fine", 0.9)]
+    assert table["score"].tolist() == [score(as_computed(each, precision)) for each in both]
 
 
 def test_the_order_does_not_matter_nor_who_went_before(tmp_path: Path) -> None:
@@ -360,12 +365,65 @@ def test_a_knob_with_a_condition_does_not_get_the_share_of_what_it_depends_on() 
 
 def test_an_area_or_energy_that_is_not_known_is_empty_and_wins_nothing() -> None:
     known = results().query("point == 0")
-    made = totals(pd.concat([known, known.assign(point=1, area_mm2=0.0, energy_pj=0.0, time_us=1.0)]))
+    made = totals(
+        pd.concat([known, known.assign(point=1, area_mm2=0.0, energy_pj=0.0, time_us=1.0)]).assign(hardware=EIE)
+    )
     assert made[["area_mm2", "energy_pj", "power_mw", "edp_pj_s"]].isna().all(axis=1).tolist() == [False, True]
     assert feasible(made, []).tolist() == [True, True]
     assert feasible(made, ["area_mm2 <= 40"]).tolist() == [True, False]
-    assert pareto(made, ["area_mm2", "time_us"])["point"].tolist() == [0]
+    said = "area_mm2: is not known of eie-64pe-45nm, whose description has no prices for it: 1 of 2 points are left out"
+    for objectives, constraints in ((["area_mm2", "time_us"], []), (["cycles"], ["area_mm2 <= 40"])):
+        with pytest.warns(UserWarning, match=said):
+            assert pareto(made, objectives, constraints)["point"].tolist() == [0]
+    with pytest.warns(UserWarning, match="energy_pj: is not known"), pytest.raises(InputError, match="none has two"):
+        knobs(made, "energy_pj")
     assert pareto(made, ["time_us"])["point"].tolist() == [1]
+    with pytest.raises(InputError, match="no point is left") as raised:  # but one that has no area
+        pareto(made, ["area_mm2"], ["time_us <= 1"])
+    assert raised.value.problems[0].startswith(said)
+
+
+def test_objectives_that_no_chip_has_name_the_chips(tmp_path: Path) -> None:
+    """A board is measured, and its area is not known: nothing is empty in silence."""
+    space = {"network": tiny(), "hardware": TENSOR_CORE, "vary": {"engine.clock_mhz": [500.0, 1000.0]}}
+    table = totals(sweep(space, tmp_path / "r.db", jobs=1))
+    said = (
+        "area_mm2: is not known of a100-pcie, whose description has no prices for it: 2 of 2 points are left out; name"
+    )
+    for objectives, constraints in ((["area_mm2"], []), (["energy_pj"], ["area_mm2 <= 40"])):
+        with pytest.raises(InputError) as raised:
+            pareto(table, objectives, constraints)
+        assert any(each.startswith(said) for each in raised.value.problems)
+
+
+@pytest.mark.parametrize(
+    "column", ["count_spmat_reads", "stall_backpressure_cycles", "compression_ratio", "sram_gb_per_s"]
+)
+def test_every_number_with_a_total_can_be_an_objective(tmp_path: Path, column: str) -> None:
+    space = {**SPACE, "network": tiny(), "objectives": [f"maximize {column}"], "constraints": [f"{column} >= 0"]}
+    table = totals(sweep(space, tmp_path / "r.db", jobs=1))
+    best = pareto(table, [f"maximize {column}"], [f"{column} >= 0"])
+    assert best[column].iloc[0] == table[column].max()
+    assert totals(load(tmp_path / "r.db", needed([column])))[column].tolist() == table[column].tolist()
+
+
+def test_totals_are_the_columns_that_have_one(tmp_path: Path) -> None:
+    """Every number of a row that `over_layers` makes something of, and no other."""
+    rows = sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", jobs=1)
+    made = over_layers(rows, "point")
+    assert {*TOTALS} - {"score"} == {*made.columns} - {"layers", "able", "missing"}
+
+
+def test_a_constant_objective_is_said_to_be_constant(tmp_path: Path, accelsim: Run) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text('network = "lenet-300-100-digits"\nvary.engine.clock_mhz = [400.0, 800.0]\n')
+    table = totals(sweep(space, tmp_path / "r.db", jobs=1))
+    assert knobs(table, "cycles")["share"].isna().all()
+    assert knobs(table, "time_us")["share"].tolist() == pytest.approx([1.0])
+    said = accelsim("knobs", tmp_path / "r.db", "--objective", "cycles")[1]
+    assert "cycles is the same in every point: no knob matters" in said
+    assert "interplay" not in said
+    assert "interplay" in accelsim("knobs", tmp_path / "r.db", "--objective", "time_us")[1]
 
 
 def test_knobs_with_interplay_share_less_than_all() -> None:

@@ -238,6 +238,20 @@ def test_k_means_is_better_than_uniform_steps() -> None:
     assert errors[0] < errors[1]
 
 
+@pytest.mark.parametrize("code_bits", [2, 3, 5, 8])
+def test_entries_are_the_means_of_their_weights_and_as_good_as_those_of_scikit_learn(code_bits: int) -> None:
+    from sklearn.cluster import KMeans
+
+    weight = np.random.default_rng(3).standard_normal(3000) ** 3
+    table = share(weight, code_bits)
+    codes = assign(weight, table)
+    assert table[1:] == pytest.approx([weight[codes == code].mean() for code in range(1, len(table))], rel=1e-9)
+    start = np.linspace(weight.min(), weight.max(), 2**code_bits - 1)[:, None]
+    theirs = KMeans(len(start), init=start, n_init=1, random_state=0).fit(weight[:, None])
+    assert len(table) == 2**code_bits
+    assert np.square(weight - table[codes]).sum() <= 1.3 * theirs.inertia_
+
+
 @pytest.mark.parametrize("sharing", [True, False])
 def test_quantised_codes_stand_for_their_weights(sharing: bool) -> None:
     rng = np.random.default_rng(2)

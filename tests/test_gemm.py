@@ -113,3 +113,46 @@ def test_both_engines_agree_on_the_product() -> None:
     table = accelsim.simulate(layer, ["eie-64pe-45nm", CHIP], 0.5, verify=True)
     assert table["verified"].tolist() == ["exact", "exact"]
     assert table["layer_hash"].nunique() == 1
+
+
+@pytest.mark.parametrize("chip", ["a100-pcie", "edge-nm-16x16", "edge-skip-16x16"])
+def test_more_than_can_be_counted_is_refused_before_anything_runs(chip: str) -> None:
+    # 2^53 multiply-accumulates, padded to 4096 x 4096: one k more is one too many.
+    most = 2**53 // 4096**2
+    with pytest.raises(accelsim.InputError) as caught:
+        accelsim.gemm(64, 64, most + 1, chip)
+    assert str(caught.value) == (
+        "tokens 4,096 x out_features 4,096 x in_features 536,870,913: are 9.01e+15 multiply-accumulates, padded to "
+        "tiles of 4096 x 4096; at most 2^53 = 9.01e+15 can be counted, so split it into smaller ones"
+    )
+    row = accelsim.gemm(4096, 4096, 2**20, chip).iloc[0]
+    assert row["macs"] == 2**44  # each once, as an integer that did not wrap
+    with pytest.raises(accelsim.InputError, match="at most 2\\^53"):
+        accelsim.gemm(2**31, 2**31, 2**31, chip)
+    with pytest.raises(accelsim.InputError, match="tile: must be at most 4096 x 4096"):
+        accelsim.gemm(64, 64, 64, chip, tile=(2**40, 64))
+
+
+def test_a_layer_with_more_than_can_be_counted_is_refused_by_name() -> None:
+    weight = np.lib.stride_tricks.as_strided(np.ones(1, np.float32), (2**30, 1), (0, 0))
+    layer = accelsim.Layer.linear("huge", weight, tokens=2**24, activations=accelsim.Density(1.0))
+    with pytest.raises(accelsim.InputError) as caught:
+        accelsim.simulate(layer, ["eie-64pe-45nm", CHIP])
+    assert str(caught.value).startswith("layer huge: outputs 1,073,741,824 x vectors 16,777,216: are 1.8e+16 mult")
+
+
+def test_time_is_that_of_the_cycles_and_of_the_launch() -> None:
+    chip = accelsim.load_hardware("a100-pcie")
+    kernel = chip.engine.dense  # type: ignore[attr-defined]
+    large, small = (accelsim.gemm(n, n, n, chip).iloc[0] for n in (1024, 64))
+    assert large["clock_mhz"] == chip.engine.clock_mhz  # within its power limit
+    assert large["time_us"] == pytest.approx(large["cycles"] / large["clock_mhz"] + kernel.overhead_us)
+    assert small["cycles"] / small["clock_mhz"] + kernel.overhead_us < kernel.floor_us == small["time_us"]
+    # Power and rates are over that time.
+    for row in (large, small):
+        assert row["power_mw"] == pytest.approx(row["energy_pj"] / row["time_us"] / 1e3)
+        moved = row["dram_read_bytes"] + row["dram_write_bytes"]
+        assert row["dram_gb_per_s"] == pytest.approx(moved / row["time_us"] / 1e3)
+        assert row["utilization"] == pytest.approx(row["macs"] / row["cycles"] / row["peak_macs_per_cycle"])
+    eie = accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
+    assert (eie["time_us"] == eie["cycles"] / eie["clock_mhz"]).all()

@@ -22,13 +22,14 @@ from safetensors.numpy import save_file
 import accelsim
 from accelsim.cli.reporting import report_command
 from accelsim.config import find, shipped_names
+from accelsim.keys import unit_of
 from accelsim.report import charts, summary
 from accelsim.report.describe import describe
 from accelsim.report.html import chart_library, page
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import number, percent, whole
-from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say, unit_of
+from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say
 from benchmarks.browser import chromium, console, missing, open_report, requests
 
 CHIPS = ["eie-64pe-45nm", "edge-nm-16x16"]
@@ -272,7 +273,7 @@ def test_every_key_of_a_chip_has_value_unit_and_source(name: str) -> None:
     assert float(clock.value) > 0
     if name == CHIPS[0]:
         assert keys["engine.pes"] == ("engine.pes", "64", "", "Table V; 1 to 256 studied in Fig. 11")
-        assert keys["constants.clock_pj_per_pe_cycle"].unit == "pJ per PE cycle"
+        assert keys["constants.clock_pj_per_bit_cycle"].unit == "pJ per bit cycle"
         assert keys["memory.dram.timing.t_rc_ns"] == ("memory.dram.timing.t_rc_ns", "61.25", "ns", "tRAS + tRP")
         assert keys["technology.register_bit_pj"].source.startswith("Shao et al.")
 

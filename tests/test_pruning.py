@@ -228,7 +228,7 @@ def test_one_weight_more_breaks_a_pattern() -> None:
     ("text", "message"),
     [
         ("fin", "did you mean 'fine'"),
-        ("", "spelt fine, kernel"),
+        ("", "spelt fine, nm:N:M"),
         ("blok:2x2", "did you mean 'block'"),
         ("filter:2", "did you mean 'filter'"),
         ("nm:4:2", "1 <= N <= M <= 32"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -76,7 +78,7 @@ def test_the_table_shows_layers_and_totals(results: pd.DataFrame) -> None:
         assert layer in text
         assert f"{cycles:,}" in text
     assert f"{results['cycles'].sum():,}" in text
-    assert "38.4 mm²" in text
+    assert "41.3 mm²" in text
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
@@ -113,3 +115,48 @@ def test_markup_in_names_is_text() -> None:
     layer = accelsim.Layer.linear("[red]fc[/red]", [[1.0, 0.0]])
     results = accelsim.simulate(layer, "eie-64pe-45nm", 1.0)
     assert "[red]fc[/red]" in text_of(terminal.layer_table(results, 160))
+
+
+def test_an_energy_without_pins_says_so_wherever_it_stands() -> None:
+    """In the line of totals, in that of several chips, and in the account, where a price is unknown and not 0."""
+    part = dataclasses.asdict(accelsim.memory.load_part("hbm2-2000"))
+    part = {key: value for key, value in part.items() if value is not None and key != "io"} | {"name": "no-pins"}
+    blind = accelsim.load_hardware("edge-nm-16x16", {"name": "blind", "memory.dram": part})
+    layer = accelsim.Layer.linear("fc", np.ones((32, 64)), activations=np.ones(64))
+    rows = accelsim.simulate(layer, [blind, "edge-nm-16x16"])
+    mine, other = rows.iloc[[0]], rows.iloc[[1]]
+    (line,) = [line for line in text_of(terminal.layer_table(mine, 160)).splitlines() if line.startswith(" total")]
+    assert " + pins" in line
+    assert terminal.pins_note(mine).startswith("+ pins: what the pins of no-pins cost is unknown and in no energy")
+    assert "+ pins" not in text_of(terminal.layer_table(other, 160))
+    assert not terminal.pins_note(other)
+    chips = text_of(terminal.chip_totals(rows)).splitlines()
+    assert [(" blind" in line, " + pins" in line) for line in chips if " + pins" in line] == [(True, True)]
+    account = text_of(terminal.energy_table(mine.iloc[0], blind), 200).splitlines()
+    (pins,) = [line for line in account if "dram read io" in line]
+    assert pins.count("unknown") == 3
+    assert "no-pins: the part has no [io]" in pins
+
+
+SPILLS = {"eie-64pe-45nm": {"engine.activation_bytes": 2}, "edge-nm-16x16": {}}
+"""What makes each machine write results to DRAM, too."""
+
+
+@pytest.mark.parametrize("chip", SPILLS)
+def test_the_account_of_every_machine_has_the_five_lines_of_dram_with_their_sources(chip: str) -> None:
+    streamed = {"memory.residency": "stream", "memory.dram": "ddr4-2400"}
+    hardware = accelsim.load_hardware(chip, streamed | SPILLS[chip])
+    layer = accelsim.Layer.linear("fc", np.ones((256, 64)), activations=np.ones(64))
+    row = accelsim.simulate(layer, hardware).iloc[0]
+    lines = [" ".join(line.split()) for line in text_of(terminal.energy_table(row, hardware), 300).splitlines()]
+    core, pins = "ddr4-2400: DRAMsim3 config", "ddr4-2400: derived: 34 ohm driver"
+    for name, source in {
+        "dram dram reads": core,
+        "dram dram writes": core,
+        "dram dram standby": core,
+        "dram io dram read io": pins,
+        "dram io dram write io": pins,
+    }.items():
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert source in line
+        assert line.endswith("; refresh included") == ("standby" in name)

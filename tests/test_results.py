@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from conftest import Run
 
+from accelsim.compare import COMPARED_COLUMNS
+from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines.counts import Counts
 from accelsim.errors import VerificationError
+from accelsim.keys import unit_of
 from accelsim.network import load_network
-from accelsim.report.units import unit_of
 from accelsim.results import COLUMNS, UNIT_COLUMNS, cells, table, unit_table
 from accelsim.simulation import simulated_rows
 
@@ -51,8 +53,8 @@ def test_columns_of_a_caller_are_added_by_naming_them() -> None:
 
 
 def test_every_number_has_the_unit_that_its_name_carries() -> None:
-    for column in (*COLUMNS, *UNIT_COLUMNS):
-        assert bool(column.unit) == (column.dtype != "str"), column
+    for column in (*COLUMNS, *UNIT_COLUMNS, *COMPARED_COLUMNS, *CURVE_COLUMNS):
+        assert bool(column.unit) == (column.dtype not in ("str", "bool")), column
         assert unit_of(column.name) in ("", column.unit), column
         assert column.meaning
     units = {column.name: column.unit for column in COLUMNS}

@@ -29,7 +29,7 @@ def test_a_chip_loads_and_runs(name: str) -> None:
     assert hardware.source
     assert hardware.description
     if hardware.engine.kind == "tensor-core":
-        assert accelsim.gemm(16, 300, 784, hardware)["cycles"].min() > 0
+        assert accelsim.gemm(16, 300, 784, hardware, hardware.engine.type_of_networks)["cycles"].min() > 0
         return
     assert accelsim.simulate("lenet-300-100-digits", hardware)["cycles"].min() > 0
 

@@ -336,7 +336,9 @@ def test_a_part_without_timings_feeds_at_its_measured_rate() -> None:
 
 def test_streamed_weights_need_a_price() -> None:
     part = accelsim.memory.load_part("hbm2-2000")
-    silent = {key: value for key, value in dataclasses.asdict(part).items() if key not in ("currents", "published")}
+    silent = {
+        key: value for key, value in dataclasses.asdict(part).items() if key not in ("currents", "published", "io")
+    }
     chip = accelsim.load_hardware(CHIP, {"memory.residency": "stream", "memory.dram": silent})
     with pytest.raises(
         accelsim.InputError, match=r"memory\.dram: hbm2-2000 has neither \[currents\] nor \[published\]"

@@ -8,6 +8,9 @@ import importlib
 import itertools
 import math
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,32 +18,59 @@ import pytest
 from conftest import EVIDENCE
 
 import accelsim
-from accelsim.chips import Technology
-from accelsim.config import read_table, shipped_names
+from accelsim.chips import SramTable, Technology
+from accelsim.config import read_table, shipped_dir, shipped_names
 from accelsim.costs import area_mm2, extrapolated, prices
 from accelsim.energy.arithmetic import FLOATING, arithmetic, arithmetic_pj, multiply_pj
 from accelsim.errors import InputError
-from accelsim.memory.sram import QUANTITIES, Sram, sram
+from accelsim.memory.sram import QUANTITIES, Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 
 CHIP = accelsim.load_hardware("eie-64pe-45nm")
 TECHNOLOGY = CHIP.technology
 GRID = read_table(TECHNOLOGY.sram_table_path)
-KINDS = sorted({(row["device_type"], row["objective"]) for row in GRID})
+KINDS = sorted({(row["device_type"], row["objective"]) for row in GRID} - {("itrs-hp", "front")})
+"""Of each, one array of every size."""
 CAPACITIES = [2**exponent for exponent in range(8, 26)]
 WIDTHS = [8, 16, 32, 64, 128, 256, 512]
 
 
+SLOW = 1e-6
+"""A clock in MHz that every array meets, so that the cheapest of all is chosen."""
+
+
+def table_of(rows: Sequence[Mapping[str, str]], path: Path) -> str:
+    """Write rows of the grid into a file; returns its path."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@cache
+def folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def grid_of(device: str, objective: str) -> str:
+    """Return the path of a table with the rows of one device type and objective."""
+    rows = [row for row in GRID if (row["device_type"], row["objective"]) == (device, objective)]
+    return table_of(rows, Path(folder().name) / f"{device}-{objective}.csv")
+
+
 def technology(device: str = "itrs-hp", objective: str = "ED", **changes: object) -> Technology:
-    """Return cmos-45nm with one device type and objective for everything, leakage included."""
-    table = dataclasses.replace(
-        TECHNOLOGY.sram, device=device, objective=objective, leakage_device=device, leakage_objective=objective
+    """Return cmos-45nm with one array of every size: that of one device type and objective, leakage included."""
+    table = SramTable(
+        table=grid_of(device, objective), device=device, leakage_device=device, leakage_objective=objective
     )
     return dataclasses.replace(TECHNOLOGY, sram=table, **changes)
 
 
 def chip(name: str) -> accelsim.Hardware:
-    return accelsim.load_hardware("eie-64pe-45nm", {"technology": name})
+    """Return EIE at a clock that its memories follow in 90 nm, too."""
+    return accelsim.load_hardware("eie-64pe-45nm", {"technology": name, "engine.clock_mhz": 400.0})
 
 
 # Technologies
@@ -83,7 +113,9 @@ def test_constants_of_the_chip_are_scaled_with_it() -> None:
 
 def test_the_table_says_what_is_extrapolated() -> None:
     network = accelsim.Layer.linear("small", np.eye(4))
-    big = accelsim.load_hardware("eie-64pe-45nm", {"technology.extrapolate": True, "engine.spmat_bytes": 2**26})
+    big = accelsim.load_hardware(
+        "eie-64pe-45nm", {"technology.extrapolate": True, "engine.spmat_bytes": 2**26, "engine.clock_mhz": 50.0}
+    )
     both = accelsim.load_hardware(big, {"technology.node_nm": 16})
     table = accelsim.simulate(network, [CHIP, chip("cmos-7nm"), big, both], 1.0)
     assert list(table["extrapolated"]) == ["no", "node", "size of spmat", "node; size of spmat"]
@@ -100,7 +132,7 @@ def test_every_part_of_the_grid_can_be_chosen(device: str, objective: str) -> No
         here = [row for row in rows if int(row["node_nm"]) == node_nm]
         sizes = np.array([(int(row["capacity_bytes"]), int(row["width_bits"])) for row in here])
         within = (sizes[None] <= sizes[:, None]).all(axis=-1)
-        arrays = [sram(int(c), int(w), technology(device, objective, node_nm=node_nm)) for c, w in sizes]
+        arrays = [sram(int(c), int(w), technology(device, objective, node_nm=node_nm), SLOW) for c, w in sizes]
         assert not any(array.extrapolated for array in arrays)
         for name in QUANTITIES:
             cacti = np.array([float(row[name]) for row in here])
@@ -113,31 +145,95 @@ def test_every_part_of_the_grid_can_be_chosen(device: str, objective: str) -> No
 def test_first_checks_of_the_grid() -> None:
     """CACTI 7, 45 nm, itrs-hp, ED2, 64 bits."""
     priced = technology(objective="ED2")
-    energies = [sram(capacity, 64, priced).read_energy_pj for capacity in (2048, 32768, 131072)]
+    energies = [sram(capacity, 64, priced, SLOW).read_energy_pj for capacity in (2048, 32768, 131072)]
     assert energies == pytest.approx([2.35, 14.9, 33.0], rel=0.01)
 
 
-@pytest.mark.parametrize("node_nm", [7, 16, 22, 28, 45, 58, 90, 130])
-def test_prices_are_monotone_at_every_node(node_nm: int) -> None:
+@pytest.mark.parametrize("node_nm", [22, 45, 90])
+@pytest.mark.parametrize("clock_mhz", [20.0, 200.0, 800.0, 2000.0])
+def test_of_the_arrays_that_meet_the_clock_the_cheapest_is_taken(node_nm: int, clock_mhz: float) -> None:
+    """Row by row: the cheapest with an access time in 92 % of a cycle, or the dearest of the smaller and narrower."""
+    priced = dataclasses.replace(TECHNOLOGY, node_nm=node_nm)
+    rows = [row for row in GRID if row["device_type"] == "itrs-hp" and int(row["node_nm"]) == node_nm]
+    limit_ns = 0.92e3 / clock_mhz
+    chosen: dict[tuple[int, int], dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: float(row["access_ns"])):
+        size = int(row["capacity_bytes"]), int(row["width_bits"])
+        cheaper = size not in chosen or float(row["read_energy_pj"]) < float(chosen[size]["read_energy_pj"])
+        if size not in chosen or (cheaper and float(row["access_ns"]) <= limit_ns):
+            chosen[size] = row
+    refused = 0
+    for (capacity, width), row in chosen.items():
+        try:
+            ours = sram(capacity, width, priced, clock_mhz)
+        except InputError:
+            refused += 1
+            smaller = [float(r["access_ns"]) for (c, w), r in chosen.items() if c <= capacity and w == width]
+            assert max(smaller) > limit_ns  # the fastest of this size, or of one that is no larger
+            continue
+        assert float(row["access_ns"]) <= limit_ns
+        for name in ("read_energy_pj", "write_energy_pj", "area_mm2"):
+            within = [float(r[name]) for (c, w), r in chosen.items() if c <= capacity and w <= width]
+            assert getattr(ours, name) == pytest.approx(max(within)), (capacity, width, name)
+        assert ours.access_ns <= limit_ns * (1 + 1e-9)
+    assert (refused > 0) == (clock_mhz >= 200) or node_nm == 22
+    assert refused < len(chosen)
+
+
+def test_the_clock_decides_what_a_read_costs() -> None:
+    """128 KB x 64 bits in 45 nm, rows of the table: 0.70 to 3.1 ns, for 48.1 to 12.4 pJ."""
+    for clock_mhz, pj in ((1300.0, 48.106), (1200.0, 32.9568), (800.0, 21.5677), (700.0, 17.6742), (250.0, 12.3615)):
+        assert sram(131072, 64, TECHNOLOGY, clock_mhz).read_energy_pj == pytest.approx(pj, rel=0.01), clock_mhz
+
+
+@pytest.mark.parametrize("node_nm", [7, 22, 28, 45, 90])
+def test_the_fastest_clock_is_one_that_an_array_meets(node_nm: int) -> None:
     priced = dataclasses.replace(TECHNOLOGY, node_nm=node_nm, extrapolate=True)
-    values = np.array(
-        [
-            [[getattr(sram(capacity, width, priced), name) for name in QUANTITIES] for width in (*WIDTHS, 700, 1024)]
-            for capacity in (*CAPACITIES, 2**26, 2**28)
-        ]
-    )
-    assert (np.diff(values, axis=0) >= -1e-9 * values[1:]).all()
-    assert (np.diff(values, axis=1) >= -1e-9 * values[:, 1:]).all()
+    for capacity, width in itertools.product((300, 2048, 131072, 100_000, 2**26), (16, 48, 512)):
+        fastest = fastest_clock_mhz(capacity, width, priced)
+        assert sram(capacity, width, priced, fastest).access_ns == pytest.approx(0.92e3 / fastest)
+        with pytest.raises(InputError, match=rf"the fastest clock that it follows is {fastest:.0f} MHz"):
+            sram(capacity, width, priced, 1.01 * fastest)
+
+
+@pytest.mark.parametrize("clock_mhz", [20.0, 400.0, 800.0])
+@pytest.mark.parametrize("node_nm", [7, 16, 22, 28, 45, 58, 90, 130])
+def test_prices_are_monotone_at_every_node(node_nm: int, clock_mhz: float) -> None:
+    """A larger or wider array never costs less, and a larger one never follows a clock that a smaller one does not."""
+    priced = dataclasses.replace(TECHNOLOGY, node_nm=node_nm, extrapolate=True)
+
+    def cost(capacity: int, width: int) -> list[float]:
+        if fastest_clock_mhz(capacity, width, priced) < clock_mhz:
+            return [math.nan] * len(QUANTITIES)
+        array = sram(capacity, width, priced, clock_mhz)
+        return [getattr(array, name) for name in QUANTITIES]
+
+    values = np.array([[cost(c, w) for w in (*WIDTHS, 700, 1024)] for c in (*CAPACITIES, 2**26, 2**28)])
+    assert not np.isnan(values[:4]).any()
+    for axis in (0, 1):
+        steps = np.diff(values, axis=axis)
+        assert (np.isnan(steps) | (steps >= -1e-9 * np.take(values, range(1, values.shape[axis]), axis))).all()
+    assert (np.diff(np.isnan(values).astype(int), axis=0) >= 0).all()
 
 
 @pytest.mark.parametrize(("device", "objective"), KINDS)
 def test_a_smaller_node_never_costs_more_dynamic_energy(device: str, objective: str) -> None:
     nodes = [7, 10, 16, 20, 22, 25, 32, 40, 45, 55, 65, 80, 90, 130, 180]
     for capacity, width in itertools.product(CAPACITIES[::2], [16, 64, 128, 512]):
-        arrays = [sram(capacity, width, technology(device, objective, node_nm=n, extrapolate=True)) for n in nodes]
+        priced = [technology(device, objective, node_nm=n, extrapolate=True) for n in nodes]
+        arrays = [sram(capacity, width, each, SLOW) for each in priced]
         for name in ("read_energy_pj", "write_energy_pj"):
             energies = [getattr(array, name) for array in arrays]
             assert energies == sorted(energies), (capacity, width, name)
+
+
+@pytest.mark.parametrize("clock_mhz", [20.0, 100.0])
+def test_a_smaller_node_never_reads_for_more_at_a_clock(clock_mhz: float) -> None:
+    nodes = [7, 10, 16, 20, 22, 25, 32, 40, 45, 55, 65, 80, 90]
+    for capacity, width in itertools.product(CAPACITIES[:12:2], [16, 64, 128, 512]):
+        priced = [dataclasses.replace(TECHNOLOGY, node_nm=n, extrapolate=True) for n in nodes]
+        energies = [sram(capacity, width, each, clock_mhz).read_energy_pj for each in priced]
+        assert energies == sorted(energies), (capacity, width)
 
 
 HELD_OUT_BOUNDS = {
@@ -195,19 +291,19 @@ def test_cacti_at_nodes_and_sizes_beside_the_grid() -> None:
 
 
 def _at(row: dict[str, str], priced: Technology) -> Sram:
-    return sram(int(row["capacity_bytes"]), int(row["width_bits"]), priced)
+    return sram(int(row["capacity_bytes"]), int(row["width_bits"]), priced, SLOW)
 
 
 def test_beyond_the_grid_the_stated_rules_hold() -> None:
     priced = dataclasses.replace(TECHNOLOGY, extrapolate=True)
-    largest, huge, wide = sram(2**25, 512, priced), sram(2**27, 512, priced), sram(2**25, 1024, priced)
+    largest, huge, wide = (sram(*size, priced, SLOW) for size in ((2**25, 512), (2**27, 512), (2**25, 1024)))
     ratio = {name: getattr(huge, name) / getattr(largest, name) for name in QUANTITIES}
     assert ratio == pytest.approx(
         {"read_energy_pj": 2, "write_energy_pj": 2, "leakage_mw": 4, "area_mm2": 4, "access_ns": 4**0.75}
     )
     assert wide.read_energy_pj == pytest.approx(2 * largest.read_energy_pj)
     assert (largest.beyond, huge.beyond, wide.beyond) == ((), ("size",), ("size",))
-    nodes = {node: sram(131072, 64, dataclasses.replace(priced, node_nm=node)) for node in (22, 7)}
+    nodes = {node: sram(131072, 64, dataclasses.replace(priced, node_nm=node), SLOW) for node in (22, 7)}
     assert nodes[7].read_energy_pj == pytest.approx(nodes[22].read_energy_pj * energy_scale(22, 7))
     assert nodes[7].area_mm2 == pytest.approx(nodes[22].area_mm2 * area_scale(22, 7))
     assert nodes[7].access_ns == pytest.approx(nodes[22].access_ns * delay_scale(22, 7))
@@ -217,35 +313,89 @@ def test_beyond_the_grid_the_stated_rules_hold() -> None:
 
 def test_beyond_the_grid_is_an_error_that_names_range_and_remedy() -> None:
     with pytest.raises(InputError) as caught:
-        sram(2**26, 64, dataclasses.replace(TECHNOLOGY, node_nm=16))
+        sram(2**26, 64, dataclasses.replace(TECHNOLOGY, node_nm=16), SLOW)
     assert list(caught.value.problems) == [
-        "cmos-45nm: 16 nm is outside the CACTI grid of itrs-hp, ED (22 to 90 nm); choose a node inside, "
+        "cmos-45nm: 16 nm is outside the CACTI grid of itrs-hp (22 to 90 nm); choose a node inside, "
         "or set extrapolate = true to scale from the nearest",
         "cmos-45nm: an SRAM of 67108864 bytes x 64 bits is outside the CACTI grid (up to 33554432 bytes and 512 bits); "
         "split it into banks, or set extrapolate = true",
     ]
-    with pytest.raises(InputError, match=r"itrs-hp, dyn_only \(22 to 45 nm\)"):
-        sram(2048, 64, technology(objective="dyn_only", node_nm=65))
+    with pytest.raises(InputError, match=r"itrs-hp \(22 to 45 nm\)"):
+        sram(2048, 64, technology(objective="dyn_only", node_nm=65), SLOW)
     with pytest.raises(InputError, match=r"5 nm is outside the published node scaling \(7 to 180 nm\)"):
-        sram(2048, 64, dataclasses.replace(TECHNOLOGY, node_nm=5, extrapolate=True))
+        sram(2048, 64, dataclasses.replace(TECHNOLOGY, node_nm=5, extrapolate=True), SLOW)
+
+
+HEADER = f"node_nm,device_type,objective,capacity_bytes,width_bits,{','.join(QUANTITIES)}\n"
+
+
+def own(path: Path) -> Technology:
+    """Return a technology with a table of its own."""
+    table = SramTable(table=str(path), device="hd", leakage_device="hd", leakage_objective="one")
+    return dataclasses.replace(TECHNOLOGY, sram=table)
 
 
 def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no rows for itrs-hp, EDP; it has itrs-hp, ED; itrs-hp, ED2"):
-        sram(2048, 64, technology(objective="EDP"))
-    header = f"node_nm,device_type,objective,capacity_bytes,width_bits,{','.join(QUANTITIES)}\n"
+    for field, said in (
+        ({"device": "itrs-xp"}, "no rows for itrs-xp; it has itrs-hp; itrs-lop; itrs-lstp"),
+        ({"leakage_objective": "EDP"}, "no rows for itrs-lstp, EDP; it has itrs-hp, ED; itrs-hp, ED2"),
+    ):
+        table = dataclasses.replace(TECHNOLOGY.sram, **field)
+        with pytest.raises(InputError, match=said):
+            sram(2048, 64, dataclasses.replace(TECHNOLOGY, sram=table), SLOW)
+    row = "45,hd,one,256,8,1,1,1,1,1\n"
     for text, said in (
-        (header + "45,itrs-hp,ED,256,8,1,1,1,1,1\n", "no full grid"),
-        (header + "45,itrs-hp,ED,256,8,1,1,one,1,1\n", "no number"),
-        (header.replace("node_nm", "nm") + "45,itrs-hp,ED,256,8,1,1,1,1,1\n", "node_nm"),
+        (HEADER + row + row.replace("256,8", "512,16"), "no full grid"),
+        (HEADER + row.replace("8,1,1", "8,1,one"), "no number"),
+        (HEADER + row.replace("8,1,1", "8,0,1"), "above 0"),
+        (HEADER.replace("node_nm", "nm") + row, "node_nm"),
         (None, "cannot be read"),
     ):
         path = tmp_path / f"{said.replace(' ', '-')}.csv"
         if text:
             path.write_text(text)
-        table = dataclasses.replace(technology().sram, table=str(path))
         with pytest.raises(InputError, match=said):
-            sram(2048, 64, dataclasses.replace(TECHNOLOGY, sram=table))
+            sram(2048, 64, own(path), SLOW)
+
+
+def test_one_node_and_one_size_are_a_grid(tmp_path: Path) -> None:
+    """What a memory compiler gives: one node; of one size, what is no larger costs as much, and the rest is beyond."""
+    path = tmp_path / "compiler.csv"
+    path.write_text(HEADER + "".join(f"45,hd,one,{size},32,{size / 1024},2,3,4,0.5\n" for size in (1024, 4096)))
+    assert sram(2048, 32, own(path), 800.0).read_energy_pj == pytest.approx(2)
+    with pytest.raises(InputError, match=r"22 nm is outside the CACTI grid of hd \(45 to 45 nm\)"):
+        sram(2048, 32, dataclasses.replace(own(path), node_nm=22), 800.0)
+    path = tmp_path / "one.csv"
+    path.write_text(HEADER + "45,hd,one,1024,32,1,2,3,4,0.5\n")
+    ours = sram(1000, 8, own(path), 800.0)
+    assert [getattr(ours, name) for name in QUANTITIES] == pytest.approx([1, 2, 3, 4, 0.5])
+    with pytest.raises(InputError, match="outside the CACTI grid"):
+        sram(1025, 32, own(path), 800.0)
+
+
+def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    text = (shipped_dir("hwconfigs") / "technology" / "cmos-45nm.toml").read_text(encoding="utf-8")
+    table = {"itrs-hp": "hd", "itrs-lstp": "hd", '"ED2"': '"one"', "sram_cacti7.csv": "own.csv"}
+    for old, new in table.items():
+        text = text.replace(old, new)
+    (tmp_path / "own" / "my.toml").write_text(text, encoding="utf-8")
+    chip_file = tmp_path / "chip.toml"
+    chip_file.write_text('base = "eie-64pe-45nm"\nname = "mine"\ntechnology = "own/my.toml"\n', encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"technology: sram\.table: no file 'own\.csv' in .*own, beside the technology"
+    ):
+        accelsim.load_hardware(chip_file)
+    rows = "".join(f"45,hd,one,{c},{w},{w},{w},0.1,0.2,0.5\n" for c in (256, 131072) for w in (16, 64))
+    (tmp_path / "own" / "own.csv").write_text(HEADER + rows)
+    assert prices(accelsim.load_hardware(chip_file))["spmat_reads"].pj == pytest.approx(64)
+
+
+def test_the_objective_is_gone() -> None:
+    with pytest.raises(
+        InputError, match=r"technology\.sram\.objective: unknown key .*: the cheapest array of `device`"
+    ):
+        accelsim.load_hardware(CHIP, {"technology.sram.objective": "ED"})
 
 
 # Node scaling

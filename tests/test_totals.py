@@ -18,7 +18,7 @@ from accelsim.report.runs import totals as totals_of_runs
 from accelsim.report.runs import with_runs
 from accelsim.report.terminal import chip_totals, layer_table
 from accelsim.results import COLUMNS, table
-from accelsim.totals import MEANS, RATIOS, over_layers
+from accelsim.totals import MEANS, RATIOS, left_out, over_layers
 
 CHIP = "eie-64pe-45nm"
 # A PE of 64 has an output of `one`, 128 entries in 16 rows of 8, and half an output of `two`.
@@ -118,6 +118,26 @@ def test_tables_of_runs_and_of_the_terminal_keep_what_ran(results: pd.DataFrame)
     assert [next(iter(column.cells)) for column in grid.columns[1:3]] == ["1 of 2", f"{two['cycles']:,}"]
     footers = [column.footer for column in layer_table(results[results["hardware"] == CHIP], 200).columns]
     assert f"{two['cycles']:,}" in footers
+    assert footers[0] == "total of 1 of 2"
+
+
+def test_what_is_missing_in_a_total_is_said_with_its_size(results: pd.DataFrame) -> None:
+    # `one` has 64 x 128 weights, `two` 32 x 64: a fifth of both.
+    missing = over_layers(results, "hardware")["missing"]
+    assert missing.to_dict() == {CHIP: pytest.approx(0.8), "a100-pcie": 0}
+    text = "the total is of 1 of 2 layers; what is missing has 80.0 % of the network's multiply-accumulates"
+    assert left_out(results) == [f"{CHIP}: {text}"]
+    assert left_out(results.assign(pruned_by="fine"), ["hardware", "pruned_by"]) == [f"{CHIP}, fine: {text}"]
+    assert left_out(results[results["hardware"] == "a100-pcie"]) == []
+
+
+def test_dense_multiply_accumulates_are_those_of_all_weights_and_vectors() -> None:
+    weight = np.where(RNG.random((8, 3, 3, 3)) < 0.3, 1.0, 0.0)
+    layer = accelsim.Layer.conv2d("conv", np.concatenate([weight, weight]), groups=2, input_hw=6, padding=1)
+    batch = {"conv": RNG.random((2, 6, 6, 6))}
+    table = accelsim.simulate(accelsim.Network("n", [layer]), [CHIP, "edge-nm-16x16"], batch)
+    assert table["dense_macs"].tolist() == 2 * [2 * 36 * 16 * 27]
+    assert accelsim.gemm(5, 6, 8)["dense_macs"].item() == 5 * 6 * 8
 
 
 def test_points_curves_divisions_and_designs_are_of_whole_networks(
@@ -157,3 +177,9 @@ def test_no_budget_allows_what_a_chip_cannot_run() -> None:
     ran = accelsim.simulate(found.network, chip, 1.0)
     assert (ran["executed_as"] == "sparse").all()
     assert found.cost == ran["cycles"].sum()
+
+
+def test_sums_of_what_fits_do_not_wrap() -> None:
+    table = accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
+    table["cycles"] = 2**62  # three layers: more than 63 bits
+    assert over_layers(table, "hardware")["cycles"].item() == 3 * 2**62

@@ -13,7 +13,7 @@ import pandas as pd
 
 import accelsim
 
-EIE, TENSOR_CORE = "eie-64pe-45nm", "a100-pcie"
+EIE, TENSOR_CORE, NM = "eie-64pe-45nm", "a100-pcie", "edge-nm-16x16"
 
 SPACE: dict[str, Any] = {"vary": {"engine.pes": [4, 8], "engine.fifo_depth": [2, 4, 8]}}
 

@@ -36,7 +36,9 @@ class EngineConfig:
     """Keys that may be raised at no cost in area or energy, and why; every other capacity or width has a price."""
 
     kind: str
+    """Which machine it is."""
     clock_mhz: Positive
+    """Clock of the machine."""
 
     def without(self, keys: frozenset[str]) -> tuple[Any, ...]:
         """Return what the configuration is but for some of its keys, as something to compare by."""
@@ -74,6 +76,7 @@ class MemoryConfig(Hashed):
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
     dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]
+    """The part: the name of a shipped one, or a .toml beside the chip's; or its keys."""
     channels: Count = 1
     """Parts of this kind side by side; blocks are dealt out to them in turn."""
     residency: Literal["auto", "resident", "stream"] = "auto"
@@ -98,15 +101,20 @@ class MemoryConfig(Hashed):
 class Hardware:
     """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
 
-    Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too.
+    Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too, and declares
+    `technology` again where it is priced by one: in the file of any other chip a technology is an error.
     """
 
     name: str
+    """What it is called in results."""
     engine: EngineConfig
     technology: Technology | None = None
+    """The process node: the name of a shipped one, or a .toml beside the chip's; or its keys."""
     memory: MemoryConfig | None = None
     description: str = ""
+    """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""
+    """Where its numbers are from."""
 
     @cached_property
     def content_hash(self) -> str:

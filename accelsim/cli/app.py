@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -52,6 +52,22 @@ WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
+
+CountIoOption = Annotated[
+    bool,
+    typer.Option(
+        "--count-io", help="Charge each chip alike for the network's inputs and outputs, from and to its DRAM."
+    ),
+]
+
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="node=NM,format=NAME",
+        help="Put all chips that have a technology at one node, in one number format or both: node=28nm,format=int8.",
+    ),
+]
 
 
 def _show_version(asked: bool) -> None:
@@ -111,13 +127,37 @@ def load(
     net: Any = collect(problems, load_network, network)
     if net is not None and weights is not None:
         net = collect(problems, with_weights, net, weights)
-    changes = collect(problems, _overrides, overrides or [])
+    changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
     collect(problems, _check_names_differ, chips)
     if density is not None:
         collect(problems, Density, density, place="--density: ")
     return net, chips
+
+
+def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:
+    """Return the chips at the node and in the format that --at names, and what to say of those that cannot.
+
+    As they are where nothing is asked for, or where there are problems already.
+    """
+    if text is None:
+        return chips, []
+    from accelsim.terms import at, parse_at
+
+    asked = collect(problems, parse_at, text)
+    if asked is None or problems:
+        return chips, []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        moved = collect(problems, at, chips, *asked, place="--at: ")
+    return moved or chips, [str(item.message) for item in caught]
+
+
+def note(lines: Iterable[str]) -> None:
+    """Show what is to be known beside the results, a line each."""
+    for line in lines:
+        errors().print(f"note: {line}", markup=False, soft_wrap=True)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
@@ -141,7 +181,17 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _overrides(texts: list[str]) -> dict[str, Any]:
+def names_chip(name: str) -> bool:
+    """Return whether a name is that of a shipped chip, or of a file that describes one."""
+    from accelsim.config import kinds_of, read_toml, shipped_names
+
+    if not any(character in name for character in "./\\"):
+        return name in shipped_names("hwconfigs")
+    return name.endswith(".toml") and Path(name).is_file() and "chip" in kinds_of(read_toml(Path(name)))
+
+
+def changes_of(texts: list[str]) -> dict[str, Any]:
+    """Return the keys that `--set` changes, and their values; raises InputError with every problem."""
     from accelsim.config import parse_override
 
     problems: list[str] = []

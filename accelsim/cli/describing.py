@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from functools import reduce
 from operator import or_
@@ -23,6 +24,9 @@ class Described(StrEnum):
 
     HARDWARE = "hardware"
     NETWORK = "network"
+    TECHNOLOGY = "technology"
+    DRAM = "dram"
+    SPACE = "space"
 
 
 @app.command("inspect")
@@ -100,15 +104,22 @@ def list_shipped() -> None:
 def schema(
     kind: Annotated[Described, typer.Argument(help="Which files.", show_default=False)],
 ) -> None:
-    """Print the JSON schema of chip or network files, for editors that complete and check TOML."""
-    from pydantic import TypeAdapter
-
-    from accelsim.engines import ENGINES
+    """Print the JSON schema of one kind of file, for editors that complete and check TOML."""
+    from accelsim.chips import Technology
+    from accelsim.explore.space import SpaceSpec
+    from accelsim.hardware import chip_schema
+    from accelsim.keys import json_schema
     from accelsim.network import NetworkSpec
+    from accelsim.parts import MODELS
 
-    chips = reduce(or_, (engine.chip for engine in ENGINES.values()))
-    described: Any = chips if kind is Described.HARDWARE else NetworkSpec
-    sys.stdout.write(json.dumps(TypeAdapter(described).json_schema(), indent=2) + "\n")
+    makers: dict[Described, Callable[[], dict[str, Any]]] = {
+        Described.HARDWARE: chip_schema,
+        Described.NETWORK: lambda: json_schema(NetworkSpec),
+        Described.TECHNOLOGY: lambda: json_schema(Technology),
+        Described.DRAM: lambda: json_schema(reduce(or_, MODELS.values())),
+        Described.SPACE: lambda: json_schema(SpaceSpec),
+    }
+    sys.stdout.write(json.dumps(makers[kind](), indent=2) + "\n")
 
 
 def _check_hardware(path: Path) -> None:
@@ -119,9 +130,11 @@ def _check_hardware(path: Path) -> None:
     chip = load_hardware(path)
     with placing(str(path)):
         what, made = engine_of(chip).describe(chip)
+        limit_mhz = engine_of(chip).fastest_clock_mhz(chip)
+    limit = "" if limit_mhz is None else f", memories that follow up to {limit_mhz:,.0f} MHz"
     console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
-        f"{made}",
+        f"{made}{limit}",
         markup=False,
         soft_wrap=True,
     )

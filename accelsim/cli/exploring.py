@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from accelsim.explore import Space
+    from accelsim.explore.store import Wanted
     from accelsim.explore.sweeping import Plan
 
 SpaceArgument = Annotated[str, typer.Argument(help="Name of a shipped space, or a .toml file.")]
@@ -31,8 +32,14 @@ SharedOption = Annotated[
 ]
 StoreArgument = Annotated[Path, typer.Argument(help="SQLite file that accelsim sweep or search wrote.")]
 ConstraintOption = Annotated[
-    list[str] | None, typer.Option("--constraint", help="Leave out what breaks it, as area_mm2 <= 40.")
+    list[str] | None,
+    typer.Option(
+        "--constraint", help="Leave out what breaks it, as area_mm2 <= 40; in place of the constraints of the space."
+    ),
 ]
+DEFAULT_OBJECTIVES = ("energy_pj", "time_us")
+"""Of a space that names none."""
+
 CsvOption = Annotated[Path | None, typer.Option(help="Write the points to this CSV file.")]
 ParquetOption = Annotated[Path | None, typer.Option(help="Write the points to this Parquet file.")]
 
@@ -67,7 +74,6 @@ def sweep_command(
 
     from accelsim.explore import Store, totals
     from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-    from accelsim.explore.totals import NEEDED
 
     with Store(":memory:" if dry_run and not store.exists() else store) as base:
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
@@ -79,6 +85,7 @@ def sweep_command(
                     _say_before(plan, asked, None if scheduler else crew.processes(len(plan.missing)))
                 if dry_run:
                     return
+                base.keep(asked.wanted)
                 with reporting(len(plan.missing), quiet) as step:
                     notes = run_missing(plan, base, crew, lambda done, _: step("points", done))
         except KeyboardInterrupt:
@@ -92,9 +99,9 @@ def sweep_command(
             ) from None
         for note in notes * (not quiet):
             errors().print(f"note: {note}", markup=False, soft_wrap=True)
-        table = totals(read(plan, base, NEEDED))
         if not quiet:
-            _print_answers(table, asked, store)
+            wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
+            _print_answers(totals(read(plan, base, _columns_of(wanted))), wanted, store)
         if outputs:
             write_all(read(plan, base), outputs)
 
@@ -133,7 +140,8 @@ def search_command(
     except KeyboardInterrupt:
         raise InputError(f"{store}: stopped; what was tried is stored: run the same command again") from None
     console().print(f"{len(table):,} of {asked.combinations:,} combinations tried", markup=False)
-    found = pareto(table[table["feasible"]], chosen)
+    with reporting(1, quiet=False):
+        found = pareto(table, chosen, asked.wanted.constraints)
     console().print(terminal.points_table(found, chosen))
     write_all(table, outputs)
 
@@ -141,30 +149,56 @@ def search_command(
 @app.command("pareto")
 def pareto_command(
     store: StoreArgument,
-    objectives: Annotated[str, typer.Option(help="Columns separated by commas, as energy_pj,time_us.")] = (
-        "energy_pj,time_us"
-    ),
+    objectives: Annotated[
+        str | None,
+        typer.Option(help="Columns separated by commas, as energy_pj,time_us; those of the space if not given."),
+    ] = None,
     constraint: ConstraintOption = None,
+    no_constraints: Annotated[
+        bool, typer.Option("--no-constraints", help="Show all points, whatever the space says.")
+    ] = False,
+    space: Annotated[
+        str | None, typer.Option(help="Whose objectives and constraints hold; the space that was swept last.")
+    ] = None,
     csv: CsvOption = None,
     parquet: ParquetOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw points and front to this .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Show the points of a store that no other beats in every objective."""
+    """Show the points of a store that no other beats in every objective, within the constraints of their space."""
     given = {"csv": csv, "parquet": parquet}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     check_outputs(outputs | ({} if plot is None else {"pareto plot": plot}))
 
-    from accelsim.explore import pareto
+    from accelsim.explore import Store, feasible, load, pareto, totals
+    from accelsim.explore.store import Wanted
     from accelsim.report import terminal
 
-    table = _totals(store)
-    found = pareto(table, _split(objectives), constraint or [])
-    console().print(terminal.points_table(found, _split(objectives)))
+    if no_constraints and constraint:
+        raise InputError("--no-constraints: leaves no room for --constraint; leave one of them out")
+    with Store(store, create=False) as base:
+        wanted = base.wanted(space)
+    own = wanted.constraints and not (no_constraints or constraint)
+    wanted = Wanted(
+        wanted.space,
+        tuple(_split(objectives)) if objectives is not None else wanted.objectives or DEFAULT_OBJECTIVES,
+        wanted.constraints if own else tuple(constraint or ()),
+    )
+    table = totals(load(store, _columns_of(wanted)))
+    if own:
+        held = feasible(table, wanted.constraints)
+        console().print(
+            f"constraints of space {wanted.space} (--no-constraints: none): {'; '.join(wanted.constraints)}: "
+            f"{held.sum():,} of {len(held):,} points",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    with reporting(1, quiet=False):
+        found = pareto(table, wanted.objectives, wanted.constraints)
+    console().print(terminal.points_table(found, wanted.objectives))
     write_all(found, outputs)
     if plot is not None:
         from accelsim.report.plots import exploration
 
-        exploration.write_front(table, _split(objectives), constraint or [], plot)
+        exploration.write_front(table, wanted.objectives, wanted.constraints, plot)
 
 
 @app.command("knobs")
@@ -181,11 +215,13 @@ def knobs_command(
     wanted = {"csv": csv, "knobs plot": plot, "heat map plot": heat_map}
     check_outputs({kind: path for kind, path in wanted.items() if path is not None})
 
-    from accelsim.explore import knobs
+    from accelsim.explore import knobs, load, totals
+    from accelsim.explore.totals import needed
     from accelsim.report import terminal
 
-    table = _totals(store)
-    found = knobs(table, objective)
+    table = totals(load(store, needed(objective.split())))
+    with reporting(1, quiet=False):
+        found = knobs(table, objective)
     console().print(terminal.knobs_table(found, objective))
     if csv is not None:
         write_all(found, {"csv": csv})
@@ -206,11 +242,13 @@ def _space(problems: list[str], space: str, outputs: dict[str, Path]) -> Space:
     return made
 
 
-def _totals(store: Path) -> pd.DataFrame:
-    from accelsim.explore import load, totals
-    from accelsim.explore.totals import NEEDED
+def _columns_of(wanted: Wanted) -> list[str]:
+    """Return the columns that a store has to read for objectives and constraints."""
+    from accelsim.explore.expressions import Constraint
+    from accelsim.explore.totals import needed
 
-    return totals(load(store, NEEDED))
+    named = [word for text in wanted.objectives for word in text.split()]
+    return needed(named + [name for text in wanted.constraints for name in Constraint(text, "constraints").names])
 
 
 def _split(text: str) -> list[str]:
@@ -238,7 +276,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if seconds >= 2 else "a second"
 
 
-def _print_answers(table: pd.DataFrame, asked: Space, store: Path) -> None:
+def _print_answers(table: pd.DataFrame, wanted: Wanted, store: Path) -> None:
     """Say what failed, and which points are best."""
     from accelsim.explore import pareto
     from accelsim.report import terminal
@@ -247,7 +285,7 @@ def _print_answers(table: pd.DataFrame, asked: Space, store: Path) -> None:
     for error, points in failed.groupby("error", sort=False):
         text = f"{len(points)} points failed, as point {points['point'].iloc[0]}: {error}"
         errors().print(f"note: {text}", markup=False, soft_wrap=True)
-    objectives = [str(each) for each in asked.objectives] or ["minimize energy_pj", "minimize time_us"]
-    found = pareto(table, objectives, [each.text for each in asked.constraints])
-    console().print(terminal.points_table(found, objectives))
+    with reporting(1, quiet=False):
+        found = pareto(table, wanted.objectives, wanted.constraints)
+    console().print(terminal.points_table(found, wanted.objectives))
     console().print(f"stored in {store}", markup=False, soft_wrap=True)

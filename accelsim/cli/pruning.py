@@ -22,13 +22,12 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
+from accelsim.pruning.spelling import SPELT
 from accelsim.report.files import check_outputs, write
 
 DENSE_NETWORK = "lenet-300-100-digits-dense"
 
-GranularityOption = Annotated[
-    str, typer.Option(help="fine, nm:N:M, vector:1xK, vector:Kx1, block:RxC, kernel, filter or channel.")
-]
+GranularityOption = Annotated[str, typer.Option(help=f"{', '.join(SPELT[:-1])} or {SPELT[-1]}.")]
 CriterionOption = Annotated[
     str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
 ]

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AtOption,
+    CountIoOption,
     DensityOption,
     SeedOption,
     SetOption,
@@ -16,6 +18,8 @@ from accelsim.cli.app import (
     app,
     collect,
     load,
+    note,
+    put_at,
     reporting,
     say_wrote,
 )
@@ -44,6 +48,8 @@ def report_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page, .html.")] = Path("report.html"),
 ) -> None:
     """Write one HTML page, which works offline: summary, layer table, charts, chips, network, origin."""
@@ -54,15 +60,16 @@ def report_command(
     collect(problems, _check_output, output)
     collect(problems, chart_library)
     given = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
-    given |= {"--seed": seed or None, "--output": None if output == Path("report.html") else output}
+    given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None}
+    given |= {"--output": None if output == Path("report.html") else output}
     command = ["accelsim", "report", source]
     for option, value in given.items():
         for each in value if isinstance(value, list) else [] if value is None else [value]:
-            command += [option, str(each)]
+            command += [option] if each is True else [option, str(each)]
     if Path(source).suffix in READERS:
         text = _of_results(problems, source, hardware, given, command)
     else:
-        text = _of_network(problems, source, hardware or DEFAULT_CHIPS, weights, overrides, density, seed, command)
+        text = _of_network(problems, source, given, command)
 
     def write(target: Path) -> None:
         # Half a surrogate pair in a name is no text in UTF-8; as a reference browsers show that it is none.
@@ -72,46 +79,45 @@ def report_command(
     say_wrote(output)
 
 
-def _of_network(
-    problems: list[str],
-    source: str,
-    hardware: str,
-    weights: Path | None,
-    overrides: list[str] | None,
-    density: float | None,
-    seed: int,
-    command: list[str],
-) -> str:
-    """Simulate a network and return the page."""
-    net, chips = load(problems, source, hardware, overrides, density, weights)
+def _of_network(problems: list[str], source: str, given: dict[str, Any], command: list[str]) -> str:
+    """Simulate a network with the options that were given and return the page."""
+    hardware, weights, overrides, density = (given[f"--{name}"] for name in ("hardware", "weights", "set", "density"))
+    seed, at, count_io = given["--seed"] or 0, given["--at"], bool(given["--count-io"])
+    net, chips = load(problems, source, hardware or DEFAULT_CHIPS, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.config import find, parse_override
     from accelsim.report.describe import describe
     from accelsim.report.html import page
     from accelsim.simulation import simulate
+    from accelsim.terms import differences, parse_at
 
-    files = [name.strip() for name in hardware.split(",")]
+    files = [name.strip() for name in (hardware or DEFAULT_CHIPS).split(",")]
     with reporting(len(net), quiet=False) as step:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            results = simulate(net, chips, density, seed=seed, progress=step)
+            results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
         notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
-        for note in notes:
-            warn(note)  # for the terminal, too
+        for each in notes:
+            warn(each)  # for the terminal, too
+    note(differences(chips))
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),
+        *(["from accelsim.terms import at"] if at else []),
         "",
         f"network = accelsim.load_network({source!r})",
         *([f"network = with_weights(network, {str(weights)!r})"] if weights else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
-        f"table = accelsim.simulate(network, chips, {density}, seed={seed})",
+        *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
+        f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
     ]
     described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
-    return page(results, described, net, notes=list(notes), command=command, python=python)
+    return page(results, described, net, notes=[*left, *notes], command=command, python=python)
 
 
 def _of_results(
@@ -126,7 +132,7 @@ def _of_results(
 
     problems += [
         f"{option}: changes what is simulated, and {source} holds results already; leave it out, or give a network"
-        for option in ("--weights", "--set", "--density", "--seed")
+        for option in ("--weights", "--set", "--density", "--seed", "--at", "--count-io")
         if given[option] is not None
     ]
     results: Any = collect(problems, read_results, source)

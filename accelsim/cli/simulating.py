@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AtOption,
+    CountIoOption,
     DensityOption,
     HardwareOption,
     NetworkArgument,
@@ -16,9 +18,13 @@ from accelsim.cli.app import (
     SetOption,
     WeightsOption,
     app,
+    changes_of,
     collect,
     console,
     load,
+    names_chip,
+    note,
+    put_at,
     reporting,
     say_wrote,
     write_all,
@@ -26,7 +32,9 @@ from accelsim.cli.app import (
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
+from accelsim.pruning.spelling import EXAMPLES
 from accelsim.report.files import check_outputs, write
+from accelsim.results import UNIT_OF_WORK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +55,8 @@ def run(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
@@ -55,7 +65,7 @@ def run(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
     units: Annotated[
-        Path | None, typer.Option(help="Write what each PE or core does in each layer to this CSV file.")
+        Path | None, typer.Option(help=f"Write what each {UNIT_OF_WORK} does in each layer to this CSV file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
@@ -65,16 +75,19 @@ def run(
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.results import table, unit_table
     from accelsim.simulation import simulated_rows
 
     with reporting(len(net), quiet) as step:
         rows = simulated_rows(
-            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None
-        )
+            net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None,
+            count_io=count_io,
+        )  # fmt: skip
     results = table(rows)
     if not quiet:
         _print_results(results)
@@ -94,25 +107,35 @@ def energy(
     layer: Annotated[str | None, typer.Option(help="Explain this layer only.")] = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Explain the energy of each layer: every action, how often, its price, and where the price is from."""
+    """Explain the energy of each layer: every action, how often, its price, and where the price is from.
+
+    With the name of a chip instead of a network, list its prices.
+    """
     from accelsim.errors import did_you_mean
 
+    if names_chip(network):
+        _list_prices(network, overrides, {"--layer": layer, "--density": density, "--plot": plot})
+        return
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density)
+    chips, left = put_at(problems, chips, at)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.report import terminal
     from accelsim.results import supported
     from accelsim.simulation import simulate
 
     with reporting(len(net), quiet=False) as step:
-        results = simulate(net, chips, density, seed=seed, progress=step)
+        results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
     if layer is not None:  # only now: whether a layer is resident depends on all of them
         results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
@@ -123,18 +146,33 @@ def energy(
     write_all(results, outputs)
 
 
+def _list_prices(name: str, overrides: list[str] | None, unused: dict[str, object]) -> None:
+    """Print the prices of a chip; raises InputError for options that are about a network."""
+    from accelsim.hardware import load_hardware
+    from accelsim.report import terminal
+
+    raise_if_any(
+        f"{option}: is of no use with {name}, which is a chip and no network; leave it out"
+        for option, value in unused.items()
+        if value is not None
+    )
+    console().print(terminal.prices_table(load_hardware(name, changes_of(overrides or []))))
+
+
 @app.command("compare")
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,channel",
     sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
     weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
@@ -144,16 +182,22 @@ def compare_command(
     outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     from accelsim.compare import compare, totals
     from accelsim.report import terminal
+    from accelsim.terms import differences, terms
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
-        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step)
+        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
+    console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
+    _say_left_out(results, ["hardware", "pruned_by"])
+    note(differences(chips))
     write_all(results, outputs)
 
 
@@ -162,7 +206,7 @@ def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     granularity: Annotated[
-        str, typer.Option(help="Separated by commas: fine, nm:2:4, vector:1x4, block:4x4, kernel, filter, channel.")
+        str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,vector:1x4,block:4x4,channel",
     sparsity: Annotated[str, typer.Option(help="From:to:step, as 0:0.95:0.05, or numbers separated by commas.")] = (
         "0:0.95:0.05"
@@ -176,6 +220,8 @@ def curve_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
+    at: AtOption = None,
+    count_io: CountIoOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
@@ -184,21 +230,26 @@ def curve_command(
     outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights)
+    chips, left = put_at(problems, chips, at)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
     from accelsim.curves import column_of, curve
     from accelsim.report import plots
+    from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
     if metric == "accuracy" and evaluate is None:
         problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
     raise_if_any(dict.fromkeys(problems))
+    note(left)
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
         table = curve(
-            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step
-        )
+            net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
+            count_io=count_io,
+        )  # fmt: skip
+    note(differences(chips))
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
@@ -249,6 +300,14 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
+def _say_left_out(results: pd.DataFrame, by: str | list[str]) -> None:
+    """Say below tables which totals lack layers, and how much of the network these are."""
+    from accelsim.totals import left_out
+
+    for sentence in left_out(results, by):
+        console().print(sentence, markup=False, soft_wrap=True)
+
+
 def _print_results(results: pd.DataFrame) -> None:
     from accelsim.report import terminal
 
@@ -258,9 +317,14 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        if note := terminal.pins_note(mine):
+            out.print(note, markup=False, soft_wrap=True)
         out.print()
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
         out.print()
+    elif counted := terminal.io_counted(results):
+        out.print(f"the total is {counted}", markup=False)
+    _say_left_out(results, "hardware")
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -12,6 +12,8 @@ class Price(NamedTuple):
     component: str
     pj: float
     source: str
+    known: bool = True
+    """False: nobody says what it costs, so that it is in no sum."""
 
 
 Entry = tuple[str, int, Price]
@@ -30,8 +32,8 @@ class Account(NamedTuple):
         Raises KeyError for a component that the machine does not name.
         """
         paid = dict.fromkeys(components, 0.0)
-        for _action, times, (component, pj, _source) in entries:
-            paid[component] += times * pj
+        for _action, times, price in entries:
+            paid[price.component] += times * price.pj
         return cls(paid)
 
     @property

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from accelsim.engines.eie import Eie
-from accelsim.engines.engine import BACKENDS, Asked, Engine, Operation, Product, Ran, Row, Run, union
+from accelsim.engines.engine import BACKENDS, Asked, Engine, Operation, Product, Ran, Row, Run, Terms, union
 from accelsim.engines.tensor_core import TensorCore
 from accelsim.errors import InputError, collecting, raise_if_any
 
@@ -60,6 +60,7 @@ __all__ = [
     "Ran",
     "Row",
     "Run",
+    "Terms",
     "engine_of",
     "union",
 ]

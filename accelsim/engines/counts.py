@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import VerificationError
+from accelsim.errors import InputError, VerificationError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Counts:
     def columns(self) -> dict[str, int]:
         """The columns of the table that any engine counts, summed over units; once, for all chips that share a run.
 
-        Raises VerificationError where busy cycles and stalls of all units are not units x cycles.
+        Raises VerificationError where busy cycles and stalls of all units are not units x cycles, and InputError for a
+        count that a table cannot hold.
         """
         busy = sum(self.busy_cycles)
         stalls = {f"stall_{cause}_cycles": sum(each) for cause, each in self.stall_cycles.items()}
@@ -40,7 +41,7 @@ class Counts:
             raise VerificationError(
                 f"{units} units are busy or stalled for {spent} cycles, and not {units} x {self.cycles}"
             )
-        return {
+        counted = {
             "cycles": self.cycles,
             "macs": self.macs,
             "padding_macs": self.padding_macs,
@@ -48,6 +49,12 @@ class Counts:
             **stalls,
             **{f"count_{action}": count for action, count in self.actions.items()},
         }
+        if max(counted.values()) >= 2**63:
+            most = max(counted, key=lambda name: counted[name])
+            raise InputError(
+                f"{most}: is {counted[most]:.3g}, and 63 bits hold no more than {2**63:.3g}; run less at once"
+            )
+        return counted
 
     def __add__(self, other: Counts) -> Counts:
         """Return the counts of two runs back to back."""

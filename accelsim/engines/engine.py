@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.formats.counting import WeightMatrix
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -44,6 +45,13 @@ class Ran(NamedTuple):
     clock_mhz: float
     dtype: str = ""
 
+    @property
+    def own_actions(self) -> dict[str, int]:
+        """What a machine prices itself: all but DRAM's actions, which `accelsim.energy.dram` prices for every one."""
+        from accelsim.energy.dram import ACTIONS  # only now: the help of commands loads nothing heavy
+
+        return {action: times for action, times in self.actions.items() if action not in ACTIONS}
+
 
 class Product(NamedTuple):
     """A product by its size alone: tokens x in_features activations, out_features x in_features weights."""
@@ -64,6 +72,19 @@ class Operation(NamedTuple):
     name: str
     pj: float
     source: str
+
+
+class Terms(NamedTuple):
+    """On what terms a chip is compared with others, beside its precision: how much of it there is, what prices it."""
+
+    sums: str
+    """Number format of accumulators."""
+    multipliers: int
+    """Multiply-accumulates in this format that all units do in a cycle, dense."""
+    sram_bytes: int
+    """All memories on the chip together; registers are none."""
+    basis: str = ""
+    """What the energies are of a chip that no technology prices, as in "measured board"."""
 
 
 class Run(Protocol):
@@ -121,14 +142,14 @@ class Engine(Protocol):
         """
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action, and of every cycle (`*_per_cycle`), at the full clock.
+        """Return the price of every action but DRAM's, and of every cycle (`*_per_cycle`), at the full clock.
 
         `streamed`: of a run that is fed from DRAM, which has more kinds of actions.
         Raises InputError for what has no price.
         """
 
     def entries(self, chip: Hardware, ran: Ran) -> list[Entry]:
-        """Return every line of the account of a run; what is paid per cycle comes last.
+        """Return every line of the account of a run but DRAM's; what is paid per cycle comes last.
 
         Raises KeyError for an action without a price.
         """
@@ -141,11 +162,26 @@ class Engine(Protocol):
         """Return "no", or what of a chip's memories lies beyond the data that prices them."""
         return "no"
 
+    def fastest_clock_mhz(self, chip: Hardware) -> float | None:
+        """Return the fastest clock that a chip's memories follow, None where no technology tells; raises InputError."""
+        return None
+
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return what moving, keeping and computing 32 bits costs on a chip, DRAM apart; raises InputError."""
 
     def describe(self, chip: Hardware) -> tuple[str, str]:
         """Say what a chip consists of and what it is made in; raises InputError for what has no price."""
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return on what terms a chip is compared with others."""
+        ...
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the keys, as of `load_hardware`, with which a chip computes in a format of `NUMBER_FORMATS`.
+
+        Raises InputError with the reason where it cannot.
+        """
+        raise InputError(f"engine {self.kind} computes in one number format ({self.precision(chip)}), not in {name}")
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a product of which only the size is known; raises InputError with every problem."""
@@ -153,6 +189,12 @@ class Engine(Protocol):
             f"{chip.name}: engine {self.kind} runs no product of which only the size is known; simulate a layer, or "
             "choose another chip"
         )
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the numbers that a chip computes with, of which a network's score is; by default as they are given."""
+        from accelsim.formats.precision import Precision
+
+        return Precision()
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size of a matrix in formats that only this machine has, by the names in `words.formats`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from accelsim.chips import Hardware
-from accelsim.energy import Account, Entry
+from accelsim.energy import Account, Entry, dram
 from accelsim.engines.counts import Counts
 from accelsim.engines.engine import Row
 from accelsim.engines.words import Words
+from accelsim.memory.service import measure
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -21,6 +21,23 @@ class Pace(NamedTuple):
     """Of weights that are stored, as column `macs` counts them: a pattern N:M does not raise them."""
     sram_bytes_per_cycle: float
     """Full width of all memories on the chip."""
+
+
+class Crossing(NamedTuple):
+    """What of a layer crosses the edge of its chip, each element once, and how much of that DRAM is not paid for."""
+
+    bits: int
+    unpaid_bits: int = 0
+    """It lies on the chip before the run, or stays there after it."""
+
+
+def world(inputs: Crossing, outputs: Crossing, weights: Crossing) -> Row:
+    """Return the columns of what a run takes from the world and gives to it, in the chip's own formats."""
+    return {
+        f"{which}_{what}_bytes": -(-bits // 8)
+        for which, place in (("world", 0), ("unpaid", 1))
+        for what, bits in (("input", inputs[place]), ("output", outputs[place]), ("weight", weights[place]))
+    }
 
 
 def peaks(chip: Hardware, pace: Pace) -> Row:
@@ -42,21 +59,22 @@ def measures(
     chip: Hardware,
     counts: Counts,
     pace: Pace,
-    account: tuple[Iterable[Entry], Words],
+    account: tuple[list[Entry], Words],
     *,
     work_cycles: int,
     time_us: float,
     clock_mhz: float,
 ) -> Row:
-    """Return what counts are in time and energy. `account`: the entries of the run, and the words of its components.
+    """Return what counts are in time and energy. `account`: entries of the run but DRAM's, and the machine's words.
 
     `work_cycles`: those of the busy cycles that went into real weights; `clock_mhz`: that of the run.
     """
     counted = counts.columns
     busy, unit_cycles = counted["busy_cycles"], counts.cycles * len(counts.busy_cycles)
     read, written = (BLOCK_BYTES * counts.actions.get(action, 0) for action in ("dram_reads", "dram_writes"))
-    part = chip.memory.dram if chip.memory is not None and read + written else None
     entries, words = account
+    paid = dram.entries(entries, chip, counts.actions, clock_mhz)
+    part = chip.memory.dram if chip.memory is not None and dram.counted(counts.actions) else None
     return {
         **counted,
         **peaks(chip, pace),
@@ -67,9 +85,10 @@ def measures(
         "load_balance": busy / unit_cycles,
         "work_cycles": work_cycles,
         "padding_cycles": busy - work_cycles,
-        **Account.of(entries, (word.name for word in words.components)).columns(time_us),
+        **Account.of(paid, (word.name for word in words.components)).columns(time_us),
         "dram": "off" if part is None else part.name,
         "dram_model": "off" if part is None else part.model,
+        "dram_pins": "off" if part is None else measure(part).pins,
         "dram_read_bytes": read,
         "dram_write_bytes": written,
         "dram_gb_per_s": (read + written) / time_us / 1e3,  # bytes / us = MB/s

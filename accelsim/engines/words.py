@@ -80,8 +80,6 @@ class Words(NamedTuple):
     memories: tuple[Word, ...] = ()
     """Memories that have columns of their own: `sram_*_gb_per_s`."""
     columns: tuple[OwnColumn, ...] = ()
-    totals: tuple[str, ...] = ()
-    """Columns of this machine alone that totals of a sweep sum up, so that objectives can name them."""
     formats: tuple[Word, ...] = ()
     """Sizes that `Engine.stored_bits` gives: columns `*_bits` of `accelsim.inspection`, the meaning a label."""
     kinds: tuple[UnitKind, ...] = ()
@@ -107,6 +105,12 @@ DRAM_ACTIONS = (
     Word("dram_write_io", "blocks that went over them", "blocks"),
     Word("dram_standby", "cycles in which DRAM stood by, rows open", "cycles"),
 )
+
+IO_ACTIONS = (
+    Word("io_reads", "blocks of the network's inputs, read from DRAM by --count-io and not by the run", "blocks"),
+    Word("io_writes", "blocks of its outputs, written to DRAM by --count-io and not by the run", "blocks"),
+)
+"""Counted and priced for every machine alike, see `accelsim.costs.with_io`."""
 
 DRAM_COMPONENTS = (
     Word("dram", "DRAM core, standby and refresh included", "pJ", DRAM),

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, did_you_mean, raise_if_any, warn
 from accelsim.explore.expressions import Constraint
-from accelsim.explore.totals import Objective, ran
+from accelsim.explore.totals import Objective, ran, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+SAME = 1e-12
+"""An objective whose values lie closer together than this is constant: what is left is the order of sums."""
 
 
 def costs(table: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.float64]:
@@ -45,14 +49,23 @@ def pareto(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence
     """Return the points that no other beats in all objectives, by the first of them.
 
     table: as `totals` returns it. objectives: such as "energy_pj" or "maximize score". constraints: such as
-    "area_mm2 <= 40"; points that break one do not count.
+    "area_mm2 <= 40"; points that break one do not count. Chips whose area or energy is not known are named in a warning
+    where it is asked for.
     Raises InputError for a column that is not there, and where no point is left.
     """
     chosen = read_objectives(table, objectives)
-    allowed = table[feasible(table, constraints)]
-    if allowed.empty:
-        raise InputError("no point is left: all of them failed or break a constraint; loosen one, or widen the space")
+    held = [each if isinstance(each, Constraint) else Constraint(each, "constraints") for each in constraints]
+    lacking = unknown(table, [each.column for each in chosen] + [name for each in held for name in each.names])
+    allowed = table[feasible(table, held)]
     best = allowed[is_front(costs(allowed, chosen))]
+    if best.empty:
+        raise InputError(
+            *lacking,
+            "no point is left: all of them failed, break a constraint or have no value of an objective; loosen a "
+            "constraint, or widen the space",
+        )
+    for text in lacking:
+        warn(text)
     return best.sort_values(
         [each.column for each in chosen], ascending=[each.minimize for each in chosen], kind="stable"
     )
@@ -75,6 +88,8 @@ def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Obje
         for each in chosen
         if each.column not in table or table[each.column].isna().all()
     ]
+    if problems:
+        problems += unknown(table, [each.column for each in chosen])
     raise_if_any(problems)
     return chosen
 
@@ -114,7 +129,8 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
     factor (geometric mean at the worst value / that at the best), share (of the variance of log(objective) between
     the values of this knob; what is missing to 1 over all knobs is their interplay) and points. Of a full grid the
     shares are first-order Sobol' indices (Sobol', 1993); of a sample they are estimates. A knob with a condition is
-    compared where it applies, so that it does not get the share of the knob that it depends on.
+    compared where it applies, so that it does not get the share of the knob that it depends on. Where the objective
+    is the same in every point no knob has a share: it is empty (NaN).
     Raises InputError for an unknown column, one that is not positive, or no knob with two values.
     """
     import pandas as pd
@@ -124,7 +140,10 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
     values = known[chosen.column].astype(float)
     if (values <= 0).any():
         raise InputError(f"objectives: {chosen.column} is not above 0 in every point, so that it has no factors")
+    for text in unknown(table, [chosen.column]):
+        warn(text)
     logs = values.map(np.log)
+    constant = values.max() <= values.min() * (1 + SAME)
     rows: list[dict[str, Any]] = []
     for name in knob_names(known):
         applies = known[name].notna()
@@ -136,7 +155,6 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
         best: Any
         worst: Any
         best, worst = (means.idxmin(), means.idxmax()) if chosen.minimize else (means.idxmax(), means.idxmin())
-        variance = float(logs.var(ddof=0))
         rows.append(
             {
                 "knob": name,
@@ -144,7 +162,7 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
                 "best": best,
                 "worst": worst,
                 "factor": float(np.exp(abs(means[worst] - means[best]))),
-                "share": between / variance if variance else 0.0,
+                "share": np.nan if constant else between / float(logs.var(ddof=0)),
                 "points": int(applies.sum()),
             }
         )

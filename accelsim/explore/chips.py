@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from accelsim.errors import InputError
+from accelsim.explore.ranges import shown
 from accelsim.hardware import Hardware, load_hardware
 
 Changes = tuple[tuple[str, Any], ...]
@@ -22,14 +23,14 @@ class Chips:
     Raises InputError as `load_hardware` does.
     """
 
-    def __init__(self, base: str | Path | Hardware, fixed: Mapping[str, Any]) -> None:
-        self.base = load_hardware(base, fixed)
+    def __init__(self, base: str | Path | Hardware, fixed: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
+        self.base = load_hardware(base, fixed, remove=remove)
         self._tables: dict[tuple[str, Changes], Any] = {}
         self._chip_fields, self._engine_fields = _fields(self.base), _fields(self.base.engine)
 
     @cached_property
     def keys(self) -> dict[str, Any]:
-        """Every key of the chip that is a number, a text or a switch, dotted."""
+        """Every key of the chip that is a number, text, a switch or a list of those, dotted; lists as tables say."""
         return _keys(dataclasses.asdict(self.base))
 
     def chip(self, changes: Mapping[str, Any]) -> Hardware:
@@ -66,4 +67,6 @@ def _keys(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
             found |= _keys(value, f"{before}{key}.")
         elif isinstance(value, str | int | float | bool):
             found[before + key] = value
+        elif isinstance(value, list) and not any(isinstance(each, Mapping) for each in value):
+            found[before + key] = shown(tuple(tuple(each) if isinstance(each, list) else each for each in value))
     return found

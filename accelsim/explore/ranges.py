@@ -19,11 +19,19 @@ MOST_POINTS = 2_000_000
 
 
 class Knob(NamedTuple):
-    """What is varied: its name, its values in order, and when it applies."""
+    """What is varied: its name, its values in order (lists as tuples), and when it applies."""
 
     name: str
     values: tuple[Any, ...]
     when: Expression | None = None
+
+
+def shown(value: Any) -> Any:
+    """Return a value as tables and expressions have it: a list as text, `128 x 64, 64 x 64`, all else as it is."""
+    if not isinstance(value, tuple):
+        return value
+    parts = [" x ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value]
+    return ", ".join(parts) or "none"
 
 
 WORDS = ("hardware", "network", "granularity", "sparsity", "density")
@@ -102,12 +110,28 @@ def _values(given: Any) -> tuple[Any, ...]:
         raise InputError(f"must be a list, or a range as {{ from = 2, to = 256, factor = 2 }} (got {given!r})")
     if not given:
         raise InputError("is an empty list; name at least one value")
-    given = [each.item() if isinstance(each, np.generic) else each for each in given]
-    wrong = [each for each in given if not isinstance(each, str | int | float)]
-    raise_if_any(f"a value must be a number, text, true or false (got {each!r})" for each in wrong)
-    if len(set(given)) < len(given):
-        raise InputError(f"names a value twice ({', '.join(map(str, given))}); leave one out")
-    return tuple(given)
+    problems: list[str] = []
+    values: list[Any] = []
+    for each in given:
+        with collecting(problems):
+            values.append(_plain(each))
+    raise_if_any(problems)
+    names = list(map(shown, values))
+    if len(set(names)) < len(names):
+        between = "; " if tuple in map(type, values) else ", "
+        raise InputError(f"names a value twice ({between.join(map(str, names))}); leave one out")
+    return tuple(values)
+
+
+def _plain(given: Any) -> Any:
+    """Return a value as plain Python, lists as tuples; raises InputError for what no key of a chip can be."""
+    if isinstance(given, np.generic | np.ndarray):
+        given = given.tolist()
+    if isinstance(given, list | tuple):
+        return tuple(map(_plain, given))
+    if not isinstance(given, str | int | float):
+        raise InputError(f"a value must be a number, text, true, false or a list of them (got {given!r})")
+    return given
 
 
 def _range(given: Mapping[str, Any]) -> Iterator[int | float]:

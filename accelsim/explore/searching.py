@@ -11,10 +11,11 @@ import numpy as np
 
 from accelsim.errors import InputError, needing
 from accelsim.explore.answers import costs, violations
+from accelsim.explore.ranges import shown
 from accelsim.explore.space import Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-from accelsim.explore.totals import NEEDED, TOTALS, Objective, ran, totals
+from accelsim.explore.totals import Objective, ran, totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,13 +68,14 @@ def search(
     study = optuna.create_study(directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed))
     lists: dict[str, Any] = {
         knob.name: optuna.distributions.CategoricalDistribution(range(len(knob.values)))
-        if any(isinstance(value, str) for value in knob.values)
+        if any(isinstance(value, str | tuple) for value in knob.values)
         else optuna.distributions.IntDistribution(0, len(knob.values) - 1)
         for knob in asked.knobs
     }
     setup = setup_of(asked, shared_path=scheduler is None or shared_path)
     repeats = 0
     with Store(store) as base, Crew(setup, base, jobs, scheduler) as crew:
+        base.keep(asked.wanted._replace(objectives=tuple(map(str, chosen))))
         while len(told) < trials and repeats < MOST_REPEATS:
             waiting: list[tuple[Any, int]] = []
             fresh: dict[int, None] = {}
@@ -89,7 +91,9 @@ def search(
                 repeats = repeats + 1 if index in fresh else 0
                 fresh[index] = None
             if fresh:
-                table = _run(Plan.of(asked, setup, base, indices=list(fresh)), asked, list(fresh), base, crew)
+                plan = Plan.of(asked, setup, base, indices=list(fresh))
+                run_missing(plan, base, crew)  # what is said of a point is no news to a search
+                table = _totals(plan, asked, list(fresh), read(plan, base))
                 broken = violations(table, asked.constraints)
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
                     told[row] = [float("inf") if c != c else c for c in cost], by
@@ -104,18 +108,18 @@ def search(
     return pd.concat(tables, ignore_index=True)
 
 
-def _run(plan: Plan, space: Space, indices: list[int], store: Store, crew: Crew) -> pd.DataFrame:
+def _totals(plan: Plan, space: Space, indices: list[int], results: pd.DataFrame) -> pd.DataFrame:
     """Return the totals of these points, with their numbers in the space; what makes no chip has empty ones."""
     import pandas as pd
 
-    run_missing(plan, store, crew)  # what is said of a point is no news to a search
-    table = totals(read(plan, store, NEEDED))
+    table = totals(results)
     table["point"] = np.array(plan.numbers, np.int64)[table["point"]]
     refused = [index for index in indices if index not in plan.numbers]
     if not refused:
         return table
-    lacking = pd.DataFrame([{"point": index, **space.values(index), "error": "makes no chip"} for index in refused])
-    columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "error", *TOTALS]
+    knobs = {index: {name: shown(value) for name, value in space.values(index).items()} for index in refused}
+    lacking = pd.DataFrame([{"point": index, **knobs[index], "error": "makes no chip"} for index in refused])
+    columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "precision", "error"]
     return pd.DataFrame(
         [*table.to_dict("records"), *lacking.to_dict("records")],
         columns=list(dict.fromkeys([*columns, *table.columns])),

@@ -20,7 +20,8 @@ from accelsim.evaluation import EVALUATIONS
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
 from accelsim.explore.points import Point, Pruning, pruning_of
-from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs
+from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs, shown
+from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Network, load_network
@@ -40,7 +41,9 @@ class SampleSpec:
     """Points drawn at random, where a space has too many."""
 
     points: AtLeastOne
+    """So many combinations, none twice."""
     seed: Whole = 0
+    """Of the draws."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -48,23 +51,39 @@ class SpaceSpec:
     """The keys of a space file."""
 
     vary: dict[str, Any]
+    """Knobs: dotted keys of a chip, or hardware, network, granularity, sparsity, density; each a list or a range."""
     hardware: str = DEFAULT_CHIP
+    """The chip: a shipped name, or a .toml beside this file."""
     network: str = DEFAULT_NETWORK
+    """The network: a shipped name, or a file beside this one."""
     name: str = ""
+    """What it is called; the name of the file where it is left out."""
     description: str = ""
+    """What it asks, in a sentence or two."""
     source: str = ""
+    """Where it is from."""
     layers: list[str] = dataclasses.field(default_factory=list)
     """Those that are simulated; all where none is named."""
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of the chip that every point has."""
+    remove: list[str] = dataclasses.field(default_factory=list)
+    """Keys of the chip, tables or single ones, that every point lacks."""
     when: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """By knob: the condition under which it is varied, over chip keys and knobs before it."""
     derived: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """By name: an expression; with a dot in its name it is a key of the chip, otherwise a column."""
     constraints: list[Any] = dataclasses.field(default_factory=list)
+    """Conditions over chip keys, knobs and totals that a point must meet."""
     objectives: list[Any] = dataclasses.field(default_factory=list)
+    """minimize or maximize, and a column of the totals."""
     criterion: str = "l1"
+    """What ranks groups of weights, where the space prunes."""
     evaluate: str | None = None
+    """Score of a pruned network: fidelity, digits, digits-train or file.py:function."""
     density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
+    """Share of activations that are not zero; those of the network where it is left out."""
     seed: Whole = 0
+    """Of drawn activations and of the criterion random."""
     sample: SampleSpec | None = None
 
 
@@ -107,7 +126,7 @@ class Space:
         """Networks that were read by name or from a file, as any process can read them."""
         for name in self._values_of("hardware", spec.hardware):
             with collecting(problems, f"{self.source}: hardware: "):
-                self.chips[name] = Chips(chips.get(name) or _beside(folder, name), flat(spec.set))
+                self.chips[name] = Chips(chips.get(name) or _beside(folder, name), flat(spec.set), spec.remove)
         for name in self._values_of("network", spec.network):
             with collecting(problems, f"{self.source}: network: "):
                 if name not in networks:
@@ -125,6 +144,11 @@ class Space:
         if not lacking:  # or values would be wrong for want of a chip
             self._problems_of_values(problems)
         raise_if_any(dict.fromkeys(problems))
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is wanted of its points, as a store keeps it."""
+        return Wanted(self.name, tuple(map(str, self.objectives)), tuple(each.text for each in self.constraints))
 
     def __len__(self) -> int:
         """Return the number of points: combinations of values, or the size of the sample; see `indices`."""
@@ -156,7 +180,10 @@ class Space:
         return list(dict.fromkeys(self.canonical(index) for index in chosen))
 
     def values(self, index: int) -> dict[str, Any]:
-        """Return the value of every knob that applies at a number, in their order; the last knob varies fastest."""
+        """Return the value of every knob that applies at a number, in their order; the last knob varies fastest.
+
+        Values that are lists are tuples; tables show them as text.
+        """
         coordinates = self._coordinates(index)
         found: dict[str, Any] = {}
         for knob, place in zip(self.knobs, coordinates, strict=True):
@@ -173,15 +200,14 @@ class Space:
 
     def point(self, index: int) -> Point:
         """Return the point of a number; raises InputError where its values make no pruning or have no derived one."""
-        values = self.values(index)
-        names = self._names(values) if self.derived else {}
-        made = dict(values)
+        made = self.values(index)
+        names = self._names(made) if self.derived else {}
         for name, expression in self.derived.items():
             made[name] = names[name] = expression.value(names)
         chip_keys = {name: value for name, value in made.items() if name in self._chip_keys}
         return Point(
             index,
-            made,
+            {name: shown(value) for name, value in made.items()},
             made.get("hardware", self.spec.hardware),
             chip_keys,
             made.get("network", self.spec.network),
@@ -212,7 +238,7 @@ class Space:
     def _names(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an expression may name: knobs, and keys of the chip that are not varied."""
         base = self.chips[values.get("hardware", self.spec.hardware)].keys if self.chips else {}
-        return {**base, **values}
+        return base | {name: shown(value) for name, value in values.items()}
 
     def _coordinates(self, index: int) -> list[int]:
         places = []

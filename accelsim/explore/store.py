@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, did_you_mean
 from accelsim.results import COLUMNS, typed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
+FORMAT = 3
 """Of the tables; the file says it as its user_version."""
 
 APPLICATION = 0x61636373
@@ -33,14 +33,16 @@ WAIT_SECONDS = 60
 NAMES = tuple(column.name for column in COLUMNS)
 _TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
 _TABLES = f"""
-CREATE TABLE points (id INTEGER PRIMARY KEY, key TEXT UNIQUE, engine TEXT, knobs TEXT, score REAL, error TEXT);
+CREATE TABLE points (id INTEGER PRIMARY KEY, key TEXT UNIQUE, engine TEXT, knobs TEXT, score REAL,
+    precision TEXT, error TEXT);
+CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT UNIQUE, objectives TEXT, constraints TEXT);
 CREATE TABLE results (point INTEGER, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
     PRIMARY KEY (point, number)) WITHOUT ROWID;
 """
 """Rows lie by the number of their point and not by its key: in the order of keys, which are hashes, each would go to
 a page of its own."""
 
-_ADD_POINT = "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_POINT = "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_ROW = f"INSERT INTO results VALUES ({', '.join('?' * (len(NAMES) + 2))})"  # noqa: S608 - marks alone
 
 
@@ -52,7 +54,18 @@ class Done(NamedTuple):
     rows: Sequence[tuple[Any, ...]] = ()
     """(layers, COLUMNS)."""
     score: float | None = None
+    precision: str = ""
+    """Number formats in which the network was scored; empty: it was not."""
     error: str | None = None
+
+
+class Wanted(NamedTuple):
+    """What a space wants of its points; it stays in the store beside them."""
+
+    space: str
+    """Its name."""
+    objectives: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
 
 
 class Store:
@@ -103,12 +116,33 @@ class Store:
                 old = self._base.execute("SELECT id, error FROM points WHERE key = ?", (each.key,)).fetchone()
                 if old is not None and old[1] is None:
                     continue
-                point = (old and old[0], each.key, engine, json.dumps(each.knobs), each.score, each.error)
+                knobs = json.dumps(each.knobs)
+                point = (old and old[0], each.key, engine, knobs, each.score, each.precision, each.error)
                 made = self._base.execute(_ADD_POINT, point).lastrowid
                 self._base.executemany(_ADD_ROW, [(made, number, *row) for number, row in enumerate(each.rows)])
 
+    def keep(self, wanted: Wanted) -> None:
+        """Remember what a space wants; it takes the place of what a space of this name wanted before."""
+        with self._telling(), self._writing():
+            row = wanted.space, json.dumps(wanted.objectives), json.dumps(wanted.constraints)
+            self._base.execute("INSERT OR REPLACE INTO spaces (name, objectives, constraints) VALUES (?, ?, ?)", row)
+
+    def wanted(self, space: str | None = None) -> Wanted:
+        """Return what the space of a name wants, or the one that was swept or searched last.
+
+        Raises InputError for a name that is not there, and where there is none.
+        """
+        with self._telling():
+            rows = self._base.execute("SELECT name, objectives, constraints FROM spaces ORDER BY id DESC").fetchall()
+        known = {name: Wanted(name, *map(tuple, map(json.loads, texts))) for name, *texts in rows}
+        if not known:
+            raise InputError(f"{self.path}: has no points")
+        if space is not None and space not in known:
+            raise InputError(f"{self.path}: has no points of a space '{space}'{did_you_mean(space, known)}")
+        return known[space] if space is not None else next(iter(known.values()))
+
     def read(self, keys: Sequence[str], columns: Sequence[str] = NAMES) -> pd.DataFrame:
-        """Return the rows of points in the order of their keys, with the number of each (`point`), score and error.
+        """Return the rows of points in the order of their keys: number (`point`), score, precision, error, results.
 
         A point that failed has one row, its columns empty. `columns`: which of the results.
         """
@@ -121,15 +155,15 @@ class Store:
             self._base.executemany("INSERT INTO wanted VALUES (?, ?)", enumerate(keys))
             selected = ", ".join(f'r."{column.name}"' for column in chosen)
             rows = self._base.execute(
-                f"SELECT w.point, p.score, coalesce(p.error, ''), {selected} FROM wanted w JOIN points p USING (key) "  # noqa: S608
-                "LEFT JOIN results r ON r.point = p.id ORDER BY w.point, r.number"
+                f"SELECT w.point, p.score, p.precision, coalesce(p.error, ''), {selected} FROM wanted w "  # noqa: S608
+                "JOIN points p USING (key) LEFT JOIN results r ON r.point = p.id ORDER BY w.point, r.number"
             )
-            dtypes = ["int64", "float64", "str", *(column.dtype for column in chosen)]
+            dtypes = ["int64", "float64", "str", "str", *(column.dtype for column in chosen)]
             parts: list[list[Any]] = [[typed([], dtype)] for dtype in dtypes]
             while some := rows.fetchmany(AT_ONCE):
                 for part, dtype, values in zip(parts, dtypes, zip(*some, strict=True), strict=True):
                     part.append(typed(_shared(values) if dtype == "str" else values, dtype))
-        names = ["point", "score", "error", *(column.name for column in chosen)]
+        names = ["point", "score", "precision", "error", *(column.name for column in chosen)]
         return pd.DataFrame({name: _joined(part) for name, part in zip(names, parts, strict=True)})
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import InputError, warn
 from accelsim.explore.points import Point
+from accelsim.explore.ranges import shown
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
@@ -53,7 +54,8 @@ def sweep(
     where there is none; what is in it is not run again. jobs: processes of this machine, by default its cores.
     scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers get the weights once, or read them
     from the same path (`shared_path`). `progress` is called with points done and points in all.
-    Columns: point (its number), every knob, score, error (empty, or why the point failed), then those of `simulate`.
+    Columns: point (its number), every knob, score and the precision that it is of (number formats of the chip), error
+    (empty, or why the point failed), then those of `simulate`.
     The result does not depend on jobs, on the order in which points ran, or on interruptions.
     Raises InputError with every problem of the space and the store.
     """
@@ -62,6 +64,7 @@ def sweep(
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         with Crew(setup, base, jobs, scheduler) as crew:
             plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
+            base.keep(asked.wanted)
             for problem in plan.refused_briefly():
                 warn(problem)
             for note in run_missing(plan, base, crew, progress):
@@ -125,7 +128,7 @@ class Plan:
                 point = space.point(index)
                 key = plan.setup.key(point)
             except InputError as error:
-                values = ", ".join(f"{name} = {value}" for name, value in space.values(index).items())
+                values = ", ".join(f"{name} = {shown(value)}" for name, value in space.values(index).items())
                 plan.refused += [f"{values}: {problem}" for problem in error.problems]
                 continue
             plan.numbers.append(index)
@@ -225,7 +228,9 @@ def estimate_seconds(plan: Plan) -> float:
         last = number
     each = statistics.median(beside or [first])
     anew = max(0.0, statistics.median(apart) - each) if apart else 0.0
-    groups = len({(point.network, point.pruning, point.density) for _, point in plan.missing})
+    groups = len(
+        {(point.network, point.pruning, point.density, plan.setup.precision(point)) for _, point in plan.missing}
+    )
     return first + each * (count - 1) + anew * (groups - 1)
 
 

@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from accelsim.engines import ENGINES
 from accelsim.errors import InputError, did_you_mean
-from accelsim.results import UNITS_OF_WORK
-from accelsim.totals import over_layers
+from accelsim.results import COLUMNS, SUMMED
+from accelsim.totals import MEANS, RATIOS, over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-OWN = tuple(dict.fromkeys(column for engine in ENGINES.values() for column in engine.words.totals))
-"""Of one machine alone."""
+_MEASURED = {column.name for column in COLUMNS}
 
-TOTALS: Mapping[str, str] = {
-    "energy_pj": "sum over layers",
-    "time_us": "sum over layers",
-    "cycles": "sum over layers",
-    "edp_pj_s": "energy x time of all layers",
-    "power_mw": "energy / time",
+_EVERY: dict[str, str] = {
+    **dict.fromkeys(SUMMED, "sum over layers"),
+    **{name: f"mean over layers, by {weight}" for name, weight in MEANS.items() if name in _MEASURED},
+    **RATIOS,
     "area_mm2": "of the chip",
-    "utilization": "macs / what the chip could have done in its cycles",
-    "load_balance": f"busy cycles / cycles of all {UNITS_OF_WORK}",
-    "macs": "sum over layers",
-    "padding_macs": "sum over layers",
-    "storage_bits": "sum over layers",
-    **dict.fromkeys(OWN, "sum over layers"),
-    "energy_dram_pj": "sum over layers",
-    "dram_read_bytes": "sum over layers",
-    "dram_write_bytes": "sum over layers",
-    "dram_gb_per_s": "DRAM traffic / time",
-    "score": "what `evaluate` says of the pruned network",
+    "score": "what `evaluate` says of the pruned network as the chip computes it",
 }
-"""Columns of the totals, which objectives and constraints may name."""
+
+FIRST = ("energy_pj", "time_us", "cycles", "edp_pj_s", "power_mw", "area_mm2", "utilization", "load_balance", "macs")
+"""Totals that stand first in tables."""
+
+TOTALS: Mapping[str, str] = {name: _EVERY[name] for name in FIRST} | _EVERY
+"""Columns of the totals, which objectives and constraints may name: every number of a layer that has a total."""
 
 NEEDED = (
-    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", *OWN, "energy_dram_pj",
-    "dram_read_bytes", "dram_write_bytes", "area_mm2", "utilization", "load_balance", "executed_as",
+    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "dram_read_bytes", "dram_write_bytes",
+    "area_mm2", "utilization", "load_balance", "executed_as", "hardware",
 )  # fmt: skip
-"""Columns of the results that totals are made of."""
+"""Columns of the results that every table of totals is made of."""
 
-_MADE = [
-    "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", *OWN, "energy_dram_pj",
-    "dram_read_bytes", "dram_write_bytes", "edp_pj_s", "power_mw", "area_mm2", "utilization", "load_balance",
-    "dram_gb_per_s",
-]  # fmt: skip
+UNKNOWN_AT_ZERO = ("energy_pj", "edp_pj_s", "power_mw", "area_mm2")
+"""Totals that are 0 where the chip's description does not say them."""
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """Return the columns of the results that totals with these names are made of: a store reads no others."""
+    return list(dict.fromkeys([*NEEDED, *(name for name in names if name in _MEASURED)]))
 
 
 def totals(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per point, its knobs and `TOTALS`; results as `sweep` returns them.
+    """Return one row per point: its knobs, `TOTALS` as far as results have their columns, and the chip it starts from.
 
-    A point with a layer that its chip cannot run, and one that failed, has empty totals; and so has the energy or the
-    area of a chip whose description does not say it, which is 0 in results and would beat every other.
+    results as `sweep` returns them. A point with a layer that its chip cannot run, and one that failed, has empty
+    totals; and so has the energy or the area of a chip whose description does not say it, which is 0 in results and
+    would beat every other.
     """
     import numpy as np
     import pandas as pd
@@ -62,16 +56,36 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     end = list(results.columns).index("error")
     kept = results.columns[: end + 1].tolist()
     first = results.drop_duplicates("point").set_index("point")
-    made = over_layers(results[["point", *NEEDED]], "point", whole=True)[_MADE]
-    unknown = ["energy_pj", "edp_pj_s", "power_mw", "area_mm2"]
+    columns = [name for name in (*TOTALS, "executed_as") if name in results and name not in kept]
+    made = over_layers(results[["point", *columns]], "point", whole=True)
+    made = made[[name for name in TOTALS if name in made]]
+    unknown = [name for name in UNKNOWN_AT_ZERO if name in made]
     made[unknown] = made[unknown].replace(0, np.nan)
     table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
+    if "hardware" in results and "hardware" not in table:
+        table["hardware"] = first["hardware"]
     return table.reset_index()
 
 
 def ran(table: pd.DataFrame) -> pd.Series[bool]:
     """Return which points of totals ran, and have any of them."""
     return table[[name for name in TOTALS if name in table and name != "score"]].notna().any(axis=1)
+
+
+def unknown(table: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Say of which chips a total is not known that is asked for, how many points that are, and what to do."""
+    found = []
+    for name in dict.fromkeys(names):
+        if name in UNKNOWN_AT_ZERO and name in table:
+            lacking = table[ran(table) & table[name].isna()]
+            chips = lacking["hardware"].value_counts(sort=False) if "hardware" in table else {"chips": len(lacking)}
+            found += [
+                f"{name}: is not known of {chip}, whose description has no prices for it: {points:,} of {len(table):,} "
+                "points are left out; name another column, or give the chip a technology"
+                for chip, points in chips.items()
+                if points
+            ]
+    return found
 
 
 class Objective(NamedTuple):

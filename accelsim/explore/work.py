@@ -20,13 +20,15 @@ import accelsim
 from accelsim.config import shipped_dir
 from accelsim.curves import with_density
 from accelsim.defaults import AS_GIVEN
+from accelsim.engines import engine_of
 from accelsim.errors import InputError
-from accelsim.evaluation import load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
 from accelsim.explore.points import Point, Pruning
 from accelsim.explore.space import subset
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.writer import geometry_of
@@ -91,6 +93,10 @@ class Setup:
         """Return the chip of a point; raises InputError where its values make none."""
         return self.chips[point.hardware].chip(point.changes)
 
+    def precision(self, point: Point) -> Precision | None:
+        """Return the numbers in which a point is scored, None where it is not."""
+        return None if self.evaluate is None else engine_of(chip := self.chip(point)).precision(chip)
+
     def key(self, point: Point) -> str:
         """Return the key of a point, the hash of all that its rows depend on; raises InputError for no chip."""
         chip = self.chip(point)
@@ -116,6 +122,20 @@ class Batch(NamedTuple):
     notes: list[str]
 
 
+class Scores:
+    """How good a pruned network is in each precision that a chip has asked for: each is computed once."""
+
+    def __init__(self, pruned: Network, evaluate: Evaluate) -> None:
+        self._pruned, self._evaluate = pruned, evaluate
+        self._known: dict[Precision, float] = {}
+
+    def score(self, precision: Precision) -> float:
+        """Return the score of the network as a chip of this precision computes it."""
+        if precision not in self._known:
+            self._known[precision] = float(self._evaluate(as_computed(self._pruned, precision)))
+        return self._known[precision]
+
+
 class Worker:
     """Runs points one after another and keeps what the next ones share: a pruned network, its counts."""
 
@@ -128,7 +148,7 @@ class Worker:
         self.setup = setup
         self._asked: Any = None
         self._prepared: Prepared | None = None
-        self._score: float | None = None
+        self._scores: Scores | None = None
         self._group: Any = None
         self._unchanged: set[str] = set()
         self.done: list[Done] = []
@@ -158,7 +178,11 @@ class Worker:
         try:
             chip = self.setup.chip(point)
             (rows,) = self._network(point, chip).rows([chip])
-            return Done(key, point.knobs, [cells(row) for row in rows], self._score)
+            made = [cells(row) for row in rows]
+            if self._scores is None:
+                return Done(key, point.knobs, made)
+            precision = engine_of(chip).precision(chip)
+            return Done(key, point.knobs, made, self._scores.score(precision), str(precision))
         except InputError as error:
             return Done(key, point.knobs, error="\n".join(error.problems))
         except Exception as error:  # a point that fails, however it does, does not stop the others
@@ -167,13 +191,13 @@ class Worker:
     def _network(self, point: Point, chip: Hardware) -> Prepared:
         asked = (point.network, point.pruning, point.density)
         if self._prepared is None or asked != self._asked:
-            self._prepared = self._asked = None  # so that memory is free before the next is made
+            self._prepared = self._scores = self._asked = None  # so that memory is free before the next is made
             network = self._load(point.network)
             if point.density is not None:
                 network = with_density(network, point.density, self.setup.seed)
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
-            evaluate = self.setup.evaluate
-            self._score = None if evaluate is None else float(load_evaluation(evaluate, network)(pruned))
+            if self.setup.evaluate is not None:
+                self._scores = Scores(pruned, load_evaluation(self.setup.evaluate, network))
             self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
             self._asked = asked
         counted = chip.name, chip.engine.count_key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,9 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 
 MAX_SAMPLE = 200_000
 """Weights that k-means looks at; a larger layer is sampled."""
+
+MOST_STEPS = 300
+"""Of k-means; it has hardly ever more to do."""
 
 
 def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.float64]:
@@ -26,18 +28,36 @@ def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.flo
     clusters = 2**code_bits - 1
     distinct = np.unique(values)
     if len(distinct) > clusters:
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-
         rng = np.random.default_rng(seed)
         sample = values if len(values) <= MAX_SAMPLE else rng.choice(values, MAX_SAMPLE, replace=False)
-        start = np.linspace(values.min(), values.max(), clusters)[:, None]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # clusters that fall together only leave codes unused
-            model = KMeans(clusters, init=start, n_init=1, random_state=seed).fit(sample[:, None])
-        distinct = np.unique(model.cluster_centers_)
+        distinct = np.unique(_k_means(np.sort(sample), clusters))
         distinct = distinct[distinct != 0]
     return np.concatenate([[0.0], distinct])
+
+
+def _k_means(values: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
+    """Return the centres (clusters,) of sorted values, from evenly spaced ones; one that is left alone starts again.
+
+    Lloyd's steps: sorted, a cluster is a range, and its mean a difference of running sums. A centre without values
+    moves to the value that lies farthest from its own.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    centres = np.linspace(values[0], values[-1], clusters)
+    before: NDArray[np.int64] | None = None
+    for _ in range(MOST_STEPS):
+        between = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2)
+        ends = np.concatenate([[0], between, [len(values)]])
+        sizes = np.diff(ends)
+        centres = np.where(sizes > 0, np.diff(sums[ends]) / np.maximum(sizes, 1), centres)
+        alone = np.flatnonzero(sizes == 0)
+        if len(alone):
+            distances = np.abs(values - np.repeat(centres, sizes))
+            centres[alone] = values[np.argsort(distances, kind="stable")[-len(alone) :]]
+            centres = np.sort(centres)
+        elif before is not None and np.array_equal(ends, before):
+            break
+        before = ends
+    return centres
 
 
 def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:

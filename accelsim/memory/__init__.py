@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelsim.memory.dram_replay import DramReplay, replay
+    from accelsim.memory.trace_files import Trace, read_trace
     from accelsim.memory.traces import trace
     from accelsim.parts import load_memory, load_part
     from accelsim.parts.bandwidth import BandwidthPart
@@ -22,13 +23,25 @@ _HOME = {
     "BandwidthPart": "accelsim.parts.bandwidth",
     "DramPart": "accelsim.parts.timed",
     "DramReplay": "accelsim.memory.dram_replay",
+    "Trace": "accelsim.memory.trace_files",
     "load_memory": "accelsim.parts",
     "load_part": "accelsim.parts",
+    "read_trace": "accelsim.memory.trace_files",
     "replay": "accelsim.memory.dram_replay",
     "trace": "accelsim.memory.traces",
 }
 
-__all__ = ["BandwidthPart", "DramPart", "DramReplay", "load_memory", "load_part", "replay", "trace"]
+__all__ = [
+    "BandwidthPart",
+    "DramPart",
+    "DramReplay",
+    "Trace",
+    "load_memory",
+    "load_part",
+    "read_trace",
+    "replay",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,13 +25,16 @@ BACKENDS = {"compiled": "accelsim.memory.dram_fast", "simpy": "accelsim.memory.d
 OUTSTANDING = 64
 """Reads of a stream that are under way at most. Without a bound some wait for microseconds, since others go first."""
 
+MOST_CLOCKS = 2**36
+"""Up to the last request: about a minute of DRAM, in which millions of refreshes are simulated."""
+
 MIN_LOAD = 1e-6
 """Below it a run is refreshes and nothing else."""
 
 
 @dataclass(frozen=True)
 class DramReplay:
-    """What a trace took: fractions of peak, pJ per bit moved, ns and counts.
+    """What a trace took: fractions of peak, pJ per bit moved, ns, mW and counts.
 
     Energy is that of the DRAM core, standby and refresh included; "io" is among the parts where the part's pins have a
     source, and never in the total. Without sourced currents the energies are None. What no command was issued for has
@@ -40,6 +43,8 @@ class DramReplay:
 
     part: str
     cycles: int
+    time_ns: float
+    """Those cycles: up to the last beat of the last read."""
     bandwidth_fraction: float
     bandwidth_gb_per_s: float
     row_hit_rate: float
@@ -47,6 +52,9 @@ class DramReplay:
     """Of the reads, from acceptance by the controller to the last beat of data."""
     energy_pj_per_bit: float | None
     energy_parts_pj_per_bit: Mapping[str, float] | None
+    power_mw: float | None
+    """That energy over that time, of all channels."""
+    power_parts_mw: Mapping[str, float] | None
     counts: Mapping[str, int]
     channels: tuple[ChannelCounts, ...]
     """The counts of each channel, per bank and per rank."""
@@ -59,6 +67,7 @@ def replay(
     load: float | Literal["saturated"] = "saturated",
     address_map: str | None = None,
     *,
+    time_ns: ArrayLike | None = None,
     backend: Literal["compiled", "simpy"] = "compiled",
 ) -> DramReplay:
     """Replay a trace through a DRAM part, command by command.
@@ -66,7 +75,8 @@ def replay(
     part: a shipped name ("ddr4-2400"), the path of a part file, or a DramPart; block (n,) integers: indices of 64-byte
     blocks; write (n,) bool; load: "saturated" (a request is always waiting) or the offered fraction of peak bandwidth,
     where request i arrives at i x 64 B / (load x peak); address_map: most significant field first out of Ro Ba Bg Co Ra
-    Ch, the part's own if None. Channels take their requests independently, each at most one a clock.
+    Ch, the part's own if None; time_ns (n,), ascending: when each request arrives, in place of a load; it is offered in
+    the clock of the part in which that time lies. Channels take their requests independently, each at most one a clock.
     Raises InputError for a bad part, map, load or trace, and for a block beyond the part's capacity.
     """
     dram = load_part(part)
@@ -76,6 +86,12 @@ def replay(
     channels = dram.geometry.channels
     offered = 0.0 if _saturated(load) else float(load) * (dram.peak_bytes_per_ns * channels)
     offer = Offer(blocks, writes, offered)
+    if time_ns is not None:
+        if offered:
+            raise InputError(
+                f"load: cannot be given beside time_ns, which says when each request arrives (got {load!r})"
+            )
+        offer = offer._replace(arrivals=_arrival_clocks(dram, time_ns, len(blocks)))
     counts = [run(dram, channel, fields, offer) for channel in range(channels)]
     cycles = max(count.cycles for count in counts)
     # A channel that is done waits for the others: it goes on drawing standby current and being refreshed.
@@ -98,15 +114,20 @@ def _result(part: DramPart, requests: int, channels: list[ChannelCounts]) -> Dra
     energies = energies_pj(part, counts)
     bits = accesses * BLOCK_BITS
     per_bit = None if energies is None else {name: _ratio(energy, bits) for name, energy in energies.items()}
+    time_ns = cycles * clock_ns
+    power = None if energies is None else {name: energy / time_ns for name, energy in energies.items()}  # pJ / ns = mW
     return DramReplay(
         part=part.name,
         cycles=cycles,
+        time_ns=time_ns,
         bandwidth_fraction=gb_per_s / (part.peak_bytes_per_ns * part.geometry.channels),
         bandwidth_gb_per_s=gb_per_s,
         row_hit_rate=_ratio(counts["row_hits"], accesses),
         mean_latency_ns=_ratio(counts["latency_cycles"] * clock_ns, counts["returned_reads"]),
         energy_pj_per_bit=None if per_bit is None else sum(pj for name, pj in per_bit.items() if name != "io"),
         energy_parts_pj_per_bit=per_bit,
+        power_mw=None if power is None else sum(mw for name, mw in power.items() if name != "io"),
+        power_parts_mw=power,
         counts=counts,
         channels=tuple(channels),
     )
@@ -135,8 +156,8 @@ def energies_pj(part: DramPart, counts: Mapping[str, int]) -> dict[str, float] |
         energies["active_power_down"] = active_down * pj * i.idd3p_ma
         energies["precharged_power_down"] = precharged_down * pj * i.idd2p_ma
     if part.io is not None:
-        burst = part.io.vddq_v * devices * clock_ns * c.burst
-        energies["io"] = burst * (counts["reads"] * part.io.idd4r_ma + counts["writes"] * part.io.idd4w_ma)
+        read_pj, write_pj = part.io.block_pj(clock_ns * c.burst, devices)
+        energies["io"] = counts["reads"] * read_pj + counts["writes"] * write_pj
     return energies
 
 
@@ -191,6 +212,26 @@ def _trace(part: DramPart, block: ArrayLike, write: ArrayLike) -> tuple[NDArray[
         )
     raise_if_any(problems)
     return np.ascontiguousarray(blocks, np.int64), np.ascontiguousarray(writes)
+
+
+def _arrival_clocks(part: DramPart, time_ns: ArrayLike, requests: int) -> NDArray[np.int64]:
+    """Return the clocks in which requests arrive; raises InputError for times that are none or go back."""
+    times, clock_ns = np.asarray(time_ns), part.timing.clock_ns
+    if times.shape != (requests,) or times.dtype.kind not in "iuf":
+        raise InputError(
+            f"time_ns: must be a 1-D array of numbers as long as block (got {times.dtype} "
+            f"{reprlib.repr(times.shape)} for {requests} requests)"
+        )
+    if not (np.isfinite(times).all() and times[0] >= 0 and times[-1] <= MOST_CLOCKS * clock_ns):
+        raise InputError(f"time_ns: must be 0 to {MOST_CLOCKS * clock_ns:.6g} ns, {MOST_CLOCKS} clocks of {part.name}")
+    back = np.flatnonzero(times[1:] < times[:-1])
+    if len(back):
+        at = int(back[0]) + 1
+        raise InputError(
+            f"time_ns[{at}]: must not be before the request above (got {times[at]:g} after {times[at - 1]:g})"
+        )
+    # A time that was made from a whole number of clocks must not fall into the clock before it.
+    return np.floor(times / clock_ns + 1e-6).astype(np.int64)
 
 
 def arrivals(part: DramPart, asked: NDArray[np.int64], channels: int) -> NDArray[np.int64]:

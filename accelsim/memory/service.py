@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from accelsim.memory.dram_replay import BLOCK_BITS, DramReplay, arrivals, replay, stream_commands
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES, DramPart
+
+Pins = Literal["priced", "derived", "included", "unknown"]
+"""What is known of a part's pins: a published price, one worked out, one that a published energy holds, or nothing."""
 
 MEASURED_BLOCKS = 2**15
 """Blocks of the stream that is measured: 2 MB, long enough for tens of refreshes."""
@@ -33,8 +36,15 @@ class DramService:
     write_io_pj: float
     standby_mw: float
     """Rows open, refreshes included."""
+    pins: Pins
     energy_source: str
     io_source: str
+    standby_source: str
+
+    @property
+    def read_pj_per_byte(self) -> float:
+        """Energy of a byte that is read, pins included; without the standby."""
+        return (self.read_pj + self.read_io_pj) / BLOCK_BYTES
 
     def latency_cycles(self, clock_mhz: float) -> int:
         """Return the clocks of an engine from a request to the data that follows it, in an idle memory."""
@@ -92,7 +102,9 @@ def measure(part: DramPart | BandwidthPart) -> DramService:
         write_io_pj=write_pj.get("io", 0.0),
         standby_mw=standby_pj * MEASURED_BLOCKS / float(reads.cycles * clock_ns),  # pJ / ns = mW
         energy_source=f"{part.name}: {part.currents.source}",
-        io_source=f"{part.name}: {'no source' if part.io is None else part.io.source}",
+        pins="unknown" if part.io is None else "derived" if part.io.derived else "priced",
+        io_source=f"{part.name}: {_io_source(part)}",
+        standby_source=f"{part.name}: {part.currents.source}; refresh included",
     )
 
 
@@ -111,8 +123,16 @@ def _published(
         write_io_pj=0.0,
         standby_mw=0.0,
         energy_source="" if published is None else f"{part.name}: {published.source}",
-        io_source=f"{part.name}: no source",
+        pins="unknown" if published is None else "included",
+        io_source=f"{part.name}: included in the published energy per bit",
+        standby_source=f"{part.name}: included in the published energy per bit",
     )
+
+
+def _io_source(part: DramPart) -> str:
+    if part.io is None:
+        return "the part has no [io]"
+    return f"derived: {part.io.source}" if part.io.derived else part.io.source
 
 
 def _stream(part: DramPart, *, write: bool) -> DramReplay:

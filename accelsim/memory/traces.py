@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
+
+MOST_REQUESTS = 2**26
+"""Of a trace: 17 bytes of memory each while it is replayed."""
 
 FOOTPRINT = 2**22
 """Blocks of 64 bytes that a trace stays in: 256 MiB."""
@@ -37,29 +40,32 @@ def _bursts(seed: int, blocks: int, n: int) -> Integers:
     return (base[:, None] + np.arange(blocks)).reshape(-1)[:n]
 
 
+NAMED: Mapping[str, Callable[[Integers], tuple[Any, Any]]] = {
+    "seq_read": lambda i: (i, i < 0),
+    "seq_write": lambda i: (i, i >= 0),
+    "rand_read64": lambda i: (_drawn(1, len(i), FOOTPRINT), i < 0),
+    "stride_256B": lambda i: (_strided(4, i), i < 0),
+    "stride_4KB": lambda i: (_strided(64, i), i < 0),
+    "stride_32KB": lambda i: (_strided(512, i), i < 0),
+    "stride_128KB": lambda i: (_strided(2048, i), i < 0),
+    "mix_seq_75r25w": lambda i: (np.where(i % 4 == 3, FOOTPRINT // 2 + i // 4, 3 * (i // 4) + i % 4), i % 4 == 3),
+    "mix_rand_75r25w": lambda i: _mixed(splitmix64(2, len(i))),
+    "rand_burst256": lambda i: (_bursts(3, 4, len(i)), i < 0),
+    "rand_burst1K": lambda i: (_bursts(4, 16, len(i)), i < 0),
+}
+"""Requests 0, 1, ... as their blocks, and which of them are writes."""
+
+
 def trace(name: str, n: int = 40_000) -> tuple[Integers, NDArray[np.bool_]]:
     """Return the first n requests of a named trace: block indices (n,) and whether each is a write (n,).
 
-    Raises InputError for an unknown name, with the known ones.
+    Raises InputError for an unknown name, with the known ones, and for no request or more than MOST_REQUESTS.
     """
-    i = np.arange(n, dtype=np.int64)
-    none = np.zeros(n, bool)
-    traces: dict[str, Callable[[], tuple[Any, Any]]] = {
-        "seq_read": lambda: (i, none),
-        "seq_write": lambda: (i, ~none),
-        "rand_read64": lambda: (_drawn(1, n, FOOTPRINT), none),
-        "stride_256B": lambda: (_strided(4, i), none),
-        "stride_4KB": lambda: (_strided(64, i), none),
-        "stride_32KB": lambda: (_strided(512, i), none),
-        "stride_128KB": lambda: (_strided(2048, i), none),
-        "mix_seq_75r25w": lambda: (np.where(i % 4 == 3, FOOTPRINT // 2 + i // 4, 3 * (i // 4) + i % 4), i % 4 == 3),
-        "mix_rand_75r25w": lambda: _mixed(splitmix64(2, n)),
-        "rand_burst256": lambda: (_bursts(3, 4, n), none),
-        "rand_burst1K": lambda: (_bursts(4, 16, n), none),
-    }
-    if name not in traces:
-        raise InputError(f"trace '{name}': is not known{did_you_mean(name, traces)}")
-    return traces[name]()
+    if name not in NAMED:
+        raise InputError(f"trace '{name}': is not known{did_you_mean(name, NAMED)}")
+    if not 1 <= n <= MOST_REQUESTS:
+        raise InputError(f"requests: must be 1 to {MOST_REQUESTS} (got {n})")
+    return NAMED[name](np.arange(n, dtype=np.int64))
 
 
 def _mixed(draws: NDArray[np.uint64]) -> tuple[Integers, NDArray[np.bool_]]:

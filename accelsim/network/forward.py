@@ -20,10 +20,13 @@ CHUNK_ELEMENTS = 1 << 22
 def outputs(layer: Layer, samples: NDArray[Any]) -> NDArray[Any]:
     """Return what a layer makes of samples (batch, *input_shape), in float32, bias included, before any ReLU.
 
-    That is (batch, out_channels, height, width), (batch, tokens, out_features) or (batch, out_features).
+    That is (batch, out_channels, height, width), (batch, tokens, out_features) or (batch, out_features). Samples are
+    rounded first where the layer says how (`Layer.rounded`).
     """
     groups, rows, columns, per_sample = layer.products
     weight = layer.weight.reshape(groups, rows, columns).astype(np.float32, copy=False)
+    if layer.rounded is not None:
+        samples = layer.rounded(samples)
     vectors = layer.lower(samples.astype(np.float32, copy=False))
     result = np.empty((len(vectors), layer.out_features), np.float32)
     step = max(1, CHUNK_ELEMENTS // layer.in_features)

@@ -39,6 +39,8 @@ class Layer:
     steps: int = 1
     """Times that the product runs one after another, since the inputs of each step are made from those before."""
     convolution: Convolution | None = None
+    rounded: Callable[[Array], Array] | None = field(default=None, repr=False)
+    """What a chip makes of activations before it multiplies them (`accelsim.network.forward`); None: nothing."""
 
     @classmethod
     def linear(

@@ -1,10 +1,27 @@
-"""What this machine can hold: asked before anything is allocated."""
+"""What this machine can hold and what can be counted: asked before anything is allocated or run."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 
 from accelsim.errors import InputError
+
+MOST_MACS = 2**53
+"""Multiply-accumulates of one layer, padding included: all that is counted with them, such as the bytes of their
+operands or the waiting of a thousand units, then fits into 63 bits, and a float64 holds their number exactly."""
+
+
+def check_countable(sizes: Mapping[str, int], of: str = "") -> None:
+    """Raise InputError for a product whose multiply-accumulates, its sizes multiplied, are more than can be counted."""
+    macs = math.prod(sizes.values())
+    if macs > MOST_MACS:
+        text = " x ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1)
+        raise InputError(
+            f"{text}: are {macs:.3g} multiply-accumulates{of}; at most 2^53 = {MOST_MACS:.3g} can be counted, so split "
+            "it into smaller ones"
+        )
 
 
 def check_fits_memory(size_bytes: int, what: str) -> None:

@@ -41,9 +41,11 @@ class SyntheticSpec:
     """Weights drawn from a seed."""
 
     density: Annotated[float, Field(strict=True, ge=0, le=1)]
+    """Share of weights that are not zero."""
     pattern: str = "fine"
     """fine, or nm:N:M, of a convolution with channels fastest; the density is then N / M."""
     seed: Seed = 0
+    """Of the draws."""
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
@@ -72,7 +74,9 @@ class DensitySpec:
     """Activations drawn from a seed."""
 
     density: Share
+    """Share of activations that are not zero."""
     seed: Seed = 0
+    """Of the draws."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -80,28 +84,42 @@ class LayerSpec:
     """One [[layer]] of a network file."""
 
     name: str
+    """What it is called in results; each layer its own."""
     kind: Literal["linear", "conv2d"] = "linear"
+    """linear: a matrix; conv2d: a convolution."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
     synthetic: SyntheticSpec | None = None
     out_features: Size | None = None
+    """Outputs of a linear layer."""
     in_features: Size | None = None
+    """Inputs of a linear layer."""
     bias: str | None = None
+    """`file.safetensors:tensor` (out_features,)."""
     activations: str | DensitySpec | None = None
+    """`file:tensor`, one sample or a batch of them; or a table with a density to draw them by."""
     codebook: str | None = None
     """The weights that a layer shares, `file:tensor`, the first of them 0."""
     granularity: str | None = None
+    """Which weights were pruned together, as in fine or nm:2:4; said in results."""
     tokens: Size | None = None
     """Vectors of one sample, each multiplied by the same weights."""
     steps: Size | None = None
     """Times that the product runs one after another, as that of an LSTM's recurrent weights; tokens are of one step."""
     out_channels: Size | None = None
+    """Filters of a convolution."""
     in_channels: Size | None = None
+    """Channels of its input."""
     kernel: Size | Pair | None = None
+    """Height and width of its filters."""
     stride: Size | Pair | None = None
+    """Of its windows, downwards and to the right; 1 where it is left out."""
     padding: NonNegativeInt | list[NonNegativeInt] | None = None
+    """Rows and columns of zeros on every side of its input; 0 where it is left out."""
     dilation: Size | Pair | None = None
+    """Distance of the elements of a window; 1 where it is left out."""
     groups: Size | None = None
+    """Groups of channels with filters of their own; 1 where it is left out."""
     input_hw: Size | Pair | None = None
     """Height and width of a convolution's input, as kernel, stride, padding and dilation may give them too."""
 
@@ -130,11 +148,15 @@ class NetworkSpec:
     """A network file."""
 
     name: str
+    """What it is called in results."""
     layer: Annotated[list[LayerSpec], Field(min_length=1)]
     not_simulated: tuple[str, ...] = ()
     """Operations without weights, such as "maxpool1": named, and not simulated."""
     description: str = ""
+    """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""
+    """Where it is from."""
     notes: str = ""
+    """What else a reader should know."""
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like."""

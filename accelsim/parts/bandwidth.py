@@ -15,6 +15,7 @@ class PublishedEnergy:
     """Energy per bit as published for a kind of memory, for data that streams; a random access costs more."""
 
     pj_per_bit: Positive
+    """Of each bit read or written."""
     source: str
     """With its scope: device, device and I/O, or the board."""
 
@@ -24,9 +25,11 @@ class Bandwidth:
     """Data rate of the whole memory: what its pins could move, and what a stream sustains."""
 
     peak_gb_per_s: Positive
+    """What its pins could move."""
     sustained_gb_per_s: Positive
     """Measured; the peak where nothing is known, and then `source` says so."""
     source: str
+    """Who measured it."""
 
     def __post_init__(self) -> None:
         if self.sustained_gb_per_s > self.peak_gb_per_s:
@@ -41,7 +44,9 @@ class Latency:
     """Time from a request to its data with nothing else under way, seen by the processor: caches' tags included."""
 
     latency_ns: NonNegative
+    """From a request to its data."""
     source: str
+    """Who measured it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -49,9 +54,13 @@ class BandwidthPart(Hashed):
     """A memory without timings: a rate, a latency and perhaps an energy per bit, each with its source."""
 
     model: Literal["bandwidth-only"] = "bandwidth-only"
+    """bandwidth-only: a measured rate and latency."""
     name: str
+    """What it is called in results."""
     source: str
+    """Where its numbers are from."""
     description: str = ""
+    """What it is, in a sentence; `accelsim list` shows it."""
     bandwidth: Bandwidth
     latency: Latency
     published: PublishedEnergy | None = None

@@ -49,11 +49,17 @@ class DramGeometry:
     """How many channels, ranks, bank groups, banks and rows, and the devices that work in lockstep."""
 
     source: str
+    """Where these numbers are from."""
     channels: Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)] = 1
+    """Independent channels of one part."""
     ranks: Count = 1
+    """Ranks of a channel, which share its buses."""
     bank_groups: Count = 1
+    """Bank groups of a rank."""
     banks_per_group: Count
+    """Banks of a bank group."""
     rows: Count
+    """Rows of a bank."""
     row_bytes: Count
     """Of a whole rank: all devices in lockstep."""
     devices: Count
@@ -106,29 +112,49 @@ class DramTiming:
     """The constraints between commands in ns, as a data sheet gives them; `_s` across bank groups, `_l` within one."""
 
     source: str
+    """Where these numbers are from."""
     clock_ns: Positive
+    """Of the command bus."""
     burst_ns: Positive
     """Data bus time of one block."""
     cl_ns: Positive
+    """Read to its first data."""
     cwl_ns: Positive
+    """Write to its first data."""
     t_rcd_rd_ns: Positive
+    """Activate to read."""
     t_rcd_wr_ns: Positive
+    """Activate to write."""
     t_rp_ns: Positive
+    """Precharge to activate."""
     t_ras_ns: Positive
+    """Activate to precharge."""
     t_rc_ns: Positive
+    """Activate to activate of the same bank."""
     t_ccd_s_ns: Positive
+    """Read to read or write to write, in another bank group."""
     t_ccd_l_ns: Positive
+    """The same within one bank group."""
     t_rrd_s_ns: Positive
+    """Activate to activate of a bank in another group."""
     t_rrd_l_ns: Positive
+    """The same within one bank group."""
     t_faw_ns: Positive
+    """Window of at most four activates of a rank."""
     t_32aw_ns: NonNegative = 0.0
     """Window of 32 activates; 0: the part has none."""
     t_rfc_ns: Positive
+    """Refresh to the next command of its rank."""
     t_refi_ns: Positive
+    """From one refresh to the next."""
     t_wr_ns: Positive
+    """Last data written to precharge."""
     t_wtr_s_ns: NonNegative
+    """Last data written to a read in another bank group."""
     t_wtr_l_ns: NonNegative
+    """The same within one bank group."""
     t_rtp_ns: Positive
+    """Read to precharge."""
     t_rtrs_ns: NonNegative
     """Bus turnaround: read to write, and between ranks."""
     t_ppd_ns: NonNegative = 0.0
@@ -170,17 +196,25 @@ class DramCurrents:
     """Supply voltage and data-sheet currents of one device: what a command and a clock of standby draw."""
 
     vdd_v: Positive
+    """Supply of the core."""
     idd0_ma: Positive
+    """Activate and precharge of one bank, again and again."""
     idd2n_ma: NonNegative
+    """Standby, all banks precharged."""
     idd3n_ma: NonNegative
+    """Standby, a row open."""
     idd4r_ma: Positive
+    """Reads, burst after burst."""
     idd4w_ma: Positive
+    """Writes, burst after burst."""
     idd5_ma: Positive
+    """Refreshes, one after another."""
     idd2p_ma: NonNegative | None = None
     """In precharge power-down; None: not published."""
     idd3p_ma: NonNegative | None = None
     """In active power-down."""
     source: str
+    """The data sheet, or whose parameter set it is."""
 
     def __post_init__(self) -> None:
         raise_if_any(self._problems())
@@ -200,12 +234,46 @@ class DramCurrents:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DramIo:
-    """What the data pins of one device draw from their own supply during a burst; kept apart from the core."""
+    """What data pay on their way over the pins, apart from the core: energies per bit, or currents of their supply.
 
-    vddq_v: Positive
-    idd4r_ma: NonNegative
-    idd4w_ma: NonNegative
+    Energies are those of the whole interface, whichever end pays; currents those of one device during a burst.
+    """
+
+    read_pj_per_bit: NonNegative | None = None
+    """Of data that are read."""
+    write_pj_per_bit: NonNegative | None = None
+    """Of data that are written."""
+    vddq_v: Positive | None = None
+    """Supply of the data pins."""
+    idd4r_ma: NonNegative | None = None
+    """During the burst of a read."""
+    idd4w_ma: NonNegative | None = None
+    """During the burst of a write."""
+    derived: Annotated[bool, Field(strict=True)] = False
+    """Not published for this kind of part: worked out from voltages and resistances, or taken from a kind like it."""
     source: str
+    """Where these numbers are from."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        energies, currents = ("read_pj_per_bit", "write_pj_per_bit"), ("vddq_v", "idd4r_ma", "idd4w_ma")
+        given = [key for key in (*energies, *currents) if getattr(self, key) is not None]
+        if given not in (list(energies), list(currents)):
+            said = ", ".join(given) or "none of them"
+            yield f"give either {' and '.join(energies)}, or {', '.join(currents)} (got {said})"
+
+    def block_pj(self, burst_ns: float, devices: int) -> tuple[float, float]:
+        """Return what a block that is read pays, and one that is written, in pJ.
+
+        burst_ns: the time of its data on the bus; devices: how many move it in lockstep.
+        """
+        if self.vddq_v is None:
+            energies = self.read_pj_per_bit or 0.0, self.write_pj_per_bit or 0.0
+            return energies[0] * 8 * BLOCK_BYTES, energies[1] * 8 * BLOCK_BYTES
+        pj_per_ma = self.vddq_v * devices * burst_ns
+        return pj_per_ma * (self.idd4r_ma or 0.0), pj_per_ma * (self.idd4w_ma or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -213,10 +281,13 @@ class DramController:
     """Queue depths and policies of the memory controller of one channel."""
 
     read_queue: Depth = 32
+    """Reads that wait, at most."""
     write_buffer: Depth = 32
+    """Writes that wait, at most."""
     write_low: Annotated[int, Field(strict=True, ge=0)] = 8
     """Above so many buffered writes, idle bank queues start a drain."""
     bank_queue: Depth = 8
+    """Requests in the queue of one bank, at most."""
     hits_before_age: Count = 4
     """Row hits served after an activate before an older request may close the row under waiting hits."""
     page_policy: Literal["open", "closed"] = "open"
@@ -278,10 +349,15 @@ class DramPart(Hashed):
     """A memory of one or more channels of one kind of DRAM device, with its controllers."""
 
     model: Literal["timed"] = "timed"
+    """timed: commands are simulated one by one."""
     name: str
+    """What it is called in results."""
     source: str
+    """Where its numbers are from."""
     description: str = ""
+    """What it is, in a sentence; `accelsim list` shows it."""
     address_map: str
+    """Fields of a block index, most significant first, out of Ro Ba Bg Co Ra Ch."""
     dual_command_bus: Annotated[bool, Field(strict=True)] = False
     """True: row commands have a bus of their own, so that one can be issued beside a read or write (HBM)."""
     geometry: DramGeometry
@@ -291,6 +367,7 @@ class DramPart(Hashed):
     published: PublishedEnergy | None = None
     """For an engine that streams, where there are no currents to price its commands by."""
     io: DramIo | None = None
+    """None where nobody says what the pins cost: they are in no energy, and tables say unknown."""
     controller: DramController = DramController()
 
     def __post_init__(self) -> None:
@@ -314,6 +391,8 @@ class DramPart(Hashed):
                 f"than nothing (got {self.currents.idd0_ma:g}); check it against idd2n_ma and idd3n_ma"
             )
 
+        if self.io is not None and self.currents is None:
+            yield "io: is not used without currents, since a published energy has the pins in it; remove it"
         if self.controller.power_down_after_cycles:
             yield from self._power_down_problems()
 

@@ -25,12 +25,10 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
 from accelsim.number_formats import is_supported, unsupported
+from accelsim.pruning.spelling import SIZES, SPELT, WHOLE
 
 MAX_M = 32
 """Elements of the largest N:M group."""
-
-_SIZES = {"nm": (":", "nm:2:4"), "vector": ("x", "vector:1x4"), "block": ("x", "block:4x4")}
-_WHOLE = ("fine", "kernel", "filter", "channel")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Granularity:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind in _WHOLE) != (self.size is None) or self.kind not in (*_WHOLE, *_SIZES):
+        if (self.kind in WHOLE) != (self.size is None) or self.kind not in (*WHOLE, *SIZES):
             raise InputError(f"granularity: {self.kind!r} with size {self.size}: use Granularity.parse")
         if self.size is None:
             return
@@ -61,14 +59,13 @@ class Granularity:
     @classmethod
     def parse(cls, text: str) -> Granularity:
         """Read a text such as `fine`, `nm:2:4` or `block:4x4`; raises InputError for any other."""
-        if text in _WHOLE:
+        if text in WHOLE:
             return cls(text)
         kind, _, numbers = str(text).partition(":")
-        if kind not in _SIZES:
-            spelt = [*_WHOLE, "nm:N:M", "vector:1xK", "vector:Kx1", "block:RxC"]
-            near = did_you_mean(kind, [*_WHOLE, *_SIZES]) if kind not in _WHOLE else f"; did you mean '{kind}'?"
-            raise InputError(f"granularity {text!r} is not known{near} (spelt {', '.join(spelt)})")
-        sign, example = _SIZES[kind]
+        if kind not in SIZES:
+            near = did_you_mean(kind, [*WHOLE, *SIZES]) if kind not in WHOLE else f"; did you mean '{kind}'?"
+            raise InputError(f"granularity {text!r} is not known{near} (spelt {', '.join(SPELT)})")
+        sign, example = SIZES[kind]
         found = re.fullmatch(rf"(\d{{1,9}}){sign}(\d{{1,9}})", numbers, re.ASCII)
         if not found:
             raise InputError(f"granularity {text!r}: needs two whole numbers, as in '{example}'")
@@ -76,7 +73,7 @@ class Granularity:
 
     def __str__(self) -> str:
         """The text that `parse` reads."""
-        return self.kind if self.size is None else f"{self.kind}:{_SIZES[self.kind][0].join(map(str, self.size))}"
+        return self.kind if self.size is None else f"{self.kind}:{SIZES[self.kind][0].join(map(str, self.size))}"
 
     @property
     def pattern(self) -> tuple[int, int] | None:

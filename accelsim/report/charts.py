@@ -75,13 +75,13 @@ def total_energy(totals: pd.DataFrame) -> Spec:
 
 
 def total_time(totals: pd.DataFrame) -> Spec:
-    """Time of each run, split as its cycles are."""
+    """Time of each run, split as its cycles are: a board's launches, which have no cycles, are shared out."""
     share = totals["time_us"] / _sum(totals, CYCLE_PARTS)
     columns = [name for part in CYCLE_PARTS for name in part.columns]
     size, unit = unit_for(float(totals["time_us"].max()), TIME_US)
     bars = _bars(totals.assign(**{name: totals[name] * share for name in columns}), "run", CYCLE_PARTS, "time_us",
                  TIME_US)  # fmt: skip
-    return _stacked(bars, CYCLE_PARTS, size, f"time ({unit})", "Time of each chip by cause")
+    return _stacked(bars, CYCLE_PARTS, size, f"time ({unit})", "Time of each chip, split as its cycles are")
 
 
 def bandwidth(rows: pd.DataFrame) -> Spec:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from accelsim.config import find, read_toml
 from accelsim.hardware import NAMED, Hardware
-from accelsim.report.units import unit_of
+from accelsim.keys import unit_of
 
 TITLES = ("name", "description", "source")
 """What a reader is told before the keys."""

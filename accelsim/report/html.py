@@ -16,9 +16,11 @@ from accelsim.errors import needing
 from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
 from accelsim.report.runs import totals, with_runs
-from accelsim.report.terminal import number, percent, times, whole
+from accelsim.report.terminal import io_counted, number, percent, times, whole
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
 from accelsim.results import supported
+from accelsim.terms import differences, terms
+from accelsim.totals import without_pins
 
 if TYPE_CHECKING:
     from accelsim.network import Layer, Network
@@ -105,6 +107,7 @@ def page(
     shown = rows if len(rows) <= MAX_ROWS else rows.loc[rows["energy_pj"].nlargest(MAX_ROWS).index.sort_values()]
     known = {chip.name: chip for chip in chips}
     names = dict.fromkeys(rows["hardware"])
+    described = [chip.hardware for name in names if (chip := known.get(name)) and chip.hardware is not None]
     text: str = environment.get_template("report.html.j2").render(
         networks=list(dict.fromkeys(rows["network"])),
         network=network,
@@ -115,6 +118,7 @@ def page(
         overview=overview,
         specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},
         totals=_table(TOTAL_FIELDS, sums),
+        terms=_table(TERMS_FIELDS, terms(described)) if described else None,
         layers=_table(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
         run_names=list(sums["run"]) if len(sums) > 1 else [],
         left_out=len(rows) - len(shown),
@@ -122,7 +126,7 @@ def page(
         structure=_structure(rows, network),
         provenance=_provenance(rows),
         chip_hashes={name: _several(rows.loc[rows["hardware"] == name, "hardware_hash"]) for name in names},
-        notes=[*notes, *_notes(rows)],
+        notes=[*notes, *map(_sentence, differences(described)), *_notes(rows)],
         command=shlex.join(command),
         python=list(python),
         style=_part("report.css"),
@@ -203,7 +207,9 @@ TOTAL_FIELDS = (
     _text("chip", "run", "name of the chip"),
     Field("layers", "", _able, "how many of them it could run"),
     _number("cycles", "", "cycles", whole, "clock cycles of all layers"),
-    _number("time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock"),
+    _number(
+        "time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock, and launches where kernels are launched"
+    ),
     _number("energy", "", "energy_pj", lambda pj: say(pj, ENERGY_PJ), "of all components"),
     _number("power", "", "power_mw", lambda mw: say(mw, POWER_MW), "energy / time"),
     _number("energy x time", "µJ s", "edp_pj_s", number, "energy-delay product", size=1e6),
@@ -216,6 +222,27 @@ TOTAL_FIELDS = (
     _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
 )
 
+TERMS_FIELDS = (
+    _text("chip", "hardware", "name of the chip"),
+    Field("made in", "", lambda row: _made_in(row), "node of its technology, or what prices it instead", is_text=True),
+    _text("weights", "weights", "number format that weights are multiplied in"),
+    _text("stored as", "stored", "how weights are kept where that is another format"),
+    _text("activations", "activations", "number format of activations"),
+    _text("sums", "sums", "number format of accumulators"),
+    _number("multipliers", "", "multipliers", whole, "dense multiply-accumulates in a cycle"),
+    _number("clock", "MHz", "clock_mhz", number, "full clock of the chip"),
+    _number("peak", "GMAC/s", "peak_gmac_per_s", number, "multipliers x clock"),
+    _number("area", "mm²", "area_mm2", number, "of the chip; -: unknown"),
+    _number("SRAM", "KiB", "sram_bytes", number, "memories on the chip", size=1024),
+    _text("DRAM", "dram", "the part beside it"),
+    _number("channels", "", "dram_channels", whole, "channels of all parts"),
+)
+
+
+def _made_in(row: Any) -> Cell:
+    return Cell(str(row["priced_by"]) if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm")
+
+
 LAYER_FIELDS = (
     _text("layer", "layer", "name of the layer"),
     _text("chip", "run", "name of the chip"),
@@ -224,7 +251,7 @@ LAYER_FIELDS = (
     _number("weights ≠ 0", "", "weight_density", percent, "non-zero weights / all weights"),
     _number("inputs ≠ 0", "", "activation_density", percent, "non-zero inputs / all inputs"),
     _number("cycles", "", "cycles", whole, "clock cycles"),
-    _number("time", "µs", "time_us", number, "cycles / clock"),
+    _number("time", "µs", "time_us", number, "cycles / clock, and launches where kernels are launched"),
     _number("energy", "nJ", "energy_pj", number, "of all components", size=1e3),
     _number("power", "mW", "power_mw", number, "energy / time"),
     _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
@@ -295,13 +322,19 @@ def _several(values: pd.Series[Any]) -> str:
     return ", ".join(found) if len(found) <= 4 else f"{found[0]} to {found[-1]} ({len(found)} values)"
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _notes(rows: pd.DataFrame) -> list[str]:
     """Return what a reader has to know before trusting the numbers, as far as the rows tell."""
-    said = []
+    said = [f"All sums are {counted}."] if (counted := io_counted(rows)) else []
     for run, mine in rows.groupby("run", sort=False):
         able = supported(mine)
         if beyond := [text for text in dict.fromkeys(able["extrapolated"]) if text != "no"]:
             said.append(f"{run}: prices of its memories lie beyond the data: {', '.join(map(str, beyond))}.")
+        if parts := without_pins(able):
+            said.append(f"{run}: what the pins of {', '.join(parts)} cost is unknown and in no energy.")
         if (able["capacity"] == "ignore").any():
             said.append(f'{run}: limits of memories and registers are lifted (engine.capacity = "ignore").')
         if slower := int((able["clock_mhz"] < able["full_clock_mhz"]).sum()):

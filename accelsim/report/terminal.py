@@ -10,12 +10,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from accelsim.costs import entries
+from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
-from accelsim.energy import PER_CYCLE
+from accelsim.energy import PER_CYCLE, dram
+from accelsim.engines import engine_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
-from accelsim.totals import over_layers
+from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
@@ -33,6 +34,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
     total = over_layers(results, "hardware").iloc[0]
+    whole_network = total["able"] == total["layers"]
     area = f" ({total['area_mm2']:.1f} mm²)" if total["area_mm2"] > 0 else ""
     counts = results["vectors"].unique()
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
@@ -45,7 +47,11 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         padding=(0, 1),
     )
     columns: list[tuple[str, str, Any]] = [
-        ("layer", "total", lambda r: Text(str(r["layer"]))),
+        (
+            "layer",
+            "total" if whole_network else f"total of {total['able']:.0f} of {total['layers']:.0f}",
+            lambda r: Text(str(r["layer"])),
+        ),
         ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
         ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
         ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
@@ -53,7 +59,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
         ("MACs\nused", percent(total["utilization"]), lambda r: percent(r["utilization"])),
         ("load\nbalance", percent(total["load_balance"]), lambda r: percent(r["load_balance"])),
-        ("energy\nnJ", number(total["energy_pj"] / 1e3), lambda r: number(r["energy_pj"] / 1e3)),
+        ("energy\nnJ", total_energy(total["energy_pj"], results), lambda r: number(r["energy_pj"] / 1e3)),
         ("power\nmW", number(total["power_mw"]), lambda r: number(r["power_mw"])),
         ("SRAM\nGB/s", number(total["sram_gb_per_s"]), lambda r: number(r["sram_gb_per_s"])),
         ("DRAM\nGB/s", number(total["dram_gb_per_s"]), lambda r: number(r["dram_gb_per_s"])),
@@ -81,8 +87,23 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     return grid
 
 
+LACKS_PINS = " + pins"
+
+
+def total_energy(pj: Any, results: pd.DataFrame) -> str:
+    """Format an energy in nJ, and say so where it lacks that of the pins of a DRAM."""
+    return number(pj / 1e3) + (LACKS_PINS if without_pins(results) else "")
+
+
+def pins_note(results: pd.DataFrame) -> str:
+    """Return what the mark of `total_energy` means, or nothing where nothing has it."""
+    if not (parts := without_pins(results)):
+        return ""
+    return f"+ pins: what the pins of {', '.join(parts)} cost is unknown and in no energy; give the part a table [io]"
+
+
 def cycle_chart(results: pd.DataFrame, width: int) -> Text:
-    """Return a bar per layer, as long as its cycles, split by what an average PE does in them."""
+    """Return a bar per layer, as long as its cycles, split by what an average PE or core does in them."""
     return _chart(results, width, CYCLE_PARTS, "cycles", lambda cycles: f"{cycles:,.0f}")
 
 
@@ -133,7 +154,8 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
 def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
     counted = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
-    actions = {action: times for action, times in counted.items() if times}
+    moved = dram.counted(counted)  # then all that is counted of DRAM has a line of the account, also what is 0
+    actions = {action: times for action, times in counted.items() if times or (moved and action in dram.ACTIONS)}
     grid = Table(
         title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
         title_justify="left",
@@ -144,31 +166,55 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
         left = heading in ("component", "action", "source of the price")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
-    for action, times, price in sorted(lines, key=lambda line: -line[1] * line[2].pj):
+    for action, times, price in sorted((line for line in lines if line[1]), key=lambda line: -line[1] * line[2].pj):
         grid.add_row(
             price.component.replace("_", " "),
             action.removesuffix(PER_CYCLE).replace("_", " "),
             f"{times:,}{' cycles' if action.endswith(PER_CYCLE) else ''}",
+            *(
+                (number(price.pj), number(times * price.pj / 1e3), percent(times * price.pj / row["energy_pj"]))
+                if price.known
+                else ("unknown",) * 3
+            ),
+            Text(price.source),
+        )
+    return grid
+
+
+def prices_table(hardware: Hardware) -> Table:
+    """Return what every action of a chip costs, and every cycle, with the source of each price."""
+    engine = engine_of(hardware)
+    what, made = engine.describe(hardware)
+    units = {word.name: word.unit for word in engine.words.actions}
+    grid = Table(title=f"{hardware.name}: {what}, {made}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("component", "action", "counted in", "pJ each", "source of the price"):
+        grid.add_column(heading, justify="right" if heading == "pJ each" else "left")
+    for action, price in prices(hardware, streamed=hardware.memory is not None).items():
+        grid.add_row(
+            price.component.replace("_", " "),
+            action.removesuffix(PER_CYCLE).replace("_", " "),
+            units.get(action, "cycles"),
             number(price.pj),
-            number(times * price.pj / 1e3),
-            percent(times * price.pj / row["energy_pj"]),
             Text(price.source),
         )
     return grid
 
 
 def chip_totals(results: pd.DataFrame) -> Table:
-    """Return one line per chip, for a comparison."""
-    grid = Table(title="totals", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("hardware", "layers", "cycles", "time µs", "energy nJ", "power mW", "area mm²", "size KiB"):
-        grid.add_column(heading, justify="left" if heading == "hardware" else "right", no_wrap=True)
+    """Return one line per chip, for a comparison; 80 characters wide."""
+    title = ", ".join(filter(None, ("totals", io_counted(results))))
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column("hardware", overflow="fold", min_width=12)
+    for heading in ("layers", "cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for chip, total in over_layers(results, "hardware").iterrows():
+        mine = results[results["hardware"] == chip]
         grid.add_row(
             Text(str(chip)),
             whole(total["able"]) + ("" if total["able"] == total["layers"] else f" of {whole(total['layers'])}"),
             whole(total["cycles"]),
             number(total["time_us"]),
-            number(total["energy_pj"] / 1e3),
+            total_energy(total["energy_pj"], mine),
             number(total["power_mw"]),
             number(total["area_mm2"]) if total["area_mm2"] else "-",
             number(total["storage_bits"] / 8192),
@@ -176,38 +222,60 @@ def chip_totals(results: pd.DataFrame) -> Table:
     return grid
 
 
-def compare_table(totals: pd.DataFrame) -> Table:
-    """Return one line per chip and granularity: what it buys over the network as it was given."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (
-        "chip",
-        "pruned by",
-        "executed as",
-        "cycles",
-        "time µs",
-        "faster",
-        "energy nJ",
-        "saves",
-        "size KiB",
-    ):
-        left = heading in ("chip", "pruned by", "executed as")
+def io_counted(table: pd.DataFrame) -> str:
+    """Return what totals say that hold what --count-io adds, "" of others."""
+    counted = (table["network_io"] == "counted").any()
+    return "with the network's inputs and outputs (--count-io), which take no time here" if counted else ""
+
+
+def terms_table(terms: pd.DataFrame) -> Table:
+    """Return on what terms chips are compared: what each is made in, computes in, and holds; 80 characters wide."""
+    grid = Table(
+        title="on these terms", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    grid.add_column("chip\nmade in", overflow="fold", min_width=12)
+    for heading in ("computes in\nsums in", "multipliers\nGMAC/s", "area\nmm²", "SRAM\nKiB", "DRAM"):
+        left = heading in ("computes in\nsums in", "DRAM")
         grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    before = None
-    for _, row in totals.iterrows():
-        if before not in (None, row["hardware"]):
-            grid.add_section()
+    for _, row in terms.iterrows():
+        made_in = row["priced_by"] if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm"
+        same = row["weights"] == row["activations"]
+        numbers = [row["weights"] if same else f"{row['weights']} x {row['activations']}", row["sums"], row["stored"]]
         grid.add_row(
-            Text(str(row["hardware"]) if row["hardware"] != before else ""),
-            Text(str(row["pruned_by"])),
-            Text(str(row["executed_as"])),
-            whole(row["cycles"]),
-            number(row["time_us"]),
-            times(row["speed_up"]),
-            number(row["energy_pj"] / 1e3),
-            times(row["energy_saving"]),
-            number(row["storage_bits"] / 8192),
+            Text(f"{row['hardware']}\n{made_in}"),
+            "\n".join(filter(None, numbers)),
+            f"{row['multipliers']:,}\n{number(row['peak_gmac_per_s'])}",
+            number(row["area_mm2"]),
+            number(row["sram_bytes"] / 1024),
+            str(row["dram"]) + (f"\n{row['dram_channels']} channels" if row["dram_channels"] > 1 else ""),
         )
-        before = row["hardware"]
+    return grid
+
+
+def compare_table(totals: pd.DataFrame) -> Table:
+    """Return one line per chip and granularity: what it buys over the network as it was given; 80 characters wide."""
+    grid = Table(
+        title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    grid.add_column("pruned by", overflow="fold")
+    grid.add_column("executed as", overflow="fold")
+    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for chip, rows in totals.groupby("hardware", sort=False):
+        grid.add_section()
+        grid.add_row(Text(str(chip), style="bold"))
+        for _, row in rows.iterrows():
+            grid.add_row(
+                Text(str(row["pruned_by"])),
+                Text(str(row["executed_as"])),
+                whole(row["cycles"]),
+                number(row["time_us"]),
+                times(row["speed_up"]),
+                number(row["energy_pj"] / 1e6),
+                times(row["energy_saving"]),
+                number(row["storage_bits"] / 8192),
+            )
     return grid
 
 
@@ -246,7 +314,10 @@ def sensitivity_table(table: pd.DataFrame) -> Table:
 def allocation_table(found: Any, metric: str, budget: float) -> Table:
     """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
-    grid = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, caption=f"score: of the network in {found.precision}",
+        caption_justify="left",
+    )  # fmt: skip
     grid.add_column("layer", f"{metric}\nscore")
     grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
     grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
@@ -283,10 +354,13 @@ def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Table:
     wanted = [each.split()[-1] for each in objectives]
     wanted += [name for name in ("energy_pj", "time_us", "area_mm2", "score") if name not in wanted]
     shown = points.dropna(axis=1, how="all")
+    precisions = list(dict.fromkeys(points["precision"])) if "score" in shown else []
+    knobs += ["precision"] * (len(precisions) > 1)  # where the score's is one, it is said once
     more = f", the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
     grid = Table(
         title=f"{len(points)} points that no other beats in {', '.join(objectives)}{more}", title_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption_justify="left",
+        caption=f"score: of the network in {precisions[0]}" if len(precisions) == 1 else None,
     )  # fmt: skip
     for name in ["point", *knobs, *(name for name in wanted if name in shown)]:
         grid.add_column(name.replace("_", " ") if name in wanted else name, justify="right", overflow="fold")
@@ -307,7 +381,10 @@ def knobs_table(table: pd.DataFrame, objective: str) -> Table:
     for row in table.itertuples():
         given = (row.knob, row.values, row.best, row.worst)
         grid.add_row(*map(str, given), times(row.factor), percent(row.share))
-    grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
+    if table["share"].isna().all():
+        grid.add_row(f"{objective} is the same in every point: no knob matters", "", "", "", "", "")
+    else:
+        grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
     return grid
 
 

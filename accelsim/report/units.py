@@ -1,4 +1,4 @@
-"""Numbers as people read them: with a fitting unit, and the unit that the name of a key carries."""
+"""Numbers as people read them, with a fitting unit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ POWER_MW: Scale = ((1e-3, "µW"), (1.0, "mW"), (1e3, "W"))
 SIZE_BITS: Scale = ((8.0, "bytes"), (8.0 * 2**10, "KiB"), (8.0 * 2**20, "MiB"), (8.0 * 2**30, "GiB"))
 COUNT: Scale = ((1.0, ""),)
 
-KEY_UNITS = {
-    "pj": "pJ", "w": "W", "mw": "mW", "mm2": "mm²", "um2": "µm²", "nm": "nm", "ns": "ns", "us": "µs", "seconds": "s",
-    "mhz": "MHz", "ma": "mA", "v": "V", "gb": "GB", "bytes": "bytes", "bits": "bits", "bit": "bit", "cycles": "cycles",
-    "fma": "multiply-accumulates", "registers": "registers",
-}  # fmt: skip
-
 
 def unit_for(largest: float, scale: Scale) -> tuple[float, str]:
     """Return the largest unit of a scale that the number fills, with its size."""
@@ -36,18 +30,3 @@ def say(value: Any, scale: Scale) -> str:
         return "-"
     size, unit = unit_for(float(value), scale)
     return f"{number(value / size)} {unit}".rstrip()
-
-
-def unit_of(key: str) -> str:
-    """Return the unit that a dotted key carries in its last name or, for the entries of a table, in the one before.
-
-    >>> unit_of("constants.clock_pj_per_pe_cycle"), unit_of("engine.fma_per_cycle.fp16")
-    ('pJ per PE cycle', 'multiply-accumulates per cycle')
-    """
-    for name in reversed(key.split(".")):
-        words = name.split("_")
-        for place, word in enumerate(words):
-            if word in KEY_UNITS and (place == len(words) - 1 or words[place + 1] == "per"):
-                per = [{"pe": "PE"}.get(each, KEY_UNITS.get(each, each)) for each in words[place + 1 :]]
-                return " ".join([KEY_UNITS[word], *per]).replace("GB per s", "GB/s")
-    return ""

@@ -21,7 +21,18 @@ ROOT = Path(__file__).resolve().parents[2]
 MARK = re.compile(r"^<!-- generated: (\S+)(?: (.*?))? -->$", re.MULTILINE)
 
 CONTENTS: dict[str, tuple[str, ...]] = {
-    "Guide": ("start", "networks", "chips", "results", "figures", "report", "timeline", "pruning", "exploration"),
+    "Guide": (
+        "start",
+        "networks",
+        "chips",
+        "results",
+        "comparing",
+        "figures",
+        "report",
+        "timeline",
+        "pruning",
+        "exploration",
+    ),
     "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
     "Reference": ("cli", "api", "gallery", "glossary", "changelog"),

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from accelsim.energy import PER_CYCLE, Entry, Price
-from accelsim.engines import ENGINES, Asked, Engine, Operation, Ran, Row, Run
+from accelsim.engines import ENGINES, Asked, Engine, Operation, Ran, Row, Run, Terms
 from accelsim.engines.counts import per_unit
 from accelsim.engines.events import Timeline, Window, open_log
-from accelsim.engines.measures import Pace, measures
+from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.errors import VerificationError
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
@@ -50,12 +50,14 @@ class ToyRun(Run):
         nonzeros = int(np.count_nonzero(weights.weight))
         account = TOY.entries(self.chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
         bits, work = BITS * matrix.size, np.count_nonzero(matrix, axis=0)
+        maps = [BITS * len(samples) * count for count in (layer.maps.inputs, layer.maps.outputs)]
         return {
             **measures(
                 self.chip, counts, Pace(config.lanes, 4.0 * config.lanes), account,
                 work_cycles=counts.macs, time_us=counts.cycles / config.clock_mhz, clock_mhz=config.clock_mhz,
             ),
             "units": per_unit(counts, [times * int(work[lane :: config.lanes].sum()) for lane in range(config.lanes)]),
+            **world(*(Crossing(each, each) for each in (*maps, bits))),  # nothing leaves the chip while it runs
             "compute_cycles": max(counts.busy_cycles), "rows_done": len(matrix) * times,
             "weight_density": nonzeros / layer.weight_count, "granularity": layer.pruned_as(nonzeros),
             "sram_gb_per_s": 4e-3 * counts.actions["multiplies"] * config.clock_mhz / counts.cycles,
@@ -102,6 +104,9 @@ class Toy(Engine):
 
     def operations(self, chip: Any) -> list[Operation]:
         return [Operation("multiply", chip.engine.multiply_pj, chip.source)]
+
+    def terms(self, chip: Any) -> Terms:
+        return Terms("int64", multipliers=chip.engine.lanes, sram_bytes=0, basis="made up")
 
     def describe(self, chip: Any) -> tuple[str, str]:
         return f"{chip.engine.lanes} lanes", f"{self.area_mm2(chip):.3f} mm²"

@@ -22,10 +22,15 @@ class ToyConfig(EngineConfig):
     kind: Literal["toy"] = "toy"
     clock_mhz: Positive = 100.0
     lanes: Annotated[int, Field(strict=True, ge=1, le=1024)] = 16
+    """Multipliers in the row."""
     fill_cycles: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 4
+    """Before the first product of a vector."""
     multiply_pj: NonNegative = 1.0
+    """Of one multiplication."""
     idle_pj: NonNegative = 0.5
+    """Of every cycle."""
     lane_um2: NonNegative = 1000.0
+    """Of one lane."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)

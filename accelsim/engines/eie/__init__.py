@@ -7,10 +7,12 @@ when they are used: reading a chip's file compiles nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Engine, Operation, Ran
+from accelsim.engines.engine import Engine, Operation, Ran, Terms
+from accelsim.errors import InputError
+from accelsim.number_formats import NUMBER_FORMATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
     from accelsim.engines.eie.config import EieChip
     from accelsim.engines.eie.row import EieRun
     from accelsim.engines.events import Timeline, Window
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
+
+WIDEST_BITS = 16
+"""Of a weight, as the file of a chip may say."""
 
 
 class Eie(Engine):
@@ -39,9 +45,13 @@ class Eie(Engine):
         return EieChip
 
     def on(self, chip: Hardware) -> EieRun:
-        """Return what runs the layers of one network: resident where all of them fit at once, else streamed."""
+        """Return what runs the layers of one network: resident where all of them fit at once, else streamed.
+
+        Raises InputError for memories that do not follow the clock, or have no price.
+        """
         from accelsim.engines.eie.row import EieRun
 
+        self.prices(chip)
         return EieRun(cast("EieChip", chip))
 
     def timeline(
@@ -53,7 +63,7 @@ class Eie(Engine):
         return timeline(cast("EieChip", chip), network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
-        """Return the price of every action; a run whose weights are resident pays nothing for DRAM: it may be off."""
+        """Return the price of every action; writes of weights and pointers only where they are fetched from DRAM."""
         from accelsim.engines.eie.prices import prices
 
         return prices(cast("EieChip", chip), streamed)
@@ -62,10 +72,10 @@ class Eie(Engine):
         """Return every line of the account; clock, pipeline and leakage are paid per cycle."""
         from accelsim.engines.eie.prices import entries
 
-        return entries(cast("EieChip", chip), ran.actions, ran.cycles)
+        return entries(cast("EieChip", chip), ran)
 
     def area_mm2(self, chip: Hardware) -> float:
-        """Return the area: memories from CACTI, logic and filler cells from EIE's Table II."""
+        """Return the area: memories from CACTI, registers from Aladdin, logic and filler cells from EIE's Table II."""
         from accelsim.engines.eie.prices import area_mm2
 
         return area_mm2(cast("EieChip", chip))
@@ -75,6 +85,12 @@ class Eie(Engine):
         from accelsim.engines.eie.prices import extrapolated
 
         return extrapolated(cast("EieChip", chip))
+
+    def fastest_clock_mhz(self, chip: Hardware) -> float:
+        """Return the fastest clock that the memories follow, and the registers that have an SRAM behind them."""
+        from accelsim.engines.eie.prices import fastest_mhz
+
+        return fastest_mhz(cast("EieChip", chip))
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the weights' memory and of a small one, a register access, and arithmetic."""
@@ -87,6 +103,31 @@ class Eie(Engine):
         self.prices(chip)
         technology = cast("EieChip", chip).technology
         return f"{cast('EieChip', chip).engine.pes} PEs", f"{self.area_mm2(chip):.1f} mm² in {technology.name}"
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return sums of 32 bits, one multiplier a PE, and the memories of all PEs."""
+        config = cast("EieChip", chip).engine
+        each = config.spmat_bytes + config.pointer_bytes + config.activation_bytes
+        return Terms("int32", config.pes, config.pes * each)
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the widths of weights and activations; shared weights keep their codes."""
+        form = NUMBER_FORMATS[name]
+        if form.family != "int" or form.bits > WIDEST_BITS:
+            raise InputError(f"engine {self.kind} computes in integers of at most {WIDEST_BITS} bits, not in {name}")
+        widths = {"engine.weight_bits": form.bits, "engine.activation_bits": form.bits}
+        return widths if cast("EieChip", chip).engine.weight_sharing else widths | {"engine.code_bits": form.bits}
+
+    def precision(self, chip: Hardware) -> Precision:
+        """Return fixed point: weights by codes into a codebook, or in the codes themselves; the bias is among them."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import integer
+
+        engine = cast("EieChip", chip).engine
+        activations = integer(engine.activation_bits)
+        if engine.weight_sharing:
+            return Precision(integer(engine.weight_bits), activations, engine.code_bits, bias_among_weights=True)
+        return Precision(integer(engine.code_bits), activations, bias_among_weights=True)
 
     def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""

@@ -356,15 +356,18 @@ class Counted(NamedTuple):
 def actions(config: EieConfig, part: EieSlice, fetch: Fetch, counted: Counted) -> dict[str, int]:
     """Every action that costs energy, from those that an engine counts.
 
-    The source registers are filled from the activation SRAM (one access per input) and read once by the scan; each
-    weight reads and writes its accumulator; finished outputs go from their registers to the SRAM. A layer that is fed
-    from DRAM adds what is moved, and the cycles in which DRAM stands by.
+    Each row that is read is latched, and so is each of its entries in turn. The source registers are filled from the
+    activation SRAM (one access per input) and read once by the scan; each weight reads and writes its accumulator;
+    finished outputs go from their registers to the SRAM. A layer that is fed from DRAM adds what is moved, and the
+    cycles in which DRAM stands by.
     """
     vectors, cycles, macs, padding_macs, ptr_reads, spmat_reads = counted
     inputs = vectors * part.inputs
     finished = vectors * part.outputs if part.completes_outputs else 0
     found = {
         "spmat_reads": spmat_reads,
+        "row_reg_writes": spmat_reads,
+        "entry_reg_writes": macs + padding_macs,
         "ptr_reads": ptr_reads,
         "act_queue_pushes": ptr_reads,
         "act_queue_pops": ptr_reads,

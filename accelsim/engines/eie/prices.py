@@ -11,11 +11,13 @@ from functools import lru_cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from accelsim.chips import Technology
-from accelsim.energy import PER_CYCLE, Entry, Price, dram
+from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
-from accelsim.engines.eie.config import EieChip, EieConfig
-from accelsim.engines.engine import Operation
-from accelsim.memory.sram import Sram, sram
+from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
+from accelsim.engines.eie.config import EieChip, EieConfig, EieConstants
+from accelsim.engines.engine import Operation, Ran
+from accelsim.errors import collecting, raise_if_any
+from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, energy_scale
 
 T = TypeVar("T")
@@ -60,42 +62,32 @@ def prices(chip: EieChip, streamed: bool = False) -> dict[str, Price]:
     """Return the price of every action and of every cycle (`*_per_cycle`), of the whole chip.
 
     Clock, pipeline and leakage grow with time. `streamed`: with what is done only where weights are fetched.
+    Raises InputError for memories that do not follow the clock, or that have no price.
     """
     return _streamed(chip) if streamed else _resident(chip)
-
-
-@lru_cache(maxsize=256)
-def _resident(chip: EieChip) -> dict[str, Price]:
-    at_any_clock, leakage_mw, source = _prices(chip)
-    cycle_ns = 1e3 / chip.engine.clock_mhz
-    return at_any_clock | {"leakage_per_cycle": Price("leakage", leakage_mw * cycle_ns, source)}  # mW x ns = pJ
 
 
 @lru_cache(maxsize=256)
 def _streamed(chip: EieChip) -> dict[str, Price]:
     memory = memories(chip)
     cacti = _cacti(chip.technology)
-    return (
-        _resident(chip)
-        | {
-            "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
-            "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
-        }
-        | dram.prices(chip)
-    )
+    return _resident(chip) | {
+        "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
+        "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
+    }
 
 
-def entries(chip: EieChip, actions: Mapping[str, int], cycles: int) -> list[Entry]:
-    """Return every line of the account of a run; what is paid per cycle comes last."""
-    table = prices(chip, actions.get("dram_standby", 0) > 0)
-    counted = [(action, count, table[action]) for action, count in actions.items()]
-    return counted + [(name, cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
+def entries(chip: EieChip, ran: Ran) -> list[Entry]:
+    """Return every line of the account of a run but DRAM's; what is paid per cycle comes last."""
+    table = prices(chip, "spmat_writes" in ran.actions)
+    counted = [(action, count, table[action]) for action, count in ran.own_actions.items()]
+    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
 def operations(chip: EieChip) -> list[Operation]:
     """Return what 32 bits cost: reads of two memories, their share of the width; a register access; arithmetic."""
     technology = chip.technology
-    arrays = memories(chip)["spmat"][0], sram(SMALL_SRAM_BYTES, WORD_BITS, technology)
+    arrays = memories(chip)["spmat"][0], sram(SMALL_SRAM_BYTES, WORD_BITS, technology, chip.engine.clock_mhz)
     found = [
         Operation(
             f"SRAM read, {array.capacity_bytes // 1024} KB x {array.width_bits} bit",
@@ -113,28 +105,21 @@ def operations(chip: EieChip) -> list[Operation]:
 
 
 def _cacti(technology: Technology) -> str:
-    return f"CACTI 7, {technology.sram.device}, {technology.sram.objective}"
+    return f"CACTI 7, {technology.sram.device}, cheapest that meets the clock"
 
 
 @_shared
-def _prices(chip: EieChip) -> tuple[dict[str, Price], float, str]:
-    """Return the prices that no clock changes, and leakage in mW with its source."""
+def _resident(chip: EieChip) -> dict[str, Price]:
     engine, technology, constants = chip.engine, chip.technology, chip.constants
-    memory = memories(chip)
+    per_cycle = _per_cycle(chip, constants)
+    memory, file = memories(chip), register_files(chip)
     weight_bits = engine.weight_bits if engine.weight_sharing else engine.code_bits
-    register_pj = engine.activation_bits * technology.register_bit_pj
-    # An entry of the queue is the activation and its column number.
-    queue_pj = (engine.activation_bits + engine.pointer_bits) * technology.register_bit_pj
-    leakage_mw = engine.pes * sum(count * array.leakage_mw for array, count in memory.values())
-    per_pe = engine.pes * energy_scale(constants.node_nm, technology.node_nm)
-    lnzd = _lnzd_nodes(engine.pes) * energy_scale(constants.node_nm, technology.node_nm)
-    logic_note = scaled(constants.node_nm, technology)
     add = arithmetic(technology, "add", "int32")
     cacti = _cacti(technology)
-    registers = f"register bit, {technology.name}"
-    table_2 = f"EIE Table II (calibrated){logic_note}"
-    at_any_clock = {
+    return {
         "spmat_reads": Price("spmat_sram", memory["spmat"][0].read_energy_pj, cacti),
+        "row_reg_writes": _register_price("row_register", file["row"][0], technology),
+        "entry_reg_writes": _register_price("row_register", file["entry"][0], technology),
         "ptr_reads": Price("pointer_sram", 2 * memory["pointer"][0].read_energy_pj, f"{cacti}; two banks"),
         "act_sram_reads": Price("activation_sram", memory["activation"][0].read_energy_pj, cacti),
         "act_sram_writes": Price("activation_sram", memory["activation"][0].write_energy_pj, cacti),
@@ -143,45 +128,122 @@ def _prices(chip: EieChip) -> tuple[dict[str, Price], float, str]:
             multiply_pj(technology, weight_bits, engine.activation_bits) + add.pj,
             f"{add.source}: multiply by power law, 32-bit add",
         ),
-        "act_reg_reads": Price("activation_registers", register_pj, registers),
-        "act_reg_writes": Price("activation_registers", register_pj, registers),
-        "act_queue_pushes": Price("activation_queue", queue_pj, registers),
-        "act_queue_pops": Price("activation_queue", queue_pj, registers),
-        "codebook_reads": Price("codebook", engine.weight_bits * technology.register_bit_pj, registers),
-        "lnzd_per_cycle": Price("lnzd", lnzd * constants.lnzd_pj_per_node_cycle, f"EIE Section VI{logic_note}"),
-        "clock_per_cycle": Price("clock", per_pe * constants.clock_pj_per_pe_cycle, table_2),
-        "pipeline_per_cycle": Price("pipeline", per_pe * constants.pipeline_pj_per_pe_cycle, table_2),
+        "act_reg_reads": _register_price("activation_registers", file["activation"][0], technology, read=True),
+        "act_reg_writes": _register_price("activation_registers", file["activation"][0], technology),
+        "act_queue_pushes": _register_price("activation_queue", file["queue"][0], technology),
+        "act_queue_pops": _register_price("activation_queue", file["queue"][0], technology, read=True),
+        "codebook_reads": _register_price("codebook", file["codebook"][0], technology, read=True),
+    } | per_cycle
+
+
+def _per_cycle(chip: EieChip, constants: EieConstants) -> dict[str, Price]:
+    """Return what the whole chip pays in every cycle."""
+    pes, technology = chip.engine.pes, chip.technology
+    leakage_mw = pes * sum(count * part.leakage_mw for part, count in _parts(chip))
+    register_bits = pes * sum(count * file.register_bits for file, count in register_files(chip).values())
+    scale = energy_scale(constants.node_nm, technology.node_nm)
+    note = scaled(constants.node_nm, technology)
+    table_2 = f"EIE Table II (calibrated){note}"
+    leaking = f"CACTI 7, {technology.sram.leakage_device}, {technology.sram.leakage_objective}, and Aladdin's registers"
+    return {
+        "lnzd_per_cycle": Price(
+            "lnzd", _lnzd_nodes(pes) * scale * constants.lnzd_pj_per_node_cycle, f"EIE Section VI{note}"
+        ),
+        "clock_per_cycle": Price("clock", register_bits * scale * constants.clock_pj_per_bit_cycle, table_2),
+        "pipeline_per_cycle": Price("pipeline", pes * scale * constants.pipeline_pj_per_pe_cycle, table_2),
+        "leakage_per_cycle": Price(  # mW x ns = pJ
+            "leakage", leakage_mw * 1e3 / chip.engine.clock_mhz, f"{leaking}; none power-gated"
+        ),
     }
-    never_gated = f"CACTI 7, {technology.sram.leakage_device}, {technology.sram.leakage_objective}; none power-gated"
-    return at_any_clock, leakage_mw, never_gated
+
+
+def _register_price(component: str, file: RegisterFile, technology: Technology, read: bool = False) -> Price:
+    made = f"register bit, {technology.name}" + ("" if file.behind is None else f"; behind them {_cacti(technology)}")
+    return Price(component, file.read_energy_pj if read else file.write_energy_pj, made)
 
 
 @_shared
 def memories(chip: EieChip) -> dict[str, tuple[Sram, int]]:
-    """Return the SRAM arrays of one PE and how many there are of each."""
-    engine, technology = chip.engine, chip.technology
+    """Return the SRAM arrays of one PE and how many there are of each; raises InputError with every problem."""
+    found: dict[str, tuple[Sram, int]] = {}
+    problems: list[str] = []
+    for name, (size_bytes, width_bits, count) in _sizes(chip.engine).items():
+        with collecting(problems, f"{chip.name}: {name} memory: "):
+            found[name] = sram(size_bytes, width_bits, chip.technology, chip.engine.clock_mhz), count
+    raise_if_any(problems)
+    return found
+
+
+def _sizes(engine: EieConfig) -> dict[str, tuple[int, int, int]]:
+    """Return bytes, bits of the port and number of the arrays of one PE."""
     return {
-        "spmat": (sram(engine.spmat_bytes, engine.spmat_width_bits, technology), 1),
-        "pointer": (sram(-(-engine.pointer_bytes // 2), engine.pointer_bits, technology), 2),
-        "activation": (sram(engine.activation_bytes, engine.activation_bits, technology), 1),
+        "spmat": (engine.spmat_bytes, engine.spmat_width_bits, 1),
+        "pointer": (-(-engine.pointer_bytes // 2), engine.pointer_bits, 2),
+        "activation": (engine.activation_bytes, engine.activation_bits, 1),
     }
 
 
 @_shared
+def register_files(chip: EieChip) -> dict[str, tuple[RegisterFile, int]]:
+    """Return the register files of one PE and how many there are of each; raises InputError with every problem."""
+    engine, technology, clock_mhz = chip.engine, chip.technology, chip.engine.clock_mhz
+    queued_bits = engine.activation_bits + engine.pointer_bits  # the activation and its column number
+    problems: list[str] = []
+    found: dict[str, tuple[RegisterFile, int]] = {
+        "row": (registers(engine.spmat_width_bits, engine.spmat_width_bits, technology), 1),
+        "entry": (registers(engine.entry_bits, engine.entry_bits, technology), 1),
+    }
+    with collecting(problems, f"{chip.name}: queue: "):
+        found["queue"] = register_file(engine.fifo_depth, queued_bits, technology, clock_mhz, in_order=True), 1
+    with collecting(problems, f"{chip.name}: activation registers: "):
+        found["activation"] = register_file(engine.registers_per_pe, engine.activation_bits, technology, clock_mhz), 2
+    with collecting(problems, f"{chip.name}: codebook: "):
+        found["codebook"] = register_file(_codes(engine), engine.weight_bits, technology, clock_mhz), 1
+    raise_if_any(problems)
+    return found
+
+
+def _parts(chip: EieChip) -> list[tuple[Sram | RegisterFile, int]]:
+    """Return memories and register files of one PE; raises InputError with every problem of both."""
+    problems: list[str] = []
+    found: list[tuple[Sram | RegisterFile, int]] = []
+    for parts in (memories, register_files):
+        with collecting(problems):
+            found += parts(chip).values()
+    raise_if_any(problems)
+    return found
+
+
+def fastest_mhz(chip: EieChip) -> float:
+    """Return the fastest clock that the memories of a chip follow, but for those that may take several cycles."""
+    engine = chip.engine
+    arrays = [(size_bytes, width_bits) for size_bytes, width_bits, _ in _sizes(engine).values()]
+    files = [(engine.registers_per_pe, engine.activation_bits), (_codes(engine), engine.weight_bits)]
+    arrays += [(-(-words * bits // 8), bits) for words, bits in files if words * bits > LARGEST_BITS]
+    return min(fastest_clock_mhz(*array, chip.technology) for array in arrays)
+
+
+def _codes(engine: EieConfig) -> int:
+    """Return the words of the codebook, of which there is none without shared weights."""
+    return 2**engine.code_bits if engine.weight_sharing else 0
+
+
+@_shared
 def area_mm2(chip: EieChip) -> float:
-    """Return the area of the chip: memories from CACTI, logic and filler cells from EIE's Table II."""
+    """Return the area of the chip: memories from CACTI, registers from Aladdin, the rest from EIE's Table II."""
     pes, constants = chip.engine.pes, chip.constants
-    arrays_mm2 = sum(count * array.area_mm2 for array, count in memories(chip).values())
+    parts_mm2 = sum(count * part.area_mm2 for part, count in _parts(chip))
     logic_um2 = constants.logic_area_um2_per_pe + constants.filler_area_um2_per_pe
     lnzd_um2 = _lnzd_nodes(pes) * constants.lnzd_area_um2_per_node
     scale = 1e-6 * area_scale(constants.node_nm, chip.technology.node_nm)
-    return pes * (arrays_mm2 + logic_um2 * scale) + lnzd_um2 * scale
+    return pes * (parts_mm2 + logic_um2 * scale) + lnzd_um2 * scale
 
 
 @_shared
 def extrapolated(chip: EieChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them."""
     beyond = {name: array.beyond for name, (array, _) in memories(chip).items()}
+    beyond |= {name: file.behind.beyond for name, (file, _) in register_files(chip).items() if file.behind}
     parts = ["node"] if any("node" in what for what in beyond.values()) else []
     parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
     return "; ".join(parts) or "no"

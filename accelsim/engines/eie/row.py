@@ -12,9 +12,9 @@ from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storag
 from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
 from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_traffic_bits
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Asked, Row, Run
+from accelsim.engines.engine import Asked, Ran, Row, Run
 from accelsim.engines.feeding import Feeding
-from accelsim.engines.measures import Pace, measures
+from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.engines.streaming import Stream, VectorSource
 from accelsim.errors import VerificationError
 from accelsim.formats.codebook import quantise
@@ -91,6 +91,7 @@ class EieRun(Run):
         peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * config.clock_mhz / 1e3
         row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip)
         row |= {"residency": self.feeding.residency, "dram_peak_gb_per_s": peak}
+        row |= _world(layer, len(samples), row, config)
         if asked.units:
             row["units"] = per_unit(outcome.counts, work_per_pe(weights, vectors, config.pes))
         return row
@@ -115,6 +116,16 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
     }
 
 
+def _world(layer: Layer, samples: int, row: Row, config: EieConfig) -> Row:
+    """Return what crosses the edge of the chip; codebooks stay where they are, and maps where they fit."""
+    spilled = bool(activation_problems(layer.maps, config))
+    maps = [samples * count * config.activation_bits for count in (layer.maps.inputs, layer.maps.outputs)]
+    inputs, outputs = (Crossing(bits, 0 if spilled else bits) for bits in maps)
+    stored = row["storage_bits"]
+    stays = row["storage_codebook_bits"] if row["residency"] == "stream" else stored
+    return world(inputs, outputs, Crossing(stored, stays))
+
+
 def _measures(counts: Counts, chip: EieChip) -> Row:
     """Time, energy, power and bandwidth of a run."""
     config = chip.engine
@@ -123,7 +134,7 @@ def _measures(counts: Counts, chip: EieChip) -> Row:
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, config).items()}
     # One port of each memory; pointers lie in two banks.
     port_bits = config.spmat_width_bits + 2 * config.pointer_bits + config.activation_bits
-    account = entries(chip, counts.actions, counts.cycles), WORDS
+    account = entries(chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
     return {
         **measures(
             chip, counts, Pace(config.pes, config.pes * port_bits / 8), account,

@@ -22,7 +22,7 @@ BACKPRESSURE = Bar(7, "waiting for another PE's full queue", "#D55E00", "x")
 SCAN = Bar(8, "waiting for the scan", "#E69F00", "·")
 FOUND = Bar(0, "the scan finds an input", "#44AA99", "")
 
-WEIGHTS = Bar(1, "weights SRAM", "#0072B2", "█")
+WEIGHTS = Bar(1, "weights: SRAM, row register", "#0072B2", "█")
 POINTERS = Bar(2, "pointers SRAM", "#56B4E9", "▓")
 ACTIVATIONS = Bar(3, "activations: SRAM, registers, queue", "#009E73", "▒")
 
@@ -48,6 +48,8 @@ WORDS = Words(
     ),
     actions=(
         Word("spmat_reads", "rows read from the sparse-matrix memory", "rows"),
+        Word("row_reg_writes", "rows latched as they are read", "rows"),
+        Word("entry_reg_writes", "entries taken from the latched row, padding included", "entries"),
         Word("ptr_reads", "pointer pairs read", "pairs"),
         Word("act_queue_pushes", "activations pushed into the PEs' queues", "activations"),
         Word("act_queue_pops", "activations popped from them", "activations"),
@@ -67,6 +69,7 @@ WORDS = Words(
     ),
     components=(
         Word("spmat_sram", "sparse-matrix memory", "pJ", WEIGHTS),
+        Word("row_register", "registers of the row that was read and of its current entry", "pJ", WEIGHTS),
         Word("pointer_sram", "pointer memories", "pJ", POINTERS),
         Word("activation_sram", "activation memory", "pJ", ACTIVATIONS),
         Word("arithmetic", "multiply and add", "pJ", ARITHMETIC),
@@ -76,7 +79,7 @@ WORDS = Words(
         Word("lnzd", "leading-non-zero detection", "pJ", ACTIVATIONS),
         Word("clock", "clock network (calibrated)", "pJ", CLOCK),
         Word("pipeline", "pipeline registers and control (calibrated)", "pJ", CLOCK),
-        Word("leakage", "leakage of the memories", "pJ", AT_REST),
+        Word("leakage", "leakage of memories and registers", "pJ", AT_REST),
         *DRAM_COMPONENTS,
     ),
     sram="sparse-matrix, pointer and activation memories",
@@ -85,7 +88,6 @@ WORDS = Words(
         Word("pointer", "pointer memories", "GB/s"),
         Word("activation", "activation memories", "GB/s"),
     ),
-    totals=("count_spmat_reads", "energy_spmat_sram_pj"),
     formats=(Word("eie", "relative columns (EIE)", "bits"),),
     kinds=(
         UnitKind("pass", "control"),

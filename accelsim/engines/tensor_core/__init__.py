@@ -5,10 +5,13 @@ Sources: docs/tensor_core.md. Parts are loaded when they are used: reading a chi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from accelsim.engines.engine import Engine, Operation, Product, Ran, Row
+from accelsim.engines.engine import Engine, Operation, Product, Ran, Row, Terms
 from accelsim.engines.tensor_core.words import WORDS
+from accelsim.errors import InputError
+from accelsim.number_formats import NUMBER_FORMATS
 
 if TYPE_CHECKING:
     from accelsim.chips import Hardware
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from accelsim.engines.events import Timeline, Window
     from accelsim.engines.tensor_core.config import TensorCoreChip
     from accelsim.engines.tensor_core.row import TensorCoreRun
+    from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
 
@@ -59,6 +63,14 @@ class TensorCore(Engine):
 
         return entries(cast("TensorCoreChip", chip), ran)
 
+    def precision(self, chip: Hardware) -> Precision:
+        """Return the type that networks run in, for both operands; sums and the bias are wider."""
+        from accelsim.formats.precision import Precision
+        from accelsim.number_formats import NUMBER_FORMATS
+
+        form = NUMBER_FORMATS[cast("TensorCoreChip", chip).engine.type_of_networks]
+        return Precision(form, form)
+
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, published areas of arithmetic, control as a share; a board's is 0."""
         from accelsim.engines.tensor_core.prices import area_mm2
@@ -70,6 +82,12 @@ class TensorCore(Engine):
         from accelsim.engines.tensor_core.prices import extrapolated
 
         return extrapolated(cast("TensorCoreChip", chip))
+
+    def fastest_clock_mhz(self, chip: Hardware) -> float | None:
+        """Return the fastest clock that shared memory and L2 follow; None for a board."""
+        from accelsim.engines.tensor_core.prices import fastest_mhz
+
+        return fastest_mhz(cast("TensorCoreChip", chip))
 
     def operations(self, chip: Hardware) -> list[Operation]:
         """Return reads of the memories that have a price, and a multiply-add; raises InputError where none has."""
@@ -85,6 +103,25 @@ class TensorCore(Engine):
         patterns = f"patterns {', '.join(own.engine.patterns) or 'none'}"
         self.prices(chip)
         return f"{own.engine.cores} cores, {patterns}", f"{', '.join(own.engine.fma_per_cycle)}; {made_in(own)}"
+
+    def terms(self, chip: Hardware) -> Terms:
+        """Return the sums of the format of networks, the multipliers of all cores, shared memories and L2."""
+        own = cast("TensorCoreChip", chip)
+        config, dtype = own.engine, own.engine.type_of_networks
+        measured = "no energies" if config.power is None else config.power.basis
+        return Terms(
+            sums=f"{NUMBER_FORMATS[dtype].family}{config.sum_bits(dtype)}",
+            multipliers=config.cores * config.fma_per_cycle[dtype],
+            sram_bytes=config.cores * config.shared_memory_bytes + config.l2_bytes,
+            basis="" if own.technology is not None else measured,
+        )
+
+    def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
+        """Return the data type of networks, one of those that the chip has a rate in."""
+        rates = cast("TensorCoreChip", chip).engine.fma_per_cycle
+        if name not in rates:
+            raise InputError(f"engine.fma_per_cycle has no {name}; it has {', '.join(rates)}")
+        return {"engine.dtype": name}
 
     def product(self, chip: Hardware, product: Product, backend: str) -> Row:
         """Run a GEMM again and again, as libraries are measured."""

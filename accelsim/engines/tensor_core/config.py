@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.chips import EngineConfig, Hardware, MemoryConfig
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
 from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
 from accelsim.number_formats import NUMBER_FORMATS
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-TileSide = Annotated[int, Field(strict=True, ge=1, le=4096)]
+LARGEST_SIDE = 4096
+"""Of any tile."""
+TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=2**40)]
-Banks = Annotated[int, Field(strict=True, ge=1, le=2**16)]
+Banks = Annotated[int, Field(strict=True, ge=1, le=256)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
@@ -31,6 +34,7 @@ class Kernel(Hashed):
     """
 
     tiles: Annotated[list[Tile], Field(min_length=1)]
+    """Tiles to choose from, each [tokens, outputs]."""
     splits: Annotated[list[Count], Field(min_length=1)]
     """Into how many parts k may be cut, each with a tile of its own; their sums are added by a further kernel."""
     efficiency: Share
@@ -52,6 +56,7 @@ class Kernel(Hashed):
     shared_reads: Literal["warps", "wgmma", "wgmma-sparse"] = "warps"
     """Who reads operands from shared memory: warps of 64 x 64, or warp groups of 64 x n on the whole tile."""
     source: str = ""
+    """Where its numbers are from."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -59,14 +64,21 @@ class Instruction:
     """A matrix instruction as measured alone; m x n x k with k of the dense operand."""
 
     dtype: str
+    """Data type of its operands."""
     sparse: bool
+    """Whether one operand is packed by a pattern N:M."""
     m: Count
+    """Rows of the result."""
     n: Count
+    """Columns of the result."""
     k: Count
+    """Products that each result adds up."""
     issue_interval_cycles: Positive
     """Between two instructions of one sub-core that do not depend on each other."""
     latency_cycles: Positive
+    """From issue to the result."""
     source: str = ""
+    """Who measured it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -74,23 +86,29 @@ class Power:
     """The board's limit, and what computing and moving cost beside DRAM; at less than the full clock less voltage."""
 
     limit_w: Positive
+    """What the board may draw; above it the clock falls."""
     basis: Literal["measured board", "published table"] = "measured board"
     """What the energies are: not a technology's, in either case."""
     static_w: NonNegative
+    """What the board draws at rest."""
     fma_pj: NonNegative
     """One multiply-accumulate of 16 bits with its operands from registers and shared memory, at the full clock.
 
     Of other types in proportion to their bits."""
     l2_pj_per_byte: NonNegative
+    """A byte from L2."""
     dram_pj_per_byte: NonNegative
     """Of the chip's side of the memory: controller and pins; what the part costs comes with the part."""
     least_voltage: Share = 0.72
+    """Share of the full voltage below which it never falls."""
     voltage_slope: Share = 0.65
     """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
     burst_seconds: NonNegative = 0.0
     """So long a board may exceed its limit by `burst_factor`."""
     burst_factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
+    """A multiple of the limit, for `burst_seconds`."""
     source: str = ""
+    """Where these numbers are from."""
 
     def voltage(self, clock_share: float) -> float:
         """Return the share of the full voltage that a share of the full clock needs."""
@@ -119,16 +137,20 @@ class TensorCoreConfig(EngineConfig):
 
     kind: Literal["tensor-core"] = "tensor-core"
     cores: Count
+    """Cores of the chip: streaming multiprocessors of a GPU."""
     subcores: Count = 4
+    """Parts of a core, each of which issues matrix instructions of its own."""
     clock_mhz: Positive
     fma_per_cycle: Mapping[str, Count]
     """By data type, of a core; a sparse pattern N:M in `patterns` runs M / N times as fast."""
     dtype: str = ""
     """What networks run in; empty: the first of `fma_per_cycle`."""
     patterns: list[str] = Field(default_factory=list)
+    """Patterns N:M of weights that run faster than dense ones, as in ["2:4"]."""
     accumulator_bits: Literal[16, 32] | None = None
     """Width of a sum, floating-point or integer as its products are, and no less than they; None: 32."""
     metadata_bits_per_value: Annotated[int, Field(strict=True, ge=0, le=32)] = 2
+    """Place of each value that a pattern keeps."""
     skip_k: Annotated[int, Field(strict=True, ge=0, le=4096)] = 0
     """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
     instructions: list[Instruction] = Field(default_factory=list)
@@ -137,19 +159,21 @@ class TensorCoreConfig(EngineConfig):
     stages: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
     """Steps whose operands shared memory holds: one is computed while the others load."""
     shared_memory_bytes: Count
+    """Shared memory of one core, which holds the operands of its tile."""
     shared_bytes_per_cycle: Positive
+    """What the shared memory of one core delivers."""
     shared_banks: Banks | None = None
-    """Of the shared memory of a core; None: as few as read so many bytes a cycle in rows of at most 512 bits."""
+    """Of the shared memory of a core; None, or fewer: as many as read so many bytes a cycle in rows of 512 bits."""
     accumulators: Literal["registers", "shared"] = "shared"
     """Where the sums of a tile lie while it is computed: in registers, or in shared memory beside its stages."""
     register_bytes: Bytes = 0
     """Of a core, which hold the sums of a tile; 0 where shared memory does."""
     l2_bytes: Bytes = 0
-    """0: there is no L2, and what shared memory has room for is kept there."""
+    """L2, or global buffer, of the whole chip; 0: there is none, and what shared memory has room for is kept there."""
     l2_usable: Share = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
-    """Without L2: of the bus from the memory controller."""
+    """What it delivers to all cores; without L2 the bus from the memory controller does."""
     l2_banks: Banks | None = None
     """As `shared_banks`, of L2."""
     prologue_cycles: NonNegative
@@ -158,9 +182,11 @@ class TensorCoreConfig(EngineConfig):
     What the DRAM takes until they are there is added, in ns: at any clock, of any part.
     """
     epilogue_cycles_per_output: NonNegative
+    """After the last multiply-accumulate of a tile, for each of its results."""
     reduction_us: NonNegative = 0.0
     """The kernel that adds the parts of a split k."""
     least_k_per_split: Count = 1024
+    """k is never cut into shorter parts."""
     minimize: Literal["time", "energy", "edp"] = "time"
     """What the choice of a tile minimises; time: of those within 1 % of the fastest that with the least energy."""
     dense: Kernel
@@ -290,6 +316,10 @@ class TensorCoreConstants(Hashed):
     """Energy of clock and control in every cycle / energy of all multipliers with their registers at the full rate."""
     control_area: NonNegative = 0.03
     """Area of control / area of memories, multipliers and registers."""
+    wire_pj_per_bit_mm: NonNegative = 0.1
+    """From a bank across the others: 0.121 at 40 nm, 0.078 projected for 10 nm (Keckler et al., IEEE Micro 2011).
+
+    0.1 at 14 nm (Dally et al., CACM 2020). The same at every node."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
@@ -300,7 +330,8 @@ class TensorCoreChip(Hardware):
     """
 
     engine: TensorCoreConfig
-    memory: MemoryConfig
+    technology: Technology | None = None
+    memory: MemoryConfig = field()  # without the default of other chips
     constants: TensorCoreConstants | None = None
     """None: the defaults, where a technology prices the chip."""
 
@@ -313,6 +344,10 @@ class TensorCoreChip(Hardware):
                 f"technology: {self.technology.name} is not used: engine.power gives the energies of a "
                 f"{self.engine.power.basis}; leave out one of the two"
             )
+        if self.memory.residency == "resident":
+            yield "memory.residency: cannot be resident: weights come from DRAM or lie in L2; leave it out"
+        if self.memory.timing == "exact":
+            yield "memory.timing: cannot be exact: tiles take what a stream of their size takes; leave it out"
         if self.technology is None and self.engine.power is None and self.engine.minimize != "time":
             yield (
                 f"engine.minimize: the chip has no energies to choose by (got {self.engine.minimize!r}); name a "

@@ -13,13 +13,13 @@ from typing import NamedTuple
 from accelsim.chips import Technology
 from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
+from accelsim.energy.registers import registers
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import Power, TensorCoreChip, TensorCoreConfig, TensorCoreConstants
-from accelsim.errors import InputError
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
-from accelsim.memory.sram import Sram, sram
+from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.number_formats import NUMBER_FORMATS
-from accelsim.parts.timed import BLOCK_BYTES
 
 WORD_BITS = 32
 
@@ -54,7 +54,7 @@ def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) ->
         "shared_writes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
-        **_dram(chip, power.dram_pj_per_byte, own),
+        "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
 
@@ -67,20 +67,20 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
     cycle_pj = config.cores * config.fma_per_cycle[dtype] * multiplier.cycle_pj
     leakage = f"{technology.sram.leakage_device}, {technology.sram.leakage_objective}"
     return {
-        "fma": Price("arithmetic", multiplier.pj, multiplier.source),
-        "register_bits": Price("registers", technology.register_bit_pj, technology.source),
-        "metadata_bits": Price("registers", technology.register_bit_pj, technology.source),
+        "fma": Price("arithmetic", multiplier.pj, f"{dtype}: {multiplier.source}"),
+        "register_bits": Price("registers", technology.register_bit_pj, _register(technology)),
+        "metadata_bits": Price("registers", technology.register_bit_pj, _register(technology)),
         "shared_bytes": Price("shared_memory", shared.read_pj_per_byte, shared.source),
         "shared_writes": Price(
             "shared_memory", shared.write_pj_per_byte - shared.read_pj_per_byte, f"{shared.source}: write less read"
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
-        **_dram(chip),
+        "controller_bytes": Price("dram_io", 0.0, "memory controller of the chip: no source", known=False),
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
-            f"CACTI 7, {leakage}: of the memories, that of logic is not known; none power-gated",
+            f"CACTI 7, {leakage}, and Aladdin's registers; that of other logic is not known; none power-gated",
         ),
         f"control{PER_CYCLE}": Price(
             "control",
@@ -88,18 +88,6 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
             f"constants.control_energy = {constants.control_energy:g} of the multipliers at the full rate; never gated",
         ),
     }
-
-
-def _dram(chip: TensorCoreChip, chip_pj_per_byte: float = 0.0, own: str = "") -> dict[str, Price]:
-    """Return the prices of blocks; `chip_pj_per_byte`: of the chip's side of the pins."""
-    service = measure(chip.memory.dram)
-    # A block costs the same in either direction, as it does where the clock is lowered to meet a limit of power.
-    price = Price(
-        "dram",
-        service.read_pj + chip_pj_per_byte * BLOCK_BYTES,
-        f"{service.energy_source}; chip: {own}" if own else service.energy_source,
-    )
-    return {"dram_reads": price, "dram_writes": price}
 
 
 class Multiplier(NamedTuple):
@@ -111,6 +99,7 @@ class Multiplier(NamedTuple):
     """With them."""
     um2: float
     """With them."""
+    register_bits: int
     source: str
 
 
@@ -120,64 +109,101 @@ def multiplier_of(config: TensorCoreConfig, technology: Technology, dtype: str) 
     mac: Arithmetic = multiply_accumulate(technology, dtype, sum_bits)
     ways = max((int(pattern.partition(":")[2]) for pattern in config.patterns), default=1)
     select = selection(technology, ways, bits)
-    registers = 2 * bits + sum_bits + (config.metadata_bits_per_value if config.patterns else 0)
+    register_bits = 2 * bits + sum_bits + (config.metadata_bits_per_value if config.patterns else 0)
     return Multiplier(
         mac.pj + select.pj,
-        mac.pj + select.pj + (registers + sum_bits) * technology.register_bit_pj,  # the sum is read and written
-        mac.um2 + select.um2 + registers * register_um2(technology),
+        mac.pj + select.pj + (register_bits + sum_bits) * technology.register_bit_pj,  # the sum is read and written
+        mac.um2 + select.um2 + register_bits * register_um2(technology),
+        register_bits,
         mac.source + (f"; 1 of {ways} operands: {select.source}" if config.patterns else ""),
     )
 
 
 class Memory(NamedTuple):
-    """Equal banks; all that one cycle moves goes to `width_bits` of each of those that it needs."""
+    """Equal banks with a register for all that one cycle moves: their array, and what all of them cost."""
 
     banks: int
-    array: Sram
+    array: Sram | None
+    """None: so small that it is made of registers."""
+    area_mm2: float
+    """No less than that of fewer banks, though some larger arrays of CACTI's are smaller than their halves together."""
+    read_pj_per_byte: float
+    """Of whole rows, with the wire across the other banks and the register."""
+    write_pj_per_byte: float
+    leakage_mw: float
+    fastest_mhz: float
     source: str
-
-    @property
-    def read_pj_per_byte(self) -> float:
-        """Of a read of whole rows."""
-        return 8 * self.array.read_energy_pj / self.array.width_bits
-
-    @property
-    def write_pj_per_byte(self) -> float:
-        """Of a write of whole rows."""
-        return 8 * self.array.write_energy_pj / self.array.width_bits
 
 
 @lru_cache(maxsize=256)
 def memories(chip: TensorCoreChip) -> dict[str, Memory]:
     """Return the shared memory of a core and L2 of a chip with a technology.
 
-    Raises InputError for what its tables do not hold.
+    Raises InputError with every memory that its technology cannot build, or not so that it follows the clock.
     """
-    config, technology = chip.engine, chip.technology
-    if technology is None:
-        raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price")
+    config = chip.engine
     shared = config.shared_memory_bytes, config.shared_bytes_per_cycle, config.shared_banks
     l2 = config.l2_bytes, config.l2_bytes_per_cycle, config.l2_banks
-    no_l2 = Memory(0, Sram(0, ROW_BITS, 0.0, 0.0, 0.0, 0.0, 0.0), "there is no L2")
-    return {
-        "shared_memory": _memory(*shared, technology),
-        "l2": _memory(*l2, technology) if config.l2_bytes else no_l2,
-    }
+    problems: list[str] = []
+    found = {}
+    for name, said, size in (("shared_memory", "shared", shared), ("l2", "l2", l2)):
+        with collecting(problems, f"{chip.name}: {name}, which more engine.{said}_banks make faster: "):
+            found[name] = _memory(chip, *size)
+    raise_if_any(problems)
+    return found
 
 
-def _memory(capacity_bytes: int, bytes_per_cycle: float, banks: int | None, technology: Technology) -> Memory:
-    """Return the banks of a memory, or registers where those are smaller than an array: an L2 that is only a bus."""
+def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, banks: int | None) -> Memory:
+    """Return the banks of a memory, or registers where those are smaller than an array; of 0 bytes: of a bus."""
+    technology, clock_mhz = technology_of(chip), chip.engine.clock_mhz
     bits = math.ceil(8 * bytes_per_cycle)
-    needed = -(-bits // ROW_BITS)
-    banks = banks or needed
-    width_bits = -(-bits // min(banks, needed))
-    array = sram(-(-capacity_bytes // banks), width_bits, technology)
-    registers_mm2 = 1e-6 * (8 * capacity_bytes + bits) * register_um2(technology)
-    if registers_mm2 > banks * array.area_mm2:
-        return Memory(banks, array, f"CACTI 7, {technology.sram.device}, {technology.sram.objective}")
-    access_pj = bits * technology.register_bit_pj
-    registers = Sram(capacity_bytes, bits, access_pj, access_pj, 0.0, registers_mm2, 0.0)
-    return Memory(1, registers, f"registers: {technology.source}")
+    row, cells = registers(bits, 8, technology), registers(8 * capacity_bytes, 8, technology)
+    in_registers = Memory(
+        1,
+        None,
+        row.area_mm2 + cells.area_mm2,
+        row.write_energy_pj + cells.read_energy_pj,
+        row.write_energy_pj + cells.write_energy_pj,
+        row.leakage_mw + cells.leakage_mw,
+        math.inf,
+        _register(technology),
+    )
+    if not capacity_bytes:
+        return in_registers
+    rows = -(-bits // ROW_BITS)
+    banks, width_bits = max(banks or rows, rows), min(bits, ROW_BITS)
+    sizes = [-(-capacity_bytes // each) for each in range(1, banks + 1)]
+    fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
+    arrays = [sram(size, width_bits, technology, min(clock_mhz, mhz)) for size, mhz in zip(sizes, fastest, strict=True)]
+    arrays_mm2 = max(each * array.area_mm2 for each, array in enumerate(arrays, 1))
+    if cells.area_mm2 <= arrays_mm2:
+        return in_registers
+    array = sram(sizes[-1], width_bits, technology, clock_mhz)
+    wire_mm = math.sqrt(banks * array.area_mm2) - math.sqrt(array.area_mm2)
+    wire_pj = 8 * wire_mm * constants_of(chip).wire_pj_per_bit_mm
+    read_pj, write_pj = (8 * pj / width_bits for pj in (array.read_energy_pj, array.write_energy_pj))
+    across = f", {wire_mm:.2g} mm of wire: constants.wire_pj_per_bit_mm" if banks > 1 else ""
+    return Memory(
+        banks,
+        array,
+        arrays_mm2 + row.area_mm2,
+        read_pj + wire_pj + row.write_energy_pj,
+        write_pj + wire_pj + row.write_energy_pj,
+        banks * array.leakage_mw + row.leakage_mw,
+        fastest[-1],
+        f"CACTI 7, {technology.sram.device}; a register{across}",
+    )
+
+
+def _register(technology: Technology) -> str:
+    return f"register bit, {technology.name}"
+
+
+def technology_of(chip: TensorCoreChip) -> Technology:
+    """Return the technology that prices a chip; raises InputError where it names none."""
+    if chip.technology is None:
+        raise InputError(f"{chip.name}: technology: is missing, so that its memories have no price; name one")
+    return chip.technology
 
 
 def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
@@ -185,30 +211,38 @@ def constants_of(chip: TensorCoreChip) -> TensorCoreConstants:
     return chip.constants or TensorCoreConstants()
 
 
-def leakage_mw(chip: TensorCoreChip) -> float:
-    """Return the leakage of all memories of a chip with a technology; that of its logic is not known."""
-    shared, l2 = memories(chip).values()
-    return chip.engine.cores * shared.banks * shared.array.leakage_mw + l2.banks * l2.array.leakage_mw
-
-
-def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
-    """Return the area of each part of a chip with a technology, that of a board is not known: empty.
+def _units(chip: TensorCoreChip) -> list[tuple[int, Multiplier]]:
+    """Return how many multipliers a core has, and which.
 
     Floating-point and integer units lie side by side; in each, the narrower formats use the multipliers of the widest.
     """
+    config, technology = chip.engine, technology_of(chip)
+    found: dict[str, tuple[int, Multiplier]] = {}
+    for dtype, rate in config.fma_per_cycle.items():
+        unit, family = (rate, multiplier_of(config, technology, dtype)), NUMBER_FORMATS[dtype].family
+        found[family] = max(unit, found.get(family, unit), key=lambda each: each[0] * each[1].um2)
+    return list(found.values())
+
+
+def leakage_mw(chip: TensorCoreChip) -> float:
+    """Return the leakage of all memories and registers of a chip with a technology; that of its logic is not known."""
+    shared, l2 = memories(chip).values()
+    bits = 8 * chip.engine.register_bytes + sum(number * unit.register_bits for number, unit in _units(chip))
+    of_core = shared.leakage_mw + registers(bits, 1, technology_of(chip)).leakage_mw
+    return chip.engine.cores * of_core + l2.leakage_mw
+
+
+def areas_mm2(chip: TensorCoreChip) -> dict[str, float]:
+    """Return the area of each part of a chip with a technology; that of a board is not known: empty."""
     config, technology = chip.engine, chip.technology
     if technology is None:
         return {}
-    units: dict[str, float] = {}
-    for dtype, rate in config.fma_per_cycle.items():
-        family, um2 = NUMBER_FORMATS[dtype].family, rate * multiplier_of(config, technology, dtype).um2
-        units[family] = max(units.get(family, 0.0), um2)
     shared, l2 = memories(chip).values()
     parts = {
-        "multipliers": 1e-6 * config.cores * sum(units.values()),
-        "shared memory": config.cores * shared.banks * shared.array.area_mm2,
-        "registers of sums": 1e-6 * config.cores * 8 * config.register_bytes * register_um2(technology),
-        "L2": l2.banks * l2.array.area_mm2,
+        "multipliers": 1e-6 * config.cores * sum(number * unit.um2 for number, unit in _units(chip)),
+        "shared memory": config.cores * shared.area_mm2,
+        "registers of sums": config.cores * registers(8 * config.register_bytes, 1, technology).area_mm2,
+        "L2": l2.area_mm2,
     }
     return parts | {"control": constants_of(chip).control_area * sum(parts.values())}
 
@@ -222,7 +256,8 @@ def area_mm2(chip: TensorCoreChip) -> float:
 @lru_cache(maxsize=256)
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
-    found = {} if chip.technology is None else {name: each.array.beyond for name, each in memories(chip).items()}
+    built = {} if chip.technology is None else memories(chip)
+    found = {name: each.array.beyond for name, each in built.items() if each.array}
     parts = ["node"] if any("node" in what for what in found.values()) else []
     parts += [f"size of {name}" for name, what in found.items() if "size" in what]
     return "; ".join(parts) or "no"
@@ -235,11 +270,11 @@ class Linear(NamedTuple):
     """With registers and indices."""
     shared_pj_per_byte: float
     l2_pj_per_byte: float
-    """With its write to shared memory."""
+    """Of what fills shared memory, with its write there."""
     dram_pj_per_byte: float
     """Of either direction, by a long stream, through L2."""
     static_w: float
-    """While a run takes its time: what leaks, clock and control."""
+    """While a run takes its time: what leaks, clock and control, DRAM that stands by."""
 
 
 @lru_cache(maxsize=256)
@@ -251,17 +286,19 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     table = prices(chip, dtype=dtype)
     if not table:
         return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
-    config = chip.engine
+    config, service = chip.engine, measure(chip.memory.dram)
+    standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
     per_cycle_pj = sum(price.pj for name, price in table.items() if name.endswith(PER_CYCLE))
+    l2_read_pj, l2_write_pj = (table[name].pj if config.l2_bytes else 0.0 for name in ("l2_bytes", "l2_writes"))
     return Linear(
         fma_pj=table["fma"].pj
         + operand_bits * table["register_bits"].pj
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
-        l2_pj_per_byte=table["l2_bytes"].pj + table["shared_writes"].pj,
-        dram_pj_per_byte=table["dram_reads"].pj / BLOCK_BYTES + table["l2_writes"].pj,
-        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6,  # pJ a ns, pJ x MHz
+        l2_pj_per_byte=l2_read_pj + table["shared_writes"].pj,
+        dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + l2_write_pj,
+        static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW
     )
 
 
@@ -275,7 +312,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     table = prices(chip, voltage, ran.dtype)
     if not table:
         return []
-    counted = [(action, times, table[action]) for action, times in ran.actions.items()]
+    counted = [(action, times, table[action]) for action, times in ran.own_actions.items()]
     return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
@@ -295,12 +332,14 @@ def operations(chip: TensorCoreChip) -> list[Operation]:
     return [*moved, Operation(f"{chip.engine.type_of_networks} multiply-add", table["fma"].pj, table["fma"].source)]
 
 
+def fastest_mhz(chip: TensorCoreChip) -> float | None:
+    """Return the fastest clock that the memories of a chip follow, None where no technology tells."""
+    return None if chip.technology is None else min(each.fastest_mhz for each in memories(chip).values())
+
+
 def made_in(chip: TensorCoreChip) -> str:
-    """Say what a chip's prices are from, and what follows from them."""
+    """Say where a chip's prices are from, and how large it comes out."""
     power, technology = chip.engine.power, chip.technology
     if power is not None:
         return f"energies of a {power.basis}, not bottom-up"
-    if technology is None:
-        return "without energies: it names no technology"
-    fastest_mhz = min(1e3 / each.array.access_ns for each in memories(chip).values() if each.array.access_ns)
-    return f"{area_mm2(chip):.2f} mm² in {technology.name}, whose memories follow up to {fastest_mhz:.0f} MHz"
+    return "no energies" if technology is None else f"{area_mm2(chip):.2f} mm² in {technology.name}"

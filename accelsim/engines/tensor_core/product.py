@@ -10,7 +10,7 @@ import numpy as np
 from accelsim.engines.counts import Counts
 from accelsim.engines.tensor_core import specification, twin
 from accelsim.engines.tensor_core.bound import limited_by
-from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import LARGEST_SIDE, Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.plan import EDP, ENERGY, TIME, TIME_ALONE, Limits, Machine, Ran, Schedule
 from accelsim.engines.tensor_core.prices import linear
 from accelsim.engines.tensor_core.tiles import (
@@ -23,8 +23,9 @@ from accelsim.engines.tensor_core.tiles import (
     Size,
     Skipping,
 )
-from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.memory.service import measure
+from accelsim.network.sizes import check_countable
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES
 
@@ -74,6 +75,8 @@ class GemmOutcome(NamedTuple):
     stored: int
     """Weights."""
     metadata_bits: int
+    inputs_read: float
+    """Share of the inputs that any tile reads."""
     loop_order: str
     """Without L2: which loop is inner, and what shared memory keeps."""
     rounds: tuple[tuple[int, int, int], ...]
@@ -120,6 +123,11 @@ def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
+    if not any(map(_size_problem, sizes.values())):
+        with collecting(found):
+            padded = {name: -(-int(size) // LARGEST_SIDE) * LARGEST_SIDE for name, size in sizes.items()}
+            whole = {"groups": gemm.groups, **padded, "in_features": int(gemm.in_features)}
+            check_countable(whole, f", padded to tiles of {LARGEST_SIDE} x {LARGEST_SIDE}")
     return found
 
 
@@ -170,10 +178,16 @@ def run(
         executed_as=f"skip:{skipping.slice_k}" if skipping.slice_k else gemm.pattern or "dense",
         stored=stored,
         metadata_bits=stored * config.metadata_bits_per_value if gemm.pattern else ran.tiles.bitmap_bits,
+        inputs_read=ran.tiles.inputs,
         loop_order="" if config.l2_bytes else _loop_order(ran.tiles.fetched),
         rounds=tuple(map(tuple, ran.rounds.tolist())),
         overlap_loss_per_mille=limits.overlap_loss_per_mille,
     )
+
+
+def output_bytes(dtype: str) -> float:
+    """Return the size of a result: narrow types leave the chip with 16 bits."""
+    return max(2.0, NUMBER_FORMATS[dtype].bits / 8)
 
 
 def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:
@@ -200,7 +214,7 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=max(2.0, bits / 8),
+        output_bytes=output_bytes(gemm.dtype),
         packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),
         shared_bytes_per_cycle=config.shared_bytes_per_cycle,
@@ -262,7 +276,10 @@ def _shape_problems(tile: Any) -> list[str]:
         return []
     if not isinstance(tile, tuple | list) or len(tile) != 2:
         return [f"tile: must be tokens and outputs, as in (128, 64) (got {tile!r})"]
-    return [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    found = [f"tile: {problem}" for size in tile if (problem := _size_problem(size))]
+    if not found and max(tile) > LARGEST_SIDE:
+        found.append(f"tile: must be at most {LARGEST_SIDE} x {LARGEST_SIDE} (got {tile[0]} x {tile[1]})")
+    return found
 
 
 def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us: float) -> Counts:
@@ -275,6 +292,7 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
     busy, *stalls = map(tuple, ran.per_core.tolist())
     # A block that holds the end of what is read and the beginning of what is written counts once, as written.
     written = -(-plan.dram_write_bytes // BLOCK_BYTES)
+    read = -(-plan.dram_bytes // BLOCK_BYTES) - written
     return Counts(
         cycles=ran.cycles,
         macs=useful,
@@ -290,8 +308,12 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "shared_writes": plan.filled_bytes,
             "l2_bytes": plan.l2_bytes,
             "l2_writes": plan.dram_bytes if config.l2_bytes else 0,
-            "dram_reads": -(-plan.dram_bytes // BLOCK_BYTES) - written,
+            "controller_bytes": BLOCK_BYTES * (read + written),
+            "dram_reads": read,
             "dram_writes": written,
+            "dram_read_io": read,
+            "dram_write_io": written,
+            "dram_standby": round(time_us * ran.clock_mhz),  # launch included
             "powered_ns": round(1000 * time_us),
         },
     )

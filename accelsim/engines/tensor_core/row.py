@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
-from accelsim.engines.measures import Pace, measures
+from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
-from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, pattern_of, run
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, output_bytes, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
 from accelsim.engines.tensor_core.words import WORDS
 from accelsim.errors import VerificationError
@@ -35,8 +35,8 @@ def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
     return gemm_row(asked, chip, run(asked, chip, backend, tile, repeated=True))
 
 
-def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
-    """Return the columns of a GEMM that follow from it, the chip and the outcome."""
+def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: int = 1) -> Row:
+    """Return the columns of a GEMM that follow from it, the chip and the outcome: that of all `steps` together."""
     config = chip.engine
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     elements = product.groups * product.out_features * product.in_features
@@ -50,12 +50,11 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
         **measures(
             chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
         ),
+        **_world(product, outcome, values + metadata, steps),
         "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
-        "dram": chip.memory.dram.name,  # also where L2 kept everything from the run before
-        "dram_model": chip.memory.dram.model,
         "stored_entries": outcome.stored,
         "storage_bits": values + metadata,
         "storage_values_bits": values,
@@ -71,6 +70,20 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome) -> Row:
         "area_mm2": area_mm2(chip),
         "extrapolated": extrapolated(chip),
     }
+
+
+def _world(product: Gemm, outcome: GemmOutcome, weight_bits: int, steps: int) -> Row:
+    """Return what crosses the edge of the chip: all of it is paid for but what L2 kept from the run before."""
+    groups, tokens = product.groups, product.tokens
+    element_bits, result_bits = NUMBER_FORMATS[product.dtype].bits, round(8 * output_bytes(product.dtype))
+    elements = round(outcome.inputs_read * product.input_share * groups * tokens * product.in_features)
+    result = groups * tokens * product.out_features * result_bits
+    missed = min(1.0, 8 * outcome.plan.dram_write_bytes / result)  # operands miss as results do, see `hit_share`
+
+    def crossing(bits: int, times: int = 1) -> Crossing:
+        return Crossing(times * bits, round(times * bits * (1 - missed)))
+
+    return world(crossing(elements * element_bits, steps), crossing(result, steps), crossing(weight_bits))
 
 
 def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
@@ -131,7 +144,7 @@ class TensorCoreRun(Run):
         if asked.verify:
             _verify(layer, samples.batch, outcome)
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
-        return gemm_row(product, self.chip, outcome) | {
+        return gemm_row(product, self.chip, outcome, layer.steps) | {
             "weight_density": nonzeros / layer.weight_count,
             "granularity": layer.pruned_as(nonzeros),
             "layer_hash": content.digest,

@@ -56,7 +56,8 @@ WORDS = Words(
         Word("shared_writes", "of these, bytes written: operands as they come from L2", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
         Word("l2_writes", "bytes written to L2: operands from DRAM, results on their way there", "bytes"),
-        *DRAM_ACTIONS[:2],
+        Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
+        *DRAM_ACTIONS,
         Word("powered_ns", "nanoseconds in which the chip was powered", "ns"),
     ),
     components=(

@@ -50,7 +50,7 @@ def _figure(results: pd.DataFrame, panels: Sequence[Callable[[pd.DataFrame, Axes
 
 
 def cycles(results: pd.DataFrame, axes: Axes) -> Axes:
-    """Draw cycles per layer, each bar split by what an average PE does in them."""
+    """Draw cycles per layer, each bar split by what an average PE or core does in them."""
     results = supported(results)
     share = results["cycles"] / results[[name for part in CYCLE_PARTS for name in part.columns]].sum(axis=1)
     factor, label = unit_of("cycles", float(results["cycles"].max()))

@@ -1,0 +1,93 @@
+"""Commands on the memory beside a chip: dram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from accelsim.cli.app import app, collect, console, reporting, say_wrote
+from accelsim.cli.simulating import Backend
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.report.files import check_outputs, write
+
+if TYPE_CHECKING:
+    from accelsim.memory import DramPart, Trace
+
+
+@app.command("dram")
+def dram_command(
+    trace: Annotated[
+        str,
+        typer.Argument(
+            help="A named trace, such as seq_read or rand_read64, or a file: a line `address R|W`, perhaps with a time "
+            "in ns, or as Ramulator or DRAMsim3 reads it."
+        ),
+    ] = "seq_read",
+    part: Annotated[str, typer.Option(help="The DRAM part: name of a shipped one, or a .toml file.")] = "ddr4-2400",
+    load: Annotated[
+        float | None, typer.Option(help="Offered share of peak bandwidth; without it a request is always waiting.")
+    ] = None,
+    address_map: Annotated[
+        str | None, typer.Option(help="Most significant field first, out of Ro Ba Bg Co Ra Ch; else the part's own.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="Channels, in place of the part's own number.")] = None,
+    requests: Annotated[int, typer.Option(help="Requests of a named trace.")] = 40_000,
+    backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
+    csv: Annotated[Path | None, typer.Option(help="Write all measures and counts to this CSV file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write them to this JSON file.")] = None,
+) -> None:
+    """Replay a trace through a DRAM part: bandwidth, latency, row hits, and power by component."""
+    from accelsim.memory import load_part, replay
+    from accelsim.report.dram import power_table, replay_row, replay_table, unfinished
+
+    outputs = {kind: path for kind, path in {"csv": csv, "json": json_file}.items() if path is not None}
+    problems: list[str] = []
+    dram: Any = collect(problems, load_part, part, {} if channels is None else {"geometry.channels": channels})
+    collect(problems, check_outputs, outputs)
+    with reporting(2, quiet=False) as step:
+        step("reading")
+        asked: Any = None if dram is None else collect(problems, _requests, trace, requests, dram)
+        if dram is not None and address_map is not None:
+            collect(problems, dram.fields, address_map)
+        if asked is not None and load is not None and asked.time_ns is not None:
+            problems.append(f"--load {load:g}: {trace} says when each request arrives; leave the option out")
+        raise_if_any(dict.fromkeys(problems))
+        step("replaying")
+        offered: float | Literal["saturated"] = "saturated" if load is None else load
+        result = replay(
+            dram, asked.block, asked.write, offered, address_map, time_ns=asked.time_ns, backend=backend.value
+        )
+    arrive = "at their times" if asked.time_ns is not None else "saturated" if load is None else f"{load:g} of peak"
+    name = Path(trace).name
+    out = console()
+    out.print(replay_table(result, f"{name} on {dram.name}: {len(asked.block):,} requests, {arrive}"))
+    if result.power_mw is not None:
+        out.print(power_table(result))
+    if left := unfinished(result):
+        out.print(f"writes that still wait in buffers at the end, with the last read: {left:,}", markup=False)
+    given = {
+        "trace": name,
+        "channels": dram.geometry.channels,
+        "address_map": address_map or dram.address_map,
+        "load": arrive,
+        "backend": backend.value,
+    }
+    for kind, path in outputs.items():
+        import pandas as pd
+
+        write(pd.DataFrame([replay_row(result, given)]), kind, path)
+        say_wrote(path)
+
+
+def _requests(name: str, requests: int, part: DramPart) -> Trace:
+    """Return the requests of a named trace or of a file."""
+    from accelsim.memory import Trace, read_trace, trace
+    from accelsim.memory.traces import NAMED
+
+    if name in NAMED:
+        return Trace(*trace(name, requests), None)
+    if not any(mark in name for mark in "./\\") and not Path(name).is_file():
+        raise InputError(f"{name}: no trace of this name, and no such file{did_you_mean(name, NAMED)}")
+    return read_trace(name, part)

@@ -1,0 +1,85 @@
+"""A replayed trace as tables that fit 80 columns, and as one row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from accelsim.report.terminal import number, percent
+
+if TYPE_CHECKING:
+    from accelsim.memory import DramReplay
+
+
+def unfinished(result: DramReplay) -> int:
+    """Return the writes that still wait in buffers at the end: a run ends with its last read."""
+    counts = result.counts
+    done = ("reads", "writes", "merged_writes", "merged_reads", "forwarded_reads")
+    return counts["requests"] - sum(counts[name] for name in done)
+
+
+def replay_table(result: DramReplay, title: str) -> Table:
+    """Return bandwidth, latency, row hits, energy and power of a replay, a line each."""
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    grid.add_column()
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column()
+    counts = result.counts
+    answered = counts["returned_reads"]
+    clocks = f"{result.cycles:,} clocks"
+    unknown = "the part has no sourced currents"
+    for what, value, more in (
+        ("bandwidth", f"{number(result.bandwidth_gb_per_s)} GB/s", f"{percent(result.bandwidth_fraction)} of peak"),
+        ("latency", f"{number(result.mean_latency_ns)} ns" if answered else "-", f"mean of {answered:,} reads"),
+        ("row hits", percent(result.row_hit_rate), f"of {counts['reads'] + counts['writes']:,} reads and writes"),
+        ("time", f"{number(result.time_ns / 1e3)} µs", clocks),
+        ("energy", _known(result.energy_pj_per_bit, "pJ/bit"), unknown if result.power_mw is None else "DRAM core"),
+        ("power", _known(result.power_mw, "mW"), unknown if result.power_mw is None else "DRAM core, mean"),
+    ):
+        grid.add_row(what, value, more)
+    return grid
+
+
+def power_table(result: DramReplay) -> Table:
+    """Return what each kind of command and of standby draws; the pins stand apart, and are not in shares."""
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("component", "mW", "pJ/bit", "share"):
+        grid.add_column(heading, justify="left" if heading == "component" else "right", no_wrap=True)
+    powers, energies = result.power_parts_mw or {}, result.energy_parts_pj_per_bit or {}
+    total = result.power_mw or 1.0
+    for name, mw in sorted(powers.items(), key=lambda item: (item[0] == "io", -item[1])):
+        share = "beside" if name == "io" else percent(mw / total)
+        grid.add_row(Text(_spelt(name)), number(mw), number(energies[name]), share)
+    return grid
+
+
+def replay_row(result: DramReplay, given: dict[str, Any]) -> dict[str, Any]:
+    """Return one row for CSV and JSON: what was asked for, the measures, each component, and the counts."""
+    powers, energies = result.power_parts_mw or {}, result.energy_parts_pj_per_bit or {}
+    return {
+        **given,
+        "part": result.part,
+        "cycles": result.cycles,
+        "time_ns": result.time_ns,
+        "bandwidth_gb_per_s": result.bandwidth_gb_per_s,
+        "bandwidth_fraction": result.bandwidth_fraction,
+        "mean_latency_ns": result.mean_latency_ns,
+        "row_hit_rate": result.row_hit_rate,
+        "energy_pj_per_bit": result.energy_pj_per_bit,
+        "power_mw": result.power_mw,
+        **{f"energy_{name}_pj_per_bit": value for name, value in energies.items()},
+        **{f"power_{name}_mw": value for name, value in powers.items()},
+        **{f"count_{name}": count for name, count in result.counts.items()},
+        "unfinished_writes": unfinished(result),
+    }
+
+
+def _known(value: float | None, unit: str) -> str:
+    return "unknown" if value is None else f"{number(value)} {unit}"
+
+
+def _spelt(name: str) -> str:
+    return "pins (io)" if name == "io" else name.replace("_", " ")
