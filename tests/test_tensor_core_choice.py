@@ -41,7 +41,9 @@ def moved(outcome: GemmOutcome) -> tuple[int, int]:
 
 
 def edge(kib: int, **changes: Any) -> Hardware:
-    return load_hardware(EDGE, {"engine.shared_memory_bytes": kib * KIB, **changes})
+    """Return the chip with so much shared memory, in banks of 128 KB at most, which follow its clock."""
+    banks = max(2, -(-kib // 128))
+    return load_hardware(EDGE, {"engine.shared_memory_bytes": kib * KIB, "engine.shared_banks": banks, **changes})
 
 
 SMALL = Gemm(3136, 64, 576, "fp16")
