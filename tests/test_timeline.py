@@ -242,7 +242,7 @@ def test_too_many_events_are_refused_with_a_window_that_fits(monkeypatch: pytest
     assert fits > 3
     assert len(timeline(small_layer(), chip(SMALL), "fc", 3, fits, 0.6).events) <= 500
     with pytest.raises(InputError, match="hold more than 500 events"):
-        timeline(accelsim.Layer.linear("fc", np.ones((700, 5000)), tokens=600), "a100-pcie", "fc", activations=1.0)
+        timeline(accelsim.Layer.linear("fc", np.ones((700, 5000)), tokens=600), "edge-nm-16x16", "fc", activations=1.0)
 
 
 BAD = [

@@ -40,8 +40,9 @@ FASTER = 1.1
 @njit(cache=True, nogil=True)
 def faster(machine: Machine, which: int) -> Machine:
     """Return the Machine with one of its resources faster."""
-    speed = np.ones(len(RESOURCES))
-    speed[which] = FASTER
+    speed = np.empty(len(RESOURCES))
+    for i in range(len(RESOURCES)):
+        speed[i] = FASTER if i == which else 1.0
     return Machine(
         machine.cores,
         machine.clock_mhz,
@@ -103,8 +104,8 @@ def times_if_faster(machine: Machine, limits: Limits, size: Size, tiles: Tiles, 
         quicker, own = faster(machine, which), eased(limits, which)
         plan, _ = schedule(quicker, size, tiles, machine.clock_mhz, repeated)
         full_us = time_us(quicker, own, size, tiles, machine.clock_mhz, repeated, which == WAVE)
-        uj = energy_uj(quicker, own, tiles, plan)
-        _, taken, _ = measured(quicker, own, size, tiles, repeated, which == WAVE, uj, full_us)
+        core_uj, dram_uj = energy_uj(quicker, own, tiles, plan)
+        _, taken, _ = measured(quicker, own, size, tiles, repeated, which == WAVE, (core_uj, dram_uj, full_us))
         found[which] = max(own.floor_us, taken)
     return found
 

@@ -266,6 +266,9 @@ class TensorCoreConfig(EngineConfig):
                 f'register_bytes: must be above 0 with accumulators = "registers", and left out without (got '
                 f'{self.register_bytes} with "{self.accumulators}")'
             )
+        for key, default in {"l2_usable": 1.0, "l2_banks": None}.items() if self.l2_bytes == 0 else ():
+            if (got := getattr(self, key)) != default:
+                yield f"{key}: is of an L2, which the chip has not (got {got}); leave it out"
         kernels = {"dense": self.dense, "sparse": self.sparse}
         for name, kernel in kernels.items() if self.l2_bytes == 0 else ():
             if kernel is not None and max(kernel.splits) > 1:

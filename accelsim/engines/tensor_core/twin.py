@@ -15,6 +15,7 @@ from accelsim.engines.tensor_core.plan import (
     ALIKE,
     DRAM_CYCLES,
     EDP,
+    ENERGY,
     STEPS,
     TIME,
     TIME_ALONE,
@@ -315,7 +316,10 @@ def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
     """
     at_once = max(1.0, tiles.number / machine.cores)
     steps = math.ceil(tiles.core_steps.sum() / machine.cores / at_once)
-    dram = math.ceil((rounds[:, TIMES] * rounds[:, DRAM_CYCLES]).sum() / at_once)
+    dram = 0
+    for i in range(len(rounds)):
+        dram += rounds[i, TIMES] * rounds[i, DRAM_CYCLES]
+    dram = math.ceil(dram / at_once)
     unrecorded = np.zeros((0, 4), np.int64)
     cycles, _ = round_cycles(plan, steps, machine.stages, plan.l2_full, dram, plan.epilogue_full, unrecorded)
     lost = lost_cycles(plan, overlap_loss_per_mille, steps, plan.l2_full, dram, plan.epilogue_full)
@@ -335,25 +339,25 @@ def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
 
 
 @njit(cache=True, nogil=True)
-def power_w(limits, uj, taken_us, clock_share):
-    """Return the mean power of a run at a share of the full clock; `uj` are of the full voltage: cores, DRAM."""
+def power_w(limits, at_full, taken_us, clock_share):
+    """Return the mean power of a run at a share of the full clock; `at_full`: uJ of cores, uJ of DRAM, us there."""
     # Specification: Attempt.power_w.
     voltage = max(limits.least_voltage, 1.0 - limits.voltage_slope * (1.0 - clock_share))
-    return limits.static_w * voltage + (uj[0] * voltage * voltage + uj[1]) / taken_us
+    return limits.static_w * voltage + (at_full[0] * voltage * voltage + at_full[1]) / taken_us
 
 
 @njit(cache=True, nogil=True)
-def clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limit_w):
+def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
     # Specification: Attempt.clock_within.
     full = machine.clock_mhz
-    if power_w(limits, uj, full_us, 1.0) <= limit_w:
+    if power_w(limits, at_full, at_full[2], 1.0) <= limit_w:
         return full
     low, high = int(0.3 * full), int(full)
     while high - low > 1:
         middle = (low + high) // 2
         taken = time_us(machine, limits, size, tiles, float(middle), repeated, even)
-        if power_w(limits, uj, taken, middle / full) > limit_w:
+        if power_w(limits, at_full, taken, middle / full) > limit_w:
             high = middle
         else:
             low = middle
@@ -361,23 +365,23 @@ def clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limi
 
 
 @njit(cache=True, nogil=True)
-def measured(machine, limits, size, tiles, repeated, even, uj, full_us):
-    """Return clock in MHz, time in us and energy in uJ of a tile and split that takes `full_us` at the full clock."""
+def measured(machine, limits, size, tiles, repeated, even, at_full):
+    """Return clock in MHz, time in us and energy in uJ of a tile and split; `at_full`: uJ of cores, uJ of DRAM, us."""
     # Specification: Attempt.measure.
-    clock, taken, lasting = machine.clock_mhz, full_us, full_us
+    clock, taken, lasting = machine.clock_mhz, at_full[2], at_full[2]
     if limits.limit_w > 0:
-        clock = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, limits.limit_w)
+        clock = clock_within(machine, limits, size, tiles, repeated, even, at_full, limits.limit_w)
         if clock < machine.clock_mhz:
             taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even)
             if limits.burst_us > 0:
                 # The first runs of a measurement may exceed the limit: the mean over those that are timed.
                 allowed = limits.limit_w * limits.burst_factor
-                faster = clock_within(machine, limits, size, tiles, repeated, even, uj, full_us, allowed)
+                faster = clock_within(machine, limits, size, tiles, repeated, even, at_full, allowed)
                 first = time_us(machine, limits, size, tiles, faster, repeated, even)
                 runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                 share = max(0.0, runs - limits.runs_before) / limits.runs_timed
                 taken = share * first + (1.0 - share) * taken
-    return clock, taken, power_w(limits, uj, lasting, clock / machine.clock_mhz) * taken
+    return clock, taken, power_w(limits, at_full, lasting, clock / machine.clock_mhz) * taken
 
 
 CLOCK_MHZ, TIME_US, ENERGY_UJ = range(3)
@@ -388,14 +392,21 @@ CLOCK_MHZ, TIME_US, ENERGY_UJ = range(3)
 def best_of(found, minimize):
     """Return the row of the first choice that has the least of what is minimised; inf: it was not measured."""
     # Specification: best.
-    score = found[:, TIME_US].copy()
-    if minimize == EDP:
-        score *= found[:, ENERGY_UJ]
-    elif minimize != TIME_ALONE:
-        within = score.min() * ALIKE if minimize == TIME else np.inf
-        for i in range(len(score)):
-            score[i] = found[i, ENERGY_UJ] if score[i] <= within else np.inf
-    return score.argmin()
+    fastest = np.inf
+    for row in found:
+        fastest = min(fastest, row[TIME_US])
+    best, least = 0, np.inf
+    for i, row in enumerate(found):
+        score = row[TIME_US]
+        if minimize == EDP:
+            score *= row[ENERGY_UJ]
+        elif minimize == ENERGY or (minimize == TIME and score <= fastest * ALIKE):
+            score = row[ENERGY_UJ]
+        elif minimize == TIME:
+            score = np.inf
+        if score < least:
+            best, least = i, score
+    return best
 
 
 @njit(cache=True, nogil=True)
@@ -420,8 +431,8 @@ def search(machine, limits, size, choices, repeated, skipping):
             full_us = limits.overhead_us + cycles / machine.clock_mhz
             if fastest < np.inf and full_us > fastest * pruned:
                 continue
-            uj = energy_uj(machine, limits, tiles, plan)
-            of_choice = measured(machine, limits, size, tiles, repeated, False, uj, full_us)
+            core_uj, dram_uj = energy_uj(machine, limits, tiles, plan)
+            of_choice = measured(machine, limits, size, tiles, repeated, False, (core_uj, dram_uj, full_us))
             for i in range(3):
                 found[t * choices.splits.size + s, i] = of_choice[i]
             fastest = min(fastest, of_choice[TIME_US])
