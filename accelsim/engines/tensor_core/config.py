@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -213,8 +213,11 @@ class TensorCoreConfig(EngineConfig):
         bits = NUMBER_FORMATS[dtype].bits
         return int(n) / int(m) * (bits + self.metadata_bits_per_value) / bits
 
-    def room(self, tile: Sequence[int], dtype: str, pattern: str | None) -> tuple[float, float]:
-        """Return the bytes of shared memory and of registers that a tile (tokens, outputs) leaves; below 0: lacks."""
+    def room(self, tile: Any, dtype: str, pattern: str | None) -> tuple[Any, Any]:
+        """Return the bytes of shared memory and of registers that a tile (tokens, outputs) leaves; below 0: lacks.
+
+        For arrays of tokens and outputs, arrays.
+        """
         tokens, outputs = tile
         step_bytes = self.step_of(dtype) * NUMBER_FORMATS[dtype].bits / 8
         stages = self.stages * step_bytes * (tokens + self.packed(dtype, pattern) * outputs)

@@ -192,14 +192,10 @@ def output_bytes(dtype: str) -> float:
 
 def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:
     """Return which tiles and splits a GEMM can use: those that fit, of which there is one on any chip."""
-    room = {tuple(tile): config.room(tile, gemm.dtype, gemm.pattern) for tile in tiles}
-    fitting = [tile for tile in room if min(room[tile]) >= 0]
-    return Choices(
-        np.array(fitting, np.int64),
-        np.array(kernel.splits, np.int64),
-        config.least_k_per_split,
-        np.array([room[tile][0] for tile in fitting], np.float64),
-    )
+    shapes = np.array(tiles, np.int64)
+    shared, registers = config.room(shapes.T, gemm.dtype, gemm.pattern)
+    fits = np.minimum(shared, registers) >= 0
+    return Choices(shapes[fits], np.array(kernel.splits, np.int64), config.least_k_per_split, shared[fits])
 
 
 def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
