@@ -201,6 +201,7 @@ def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[in
 def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
     """Return the chip as its schedule sees it."""
     config, memory = chip.engine, chip.memory
+    service = measure(memory.dram)
     bits = NUMBER_FORMATS[gemm.dtype].bits
     n, m = pattern_of(gemm.pattern)
     rate = config.fma_per_cycle[gemm.dtype] * m / n
@@ -217,8 +218,8 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         wgmma={"warps": 0, "wgmma": 1, "wgmma-sparse": 2}[kernel.shared_reads],
         l2_bytes=config.l2_usable * config.l2_bytes,
         l2_bytes_per_cycle=config.l2_bytes_per_cycle,
-        dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / measure(memory.dram).read_ns),
-        dram_latency_us=float(measure(memory.dram).latency_ns) / 1000,
+        dram_bytes_per_us=memory.all_channels * float(BLOCK_BYTES * 1000 / service.read_ns),
+        dram_latency_us=float(service.latency_ns) / 1000,
         prologue_cycles=config.prologue_cycles,
         epilogue_cycles_per_output=config.epilogue_cycles_per_output,
         step_sync_cycles=kernel.step_sync_cycles,
