@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import accelsim
+from accelsim.costs import prices
 from accelsim.engines.tensor_core.plan import hit_share
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, run
 from accelsim.errors import InputError
@@ -41,9 +42,12 @@ def moved(outcome: GemmOutcome) -> tuple[int, int]:
 
 
 def edge(kib: int, **changes: Any) -> Hardware:
-    """Return the chip with so much shared memory, in banks of 128 KB at most, which follow its clock."""
-    banks = max(2, -(-kib // 128))
-    return load_hardware(EDGE, {"engine.shared_memory_bytes": kib * KIB, "engine.shared_banks": banks, **changes})
+    """Return the chip with so much shared memory, sums in it, in banks of 128 KB at most, which follow its clock."""
+    memory = {"engine.shared_memory_bytes": kib * KIB, "engine.shared_banks": max(2, -(-kib // 128))}
+    return load_hardware(EDGE, memory | SUMS_SHARED | changes)
+
+
+SUMS_SHARED = {"engine.accumulators": "shared", "engine.register_bytes": 0}
 
 
 SMALL = Gemm(3136, 64, 576, "fp16")
@@ -135,11 +139,11 @@ def test_sums_in_registers_need_registers() -> None:
     [
         (
             # The smallest is 16 x 64 or 64 x 16: 4 x 32 x 80 x 2 bytes and 16 x 64 x 4.
-            {"engine.shared_memory_bytes": 16 * KIB},
+            {"engine.shared_memory_bytes": 16 * KIB, **SUMS_SHARED},
             "dense.tiles: none fits; the smallest need: tile 16 x 64 of fp16: needs 24576 bytes of shared memory",
         ),
-        ({"engine.register_bytes": 1024}, 'register_bytes: must be above 0 with accumulators = "registers"'),
-        ({"engine.accumulators": "registers"}, 'register_bytes: must be above 0 with accumulators = "registers"'),
+        ({"engine.register_bytes": 0}, 'register_bytes: must be above 0 with accumulators = "registers"'),
+        ({"engine.accumulators": "shared"}, 'register_bytes: must be above 0 with accumulators = "registers"'),
         ({"engine.dense.splits": [1, 2]}, "dense.splits: the parts of a split k need an L2"),
         ({"engine.dense.raster_tiles": 2}, "dense.raster_tiles: is for chips with L2"),
         ({"engine.minimize": "speed"}, "engine.minimize: must be 'time', 'energy' or 'edp'"),
@@ -282,3 +286,17 @@ def test_nothing_else_made_faster_by_a_tenth_helps_more(
 )
 def test_what_limits_a_gemm(chip: str, shape: tuple[int, int, int], said: str) -> None:
     assert accelsim.gemm(*shape, chip).iloc[0]["limited_by"] == said
+
+
+def test_sums_in_shared_memory_take_its_bandwidth_and_pay_its_price() -> None:
+    """64 x 64 sums of 4 bytes are read and written in each of 8 steps, 256 cycles of 128 bytes beside the operands."""
+    gemm = Gemm(64, 64, 256, "fp16", "2:4")
+    held, waiting = load_hardware(EDGE), load_hardware(EDGE, SUMS_SHARED)
+    without, with_sums = (run(gemm, chip, "compiled", (64, 64)) for chip in (held, waiting))
+    assert (without.plan.sum_bytes, with_sums.plan.sum_bytes) == (0, 8 * 2 * 4 * 64 * 64)
+    assert with_sums.plan.shared - without.plan.shared == 2 * 4 * 64 * 64 // 128
+    assert with_sums.limited_by == "shared memory" != without.limited_by
+    rows = [accelsim.gemm(64, 64, 256, chip, pattern="2:4").iloc[0] for chip in (held, waiting)]
+    more = rows[1]["energy_shared_memory_pj"] - rows[0]["energy_shared_memory_pj"]
+    price = prices(waiting)["sum_bytes"]
+    assert rows[1]["count_sum_bytes"] * price.pj == pytest.approx(more)

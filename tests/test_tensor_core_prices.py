@@ -86,8 +86,8 @@ def test_the_shared_memory_is_two_banks_of_cacti() -> None:
     table = prices(chip)
     assert table["shared_bytes"].pj == pytest.approx(bank.read_energy_pj / 64 + beside)
     assert table["shared_bytes"].pj + table["shared_writes"].pj == pytest.approx(bank.write_energy_pj / 64 + beside)
-    # Registers of what a cycle moves, of the bus, and of fp16 and int8 multipliers: 7e-5 mW a bit, Aladdin.
-    bits = 1024 + 512 + 256 * (16 + 16 + 32 + 3) + 256 * (8 + 8 + 32 + 3)
+    # Registers of what a cycle moves, of the bus, of sums, of fp16 and int8 multipliers: 7e-5 mW a bit, Aladdin.
+    bits = 1024 + 512 + 8 * 16384 + 256 * (16 + 16 + 32 + 3) + 256 * (8 + 8 + 32 + 3)
     assert table["powered_ns"].pj == pytest.approx(2 * bank.leakage_mw + 7e-5 * bits)
     one = sram(262144, 512, technology, min(500.0, fastest_clock_mhz(262144, 512, technology)))
     mm2 = max(one.area_mm2, 2 * bank.area_mm2)
@@ -141,12 +141,14 @@ def test_the_account_of_a_layer_is_every_count_at_its_price() -> None:
     assert own == pytest.approx(paid + row["cycles"] * table["control_per_cycle"].pj)
 
 
-@pytest.mark.parametrize("l2_bytes", [0, 2**16])
+@pytest.mark.parametrize("more", [{}, {"l2_bytes": 2**16}, {"accumulators": "shared", "register_bytes": 0}])
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
 @pytest.mark.parametrize("pattern", [None, "2:4"])
-def test_energy_is_linear_in_what_a_choice_of_tiles_decides(dtype: str, pattern: str | None, l2_bytes: int) -> None:
+def test_energy_is_linear_in_what_a_choice_of_tiles_decides(
+    dtype: str, pattern: str | None, more: dict[str, Any]
+) -> None:
     """But for DRAM, where a write costs less than the read at whose price all bytes count here."""
-    chip = edge(l2_bytes=l2_bytes)
+    chip = edge(**more)
     row = accelsim.gemm(512, 256, 1024, hardware=chip, dtype=dtype, pattern=pattern).iloc[0]
     priced, service = linear(chip, dtype, pattern is not None), measure(chip.memory.dram)
     assert row["clock_mhz"] == chip.engine.clock_mhz
@@ -154,6 +156,7 @@ def test_energy_is_linear_in_what_a_choice_of_tiles_decides(dtype: str, pattern:
     expected = (
         row["count_fma"] * priced.fma_pj
         + row["count_shared_bytes"] * priced.shared_pj_per_byte
+        + row["count_sum_bytes"] * priced.sum_pj_per_byte
         + row["count_shared_writes"] * priced.l2_pj_per_byte
         + row["count_l2_writes"] * (priced.dram_pj_per_byte - service.read_pj_per_byte)
         + row["time_us"] * 1e6 * (priced.static_w - standby_w)
@@ -166,7 +169,7 @@ def test_a_chip_without_energies_costs_nothing_and_says_so() -> None:
     chip = accelsim.load_hardware(CHIP, {"technology": None})
     assert isinstance(chip, TensorCoreChip)
     assert prices(chip) == {}
-    assert linear(chip, "fp16") == Linear(0, 0, 0, 0, 0)
+    assert linear(chip, "fp16") == Linear(0, 0, 0, 0, 0, 0)
     assert (area_mm2(chip), extrapolated(chip)) == (0, "no")
     assert entries({"fma": 1}, 1, chip) == []
 
@@ -248,7 +251,7 @@ def test_registers_of_sums_cost_area_and_leakage() -> None:
     shared, first, second = (
         accelsim.load_hardware(chip, {"technology": "cmos-45nm"})
         for chip in (
-            edge(),
+            edge(accumulators="shared", register_bytes=0),
             edge(accumulators="registers", register_bytes=65536),
             edge(accumulators="registers", register_bytes=131072),
         )

@@ -70,6 +70,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
         l2_bytes=0,
         filled_bytes=0,
         shared_bytes=0,
+        sum_bytes=0,
     )
 
 
@@ -119,6 +120,7 @@ def machines(draw: st.DrawFn) -> Machine:
         peak_fma_per_cycle=rate,
         element_bytes=2.0,
         output_bytes=2.0,
+        sum_bytes=draw(st.sampled_from([0.0, 4.0])),
         packed=draw(st.sampled_from([1.0, 0.5625])),
         step_k=32,
         shared_bytes_per_cycle=draw(st.sampled_from([16.0, 128.0])),
@@ -154,6 +156,7 @@ def products(draw: st.DrawFn) -> Product:
         fma_pj=2.0,
         executed=1.0,
         shared_pj_per_byte=draw(st.sampled_from([0.0, 1.0])),
+        sum_pj_per_byte=draw(st.sampled_from([0.0, 1.0])),
         l2_pj_per_byte=10.0,
         dram_pj_per_byte=50.0,
         least_voltage=0.72,

@@ -30,6 +30,8 @@ class Machine(NamedTuple):
     """The same without the efficiency."""
     element_bytes: float
     output_bytes: float
+    sum_bytes: float
+    """Of a sum that waits in shared memory between steps; 0 in registers."""
     packed: float
     """Size of the stored weights, metadata included / dense."""
     step_k: int
@@ -73,6 +75,7 @@ class Limits(NamedTuple):
     executed: float
     """Share of the dense multiply-accumulates that are: N / M."""
     shared_pj_per_byte: float
+    sum_pj_per_byte: float
     l2_pj_per_byte: float
     """Of what goes to shared memory, from L2 or from DRAM."""
     dram_pj_per_byte: float
@@ -120,6 +123,8 @@ class Schedule(NamedTuple):
     filled_bytes: int
     """Operands written to shared memory, from L2 or from DRAM."""
     shared_bytes: int
+    sum_bytes: int
+    """Sums read from shared memory and written there again between steps."""
 
     @property
     def dram_bytes(self) -> int:
@@ -287,6 +292,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         filled = steps * step_fill + tiles.number * tiles.tile_bitmap_bytes
     # Sparse warp groups: their reads are those that were measured, with what is filled meanwhile.
     step_shared = machine.step_k * read + (0.0 if machine.wgmma == 2 else step_fill)
+    step_sums = 2.0 * machine.sum_bytes * results
     # The parts of a split k are written and read again in 32 bits.
     out = results * (machine.output_bytes if tiles.split == 1 else 8.0)
     store = machine.epilogue_cycles_per_output * results
@@ -309,7 +315,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         tiles.last,
         ceil_int(products / machine.fma_per_cycle + machine.step_sync_cycles),
         ceil_int(products / machine.peak_fma_per_cycle),
-        ceil_int(step_shared / machine.shared_bytes_per_cycle),
+        ceil_int((step_shared + step_sums) / machine.shared_bytes_per_cycle),
         ceil_int(machine.step_k * machine.load_cycles_per_k),
         ceil_int(machine.cores * step_fill / machine.l2_bytes_per_cycle),
         ceil_int(tiles.last * step_fill / machine.l2_bytes_per_cycle),
@@ -322,6 +328,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         ceil_int(filled) if machine.l2_bytes else 0,
         ceil_int(filled),
         ceil_int(steps * step_shared),
+        ceil_int(steps * step_sums),
     )
     return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
 
@@ -331,6 +338,6 @@ def energy_uj(machine, limits, tiles, plan):
     """Return what a run takes at the full voltage, without what stands by: in the cores and L2, and in DRAM."""
     products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * tiles.core_steps.sum()
     core = products * limits.executed * limits.fma_pj + plan.filled_bytes * limits.l2_pj_per_byte
-    core += plan.shared_bytes * limits.shared_pj_per_byte
+    core += plan.shared_bytes * limits.shared_pj_per_byte + plan.sum_bytes * limits.sum_pj_per_byte
     dram = (plan.dram_read_bytes + plan.dram_write_bytes) * limits.dram_pj_per_byte
     return core * 1e-6, dram * 1e-6

@@ -52,6 +52,7 @@ def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) ->
         "metadata_bits": Price("registers", 0.0, included),
         "shared_bytes": Price("shared_memory", 0.0, included),
         "shared_writes": Price("shared_memory", 0.0, included),
+        "sum_bytes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
         "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
@@ -73,6 +74,11 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         "shared_bytes": Price("shared_memory", shared.read_pj_per_byte, shared.source),
         "shared_writes": Price(
             "shared_memory", shared.write_pj_per_byte - shared.read_pj_per_byte, f"{shared.source}: write less read"
+        ),
+        "sum_bytes": Price(
+            "shared_memory",
+            (shared.read_pj_per_byte + shared.write_pj_per_byte) / 2,
+            f"{shared.source}: half read, half written",
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
@@ -269,6 +275,7 @@ class Linear(NamedTuple):
     fma_pj: float
     """With registers and indices."""
     shared_pj_per_byte: float
+    sum_pj_per_byte: float
     l2_pj_per_byte: float
     """Of what fills shared memory, with its write there."""
     dram_pj_per_byte: float
@@ -285,7 +292,7 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
     """
     table = prices(chip, dtype=dtype)
     if not table:
-        return Linear(0.0, 0.0, 0.0, 0.0, 0.0)
+        return Linear(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     config, service = chip.engine, measure(chip.memory.dram)
     standby_w = 1e-3 * chip.memory.all_channels * service.standby_mw
     operand_bits, index_bits = 2 * (NUMBER_FORMATS[dtype].bits + config.sum_bits(dtype)), config.metadata_bits_per_value
@@ -296,6 +303,7 @@ def linear(chip: TensorCoreChip, dtype: str, sparse: bool = False) -> Linear:
         + operand_bits * table["register_bits"].pj
         + sparse * index_bits * table["metadata_bits"].pj,
         shared_pj_per_byte=table["shared_bytes"].pj,
+        sum_pj_per_byte=table["sum_bytes"].pj,
         l2_pj_per_byte=l2_read_pj + table["shared_writes"].pj,
         dram_pj_per_byte=service.read_pj_per_byte + table["controller_bytes"].pj + l2_write_pj,
         static_w=table["powered_ns"].pj * 1e-3 + per_cycle_pj * config.clock_mhz * 1e-6 + standby_w,  # pJ a ns = mW

@@ -54,6 +54,7 @@ WORDS = Words(
         Word("metadata_bits", "bits of indices of packed weights that select their operands", "bits"),
         Word("shared_bytes", "bytes to and from shared memory", "bytes"),
         Word("shared_writes", "of these, bytes written: operands as they come from L2", "bytes"),
+        Word("sum_bytes", "bytes of sums that wait in shared memory, read and written in every step", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
         Word("l2_writes", "bytes written to L2: operands from DRAM, results on their way there", "bytes"),
         Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
