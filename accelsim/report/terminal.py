@@ -194,7 +194,7 @@ def prices_table(hardware: Hardware) -> Table:
             price.component.replace("_", " "),
             action.removesuffix(PER_CYCLE).replace("_", " "),
             units.get(action, "cycles"),
-            number(price.pj),
+            number(price.pj) if price.known else "unknown",
             Text(price.source),
         )
     return grid
