@@ -388,7 +388,14 @@ def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
         accelsim.load_hardware(chip_file)
     rows = "".join(f"45,hd,one,{c},{w},{w},{w},0.1,0.2,0.5\n" for c in (256, 131072) for w in (16, 64))
     (tmp_path / "own" / "own.csv").write_text(HEADER + rows)
-    assert prices(accelsim.load_hardware(chip_file))["spmat_reads"].pj == pytest.approx(64)
+    before = accelsim.load_hardware(chip_file)
+    assert prices(before)["spmat_reads"].pj == pytest.approx(64)
+    # Another table is another chip, here and in stores that know chips by their hash.
+    (tmp_path / "own" / "own.csv").write_text(HEADER + rows.replace(",64,64,64,64,", ",64,64,32,64,"))
+    after = accelsim.load_hardware(chip_file)
+    assert prices(after)["spmat_reads"].pj == pytest.approx(32)
+    assert prices(before)["spmat_reads"].pj == pytest.approx(64)
+    assert after.content_hash != before.content_hash
 
 
 def test_the_objective_is_gone() -> None:
