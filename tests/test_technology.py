@@ -391,7 +391,7 @@ def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
     before = accelsim.load_hardware(chip_file)
     assert prices(before)["spmat_reads"].pj == pytest.approx(64)
     # Another table is another chip, here and in stores that know chips by their hash.
-    (tmp_path / "own" / "own.csv").write_text(HEADER + rows.replace(",64,64,64,64,", ",64,64,32,64,"))
+    (tmp_path / "own" / "own.csv").write_text(HEADER + rows.replace(",64,64,64,", ",64,32,64,"))
     after = accelsim.load_hardware(chip_file)
     assert prices(after)["spmat_reads"].pj == pytest.approx(32)
     assert prices(before)["spmat_reads"].pj == pytest.approx(64)
