@@ -120,8 +120,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def read_table(path: Path) -> tuple[dict[str, str], ...]:
-    """Read one CSV file of data, whose comment lines begin with `#`; returns its rows by column name."""
+def read_table(path: Path, _hash: str = "") -> tuple[dict[str, str], ...]:
+    """Read one CSV file of data, whose comment lines begin with `#`; returns its rows by column name.
+
+    It is read once, and again with another hash of its content.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return tuple(csv.DictReader(line for line in file if not line.startswith("#")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from hashlib import sha256
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def chip_schema() -> dict[str, Any]:
 
 
 def _find_table(technology: dict[str, Any], folder: Path) -> None:
-    """Replace the name of a technology's SRAM table by its path, where it lies beside the technology's own file.
+    """Replace the name of a technology's SRAM table by path and hash, where it lies beside the technology's own file.
 
     Raises InputError for a table that is neither there nor shipped.
     """
@@ -159,7 +160,7 @@ def _find_table(technology: dict[str, Any], folder: Path) -> None:
     shipped = shipped_dir(NAMED["technology"])
     beside = (folder / sram["table"]).resolve()
     if beside.is_file() and beside.parent != shipped.resolve():
-        sram["table"] = str(beside)
+        sram.update({"table": str(beside), "table_hash": sha256(beside.read_bytes()).hexdigest()[:32]})
     elif not (shipped / sram["table"]).is_file():
         raise InputError(
             f"sram.table: no file {sram['table']!r} in {folder}, beside the technology's, and none of this name is "

@@ -60,8 +60,12 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), "area_mm2") if name in results}
     groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
     sums = groups[list(parts)].sum(min_count=1)
-    found = sums[[name for name in SUMMED if name in sums]]
-    found = found.assign(**{name: sums[name] / sums[f"weight of {name}"] for name in means})
+    layers, able = groups.size(), groups["cycles"].count().astype(np.int64)
+    counted = {"layers": layers, "able": able}
+    if "ran" in sums:
+        counted["missing"] = 1 - sums["ran"] / sums["dense"]
+    found = {name: sums[name] for name in SUMMED if name in sums}
+    found |= {name: sums[name] / sums[f"weight of {name}"] for name in means}
     if {"energy_pj", "time_us"} <= set(sums):
         found["edp_pj_s"] = sums["energy_pj"] * sums["time_us"] * 1e-6
         found["power_mw"] = sums["energy_pj"] / sums["time_us"] / 1e3  # pJ / us = uW
@@ -70,14 +74,9 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         found["dram_gb_per_s"] = traffic / sums["time_us"] / 1e3  # bytes / us = MB/s
     if "area_mm2" in results:
         found["area_mm2"] = groups["area_mm2"].max().astype(np.float64)
-    layers, able = groups.size(), groups["cycles"].count().astype(np.int64)
     if whole:
-        found.loc[able < layers] = np.nan
-    found.insert(0, "layers", layers)
-    found.insert(1, "able", able)
-    if "ran" in sums:
-        found.insert(2, "missing", 1 - sums["ran"] / sums["dense"])
-    return found
+        found = {name: column.where(able == layers) for name, column in found.items()}
+    return pd.DataFrame(counted | found)
 
 
 def left_out(results: pd.DataFrame, by: str | Sequence[str] = "hardware") -> list[str]:

@@ -85,3 +85,10 @@ def test_mistakes_are_told_together() -> None:
     assert len(caught.value.problems) == 3
     with pytest.raises(InputError, match="granularity 'kernel'"):
         curve(NET, CHIPS, ["kernel"], (0.5,))
+
+
+def test_chips_that_can_be_compared_have_one_scale() -> None:
+    for chips, same in ((("eie-matched-45nm", "nm-matched-45nm"), True), (("eie-64pe-45nm", "a100-pcie"), False)):
+        figure = plots.curve(curve(NET, chips, ["fine"], [0.5]), "energy_pj")
+        tops = {axes.get_ylim()[1] for axes in figure.axes}
+        assert (len(tops) == 1) == same

@@ -395,8 +395,9 @@ def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
         accelsim.load_hardware(chip_file)
     rows = "".join(f"45,hd,one,{c},{w},{w},{w},0.1,0.2,0.5\n" for c in (256, 131072) for w in (16, 64))
     (tmp_path / "own" / "own.csv").write_text(HEADER + rows)
-    table_of = prices(accelsim.load_hardware(chip_file))
-    assert table_of["spmat_reads"].pj == pytest.approx(64)
+    before = accelsim.load_hardware(chip_file)
+    assert prices(before)["spmat_reads"].pj == pytest.approx(64)
+    table_of = prices(before)
     # Who made the prices: the table that was given, not CACTI.
     assert table_of["spmat_reads"].source == "own.csv, hd, cheapest that meets the clock"
     assert not [action for action, price in table_of.items() if "CACTI" in price.source]
@@ -404,6 +405,12 @@ def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
     core = accelsim.load_hardware("edge-nm-16x16", one_bank | {"technology": str(tmp_path / "own" / "my.toml")})
     assert prices(core)["shared_bytes"].source.startswith("own.csv, hd; a register")
     assert prices(core)["powered_ns"].source.startswith("own.csv, hd, one, and Aladdin's registers")
+    # Another table is another chip, here and in stores that know chips by their hash.
+    (tmp_path / "own" / "own.csv").write_text(HEADER + rows.replace(",64,64,64,", ",64,32,64,"))
+    after = accelsim.load_hardware(chip_file)
+    assert prices(after)["spmat_reads"].pj == pytest.approx(32)
+    assert prices(before)["spmat_reads"].pj == pytest.approx(64)
+    assert after.content_hash != before.content_hash
 
 
 def test_the_objective_is_gone() -> None:

@@ -291,8 +291,8 @@ def test_listed_prices_are_those_of_the_node_that_is_asked_for(accelsim: Run) ->
     assert moved.code == 0
     assert "edge-nm-16x16 @ 45nm: 1 cores" in moved.out
     lines = {" ".join(line.split()[:3]): line.split() for line in moved.out.splitlines() if line.strip()}
-    assert lines["registers register bits"][4] == "0.009"
-    assert "bytes unknown memory controller of the chip: no source" in " ".join(lines["dram io controller"])
+    assert lines["registers register bits"][3] == "0.009"
+    assert "unknown memory controller of the chip: no source" in " ".join(lines["dram io controller"])
     wrong = accelsim("energy", CHIP, "--at", "node=banana", "--count-io", "--hardware", "a100-pcie")
     assert wrong.code == 2
     assert wrong.out == ""

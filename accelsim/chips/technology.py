@@ -27,6 +27,8 @@ class SramTable:
     """Device type of the rows for leakage."""
     leakage_objective: str
     """What CACTI optimised in those."""
+    table_hash: str = ""
+    """Of the content of a table of one's own, filled in when it is read: with another content it is another chip."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

@@ -58,13 +58,15 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     first = results.drop_duplicates("point").set_index("point")
     columns = [name for name in (*TOTALS, "executed_as") if name in results and name not in kept]
     made = over_layers(results[["point", *columns]], "point", whole=True)
-    made = made[[name for name in TOTALS if name in made]]
-    unknown = [name for name in UNKNOWN_AT_ZERO if name in made]
-    made[unknown] = made[unknown].replace(0, np.nan)
-    table = pd.concat([first[[name for name in kept if name != "point"]], made], axis=1)
-    if "hardware" in results and "hardware" not in table:
-        table["hardware"] = first["hardware"]
-    return table.reset_index()
+    found = {name: first[name] for name in kept if name != "point"}
+    found |= {
+        name: made[name].replace(0, np.nan) if name in UNKNOWN_AT_ZERO else made[name]
+        for name in TOTALS
+        if name in made
+    }
+    if "hardware" in results:
+        found.setdefault("hardware", first["hardware"])
+    return pd.DataFrame(found).rename_axis("point").reset_index()
 
 
 def ran(table: pd.DataFrame) -> pd.Series[bool]:

@@ -130,8 +130,8 @@ class _Place:
 def _place(capacity_bytes: int, width_bits: int, technology: Technology) -> _Place:
     """Return where a size lies; raises InputError where it is beyond the grid, unless extrapolation is asked for."""
     table, path, node_nm = technology.sram, technology.sram_table_path, technology.node_nm
-    grid = _grid(path, table.device, None)
-    leakage = _grid(path, table.leakage_device, table.leakage_objective)
+    grid = _grid(path, table.table_hash, table.device, None)
+    leakage = _grid(path, table.table_hash, table.leakage_device, table.leakage_objective)
     problems: dict[str, list[str]] = {}
     for each in (grid, leakage):
         for what, problem in each.beyond(capacity_bytes, width_bits, node_nm).items():
@@ -233,19 +233,19 @@ def _neighbours(axis: NDArray[np.float64], value: float) -> list[tuple[int, floa
 
 
 @lru_cache(maxsize=64)
-def _grid(path: Path, device: str, objective: str | None) -> _Grid:
+def _grid(path: Path, table_hash: str, device: str, objective: str | None) -> _Grid:
     """Return the arrays of one device type, of all objectives or one; InputError says what the table has instead."""
     called = device if objective is None else f"{device}, {objective}"
     rows = [
         row
-        for row in read_table(path)
+        for row in read_table(path, table_hash)
         if row.get("device_type") == device and objective in (None, row.get("objective"))
     ]
     if not rows:
         known = sorted(
-            {row.get("device_type") or "" for row in read_table(path)}
+            {row.get("device_type") or "" for row in read_table(path, table_hash)}
             if objective is None
-            else {f"{row.get('device_type')}, {row.get('objective')}" for row in read_table(path)}
+            else {f"{row.get('device_type')}, {row.get('objective')}" for row in read_table(path, table_hash)}
         )
         raise InputError(f"{path.name}: has no rows for {called}; it has {'; '.join(known)}")
     try:

@@ -185,15 +185,13 @@ def prices_table(hardware: Hardware) -> Table:
     """Return what every action of a chip costs, and every cycle, with the source of each price."""
     engine = engine_of(hardware)
     what, made = engine.describe(hardware)
-    units = {word.name: word.unit for word in engine.words.actions}
     grid = Table(title=f"{hardware.name}: {what}, {made}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("component", "action", "counted in", "pJ each", "source of the price"):
+    for heading in ("component", "action", "pJ each", "source of the price"):
         grid.add_column(heading, justify="right" if heading == "pJ each" else "left")
     for action, price in prices(hardware, streamed=hardware.memory is not None).items():
         grid.add_row(
             price.component.replace("_", " "),
-            action.removesuffix(PER_CYCLE).replace("_", " "),
-            units.get(action, "cycles"),
+            action.replace("_", " "),
             number(price.pj) if price.known else "unknown",
             Text(price.source),
         )

@@ -1,6 +1,6 @@
 """The tensor core machine, compiled twin: integers of `specification.py`, `dispenser.py` and `buffer.py`.
 
-Nothing is played: the tiles follow from a count of what is live, the cycles of a round from a recurrence over its steps.
+Nothing is played: tiles follow from a count of what is live, the cycles of a round from a recurrence over its steps.
 """
 
 from __future__ import annotations

@@ -81,11 +81,16 @@ def sensitivity(table: pd.DataFrame) -> Figure:
         return figure
 
 
+ONE_SCALE = 4
+"""Chips that differ by more than this have axes of their own: on one scale the cheaper one would be a flat line."""
+
+
 def curve(table: pd.DataFrame, column: str) -> Figure:
     """Draw a column of `accelsim.curves.curve` against sparsity: a panel for each chip, a line for each granularity.
 
     Dashed: the network as given. A ring: the first point of a granularity that beats it, with less energy in no more
-    time. A square: the first whose weights fit on a chip that those as given do not fit.
+    time. A square: the first whose weights fit on a chip that those as given do not fit. Chips within a factor of
+    ONE_SCALE of each other have one scale, so that they can be compared across panels.
     """
     with styled():
         from matplotlib.lines import Line2D
@@ -131,6 +136,10 @@ def curve(table: pd.DataFrame, column: str) -> Figure:
             axes.grid(True)
             if not share:
                 axes.set_ylim(bottom=0)
+        tops = [axes.get_ylim()[1] for axes in grid.flat[: len(chips)]]
+        if not share and max(tops) <= ONE_SCALE * min(tops):
+            for axes in grid.flat[: len(chips)]:
+                axes.set_ylim(top=max(tops))
         figure.suptitle(str(table["network"].iloc[0]))
         ordered = sorted(handles, key=lambda name: name.startswith("first"))
         figure.legend(
