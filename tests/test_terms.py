@@ -16,7 +16,7 @@ from accelsim.costs import entries, prices
 from accelsim.engines import engine_of
 from accelsim.errors import InputError
 from accelsim.memory.service import measure
-from accelsim.report.terminal import chip_totals, compare_table, terms_table
+from accelsim.report.terminal import chip_totals, compare_table, energy_table, terms_table
 from accelsim.scaling import energy_scale
 from accelsim.terms import at, differences, parse_at, terms
 
@@ -81,6 +81,13 @@ def test_tables_of_three_chips_fit_80_columns() -> None:
         assert "…" not in said
         assert max(map(len, said.splitlines())) <= 80
         assert "int8" in said
+    for chip, (_, row) in zip(chips, results.iterrows(), strict=True):
+        console = Console(width=80, record=True)
+        with console.capture() as captured:
+            console.print(energy_table(row, chip))
+        said = captured.get()
+        assert "…" not in said
+        assert max(map(len, said.splitlines())) <= 80
 
 
 def test_what_makes_energies_hard_to_compare_is_said_in_a_line_each() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from conftest import Run
 
 from accelsim import InputError, memory
+from accelsim.config import shipped_dir
 from accelsim.memory import trace_files
 from accelsim.memory.traces import NAMED
 from accelsim.parts.timed import BLOCK_BYTES
@@ -207,6 +209,12 @@ def test_the_command_replays_files_with_options(accelsim: Run, tmp_path: Path) -
     assert r.energy_pj_per_bit is not None
     line = next(line for line in done.out.splitlines() if "with pins" in line)
     assert float(line.split()[2]) == pytest.approx(r.energy_pj_per_bit + 1650 / 512, rel=1e-3)
+    text = (shipped_dir("hwconfigs") / "dram" / "lpddr4-3200.toml").read_text("utf-8")
+    bare = tmp_path / "bare.toml"
+    bare.write_text(re.sub(r"(?ms)^\[io\].*?(?=^\[|\Z)", "", text), "utf-8")
+    unknown = accelsim("dram", path, "--part", bare)
+    assert unknown.code == 0, unknown.err
+    assert re.search(r"with pins +unknown +the part has no \[io\]", unknown.out)
 
 
 @pytest.mark.parametrize(

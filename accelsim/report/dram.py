@@ -43,7 +43,8 @@ def replay_table(result: DramReplay, title: str) -> Table:
     if result.energy_pj_per_bit is not None:
         pins = (result.energy_parts_pj_per_bit or {}).get("io")
         whole = None if pins is None else result.energy_pj_per_bit + pins
-        grid.add_row("with pins", _known(whole, "pJ/bit"), "the part has no [io]" if pins is None else "what chips pay")
+        said = "the part has no [io]" if pins is None else "what chips pay"
+        grid.add_row("with pins", _known(whole, "pJ/bit"), Text(said))
     return grid
 
 

@@ -161,10 +161,11 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for heading in ("component", "action", "times", "pJ each", "nJ", "share", "source of the price"):
         left = heading in ("component", "action", "source of the price")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left)
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
     for action, times, price in sorted((line for line in lines if line[1]), key=lambda line: -line[1] * line[2].pj):
         grid.add_row(
