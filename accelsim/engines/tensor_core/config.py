@@ -26,7 +26,7 @@ DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp",
 """What products may be computed in."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class Kernel(Hashed):
     """How a library runs a product on the chip: its tiles and what they cost beyond the arithmetic.
 
@@ -306,7 +306,7 @@ BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")
 """Keys of the engine that only a technology puts a price on."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class TensorCoreConstants(Hashed):
     """What no table of a technology has: clock and control, in proportion to what they drive.
 
