@@ -201,6 +201,10 @@ class TensorCoreConfig(EngineConfig):
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
 
+    def kernel_of(self, pattern: str | None) -> Kernel:
+        """Return what runs weights that are packed by a pattern, or dense ones: None."""
+        return self.dense if pattern is None else self.sparse or self.dense
+
     def sum_bits(self, dtype: str) -> int:
         """Return the width of the sums of products in this data type."""
         return max(self.accumulator_bits or 32, NUMBER_FORMATS[dtype].bits)
