@@ -130,6 +130,8 @@ def read_table(path: Path, _hash: str = "") -> tuple[dict[str, str], ...]:
             return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
     except OSError as error:
         raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: is no CSV file in UTF-8: {error}; save it as one") from None
 
 
 def kinds_of(data: Mapping[str, Any]) -> list[str]:

@@ -358,6 +358,13 @@ def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
             sram(2048, 64, own(path), SLOW)
 
 
+def test_a_table_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xd3\x00\xff")
+    with pytest.raises(InputError, match=r"table\.csv: is no CSV file in UTF-8"):
+        sram(2048, 64, own(path), SLOW)
+
+
 def test_one_node_and_one_size_are_a_grid(tmp_path: Path) -> None:
     """What a memory compiler gives: one node; of one size, what is no larger costs as much, and the rest is beyond."""
     path = tmp_path / "compiler.csv"
@@ -390,6 +397,14 @@ def test_a_table_beside_a_technology_is_found(tmp_path: Path) -> None:
     (tmp_path / "own" / "own.csv").write_text(HEADER + rows)
     before = accelsim.load_hardware(chip_file)
     assert prices(before)["spmat_reads"].pj == pytest.approx(64)
+    table_of = prices(before)
+    # Who made the prices: the table that was given, not CACTI.
+    assert table_of["spmat_reads"].source == "own.csv, hd, cheapest that meets the clock"
+    assert not [action for action, price in table_of.items() if "CACTI" in price.source]
+    one_bank = {"engine.shared_bytes_per_cycle": 8.0, "engine.shared_memory_bytes": 131072}
+    core = accelsim.load_hardware("edge-nm-16x16", one_bank | {"technology": str(tmp_path / "own" / "my.toml")})
+    assert prices(core)["shared_bytes"].source.startswith("own.csv, hd; a register")
+    assert prices(core)["powered_ns"].source.startswith("own.csv, hd, one, and Aladdin's registers")
     # Another table is another chip, here and in stores that know chips by their hash.
     (tmp_path / "own" / "own.csv").write_text(HEADER + rows.replace(",64,64,64,", ",64,32,64,"))
     after = accelsim.load_hardware(chip_file)

@@ -285,6 +285,30 @@ def test_prices_of_a_chip_are_listed(accelsim: Run) -> None:
     assert "--layer: is of no use with edge-nm-16x16" in unused.err
 
 
+def test_listed_prices_are_those_of_the_node_that_is_asked_for(accelsim: Run) -> None:
+    """A register's bit in 45 nm costs 0.009 pJ; the memory controller has no source, and so no number."""
+    moved = accelsim("energy", CHIP, "--at", "node=45nm")
+    assert moved.code == 0
+    assert "edge-nm-16x16 @ 45nm: 1 cores" in moved.out
+    lines = {" ".join(line.split()[:3]): line.split() for line in moved.out.splitlines() if line.strip()}
+    assert lines["registers register bits"][3] == "0.009"
+    assert "unknown memory controller of the chip: no source" in " ".join(lines["dram io controller"])
+    wrong = accelsim("energy", CHIP, "--at", "node=banana", "--count-io", "--hardware", "a100-pcie")
+    assert wrong.code == 2
+    assert wrong.out == ""
+    for option in ("--hardware: is of no use", "--count-io: is of no use", "--at node=banana: node must be"):
+        assert option in wrong.err
+    board = accelsim("energy", "a100-pcie", "--at", "node=28nm")
+    assert (board.code, board.out) == (2, "")
+    assert "a100-pcie cannot be put at 28nm" in board.err
+
+
+def test_a_clock_too_fast_is_said_once_whatever_the_layers(accelsim: Run) -> None:
+    done = accelsim("run", "lenet-300-100-digits", "--hardware", CHIP, "--set", "engine.clock_mhz=20000")
+    assert done.code == 2
+    assert done.err.count("error:") == done.err.count("the fastest clock that it follows") == 1
+
+
 def document(block: str) -> list[str]:
     """Return the lines of a block of docs/tensor_core.md; skips where the docs are not beside the tests."""
     path = Path(__file__).parents[1] / "docs" / "tensor_core.md"
@@ -333,3 +357,11 @@ def test_parts_of_arithmetic_add_up() -> None:
     assert register_um2(technology) == 5.98
     assert selection(technology, 1, 16).pj == 0
     assert selection(technology, 4, 16).um2 == pytest.approx(4 * 16 * 50.4 / 32)
+
+
+@pytest.mark.parametrize("bytes_per_cycle", [16385.0, 1e300])
+def test_more_bytes_in_a_cycle_than_banks_can_move_are_refused(bytes_per_cycle: float) -> None:
+    """256 banks with rows of 512 bits move 16384 bytes; without a bound a slip of the keyboard never ended."""
+    with pytest.raises(InputError, match=f"{bytes_per_cycle:g} bytes per cycle".replace("+", r"\+")) as caught:
+        prices(edge(shared_bytes_per_cycle=bytes_per_cycle))
+    assert "move no more than 16384 bytes in a cycle" in str(caught.value)

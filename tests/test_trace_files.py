@@ -203,6 +203,10 @@ def test_the_command_replays_files_with_options(accelsim: Run, tmp_path: Path) -
     r = memory.replay(part, np.arange(200), np.zeros(200, bool), 0.5, "RoBaCo")
     assert f"{r.cycles:,} clocks" in done.out
     assert "pins (io)" in done.out
+    # The part's pins cost 1650 pJ a block that is read: 3.22 pJ per bit on top of the core.
+    assert r.energy_pj_per_bit is not None
+    line = next(line for line in done.out.splitlines() if "with pins" in line)
+    assert float(line.split()[2]) == pytest.approx(r.energy_pj_per_bit + 1650 / 512, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,9 @@ class Technology(Hashed):
         """The CACTI grid as a file; what is no path is a shipped one."""
         name = Path(self.sram.table)
         return name if name.is_absolute() else shipped_dir("hwconfigs") / "technology" / name
+
+    @property
+    def sram_source(self) -> str:
+        """Where the prices of memories are from: CACTI of the shipped grid, else the name of one's own table."""
+        name = Path(self.sram.table)
+        return name.name if name.is_absolute() else "CACTI 7"

@@ -118,7 +118,9 @@ def energy(
     from accelsim.errors import did_you_mean
 
     if names_chip(network):
-        _list_prices(network, overrides, {"--layer": layer, "--density": density, "--plot": plot})
+        others = None if hardware == DEFAULT_CHIP else hardware
+        unused: dict[str, object] = {"--hardware": others, "--layer": layer, "--density": density, "--plot": plot}
+        _list_prices(network, overrides, at, unused | {"--count-io": count_io or None})
         return
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
@@ -146,17 +148,21 @@ def energy(
     write_all(results, outputs)
 
 
-def _list_prices(name: str, overrides: list[str] | None, unused: dict[str, object]) -> None:
+def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused: dict[str, object]) -> None:
     """Print the prices of a chip; raises InputError for options that are about a network."""
     from accelsim.hardware import load_hardware
     from accelsim.report import terminal
 
-    raise_if_any(
+    problems = [
         f"{option}: is of no use with {name}, which is a chip and no network; leave it out"
         for option, value in unused.items()
         if value is not None
-    )
-    console().print(terminal.prices_table(load_hardware(name, changes_of(overrides or []))))
+    ]
+    chip = collect(problems, load_hardware, name, collect(problems, changes_of, overrides or []))
+    chips, left = put_at(problems, [] if chip is None else [chip], at)
+    raise_if_any(problems)
+    note(left)
+    console().print(terminal.prices_table(*chips))
 
 
 @app.command("compare")

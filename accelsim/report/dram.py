@@ -40,6 +40,10 @@ def replay_table(result: DramReplay, title: str) -> Table:
         ("power", _known(result.power_mw, "mW"), unknown if result.power_mw is None else "DRAM core, mean"),
     ):
         grid.add_row(what, value, more)
+    if result.energy_pj_per_bit is not None:
+        pins = (result.energy_parts_pj_per_bit or {}).get("io")
+        whole = None if pins is None else result.energy_pj_per_bit + pins
+        grid.add_row("with pins", _known(whole, "pJ/bit"), "the part has no [io]" if pins is None else "what chips pay")
     return grid
 
 

@@ -120,7 +120,7 @@ def operations(chip: EieChip) -> list[Operation]:
 
 
 def _cacti(technology: Technology) -> str:
-    return f"CACTI 7, {technology.sram.device}, cheapest that meets the clock"
+    return f"{technology.sram_source}, {technology.sram.device}, cheapest that meets the clock"
 
 
 def _actions(chip: EieChip, memory: Memories, file: Files) -> dict[str, Price]:
@@ -166,7 +166,8 @@ def _per_cycle(chip: EieChip, memory: Memories, file: Files) -> dict[str, Price]
     scale = energy_scale(constants.node_nm, technology.node_nm)
     note = scaled(constants.node_nm, technology)
     table_2 = f"EIE Table II (calibrated){note}"
-    leaking = f"CACTI 7, {technology.sram.leakage_device}, {technology.sram.leakage_objective}, and Aladdin's registers"
+    grid = f"{technology.sram_source}, {technology.sram.leakage_device}, {technology.sram.leakage_objective}"
+    leaking = f"{grid}, and Aladdin's registers"
     return {
         "lnzd_per_cycle": Price(
             "lnzd", _lnzd_nodes(pes) * scale * constants.lnzd_pj_per_node_cycle, f"EIE Section VI{note}"

@@ -37,9 +37,13 @@ class TensorCore(Engine):
         return TensorCoreChip
 
     def on(self, chip: Hardware) -> TensorCoreRun:
-        """Return what runs the layers of one network, each by itself."""
+        """Return what runs the layers of one network, each by itself.
+
+        Raises InputError for memories that do not follow the clock, or have no price.
+        """
         from accelsim.engines.tensor_core.row import TensorCoreRun
 
+        self.prices(chip)
         return TensorCoreRun(cast("TensorCoreChip", chip))
 
     def timeline(

@@ -19,7 +19,8 @@ LARGEST_SIDE = 4096
 """Of any tile."""
 TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
 Bytes = Annotated[int, Field(strict=True, ge=0, le=2**40)]
-Banks = Annotated[int, Field(strict=True, ge=1, le=256)]
+MOST_BANKS = 256
+Banks = Annotated[int, Field(strict=True, ge=1, le=MOST_BANKS)]
 Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]

@@ -15,7 +15,13 @@ from accelsim.energy import PER_CYCLE, Entry, Price
 from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
 from accelsim.energy.registers import registers
 from accelsim.engines.engine import Operation, Ran
-from accelsim.engines.tensor_core.config import Power, TensorCoreChip, TensorCoreConfig, TensorCoreConstants
+from accelsim.engines.tensor_core.config import (
+    MOST_BANKS,
+    Power,
+    TensorCoreChip,
+    TensorCoreConfig,
+    TensorCoreConstants,
+)
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
@@ -66,7 +72,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
     shared, l2 = memory["shared_memory"], memory["l2"]
     multiplier, constants = multiplier_of(config, technology, dtype), constants_of(chip)
     cycle_pj = config.cores * config.fma_per_cycle[dtype] * multiplier.cycle_pj
-    leakage = f"{technology.sram.leakage_device}, {technology.sram.leakage_objective}"
+    leakage = f"{technology.sram_source}, {technology.sram.leakage_device}, {technology.sram.leakage_objective}"
     return {
         "fma": Price("arithmetic", multiplier.pj, f"{dtype}: {multiplier.source}"),
         "register_bits": Price("registers", technology.register_bit_pj, _register(technology)),
@@ -86,7 +92,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         "powered_ns": Price(
             "static",
             leakage_mw(chip),  # mW x ns = pJ
-            f"CACTI 7, {leakage}, and Aladdin's registers; that of other logic is not known; none power-gated",
+            f"{leakage}, and Aladdin's registers; that of other logic is not known; none power-gated",
         ),
         f"control{PER_CYCLE}": Price(
             "control",
@@ -177,6 +183,11 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
     if not capacity_bytes:
         return in_registers
     rows = -(-bits // ROW_BITS)
+    if rows > MOST_BANKS:
+        raise InputError(
+            f"{bytes_per_cycle:g} bytes per cycle take {rows:.6g} banks with rows of {ROW_BITS} bits, and at most "
+            f"{MOST_BANKS} can be; move no more than {MOST_BANKS * ROW_BITS // 8} bytes in a cycle"
+        )
     banks, width_bits = max(banks or rows, rows), min(bits, ROW_BITS)
     sizes = [-(-capacity_bytes // each) for each in range(1, banks + 1)]
     fastest = [fastest_clock_mhz(size, width_bits, technology) for size in sizes]
@@ -197,7 +208,7 @@ def _memory(chip: TensorCoreChip, capacity_bytes: int, bytes_per_cycle: float, b
         write_pj + wire_pj + row.write_energy_pj,
         banks * array.leakage_mw + row.leakage_mw,
         fastest[-1],
-        f"CACTI 7, {technology.sram.device}; a register{across}",
+        f"{technology.sram_source}, {technology.sram.device}; a register{across}",
     )
 
 
