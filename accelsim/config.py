@@ -333,12 +333,23 @@ def _dataclass_at(kind: Any, keys: tuple[Any, ...], data: Any) -> Any:
 
 
 class Hashed:
-    """A frozen dataclass that many chips share, such as a technology: the hash of its content is made once."""
+    """A frozen dataclass that many chips share, such as a technology: equal if its content is, which is hashed once.
+
+    A subclass says `eq=False`, so that this is how it is compared.
+    """
 
     @cached_property
     def content_hash(self) -> str:
         """128 bits over all of it: 32 hexadecimal digits."""
         return content_hash(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another one has the same content."""
+        return self is other or (type(other) is type(self) and self.content_hash == other.content_hash)
+
+    def __hash__(self) -> int:
+        """Return a hash of the content: what is worked out once for each is looked up for every layer of a sweep."""
+        return hash(self.content_hash)
 
 
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:

@@ -71,7 +71,7 @@ def _but(kind: type, keys: frozenset[str]) -> attrgetter[Any]:
     return attrgetter(*(name for name in field_names(kind) if name not in keys))
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class MemoryConfig(Hashed):
     """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 

@@ -31,7 +31,7 @@ class SramTable:
     """Of the content of a table of one's own, filled in when it is read: with another content it is another chip."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class Technology(Hashed):
     """A process node as prices: memories and arithmetic each by one table, registers by a published energy."""
 

@@ -34,9 +34,12 @@ class Crossing(NamedTuple):
 def world(inputs: Crossing, outputs: Crossing, weights: Crossing) -> Row:
     """Return the columns of what a run takes from the world and gives to it, in the chip's own formats."""
     return {
-        f"{which}_{what}_bytes": -(-bits // 8)
-        for which, place in (("world", 0), ("unpaid", 1))
-        for what, bits in (("input", inputs[place]), ("output", outputs[place]), ("weight", weights[place]))
+        "world_input_bytes": -(-inputs.bits // 8),
+        "world_output_bytes": -(-outputs.bits // 8),
+        "world_weight_bytes": -(-weights.bits // 8),
+        "unpaid_input_bytes": -(-inputs.unpaid_bits // 8),
+        "unpaid_output_bytes": -(-outputs.unpaid_bits // 8),
+        "unpaid_weight_bytes": -(-weights.unpaid_bits // 8),
     }
 
 

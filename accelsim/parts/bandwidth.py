@@ -49,7 +49,7 @@ class Latency:
     """Who measured it."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class BandwidthPart(Hashed):
     """A memory without timings: a rate, a latency and perhaps an energy per bit, each with its source."""
 

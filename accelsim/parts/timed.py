@@ -344,7 +344,7 @@ class AddressMap(NamedTuple):
     channel: AddressField
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class DramPart(Hashed):
     """A memory of one or more channels of one kind of DRAM device, with its controllers."""
 

@@ -50,7 +50,6 @@ class Eie(Engine):
         """
         from accelsim.engines.eie.row import EieRun
 
-        self.prices(chip)
         return EieRun(cast("EieChip", chip))
 
     def timeline(

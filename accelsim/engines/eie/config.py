@@ -85,7 +85,7 @@ class EieConfig(EngineConfig):
         return None if self.capacity == "ignore" else self.pes * self.registers_per_pe
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class EieConstants(Hashed):
     """What the synthesised EIE costs beside memories and registers, from the paper's Table II; per PE if not said."""
 

@@ -6,25 +6,27 @@ worked out once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from accelsim.chips import Technology
-from accelsim.energy import PER_CYCLE, Entry, Price
+from accelsim.energy import Entry, Price
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
 from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
-from accelsim.engines.eie.config import EieChip, EieConfig, EieConstants
+from accelsim.engines.eie.config import EieChip, EieConfig
 from accelsim.engines.engine import Operation, Ran
 from accelsim.errors import collecting, raise_if_any
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.scaling import area_scale, energy_scale
 
-T = TypeVar("T")
-
 WORD_BITS = 32
 SMALL_SRAM_BYTES = 8192
 """The array that published comparisons show."""
+
+Memories = dict[str, tuple[Sram, int]]
+Files = dict[str, tuple[RegisterFile, int]]
+"""The memories and register files of one PE, and how many there are of each."""
 
 
 class _Shared(NamedTuple):
@@ -43,19 +45,43 @@ class _Shared(NamedTuple):
         return not self == other
 
 
-def _shared(function: Callable[[EieChip], T]) -> Callable[[EieChip], T]:
-    """Work out a function of a chip once for all chips that differ in nothing that is priced."""
+class Costs(NamedTuple):
+    """What the actions and cycles of a chip cost, and its area."""
 
-    @lru_cache(maxsize=256)
-    def kept(shared: _Shared) -> T:
-        return function(shared.chip)
+    actions: dict[str, Price]
+    writes: dict[str, Price]
+    """Of what is done only where weights are fetched."""
+    per_cycle: dict[str, Price]
+    area_mm2: float
+    extrapolated: str
 
-    @wraps(function)
-    def of_chip(chip: EieChip) -> T:
-        return kept(_Shared((chip.engine.price_key, chip.technology, chip.constants), chip))
+    def entries(self, ran: Ran) -> list[Entry]:
+        """Return every line of the account of a run but DRAM's; what is paid per cycle comes last."""
+        table = self.actions | self.writes if "spmat_writes" in ran.actions else self.actions
+        counted = [(action, count, table[action]) for action, count in ran.own_actions.items()]
+        return counted + [(name, ran.cycles, price) for name, price in self.per_cycle.items()]
 
-    of_chip.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
-    return of_chip
+
+def costs(chip: EieChip) -> Costs:
+    """Return the costs of a chip, worked out once for all chips that differ in nothing that is priced.
+
+    Raises InputError for memories that do not follow the clock, or that have no price.
+    """
+    key = chip.engine.price_key, chip.technology.content_hash, chip.constants.content_hash
+    return _costs(_Shared(key, chip))
+
+
+@lru_cache(maxsize=1024)
+def _costs(shared: _Shared) -> Costs:
+    chip = shared.chip
+    memory, file = _parts(chip)
+    return Costs(
+        _actions(chip, memory, file),
+        _writes(chip.technology, memory),
+        _per_cycle(chip, memory, file),
+        _area_mm2(chip, memory, file),
+        _extrapolated(memory, file),
+    )
 
 
 def prices(chip: EieChip, streamed: bool = False) -> dict[str, Price]:
@@ -64,24 +90,13 @@ def prices(chip: EieChip, streamed: bool = False) -> dict[str, Price]:
     Clock, pipeline and leakage grow with time. `streamed`: with what is done only where weights are fetched.
     Raises InputError for memories that do not follow the clock, or that have no price.
     """
-    return _streamed(chip) if streamed else _resident(chip)
-
-
-@lru_cache(maxsize=256)
-def _streamed(chip: EieChip) -> dict[str, Price]:
-    memory = memories(chip)
-    cacti = _cacti(chip.technology)
-    return _resident(chip) | {
-        "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
-        "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
-    }
+    found = costs(chip)
+    return found.actions | found.per_cycle | (found.writes if streamed else {})
 
 
 def entries(chip: EieChip, ran: Ran) -> list[Entry]:
     """Return every line of the account of a run but DRAM's; what is paid per cycle comes last."""
-    table = prices(chip, "spmat_writes" in ran.actions)
-    counted = [(action, count, table[action]) for action, count in ran.own_actions.items()]
-    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
+    return costs(chip).entries(ran)
 
 
 def operations(chip: EieChip) -> list[Operation]:
@@ -108,11 +123,9 @@ def _cacti(technology: Technology) -> str:
     return f"{technology.sram_source}, {technology.sram.device}, cheapest that meets the clock"
 
 
-@_shared
-def _resident(chip: EieChip) -> dict[str, Price]:
-    engine, technology, constants = chip.engine, chip.technology, chip.constants
-    per_cycle = _per_cycle(chip, constants)
-    memory, file = memories(chip), register_files(chip)
+def _actions(chip: EieChip, memory: Memories, file: Files) -> dict[str, Price]:
+    """Return the price of every action of a run whose weights are resident."""
+    engine, technology = chip.engine, chip.technology
     weight_bits = engine.weight_bits if engine.weight_sharing else engine.code_bits
     add = arithmetic(technology, "add", "int32")
     cacti = _cacti(technology)
@@ -133,14 +146,23 @@ def _resident(chip: EieChip) -> dict[str, Price]:
         "act_queue_pushes": _register_price("activation_queue", file["queue"][0], technology),
         "act_queue_pops": _register_price("activation_queue", file["queue"][0], technology, read=True),
         "codebook_reads": _register_price("codebook", file["codebook"][0], technology, read=True),
-    } | per_cycle
+    }
 
 
-def _per_cycle(chip: EieChip, constants: EieConstants) -> dict[str, Price]:
+def _writes(technology: Technology, memory: Memories) -> dict[str, Price]:
+    """Return the price of every action that is done only where weights are fetched."""
+    cacti = _cacti(technology)
+    return {
+        "spmat_writes": Price("spmat_sram", memory["spmat"][0].write_energy_pj, cacti),
+        "ptr_writes": Price("pointer_sram", memory["pointer"][0].write_energy_pj, f"{cacti}; one bank"),
+    }
+
+
+def _per_cycle(chip: EieChip, memory: Memories, file: Files) -> dict[str, Price]:
     """Return what the whole chip pays in every cycle."""
-    pes, technology = chip.engine.pes, chip.technology
-    leakage_mw = pes * sum(count * part.leakage_mw for part, count in _parts(chip))
-    register_bits = pes * sum(count * file.register_bits for file, count in register_files(chip).values())
+    pes, technology, constants = chip.engine.pes, chip.technology, chip.constants
+    leakage_mw = pes * sum(count * part.leakage_mw for part, count in _every(memory, file))
+    register_bits = pes * sum(count * part.register_bits for part, count in file.values())
     scale = energy_scale(constants.node_nm, technology.node_nm)
     note = scaled(constants.node_nm, technology)
     table_2 = f"EIE Table II (calibrated){note}"
@@ -163,10 +185,9 @@ def _register_price(component: str, file: RegisterFile, technology: Technology, 
     return Price(component, file.read_energy_pj if read else file.write_energy_pj, made)
 
 
-@_shared
-def memories(chip: EieChip) -> dict[str, tuple[Sram, int]]:
+def memories(chip: EieChip) -> Memories:
     """Return the SRAM arrays of one PE and how many there are of each; raises InputError with every problem."""
-    found: dict[str, tuple[Sram, int]] = {}
+    found: Memories = {}
     problems: list[str] = []
     for name, (size_bytes, width_bits, count) in _sizes(chip.engine).items():
         with collecting(problems, f"{chip.name}: {name} memory: "):
@@ -184,13 +205,12 @@ def _sizes(engine: EieConfig) -> dict[str, tuple[int, int, int]]:
     }
 
 
-@_shared
-def register_files(chip: EieChip) -> dict[str, tuple[RegisterFile, int]]:
+def register_files(chip: EieChip) -> Files:
     """Return the register files of one PE and how many there are of each; raises InputError with every problem."""
     engine, technology, clock_mhz = chip.engine, chip.technology, chip.engine.clock_mhz
     queued_bits = engine.activation_bits + engine.pointer_bits  # the activation and its column number
     problems: list[str] = []
-    found: dict[str, tuple[RegisterFile, int]] = {
+    found: Files = {
         "row": (registers(engine.spmat_width_bits, engine.spmat_width_bits, technology), 1),
         "entry": (registers(engine.entry_bits, engine.entry_bits, technology), 1),
     }
@@ -204,15 +224,20 @@ def register_files(chip: EieChip) -> dict[str, tuple[RegisterFile, int]]:
     return found
 
 
-def _parts(chip: EieChip) -> list[tuple[Sram | RegisterFile, int]]:
+def _parts(chip: EieChip) -> tuple[Memories, Files]:
     """Return memories and register files of one PE; raises InputError with every problem of both."""
     problems: list[str] = []
-    found: list[tuple[Sram | RegisterFile, int]] = []
-    for parts in (memories, register_files):
-        with collecting(problems):
-            found += parts(chip).values()
+    memory, file = Memories(), Files()
+    with collecting(problems):
+        memory = memories(chip)
+    with collecting(problems):
+        file = register_files(chip)
     raise_if_any(problems)
-    return found
+    return memory, file
+
+
+def _every(memory: Memories, file: Files) -> list[tuple[Sram | RegisterFile, int]]:
+    return [*memory.values(), *file.values()]
 
 
 def fastest_mhz(chip: EieChip) -> float:
@@ -229,22 +254,28 @@ def _codes(engine: EieConfig) -> int:
     return 2**engine.code_bits if engine.weight_sharing else 0
 
 
-@_shared
 def area_mm2(chip: EieChip) -> float:
     """Return the area of the chip: memories from CACTI, registers from Aladdin, the rest from EIE's Table II."""
+    return costs(chip).area_mm2
+
+
+def _area_mm2(chip: EieChip, memory: Memories, file: Files) -> float:
     pes, constants = chip.engine.pes, chip.constants
-    parts_mm2 = sum(count * part.area_mm2 for part, count in _parts(chip))
+    parts_mm2 = sum(count * part.area_mm2 for part, count in _every(memory, file))
     logic_um2 = constants.logic_area_um2_per_pe + constants.filler_area_um2_per_pe
     lnzd_um2 = _lnzd_nodes(pes) * constants.lnzd_area_um2_per_node
     scale = 1e-6 * area_scale(constants.node_nm, chip.technology.node_nm)
     return pes * (parts_mm2 + logic_um2 * scale) + lnzd_um2 * scale
 
 
-@_shared
 def extrapolated(chip: EieChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them."""
-    beyond = {name: array.beyond for name, (array, _) in memories(chip).items()}
-    beyond |= {name: file.behind.beyond for name, (file, _) in register_files(chip).items() if file.behind}
+    return costs(chip).extrapolated
+
+
+def _extrapolated(memory: Memories, file: Files) -> str:
+    beyond = {name: array.beyond for name, (array, _) in memory.items()}
+    beyond |= {name: part.behind.beyond for name, (part, _) in file.items() if part.behind}
     parts = ["node"] if any("node" in what for what in beyond.values()) else []
     parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
     return "; ".join(parts) or "no"

@@ -10,7 +10,7 @@ from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.config import EieChip, EieConfig
 from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storage, work_per_pe
 from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
-from accelsim.engines.eie.prices import area_mm2, entries, extrapolated, sram_traffic_bits
+from accelsim.engines.eie.prices import Costs, costs, sram_traffic_bits
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Asked, Ran, Row, Run
 from accelsim.engines.feeding import Feeding
@@ -22,7 +22,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
-from accelsim.network.lowering import Vectors
+from accelsim.network.lowering import Maps, Vectors
 
 VERIFIED_ELEMENTS = 1 << 21
 """Activations whose product is checked at once."""
@@ -53,10 +53,14 @@ class FedEie:
 
 
 class EieRun(Run):
-    """One EIE chip on one network: which layers are streamed, and the row of each."""
+    """One EIE chip on one network: which layers are streamed, and the row of each.
+
+    Raises InputError for memories that do not follow the clock, or have no price.
+    """
 
     def __init__(self, chip: EieChip) -> None:
         self._chip = chip
+        self._costs = costs(chip)
         limitless = chip.engine.capacity == "ignore"
         self.feeding = Feeding[EieConfig, EieImage](chip, chip.engine, FedEie(), limitless=limitless)
 
@@ -85,13 +89,14 @@ class EieRun(Run):
         image = encode_layer(weights, config, codes, None if codebook is None else codebook.integers)
         key = ("vectors", config if asked.verify else None)  # without it only zeros matter, which no chip changes
         vectors = weights.once(key, lambda: engine_inputs(samples, layer, config, verify=asked.verify))
-        outcome, stream = self.feeding.run(asked.backend, image, vectors, layer.maps, None if asked.verify else weights)
+        maps = layer.maps
+        outcome, stream = self.feeding.run(asked.backend, image, vectors, maps, None if asked.verify else weights)
         if asked.verify and codebook is not None and codes is not None:
             _verify(layer, codebook.integers[codes], vectors, outcome.output)
         peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * config.clock_mhz / 1e3
-        row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip)
+        row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip, self._costs)
         row |= {"residency": self.feeding.residency, "dram_peak_gb_per_s": peak}
-        row |= _world(layer, len(samples), row, config)
+        row |= _world(maps, len(samples), row, config)
         if asked.units:
             row["units"] = per_unit(outcome.counts, work_per_pe(weights, vectors, config.pes))
         return row
@@ -116,17 +121,17 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
     }
 
 
-def _world(layer: Layer, samples: int, row: Row, config: EieConfig) -> Row:
+def _world(maps: Maps, samples: int, row: Row, config: EieConfig) -> Row:
     """Return what crosses the edge of the chip; codebooks stay where they are, and maps where they fit."""
-    spilled = bool(activation_problems(layer.maps, config))
-    maps = [samples * count * config.activation_bits for count in (layer.maps.inputs, layer.maps.outputs)]
-    inputs, outputs = (Crossing(bits, 0 if spilled else bits) for bits in maps)
+    spilled = bool(activation_problems(maps, config))
+    sizes = [samples * count * config.activation_bits for count in (maps.inputs, maps.outputs)]
+    inputs, outputs = (Crossing(bits, 0 if spilled else bits) for bits in sizes)
     stored = row["storage_bits"]
     stays = row["storage_codebook_bits"] if row["residency"] == "stream" else stored
     return world(inputs, outputs, Crossing(stored, stays))
 
 
-def _measures(counts: Counts, chip: EieChip) -> Row:
+def _measures(counts: Counts, chip: EieChip, own: Costs) -> Row:
     """Time, energy, power and bandwidth of a run."""
     config = chip.engine
     time_us = counts.cycles / config.clock_mhz
@@ -134,7 +139,7 @@ def _measures(counts: Counts, chip: EieChip) -> Row:
     traffic = {name: bits / time_us / 8e3 for name, bits in sram_traffic_bits(counts.actions, config).items()}
     # One port of each memory; pointers lie in two banks.
     port_bits = config.spmat_width_bits + 2 * config.pointer_bits + config.activation_bits
-    account = entries(chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
+    account = own.entries(Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
     return {
         **measures(
             chip, counts, Pace(config.pes, config.pes * port_bits / 8), account,
@@ -143,8 +148,8 @@ def _measures(counts: Counts, chip: EieChip) -> Row:
         "compute_cycles": max(counts.busy_cycles),
         "sram_gb_per_s": sum(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
-        "area_mm2": area_mm2(chip),
-        "extrapolated": extrapolated(chip),
+        "area_mm2": own.area_mm2,
+        "extrapolated": own.extrapolated,
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp",
 """What products may be computed in."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class Kernel(Hashed):
     """How a library runs a product on the chip: its tiles and what they cost beyond the arithmetic.
 
@@ -202,6 +202,10 @@ class TensorCoreConfig(EngineConfig):
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
 
+    def kernel_of(self, pattern: str | None) -> Kernel:
+        """Return what runs weights that are packed by a pattern, or dense ones: None."""
+        return self.dense if pattern is None else self.sparse or self.dense
+
     def sum_bits(self, dtype: str) -> int:
         """Return the width of the sums of products in this data type."""
         return max(self.accumulator_bits or 32, NUMBER_FORMATS[dtype].bits)
@@ -307,7 +311,7 @@ BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")
 """Keys of the engine that only a technology puts a price on."""
 
 
-@dataclass(frozen=True, kw_only=True, config=CHECKED)
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class TensorCoreConstants(Hashed):
     """What no table of a technology has: clock and control, in proportion to what they drive.
 

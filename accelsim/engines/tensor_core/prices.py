@@ -332,7 +332,8 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     if not table:
         return []
     counted = [(action, times, table[action]) for action, times in ran.own_actions.items()]
-    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
+    control = f"control{PER_CYCLE}"
+    return [*counted, (control, ran.cycles, table[control])] if control in table else counted
 
 
 def operations(chip: TensorCoreChip) -> list[Operation]:

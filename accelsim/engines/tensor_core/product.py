@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,8 @@ class GemmOutcome(NamedTuple):
 
     def times(self, steps: int) -> GemmOutcome:
         """Return the outcome of so many of these one after another, each launched anew."""
+        if steps == 1:
+            return self
         return self._replace(
             counts=self.counts.times(steps),
             time_us=steps * self.time_us,
@@ -103,6 +106,7 @@ def better(first: GemmOutcome, second: GemmOutcome, minimize: str) -> GemmOutcom
     return min(first, second, key=lambda ran: (cost[minimize](ran), ran.plan.dram_bytes))
 
 
+@lru_cache(maxsize=256)
 def pattern_of(pattern: str | None) -> tuple[int, int]:
     """Return N and M of a pattern, 1 and 1 of None."""
     n, m = (1, 1) if pattern is None else map(int, pattern.split(":"))
@@ -112,18 +116,19 @@ def pattern_of(pattern: str | None) -> tuple[int, int]:
 def problems(gemm: Gemm, config: TensorCoreConfig) -> list[str]:
     """Say what keeps a GEMM from running on this chip."""
     sizes = {name: getattr(gemm, name) for name in ("tokens", "out_features", "in_features")}
-    found = [f"{name}: {problem}" for name, size in sizes.items() if (problem := _size_problem(size))]
+    wrong = {name: problem for name, size in sizes.items() if (problem := _size_problem(size))}
+    found = [f"{name}: {problem}" for name, problem in wrong.items()]
     if gemm.dtype not in config.fma_per_cycle:
         known = config.fma_per_cycle
         found.append(f"dtype: the chip has no {gemm.dtype!r}{did_you_mean(str(gemm.dtype), known)}")
     if gemm.pattern is not None and gemm.pattern not in config.patterns:
         has = f"it has {', '.join(config.patterns)}" if config.patterns else "it has none"
         found.append(f"pattern: the chip cannot exploit {gemm.pattern!r}, {has}; run it dense with pattern=None")
-    elif not _size_problem(gemm.in_features) and gemm.in_features % pattern_of(gemm.pattern)[1]:
+    elif "in_features" not in wrong and gemm.in_features % pattern_of(gemm.pattern)[1]:
         found.append(
             f"pattern: {gemm.pattern} needs in_features in whole groups (got {gemm.in_features}); pad the weights"
         )
-    if not any(map(_size_problem, sizes.values())):
+    if not wrong:
         with collecting(found):
             padded = {name: -(-int(size) // LARGEST_SIDE) * LARGEST_SIDE for name, size in sizes.items()}
             whole = {"groups": gemm.groups, **padded, "in_features": int(gemm.in_features)}
@@ -155,11 +160,12 @@ def run(
     """
     config = chip.engine
     raise_if_any([*problems(gemm, config), *_shape_problems(tile)])
-    kernel = config.dense if gemm.pattern is None else config.sparse or config.dense
+    kernel = config.kernel_of(gemm.pattern)
     if tile is not None:
         raise_if_any(filter(None, [config.lack_of(tile, gemm.dtype, gemm.pattern)]))
-    machine, limits = machine_of(gemm, chip, kernel), limits_of(gemm, chip, kernel)
-    choices = choices_of(gemm, config, kernel.tiles if tile is None else [tile], kernel)
+    machine, limits, choices = _seen(chip, *gemm[3:])
+    if tile is not None:
+        choices = choices_of(gemm, config, [tile], kernel)
     size = Size(gemm.tokens, gemm.out_features, gemm.in_features)
     ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
     if ran is None:
@@ -188,6 +194,20 @@ def run(
 def output_bytes(dtype: str) -> float:
     """Return the size of a result: narrow types leave the chip with 16 bits."""
     return max(2.0, NUMBER_FORMATS[dtype].bits / 8)
+
+
+@lru_cache(maxsize=256)
+def _seen(
+    chip: TensorCoreChip, dtype: str, pattern: str | None, groups: int, input_share: float
+) -> tuple[Machine, Limits, Choices]:
+    """Return a chip as the products of a network see it that differ in size alone."""
+    gemm, config = Gemm(1, 1, 1, dtype, pattern, groups, input_share), chip.engine
+    kernel = config.kernel_of(pattern)
+    return (
+        machine_of(gemm, chip, kernel),
+        limits_of(gemm, chip, kernel),
+        choices_of(gemm, config, kernel.tiles, kernel),
+    )
 
 
 def choices_of(gemm: Gemm, config: TensorCoreConfig, tiles: Sequence[Sequence[int]], kernel: Kernel) -> Choices:

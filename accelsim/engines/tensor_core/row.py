@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,11 +175,16 @@ def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> s
     kind, _, claimed = (layer.granularity or "").partition(":")
     if kind == "nm" and not holds(*pattern_of(claimed)):
         nm.encode(Granularity("block", (1, 1)).view(stored), *pattern_of(claimed), pad=True)  # says where
-    for pattern in sorted(config.patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]):
+    for pattern in _sparsest_first(tuple(config.patterns)):
         n, m = pattern_of(pattern)
         if stored.shape[1] % m == 0 and holds(n, m):
             return pattern
     return None
+
+
+@lru_cache(maxsize=256)
+def _sparsest_first(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]))
 
 
 def _packed(codes: NDArray[Any], groups: int, outcome: GemmOutcome) -> NDArray[Any]:
