@@ -6,6 +6,7 @@ import copy
 import csv
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -120,18 +121,31 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def read_table(path: Path, _hash: str = "") -> tuple[dict[str, str], ...]:
-    """Read one CSV file of data, whose comment lines begin with `#`; returns its rows by column name.
+def read_columns(path: Path, _hash: str = "") -> dict[str, list[str]]:
+    """Read one CSV file of data, whose comment lines begin with `#`; returns columns, "" where a row is short.
 
     It is read once, and again with another hash of its content.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
+            rows = filter(None, csv.reader(line for line in file if not line.startswith("#")))
+            names = next(rows, [])
+            size = len(names)
+            # One list of all cells, and none for each of thousands of rows, which Python would search for garbage.
+            whole = (row if len(row) == size else (row + size * [""])[:size] for row in rows)
+            cells = list(itertools.chain.from_iterable(whole))
     except OSError as error:
         raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: is no CSV file in UTF-8: {error}; save it as one") from None
+    return {name: cells[i::size] for i, name in enumerate(names)}
+
+
+@lru_cache(maxsize=16)
+def read_table(path: Path) -> tuple[dict[str, str], ...]:
+    """Return the rows of a table that `read_columns` reads, by column name."""
+    columns = read_columns(path)
+    return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def kinds_of(data: Mapping[str, Any]) -> list[str]:

@@ -6,16 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.chips import SramTable, Technology
-from accelsim.config import read_table
+from accelsim.config import read_columns
 from accelsim.errors import InputError, raise_if_any
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 
+AXES = ("node_nm", "capacity_bytes", "width_bits")
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "area_mm2", "access_ns")
 _READ, _ACCESS = QUANTITIES.index("read_energy_pj"), QUANTITIES.index("access_ns")
 
@@ -236,21 +238,16 @@ def _neighbours(axis: NDArray[np.float64], value: float) -> list[tuple[int, floa
 def _grid(path: Path, table_hash: str, device: str, objective: str | None) -> _Grid:
     """Return the arrays of one device type, of all objectives or one; InputError says what the table has instead."""
     called = device if objective is None else f"{device}, {objective}"
-    rows = [
-        row
-        for row in read_table(path, table_hash)
-        if row.get("device_type") == device and objective in (None, row.get("objective"))
-    ]
-    if not rows:
-        known = sorted(
-            {row.get("device_type") or "" for row in read_table(path, table_hash)}
-            if objective is None
-            else {f"{row.get('device_type')}, {row.get('objective')}" for row in read_table(path, table_hash)}
-        )
-        raise InputError(f"{path.name}: has no rows for {called}; it has {'; '.join(known)}")
+    columns = read_columns(path, table_hash)
+    kinds = columns.get("device_type", [])
+    if objective is not None:
+        kinds = list(map(", ".join, zip(kinds, columns.get("objective", []), strict=False)))
+    ours = list(map(called.__eq__, kinds))
+    if not any(ours):
+        raise InputError(f"{path.name}: has no rows for {called}; it has {'; '.join(sorted(set(kinds)))}")
     try:
-        points = np.array([(int(row["node_nm"]), int(row["capacity_bytes"]), int(row["width_bits"])) for row in rows])
-        values = np.array([[float(row[name]) for name in QUANTITIES] for row in rows])
+        points = np.array([[int(text) for text in compress(columns[name], ours)] for name in AXES]).T
+        values = np.array([[float(text) for text in compress(columns[name], ours)] for name in QUANTITIES]).T
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path.name}: {called}: a column is missing or no number: {error}") from None
     if not (np.isfinite(values) & (values > 0)).all() or (points < 1).any():
@@ -263,7 +260,7 @@ def _grid(path: Path, table_hash: str, device: str, objective: str | None) -> _G
         )
     fastest = np.maximum.accumulate(np.log(arrays[_ACCESS, ..., 0]), axis=1)
     nodes, capacities, widths = (axis.astype(float) for axis in axes)
-    return _Grid(called, nodes, capacities, widths, arrays, fastest, np.unique(values[:, _ACCESS]), {})
+    return _Grid(called, nodes, capacities, widths, arrays, fastest, np.sort(values[:, _ACCESS]), {})
 
 
 def _by_point(

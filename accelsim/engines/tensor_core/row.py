@@ -36,8 +36,11 @@ def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
     return gemm_row(asked, chip, run(asked, chip, backend, tile, repeated=True))
 
 
-def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: int = 1) -> Row:
-    """Return the columns of a GEMM that follow from it, the chip and the outcome: that of all `steps` together."""
+def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: int = 1, *, units: bool = True) -> Row:
+    """Return the columns of a GEMM that follow from it, the chip and the outcome: that of all `steps` together.
+
+    `units`: also what each core does.
+    """
     config = chip.engine
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
     elements = product.groups * product.out_features * product.in_features
@@ -52,7 +55,7 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
             chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
         ),
         **_world(product, outcome, values + metadata, steps),
-        "units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy)),
+        **({"units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy))} if units else {}),
         "executed_as": outcome.executed_as,
         "capacity": "tiles",
         "residency": "stream",
@@ -89,7 +92,8 @@ def _world(product: Gemm, outcome: GemmOutcome, weight_bits: int, steps: int) ->
 
 def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
     """Return the share of each core in the work, in proportion to its busy cycles and adding up to it exactly."""
-    ends = [so_far * work // max(1, total) for so_far in itertools.accumulate(busy)]
+    whole = max(1, total)
+    ends = [so_far * work // whole for so_far in itertools.accumulate(busy)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -138,14 +142,14 @@ class TensorCoreRun(Run):
         return product, outcome
 
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
-        """Run one layer as `run` does; returns its row, what each core does among it."""
+        """Run one layer as `run` does; returns its row, what each core does among it where that is asked for."""
         product, outcome = self.run(layer, weights, samples, asked.backend)
         outcome = outcome.times(layer.steps)
         content = weights.content
         if asked.verify:
             _verify(layer, samples.batch, outcome)
         nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
-        return gemm_row(product, self.chip, outcome, layer.steps) | {
+        return gemm_row(product, self.chip, outcome, layer.steps, units=asked.units) | {
             "weight_density": nonzeros / layer.weight_count,
             "granularity": layer.pruned_as(nonzeros),
             "layer_hash": content.digest,
