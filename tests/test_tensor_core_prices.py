@@ -138,7 +138,7 @@ def test_the_account_of_a_layer_is_every_count_at_its_price() -> None:
     table = of_run(edge())
     paid = sum(row[f"count_{name}"] * price.pj for name, price in table.items() if not name.endswith("_per_cycle"))
     own = row["energy_pj"] - row["energy_dram_pj"] - row["energy_dram_io_pj"]
-    assert own == pytest.approx(paid + row["cycles"] * table["control_per_cycle"].pj)
+    assert own == pytest.approx(paid + row["cycles"] * (table["control_per_cycle"].pj + table["clock_per_cycle"].pj))
 
 
 @pytest.mark.parametrize("more", [{}, {"l2_bytes": 2**16}, {"accumulators": "shared", "register_bytes": 0}])
@@ -330,7 +330,7 @@ def test_the_document_adds_up_prices_by_hand() -> None:
         assert table[action].pj == pytest.approx(float(right), rel=2e-4), action
         seen.append(action)
     assert {*seen} == {
-        "fma", "register_bits", "shared_bytes", "shared_writes", "powered_ns", "control_per_cycle"
+        "fma", "register_bits", "shared_bytes", "shared_writes", "powered_ns", "control_per_cycle", "clock_per_cycle"
     }  # fmt: skip
 
 

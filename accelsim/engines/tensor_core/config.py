@@ -322,6 +322,10 @@ class TensorCoreConstants(Hashed):
 
     control_energy: NonNegative = 0.22
     """Energy of clock and control in every cycle / energy of all multipliers with their registers at the full rate."""
+    clock_pj_per_bit_cycle: NonNegative = 0.00089
+    """Clock of the registers of sums, in every cycle: EIE's, by its Table II and the bits of its registers, in 45 nm.
+
+    Scaled to other nodes by published polynomials."""
     control_area: NonNegative = 0.03
     """Area of control / area of memories, multipliers and registers."""
     wire_pj_per_bit_mm: NonNegative = 0.1

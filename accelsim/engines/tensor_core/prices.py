@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from accelsim.chips import Technology
 from accelsim.energy import PER_CYCLE, Entry, Price
-from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, selection
+from accelsim.energy.arithmetic import Arithmetic, multiply_accumulate, register_um2, scaled, selection
 from accelsim.energy.registers import registers
 from accelsim.engines.engine import Operation, Ran
 from accelsim.engines.tensor_core.config import (
@@ -26,6 +26,7 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.number_formats import NUMBER_FORMATS
+from accelsim.scaling import energy_scale
 
 WORD_BITS = 32
 
@@ -72,6 +73,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
     shared, l2 = memory["shared_memory"], memory["l2"]
     multiplier, constants = multiplier_of(config, technology, dtype), constants_of(chip)
     cycle_pj = config.cores * config.fma_per_cycle[dtype] * multiplier.cycle_pj
+    node_nm = technology.node_nm
     leakage = f"{technology.sram_source}, {technology.sram.leakage_device}, {technology.sram.leakage_objective}"
     return {
         "fma": Price("arithmetic", multiplier.pj, f"{dtype}: {multiplier.source}"),
@@ -98,6 +100,11 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
             "control",
             constants.control_energy * cycle_pj,
             f"constants.control_energy = {constants.control_energy:g} of the multipliers at the full rate; never gated",
+        ),
+        f"clock{PER_CYCLE}": Price(
+            "control",
+            8 * config.cores * config.register_bytes * constants.clock_pj_per_bit_cycle * energy_scale(45, node_nm),
+            f"constants.clock_pj_per_bit_cycle, of register_bytes: EIE Table II{scaled(45, technology)}; never gated",
         ),
     }
 
@@ -332,8 +339,7 @@ def entries(chip: TensorCoreChip, ran: Ran) -> list[Entry]:
     if not table:
         return []
     counted = [(action, times, table[action]) for action, times in ran.own_actions.items()]
-    control = f"control{PER_CYCLE}"
-    return [*counted, (control, ran.cycles, table[control])] if control in table else counted
+    return counted + [(name, ran.cycles, price) for name, price in table.items() if name.endswith(PER_CYCLE)]
 
 
 def operations(chip: TensorCoreChip) -> list[Operation]:
