@@ -43,7 +43,7 @@ def cases(draw: st.DrawFn, most_splits: int = 2) -> Case:
             "engine.cores": draw(st.integers(1, 5)),
             "engine.skip_k": draw(st.sampled_from([1, 4, 16, 32])),
             "engine.l2_bytes": l2_bytes,
-            "engine.l2_bytes_per_cycle": draw(st.sampled_from([8.0, 64.0, 1e6])),
+            "engine.l2_bytes_per_cycle": draw(st.sampled_from([8.0, 64.0, 16384.0])),
             "engine.least_k_per_split": 32,
             "engine.dense.splits": [1, split] if split > 1 else [1],
             "engine.dense.raster_tiles": draw(st.integers(1, 3)) if l2_bytes else 1,

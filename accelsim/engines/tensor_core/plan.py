@@ -256,6 +256,12 @@ def lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue):
 
 
 @njit(cache=True)
+def slots_of(machine, tiles):
+    """Return the steps of all cores that work in each round, had each as many as the longest of its round."""
+    return float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())
+
+
+@njit(cache=True)
 def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
     """Return the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
     rounds = np.zeros((len(tiles.rounds) + 1, 3), np.int64)
@@ -264,7 +270,7 @@ def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
         rounds[i, TIMES] = tiles.rounds[i, TIMES]
     rounds[-1, STEPS] = tiles.last_steps
     rounds[-1, TIMES] = tiles.last > 0
-    slots = float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())
+    slots = slots_of(machine, tiles)
     for i in range(len(rounds)):
         working = tiles.last if i == len(tiles.rounds) else machine.cores
         if slots == 0:
@@ -284,12 +290,14 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
     steps = float(tiles.core_steps.sum())
     moved, written = dram_bytes(machine, size, tiles, repeated)
     if machine.l2_bytes == 0:
-        # What is fetched is spread over the steps, as its cycles of DRAM are.
-        step_fill = (tiles.fetched.bytes - tiles.fetched.bitmap_bits / 8) / max(1.0, steps)
+        # What is fetched is spread over the steps of rounds, as its cycles of DRAM are: cores move in step.
+        operands = tiles.fetched.bytes - tiles.fetched.bitmap_bits / 8
+        step_fill = operands / max(1.0, slots_of(machine, tiles))
         filled = tiles.fetched.bytes
     else:
         step_fill = machine.step_k * fill
-        filled = steps * step_fill + tiles.number * tiles.tile_bitmap_bytes
+        operands = steps * step_fill
+        filled = operands + tiles.number * tiles.tile_bitmap_bytes
     # Sparse warp groups: their reads are those that were measured, with what is filled meanwhile.
     step_shared = machine.step_k * read + (0.0 if machine.wgmma == 2 else step_fill)
     step_sums = 2.0 * machine.sum_bytes * results
@@ -327,7 +335,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         ceil_int(written),
         ceil_int(filled) if machine.l2_bytes else 0,
         ceil_int(filled),
-        ceil_int(steps * step_shared),
+        ceil_int(steps * machine.step_k * read + (0.0 if machine.wgmma == 2 else operands)),
         ceil_int(steps * step_sums),
     )
     return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
