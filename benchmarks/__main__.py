@@ -130,8 +130,7 @@ def memory(quick: bool) -> list[Figure]:
         script = PEAK_BYTES + (
             "import sys, warnings, accelsim\n"
             "warnings.simplefilter('ignore')\n"
-            "hw = accelsim.load_hardware('eie-64pe-45nm', {'engine.spmat_bytes': 2**25, 'engine.pointer_bytes': 2**25,"
-            " 'engine.pointer_bits': 32})\n"
+            "hw = accelsim.load_hardware('eie-64pe-45nm', {'engine.capacity': 'ignore', 'engine.pointer_bits': 32})\n"
             "accelsim.simulate('lenet-300-100-digits', hw)\n"
             "before = peak()\n"
             "accelsim.simulate(sys.argv[1], hw, 0.3)\n"
