@@ -60,6 +60,13 @@ class Sram:
         return bool(self.beyond)
 
 
+def extrapolated(beyond: Mapping[str, tuple[str, ...]]) -> str:
+    """Return "no", or what of memories lies beyond the grid, `node; size of l2`, by the name and `beyond` of each."""
+    parts = ["node"] if any("node" in what for what in beyond.values()) else []
+    parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
+    return "; ".join(parts) or "no"
+
+
 @lru_cache(maxsize=4096)
 def sram(capacity_bytes: int, width_bits: int, technology: Technology, clock_mhz: float) -> Sram:
     """Return the array of this capacity (bytes) and port width (bits) that reads for the least and meets the clock.

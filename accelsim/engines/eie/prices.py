@@ -18,6 +18,7 @@ from accelsim.engines.eie.config import EieChip, EieConfig
 from accelsim.engines.engine import Operation, Ran
 from accelsim.errors import collecting, raise_if_any
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
+from accelsim.memory.sram import extrapolated as extrapolated_of
 from accelsim.scaling import area_scale, energy_scale
 
 WORD_BITS = 32
@@ -276,9 +277,7 @@ def extrapolated(chip: EieChip) -> str:
 def _extrapolated(memory: Memories, file: Files) -> str:
     beyond = {name: array.beyond for name, (array, _) in memory.items()}
     beyond |= {name: part.behind.beyond for name, (part, _) in file.items() if part.behind}
-    parts = ["node"] if any("node" in what for what in beyond.values()) else []
-    parts += [f"size of {name}" for name, what in beyond.items() if "size" in what]
-    return "; ".join(parts) or "no"
+    return extrapolated_of(beyond)
 
 
 def _lnzd_nodes(pes: int) -> int:

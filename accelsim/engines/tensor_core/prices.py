@@ -25,6 +25,7 @@ from accelsim.engines.tensor_core.config import (
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.memory.service import measure
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
+from accelsim.memory.sram import extrapolated as extrapolated_of
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.scaling import energy_scale
 
@@ -281,10 +282,7 @@ def area_mm2(chip: TensorCoreChip) -> float:
 def extrapolated(chip: TensorCoreChip) -> str:
     """Return "no", or what of the memories lies beyond the data that prices them: `node; size of l2`."""
     built = {} if chip.technology is None else memories(chip)
-    found = {name: each.array.beyond for name, each in built.items() if each.array}
-    parts = ["node"] if any("node" in what for what in found.values()) else []
-    parts += [f"size of {name}" for name, what in found.items() if "size" in what]
-    return "; ".join(parts) or "no"
+    return extrapolated_of({name: each.array.beyond for name, each in built.items() if each.array})
 
 
 class Linear(NamedTuple):
