@@ -143,7 +143,7 @@ def test_objects_are_not_unpickled_either_where_a_file_changes_after_it_was_chec
     with pytest.raises(InputError, match=r"a\.npz: has changed since it was opened"):
         _ = net["fc"].weight
     # A change that leaves no trace: same size, same time.
-    monkeypatch.setattr("accelsim.network.tensor_file.TensorFile._now", lambda file: file._version)
+    monkeypatch.setattr("accelsim.network.files.tensor_file.TensorFile._now", lambda file: file._version)
     with pytest.raises(InputError, match=r"a\.npz: 'fc\.weight' cannot be read: Object arrays cannot be loaded"):
         _ = net["fc"].weight
     assert not trace.exists()

@@ -321,7 +321,7 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeyp
     real = builtins.__import__
 
     def without_onnx(name: str, *rest: Any) -> Any:
-        if name == "accelsim.network.onnx_model":
+        if name == "accelsim.network.onnx_graph":
             raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
         return real(name, *rest)
 

@@ -103,7 +103,7 @@ def test_shipped_files_are_found_from_anywhere(tmp_path: Path, monkeypatch: pyte
 @needs_squeezenet
 def test_a_real_pruned_network_of_others() -> None:
     """SqueezeNet's 1 x 1 convolutions as matrices: real weights that were pruned and shared by their authors."""
-    from accelsim.network.tensors import open_tensors
+    from accelsim.network.files import open_tensors
 
     tensors = open_tensors(SQUEEZENET)
     names = [name for name, shape in tensors.shapes.items() if shape[2:] == (1, 1)]

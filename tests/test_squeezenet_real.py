@@ -10,8 +10,7 @@ from PIL import Image
 from shapes import layers_of
 from sklearn.datasets import load_sample_images
 
-from accelsim.network.tensor_file import TensorFile
-from accelsim.network.tensors import open_tensors
+from accelsim.network.files import TensorFile, open_tensors
 
 LAYERS = layers_of("squeezenet")
 pytestmark = needs_squeezenet

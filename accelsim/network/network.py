@@ -48,10 +48,10 @@ class Network:
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
         """Return the layers of a PyTorch model in the order in which one forward pass of the example calls them.
 
-        For what is captured, and how, see `accelsim.network.torch_model.capture`. Needs `accelsim[torch]`.
+        For what is captured, and how, see `accelsim.network.torch_capture.capture`. Needs `accelsim[torch]`.
         """
         with needing("torch"):
-            from accelsim.network.torch_model import capture
+            from accelsim.network.torch_capture import capture
         captured = capture(model, example_input, batch_dim=batch_dim)
         return cls(
             name or captured.name,

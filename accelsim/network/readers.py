@@ -17,13 +17,12 @@ from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read
 from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.tensor_file import TensorFile
-from accelsim.network.tensors import TENSOR_SUFFIXES, open_tensors
 from accelsim.network.writer import geometry_of
 
 
@@ -44,7 +43,7 @@ def load_network(name: str | Path | Network) -> Network:
         return _from_tensors(path)
     if path.suffix == ".onnx":
         with needing("onnx"):
-            from accelsim.network.onnx_model import read
+            from accelsim.network.onnx_graph import read
         return read(path)
     raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.sizes import check_fits_memory
-from accelsim.network.tensor_file import TensorFile
+from accelsim.network.files.tensor_file import TensorFile
 from accelsim.number_formats import ARRAY_TYPES, unsupported
 from accelsim.torch_weights import as_array, type_name, widened
 

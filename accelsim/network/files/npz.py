@@ -1,0 +1,66 @@
+"""Arrays of a zip archive, as NumPy writes it: nothing is unpickled."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError
+from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.sizes import check_fits_memory
+from accelsim.number_formats import is_supported, unsupported
+
+
+class Npz(TensorFile):
+    """Arrays of a zip archive, loaded one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.infolist():
+                    if member.filename.endswith(".npy"):
+                        self._read_header(archive, member)
+        except Exception as error:
+            # zipfile, zlib and NumPy's parser raise a dozen types on damaged files, and more with each version.
+            raise InputError(f"{path}: not a whole npz file: {error}; export or copy it again") from None
+
+    def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+        name = member.filename.removesuffix(".npy")
+        with archive.open(member) as file:
+            version = npy_format.read_magic(file)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise ValueError(f"'{name}' is an array of unknown version {version}")
+            reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+            shape, _, dtype = reader(file)
+            header_bytes = file.tell()
+        self.shapes[name] = shape
+        if dtype.hasobject:
+            self.unusable[name] = "holds Python objects, which are never unpickled; save it as an array of numbers"
+            return
+        if not is_supported(dtype):
+            self.unusable[name] = unsupported(dtype)
+            return
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if any(type(length) is not int or length < 0 for length in shape) or header_bytes + size != member.file_size:
+            raise ValueError(
+                f"'{name}' claims shape {shape} of {dtype} but holds {member.file_size - header_bytes} bytes"
+            )
+
+    def _read(self, name: str) -> NDArray[Any]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                member = archive.getinfo(f"{name}.npy")
+                check_fits_memory(member.file_size, f"{self.path}: '{name}'")
+                with archive.open(member) as file:
+                    array: NDArray[Any] = npy_format.read_array(file, allow_pickle=False)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{self.path}: '{name}' cannot be read: {error}") from None
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
