@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 import accelsim
 from accelsim import Density, InputError, Layer, Network, load_network
+from accelsim.network import LeftOut
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
 from accelsim.number_formats import ARRAY_TYPES
 
@@ -68,14 +69,16 @@ def networks(draw: st.DrawFn) -> Network:
         description="what it is",
         source="a paper",
         notes="several\nlines",
-        not_simulated=("pool1",),
+        not_simulated=("pool1", LeftOut("emb", "look-up", 600), LeftOut("loop", "Loop", macs=None)),
+        assumptions=("emb is a look-up",),
+        aliases={"a": ("features.0",)},
         provenance=provenance if draw(st.booleans()) else {},
     )
 
 
 def assert_same(one: Network, other: Network) -> None:
     """Everything that a network holds, arrays bit by bit."""
-    for key in ("name", "description", "source", "notes", "not_simulated"):
+    for key in ("name", "description", "source", "notes", "not_simulated", "assumptions", "aliases"):
         assert getattr(one, key) == getattr(other, key)
     assert dict(one.provenance) == {k: v for k, v in other.provenance.items() if k != "accelsim"}
     assert [layer.name for layer in one] == [layer.name for layer in other]

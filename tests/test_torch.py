@@ -204,7 +204,7 @@ def test_a_transformer_names_what_is_not_simulated() -> None:
     attention = [f"layer.self_attn.{name}" for name in names]
     assert [layer.name for layer in network] == [*attention, "layer.linear1", "layer.linear2"]
     assert [layer.tokens for layer in network] == [5] * 6
-    assert network.not_simulated == [
+    assert [str(each) for each in network.left_out] == [
         "unused (not called)", "model (Encoder)", "embedding (Embedding)", "up (ConvTranspose1d)"
     ]  # fmt: skip
 

@@ -175,6 +175,6 @@ def _check_network(path: Path) -> None:
                 )
     raise_if_any(problems)
     if net.not_simulated:
-        lines.append(f"  not simulated: {', '.join(net.not_simulated)}")
+        lines.append(f"  not simulated: {', '.join(map(str, net.left_out))}")
     for line in lines:
         console().print(line, markup=False, soft_wrap=True)

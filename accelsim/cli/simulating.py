@@ -92,7 +92,7 @@ def run(
     if not quiet:
         _print_results(results)
         if net.not_simulated:
-            console().print(f"not simulated: {', '.join(net.not_simulated)}", markup=False, soft_wrap=True)
+            console().print(f"not simulated: {', '.join(map(str, net.left_out))}", markup=False, soft_wrap=True)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:

@@ -2,8 +2,19 @@
 
 from accelsim.network.activations import Density
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut, Scope
 from accelsim.network.network import Network
 from accelsim.network.readers import load_network, load_weights, with_weights
 from accelsim.network.specs import NetworkSpec
 
-__all__ = ["Density", "Layer", "Network", "NetworkSpec", "load_network", "load_weights", "with_weights"]
+__all__ = [
+    "Density",
+    "Layer",
+    "LeftOut",
+    "Network",
+    "NetworkSpec",
+    "Scope",
+    "load_network",
+    "load_weights",
+    "with_weights",
+]

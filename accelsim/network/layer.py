@@ -162,6 +162,11 @@ class Layer:
         """All weights that are stored, zeros included."""
         return self.out_features * self.in_features // self.groups
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample, those by zero included."""
+        return self.weight_count * self.products.vectors
+
     def pruned_as(self, nonzeros: int) -> str:
         """Return how the weights, so many of them not zero, were pruned, as far as is known."""
         return self.granularity or ("dense" if nonzeros == self.weight_count else "fine")

@@ -10,6 +10,7 @@ from typing import Any
 
 from accelsim.errors import InputError, needing, raise_if_any
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut, Scope, left_out
 from accelsim.network.writer import save
 
 
@@ -22,14 +23,20 @@ class Network:
     description: str = ""
     source: str = ""
     notes: str = ""
-    not_simulated: Sequence[str] = ()
-    """Operations that are named and not simulated: those without weights, such as pooling, and unknown ones."""
+    not_simulated: Sequence[LeftOut | str] = ()
+    """What is named and not simulated, each a `LeftOut`; a text is an operation without weights, such as pooling."""
+    assumptions: Sequence[str] = ()
+    """What a reader took for granted and the file does not prove, a sentence each with what to do otherwise."""
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    """Names under which files of weights keep a layer, by that layer."""
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
 
     def __post_init__(self) -> None:
         """Check the layers; raises InputError."""
         object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "not_simulated", left_out(self.not_simulated))
+        object.__setattr__(self, "assumptions", tuple(dict.fromkeys(self.assumptions)))
         if not self.layers:
             raise InputError(f"network {self.name}: has no layers")
         raise_if_any(
@@ -43,6 +50,23 @@ class Network:
     def __len__(self) -> int:
         """Return the number of layers."""
         return len(self.layers)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What is named and not simulated, with its size."""
+        return left_out(self.not_simulated)
+
+    @property
+    def scope(self) -> Scope:
+        """How much of the whole network the layers are."""
+        left = self.left_out
+        return Scope(
+            weights=sum(layer.weight_count for layer in self.layers),
+            macs=sum(layer.macs for layer in self.layers),
+            weights_left_out=sum(each.weights for each in left),
+            macs_left_out=sum(each.macs or 0 for each in left),
+            unknown=tuple(str(each) for each in left if each.macs is None),
+        )
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
@@ -58,6 +82,7 @@ class Network:
             captured.layers,
             source="captured from a PyTorch model",
             not_simulated=captured.not_simulated,
+            assumptions=captured.assumptions,
             provenance=captured.provenance,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,21 +21,43 @@ from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
+from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
 
 
-def load_network(name: str | Path | Network) -> Network:
+def load_network(
+    name: str | Path | Network,
+    *,
+    key: str | None = None,
+    transpose: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int] | int] | None = None,
+    batch_dims: Mapping[str, int | None] | None = None,
+    input_values: Mapping[str, float] | None = None,
+) -> Network:
     """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
     `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,
     which their error message proposes. Weights stay in the file until they are simulated.
+    What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
+    in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:
+    its shape, or by that of an open dimension, its size; batch_dims: which of its dimensions counts samples, None where
+    none does; input_values: the value that it always has, such as a flag or a sampling rate.
     Raises InputError with every problem at once.
     """
     if isinstance(name, Network):
         return name
+    reading = Reading(
+        key=key,
+        transpose=tuple(transpose),
+        input_shapes={
+            each: size if isinstance(size, int) else tuple(size) for each, size in (input_shapes or {}).items()
+        },
+        batch_dims=batch_dims or {},
+        input_values=input_values or {},
+    )
     path = find(name, "workloads")
     if path.suffix == ".toml":
         return _from_toml(path)
@@ -44,7 +66,7 @@ def load_network(name: str | Path | Network) -> Network:
     if path.suffix == ".onnx":
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
-        return read(path)
+        return read(path, reading)
     raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 
 
@@ -152,7 +174,9 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
         spec.description,
         spec.source,
         spec.notes,
-        not_simulated=spec.not_simulated,
+        not_simulated=[each if isinstance(each, str) else each.left_out for each in spec.not_simulated],
+        assumptions=spec.assumptions,
+        aliases=spec.aliases,
         provenance=spec.provenance,
     )
 

@@ -9,10 +9,12 @@ from pydantic import Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
+from accelsim.network.left_out import LeftOut
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Pair = list[Size]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+NonNegativeCount = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -144,14 +146,39 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class LeftOutSpec:
+    """An operation or a tensor that is named and not simulated."""
+
+    name: str
+    """Where it is."""
+    kind: str = ""
+    """What it is, such as "look-up" or "attention"."""
+    weights: NonNegativeCount = 0
+    """Elements of its tensors of two or more dimensions."""
+    macs: NonNegativeCount = 0
+    """Multiply-accumulates of one sample."""
+    macs_unknown: bool = False
+    """true: nobody knows how many multiply-accumulates; leave `macs` out then."""
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What it describes."""
+        return LeftOut(self.name, self.kind, self.weights, None if self.macs_unknown else self.macs)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class NetworkSpec:
     """A network file."""
 
     name: str
     """What it is called in results."""
     layer: Annotated[list[LayerSpec], Field(min_length=1)]
-    not_simulated: tuple[str, ...] = ()
-    """Operations without weights, such as "maxpool1": named, and not simulated."""
+    not_simulated: tuple[str | LeftOutSpec, ...] = ()
+    """Operations without weights, such as "maxpool1", by name; others as tables with their size."""
+    assumptions: tuple[str, ...] = ()
+    """What was taken for granted where the network comes from."""
+    aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Names under which files of weights keep a layer, by that layer."""
     description: str = ""
     """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""

@@ -12,6 +12,7 @@ from accelsim import __version__
 from accelsim.errors import InputError
 from accelsim.files import check_writable, write_whole
 from accelsim.network.activations import Density
+from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def save(network: Network, path: Path) -> None:
         "description": network.description,
         "source": network.source,
         "notes": network.notes,
-        "not_simulated": list(network.not_simulated),
+        "not_simulated": [_left_out(each) for each in network.left_out],
+        "assumptions": list(network.assumptions),
+        "aliases": {name: list(others) for name, others in network.aliases.items()},
         "provenance": {**network.provenance, "accelsim": __version__},
         "layer": [_entry(layer, tensors) for layer in network],
     }
@@ -51,6 +54,14 @@ def save(network: Network, path: Path) -> None:
     from safetensors.numpy import save_file
 
     write_whole(path, lambda target: save_file(tensors, target, {METADATA_KEY: text}))
+
+
+def _left_out(each: LeftOut) -> str | dict[str, Any]:
+    """Return what a network file says of something that is not simulated."""
+    if each == LeftOut(each.name):
+        return each.name
+    size = {"macs_unknown": True} if each.macs is None else {"macs": each.macs}
+    return {"name": each.name, "kind": each.kind, "weights": each.weights, **size}
 
 
 def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:

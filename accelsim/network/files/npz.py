@@ -39,7 +39,7 @@ class Npz(TensorFile):
             reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, _, dtype = reader(file)
             header_bytes = file.tell()
-        self.shapes[name] = shape
+        self.shapes[name], self.types[name] = shape, str(dtype)
         if dtype.hasobject:
             self.unusable[name] = "holds Python objects, which are never unpickled; save it as an array of numbers"
             return

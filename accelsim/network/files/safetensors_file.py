@@ -38,6 +38,8 @@ class Safetensors(TensorFile):
         self.metadata = header.pop("__metadata__", None) or {}
         self._tensors = header
         self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        self.types = {name: entry["dtype"] for name, entry in header.items()}
+        self.order_is_given = False  # the library sorts by type and name
         self.unusable = _unusable(header)
 
     def _read(self, name: str) -> NDArray[Any]:

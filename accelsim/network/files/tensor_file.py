@@ -19,6 +19,14 @@ class TensorFile:
         self.unusable: dict[str, str] = {}
         """What keeps an array from being read. Others in the file can be, and nobody may want this one."""
         self.metadata: dict[str, str] = {}
+        self.types: dict[str, str] = {}
+        """What the container calls the numbers of an array, such as F8_E4M3 or float32."""
+        self.order_is_given = True
+        """Whether the order of the arrays is that in which they were written; else their names give it."""
+        self.shared: dict[str, str] = {}
+        """Arrays that are another one under a second name, by their names: tied weights."""
+        self.others: dict[str, str] = {}
+        """What is in the file and no array, by name: what it is."""
         self._version = self._now()
 
     def problem(self, name: str) -> str | None:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.sizes import check_fits_memory
 from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import ARRAY_TYPES, unsupported
 from accelsim.torch_weights import as_array, type_name, widened
 
@@ -61,6 +61,7 @@ class StateDict(TensorFile):
             weight, mask = (self._tensors.pop(f"{name}_{part}") for part in ("orig", "mask"))
             self._tensors[name] = widened(weight) * widened(mask)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        self.types = {name: type_name(tensor) for name, tensor in self._tensors.items()}
         self.unusable = {
             name: unsupported(tensor.dtype)
             for name, tensor in self._tensors.items()

@@ -14,7 +14,9 @@ from onnx import numpy_helper
 
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
 from accelsim.network.network import Network
+from accelsim.network.reading import Reading
 
 Array = NDArray[Any]
 
@@ -22,7 +24,7 @@ MAX_BYTES = 2**31 - 1
 """Of one protobuf message; larger models keep their weights beside it."""
 
 
-def read(path: Path) -> Network:
+def read(path: Path, reading: Reading) -> Network:
     """Return the layers of an ONNX file in its order: Conv (1-D as of height 1), Gemm, MatMul, LSTM, GRU and RNN.
 
     Their weights must be constants, and the sizes of their inputs follow from the file (a batch that is left open
@@ -36,9 +38,7 @@ def read(path: Path) -> Network:
     raise_if_any(f"{path}: {problem}" for problem in dict.fromkeys(graph.problems))
     if not graph.layers:
         raise InputError(f"{path}: has no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights")
-    return Network(
-        graph.name or path.stem, graph.layers, source=path.name, not_simulated=tuple(dict.fromkeys(graph.others))
-    )
+    return Network(graph.name or path.stem, graph.layers, source=path.name, not_simulated=graph.others)
 
 
 def _model(path: Path) -> Any:
@@ -68,7 +68,7 @@ class _Graph:
         graph = model.graph
         self.name = graph.name
         self.layers: list[Layer] = []
-        self.others: list[str] = []
+        self.others: list[LeftOut] = []
         self.problems: list[str] = []
         self._path = path
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -94,8 +94,14 @@ class _Graph:
                 with collecting(self.problems):
                     self._take(read[node.op_type], node)
             elif node.op_type != "Constant":
-                weighty = any(len(self._constants[name].dims) >= 2 for name in node.input if name in self._constants)
-                self.others.append(f"{self._place(node)} ({node.op_type})" if weighty else node.op_type)
+                held = sum(
+                    math.prod(self._constants[name].dims)
+                    for name in node.input
+                    if name in self._constants and len(self._constants[name].dims) >= 2
+                )
+                self.others.append(
+                    LeftOut(self._place(node), node.op_type, held, None) if held else LeftOut(node.op_type)
+                )
 
     def _take(self, read: Callable[[Any, dict[str, Any]], None], node: Any) -> None:
         """Read a node; raises InputError for one whose inputs or attributes are not those of its operation."""
@@ -170,7 +176,7 @@ class _Graph:
         return vectors if vectors % self._batch else vectors // self._batch
 
     def _without_weights(self, node: Any) -> None:
-        self.others.append(f"{self._place(node)} ({node.op_type} of activations)")
+        self.others.append(LeftOut(self._place(node), f"{node.op_type} of activations", macs=None))
 
     def _conv(self, node: Any, attributes: dict[str, Any]) -> None:
         data, kernel, *bias = node.input
@@ -180,7 +186,7 @@ class _Graph:
         weight, shape = self._array(kernel), self._shape(node, data)
         dims = weight.ndim - 2
         if dims not in (1, 2) or len(shape) != dims + 2:
-            self.others.append(f"{self._place(node)} (Conv of {dims} dimensions)")
+            self.others.append(LeftOut(self._place(node), f"Conv of {dims} dimensions", weight.size, None))
             return
 
         def numbers(key: str, default: int, count: int = dims) -> list[int]:

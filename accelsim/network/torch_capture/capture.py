@@ -15,6 +15,7 @@ from torch import nn
 
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
 from accelsim.torch_weights import CONVOLUTIONS, RECURRENT, Weight, as_array, weights_of
 
 Array = NDArray[Any]
@@ -26,8 +27,9 @@ class Captured(NamedTuple):
 
     name: str
     layers: list[Layer]
-    not_simulated: list[str]
+    not_simulated: list[LeftOut]
     provenance: dict[str, Any]
+    assumptions: tuple[str, ...] = ()
 
 
 def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
@@ -271,14 +273,19 @@ class _Recorder:
         raise_if_any(dict.fromkeys(self._problems))
         return layers
 
-    def not_simulated(self, model: nn.Module) -> list[str]:
+    def not_simulated(self, model: nn.Module) -> list[LeftOut]:
         """Name the modules with weights of which nothing was captured."""
-        missing = [f"{name} (not called)" for name in self._weights if name not in self._calls]
+        missing = [
+            LeftOut(name, "not called", weight.weight.numel())
+            for name, weight in self._weights.items()
+            if name not in self._calls
+        ]
         for path, module in model.named_modules():
             if module in self._names or "parametrizations" in path.split("."):
                 continue
-            if any(each.ndim >= 2 for each in module.parameters(recurse=False)):
-                missing.append(f"{path or 'model'} ({type(module).__name__})")
+            held = sum(each.numel() for each in module.parameters(recurse=False) if each.ndim >= 2)
+            if held:
+                missing.append(LeftOut(path or "model", type(module).__name__, held, macs=None))
         return missing
 
 

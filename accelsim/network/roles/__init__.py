@@ -1,0 +1,1 @@
+"""What each array of a file is: from its name, its siblings and its shape."""
