@@ -17,7 +17,7 @@ from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read
 from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
@@ -25,6 +25,9 @@ from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
+
+ENDINGS = "|".join(map(re.escape, (*TENSOR_SUFFIXES, ".index.json")))
+"""Of files that a layer's tensor can be in, as a pattern."""
 
 
 def load_network(
@@ -58,16 +61,16 @@ def load_network(
         batch_dims=batch_dims or {},
         input_values=input_values or {},
     )
-    path = find(name, "workloads")
+    path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
         return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
-        return _from_tensors(path)
+    if is_tensors(path):
+        return _from_tensors(path, reading)
     if path.suffix == ".onnx":
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file, or a folder of shards")
 
 
 def load_weights(name: str | Path | Network) -> Network:
@@ -77,8 +80,8 @@ def load_weights(name: str | Path | Network) -> Network:
     """
     if isinstance(name, Network):
         return name
-    path = find(name, "workloads")
-    return _from_tensors(path, guess=True) if path.suffix in TENSOR_SUFFIXES else load_network(path)
+    path = find(name, "workloads", folders=True)
+    return _from_tensors(path, Reading(), guess=True) if is_tensors(path) else load_network(path)
 
 
 def with_weights(network: Network, path: str | Path) -> Network:
@@ -88,7 +91,7 @@ def with_weights(network: Network, path: str | Path) -> Network:
     Raises InputError with every layer that the file lacks or has in another shape.
     """
     path = Path(path)
-    if path.suffix not in TENSOR_SUFFIXES:
+    if not is_tensors(path):
         raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
     file = open_tensors(path)
     problems: list[str] = []
@@ -117,7 +120,7 @@ def _from_toml(path: Path) -> Network:
     files: dict[Path, TensorFile | None] = {}
 
     def locate(place: str, reference: str, problems: list[str]) -> _Tensor | None:
-        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz|pth?)):(.+)", reference)
+        parts = re.fullmatch(rf"(.+?(?:{ENDINGS})):(.+)", reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
             return None
@@ -125,7 +128,7 @@ def _from_toml(path: Path) -> Network:
         if file not in files:
             files[file] = None
             try:
-                files[file] = open_tensors(file)
+                files[file] = open_tensors(file, part=True)
             except InputError as error:
                 # Told once, however many layers name this file.
                 problems.extend(f"{place}: {problem}" for problem in error.problems)
@@ -322,9 +325,9 @@ def _shape_of_tensor(
     return shape
 
 
-def _from_tensors(path: Path, *, guess: bool = False) -> Network:
+def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:
     """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
-    file = open_tensors(path)
+    file = open_tensors(path, reading)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
     names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
@@ -349,7 +352,7 @@ def _from_tensors(path: Path, *, guess: bool = False) -> Network:
             f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); "
             "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
         )
-    return Network(path.stem, [layer for layer in layers if layer], source=path.name)
+    return Network(path.stem, [layer for layer in layers if layer], source=path.name, assumptions=file.assumptions)
 
 
 def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
