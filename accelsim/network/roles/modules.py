@@ -149,6 +149,7 @@ class _Modules:
         """One kernel by its dimensions."""
         dims, component = len(kernel.shape), set(words(path.component))
         own = [kernel] if bias is None else [kernel, bias]
+        is_of_inputs = bias is not None and kernel.shape[-1:] != bias.shape == kernel.shape[-2:-1]
         if dims == 3 and (component & {"query", "key", "value"} or (bias and bias.shape == kernel.shape[1:])):
             flat = None if bias is None else bias.flat()
             self._add(Found(name, path, keras.into_heads(kernel), flat, is_turned=False), tails)
@@ -157,9 +158,7 @@ class _Modules:
         elif dims == 4 and (path.tail == "depthwise_kernel" or keras.is_depthwise(path.module, kernel, bias)):
             made = keras.depthwise(kernel)
             self._add(Found(name, path, made, bias, is_turned=False, groups=kernel.shape[2]), tails)
-        elif dims in (3, 4) and (
-            is_transposed(path) or (bias and kernel.shape[-1:] != bias.shape == kernel.shape[-2:-1])
-        ):
+        elif dims in (3, 4) and (is_transposed(path) or is_of_inputs):
             self._lose(name, "transposed convolution", own, None)
         elif dims <= 4:
             found = Found(name, path, kernel, bias)
