@@ -21,6 +21,7 @@ from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
+from accelsim.network.orientation import turned, turned_shape
 from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
@@ -187,13 +188,17 @@ class _Tensor(NamedTuple):
     file: TensorFile
     name: str
     place: str
+    turned: bool = False
+    """Whether it is stored (in, out), or (kh, kw, in / groups, out)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.shapes[self.name]
+        shape = self.file.shapes[self.name]
+        return turned_shape(shape) if self.turned else shape
 
     def read(self) -> NDArray[Any]:
-        return self.file[self.name]
+        array = self.file[self.name]
+        return turned(array) if self.turned else array
 
 
 def _tensors_of(file: TensorFile, layer: str) -> dict[str, _Tensor]:
@@ -211,6 +216,8 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
     if found:
         problems += found
         return None
+    if spec.transpose:
+        tensors = {**tensors, "weight": tensors["weight"]._replace(turned=True)}
     shape = _shape(spec, tensors, found)
     convolution = None
     if shape is not None and spec.kind == "conv2d":
