@@ -23,7 +23,7 @@ from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
-from accelsim.network.roles import Logical, Role, Roles, read_roles
+from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
@@ -221,14 +221,10 @@ class _Tensor(NamedTuple):
     def problem(self) -> str | None:
         return self.array.problem(self.file)
 
-    def as_2d(self) -> _Tensor:
-        """Return the weights of a 1-D convolution as of height 1."""
-        if len(self.shape) != 3:
-            return self
-        out, per_group, width = self.shape
-        return self._replace(
-            array=self.array.changed((out, per_group, 1, width), lambda array: array.reshape(out, per_group, 1, width))
-        )
+    def as_used(self, spec: LayerSpec) -> _Tensor:
+        """Return weights in the shape of their layer: turned where it says so; a 1-D convolution is of height 1."""
+        array = turned(self.array) if spec.transpose and len(self.shape) > 1 else self.array
+        return self._replace(array=as_2d(array) if spec.kind == "conv2d" and len(self.shape) == 3 else array)
 
 
 def _tensors_of(file: TensorFile, role: Role) -> dict[str, _Tensor]:
@@ -238,8 +234,8 @@ def _tensors_of(file: TensorFile, role: Role) -> dict[str, _Tensor]:
 
 def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:
     """Return a layer whose weights stay where they are, or add what is wrong with it to the problems."""
-    if spec.kind == "conv2d" and "weight" in tensors:
-        tensors = {**tensors, "weight": tensors["weight"].as_2d()}
+    if "weight" in tensors:
+        tensors = {**tensors, "weight": tensors["weight"].as_used(spec)}
     found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.problem())]
     if found:
         problems += found

@@ -14,6 +14,7 @@ from accelsim.errors import InputError
 from accelsim.network.left_out import LeftOut
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.names import common_prefix, listed, natural
+from accelsim.network.roles.packings import unpacked
 
 if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
@@ -60,9 +61,17 @@ def logical_arrays(file: TensorFile) -> Arrays:
     """
     arrays = Arrays(file)
     prefix = common_prefix(file.shapes)
-    arrays.logical = {
-        name.removeprefix(prefix): Logical.stored(file, name, name.removeprefix(prefix)) for name in file.shapes
-    }
+    packed = unpacked(file)
+    arrays.problems += packed.problems
+    arrays.accounts = dict.fromkeys(packed.taken, "left out: packed, and not read")
+    for name in file.shapes:
+        if name not in packed.taken:
+            logical = Logical.stored(file, name, name.removeprefix(prefix))
+            arrays.logical[logical.name] = logical
+    for weight in packed.tensors:
+        arrays.logical[weight.name.removeprefix(prefix)] = weight._replace(name=weight.name.removeprefix(prefix))
+        for part in weight.parts:
+            del arrays.accounts[part]
     _fold(arrays)
     places = {name: place for place, name in enumerate(file.shapes)}
     if file.order_is_given:

@@ -62,3 +62,9 @@ def turned(weight: Logical) -> Logical:
     ahead = len(weight.shape) - 2
     order = (ahead + 1, ahead, *range(ahead))
     return weight.changed(tuple(weight.shape[axis] for axis in order), lambda array: array.transpose(order))
+
+
+def as_2d(weight: Logical) -> Logical:
+    """Return the weights (out, in / groups, k) of a 1-D convolution as those of a 2-D one of height 1."""
+    out, per_group, width = weight.shape
+    return weight.changed((out, per_group, 1, width), lambda array: array[:, :, None])

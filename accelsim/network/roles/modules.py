@@ -10,7 +10,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, is_look_up, is_norm, is_transposed, kind_of
-from accelsim.network.roles.logical import Logical, turned
+from accelsim.network.roles.logical import Logical, as_2d, turned
 from accelsim.network.roles.names import RECURRENT, Path, listed, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Role, Roles
@@ -333,9 +333,7 @@ def _joined(module: str, name: str) -> str:
 def _role(found: Found) -> Role:
     """Return a layer with its weights the right way round."""
     weight = turned(found.weight) if found.is_turned else found.weight
-    dims = len(weight.shape)
-    if dims == 3:
-        out, per_group, width = weight.shape
-        weight = weight.changed((out, per_group, 1, width), lambda array: array[:, :, None])
-    kind = _ALONE[dims]
+    kind = _ALONE[len(weight.shape)]
+    if kind == "conv1d":
+        weight = as_2d(weight)
     return Role(found.name, kind, weight, found.bias, found.activations, found.codebook, found.groups)  # type: ignore[arg-type]
