@@ -61,7 +61,6 @@ class StateDict(TensorFile):
         for name, each in tensors.items():
             self._add(name, each)
         self._name_outputs_of_quantised()
-        self._fold_masks()
         first: dict[Any, str] = {}
         for name, tensor in self._tensors.items():
             if isinstance(tensor, Tensor) and 0 not in tensor.shape:
@@ -159,13 +158,6 @@ class StateDict(TensorFile):
             return f"lies outside of what the file holds of it ({0 if place is None else place.bytes} bytes)"
         return None
 
-    def _fold_masks(self) -> None:
-        self._masked = {name.removesuffix("_mask") for name in self._tensors if name.endswith("_mask")}
-        self._masked = {name for name in self._masked if f"{name}_orig" in self._tensors}
-        for name in self._masked:
-            self.shapes[name], self.types[name] = self.shapes.pop(f"{name}_orig"), self.types.pop(f"{name}_orig")
-            del self.shapes[f"{name}_mask"], self.types[f"{name}_mask"]
-
     def _name_outputs_of_quantised(self) -> None:
         """Set apart the scale and zero point of the outputs of quantised modules, which are not those of weights."""
         for name in [name for name, type_name in self.types.items() if type_name in QUANTISED]:
@@ -177,9 +169,6 @@ class StateDict(TensorFile):
                     self.others[key] = "of the outputs of a quantised module; the numbers of its weight are integers"
 
     def _read(self, name: str) -> NDArray[Any]:
-        if name in self._masked:
-            folded: NDArray[Any] = self._read(f"{name}_orig") * self._read(f"{name}_mask")
-            return folded
         tensor = self._tensors[name]
         if isinstance(tensor, Tensor):
             return self._array(tensor)
