@@ -134,7 +134,7 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         ('name = "a"\nweight = 3', "layer a: weight: must be text in quotes (got 3)"),
         ('name = "a"\nweight = "t.safetensors"', 'layer a: weight: write "file.safetensors:tensor"'),
         ('name = "a"\nweight = ":fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
-        ('name = "a"\nweight = "t.bin:fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
+        ('name = "a"\nweight = "t.dat:fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
         ('name = "a"\nweight = "t.safetensors:fc.weigth"', "no tensor is called 'fc.weigth'; did you mean 'fc"),
         ('name = "a"\nweight = "u.safetensors:fc.weight"', "u.safetensors: no such file; did you mean 't.safe"),
         ('name = "a"\nweight = "t.safetensors:conv.weight"', "'conv.weight' has shape (2, 3, 1, 1); a linear layer"),
@@ -310,9 +310,10 @@ def test_a_network_that_is_not_there(name: str, said: str) -> None:
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "net.pkl").touch()
-    (problem,) = problems_of(tmp_path / "net.pkl")
-    assert problem == f"{tmp_path}/net.pkl: a network is a .toml, .safetensors, .npz, .pt, .pth or .onnx file"
+    (tmp_path / "net.txt").touch()
+    (problem,) = problems_of(tmp_path / "net.txt")
+    endings = ".toml, .safetensors, .npz, .pt, .pth, .bin, .ckpt, .gguf or .onnx file, or a folder of shards"
+    assert problem == f"{tmp_path}/net.txt: a network is a {endings}"
 
 
 NM = """name = "n"

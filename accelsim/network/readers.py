@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -364,7 +365,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
     roles = read_roles(file, reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
-        raise InputError(_convolution_help(path, roles))
+        raise InputError(_convolution_help(path, file, roles))
     problems: list[str] = []
     layers = []
     for role in roles.layers.values():
@@ -382,7 +383,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         path.stem,
         [layer for layer in layers if layer],
         source=path.name,
-        not_simulated=roles.left_out,
+        not_simulated=[*roles.left_out, *(LeftOut(name, what, macs=None) for name, what in file.others.items())],
         assumptions=[*file.assumptions, *roles.assumptions],
     )
 
@@ -402,15 +403,17 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
     )
 
 
-def _convolution_help(path: Path, roles: Roles) -> str:
+def _convolution_help(path: Path, file: TensorFile, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     head = [f"name = {json.dumps(path.stem)}"]
     if roles.left_out:
         tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
         head.append(f"not_simulated = [\n{tables},\n]")
-    if roles.assumptions:
-        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
-    blocks = ["\n".join(head), *(_block(path, role, roles) for role in roles.layers.values())]
+    assumptions = [*file.assumptions, *roles.assumptions]
+    if assumptions:
+        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in assumptions) + "]")
+    reference = f"{os.path.relpath(file.path, path.parent)}{'/' * file.path.is_dir()}:{file.prefix}"
+    blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
     return (
         f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
         f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
@@ -425,11 +428,11 @@ def _table(each: LeftOut) -> str:
     return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
 
 
-def _block(path: Path, role: Role, roles: Roles) -> str:
+def _block(reference: str, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
     kind = "linear" if role.kind == "linear" else "conv2d"
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
-    lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
     if kind == "conv2d":
         flat = role.kind == "conv1d"
         shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape
