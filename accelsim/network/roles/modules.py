@@ -11,7 +11,7 @@ from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, is_look_up, is_norm, is_transposed, kind_of
 from accelsim.network.roles.logical import Logical, as_2d, turned
-from accelsim.network.roles.names import RECURRENT, Path, listed, path_of, words
+from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Role, Roles
 
@@ -97,7 +97,8 @@ class _Modules:
 
     def _recurrent(self, path: Path, tails: dict[str, Logical]) -> None:
         """LSTM, GRU, RNN and their cells, as PyTorch names them."""
-        for tail in [tail for tail in tails if RECURRENT.fullmatch(tail) and tail.startswith("weight")]:
+        own = [tail for tail in tails if RECURRENT.fullmatch(tail) and tail.startswith("weight")]
+        for tail in sorted(own, key=lambda tail: natural(f".{tail}")):
             if len(tails[tail].shape) == 2:
                 which = tail.removeprefix("weight_")
                 weight, bias = tails.pop(tail), tails.pop(f"bias_{which}", None)
