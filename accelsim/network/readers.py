@@ -24,6 +24,7 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
+from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
@@ -389,12 +390,11 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
             f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
             'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
+    remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    if any(each.weights for each in roles.left_out):
+        return f"holds no layer that can be simulated: {listed(map(str, roles.left_out))}; {remedy}"
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
-    kinds = "".join(f"; {each}: is no layer that can be simulated" for each in roles.left_out[:MAX_KNOWN])
-    return (
-        f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}){kinds}; "
-        "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
-    )
+    return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
 def _convolution_help(path: Path, roles: Roles) -> str:
@@ -425,6 +425,8 @@ def _block(path: Path, role: Role, roles: Roles) -> str:
     kind = "linear" if role.kind == "linear" else "conv2d"
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
     lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    if role.is_turned and f"{role.name}.weight" in roles.logical:
+        lines.append("transpose = true")
     if kind == "conv2d":
         flat = role.kind == "conv1d"
         shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape
