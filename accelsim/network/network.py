@@ -10,7 +10,7 @@ from typing import Any
 
 from accelsim.errors import InputError, needing, raise_if_any
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut, Scope, left_out
+from accelsim.network.left_out import LeftOut, Scope, left_out, told
 from accelsim.network.writer import save
 
 
@@ -68,6 +68,11 @@ class Network:
             macs_left_out=sum(each.macs or 0 for each in left),
             unknown=tuple(str(each) for each in left if each.macs is None),
         )
+
+    @property
+    def told_left_out(self) -> list[str]:
+        """What is not simulated, in a few lines to print: its share, and the largest of it by name; none: nothing."""
+        return told(self.scope, self.left_out)
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:

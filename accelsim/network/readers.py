@@ -52,36 +52,41 @@ def load_network(
     """
     if isinstance(name, Network):
         return name
-    reading = Reading(
+    reading = Reading.of(
         key=key,
-        transpose=tuple(transpose),
-        input_shapes={
-            each: size if isinstance(size, int) else tuple(size) for each, size in (input_shapes or {}).items()
-        },
-        batch_dims=batch_dims or {},
-        input_values=input_values or {},
+        transpose=transpose,
+        input_shapes=input_shapes,
+        batch_dims=batch_dims,
+        input_values=input_values,
     )
     path = find(name, "workloads")
     if path.suffix == ".toml":
+        reading.check_belongs(label(path), "a network file")
         return _from_toml(path)
     if path.suffix in TENSOR_SUFFIXES:
+        reading.check_belongs(label(path), "a file of tensors")
         return _from_tensors(path, reading)
     if path.suffix == ".onnx":
+        reading.check_belongs(label(path), "an ONNX graph")
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
     raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 
 
-def load_weights(name: str | Path | Network) -> Network:
+def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     """Return a network to look at its weights alone: convolutions of a bare tensor file see a single window.
 
-    For the rest, and for errors, see `load_network`.
+    For the rest, its keywords (`reading`) and errors, see `load_network`.
     """
     if isinstance(name, Network):
         return name
     path = find(name, "workloads")
-    return _from_tensors(path, Reading(), guess=True) if path.suffix in TENSOR_SUFFIXES else load_network(path)
+    if path.suffix not in TENSOR_SUFFIXES:
+        return load_network(path, **reading)
+    told = Reading.of(**reading)
+    told.check_belongs(label(path), "a file of tensors")
+    return _from_tensors(path, told, guess=True)
 
 
 def with_weights(network: Network, path: str | Path) -> Network:
