@@ -24,6 +24,7 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
+from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
@@ -396,8 +397,9 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
             'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
     remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
-    if any(each.weights for each in roles.left_out):
-        return f"holds no layer that can be simulated: {listed(map(str, roles.left_out))}; {remedy}"
+    known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
+    if known:
+        return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
     return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 

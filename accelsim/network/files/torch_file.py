@@ -15,14 +15,14 @@ from accelsim.errors import InputError
 from accelsim.network.files.tensor_file import TensorFile
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import ARRAY_TYPES, unsupported
-from accelsim.torch_weights import as_array, type_name, widened
+from accelsim.torch_weights import as_array, type_name
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Under which a checkpoint keeps its state dict beside other things."""
 
 
 class StateDict(TensorFile):
-    """Tensors of a `.pt` file; those that `torch.nn.utils.prune` masks are folded into one."""
+    """Tensors of a `.pt` file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -56,10 +56,6 @@ class StateDict(TensorFile):
         for name, tensor in self._tensors.items():
             # A view may claim to be far larger than what it repeats.
             check_fits_memory(tensor.numel() * tensor.element_size(), f"{path}: '{name}'")
-        masked = [name.removesuffix("_mask") for name in self._tensors if name.endswith("_mask")]
-        for name in [name for name in masked if f"{name}_orig" in self._tensors]:
-            weight, mask = (self._tensors.pop(f"{name}_{part}") for part in ("orig", "mask"))
-            self._tensors[name] = widened(weight) * widened(mask)
         self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
         self.types = {name: type_name(tensor) for name, tensor in self._tensors.items()}
         self.unusable = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accelsim.network.roles.kinds import LOOK_UPS, is_transposed
+from accelsim.network.roles.kinds import LOOK_UPS, UNKNOWN, is_transposed
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.names import words
 from accelsim.network.roles.orientation import Found
@@ -44,7 +44,7 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     elif dims <= 4:
         found.is_turned = not (dims == 2 and is_of_inputs)
     else:
-        return "convolution of 3 dimensions" if dims == 5 else "parameter of unknown use"
+        return "convolution of 3 dimensions" if dims == 5 else UNKNOWN
     found.proof = "by its name it is a kernel of Keras" if found.is_turned else "its shape or its bias shows it"
     return None
 

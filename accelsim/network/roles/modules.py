@@ -9,7 +9,7 @@ from accelsim.network.left_out import LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
-from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, is_look_up, is_norm, is_transposed, kind_of
+from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
 from accelsim.network.roles.logical import Logical, as_2d, turned
 from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
@@ -201,13 +201,13 @@ class _Modules:
         elif dims == 3 and set(words(path.module)) & {"expert", "experts"}:
             self._lose(name, "weights of experts", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
-            self._lose(name, "parameter of unknown use", own, None)
+            self._lose(name, UNKNOWN, own, None)
         elif dims == 3 and "bilinear" in words(path.component):
             self._lose(name, "bilinear layer", own, None)
         elif dims in (3, 4):
             self._convolution(Found(name, path, weight, bias), own, tails)
         else:
-            kind = "convolution of 3 dimensions" if dims == 5 else "parameter of unknown use"
+            kind = "convolution of 3 dimensions" if dims == 5 else UNKNOWN
             self._lose(name, kind, own, None)
 
     def _convolution(self, found: Found, own: list[Logical], tails: dict[str, Logical]) -> None:
