@@ -5,35 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.forms import attributes_of, input_of
 from accelsim.number_formats import is_supported
 
 Array = NDArray[Any]
-
-
-class Constant(Protocol):
-    """A constant of a graph, read when it is asked for."""
-
-    name: str
-    """As the file calls it, before anything was folded."""
-    made_of: frozenset[str]
-    """The tensors of the file that it is made of."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Its shape."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of its elements."""
-
-    def read(self) -> Array:
-        """Return its values."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +80,8 @@ def as_stored(constant: Constant, name: str) -> Weight:
     """Return a constant as it is stored; types that NumPy lacks and nobody simulates become ones that hold them."""
     return Weight(
         constant.name or name,
-        tuple(int(size) for size in constant.dims),
-        np.dtype(constant.dtype),
+        constant.dims,
+        constant.dtype,
         lambda: _plain(constant.read()),
         frozenset({name}),
     )
