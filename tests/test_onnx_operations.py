@@ -316,7 +316,7 @@ def test_dequantised_weights_have_their_integers(tmp_path: Path, dtype: str, sca
     model = model_of(nodes, {"x": x}, {"fc.weight_quantized": codes, "s": scale, "z": zeros})
     network = read(tmp_path, model)
     (layer,) = network
-    assert layer.name == "fc"
+    assert (layer.name, layer.stored_as) == ("fc", dtype)
     spread = np.repeat(zeros, 4, axis=0) if scales == "blocks" else zeros
     assert np.array_equal(layer.weight.T, codes.astype(np.float32) - spread.astype(np.float32))
     assert np.allclose(products(layer, x) / 4, run(model, x=x))
@@ -350,7 +350,7 @@ def test_weights_in_packed_blocks(tmp_path: Path, bits: int, with_zeros: bool) -
     (layer,) = network
     taken = zeros if with_zeros else np.full_like(zeros, 2 ** (bits - 1))
     wanted = (codes.astype(int) - taken[:, :, None]).reshape(out, -1)[:, :columns]
-    assert layer.name == "mlp.up.MatMul"
+    assert (layer.name, layer.stored_as) == ("mlp.up.MatMul", f"int{bits} in blocks of 32")
     assert np.array_equal(layer.weight, wanted)
     assert (layer.macs, network.scope.weights_left_out) == (3 * out * columns, 0)
     # The scale of each block makes them the values that are multiplied.

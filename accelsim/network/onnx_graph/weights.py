@@ -28,6 +28,8 @@ class Weight:
     read: Callable[[], Array]
     parts: frozenset[str]
     """The constants that it is made of, by the names that the graph gives them."""
+    stored_as: str = ""
+    """What the file holds, where that is not what is read."""
 
     @property
     def size(self) -> int:
@@ -68,7 +70,7 @@ class Weight:
         if zero is None:
             return self
         shape = _along(zero.dims, self.dims, axis, block)
-        taken = replace(self, parts=self.parts | zero.parts)
+        taken = replace(self, parts=self.parts | zero.parts, stored_as=self.dtype.name)
         return taken._made(self.dims, lambda array: _difference(array, _spread(zero.read(), shape, self.dims)))
 
     def _made(self, dims: Iterable[int], change: Callable[[Array], Array]) -> Weight:
@@ -84,6 +86,7 @@ def as_stored(constant: Constant, name: str) -> Weight:
         constant.dtype,
         lambda: _plain(constant.read()),
         frozenset({name}),
+        "" if is_supported(constant.dtype) else constant.dtype.name,
     )
 
 
