@@ -235,8 +235,7 @@ class Folding:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                evaluator = ReferenceEvaluator(node, opsets=self.opsets)
-                results = evaluator.run(None, dict(zip(names, arrays, strict=True)))
+                results = self._evaluated(node, dict(zip(names, arrays, strict=True)))
         except Exception as error:
             # Anything that NumPy or ONNX raises on what does not fit.
             self.assumptions.append(
@@ -244,14 +243,22 @@ class Folding:
                 f"({_line(error)}); what it makes counts as computed from the input"
             )
             return False
-        if not all(isinstance(each, np.ndarray | np.generic) for each in results):
+        if not all(isinstance(each, np.ndarray | np.generic) for each in results if each is not None):
             return False
-        self._made(node, scope, [np.asarray(each) for each in results], inputs, types)
+        self._made(node, scope, results, inputs, types)
         for name in names:
             self._uses[name] -= 1
             if not self._uses[name] and name in self._computed:
                 del scope.constants[name]
         return True
+
+    def _evaluated(self, node: Any, feeds: dict[str, Array]) -> list[Any]:
+        """Return what an operation makes of arrays; raises whatever ONNX's evaluation does."""
+        opsets = [onnx.helper.make_opsetid("", self.opsets[""])]
+        outputs = [name for name in node.output if name]
+        function = onnx.helper.make_function("fold", "fold", list(feeds), outputs, [node], opsets)
+        made = dict(zip(outputs, ReferenceEvaluator(function).run(None, feeds, {}), strict=True))
+        return [made.get(name) for name in node.output]
 
     def _is_bearable(self, node: Any, scope: Scope, inputs: Sequence[Constant], types: dict[str, Any]) -> bool:
         """Return whether an operation of constants takes little time and memory."""
@@ -271,17 +278,17 @@ class Folding:
         self,
         node: Any,
         scope: Scope,
-        arrays: Sequence[Array],
+        arrays: Sequence[Array | None],
         inputs: Sequence[Constant],
         types: dict[str, Any] | None = None,
     ) -> None:
         """Keep what was computed."""
         made_of = frozenset[str]().union(*(each.made_of for each in inputs))
         for name, array in zip(node.output, arrays, strict=False):
-            if name:
+            if name and array is not None:
                 kind = types[name].tensor_type.elem_type if types and name in types else None
-                called = constants.name_of_product(inputs, array.size, name)
-                scope.hold(name, constants.of_array(array, called, made_of, kind or None))
+                called = constants.name_of_product(inputs, np.size(array), name)
+                scope.hold(name, constants.of_array(np.asarray(array), called, made_of, kind or None))
                 self._computed.add(name)
 
     def _integers_first(self, node: Any, scope: Scope) -> Any | None:
