@@ -19,7 +19,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import Column
+from accelsim.results import COLUMNS, OF_NETWORK, Column
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -54,6 +54,7 @@ CURVE_COLUMNS = (
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
     Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
+    *(column for column in COLUMNS if column.name in OF_NETWORK),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -210,11 +211,13 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
     """Return what all layers of one chip take together."""
     total = over_layers(table, "hardware", whole=True).iloc[0]
     costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
+    first = table.iloc[0]
     return {
         **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
-        "network_io": table["network_io"].iloc[0],
+        "network_io": first["network_io"],
+        **{name: first[name] for name in OF_NETWORK},
         "version": __version__,
     }
 

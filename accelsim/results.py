@@ -79,6 +79,21 @@ _LAYER = (
     ),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
+    Column(
+        "simulated_weights_share",
+        REAL,
+        "weights of all layers / those of the whole network, with what is named and not simulated; zeros count",
+        "-",
+    ),
+    Column(
+        "simulated_macs_share", REAL, "the same of the multiply-accumulates of a sample, of those that are known", "-"
+    ),
+    Column(
+        "left_out_unknown",
+        INTEGER,
+        "what is not simulated with a number of multiply-accumulates that nobody knows; above 0 the share is less",
+        "operations",
+    ),
 )
 
 _HOW = (
@@ -269,6 +284,10 @@ SUMMED = tuple(
     or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
+
+
+OF_NETWORK = ("simulated_weights_share", "simulated_macs_share", "left_out_unknown")
+"""Columns that every row of a network says alike: how much of it the rows are."""
 
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_countable, check_fits_memory
-from accelsim.results import COLUMNS, provenance, table, unit_table
+from accelsim.results import COLUMNS, OF_NETWORK, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +140,12 @@ class Prepared:
         self._keep = keep
         self._inputs = resolve_activations(network, activations, seed)
         self._ready: dict[str, _Ready] = {}
+        scope = network.scope
+        self._scope: Row = {
+            "simulated_weights_share": scope.weights_share,
+            "simulated_macs_share": scope.macs_share,
+            "left_out_unknown": len(scope.unknown),
+        }
 
     def rows(
         self,
@@ -226,7 +232,7 @@ class Prepared:
         samples = self._inputs[layer.name]
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
-        columns = {"network": self.network.name, **_given(layer, samples)}
+        columns = {"network": self.network.name, **_given(layer, samples), **self._scope}
         groups, rows, per_group, vectors = layer.products
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
@@ -261,7 +267,7 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed")
+    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed", *OF_NETWORK)
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

@@ -316,7 +316,7 @@ def test_dequantised_weights_have_their_integers(tmp_path: Path, dtype: str, sca
     model = model_of(nodes, {"x": x}, {"fc.weight_quantized": codes, "s": scale, "z": zeros})
     network = read(tmp_path, model)
     (layer,) = network
-    assert layer.name == "fc"
+    assert (layer.name, layer.stored_as) == ("fc", dtype)
     spread = np.repeat(zeros, 4, axis=0) if scales == "blocks" else zeros
     assert np.array_equal(layer.weight.T, codes.astype(np.float32) - spread.astype(np.float32))
     assert np.allclose(products(layer, x) / 4, run(model, x=x))
@@ -350,7 +350,7 @@ def test_weights_in_packed_blocks(tmp_path: Path, bits: int, with_zeros: bool) -
     (layer,) = network
     taken = zeros if with_zeros else np.full_like(zeros, 2 ** (bits - 1))
     wanted = (codes.astype(int) - taken[:, :, None]).reshape(out, -1)[:, :columns]
-    assert layer.name == "mlp.up.MatMul"
+    assert (layer.name, layer.stored_as) == ("mlp.up.MatMul", f"int{bits} in blocks of 32")
     assert np.array_equal(layer.weight, wanted)
     assert (layer.macs, network.scope.weights_left_out) == (3 * out * columns, 0)
     # The scale of each block makes them the values that are multiplied.
@@ -417,11 +417,11 @@ def test_every_constant_is_a_layer_part_of_one_or_named(tmp_path: Path) -> None:
     """Elements of all constants of two or more dimensions, against layers and what is left out."""
     constants = {
         "embed": integers(0, 9, 6), "position": integers(1, 7, 6), "fc.weight": integers(2, 6, 6),
-        "fc.bias": integers(3, 1, 6), "k": integers(4, 5, 6, 1, 1, 1), "tied": integers(5, 6, 4), "i": np.arange(7),
-        "filters": integers(6, 4, 4, 1, 1, 1), "given": integers(7, 2, 2),
+        "fc.bias": integers(3, 1, 6), "tied": integers(5, 6, 4),
+        "filters": integers(6, 4, 4, 1, 1, 1), "unused": integers(8, 3, 5), "given": integers(7, 2, 2),
     }  # fmt: skip
     nodes = [
-        helper.make_node("Gather", ["embed", "i"], ["a"], name="tokens"),
+        helper.make_node("Gather", ["embed", "index"], ["a"], name="tokens"),
         helper.make_node("Add", ["a", "position"], ["b"], name="positions"),
         helper.make_node("MatMul", ["b", "fc.weight"], ["c"]),
         helper.make_node("Add", ["c", "fc.bias"], ["d"], name="bias"),
@@ -430,11 +430,11 @@ def test_every_constant_is_a_layer_part_of_one_or_named(tmp_path: Path) -> None:
         helper.make_node("Relu", ["f"], ["g"], name="first"),
         helper.make_node("Relu", ["g"], ["y"], name="second"),
         helper.make_node("Conv", ["volume", "filters"], ["z"], name="volume_conv"),
-        helper.make_node("MatMul", ["x", "x"], ["scores"], name="scores"),
+        helper.make_node("Transpose", ["x"], ["t"]),
+        helper.make_node("MatMul", ["x", "t"], ["scores"], name="scores"),
         helper.make_node("Strange", ["x", "given"], ["u"], domain="of.others", name="strange"),
     ]
-    constants.pop("k")
-    inputs = {"x": integers(8, 4, 4), "volume": integers(9, 1, 4, 2, 3, 5)}
+    inputs = {"x": integers(8, 7, 4), "index": np.arange(7), "volume": integers(9, 1, 4, 2, 3, 5)}
     network = read(tmp_path, model_of(nodes, inputs, constants, ("y", "z", "scores")))
     assert [layer.name for layer in network] == ["fc", "head"]
     assert {str(each): (each.weights, each.macs) for each in network.left_out} == {
@@ -443,8 +443,10 @@ def test_every_constant_is_a_layer_part_of_one_or_named(tmp_path: Path) -> None:
         "Add": (0, 0),
         "Relu": (0, 0),
         "volume_conv (Conv of 3 dimensions)": (16, 16 * 30),
-        "scores (MatMul of activations)": (0, 64),
+        "Transpose": (0, 0),
+        "scores (MatMul of activations)": (0, 7 * 7 * 4),
         "strange (of.others.Strange)": (4, None),
+        "unused (tensor that no operation uses)": (15, 0),
     }
     held = sum(each.size for each in constants.values() if each.ndim >= 2) - constants["fc.bias"].size  # that of fc
     assert network.scope.weights + network.scope.weights_left_out == held

@@ -43,6 +43,8 @@ class Layer:
     convolution: Convolution | None = None
     rounded: Callable[[Array], Array] | None = field(default=None, repr=False)
     """What a chip makes of activations before it multiplies them (`accelsim.network.forward`); None: nothing."""
+    stored_as: str = ""
+    """How its file keeps the weights where that is not as `weight` is, such as BF16 or int4 (GPTQ)."""
 
     @classmethod
     def linear(

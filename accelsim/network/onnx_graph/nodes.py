@@ -67,6 +67,7 @@ class _Walk:
         for node in ready.nodes:
             for value in node.input:
                 self._users.setdefault(value, []).append(node)
+        self._read: set[str] = set()
         self._taken: set[str] = set()
         self._accounted: set[str] = set()
         """Tensors of the file that are part of what is already named."""
@@ -102,6 +103,13 @@ class _Walk:
         reader = reader_of(node)
         if reader is None:
             return None
+        told = len(self.problems)
+        for name in sorted(frozenset().union(*map(self._parts, node.input)) - self._read):
+            with collecting(self.problems):
+                self._ready.constants[name].read()  # and let go: a constant that is not whole is told at once
+            self._read.add(name)
+        if len(self.problems) > told:
+            return Found()
         try:
             missing = [number for number in needed_by(node) if not input_of(node, number)]
             if missing:

@@ -238,7 +238,8 @@ def _packed(graph: Graph, node: Any) -> Found | None:
         difference = integers - zero.reshape(rows, blocks)[:, of_column]
         return smallest(difference) if difference.dtype == np.int32 else difference.astype(np.float32)
 
-    weight = replace(codes, dims=(rows, columns), read=read)
+    stored_as = f"int{bits} in blocks of {block}"
+    weight = replace(codes, dims=(rows, columns), dtype=np.dtype(np.int8), read=read, stored_as=stored_as)
     bias = graph.find(input_of(node, 5))
     product = Product(weight=weight, data=node.input[0], vectors=math.prod(before), bias=bias_of(bias, rows))
     return Found(products=[product], names=_names(codes, bias))

@@ -100,6 +100,7 @@ def layer_of(name: str, product: Product, tokens: int) -> Layer:
         in_features=weight.dims[1] if convolution is None else convolution.in_features,
         weight_source=lambda: np.ascontiguousarray(weight.read()),
         bias=bias,
+        stored_as=weight.stored_as,
         tokens=tokens,
         steps=product.steps,
         convolution=convolution,

@@ -5,35 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.forms import attributes_of, input_of
 from accelsim.number_formats import is_supported
 
 Array = NDArray[Any]
-
-
-class Constant(Protocol):
-    """A constant of a graph, read when it is asked for."""
-
-    name: str
-    """As the file calls it, before anything was folded."""
-    made_of: frozenset[str]
-    """The tensors of the file that it is made of."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Its shape."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of its elements."""
-
-    def read(self) -> Array:
-        """Return its values."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +28,8 @@ class Weight:
     read: Callable[[], Array]
     parts: frozenset[str]
     """The constants that it is made of, by the names that the graph gives them."""
+    stored_as: str = ""
+    """What the file holds, where that is not what is read."""
 
     @property
     def size(self) -> int:
@@ -87,7 +70,7 @@ class Weight:
         if zero is None:
             return self
         shape = _along(zero.dims, self.dims, axis, block)
-        taken = replace(self, parts=self.parts | zero.parts)
+        taken = replace(self, parts=self.parts | zero.parts, stored_as=self.dtype.name)
         return taken._made(self.dims, lambda array: _difference(array, _spread(zero.read(), shape, self.dims)))
 
     def _made(self, dims: Iterable[int], change: Callable[[Array], Array]) -> Weight:
@@ -99,10 +82,11 @@ def as_stored(constant: Constant, name: str) -> Weight:
     """Return a constant as it is stored; types that NumPy lacks and nobody simulates become ones that hold them."""
     return Weight(
         constant.name or name,
-        tuple(int(size) for size in constant.dims),
-        np.dtype(constant.dtype),
+        constant.dims,
+        constant.dtype,
         lambda: _plain(constant.read()),
         frozenset({name}),
+        "" if is_supported(constant.dtype) else constant.dtype.name,
     )
 
 
