@@ -249,7 +249,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         return None
     shape = _shape(spec, tensors, found)
     convolution = None
-    if shape is not None and spec.kind == "conv2d":
+    if shape is not None and spec.kind != "linear":
         with collecting(found, f"layer {spec.name}: "):
             convolution = _convolution(spec, shape)
     if found or shape is None:
@@ -318,7 +318,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
     if spec.synthetic is None:
         return _shape_of_tensor(spec, tensors["weight"], kernel, found)
     shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
@@ -333,6 +333,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+        "conv_transpose2d": ("a transposed convolution", "(out_channels x kh x kw, in_channels / groups, 1, 1)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -343,7 +344,7 @@ def _shape_of_tensor(
         return None
     held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
     given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
         given = {
             "out_channels": spec.out_channels,
