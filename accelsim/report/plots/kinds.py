@@ -19,6 +19,7 @@ from accelsim.report.plots.style import (
     COLUMN_INCHES,
     MARGIN_INCHES,
     SQUARE_INCHES,
+    entitle,
     legend_inches,
     new_figure,
     styled,
@@ -167,5 +168,5 @@ def figure(table: pd.DataFrame, name: str, width_inches: float = COLUMN_INCHES, 
         axes = kind.draw(table, drawn.subplots(), **options)
         bars = BAR_INCHES * (len(drawn.axes) - 1)
         drawn.set_figheight(height + MARGIN_INCHES + bars + legend_inches(axes))
-        drawn.suptitle(title_of(table))
+        entitle(drawn, title_of(table), table)
         return drawn
