@@ -28,7 +28,8 @@ class Network:
     assumptions: Sequence[str] = ()
     """What a reader took for granted and the file does not prove, a sentence each with what to do otherwise."""
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
-    """Names under which files of weights keep a layer, by that layer."""
+    """Names under which files of weights keep a layer, or what is not simulated, by its name here; the n-th of all
+    layers belong together, as those of one library."""
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
 

@@ -19,9 +19,11 @@ from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
+from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
@@ -47,30 +49,7 @@ def load_network(
     none does; input_values: the value that it always has, such as a flag or a sampling rate.
     Raises InputError with every problem at once.
     """
-    if isinstance(name, Network):
-        return name
-    reading = Reading(
-        key=key,
-        transpose=tuple(transpose),
-        input_shapes={
-            each: size if isinstance(size, int) else tuple(size) for each, size in (input_shapes or {}).items()
-        },
-        batch_dims=batch_dims or {},
-        input_values=input_values or {},
-    )
-    path = find(name, "workloads")
-    if path.suffix == ".toml":
-        reading.check_belongs(label(path), "a network file")
-        return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
-        reading.check_belongs(label(path), "a file of tensors")
-        return _from_tensors(path)
-    if path.suffix == ".onnx":
-        reading.check_belongs(label(path), "an ONNX graph")
-        with needing("onnx"):
-            from accelsim.network.onnx_graph import read
-        return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    return _load(name, Reading.of(key, transpose, input_shapes, batch_dims, input_values))
 
 
 def load_weights(name: str | Path | Network, **reading: Any) -> Network:
@@ -78,10 +57,26 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
 
     For the rest, its keywords (`reading`) and errors, see `load_network`.
     """
+    return _load(name, Reading.of(**reading), guess=True)
+
+
+def _load(name: str | Path | Network, reading: Reading, *, guess: bool = False) -> Network:
+    """Return a network; `guess`: convolutions without a geometry get a single window."""
     if isinstance(name, Network):
         return name
     path = find(name, "workloads")
-    return _from_tensors(path, guess=True) if path.suffix in TENSOR_SUFFIXES else load_network(path, **reading)
+    if path.suffix == ".toml":
+        reading.check_belongs(label(path), "a network file")
+        return _from_toml(path)
+    if path.suffix in TENSOR_SUFFIXES:
+        reading.check_belongs(label(path), "a file of tensors")
+        return _from_tensors(path, reading, guess=guess)
+    if path.suffix == ".onnx":
+        reading.check_belongs(label(path), "an ONNX graph")
+        with needing("onnx"):
+            from accelsim.network.onnx_graph import read
+        return read(path, reading)
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 
 
 def with_weights(network: Network, path: str | Path) -> Network:
@@ -94,13 +89,15 @@ def with_weights(network: Network, path: str | Path) -> Network:
     if path.suffix not in TENSOR_SUFFIXES:
         raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
     file = open_tensors(path)
+    roles = read_roles(file)
     problems: list[str] = []
     layers = []
     for layer in network:
-        tensors = _tensors_of(file, layer.name)
+        tensors = _tensors_of(file, roles.layers[layer.name]) if layer.name in roles.layers else {}
         if "weight" not in tensors:
             name = f"{layer.name}.weight"
-            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{did_you_mean(name, file.shapes)}")
+            known = did_you_mean(name, roles.names_like("weight"))
+            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{known}")
             continue
         shape, stored = layer.weight_shape, tensors["weight"].shape
         if stored != shape:
@@ -117,23 +114,32 @@ def with_weights(network: Network, path: str | Path) -> Network:
 def _from_toml(path: Path) -> Network:
     data = read_toml(path)
     check_kind(data, "network", label(path))
-    files: dict[Path, TensorFile | None] = {}
+    files: dict[Path, Roles | None] = {}
 
-    def locate(place: str, reference: str, problems: list[str]) -> _Tensor | None:
-        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz|pth?)):(.+)", reference)
+    def locate(layer: str, key: str, reference: str, problems: list[str]) -> _Tensor | None:
+        place = f"layer {layer}: {key}"
+        parts = _REFERENCE.fullmatch(reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
             return None
-        file = path.parent / parts[1]
-        if file not in files:
-            files[file] = None
+        path_of_file = path.parent / parts[1]
+        if path_of_file not in files:
+            files[path_of_file] = None
             try:
-                files[file] = open_tensors(file)
+                files[path_of_file] = read_roles(open_tensors(path_of_file))
             except InputError as error:
                 # Told once, however many layers name this file.
                 problems.extend(f"{place}: {problem}" for problem in error.problems)
-        tensors = files[file]
-        return None if tensors is None else _Tensor(tensors, parts[2], f"{place}: {tensors.path}")
+        roles = files[path_of_file]
+        if roles is None:
+            return None
+        array = roles.find(parts[2])
+        if array is None:
+            known = did_you_mean(parts[2], roles.names_like(key))
+            told = "".join(f"; {each}" for each in roles.problems if parts[2].removesuffix(f".{key}") in each)
+            problems.append(f"{place}: {path_of_file}: no tensor is called '{parts[2]}'{told or known}")
+            return None
+        return _Tensor(roles.file, array, f"{place}: {path_of_file}")
 
     return _network(path, data, locate)
 
@@ -149,11 +155,17 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: metadata '{METADATA_KEY}': must be one JSON object; save the network anew")
-    return _network(path, data, lambda place, reference, _: _Tensor(file, reference, place))
+
+    def locate(layer: str, key: str, name: str, problems: list[str]) -> _Tensor:
+        return _Tensor(file, Logical.stored(file, name), f"layer {layer}: {key}")
+
+    return _network(path, data, locate)
 
 
-Locate = Callable[[str, str, list[str]], "_Tensor | None"]
-"""Finds the tensor that a key of a layer names: given the key's place, what it says, and where to add a problem."""
+_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, TENSOR_SUFFIXES))})):(.+)")
+
+Locate = Callable[[str, str, str, list[str]], "_Tensor | None"]
+"""Finds the tensor that a key of a layer names: given layer, key, what it says, and where to add a problem."""
 
 
 def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
@@ -164,7 +176,7 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}
         tensors = {
-            key: locate(f"layer {layer.name}: {key}", reference, problems)
+            key: locate(layer.name, key, reference, problems)
             for key, reference in references.items()
             if isinstance(reference, str)
         }
@@ -185,32 +197,42 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
 
 
 class _Tensor(NamedTuple):
-    """An array in a file, and how messages call the place that asks for it."""
+    """An array of a file, and how messages call the place that asks for it."""
 
     file: TensorFile
-    name: str
+    array: Logical
     place: str
 
     @property
+    def name(self) -> str:
+        return self.array.name
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.shapes[self.name]
+        return self.array.shape
 
     def read(self) -> NDArray[Any]:
-        return self.file[self.name]
+        return self.array.read()
+
+    def problem(self) -> str | None:
+        return self.array.problem(self.file)
+
+    def as_used(self, spec: LayerSpec) -> _Tensor:
+        """Return weights in the shape of their layer: turned where it says so; a 1-D convolution is of height 1."""
+        array = turned(self.array) if spec.transpose and len(self.shape) > 1 else self.array
+        return self._replace(array=as_2d(array) if spec.kind == "conv2d" and len(self.shape) == 3 else array)
 
 
-def _tensors_of(file: TensorFile, layer: str) -> dict[str, _Tensor]:
-    """Return what a file has of a layer, under the keys of a network file."""
-    return {
-        key: _Tensor(file, f"{layer}.{key}", f"layer {layer}: {key}")
-        for key in TENSOR_KEYS
-        if f"{layer}.{key}" in file.shapes
-    }
+def _tensors_of(file: TensorFile, role: Role) -> dict[str, _Tensor]:
+    """Return what a layer has, under the keys of a network file."""
+    return {key: _Tensor(file, each, f"layer {role.name}: {key}") for key, each in role.arrays.items()}
 
 
 def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:
     """Return a layer whose weights stay where they are, or add what is wrong with it to the problems."""
-    found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.file.problem(t.name))]
+    if "weight" in tensors:
+        tensors = {**tensors, "weight": tensors["weight"].as_used(spec)}
+    found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.problem())]
     if found:
         problems += found
         return None
@@ -325,52 +347,90 @@ def _shape_of_tensor(
     return shape
 
 
-def _from_tensors(path: Path, *, guess: bool = False) -> Network:
+def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:
     """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
     file = open_tensors(path)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
-    names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
-    names = [name for name in names if len(file.shapes[f"{name}.weight"]) >= 2]
-    windows = {name: list(file.shapes[f"{name}.weight"][2:]) for name in names}
-    if any(len(window) == 2 for window in windows.values()) and not guess:
-        raise InputError(_convolution_help(path, file, names))
+    roles = read_roles(file, reading)
+    raise_if_any(f"{path}: {problem}" for problem in roles.problems)
+    if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
+        raise InputError(_convolution_help(path, roles))
     problems: list[str] = []
     layers = []
-    for name in names:
-        tensors = _tensors_of(file, name)
+    for role in roles.layers.values():
+        tensors = _tensors_of(file, role)
         geometry: dict[str, Any] = {}
-        if len(windows[name]) == 2:
-            geometry = {"kind": "conv2d", "input_hw": windows[name]}
+        if role.kind != "linear":
+            geometry = {"kind": "conv2d", "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=name, weight=f"{path.name}:{name}.weight", **geometry)
+        spec = LayerSpec(name=role.name, weight=f"{path.name}:{role.weight.name}", **geometry)
         layers.append(_layer(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
-        held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
-        raise InputError(
-            f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); "
-            "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+        raise InputError(f"{path}: {_no_layers(file, roles)}")
+    return Network(
+        path.stem,
+        [layer for layer in layers if layer],
+        source=path.name,
+        not_simulated=roles.left_out,
+        assumptions=roles.assumptions,
+    )
+
+
+def _no_layers(file: TensorFile, roles: Roles) -> str:
+    """Say why a tensor file is no network."""
+    if any(re.fullmatch(r"arr_\d+", name) for name in file.shapes):
+        return (
+            f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
+            'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
-    return Network(path.stem, [layer for layer in layers if layer], source=path.name)
-
-
-def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
-    """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
-    blocks = [f"name = {json.dumps(path.stem)}"]
-    for name in names:
-        shape = file.shapes[f"{name}.weight"]
-        kind = "conv2d" if len(shape) == 4 else "linear"
-        keys = [key for key in TENSOR_KEYS if f"{name}.{key}" in file.shapes]
-        lines = ["[[layer]]", f"name = {json.dumps(name)}", f'kind = "{kind}"']
-        lines += [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
-        if kind == "conv2d":
-            lines += [f"stride = 1  # weight of shape {shape}", "padding = 0", "groups = 1"]
-            lines += ["input_hw = [0, 0]  # height, width"]
-        blocks.append("\n".join(lines))
+    held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
+    kinds = "".join(f"; {each}: is no layer that can be simulated" for each in roles.left_out[:MAX_KNOWN])
     return (
-        f"{path}: holds convolutions (weights of 4 dimensions), and a bare tensor file gives neither stride nor "
+        f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}){kinds}; "
+        "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    )
+
+
+def _convolution_help(path: Path, roles: Roles) -> str:
+    """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
+    head = [f"name = {json.dumps(path.stem)}"]
+    if roles.left_out:
+        tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
+        head.append(f"not_simulated = [\n{tables},\n]")
+    if roles.assumptions:
+        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
+    blocks = ["\n".join(head), *(_block(path, role, roles) for role in roles.layers.values())]
+    return (
+        f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
         f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
         + "\n\n".join(blocks)
         + "\n"
     )
+
+
+def _table(each: LeftOut) -> str:
+    """Return what a network file says of something that is left out."""
+    macs = "macs_unknown = true" if each.macs is None else f"macs = {each.macs}"
+    return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
+
+
+def _block(path: Path, role: Role, roles: Roles) -> str:
+    """Return one layer of a network file to fill in."""
+    kind = "linear" if role.kind == "linear" else "conv2d"
+    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
+    lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    if kind == "conv2d":
+        flat = role.kind == "conv1d"
+        shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape
+        lines.append(f"stride = {'[1, 1]' if flat else 1}  # weight of shape {shape}")
+        lines.append("padding = [0, 0]  # the first stays 0: it is 1-D" if flat else "padding = 0")
+        lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
+        lines.append("input_hw = [1, 0]  # 1, length" if flat else "input_hw = [0, 0]  # height, width")
+    return "\n".join(lines)
+
+
+def _depthwise(role: Role) -> str:
+    out, per_group = role.weight.shape[:2]
+    return f"  # {out} if it is depthwise" if role.groups is None and per_group == 1 < out else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,26 @@ class Reading:
     """By the name of an input of a graph: which of its dimensions counts samples; None: none does."""
     input_values: Mapping[str, float] = field(default_factory=dict)
     """By the name of an input of a graph: the value that it always has, such as a flag or a rate."""
+
+    @classmethod
+    def of(
+        cls,
+        key: str | None = None,
+        transpose: str | Sequence[str] = (),
+        input_shapes: Mapping[str, Sequence[int] | int] | None = None,
+        batch_dims: Mapping[str, int | None] | None = None,
+        input_values: Mapping[str, float] | None = None,
+    ) -> Reading:
+        """Return what the keywords of `load_network` say."""
+        return cls(
+            key=key,
+            transpose=(transpose,) if isinstance(transpose, str) else tuple(transpose),
+            input_shapes={
+                name: size if isinstance(size, int) else tuple(size) for name, size in (input_shapes or {}).items()
+            },
+            batch_dims=dict(batch_dims or {}),
+            input_values=dict(input_values or {}),
+        )
 
     def check_belongs(self, place: str, kind: Kind) -> None:
         """Raise InputError for what is told of a file that it says itself, or that its kind has no place for."""

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
+from accelsim.errors import did_you_mean
 from accelsim.network.left_out import LeftOut
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
@@ -91,6 +92,8 @@ class LayerSpec:
     """linear: a matrix; conv2d: a convolution."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
+    transpose: Annotated[bool, Field(strict=True)] = False
+    """true: the weight is stored the other way round, (in, out), or (kh, kw, in / groups, out) of a convolution."""
     synthetic: SyntheticSpec | None = None
     out_features: Size | None = None
     """Outputs of a linear layer."""
@@ -139,6 +142,8 @@ class LayerSpec:
             missing = [key for key in DIMENSIONS[self.kind] if getattr(self, key) is None]
             if missing:
                 problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
+        if self.transpose and self.weight is None:
+            problems.append("transpose: turns the weight of a file, and there is none; leave it out")
         if self.kind == "conv2d" and self.input_hw is None:
             problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
         if problems:
@@ -178,7 +183,8 @@ class NetworkSpec:
     assumptions: tuple[str, ...] = ()
     """What was taken for granted where the network comes from."""
     aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Names under which files of weights keep a layer, by that layer."""
+    """Names under which files of weights keep a layer, or what is not simulated, by its name here; the n-th of all
+    layers belong together, as those of one library."""
     description: str = ""
     """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""
@@ -187,3 +193,15 @@ class NetworkSpec:
     """What else a reader should know."""
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like."""
+
+    def __post_init__(self) -> None:
+        """Check that aliases are of something; raises ValueError."""
+        known = {layer.name for layer in self.layer}
+        known |= {each if isinstance(each, str) else each.name for each in self.not_simulated}
+        unknown = [
+            f"aliases: no layer is called '{name}'{did_you_mean(name, known)}"
+            for name in self.aliases
+            if name not in known
+        ]
+        if unknown:
+            raise ValueError(*unknown)
