@@ -144,7 +144,8 @@ def check_columns(table: pd.DataFrame, name: str, more: Sequence[str] = ()) -> N
     kind = kind_of(name)
     missing = [column for column in (*kind.columns, *more) if column not in table]
     if missing:
-        near = did_you_mean(missing[0], table.columns) if missing[0] in more else ""
+        numbers = table.select_dtypes("number").columns
+        near = did_you_mean(missing[0], numbers) if missing[0] in more else ""
         raise InputError(
             f"lacks the columns {', '.join(missing)}, which {name} draws{near}; write them with {kind.written_by}"
         )
