@@ -34,8 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def problem(action: object, *arguments: object, **keywords: object) -> str:
     with pytest.raises(InputError) as error:
         action(*arguments, **keywords)  # type: ignore[operator]
-    (said,) = error.value.problems
-    return said
+    return str(error.value)
 
 
 def test_a_file_of_another_kind_is_not_proposed(folder: Path) -> None:
@@ -128,4 +127,5 @@ def test_data_beside_a_graph_is_not_proposed_a_graph(tmp_path: Path) -> None:
 
     (tmp_path / "big.onnx").write_bytes(b"")
     (tmp_path / "big.data").write_bytes(b"")
-    assert "did you mean 'big.data'?" in problem(_file_beside, "big.onn", "w", tmp_path)
+    assert "did you mean" not in problem(_file_beside, "big.onn", "w", tmp_path)
+    assert "did you mean 'big.data'?" in problem(_file_beside, "bigg.data", "w", tmp_path)
