@@ -50,7 +50,28 @@ def load_network(
     none does; input_values: the value that it always has, such as a flag or a sampling rate.
     Raises InputError with every problem at once.
     """
-    return _load(name, Reading.of(key, transpose, input_shapes, batch_dims, input_values))
+    if isinstance(name, Network):
+        return name
+    reading = Reading.of(
+        key=key,
+        transpose=transpose,
+        input_shapes=input_shapes,
+        batch_dims=batch_dims,
+        input_values=input_values,
+    )
+    path = find(name, "workloads")
+    if path.suffix == ".toml":
+        reading.check_belongs(label(path), "a network file")
+        return _from_toml(path)
+    if path.suffix in TENSOR_SUFFIXES:
+        reading.check_belongs(label(path), "a file of tensors")
+        return _from_tensors(path, reading)
+    if path.suffix == ".onnx":
+        reading.check_belongs(label(path), "an ONNX graph")
+        with needing("onnx"):
+            from accelsim.network.onnx_graph import read
+        return read(path, reading)
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
 
 
 def load_weights(name: str | Path | Network, **reading: Any) -> Network:
@@ -58,26 +79,14 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
 
     For the rest, its keywords (`reading`) and errors, see `load_network`.
     """
-    return _load(name, Reading.of(**reading), guess=True)
-
-
-def _load(name: str | Path | Network, reading: Reading, *, guess: bool = False) -> Network:
-    """Return a network; `guess`: convolutions without a geometry get a single window."""
     if isinstance(name, Network):
         return name
     path = find(name, "workloads")
-    if path.suffix == ".toml":
-        reading.check_belongs(label(path), "a network file")
-        return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
-        reading.check_belongs(label(path), "a file of tensors")
-        return _from_tensors(path, reading, guess=guess)
-    if path.suffix == ".onnx":
-        reading.check_belongs(label(path), "an ONNX graph")
-        with needing("onnx"):
-            from accelsim.network.onnx_graph import read
-        return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    if path.suffix not in TENSOR_SUFFIXES:
+        return load_network(path, **reading)
+    told = Reading.of(**reading)
+    told.check_belongs(label(path), "a file of tensors")
+    return _from_tensors(path, told, guess=True)
 
 
 def with_weights(network: Network, path: str | Path) -> Network:

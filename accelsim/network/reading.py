@@ -30,21 +30,21 @@ class Reading:
     @classmethod
     def of(
         cls,
+        *,
         key: str | None = None,
         transpose: str | Sequence[str] = (),
         input_shapes: Mapping[str, Sequence[int] | int] | None = None,
         batch_dims: Mapping[str, int | None] | None = None,
         input_values: Mapping[str, float] | None = None,
     ) -> Reading:
-        """Return what the keywords of `load_network` say."""
+        """Return what the keywords of `accelsim.load_network` say."""
+        shapes = {name: size if isinstance(size, int) else tuple(size) for name, size in (input_shapes or {}).items()}
         return cls(
             key=key,
             transpose=(transpose,) if isinstance(transpose, str) else tuple(transpose),
-            input_shapes={
-                name: size if isinstance(size, int) else tuple(size) for name, size in (input_shapes or {}).items()
-            },
-            batch_dims=dict(batch_dims or {}),
-            input_values=dict(input_values or {}),
+            input_shapes=shapes,
+            batch_dims=batch_dims or {},
+            input_values=input_values or {},
         )
 
     def check_belongs(self, place: str, kind: Kind) -> None:
