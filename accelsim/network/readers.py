@@ -29,6 +29,7 @@ from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.network.writer import geometry_of
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
 def load_network(
@@ -222,6 +223,13 @@ class _Tensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
+    @property
+    def stored_as(self) -> str:
+        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
+
     def read(self) -> NDArray[Any]:
         return self.array.read()
 
@@ -269,6 +277,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
+        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
