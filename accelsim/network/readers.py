@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,6 @@ from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.writer import geometry_of
 from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
@@ -89,38 +87,6 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     told = Reading.of(**reading)
     told.check_belongs(label(path), "a file of tensors")
     return _from_tensors(path, told, guess=True)
-
-
-def with_weights(network: Network, path: str | Path) -> Network:
-    """Return a network with the weights of a tensor file in place of its own: `X.weight` of every layer X.
-
-    `X.bias` and `X.codebook` come with it, none where the file has none; `X.activations` where it has them.
-    Raises InputError with every layer that the file lacks or has in another shape.
-    """
-    path = Path(path)
-    if not is_tensors(path):
-        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    file = open_tensors(path)
-    roles = read_roles(file)
-    problems: list[str] = []
-    layers = []
-    for layer in network:
-        tensors = _tensors_of(file, roles.layers[layer.name]) if layer.name in roles.layers else {}
-        if "weight" not in tensors:
-            name = f"{layer.name}.weight"
-            known = did_you_mean(name, roles.names_like("weight"))
-            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{known}")
-            continue
-        shape, stored = layer.weight_shape, tensors["weight"].shape
-        if stored != shape:
-            problems.append(f"layer {layer.name}: has shape {stored} in the file, the network has {shape}")
-            continue
-        spec = LayerSpec(name=layer.name, weight=f"{path.name}:{layer.name}.weight", **geometry_of(layer))
-        made = _layer(spec, tensors, problems)
-        if made is not None:
-            layers.append(made if "activations" in tensors else replace(made, activations=layer.activations))
-    raise_if_any(f"{path}: {problem}" for problem in problems)
-    return replace(network, layers=layers)
 
 
 def _from_toml(path: Path) -> Network:

@@ -259,7 +259,8 @@ class _Modules:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
-        roles.assumptions = [*assumptions, *self._assumed(roles)]
+        roles.left_open = self._assumed(roles)
+        roles.assumptions = [*assumptions, *roles.left_open]
         return roles
 
     def _name_left_out(self, roles: Roles) -> None:
