@@ -385,7 +385,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         [layer for layer in layers if layer],
         source=path.name,
         not_simulated=roles.left_out,
-        assumptions=[*file.assumptions, *roles.assumptions],
+        assumptions=roles.assumptions,
     )
 
 
@@ -431,7 +431,8 @@ def _block(path: Path, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
     kind = "linear" if role.kind == "linear" else "conv2d"
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
-    lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    file = f"{path.name}/" if path.is_dir() else path.name
+    lines += [f"{key} = {json.dumps(f'{file}:{role.name}.{key}')}" for key in role.arrays]
     if role.is_turned and f"{role.name}.weight" in roles.logical:
         lines.append("transpose = true")
     if kind == "conv2d":
