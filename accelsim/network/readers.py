@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,7 @@ from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.writer import geometry_of
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
 def load_network(
@@ -88,38 +87,6 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     told = Reading.of(**reading)
     told.check_belongs(label(path), "a file of tensors")
     return _from_tensors(path, told, guess=True)
-
-
-def with_weights(network: Network, path: str | Path) -> Network:
-    """Return a network with the weights of a tensor file in place of its own: `X.weight` of every layer X.
-
-    `X.bias` and `X.codebook` come with it, none where the file has none; `X.activations` where it has them.
-    Raises InputError with every layer that the file lacks or has in another shape.
-    """
-    path = Path(path)
-    if not is_tensors(path):
-        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    file = open_tensors(path)
-    roles = read_roles(file)
-    problems: list[str] = []
-    layers = []
-    for layer in network:
-        tensors = _tensors_of(file, roles.layers[layer.name]) if layer.name in roles.layers else {}
-        if "weight" not in tensors:
-            name = f"{layer.name}.weight"
-            known = did_you_mean(name, roles.names_like("weight"))
-            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{known}")
-            continue
-        shape, stored = layer.weight_shape, tensors["weight"].shape
-        if stored != shape:
-            problems.append(f"layer {layer.name}: has shape {stored} in the file, the network has {shape}")
-            continue
-        spec = LayerSpec(name=layer.name, weight=f"{path.name}:{layer.name}.weight", **geometry_of(layer))
-        made = _layer(spec, tensors, problems)
-        if made is not None:
-            layers.append(made if "activations" in tensors else replace(made, activations=layer.activations))
-    raise_if_any(f"{path}: {problem}" for problem in problems)
-    return replace(network, layers=layers)
 
 
 def _from_toml(path: Path) -> Network:
@@ -222,6 +189,13 @@ class _Tensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
+    @property
+    def stored_as(self) -> str:
+        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
+
     def read(self) -> NDArray[Any]:
         return self.array.read()
 
@@ -249,7 +223,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         return None
     shape = _shape(spec, tensors, found)
     convolution = None
-    if shape is not None and spec.kind == "conv2d":
+    if shape is not None and spec.kind != "linear":
         with collecting(found, f"layer {spec.name}: "):
             convolution = _convolution(spec, shape)
     if found or shape is None:
@@ -269,6 +243,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
+        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
@@ -318,7 +293,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
     if spec.synthetic is None:
         return _shape_of_tensor(spec, tensors["weight"], kernel, found)
     shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
@@ -333,6 +308,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+        "conv_transpose2d": ("a transposed convolution", "(out_channels x kh x kw, in_channels / groups, 1, 1)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -343,7 +319,7 @@ def _shape_of_tensor(
         return None
     held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
     given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
         given = {
             "out_channels": spec.out_channels,

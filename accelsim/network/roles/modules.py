@@ -260,7 +260,8 @@ class _Modules:
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
         assumptions += self._name_others(roles)
-        roles.assumptions = [*self.file.assumptions, *assumptions, *self._assumed(roles)]
+        roles.left_open = self._assumed(roles)
+        roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
 
     def _name_left_out(self, roles: Roles) -> None:

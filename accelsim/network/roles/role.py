@@ -46,6 +46,8 @@ class Roles:
     layers: dict[str, Role] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
+    left_open: list[str] = field(default_factory=list)
+    """Those assumptions that a network answers into which the weights are put: what is looked up, how often it runs."""
     problems: list[str] = field(default_factory=list)
     accounts: dict[str, str] = field(default_factory=dict)
     """What each stored array is, in words."""
