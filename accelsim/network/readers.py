@@ -343,7 +343,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
     roles = read_roles(file, reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
-        raise InputError(_convolution_help(path, file, roles))
+        raise InputError(_convolution_help(path, roles))
     problems: list[str] = []
     layers = []
     for role in roles.layers.values():
@@ -361,8 +361,8 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         path.stem,
         [layer for layer in layers if layer],
         source=path.name,
-        not_simulated=[*roles.left_out, *(LeftOut(name, what, macs=None) for name, what in file.others.items())],
-        assumptions=[*file.assumptions, *roles.assumptions],
+        not_simulated=roles.left_out,
+        assumptions=roles.assumptions,
     )
 
 
@@ -381,16 +381,16 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
     return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
-def _convolution_help(path: Path, file: TensorFile, roles: Roles) -> str:
+def _convolution_help(path: Path, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     head = [f"name = {json.dumps(path.stem)}"]
     if roles.left_out:
         tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
         head.append(f"not_simulated = [\n{tables},\n]")
-    assumptions = [*file.assumptions, *roles.assumptions]
-    if assumptions:
-        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in assumptions) + "]")
-    reference = f"{os.path.relpath(file.path, path.parent)}{'/' * file.path.is_dir()}:{file.prefix}"
+    if roles.assumptions:
+        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
+    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    reference = f"{place}:{roles.file.prefix}"
     blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
     return (
         f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "

@@ -11,8 +11,10 @@ from accelsim.network.roles.orientation import Found
 def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
     """Return the arrays of a module by what they are, where Keras 3 only numbers them: `vars/0`, `vars/1`."""
     first, second = tails.get("vars/0"), tails.get("vars/1")
-    said = set(words(module))
-    if first is None or len(first.shape) < 2 or said & {"optimizer", "optimiser"}:
+    if first is None or len(first.shape) < 2:
+        return tails
+    said = words(module)
+    if said & {"optimizer", "optimiser"}:
         return tails
     if said & LOOK_UPS:
         names = ["embeddings"]
@@ -30,7 +32,7 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     joins_heads: whether it is the last product of an attention, whose inputs are heads and their features.
     """
     kernel, bias, path = found.weight, found.bias, found.path
-    dims, said = len(kernel.shape), set(words(path.component))
+    dims, said = len(kernel.shape), words(path.component)
     is_of_inputs = bias is not None and not has_bias(found) and bias.shape == kernel.shape[-2:-1]
     splits = bias is not None and bias.shape == kernel.shape[1:]
     if dims == 3 and (splits or said & {"query", "key", "value"}):

@@ -157,7 +157,7 @@ class _Modules:
 
     def _joins_heads(self, path: Path) -> bool:
         """Whether a module is the last product of an attention whose first ones stand beside it."""
-        if not set(words(path.component)) & {"out", "output"}:
+        if not words(path.component) & {"out", "output"}:
             return False
         beside = path.module.removesuffix(path.component)
         return any(f"{beside}{each}" in self.modules for each in ("query", "query_dense", "key"))
@@ -198,7 +198,7 @@ class _Modules:
                 self.problems.append(misfit(name, bias, weight))
                 found.bias = None
             self._add(found, tails)
-        elif dims == 3 and set(words(path.module)) & {"expert", "experts"}:
+        elif dims == 3 and words(path.module) & {"expert", "experts"}:
             self._lose(name, "weights of experts", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
             self._lose(name, UNKNOWN, own, None)
@@ -259,8 +259,9 @@ class _Modules:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
+        assumptions += self._name_others(roles)
         roles.left_open = self._assumed(roles)
-        roles.assumptions = [*assumptions, *roles.left_open]
+        roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
 
     def _name_left_out(self, roles: Roles) -> None:
@@ -274,6 +275,16 @@ class _Modules:
             roles.left_out.append(each)
             for array in arrays:
                 roles.accounts |= dict.fromkeys(array.parts, f"left out: {each}")
+
+    def _name_others(self, roles: Roles) -> list[str]:
+        """Add what is no array, such as a packed module, and return what there is to say of it, a sentence a kind."""
+        kinds: dict[str, list[str]] = {}
+        for name, what in self.file.others.items():
+            kinds.setdefault(what, []).append(name)
+            # Scale and zero point of outputs are no weights; an object may be a whole layer.
+            if path_of(name).tail not in ("scale", "zero_point"):
+                roles.left_out.append(LeftOut(name, "no array", 0, None))
+        return [f"{listed(names)}: {what}" for what, names in kinds.items()]
 
     def _one(self, stored: str) -> str:
         """Return one name for an array that is stored once and has several."""
