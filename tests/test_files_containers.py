@@ -20,6 +20,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from accelsim import InputError, load_network
+from accelsim.network import with_weights
 from accelsim.network.files import is_tensors, open_tensors
 from accelsim.network.reading import Reading
 
@@ -206,6 +207,13 @@ def test_a_network_file_names_tensors_of_one_of_several_keys(tmp_path: Path) -> 
     assert 'weight = "net.pth:params_ema.c.weight"' in text
     (tmp_path / "net.toml").write_text(text)
     np.testing.assert_array_equal(load_network(tmp_path / "net.toml")["c"].weight, held["params_ema"]["weight"])
+
+
+def test_weights_for_a_network_are_found_under_a_key(tmp_path: Path) -> None:
+    network = load_network(saved(tmp_path / "plain.pt", weights()))
+    path = saved(tmp_path / "net.pth", {"params": {"fc.weight": torch.zeros(3, 4)}, "ema": weights()})
+    replaced = with_weights(network, path, key="ema")
+    np.testing.assert_array_equal(replaced["fc"].weight, network["fc"].weight)
 
 
 class Settings:

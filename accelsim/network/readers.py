@@ -40,7 +40,7 @@ def load_network(
     batch_dims: Mapping[str, int | None] | None = None,
     input_values: Mapping[str, float] | None = None,
 ) -> Network:
-    """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
+    """Return the network of this name or path: .toml, .onnx, or a file, index or folder of tensors.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
     `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,

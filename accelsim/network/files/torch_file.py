@@ -52,7 +52,9 @@ class StateDict(TensorFile):
         self._order: Literal["<", ">"] = "<"
         self._places: dict[str, Place] = {}
         try:
-            held = self._of_archive() if zipfile.is_zipfile(path) else self._of_pickles()
+            with path.open("rb") as file:
+                is_archive = file.read(2) == b"PK"
+            held = self._of_archive() if is_archive else self._of_pickles()
         except InputError:
             raise
         except Exception as error:
@@ -141,16 +143,21 @@ class StateDict(TensorFile):
             self.others[name] = f"{type(each).__name__} of tensors without names of their own"
 
     def _unusable(self, name: str, tensor: Tensor | Sparse) -> str | None:
-        form = ARRAY_TYPES.get(QUANTISED.get(tensor.dtype, tensor.dtype))
-        if form is None:
-            return unsupported(tensor.dtype)
-        problem = too_large(tensor.shape, form.stored_type.itemsize)
-        if problem is None:
+        """Return what keeps a tensor from being read, or None; raises InputError where memory cannot hold it."""
+        parts = (tensor, *(tensor.parts if isinstance(tensor, Sparse) else (tensor.zero_points,)))
+        for part in parts:
+            if not isinstance(part, (Tensor, Sparse)):
+                continue
+            form = ARRAY_TYPES.get(QUANTISED.get(part.dtype, part.dtype))
+            if form is None:
+                return unsupported(part.dtype)
+            problem = too_large(part.shape, form.stored_type.itemsize)
+            problem = problem or (self._outside(part) if isinstance(part, Tensor) else None)
+            if problem is not None:
+                return problem
             # A view may claim to be far larger than what it repeats, and a sparse tensor than what it holds.
-            check_fits_memory(math.prod(tensor.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
-            for part in [tensor] if isinstance(tensor, Tensor) else tensor.parts:
-                problem = problem or self._outside(part)
-        return problem
+            check_fits_memory(math.prod(part.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
+        return None
 
     def _outside(self, tensor: Tensor) -> str | None:
         """Return what keeps a tensor from being in its storage, or None."""
