@@ -58,6 +58,12 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
         {"a": (3, 4), "b": (2, 3)},
         {},
     ),
+    "a moving average": (
+        {"model.a.weight": of(3, 4), "model.a.bias": of(3), "model_ema.a.weight": of(3, 4), "model_ema.a.bias": of(3)},
+        {"model.a": (3, 4)},
+        {"model_ema": "moving average of model"},
+    ),
+    "an averaged model": ({"module.a.weight": of(3, 4), "n_averaged": np.zeros((), np.int64)}, {"a": (3, 4)}, {}),
     "masks": (
         {"a.weight_orig": of(3, 4), "a.weight_mask": mask(3, 4), "a.bias_orig": of(3), "a.bias_mask": mask(3)},
         {"a": (3, 4)},
@@ -65,9 +71,10 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
     ),
     "masks by hand": (
         {"a.weight": of(3, 4), "a.weight_mask": mask(3, 4), "b.weight": of(2, 3), "b.mask": mask(2, 3)}
-        | {"c.weight": of(2, 2), "c.weight.mask": mask(2, 2), "att.mask": mask(8, 8)},
-        {"a": (3, 4), "b": (2, 3), "c": (2, 2)},
-        {"att.mask": "mask"},
+        | {"c.weight": of(2, 2), "c.weight.mask": mask(2, 2), "att.mask": mask(8, 8)}
+        | {"masks.d.weight": mask(5, 4), "d.weight": of(5, 4), "masks.e": mask(3, 3)},
+        {"a": (3, 4), "b": (2, 3), "c": (2, 2), "d": (5, 4)},
+        {"att.mask": "mask", "masks.e": "mask"},
     ),
     "originals alone": (
         {"a.weight_orig": of(3, 4), "b.weight": of(2, 3)},

@@ -95,7 +95,8 @@ class LayerSpec:
     """What it is called in results; each layer its own."""
     kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
     """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
-    convolution of its input with filters (out x kh x kw, in / groups, 1, 1), or (in, out / groups, kh, kw) of a file."""
+    convolution of its input with filters (out x kh x kw, in / groups, 1, 1). Its weight may be stored as that or as
+    (in, out / groups, kh, kw)."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
     transpose: Annotated[bool, Field(strict=True)] = False
