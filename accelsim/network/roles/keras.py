@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accelsim.network.roles.kinds import LOOK_UPS, UNKNOWN, is_transposed
-from accelsim.network.roles.logical import Logical
+from accelsim.network.roles.logical import Logical, turned
 from accelsim.network.roles.names import words
 from accelsim.network.roles.orientation import Found
 
@@ -42,13 +42,22 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     elif dims == 4 and (path.tail == "depthwise_kernel" or _is_depthwise(path.module, kernel, bias)):
         found.weight, found.is_turned, found.groups = _depthwise(kernel), False, kernel.shape[2]
     elif dims in (3, 4) and (is_transposed(path) or is_of_inputs):
-        return "transposed convolution"
+        # Keras keeps (kh, kw, out, in) and calls modules in lower case; Flax keeps (kh, kw, in, out).
+        is_of_flax = has_bias(found) if bias is not None else not path.component.islower()
+        found.weight = turned(kernel) if not is_of_flax else _inputs_first(turned(kernel))
+        found.is_turned, found.is_transposed, found.groups = False, True, 1
     elif dims <= 4:
         found.is_turned = not (dims == 2 and is_of_inputs)
     else:
         return "convolution of 3 dimensions" if dims == 5 else UNKNOWN
     found.proof = "by its name it is a kernel of Keras" if found.is_turned else "its shape or its bias shows it"
     return None
+
+
+def _inputs_first(weight: Logical) -> Logical:
+    """Return weights (out, in, ...) as (in, out, ...)."""
+    out, inputs, *window = weight.shape
+    return weight.changed((inputs, out, *window), lambda array: array.swapaxes(0, 1))
 
 
 def has_bias(found: Found) -> bool:

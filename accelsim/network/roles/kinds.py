@@ -68,7 +68,7 @@ def kind_of(path: Path, array: Logical, type_name: str) -> tuple[str, int | None
     if type_name.lower().startswith(("i", "u", "bool")):
         return "index or mask", 0
     causal = path.tail == "bias" and array.shape[:2] == (1, 1) and len(set(array.shape[2:])) == 1
-    if "mask" in said or causal:
+    if "mask" in said or above & {"mask", "masks"} or causal:
         return "mask", 0
     if path.tail in ("bias_k", "bias_v") or path.tail in ("bias", "biases", "b"):
         return "bias", 0

@@ -28,6 +28,8 @@ class Found:
     proof: str = ""
     """What shows it, where the user cannot say otherwise."""
     groups: int | None = None
+    is_transposed: bool = False
+    """Whether it is a transposed convolution, (in, out / groups, kh, kw)."""
 
     @property
     def family(self) -> str:
