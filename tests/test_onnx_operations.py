@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import accelsim
 from accelsim import Layer, Network, load_network
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
@@ -253,6 +254,11 @@ def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
     assert np.array_equal(products(layer, x), np.moveaxis(run(model, x=x), 1, 3).reshape(-1, 4))
     network.save(tmp_path / "n.safetensors")
     assert load_network(tmp_path / "n.safetensors")["c"].tokens == 6
+    # Six images of one sample cost what six samples of one image do.
+    chips = ["eie-64pe-45nm", "a100-pcie"]
+    together, apart = (accelsim.simulate(each, chips, x) for each in (network, read(tmp_path, model, batch_dim=0)))
+    assert together["batch"].tolist() == [1, 1]
+    assert together.drop(columns="batch").equals(apart.drop(columns="batch"))
 
 
 def quantised(seed: int, *shape: int, dtype: Any = np.uint8) -> Array:
