@@ -136,11 +136,11 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
+        belongs = {key: kind for kind, keys in reversed(KEYS.items()) for key in keys}
         problems = [
             f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
-            for kind, keys in KEYS.items()
-            for key in keys
-            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
+            for key, kind in belongs.items()
+            if key not in KEYS[self.kind] and getattr(self, key) is not None
         ]
         if (self.weight is None) == (self.synthetic is None):
             problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')
