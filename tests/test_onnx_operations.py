@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim import Layer, Network, load_network
+from accelsim import InputError, Layer, Network, load_network
+from accelsim.network.forward import forward
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
 reference = pytest.importorskip("onnx.reference")
@@ -243,6 +244,8 @@ def test_a_transposed_convolution_is_saved_and_read_back(tmp_path: Path) -> None
         assert (one.kind, one.products, one.convolution) == (other.kind, other.products, other.convolution)
         assert np.array_equal(one.weight, other.weight)
     assert again.assumptions == network.assumptions
+    with pytest.raises(InputError, match="layer up: adding up the outputs of a transposed convolution"):
+        forward(network, integers(0, 1, 4, 5, 4))
 
 
 def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
