@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from accelsim.errors import InputError, did_you_mean
 
 Array = NDArray[Any]
 
-MAX_ELEMENTS = 2**31
+MAX_ELEMENTS = 2**28
 """Of a sparse tensor that is made dense; a file of some bytes can ask for any number."""
 
 MAX_SEEN = 1000
@@ -80,6 +80,19 @@ def of_sparse(sparse: Any, folder: Path, name: str = "") -> Constant:
     values, places = of_tensor(sparse.values, folder, name), of_tensor(sparse.indices, folder, name)
     dims = tuple(sparse.dims)
     return Constant(name, dims, values.elem_type, lambda: _dense(values, places, dims), frozenset((name,)))
+
+
+def bytes_stored(path: Path, tensors: Iterable[Any]) -> int:
+    """Return the bytes of a model's file and of those beside it in which its tensors are said to lie."""
+    beside = {
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    files = {path, *(path.parent / name for name in beside)}
+    return sum(file.stat().st_size for file in files if "\0" not in str(file) and file.is_file())
 
 
 def of_array(array: Array, name: str, made_of: frozenset[str] = frozenset(), elem_type: int | None = None) -> Constant:

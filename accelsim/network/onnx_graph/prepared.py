@@ -66,7 +66,7 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
     _check_values(reading.input_values, [value.name for value in inputs])
     given = sized(inputs, reading)
     small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
-    folding = Folding(model, path.parent, small)
+    folding = Folding(model, path.parent, small, constants.bytes_stored(path, graph.initializer))
     for value in inputs:
         tensor = value.type.tensor_type
         if value.name in reading.input_values:
