@@ -48,8 +48,7 @@ class Constant:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements as NumPy has it."""
-        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))
-        return dtype
+        return dtype_of(self.elem_type, self.name)
 
     def read(self) -> Array:
         """Return the elements; raises InputError where they are not as many as is said, or not there."""
@@ -65,9 +64,21 @@ class Constant:
         return array
 
 
+def dtype_of(elem_type: int, name: str) -> np.dtype[Any]:
+    """Return the type of elements as NumPy has it; raises InputError where ONNX has no such type."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError):
+        raise InputError(
+            f"'{name}': is of a type {elem_type}, which ONNX does not have; export the model again"
+        ) from None
+    return dtype
+
+
 def of_tensor(tensor: Any, folder: Path, name: str = "") -> Constant:
     """Return a constant of a TensorProto, whose data may lie in a file of `folder`, where the model is."""
     name = name or tensor.name
+    dtype_of(tensor.data_type, name)
     dims = tuple(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return Constant(name, dims, tensor.data_type, lambda: _external(tensor, dims, folder), frozenset((name,)))
@@ -130,7 +141,7 @@ def _external(tensor: Any, dims: tuple[int, ...], folder: Path) -> Array:
     said = {entry.key: entry.value for entry in tensor.external_data}
     file = _file_beside(said.get("location", ""), tensor.name, folder)
     kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    dtype = dtype_of(tensor.data_type, tensor.name)
     count, offset = math.prod(dims), int(said.get("offset", 0))
     bits = _PACKED_BITS.get(kind)
     size = -(-count * bits // 8) if bits else count * dtype.itemsize
