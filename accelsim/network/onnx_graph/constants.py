@@ -40,6 +40,14 @@ class Constant:
     made_of: frozenset[str] = frozenset()
     """Names of the tensors of the file from which it is computed."""
 
+    def __post_init__(self) -> None:
+        """Check what is said of it; raises InputError."""
+        dtype_of(self.elem_type, self.name)
+        if min(self.dims, default=0) < 0:
+            raise InputError(
+                f"'{self.name}': cannot be read: its shape is said to be {self.dims}; export the model again"
+            )
+
     @property
     def size(self) -> int:
         """Number of elements."""
@@ -78,11 +86,10 @@ def dtype_of(elem_type: int, name: str) -> np.dtype[Any]:
 def of_tensor(tensor: Any, folder: Path, name: str = "") -> Constant:
     """Return a constant of a TensorProto, whose data may lie in a file of `folder`, where the model is."""
     name = name or tensor.name
-    dtype_of(tensor.data_type, name)
     dims = tuple(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return Constant(name, dims, tensor.data_type, lambda: _external(tensor, dims, folder), frozenset((name,)))
-    return Constant(name, dims, tensor.data_type, lambda: _inside(tensor, dims), frozenset((name,)))
+    return Constant(name, dims, tensor.data_type, lambda: _inside(tensor), frozenset((name,)))
 
 
 def of_sparse(sparse: Any, folder: Path, name: str = "") -> Constant:
@@ -129,10 +136,8 @@ def _module_name(name: str) -> str:
     return re.sub(r"(weight|bias|kernel)_(orig|v)$", r"\1", name)
 
 
-def _inside(tensor: Any, dims: tuple[int, ...]) -> Array:
+def _inside(tensor: Any) -> Array:
     """Return the elements of a tensor of the file."""
-    if min(dims, default=0) < 0:
-        raise ValueError(f"its shape is said to be {dims}")
     return np.asarray(numpy_helper.to_array(tensor))
 
 
@@ -146,7 +151,7 @@ def _external(tensor: Any, dims: tuple[int, ...], folder: Path) -> Array:
     bits = _PACKED_BITS.get(kind)
     size = -(-count * bits // 8) if bits else count * dtype.itemsize
     length, there = int(said.get("length", size)), file.stat().st_size
-    if min(dims, default=1) < 0 or offset < 0 or length < size or offset + size > there:
+    if offset < 0 or length < size or offset + size > there:
         raise InputError(
             f"'{tensor.name}': of shape {dims} and type {kind.lower()} needs {size} bytes from {offset} on of "
             f"'{said['location']}', which has {there}; export the model again"
@@ -190,8 +195,8 @@ def _names(folder: Path) -> Iterator[str]:
 def _dense(values: Constant, places: Constant, dims: tuple[int, ...]) -> Array:
     """Return a tensor whose elements stand at linear places (count,) or coordinates (count, rank)."""
     count = math.prod(dims)
-    if min(dims, default=0) < 0 or count > MAX_ELEMENTS:
-        raise ValueError(f"its shape is said to be {dims}")
+    if count > MAX_ELEMENTS:
+        raise ValueError(f"of shape {dims} it is too large to be made dense")
     elements, where = values.read().reshape(-1), places.read()
     if where.ndim == 2 and where.shape[1] == len(dims):
         if np.any(where < 0) or np.any(where >= np.array(dims)):
