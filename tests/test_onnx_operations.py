@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import accelsim
 from accelsim import Layer, Network, load_network
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
@@ -185,9 +186,9 @@ def test_equations_that_are_no_product_of_matrices_are_named_with_their_work(tmp
     found = {each.name: (each.kind, each.weights, each.macs) for each in network.left_out}
     assert found == {
         "Einsum": ("", 0, 0),  # nothing is summed
-        "diagonal": ("Einsum of activations", 0, 5 * 3),  # m is the layer's, too
+        "diagonal": ("Einsum", 0, 5 * 3),  # m is the layer's, too
         "scores": ("Einsum of activations", 0, 5 * 5 * 3),
-        "three": ("Einsum of activations", 0, 5 * 3 * 3),  # by the vector first, in which nothing is summed
+        "three": ("Einsum", 0, 5 * 3 * 3),  # by the vector first, in which nothing is summed
     }
 
 
@@ -253,6 +254,11 @@ def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
     assert np.array_equal(products(layer, x), np.moveaxis(run(model, x=x), 1, 3).reshape(-1, 4))
     network.save(tmp_path / "n.safetensors")
     assert load_network(tmp_path / "n.safetensors")["c"].tokens == 6
+    # Six images of one sample cost what six samples of one image do.
+    chips = ["eie-64pe-45nm", "a100-pcie"]
+    together, apart = (accelsim.simulate(each, chips, x) for each in (network, read(tmp_path, model, batch_dim=0)))
+    assert together["batch"].tolist() == [1, 1]
+    assert together.drop(columns="batch").equals(apart.drop(columns="batch"))
 
 
 def quantised(seed: int, *shape: int, dtype: Any = np.uint8) -> Array:
@@ -357,6 +363,25 @@ def test_weights_in_packed_blocks(tmp_path: Path, bits: int, with_zeros: bool) -
     session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     values = layer.weight * np.repeat(scales, block, axis=1)[:, :columns]
     assert np.allclose(session.run(None, {"x": x})[0], x @ values.T, atol=1e-3)
+
+
+def test_weights_in_bytes_that_are_no_layer_are_counted_one_by_one(tmp_path: Path) -> None:
+    """Two weights of 4 bits in each byte of a table and of a matrix whose codes stand for other numbers."""
+    constants = {"table": quantised(0, 9, 8), "s": np.ones((9, 1), np.float32), "codes": quantised(1, 16 * 4 // 2),
+                 "absmax": np.ones(4, np.float32), "fc.weight": integers(2, 4, 2)}  # fmt: skip
+    nodes = [
+        helper.make_node("GatherBlockQuantized", ["table", "index", "s"], ["a"], domain=MICROSOFT, name="embed", bits=4,
+                         block_size=16, quantize_axis=1),
+        helper.make_node("MatMulBnb4", ["x", "codes", "absmax"], ["b"], domain=MICROSOFT, name="nf4", K=16, N=4,
+                         block_size=16, quant_type=1),
+        helper.make_node("MatMul", ["z", "fc.weight"], ["y"]),
+    ]  # fmt: skip
+    inputs = {"index": np.arange(5), "x": integers(3, 5, 16), "z": integers(4, 5, 4)}
+    network = read(tmp_path, model_of(nodes, inputs, constants, ("y", "a", "b")))
+    assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
+        ("embed (look-up)", 9 * 16, 0),
+        ("nf4 (MatMulBnb4)", 64, 5 * 64),
+    ]
 
 
 def test_quantised_recurrent_weights_are_turned(tmp_path: Path) -> None:

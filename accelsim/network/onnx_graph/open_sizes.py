@@ -155,7 +155,8 @@ def _told(
         elif key in dims:
             problems.append(f"{said}: '{key}' is one dimension; give one size")
         else:
-            problems.append(f"{said}: is no input and no open dimension{did_you_mean(key, [*inputs, *dims])}")
+            near = did_you_mean(key, [*inputs, *dims] if len(shape) == 1 else inputs)
+            problems.append(f"{said}: is no input and no open dimension{near}")
     return by_input, by_dim
 
 
