@@ -310,6 +310,13 @@ def test_pictures_say_it() -> None:
     assert "simulated" not in texts(plots.overview(accelsim.simulate(network(), EIE)))
 
 
+def test_a_picture_of_stored_weights_says_it(accelsim: Run, part: str) -> None:
+    said = accelsim("plot", part, "storage", "-o", "storage.svg")
+    assert said.code == 0, said.err
+    assert "taken as it is stored" in said.err
+    assert "not simulated: 75.0" in Path("storage.svg").read_text(encoding="utf-8")
+
+
 def test_networks_that_ship_know_what_they_leave_out() -> None:
     """Of GPT-2 the look-ups, the output head and both products of an attention; counted in tests/test_weights.py."""
     scope = load_network("gpt-2").scope

@@ -125,6 +125,8 @@ def test_options_that_belong_elsewhere_are_told_by_commands(accelsim: Run, tmp_p
         (("check", "eie-64pe-45nm", "--key", "k"), "--key: is of no use with eie-64pe-45nm, which is a chip"),
         (("check", "ddr4-2400", "--key", "k"), "--key: is of no use with ddr4-2400, which is a DRAM part"),
         (("energy", "eie-64pe-45nm", "--transpose", "f"), "--transpose: is of no use with eie-64pe-45nm"),
+        (("plot", "eie-64pe-45nm", "operations", "--key", "k"), "--key: is of no use with eie-64pe-45nm, which is no"),
+        (("plot", "lenet-5", "storage", "--key", "k"), "lenet-5.toml: --key (key=): belongs to a file of tensors"),
         (("run", "lenet-5", "--key", "k"), "lenet-5.toml: --key (key=): belongs to a file of tensors"),
     ):
         result = accelsim(*arguments)
@@ -167,3 +169,19 @@ def test_a_transposed_weight_runs_turned_and_the_page_says_how_to_make_it_again(
     assert line in text
     made = load_network("net.safetensors", transpose=["f*"])
     assert [layer.weight_shape for layer in made] == [(4, 16), (8, 4)]
+
+
+def test_an_input_of_a_graph_is_told(accelsim: Run, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, "length", 8])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    weight = onnx.numpy_helper.from_array(np.ones((8, 4), np.float32), "w")
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
+    graph = onnx.helper.make_graph([node], "g", [x], [y], [weight])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset), tmp_path / "g.onnx")
+    given = ("--density", "0.5", "-q", "--csv", tmp_path / "out.csv")
+    for told in (("--input-shape", "length=5"), ("--input-shape", "x=1,5,8")):
+        said = accelsim("run", tmp_path / "g.onnx", *told, "--batch-dim", "x=0", *given)
+        assert said.code == 0, said.err
+        assert pd.read_csv(tmp_path / "out.csv")["vectors"].tolist() == [5]

@@ -81,11 +81,7 @@ def check(
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
     for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():
         if kind in kinds:
-            raise_if_any(
-                f"{option}: is of no use with {file}, which is a {kind} and no network; leave it out"
-                for option, value in reading.given.items()
-                if value
-            )
+            raise_if_any(reading.unused(f"{file}, which is a {kind} and no network"))
             check_file(path)
             return
     if "network" in kinds:

@@ -38,6 +38,10 @@ class ReadingOptions:
         """Every option under its name on the command line."""
         return {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
 
+    def unused(self, source: str) -> list[str]:
+        """Say what was given that a source has no use for."""
+        return [f"{option}: is of no use with {source}; leave it out" for option, value in self.given.items() if value]
+
     def keywords(self) -> dict[str, Any]:
         """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
         problems: list[str] = []
