@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Run
+from safetensors.numpy import save_file
 
 import accelsim
 from accelsim.compare import compare, totals
@@ -77,7 +78,7 @@ def test_what_nobody_knows_is_told_first() -> None:
 
 def test_nothing_and_names_alone_are_short() -> None:
     assert network().told_left_out == []
-    assert network("relu").told_left_out == ["not simulated: relu (no weights, no multiply-accumulates)"]
+    assert network("relu").told_left_out == ["not simulated: relu (no weights, no MACs)"]
 
 
 def test_a_large_network_is_told_in_a_few_lines() -> None:
@@ -196,6 +197,7 @@ def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "part.safetensors"
 
 
+@pytest.mark.thorough(keep=6)
 @pytest.mark.parametrize(
     "command",
     [
@@ -232,8 +234,8 @@ def test_exploring_says_it_too(accelsim: Run, part: str) -> None:
     Path("space.toml").write_text(text)
     said = "not simulated: 50.0 % of the weights, 50.0 % of the multiply-accumulates"
     for command in (
-        ("sweep", "space.toml", "-o", "out.db"),
-        ("search", "space.toml", "-o", "out.db", "--trials", "2", "--objectives", "energy_pj,time_us"),
+        ("sweep", "space.toml", "-o", "out.db", "--jobs", "1"),
+        ("search", "space.toml", "-o", "out.db", "--jobs", "1", "--trials", "2", "--objectives", "energy_pj,time_us"),
         ("pareto", "out.db", "--plot", "front.svg"),
         ("knobs", "out.db"),
     ):
@@ -257,6 +259,18 @@ def test_check_lists_everything(accelsim: Run, part: str) -> None:
         "not simulated, without weights or multiply-accumulates: relu, softmax",
     ):
         assert line in lines
+
+
+def test_check_takes_a_folder_of_shards(accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shards").mkdir()
+    weights = {"fc1.weight": "a.safetensors", "fc2.weight": "b.safetensors"}
+    for name, file in weights.items():
+        save_file({name: np.ones((4, 4), np.float32)}, tmp_path / "shards" / file)
+    (tmp_path / "shards" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    monkeypatch.chdir(tmp_path)
+    for name in ("shards", "./shards"):
+        said = accelsim("check", name)
+        assert said.out.startswith("shards: a valid network: shards, 2 layers"), said
 
 
 def test_check_counts_weights_apart_from_a_bias(accelsim: Run, tmp_path: Path) -> None:

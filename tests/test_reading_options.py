@@ -71,6 +71,7 @@ def test_all_bad_values_are_told_at_once_with_all_else(accelsim: Run) -> None:
 ALL = {"--key": "k", "--transpose": "fc*", "--input-shape": "x=1,4", "--batch-dim": "x=0", "--input-value": "s=1"}
 
 
+@pytest.mark.thorough(keep=6)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_them(accelsim: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str) -> None:
     """The reader is told what was typed; it ends here, with a word of its own."""

@@ -64,7 +64,7 @@ class ReadingOptions:
         """
         found = self.keywords()
         of_weights = {name: found[name] for name in found if weights is not None and name in ("key", "transpose")}
-        both = Path(network).suffix not in NETWORK_SUFFIXES
+        both = Path(network).suffix not in NETWORK_SUFFIXES or Path(network).is_dir()
         return {name: value for name, value in found.items() if both or name not in of_weights}, of_weights
 
 

@@ -89,7 +89,7 @@ def told(scope: Scope, left: Sequence[LeftOut]) -> list[str]:
     """
     bare = [str(each) for each in left if not each.has_size]
     if len(bare) == len(left):
-        return [_listed("not simulated: ", bare, " (no weights, no multiply-accumulates)")] if bare else []
+        return [_listed("not simulated: ", bare, " (no weights, no MACs)")] if bare else []
     lines = [sentence(1 - scope.weights_share, 1 - scope.macs_share, len(scope.unknown))]
     kinds = by_kind(scope, left)
     shown = kinds if len(kinds) == MOST_KINDS + 1 else kinds[:MOST_KINDS]
