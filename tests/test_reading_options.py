@@ -96,6 +96,21 @@ def test_every_command_has_them(accelsim: Run, monkeypatch: pytest.MonkeyPatch, 
     assert all(option in help_text for option in ALL)
 
 
+def test_a_key_that_nothing_is_under_is_told(accelsim: Run, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    plain, wrapped = tmp_path / "plain.pt", tmp_path / "wrapped.pt"
+    tensors = {"fc.weight": torch.ones(4, 4)}
+    torch.save(tensors, plain)
+    torch.save({"model": tensors, "epoch": 3}, wrapped)
+    assert accelsim("check", wrapped, "--key", "model").code == 0
+    assert accelsim("check", wrapped, "--key", "modle").errors == [
+        f"{wrapped}: --key 'modle': no tensors are there; did you mean 'model'?"
+    ]
+    assert accelsim("check", plain, "--key", "model").errors == [
+        f"{plain}: --key 'model': the tensors are under no key; leave it out"
+    ]
+
+
 def test_every_keyword_has_an_option() -> None:
     assert set(OPTIONS.values()) == set(ALL)
     assert set(OPTIONS) == set(vars(Reading()))
