@@ -14,7 +14,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import Column, supported
+from accelsim.results import OF_NETWORK, Column, of_network, supported
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers, without_pins
 
@@ -70,6 +70,7 @@ def compare(
         if progress is not None:
             progress(name)
         results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
+        results = results.assign(**of_network(net.scope))
         results.insert(0, "pruned_by", name)
         tables.append(results)
     whole = pd.concat(tables, ignore_index=True)
@@ -92,7 +93,7 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
     found = sums.reindex(order)[
-        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving"]
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", *OF_NETWORK]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
@@ -146,7 +147,7 @@ def _pruned(
         problems += kept
     elif kept:
         warn("\n".join(f"{problem}; it stays as given" for problem in kept))
-    return Network(network.name, layers)
+    return replace(network, layers=layers)
 
 
 def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:

@@ -16,10 +16,10 @@ from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.network import Density, Network, load_network
+from accelsim.network import Density, Network, Scope, load_network
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import Column
+from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -54,6 +54,7 @@ CURVE_COLUMNS = (
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
     Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
+    *(column for column in COLUMNS if column.name in OF_NETWORK),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -111,7 +112,7 @@ def curve(
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
-            | _sums(table[table["hardware"] == chip.name])
+            | _sums(table[table["hardware"] == chip.name], net.scope)
             for chip in chips
         ]
     return _compared(pd.DataFrame(rows))
@@ -206,8 +207,8 @@ def _sparsity(network: Network) -> float:
     return zeros / sum(layer.weight_count for layer in network)
 
 
-def _sums(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what all layers of one chip take together."""
+def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:
+    """Return what all layers of one chip take together, and how much of the network they are."""
     total = over_layers(table, "hardware", whole=True).iloc[0]
     costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
     return {
@@ -215,6 +216,7 @@ def _sums(table: pd.DataFrame) -> dict[str, Any]:
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
         "network_io": table["network_io"].iloc[0],
+        **of_network(scope),
         "version": __version__,
     }
 

@@ -14,6 +14,7 @@ from accelsim.errors import InputError, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
+from accelsim.results import of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -35,8 +36,9 @@ def divisions(
     closed: the model unchanged: every weight of the network not zero, all else the same. open: the network as it is.
     Columns: network, hardware, division, samples_per_s, latency_us and energy_uj of a sample, accuracy (of open: what
     `evaluate` says of it as the chip computes it, else what the network states as `accuracy_pruned` in its provenance;
-    of closed `accuracy_dense` there; NaN where unknown, with a warning), speed_up and energy_saving over closed. Layers
-    that a chip cannot run in either division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
+    of closed `accuracy_dense` there; NaN where unknown, with a warning), how much of the network its layers are
+    (`accelsim.results.OF_NETWORK`), speed_up and energy_saving over closed. Layers that a chip cannot run in either
+    division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
     Raises InputError for a network without zeros.
     Source: the closed and open divisions of MLPerf Inference (Reddi et al., ISCA 2020, section IV).
     """
@@ -74,6 +76,7 @@ def divisions(
                     "latency_us": time_us,
                     "energy_uj": float(total["energy_pj"]) / samples / 1e6,
                     "accuracy": accuracy[name][str(chip)],
+                    **of_network(net.scope),
                 }
             )
     result = pd.DataFrame(rows)

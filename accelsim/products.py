@@ -48,6 +48,8 @@ def gemm(
         "dense_macs": tokens * out_features * in_features,
         "weight_density": kept / of,
         "activation_density": 1.0,
+        "simulated_weights_share": 1.0,
+        "simulated_macs_share": 1.0,
         "granularity": "dense" if pattern is None else f"nm:{pattern}",
         "verified": "no",
         **provenance(chip, backend),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from accelsim.chips import Hardware
+    from accelsim.network import Scope
 
 
 class Column(NamedTuple):
@@ -79,6 +80,21 @@ _LAYER = (
     ),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
+    Column(
+        "simulated_weights_share",
+        REAL,
+        "weights of all layers / those of the whole network, with what is named and not simulated; zeros count",
+        "-",
+    ),
+    Column(
+        "simulated_macs_share", REAL, "the same of the multiply-accumulates of a sample, of those that are known", "-"
+    ),
+    Column(
+        "left_out_unknown",
+        INTEGER,
+        "what is not simulated with a number of multiply-accumulates that nobody knows; above 0 the share is less",
+        "operations",
+    ),
 )
 
 _HOW = (
@@ -269,6 +285,15 @@ SUMMED = tuple(
     or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
+
+
+OF_NETWORK = ("simulated_weights_share", "simulated_macs_share", "left_out_unknown")
+"""Columns that every row of a network says alike: how much of it the rows are."""
+
+
+def of_network(scope: Scope) -> Row:
+    """Return the columns OF_NETWORK: of the network as it was given, also where filters are taken out of its layers."""
+    return dict(zip(OF_NETWORK, (scope.weights_share, scope.macs_share, len(scope.unknown)), strict=True))
 
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:

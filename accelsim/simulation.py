@@ -21,11 +21,11 @@ from accelsim.errors import (
 )
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network import Density, Layer, Network, Scope, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_countable, check_fits_memory
-from accelsim.results import COLUMNS, provenance, table, unit_table
+from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,14 +132,24 @@ class Prepared:
 
     `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
     of them need. Otherwise each call reads layers one by one, and lets go of each before the next.
+    `scope`: how much its layers are of the network that they were pruned from; None: of itself.
     Raises InputError with every problem of the activations.
     """
 
-    def __init__(self, network: Network, activations: Given = None, seed: int = 0, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        activations: Given = None,
+        seed: int = 0,
+        *,
+        keep: bool = False,
+        scope: Scope | None = None,
+    ) -> None:
         self.network = network
         self._keep = keep
         self._inputs = resolve_activations(network, activations, seed)
         self._ready: dict[str, _Ready] = {}
+        self._scope = of_network(scope or network.scope)
 
     def rows(
         self,
@@ -226,7 +236,7 @@ class Prepared:
         samples = self._inputs[layer.name]
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
-        columns = {"network": self.network.name, **_given(layer, samples)}
+        columns = {"network": self.network.name, **_given(layer, samples), **self._scope}
         groups, rows, per_group, vectors = layer.products
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
@@ -261,7 +271,7 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed")
+    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed", *OF_NETWORK)
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

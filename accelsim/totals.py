@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelsim.results import SUMMED
+from accelsim.results import OF_NETWORK, SUMMED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +38,11 @@ def without_pins(results: pd.DataFrame) -> list[str]:
 def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool = False) -> pd.DataFrame:
     """Return the totals of layers, one row for each value of `by`, in order and as its index.
 
-    Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums, and `area_mm2` is
-    that of the chip. `layers` is how many there are, `able` how many ran: only these count, and a mean leaves out where
-    it is empty. `missing` is the share of the dense multiply-accumulates that lies in the others. Where none ran all
-    else is empty (NaN); with `whole` also where any did not, since a network without one of its layers is another one.
-    A sum of 0 stays 0, such as the energy of a chip that has no prices.
+    Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums; `area_mm2` is that
+    of the chip, OF_NETWORK are those of the network. `layers` is how many there are, `able` how many ran: only these
+    count, and a mean leaves out where it is empty. `missing` is the share of the dense multiply-accumulates in the
+    others. Where none ran all else is empty (NaN); with `whole` also where any did not, since a network without one of
+    its layers is another one. A sum of 0 stays 0, such as the energy of a chip that has no prices.
     """
     import numpy as np
     import pandas as pd
@@ -57,7 +57,8 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     if "dense_macs" in results:
         parts["dense"] = results["dense_macs"].astype(np.float64)
         parts["ran"] = parts["dense"].where(results["cycles"].notna(), 0.0)
-    told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), "area_mm2") if name in results}
+    alike = [name for name in ("area_mm2", *OF_NETWORK) if name in results]
+    told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), *alike)}
     groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
     sums = groups[list(parts)].sum(min_count=1)
     layers, able = groups.size(), groups["cycles"].count().astype(np.int64)
@@ -72,8 +73,8 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     if {"dram_read_bytes", "dram_write_bytes", "time_us"} <= set(sums):
         traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
         found["dram_gb_per_s"] = traffic / sums["time_us"] / 1e3  # bytes / us = MB/s
-    if "area_mm2" in results:
-        found["area_mm2"] = groups["area_mm2"].max().astype(np.float64)
+    # Of several networks the least share, so that no total seems to hold more than it does.
+    found |= {n: (groups[n].min() if n.endswith("_share") else groups[n].max()).astype(np.float64) for n in alike}
     if whole:
         found = {name: column.where(able == layers) for name, column in found.items()}
     return pd.DataFrame(counted | found)
@@ -87,6 +88,25 @@ def left_out(results: pd.DataFrame, by: str | Sequence[str] = "hardware") -> lis
             names: Any = (name,) if isinstance(name, str) else name
             said.append(
                 f"{', '.join(names)}: the total is of {total['able']:.0f} of {total['layers']:.0f} layers; "
-                f"what is missing has {100 * total['missing']:.1f} % of the network's multiply-accumulates"
+                f"what is missing has {100 * total['missing']:.1f} % of the multiply-accumulates of all layers"
             )
     return said
+
+
+def not_simulated(results: pd.DataFrame) -> list[str]:
+    """Return a sentence for each network of which results leave something out that has weights or multiplies.
+
+    results: rows of `simulate`, or totals that have their columns OF_NETWORK, and `network` where there are several.
+    """
+    from accelsim.network.left_out import sentence  # only now: figures and commands import this module
+
+    if any(name not in results for name in OF_NETWORK):
+        return []
+    names = [name for name in ("network", *OF_NETWORK) if name in results]
+    shares = results[names].dropna(subset=list(OF_NETWORK)).drop_duplicates()
+    said: dict[str, str] = {}
+    for row in shares.sort_values("simulated_macs_share").to_dict("records"):
+        weights, macs, unknown = (row[name] for name in OF_NETWORK)
+        if weights < 1 or macs < 1 or unknown:
+            said.setdefault(row.get("network", ""), sentence(1 - weights, 1 - macs, int(unknown)))
+    return [f"{name}: {text}" if len(said) > 1 else text for name, text in said.items()]

@@ -12,12 +12,14 @@ from conftest import EVIDENCE
 from shapes import Pass, layers_of, macs_of, total, weights_of
 
 from accelsim import load_network
-from accelsim.config import shipped_dir
+from accelsim.config import read_toml, shipped_dir
 
 NAMES = [
     "lenet-5", "alexnet", "vgg16", "squeezenet", "resnet-50", "resnet-50-dense", "mobilenet-v2", "nt-lstm",
     "bert-base", "bert-large", "gpt-2", "llama-7b", "llama-7b-2to4", "llama-7b-fine90",
 ]  # fmt: skip
+
+RESNETS = ["resnet-50", "resnet-50-dense"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,6 +39,12 @@ def regenerated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def left_out(name: str, key: str) -> dict[str, int]:
+    """What a file says is not simulated and has a size, as TOML alone reads it."""
+    entries = read_toml(shipped_dir("workloads") / f"{name}.toml")["not_simulated"]
+    return {entry["name"]: entry[key] for entry in entries if isinstance(entry, dict) and key in entry}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loader_sees_the_same_work(name: str) -> None:
     loaded = load_network(name)
@@ -46,6 +54,39 @@ def test_the_loader_sees_the_same_work(name: str) -> None:
         groups, rows, columns, vectors = layer.products
         assert groups * rows * columns == weights_of(described)
         assert groups * rows * columns * vectors == macs_of(described)
+    assert loaded.scope.weights == total(name, weights_of)
+    assert loaded.scope.macs == total(name, macs_of)
+    assert loaded.scope.weights_left_out == sum(left_out(name, "weights").values())
+    assert loaded.scope.macs_left_out == sum(left_out(name, "macs").values())
+    assert not loaded.scope.unknown
+
+
+@pytest.mark.parametrize("name", ["lenet-5", "alexnet", "vgg16", "squeezenet", *RESNETS, "mobilenet-v2"])
+def test_what_convolutional_networks_leave_out_has_no_matrices(name: str) -> None:
+    # Pooling, ReLU, additions and softmax multiply nothing; a normalisation has vectors only.
+    assert not left_out(name, "weights")
+    assert not left_out(name, "macs")
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "heads", "head_width", "tokens"),
+    [
+        ("bert-base", 12, 12, 64, 384),  # Devlin et al., section 3: L, A and H / A
+        ("bert-large", 24, 16, 64, 384),
+        ("gpt-2", 12, 12, 64, 1024),
+        ("llama-7b", 32, 32, 128, 2048),  # Touvron et al., Table 2
+        ("llama-7b-2to4", 32, 32, 128, 2048),
+        ("llama-7b-fine90", 32, 32, 128, 2048),
+    ],
+)
+def test_an_attention_multiplies_every_token_by_every_token(
+    name: str, blocks: int, heads: int, head_width: int, tokens: int
+) -> None:
+    # Per block and head, queries (tokens x head width) times keys (head width x tokens), and what the softmax makes of
+    # them (tokens x tokens) times values (tokens x head width).
+    macs = left_out(name, "macs")
+    assert macs["attention scores"] == blocks * heads * (tokens * head_width * tokens)
+    assert macs["attention values"] == blocks * heads * (tokens * tokens * head_width)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -167,8 +208,6 @@ def test_squeezenet_is_version_1_0() -> None:
 
 # ResNet-50
 
-RESNETS = ["resnet-50", "resnet-50-dense"]
-
 
 @pytest.mark.parametrize("name", RESNETS)
 def test_resnet_50_fits_together(name: str) -> None:
@@ -269,6 +308,12 @@ def test_nt_lstm_is_that_of_the_eie_paper() -> None:
             assert layer[key]["density"] == published[key]["density"]
 
 
+def test_nt_lstm_leaves_out_its_words() -> None:
+    # NeuralTalk's generic_batch_generator.py: Ws (words, inputs of the LSTM) is looked up, as many words as Wd scores.
+    layers = {layer["name"]: layer for layer in layers_of("nt-lstm")}
+    assert left_out("nt-lstm", "weights") == {"Ws": layers["Wd"]["out_features"] * layers["We"]["out_features"]}
+
+
 # Transformers
 
 
@@ -294,6 +339,13 @@ def test_bert_fits_together(name: str, blocks: int, width: int, parameters: int)
     pooler = width * width + width
     assert total(name, weights_of) + embeddings + biases + normalisations + pooler == parameters
     assert total(name, macs_of) == 384 * total(name, weights_of)
+    # Left out are the matrices among them, and the task's own head, which scores each token as start and end.
+    head = 2 * width
+    assert sum(left_out(name, "weights").values()) == embeddings + width * width + head
+    assert left_out(name, "macs")["qa_outputs"] == 384 * head
+    assert total(name, weights_of) + sum(left_out(name, "weights").values()) - head == (
+        parameters - biases - normalisations - width
+    )
 
 
 def test_bert_has_85_and_302_million_weights_without_embeddings() -> None:
@@ -318,6 +370,9 @@ def test_gpt_2_fits_together() -> None:
     embeddings = (50257 + 1024) * width
     biases = sum(layer["out_features"] for layer in layers_of("gpt-2"))
     assert total("gpt-2", weights_of) + embeddings + biases + (2 * 12 + 1) * 2 * width == 124_439_808
+    # The head scores each token by the token embedding, whose weights count once.
+    assert left_out("gpt-2", "weights") == {"wte": 50257 * width, "wpe": 1024 * width}
+    assert left_out("gpt-2", "macs")["lm_head"] == 1024 * 50257 * width
 
 
 def test_llama_7b_fits_together() -> None:
@@ -338,3 +393,4 @@ def test_llama_7b_fits_together() -> None:
     # 6,738,415,616 parameters of the published model: with the token embedding and two normalisations per block and one
     # at the end.
     assert total("llama-7b", weights_of) + vocabulary * width + (2 * 32 + 1) * width == 6_738_415_616
+    assert left_out("llama-7b", "weights") == {"embed_tokens": vocabulary * width}

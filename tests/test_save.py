@@ -71,7 +71,7 @@ def networks(draw: st.DrawFn) -> Network:
         notes="several\nlines",
         not_simulated=("pool1", LeftOut("emb", "look-up", 600), LeftOut("loop", "Loop", macs=None)),
         assumptions=("emb is a look-up",),
-        aliases={"a": ("features.0",)},
+        aliases={names[0]: ("features.0",), "emb": ()},
         provenance=provenance if draw(st.booleans()) else {},
     )
 

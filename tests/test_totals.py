@@ -125,7 +125,7 @@ def test_what_is_missing_in_a_total_is_said_with_its_size(results: pd.DataFrame)
     # `one` has 64 x 128 weights, `two` 32 x 64: a fifth of both.
     missing = over_layers(results, "hardware")["missing"]
     assert missing.to_dict() == {CHIP: pytest.approx(0.8), "a100-pcie": 0}
-    text = "the total is of 1 of 2 layers; what is missing has 80.0 % of the network's multiply-accumulates"
+    text = "the total is of 1 of 2 layers; what is missing has 80.0 % of the multiply-accumulates of all layers"
     assert left_out(results) == [f"{CHIP}: {text}"]
     assert left_out(results.assign(pruned_by="fine"), ["hardware", "pruned_by"]) == [f"{CHIP}, fine: {text}"]
     assert left_out(results[results["hardware"] == "a100-pcie"]) == []

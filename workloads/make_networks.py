@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from network_file import write_whole
-from synthetic_network import Layer, Network, as_toml, conv, linear, share
+from synthetic_network import Layer, LeftOut, Network, as_toml, conv, linear, share
 
 HAN = 'S. Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NIPS 2015'
 HAN_INPUTS = (
@@ -28,10 +28,10 @@ DENSE_ACTIVATIONS = "Activations are dense (1.0) in truth as well: there is no R
 def lenet_5() -> Network:
     """LeNet-5 as it ships with Caffe."""
     layers = [
-        conv("conv1", (1, 20), 5, 28, density=0.66),
-        conv("conv2", (20, 50), 5, 12, density=0.12, input_density=0.82),
-        linear("fc1", 800, 500, density=0.08, input_density=0.72),
-        linear("fc2", 500, 10, density=0.19, input_density=0.55),
+        conv("conv1", (1, 20), 5, 28, density=0.66).known_as("conv1"),
+        conv("conv2", (20, 50), 5, 12, density=0.12, input_density=0.82).known_as("conv2"),
+        linear("fc1", 800, 500, density=0.08, input_density=0.72).known_as("ip1"),
+        linear("fc2", 500, 10, density=0.19, input_density=0.55).known_as("ip2"),
     ]
     return Network(
         "lenet-5",
@@ -47,14 +47,20 @@ def lenet_5() -> Network:
 def alexnet() -> Network:
     """AlexNet in one tower, grouped."""
     layers = [
-        conv("conv1", (3, 96), 11, 227, stride=4, density=0.84),
-        conv("conv2", (96, 256), 5, 27, padding=2, groups=2, density=0.38, input_density=0.88),
-        conv("conv3", (256, 384), 3, 13, padding=1, density=0.35, input_density=0.52),
-        conv("conv4", (384, 384), 3, 13, padding=1, groups=2, density=0.37, input_density=0.37),
-        conv("conv5", (384, 256), 3, 13, padding=1, groups=2, density=0.37, input_density=0.4),
-        linear("fc6", 9216, 4096, density=0.09, input_density=0.34),
-        linear("fc7", 4096, 4096, density=0.09, input_density=0.36),
-        linear("fc8", 4096, 1000, density=0.25, input_density=0.4),
+        conv("conv1", (3, 96), 11, 227, stride=4, density=0.84).known_as("features.0", "conv1"),
+        conv("conv2", (96, 256), 5, 27, padding=2, groups=2, density=0.38, input_density=0.88).known_as(
+            "features.3", "conv2"
+        ),
+        conv("conv3", (256, 384), 3, 13, padding=1, density=0.35, input_density=0.52).known_as("features.6", "conv3"),
+        conv("conv4", (384, 384), 3, 13, padding=1, groups=2, density=0.37, input_density=0.37).known_as(
+            "features.8", "conv4"
+        ),
+        conv("conv5", (384, 256), 3, 13, padding=1, groups=2, density=0.37, input_density=0.4).known_as(
+            "features.10", "conv5"
+        ),
+        linear("fc6", 9216, 4096, density=0.09, input_density=0.34).known_as("classifier.1", "fc1"),
+        linear("fc7", 4096, 4096, density=0.09, input_density=0.36).known_as("classifier.4", "fc2"),
+        linear("fc8", 4096, 1000, density=0.25, input_density=0.4).known_as("classifier.6", "fc3"),
     ]
     return Network(
         "alexnet",
@@ -81,16 +87,34 @@ def vgg16() -> Network:
     ]
     layers = []
     channels, hw, seen = 3, 224, 1.0
+    plain = normalised = 0  # places in torchvision's features, where ReLU, pooling and normalisation count too
     for block, (out_channels, densities) in enumerate(blocks, start=1):
         for number, (kept, made) in enumerate(densities, start=1):
-            name = f"conv{block}_{number}"
-            layers.append(conv(name, (channels, out_channels), 3, hw, padding=1, density=kept, input_density=seen))
-            channels, seen = out_channels, made
-        hw //= 2
+            layer = conv(
+                f"conv{block}_{number}",
+                (channels, out_channels),
+                3,
+                hw,
+                padding=1,
+                density=kept,
+                input_density=seen,
+            )
+            torchvision = f"features.{plain}"
+            keras = f"block{block}_conv{number}"
+            layers.append(layer.known_as(torchvision, f"features.{normalised}", torchvision, keras))
+            channels, seen, plain, normalised = out_channels, made, plain + 2, normalised + 3
+        hw, plain, normalised = hw // 2, plain + 1, normalised + 1
+    # torchvision's vgg16 and vgg16_bn, timm's vgg16, Keras's VGG16
     layers += [
-        linear("fc6", 25088, 4096, density=0.04, input_density=seen),
-        linear("fc7", 4096, 4096, density=0.04, input_density=0.38),
-        linear("fc8", 4096, 1000, density=0.23, input_density=0.42),
+        linear("fc6", 25088, 4096, density=0.04, input_density=seen).known_as(
+            "classifier.0", "classifier.0", "pre_logits.fc1", "fc1"
+        ),
+        linear("fc7", 4096, 4096, density=0.04, input_density=0.38).known_as(
+            "classifier.3", "classifier.3", "pre_logits.fc2", "fc2"
+        ),
+        linear("fc8", 4096, 1000, density=0.23, input_density=0.42).known_as(
+            "classifier.6", "classifier.6", "head.fc", "predictions"
+        ),
     ]
     return Network(
         "vgg16",
@@ -118,15 +142,16 @@ def squeezenet() -> Network:
         (64, 256, 27, (24388, 8187, 44144), (0.42, 0.64)),
         (64, 256, 13, (16370, 16303, 44173), (0.4, 0.71)),
     ]
-    layers = [conv("conv1", (3, 96), 7, 227, stride=2, density=share(13902, 3 * 96 * 7 * 7))]
+    places = [3, 4, 5, 7, 8, 9, 10, 12]  # in torchvision's features, where pooling counts too
+    layers = [conv("conv1", (3, 96), 7, 227, stride=2, density=share(13902, 3 * 96 * 7 * 7)).known_as("features.0")]
     channels = 96
     for number, (squeeze, expand, hw, kept, (seen, squeezed)) in enumerate(fires, start=2):
         parts = [
-            ("conv1x1_1", (channels, squeeze), 1, kept[0], seen),
-            ("conv1x1_2", (squeeze, expand), 1, kept[1], squeezed),
-            ("conv3x3_2", (squeeze, expand), 3, kept[2], squeezed),
+            ("conv1x1_1", "squeeze", (channels, squeeze), 1, kept[0], seen),
+            ("conv1x1_2", "expand1x1", (squeeze, expand), 1, kept[1], squeezed),
+            ("conv3x3_2", "expand3x3", (squeeze, expand), 3, kept[2], squeezed),
         ]
-        for part, (inputs, outputs), kernel, left, sees in parts:
+        for part, torchvision, (inputs, outputs), kernel, left, sees in parts:
             density = share(left, inputs * outputs * kernel * kernel)
             layer = conv(
                 f"fire{number}.{part}",
@@ -137,10 +162,11 @@ def squeezenet() -> Network:
                 density=density,
                 input_density=sees,
             )
-            layers.append(layer)
+            layers.append(layer.known_as(f"features.{places[number - 2]}.{torchvision}"))
         channels = 2 * expand
     density = share(102323, channels * 1000)
-    layers.append(conv("conv_final", (channels, 1000), 1, 13, padding=1, density=density, input_density=0.12))
+    final = conv("conv_final", (channels, 1000), 1, 13, padding=1, density=density, input_density=0.12)
+    layers.append(final.known_as("classifier.1"))
     return Network(
         "squeezenet",
         "SqueezeNet v1.0 for ImageNet, 26 convolutions, with the densities that its authors reached with Deep "
@@ -159,24 +185,29 @@ def squeezenet() -> Network:
 def resnet_50(pruned: bool) -> Network:
     """ResNet-50 v1.5, as Distiller pruned it or dense."""
     kept, kept_fc = (0.15, 0.2) if pruned else (1.0, 1.0)
-    layers = [conv("conv1", (3, 64), 7, 224, stride=2, padding=3)]
+    # Names in torchvision and timm, then in transformers.
+    layers = [conv("conv1", (3, 64), 7, 224, stride=2, padding=3).known_as("conv1", "embedder.embedder.convolution")]
     channels, hw = 64, 56
     for stage, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)], start=1):
         for block in range(blocks):
             name = f"layer{stage}.{block}"
             stride = 2 if stage > 1 and block == 0 else 1
             after = hw // stride
-            layers += [
+            convolutions = [
                 conv(f"{name}.conv1", (channels, width), 1, hw, density=kept),
                 conv(f"{name}.conv2", (width, width), 3, hw, stride=stride, padding=1, density=kept),
                 conv(f"{name}.conv3", (width, 4 * width), 1, after, density=kept),
             ]
+            other = f"encoder.stages.{stage - 1}.layers.{block}"
+            layers += [
+                layer.known_as(layer.name, f"{other}.layer.{number}.convolution")
+                for number, layer in enumerate(convolutions)
+            ]
             if block == 0:
-                layers.append(
-                    conv(f"{name}.downsample", (channels, 4 * width), 1, hw, stride=stride, density=kept),
-                )
+                shortcut = conv(f"{name}.downsample", (channels, 4 * width), 1, hw, stride=stride, density=kept)
+                layers.append(shortcut.known_as(f"{name}.downsample.0", f"{other}.shortcut.convolution"))
             channels, hw = 4 * width, after
-    layers.append(linear("fc", channels, 1000, density=kept_fc))
+    layers.append(linear("fc", channels, 1000, density=kept_fc).known_as("fc", "classifier.1"))
     source = (
         'Shapes: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1, in version 1.5 as '
         "torchvision and MLPerf have it."
@@ -209,7 +240,9 @@ def resnet_50(pruned: bool) -> Network:
 
 def mobilenet_v2() -> Network:
     """MobileNetV2 of width 1.0."""
-    layers = [conv("conv1", (3, 32), 3, 224, stride=2, padding=1)]
+    # Names in torchvision, timm, transformers and Keras.
+    stem = conv("conv1", (3, 32), 3, 224, stride=2, padding=1)
+    layers = [stem.known_as("features.0.0", "conv_stem", "conv_stem.first_conv.convolution", "Conv1")]
     channels, hw, number = 32, 112, 0
     # Table 2 of the paper: expansion, output channels, repetitions, stride of the first.
     bottlenecks = [
@@ -221,21 +254,51 @@ def mobilenet_v2() -> Network:
         (6, 160, 3, 2),
         (6, 320, 1, 1),
     ]
-    for expansion, out_channels, repetitions, first_stride in bottlenecks:
+    for stage, (expansion, out_channels, repetitions, first_stride) in enumerate(bottlenecks):
         for repetition in range(repetitions):
             number += 1
             stride = first_stride if repetition == 0 else 1
             hidden = expansion * channels
             name = f"block{number}"
+            timm = f"blocks.{stage}.{repetition}"
+            first = number == 1
+            transformers = "conv_stem" if first else f"layer.{number - 2}"
+            keras = "expanded_conv" if first else f"block_{number - 1}"
+            torchvision = [
+                f"features.{number}.conv.{place}" for place in (["0.0", "1"] if first else ["0.0", "1.0", "2"])
+            ]
             if expansion > 1:
-                layers.append(conv(f"{name}.expand", (channels, hidden), 1, hw))
+                layers.append(
+                    conv(f"{name}.expand", (channels, hidden), 1, hw).known_as(
+                        torchvision[0],
+                        f"{timm}.conv_pw",
+                        f"{transformers}.expand_1x1.convolution",
+                        f"{keras}_expand",
+                    )
+                )
             layers.append(
-                conv(f"{name}.depthwise", (hidden, hidden), 3, hw, stride=stride, padding=1, groups=hidden),
+                conv(f"{name}.depthwise", (hidden, hidden), 3, hw, stride=stride, padding=1, groups=hidden).known_as(
+                    torchvision[-2],
+                    f"{timm}.conv_dw",
+                    f"{transformers}.conv_3x3.convolution",
+                    f"{keras}_depthwise",
+                )
             )
             hw //= stride
-            layers.append(conv(f"{name}.project", (hidden, out_channels), 1, hw))
+            layers.append(
+                conv(f"{name}.project", (hidden, out_channels), 1, hw).known_as(
+                    torchvision[-1],
+                    f"{timm}.{'conv_pw' if first else 'conv_pwl'}",
+                    f"{transformers}.reduce_1x1.convolution",
+                    f"{keras}_project",
+                )
+            )
             channels = out_channels
-    layers += [conv("conv2", (channels, 1280), 1, hw), linear("fc", 1280, 1000)]
+    last = conv("conv2", (channels, 1280), 1, hw)
+    layers += [
+        last.known_as("features.18.0", "conv_head", "conv_1x1.convolution", "Conv_1"),
+        linear("fc", 1280, 1000).known_as("classifier.1", "classifier", "classifier", "predictions"),
+    ]
     return Network(
         "mobilenet-v2",
         "MobileNetV2 1.0 for ImageNet at 224 x 224, not pruned: 52 convolutions, 17 of them depthwise, and a fully "
@@ -251,7 +314,7 @@ def nt_lstm() -> Network:
     """The language model of NeuralTalk, as EIE was evaluated on it."""
     layers = [
         linear("We", 4096, 600, density=0.1),
-        linear("LSTM", 1201, 2400, density=0.1),
+        linear("LSTM", 1201, 2400, density=0.1).known_as("WLSTM"),
         linear("Wd", 600, 8791, density=0.11),
     ]
     return Network(
@@ -263,25 +326,37 @@ def nt_lstm() -> Network:
         "One inference is one time step. In a caption We runs once, and LSTM and Wd run for each word. The LSTM sees "
         "600 inputs, 600 values of its state and a one for the bias, and computes four gates of 600. The paper gives "
         "all inputs as dense.",
-        ["gates of the LSTM", "softmax"],
+        [LeftOut("Ws", "look-up of words", weights=8791 * 600), "gates of the LSTM", "softmax"],
         layers,
     )
+
+
+def attention(blocks: int, tokens: int, width: int) -> list[LeftOut]:
+    """The products of an attention over all tokens, causal or not; heads split the width, so each takes as many."""
+    macs = blocks * tokens * tokens * width
+    kind = "product of activations"
+    return [LeftOut("attention scores", kind, macs=macs), LeftOut("attention values", kind, macs=macs)]
 
 
 def bert(size: str, blocks: int, width: int) -> Network:
     """The encoder of BERT on a SQuAD question."""
     tokens = 384
-    layers = []
-    for block in range(blocks):
-        name = f"layer.{block}"
-        layers += [
-            linear(f"{name}.attention.self.{part}", width, width, tokens=tokens) for part in ("query", "key", "value")
-        ]
-        layers += [
-            linear(f"{name}.attention.output.dense", width, width, tokens=tokens),
-            linear(f"{name}.intermediate.dense", width, 4 * width, tokens=tokens),
-            linear(f"{name}.output.dense", 4 * width, width, tokens=tokens),
-        ]
+    # By their names in transformers: what they see, what they make, and their names in PyTorch's encoder and in GGUF.
+    parts = {
+        "attention.self.query": (1, 1, "self_attn.q_proj", "attn_q"),
+        "attention.self.key": (1, 1, "self_attn.k_proj", "attn_k"),
+        "attention.self.value": (1, 1, "self_attn.v_proj", "attn_v"),
+        "attention.output.dense": (1, 1, "self_attn.out_proj", "attn_output"),
+        "intermediate.dense": (1, 4, "linear1", "ffn_up"),
+        "output.dense": (4, 1, "linear2", "ffn_down"),
+    }
+    layers = [
+        linear(f"layer.{block}.{part}", inputs * width, outputs * width, tokens=tokens).known_as(
+            f"layers.{block}.{pytorch}", f"blk.{block}.{gguf}"
+        )
+        for block in range(blocks)
+        for part, (inputs, outputs, pytorch, gguf) in parts.items()
+    ]
     return Network(
         f"bert-{size}",
         f"The encoder of BERT-{size}, not pruned: {blocks} blocks of six linear layers.",
@@ -289,22 +364,37 @@ def bert(size: str, blocks: int, width: int) -> Network:
         "2019, section 3.",
         f"One inference is one sequence of {tokens} tokens, as in MLPerf's question answering on SQuAD. {NO_PRUNING} "
         f"{DENSE_ACTIVATIONS}",
-        ["embeddings", "attention scores", "softmax", "gelu", "normalisation", "residual additions", "task head"],
+        [
+            LeftOut("embeddings.word_embeddings", "look-up", 30522 * width, aliases=("token_embd",)),
+            LeftOut("embeddings.position_embeddings", "look-up", 512 * width, aliases=("position_embd",)),
+            LeftOut("embeddings.token_type_embeddings", "look-up", 2 * width, aliases=("token_types",)),
+            *attention(blocks, tokens, width),
+            "softmax",
+            "gelu",
+            "normalisation",
+            "residual additions",
+            LeftOut("pooler.dense", "linear layer that a question does not need", width * width),
+            LeftOut("qa_outputs", "linear layer, the task head: start and end", 2 * width, tokens * 2 * width),
+        ],
         layers,
     )
 
 
 def gpt_2() -> Network:
     """The blocks of the smallest GPT-2 on a whole context."""
-    width, tokens = 768, 1024
-    layers = []
-    for block in range(12):
-        layers += [
-            linear(f"h.{block}.attn.c_attn", width, 3 * width, tokens=tokens),
-            linear(f"h.{block}.attn.c_proj", width, width, tokens=tokens),
-            linear(f"h.{block}.mlp.c_fc", width, 4 * width, tokens=tokens),
-            linear(f"h.{block}.mlp.c_proj", 4 * width, width, tokens=tokens),
-        ]
+    blocks, width, tokens, vocabulary = 12, 768, 1024, 50257
+    # By their names in the published model: what they see, what they make, and their names in GGUF.
+    parts = {
+        "attn.c_attn": (1, 3, "attn_qkv"),
+        "attn.c_proj": (1, 1, "attn_output"),
+        "mlp.c_fc": (1, 4, "ffn_up"),
+        "mlp.c_proj": (4, 1, "ffn_down"),
+    }
+    layers = [
+        linear(f"h.{block}.{part}", inputs * width, outputs * width, tokens=tokens).known_as(f"blk.{block}.{gguf}")
+        for block in range(blocks)
+        for part, (inputs, outputs, gguf) in parts.items()
+    ]
     return Network(
         "gpt-2",
         "The blocks of GPT-2 small, not pruned: 12 blocks of four linear layers.",
@@ -313,13 +403,14 @@ def gpt_2() -> Network:
         f"One inference is one sequence of {tokens} tokens, the whole context. The output head is the token embedding "
         f"(50,257 x 768), and left out with it. {NO_PRUNING} {DENSE_ACTIVATIONS}",
         [
-            "embeddings",
-            "attention scores",
+            LeftOut("wte", "look-up of tokens", vocabulary * width, aliases=("token_embd",)),
+            LeftOut("wpe", "look-up of positions", tokens * width, aliases=("position_embd",)),
+            *attention(blocks, tokens, width),
             "softmax",
             "gelu",
             "normalisation",
             "residual additions",
-            "output head",
+            LeftOut("lm_head", "output head, by the weights of wte", 0, tokens * vocabulary * width, ("output",)),
         ],
         layers,
     )
@@ -327,21 +418,27 @@ def gpt_2() -> Network:
 
 def llama_7b(suffix: str = "", pruned: str = "", density: float = 1.0, pattern: str = "fine") -> Network:
     """A network of the shapes of Llama 7B, with its output head; `pruned` says how."""
-    width, hidden, tokens = 4096, 11008, 2048
+    blocks, width, hidden, tokens, vocabulary = 32, 4096, 11008, 2048, 32000
 
     def layer(name: str, inputs: int, outputs: int) -> Layer:
         return linear(name, inputs, outputs, tokens=tokens, density=density, pattern=pattern)
 
-    layers = []
-    for block in range(32):
-        name = f"layers.{block}"
-        layers += [layer(f"{name}.self_attn.{part}", width, width) for part in ("q_proj", "k_proj", "v_proj", "o_proj")]
-        layers += [
-            layer(f"{name}.mlp.gate_proj", width, hidden),
-            layer(f"{name}.mlp.up_proj", width, hidden),
-            layer(f"{name}.mlp.down_proj", hidden, width),
-        ]
-    layers.append(layer("lm_head", width, 32000))
+    # By their names in transformers: what they see, what they make, and their names in Meta's files and in GGUF.
+    parts = {
+        "self_attn.q_proj": (width, width, "attention.wq", "attn_q"),
+        "self_attn.k_proj": (width, width, "attention.wk", "attn_k"),
+        "self_attn.v_proj": (width, width, "attention.wv", "attn_v"),
+        "self_attn.o_proj": (width, width, "attention.wo", "attn_output"),
+        "mlp.gate_proj": (width, hidden, "feed_forward.w1", "ffn_gate"),
+        "mlp.up_proj": (width, hidden, "feed_forward.w3", "ffn_up"),
+        "mlp.down_proj": (hidden, width, "feed_forward.w2", "ffn_down"),
+    }
+    layers = [
+        layer(f"layers.{block}.{part}", inputs, outputs).known_as(f"layers.{block}.{meta}", f"blk.{block}.{gguf}")
+        for block in range(blocks)
+        for part, (inputs, outputs, meta, gguf) in parts.items()
+    ]
+    layers.append(layer("lm_head", width, vocabulary).known_as("output", "output"))
     kept = f"Every layer is {pruned}: a study of speed, no published pruning." if pruned else NO_PRUNING
     return Network(
         f"llama-7b{suffix}",
@@ -352,9 +449,9 @@ def llama_7b(suffix: str = "", pruned: str = "", density: float = 1.0, pattern: 
         f"One inference is one sequence of {tokens} tokens, the whole context, and the head scores each of them. "
         f"{kept} {DENSE_ACTIVATIONS}",
         [
-            "embeddings",
+            LeftOut("embed_tokens", "look-up", vocabulary * width, aliases=("tok_embeddings", "token_embd")),
             "rotary embeddings",
-            "attention scores",
+            *attention(blocks, tokens, width),
             "softmax",
             "swiglu",
             "normalisation",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from network_file import toml_text
 
@@ -27,6 +27,28 @@ class Layer:
     density: float
     input_density: float
     pattern: str = "fine"
+    aliases: tuple[str, ...] = ()
+
+    def known_as(self, *aliases: str) -> "Layer":
+        """The layer with the names that published files have for it; the n-th of every layer are of one library."""
+        return replace(self, aliases=aliases)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What is not simulated, with its size: elements of its matrices, multiply-accumulates of an inference."""
+
+    name: str
+    kind: str
+    weights: int = 0
+    macs: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def toml(self) -> str:
+        """A TOML table in one line; sizes of 0 go without saying."""
+        sizes = "".join(f", {key} = {size}" for key in ("weights", "macs") if (size := getattr(self, key)))
+        return f"{{ name = {json.dumps(self.name)}, kind = {json.dumps(self.kind)}{sizes} }}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +59,7 @@ class Network:
     description: str
     source: str
     notes: str
-    not_simulated: Sequence[str]
+    not_simulated: Sequence[str | LeftOut]
     layers: Sequence[Layer]
 
 
@@ -91,10 +113,27 @@ def as_toml(network: Network) -> str:
     text = f"{HEADER}\nname = {json.dumps(network.name)}\n"
     text += toml_text("description", f"{network.description} Synthetic weights.")
     text += toml_text("source", network.source) + toml_text("notes", network.notes)
-    text += f"not_simulated = {json.dumps(list(network.not_simulated))}\n"
+    text += _not_simulated(network.not_simulated)
     for number, layer in enumerate(network.layers, start=1):
         text += f"\n[[layer]]\nname = {json.dumps(layer.name)}\nkind = {json.dumps(layer.kind)}\n"
         text += "".join(f"{key} = {value}\n" for key, value in layer.shape.items() if value != DEFAULTS.get(key))
         text += f'synthetic = {{ density = {layer.density}, pattern = "{layer.pattern}", seed = {number} }}\n'
         text += f"activations = {{ density = {layer.input_density}, seed = {1000 + number} }}\n"
-    return text
+    return text + _aliases(network)
+
+
+def _not_simulated(entries: Sequence[str | LeftOut]) -> str:
+    lines = [json.dumps(entry) if isinstance(entry, str) else entry.toml for entry in entries]
+    if all(isinstance(entry, str) for entry in entries):
+        return f"not_simulated = [{', '.join(lines)}]\n"
+    return "not_simulated = [\n" + "".join(f"    {line},\n" for line in lines) + "]\n"
+
+
+def _aliases(network: Network) -> str:
+    left_out = [entry for entry in network.not_simulated if isinstance(entry, LeftOut)]
+    lines = [
+        f"{json.dumps(each.name)} = {json.dumps(each.aliases)}\n"
+        for each in (*network.layers, *left_out)
+        if each.aliases
+    ]
+    return "\n[aliases]\n" + "".join(lines) if lines else ""

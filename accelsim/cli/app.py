@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from accelsim.cli.reading import ReadingOptions
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import AccelsimError, InputError, raise_if_any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from accelsim.hardware import Hardware
+    from accelsim.network import Network
 
 T = TypeVar("T")
 
@@ -119,14 +121,17 @@ def load(
     overrides: list[str] | None,
     density: float | None,
     weights: Path | None = None,
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
 ) -> tuple[Any, list[Any]]:
     """Return the network and the chips that a command was given, or their problems."""
     from accelsim.hardware import load_hardware
     from accelsim.network import Density, load_network, with_weights
 
-    net: Any = collect(problems, load_network, network)
-    if net is not None and weights is not None:
-        net = collect(problems, with_weights, net, weights)
+    net: Any = None
+    if told := collect(problems, reading.keywords_beside, weights, network):
+        net = collect(problems, lambda: load_network(network, **told[0]))
+        if net is not None and weights is not None:
+            net = collect(problems, lambda: with_weights(net, weights, **told[1]))
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
@@ -158,6 +163,17 @@ def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
     for line in lines:
         errors().print(f"note: {line}", markup=False, soft_wrap=True)
+
+
+def say_left_out(network: Network) -> None:
+    """Say below the results what of the network is not in them."""
+    say(network.told_left_out)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        console().print(line, markup=False, soft_wrap=True)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:

@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from accelsim.cli.app import NetworkArgument, app, collect, console, reporting
+from accelsim.cli.app import NetworkArgument, app, collect, console, note, reporting, say, say_left_out
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_NETWORK
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.report.files import check_outputs, write
 
 
@@ -30,50 +31,62 @@ class Described(StrEnum):
 
 
 @app.command("inspect")
+@reads_network
 def inspect_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Show what is in a network: shapes, densities, patterns that hold exactly, sizes in each format."""
     outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
     from accelsim.network import load_weights
 
-    net: Any = collect(problems, load_weights, network)
+    told = collect(problems, reading.keywords)
+    net: Any = None if told is None else collect(problems, lambda: load_weights(network, **told))
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
+    note(net.assumptions)
 
     from accelsim.inspection import inspect
     from accelsim.report import terminal
 
     table = inspect(net)
     console().print(terminal.inspection_table(net.name, table))
+    say_left_out(net)
     for kind, path in outputs.items():
         write(table, kind, path)
 
 
 @app.command()
+@reads_network
 def check(
     file: Annotated[
         str,
         typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors, .npz, .onnx or .pt file."),
     ],
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Check a network, chip or DRAM part, weights included, and say what is in it."""
     from accelsim.config import find, kinds_of, read_toml, shipped_names
     from accelsim.errors import did_you_mean
 
-    is_name = not any(character in file for character in "./\\")
+    is_name = not any(character in file for character in "./\\") and not Path(file).is_dir()
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:
         raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
-    path = find(file, shipped.get(file, "workloads"))
-    checks = {"chip": _check_hardware, "network": _check_network, "DRAM part": _check_part}
+    path = find(file, shipped.get(file, "workloads"), folders=True)
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
-    for kind, check_file in checks.items():
+    for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():
         if kind in kinds:
+            raise_if_any(reading.unused(f"{file}, which is a {kind} and no network"))
             check_file(path)
             return
+    if "network" in kinds:
+        _check_network(path, reading)
+        return
     raise InputError(
         f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]]) "
         "nor a DRAM part (it has no [timing] or [bandwidth])"
@@ -154,27 +167,32 @@ def _check_part(path: Path) -> None:
     console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", markup=False, soft_wrap=True)
 
 
-def _check_network(path: Path) -> None:
+def _check_network(path: Path, reading: ReadingOptions) -> None:
+    import numpy as np
+
     from accelsim.formats.counting import WeightMatrix
     from accelsim.network import load_network
+    from accelsim.report import terminal
 
-    net = load_network(path)
+    net = load_network(path, **reading.keywords())
+    note(net.assumptions)
     problems: list[str] = []
-    lines = [f"{path}: a valid network: {net.name}, {len(net)} layers"]
+    found: list[terminal.Checked] = []
     with reporting(len(net), quiet=False) as step:
         for layer in net:
             step(layer.name)
             weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
-            content = collect(problems, lambda: weights.content, place=f"{path}: layer {layer.name}: ")  # noqa: B023
-            vectors = f"{layer.products.vectors:,} vectors, " if layer.products.vectors > 1 else ""
-            if content is not None:
-                lines.append(
-                    f"  {layer.name}: {layer.kind}, {layer.out_features} x {layer.in_features} {weights.weight.dtype}, "
-                    f"{vectors}{content.nonzeros:,} non-zeros{' with bias' if layer.bias is not None else ''} "
-                    f"of {layer.weight_count:,}{'' if weights.weight.any() else ' (all weights are zero)'}"
-                )
+            with collecting(problems, f"{path}: layer {layer.name}: "):
+                bias = None if layer.bias is None else int(np.count_nonzero(layer.bias))
+                nonzeros = weights.content.nonzeros - (bias or 0)
+                found.append(terminal.Checked(layer, str(weights.weight.dtype), nonzeros, bias))
     raise_if_any(problems)
-    if net.not_simulated:
-        lines.append(f"  not simulated: {', '.join(map(str, net.left_out))}")
-    for line in lines:
-        console().print(line, markup=False, soft_wrap=True)
+    say([f"{path}: a valid network: {net.name}, {len(net)} layer{'s' * (len(net) > 1)}"])
+    console().print(terminal.checked_table(found))
+    zero = [each.layer.name for each in found if not each.nonzeros]
+    say([f"all weights are zero: {', '.join(zero)}"] if zero else [])
+    if table := terminal.left_out_table(net):
+        say(net.told_left_out[:1])
+        console().print(table)
+    if bare := ", ".join(str(each) for each in net.left_out if not each.has_size):
+        console().print(f"not simulated, without weights or multiply-accumulates: {bare}", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import app, collect, console, errors, reporting, write_all
+from accelsim.cli.app import app, collect, console, note, reporting, say, say_left_out, write_all
 from accelsim.errors import InputError, raise_if_any
 from accelsim.report.files import check_outputs
 
@@ -97,11 +97,11 @@ def sweep_command(
                 f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) - stored:,} are left: "
                 "run the same command again"
             ) from None
-        for note in notes * (not quiet):
-            errors().print(f"note: {note}", markup=False, soft_wrap=True)
         if not quiet:
+            note(notes)
             wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
             _print_answers(totals(read(plan, base, _columns_of(wanted))), wanted, store)
+            _say_of_networks(asked)
         if outputs:
             write_all(read(plan, base), outputs)
 
@@ -143,6 +143,7 @@ def search_command(
     with reporting(1, quiet=False):
         found = pareto(table, chosen, asked.wanted.constraints)
     console().print(terminal.points_table(found, chosen))
+    _say_of_networks(asked)
     write_all(table, outputs)
 
 
@@ -172,6 +173,7 @@ def pareto_command(
     from accelsim.explore import Store, feasible, load, pareto, totals
     from accelsim.explore.store import Wanted
     from accelsim.report import terminal
+    from accelsim.totals import not_simulated
 
     if no_constraints and constraint:
         raise InputError("--no-constraints: leaves no room for --constraint; leave one of them out")
@@ -194,6 +196,7 @@ def pareto_command(
     with reporting(1, quiet=False):
         found = pareto(table, wanted.objectives, wanted.constraints)
     console().print(terminal.points_table(found, wanted.objectives))
+    say(not_simulated(table))
     write_all(found, outputs)
     if plot is not None:
         from accelsim.report.plots import exploration
@@ -218,11 +221,13 @@ def knobs_command(
     from accelsim.explore import knobs, load, totals
     from accelsim.explore.totals import needed
     from accelsim.report import terminal
+    from accelsim.totals import not_simulated
 
     table = totals(load(store, needed(objective.split())))
     with reporting(1, quiet=False):
         found = knobs(table, objective)
     console().print(terminal.knobs_table(found, objective))
+    say(not_simulated(table))
     if csv is not None:
         write_all(found, {"csv": csv})
     for path, draw in ((plot, "write_effects"), (heat_map, "write_heat_map")):
@@ -239,7 +244,16 @@ def _space(problems: list[str], space: str, outputs: dict[str, Path]) -> Space:
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
     made: Space = asked
+    note(f"network {each.name}: {text}" for each in made.networks.values() for text in each.assumptions)
     return made
+
+
+def _say_of_networks(space: Space) -> None:
+    """Say what of each network is not simulated."""
+    for network in space.networks.values():
+        if len(space.networks) > 1 and network.told_left_out:
+            say([f"{network.name}:"])
+        say_left_out(network)
 
 
 def _columns_of(wanted: Wanted) -> list[str]:
@@ -260,7 +274,7 @@ def _say_before(plan: Plan, asked: Space, processes: int | None) -> None:
     from accelsim.explore.sweeping import estimate_seconds
 
     for problem in plan.refused_briefly():
-        errors().print(f"note: {problem}", markup=False, soft_wrap=True)
+        note([problem])
     stored = len(plan.keys) - len(plan.missing)
     text = f"{asked.name}: {len(plan.keys):,} points" + (f", {stored:,} of them there" if stored else "")
     if plan.missing and processes is not None:
@@ -283,8 +297,7 @@ def _print_answers(table: pd.DataFrame, wanted: Wanted, store: Path) -> None:
 
     failed = table[table["error"] != ""]
     for error, points in failed.groupby("error", sort=False):
-        text = f"{len(points)} points failed, as point {points['point'].iloc[0]}: {error}"
-        errors().print(f"note: {text}", markup=False, soft_wrap=True)
+        note([f"{len(points)} points failed, as point {points['point'].iloc[0]}: {error}"])
     with reporting(1, quiet=False):
         found = pareto(table, wanted.objectives, wanted.constraints)
     console().print(terminal.points_table(found, wanted.objectives))

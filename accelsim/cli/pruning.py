@@ -15,10 +15,13 @@ from accelsim.cli.app import (
     collect,
     console,
     load,
+    note,
     reporting,
+    say_left_out,
     say_wrote,
     write_all,
 )
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
@@ -45,6 +48,7 @@ PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criteri
 
 
 @app.command()
+@reads_network
 def prune(
     network: NetworkArgument = DENSE_NETWORK,
     weights: WeightsOption = None,
@@ -63,15 +67,18 @@ def prune(
     output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
         "pruned.safetensors"
     ),
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Prune a network and write it to one file that every command reads."""
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights)[0]
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading)[0]
     shares = collect(problems, _sparsities, sparsity)
     collect(problems, check_writable, output)
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     raise_if_any(problems)
+    note(net.assumptions)
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
@@ -85,10 +92,12 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
         pruned.save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    say_left_out(pruned)
     say_wrote(output)
 
 
 @app.command("sensitivity")
+@reads_network
 def sensitivity_command(
     network: NetworkArgument = DENSE_NETWORK,
     granularity: GranularityOption = "fine",
@@ -101,15 +110,18 @@ def sensitivity_command(
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the scores to this .png, .svg or .pdf.")] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Prune one layer at a time, and show what each loses at each sparsity."""
     outputs = {kind: path for kind, path in {"csv": csv, "sensitivity plot": plot}.items() if path is not None}
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_CHIP, None, None)[0]
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None, reading=reading)[0]
     shares: Any = collect(problems, _shares, sparsity)
     collect(problems, check_outputs, outputs)
     collect(problems, _check_store, store)
     raise_if_any(problems)
+    note(net.assumptions)
 
     from accelsim.allocation import sensitivity
     from accelsim.report import terminal
@@ -119,10 +131,12 @@ def sensitivity_command(
             net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=store, progress=step
         )
     console().print(terminal.sensitivity_table(table))
+    say_left_out(net)
     write_all(table, outputs)
 
 
 @app.command("allocate")
+@reads_network
 def allocate_command(
     network: NetworkArgument = DENSE_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
@@ -140,11 +154,13 @@ def allocate_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the pruned network to this .safetensors file.")
     ] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Choose how much to prune of each layer, so that a chip's budget is met and least is lost."""
     outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, None)
+    net, chips = load(problems, network, hardware, overrides, None, reading=reading)
     if len(chips) > 1:
         problems.append(f"--hardware {hardware}: takes one chip")
     wanted: Any = collect(problems, _budget, budget)
@@ -153,6 +169,7 @@ def allocate_command(
     if output is not None:
         collect(problems, check_writable, output)
     raise_if_any(problems)
+    note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
     from accelsim.report import terminal
@@ -165,6 +182,7 @@ def allocate_command(
             steps=steps, evaluate=evaluate, seed=seed, store=store, progress=step,
         )  # fmt: skip
     console().print(terminal.allocation_table(found, metric, limit))
+    say_left_out(net)
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:

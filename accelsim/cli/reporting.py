@@ -21,8 +21,10 @@ from accelsim.cli.app import (
     note,
     put_at,
     reporting,
+    say_left_out,
     say_wrote,
 )
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
@@ -32,6 +34,7 @@ SUFFIXES = (".html", ".htm")
 
 
 @app.command("report")
+@reads_network
 def report_command(
     source: Annotated[
         str, typer.Argument(help="A network, as of accelsim run, or results: .csv, .json or .parquet.")
@@ -51,6 +54,8 @@ def report_command(
     at: AtOption = None,
     count_io: CountIoOption = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page, .html.")] = Path("report.html"),
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Write one HTML page, which works offline: summary, layer table, charts, chips, network, origin."""
     from accelsim.report.html import chart_library
@@ -59,8 +64,8 @@ def report_command(
     problems: list[str] = []
     collect(problems, _check_output, output)
     collect(problems, chart_library)
-    given = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
-    given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None}
+    given: dict[str, Any] = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
+    given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None} | reading.given
     given |= {"--output": None if output == Path("report.html") else output}
     command = ["accelsim", "report", source]
     for option, value in given.items():
@@ -69,7 +74,7 @@ def report_command(
     if Path(source).suffix in READERS:
         text = _of_results(problems, source, hardware, given, command)
     else:
-        text = _of_network(problems, source, given, command)
+        text = _of_network(problems, source, given, command, reading)
 
     def write(target: Path) -> None:
         # Half a surrogate pair in a name is no text in UTF-8; as a reference browsers show that it is none.
@@ -79,14 +84,16 @@ def report_command(
     say_wrote(output)
 
 
-def _of_network(problems: list[str], source: str, given: dict[str, Any], command: list[str]) -> str:
+def _of_network(
+    problems: list[str], source: str, given: dict[str, Any], command: list[str], reading: ReadingOptions
+) -> str:
     """Simulate a network with the options that were given and return the page."""
     hardware, weights, overrides, density = (given[f"--{name}"] for name in ("hardware", "weights", "set", "density"))
     seed, at, count_io = given["--seed"] or 0, given["--at"], bool(given["--count-io"])
-    net, chips = load(problems, source, hardware or DEFAULT_CHIPS, overrides, density, weights)
+    net, chips = load(problems, source, hardware or DEFAULT_CHIPS, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
     raise_if_any(dict.fromkeys(problems))
-    note(left)
+    note([*net.assumptions, *left])
 
     from accelsim.config import find, parse_override
     from accelsim.report.describe import describe
@@ -105,19 +112,21 @@ def _of_network(problems: list[str], source: str, given: dict[str, Any], command
     note(differences(chips))
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
+    of_network, of_weights = reading.keywords_beside(weights, source)
+    say_left_out(net)
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),
         *(["from accelsim.terms import at"] if at else []),
         "",
-        f"network = accelsim.load_network({source!r})",
-        *([f"network = with_weights(network, {str(weights)!r})"] if weights else []),
+        f"network = accelsim.load_network({_arguments(source, of_network)})",
+        *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
         f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
     ]
     described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
-    return page(results, described, net, notes=[*left, *notes], command=command, python=python)
+    return page(results, described, net, notes=[*net.assumptions, *left, *notes], command=command, python=python)
 
 
 def _of_results(
@@ -132,8 +141,8 @@ def _of_results(
 
     problems += [
         f"{option}: changes what is simulated, and {source} holds results already; leave it out, or give a network"
-        for option in ("--weights", "--set", "--density", "--seed", "--at", "--count-io")
-        if given[option] is not None
+        for option, value in given.items()
+        if option not in ("--hardware", "--output") and value is not None
     ]
     results: Any = collect(problems, read_results, source)
     files = [name.strip() for name in hardware.split(",")] if hardware else []
@@ -153,6 +162,11 @@ def _of_results(
         f"table = read_results({source!r})",
     ]
     return page(results, known, command=command, python=python)
+
+
+def _arguments(file: str, keywords: dict[str, Any]) -> str:
+    """Return the arguments of a call in Python."""
+    return ", ".join([repr(file), *(f"{name}={value!r}" for name, value in keywords.items())])
 
 
 def _check_output(path: Path) -> None:

@@ -26,9 +26,12 @@ from accelsim.cli.app import (
     note,
     put_at,
     reporting,
+    say,
+    say_left_out,
     say_wrote,
     write_all,
 )
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -48,6 +51,7 @@ class Backend(StrEnum):
 
 
 @app.command()
+@reads_network
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -69,16 +73,19 @@ def run(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart."""
     given = {"csv": csv, "json": json_file, "parquet": parquet, "units": units, "plot": plot}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density, weights)
+    net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
-    note(left)
+    if not quiet:
+        note([*net.assumptions, *left])
 
     from accelsim.results import table, unit_table
     from accelsim.simulation import simulated_rows
@@ -91,8 +98,7 @@ def run(
     results = table(rows)
     if not quiet:
         _print_results(results)
-        if net.not_simulated:
-            console().print(f"not simulated: {', '.join(map(str, net.left_out))}", markup=False, soft_wrap=True)
+        say_left_out(net)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
@@ -100,6 +106,7 @@ def run(
 
 
 @app.command()
+@reads_network
 def energy(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -110,6 +117,8 @@ def energy(
     at: AtOption = None,
     count_io: CountIoOption = False,
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Explain the energy of each layer: every action, how often, its price, and where the price is from.
 
@@ -120,17 +129,17 @@ def energy(
     if names_chip(network):
         others = None if hardware == DEFAULT_CHIP else hardware
         unused: dict[str, object] = {"--hardware": others, "--layer": layer, "--density": density, "--plot": plot}
-        _list_prices(network, overrides, at, unused | {"--count-io": count_io or None})
+        _list_prices(network, overrides, at, unused | {"--count-io": count_io or None} | reading.given)
         return
     outputs = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density)
+    net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     chips, left = put_at(problems, chips, at)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
-    note(left)
+    note([*net.assumptions, *left])
 
     from accelsim.report import terminal
     from accelsim.results import supported
@@ -145,6 +154,7 @@ def energy(
         console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
+    say_left_out(net)
     write_all(results, outputs)
 
 
@@ -166,6 +176,7 @@ def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused:
 
 
 @app.command("compare")
+@reads_network
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -183,31 +194,36 @@ def compare_command(
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
     ] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
     outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density, weights)
+    net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
-    note(left)
+    note([*net.assumptions, *left])
 
     from accelsim.compare import compare, totals
     from accelsim.report import terminal
     from accelsim.terms import differences, terms
+    from accelsim.totals import left_out
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
-    _say_left_out(results, ["hardware", "pruned_by"])
+    say(left_out(results, ["hardware", "pruned_by"]))
+    say_left_out(net)
     note(differences(chips))
     write_all(results, outputs)
 
 
 @app.command("curve")
+@reads_network
 def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -231,11 +247,13 @@ def curve_command(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
     outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density, weights)
+    net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
@@ -247,7 +265,7 @@ def curve_command(
     if metric == "accuracy" and evaluate is None:
         problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
     raise_if_any(dict.fromkeys(problems))
-    note(left)
+    note([*net.assumptions, *left])
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
@@ -259,11 +277,13 @@ def curve_command(
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
+    say_left_out(net)
     for path in outputs.values():
         say_wrote(path)
 
 
 @app.command("divisions")
+@reads_network
 def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -274,13 +294,16 @@ def divisions_command(
     density: DensityOption = None,
     seed: SeedOption = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Hold a pruned network (open) against the same unpruned (closed): throughput, latency, energy, accuracy."""
     outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density)
+    net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(net.assumptions)
 
     from accelsim.divisions import divisions
     from accelsim.report import terminal
@@ -288,6 +311,7 @@ def divisions_command(
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
+    say_left_out(net)
     write_all(table, outputs)
 
 
@@ -306,16 +330,9 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
-def _say_left_out(results: pd.DataFrame, by: str | list[str]) -> None:
-    """Say below tables which totals lack layers, and how much of the network these are."""
-    from accelsim.totals import left_out
-
-    for sentence in left_out(results, by):
-        console().print(sentence, markup=False, soft_wrap=True)
-
-
 def _print_results(results: pd.DataFrame) -> None:
     from accelsim.report import terminal
+    from accelsim.totals import left_out
 
     out = console()
     chips = list(results.groupby("hardware", sort=False))
@@ -331,6 +348,6 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print()
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
-    _say_left_out(results, "hardware")
+    say(left_out(results, "hardware"))
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -17,9 +17,12 @@ from accelsim.cli.app import (
     collect,
     console,
     load,
+    note,
     reporting,
+    say_left_out,
     say_wrote,
 )
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.cli.simulating import Backend
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import did_you_mean, raise_if_any
@@ -28,6 +31,7 @@ from accelsim.report.files import check_outputs
 
 
 @app.command("timeline")
+@reads_network
 def timeline_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
@@ -45,6 +49,8 @@ def timeline_command(
         Path, typer.Option("-o", "--output", help="The trace for Perfetto or chrome://tracing, .json or .json.gz.")
     ] = Path("trace.json"),
     plot: Annotated[Path | None, typer.Option(help="Also draw some units to this .png, .svg or .pdf.")] = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Write what every unit does in every cycle of a layer as a trace, and say what the cycles went into."""
     from accelsim.report.trace import check_suffix, write_trace
@@ -52,7 +58,7 @@ def timeline_command(
 
     outputs = {"trace": output} | ({} if plot is None else {"timeline plot": plot})
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, density, weights)
+    net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     if len(chips) > 1:
         problems.append(f"--hardware {hardware}: takes one chip")
     names = [] if net is None else [each.name for each in net]
@@ -62,6 +68,7 @@ def timeline_command(
     collect(problems, check_suffix, output)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
+    note(net.assumptions)
 
     from accelsim.report import gantt, plots
     from accelsim.report.timelines import timeline_table
@@ -71,6 +78,7 @@ def timeline_command(
         step(layer or names[0])
         found = timeline(net, chips[0], layer or names[0], first, last, density, backend.value, seed=seed)
     console().print(timeline_table(found))
+    say_left_out(net)
     write_trace(found, output)
     say_wrote(output)
     if plot is not None:

@@ -24,7 +24,7 @@ from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_ch
 from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
-from accelsim.network import Density, Network, load_network
+from accelsim.network import Density, LeftOut, Network, load_network
 from accelsim.pruning.criteria import CRITERIA
 from accelsim.pruning.granularity import Granularity
 
@@ -278,9 +278,11 @@ class Space:
             ]
             known.add(made)
         columns = {*TOTALS, *self.derived, *varied}
+        texts = {knob.name for knob in self.knobs if all(isinstance(value, str) for value in knob.values)}
         for constraint in self.constraints:
             problems += [
-                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, columns)}"
+                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'"
+                f"{did_you_mean(name, columns - texts)}"
                 for name in constraint.names
                 if name not in columns
             ]
@@ -398,10 +400,20 @@ def _beside(folder: Path, name: str) -> str | Path:
 
 
 def subset(network: Network, names: Sequence[str]) -> Network:
-    """Return a network with some of its layers, all where none is named; raises InputError for one it lacks."""
+    """Return a network with some of its layers, all where none is named; raises InputError for one it lacks.
+
+    The others are among what is not simulated.
+    """
     known = [layer.name for layer in network]
     raise_if_any(
         f"{network.name} has no layer '{name}'{did_you_mean(name, known)}" for name in names if name not in known
     )
+    if not names:
+        return network
     kept = [layer for layer in network if layer.name in names]
-    return dataclasses.replace(network, layers=kept) if names else network
+    others = [
+        LeftOut(layer.name, "layer that was not chosen", layer.weight_count, layer.macs)
+        for layer in network
+        if layer.name not in names
+    ]
+    return dataclasses.replace(network, layers=kept, not_simulated=[*network.left_out, *others])

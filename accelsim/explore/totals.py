@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim.errors import InputError, did_you_mean
-from accelsim.results import COLUMNS, SUMMED
+from accelsim.results import COLUMNS, OF_NETWORK, SUMMED
 from accelsim.totals import MEANS, RATIOS, over_layers
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _EVERY: dict[str, str] = {
     **{name: f"mean over layers, by {weight}" for name, weight in MEANS.items() if name in _MEASURED},
     **RATIOS,
     "area_mm2": "of the chip",
+    **dict.fromkeys(OF_NETWORK, "of the network"),
     "score": "what `evaluate` says of the pruned network as the chip computes it",
 }
 
@@ -30,7 +31,7 @@ TOTALS: Mapping[str, str] = {name: _EVERY[name] for name in FIRST} | _EVERY
 
 NEEDED = (
     "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "dram_read_bytes", "dram_write_bytes",
-    "area_mm2", "utilization", "load_balance", "executed_as", "hardware",
+    "area_mm2", "utilization", "load_balance", "executed_as", "hardware", *OF_NETWORK,
 )  # fmt: skip
 """Columns of the results that every table of totals is made of."""
 

@@ -62,7 +62,7 @@ def evaluation_hash(text: str) -> str:
 
 def network_hash(network: Network) -> str:
     """Return a hash of all of a network that can change a result; reads every weight once."""
-    found = hashlib.blake2b(network.name.encode(), digest_size=16)
+    found = hashlib.blake2b(repr((network.name, network.scope)).encode(), digest_size=16)
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations
@@ -198,7 +198,7 @@ class Worker:
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
             if self.setup.evaluate is not None:
                 self._scores = Scores(pruned, load_evaluation(self.setup.evaluate, network))
-            self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True)
+            self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True, scope=network.scope)
             self._asked = asked
         counted = chip.name, chip.engine.count_key
         if counted != self._group:

@@ -10,7 +10,7 @@ from typing import Any
 
 from accelsim.errors import InputError, needing, raise_if_any
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut, Scope, left_out
+from accelsim.network.left_out import LeftOut, Scope, left_out, told
 from accelsim.network.writer import save
 
 
@@ -28,7 +28,8 @@ class Network:
     assumptions: Sequence[str] = ()
     """What a reader took for granted and the file does not prove, a sentence each with what to do otherwise."""
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
-    """Names under which files of weights keep a layer, by that layer."""
+    """Names under which files of weights keep a layer, or what is not simulated, by its name here; the n-th of all
+    layers belong together, as those of one library."""
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
 
@@ -67,6 +68,11 @@ class Network:
             macs_left_out=sum(each.macs or 0 for each in left),
             unknown=tuple(str(each) for each in left if each.macs is None),
         )
+
+    @property
+    def told_left_out(self) -> list[str]:
+        """What is not simulated, in a few lines to print: its share, and the largest of it by name; none: nothing."""
+        return told(self.scope, self.left_out)
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:

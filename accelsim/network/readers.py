@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +17,18 @@ from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read
 from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
+from accelsim.network.roles import Logical, Role, Roles, as_2d, lowered, read_roles, turned
+from accelsim.network.roles.kinds import UNKNOWN
+from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.writer import geometry_of
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
 def load_network(
@@ -36,11 +40,12 @@ def load_network(
     batch_dims: Mapping[str, int | None] | None = None,
     input_values: Mapping[str, float] | None = None,
 ) -> Network:
-    """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
+    """Return the network of this name or path: .toml, .onnx, or a file, index or folder of tensors.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
-    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,
-    which their error message proposes. Weights stay in the file until they are simulated.
+    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; what else there is, by which
+    names, docs/networks.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
+    proposes. Weights stay in the file until they are simulated.
     What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
     in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:
     its shape, or by that of an open dimension, its size; batch_dims: which of its dimensions counts samples, None where
@@ -49,88 +54,72 @@ def load_network(
     """
     if isinstance(name, Network):
         return name
-    reading = Reading(
+    reading = Reading.of(
         key=key,
-        transpose=tuple(transpose),
-        input_shapes={
-            each: size if isinstance(size, int) else tuple(size) for each, size in (input_shapes or {}).items()
-        },
-        batch_dims=batch_dims or {},
-        input_values=input_values or {},
+        transpose=transpose,
+        input_shapes=input_shapes,
+        batch_dims=batch_dims,
+        input_values=input_values,
     )
-    path = find(name, "workloads")
+    path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
+        reading.check_belongs(label(path), "a network file")
         return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
-        return _from_tensors(path)
+    if is_tensors(path):
+        reading.check_belongs(label(path), "a file of tensors")
+        return _from_tensors(path, reading)
     if path.suffix == ".onnx":
+        reading.check_belongs(label(path), "an ONNX graph")
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file, or a folder of shards")
 
 
-def load_weights(name: str | Path | Network) -> Network:
+def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     """Return a network to look at its weights alone: convolutions of a bare tensor file see a single window.
 
-    For the rest, and for errors, see `load_network`.
+    For the rest, its keywords (`reading`) and errors, see `load_network`.
     """
     if isinstance(name, Network):
         return name
-    path = find(name, "workloads")
-    return _from_tensors(path, guess=True) if path.suffix in TENSOR_SUFFIXES else load_network(path)
-
-
-def with_weights(network: Network, path: str | Path) -> Network:
-    """Return a network with the weights of a tensor file in place of its own: `X.weight` of every layer X.
-
-    `X.bias` and `X.codebook` come with it, none where the file has none; `X.activations` where it has them.
-    Raises InputError with every layer that the file lacks or has in another shape.
-    """
-    path = Path(path)
-    if path.suffix not in TENSOR_SUFFIXES:
-        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    file = open_tensors(path)
-    problems: list[str] = []
-    layers = []
-    for layer in network:
-        tensors = _tensors_of(file, layer.name)
-        if "weight" not in tensors:
-            name = f"{layer.name}.weight"
-            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{did_you_mean(name, file.shapes)}")
-            continue
-        shape, stored = layer.weight_shape, tensors["weight"].shape
-        if stored != shape:
-            problems.append(f"layer {layer.name}: has shape {stored} in the file, the network has {shape}")
-            continue
-        spec = LayerSpec(name=layer.name, weight=f"{path.name}:{layer.name}.weight", **geometry_of(layer))
-        made = _layer(spec, tensors, problems)
-        if made is not None:
-            layers.append(made if "activations" in tensors else replace(made, activations=layer.activations))
-    raise_if_any(f"{path}: {problem}" for problem in problems)
-    return replace(network, layers=layers)
+    path = find(name, "workloads", folders=True)
+    if not is_tensors(path):
+        return load_network(path, **reading)
+    told = Reading.of(**reading)
+    told.check_belongs(label(path), "a file of tensors")
+    return _from_tensors(path, told, guess=True)
 
 
 def _from_toml(path: Path) -> Network:
     data = read_toml(path)
     check_kind(data, "network", label(path))
-    files: dict[Path, TensorFile | None] = {}
+    files: dict[Path, Roles | None] = {}
 
-    def locate(place: str, reference: str, problems: list[str]) -> _Tensor | None:
-        parts = re.fullmatch(r"(.+?\.(?:safetensors|npz|pth?)):(.+)", reference)
+    def locate(layer: str, key: str, reference: str, problems: list[str]) -> _Tensor | None:
+        place = f"layer {layer}: {key}"
+        parts = _REFERENCE.fullmatch(reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
             return None
-        file = path.parent / parts[1]
-        if file not in files:
-            files[file] = None
+        path_of_file = path.parent / parts[1]
+        if path_of_file not in files:
+            files[path_of_file] = None
             try:
-                files[file] = open_tensors(file)
+                files[path_of_file] = read_roles(open_tensors(path_of_file, part=True))
             except InputError as error:
                 # Told once, however many layers name this file.
                 problems.extend(f"{place}: {problem}" for problem in error.problems)
-        tensors = files[file]
-        return None if tensors is None else _Tensor(tensors, parts[2], f"{place}: {tensors.path}")
+        roles = files[path_of_file]
+        if roles is None:
+            return None
+        array = roles.find(parts[2])
+        if array is None:
+            known = did_you_mean(parts[2], roles.names_like(key))
+            told = "".join(f"; {each}" for each in roles.problems if parts[2].removesuffix(f".{key}") in each)
+            problems.append(f"{place}: {path_of_file}: no tensor is called '{parts[2]}'{told or known}")
+            return None
+        return _Tensor(roles.file, array, f"{place}: {path_of_file}")
 
     return _network(path, data, locate)
 
@@ -146,11 +135,17 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: metadata '{METADATA_KEY}': must be one JSON object; save the network anew")
-    return _network(path, data, lambda place, reference, _: _Tensor(file, reference, place))
+
+    def locate(layer: str, key: str, name: str, problems: list[str]) -> _Tensor:
+        return _Tensor(file, Logical.stored(file, name), f"layer {layer}: {key}")
+
+    return _network(path, data, locate)
 
 
-Locate = Callable[[str, str, list[str]], "_Tensor | None"]
-"""Finds the tensor that a key of a layer names: given the key's place, what it says, and where to add a problem."""
+_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
+
+Locate = Callable[[str, str, str, list[str]], "_Tensor | None"]
+"""Finds the tensor that a key of a layer names: given layer, key, what it says, and where to add a problem."""
 
 
 def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
@@ -161,7 +156,7 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}
         tensors = {
-            key: locate(f"layer {layer.name}: {key}", reference, problems)
+            key: locate(layer.name, key, reference, problems)
             for key, reference in references.items()
             if isinstance(reference, str)
         }
@@ -182,38 +177,63 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
 
 
 class _Tensor(NamedTuple):
-    """An array in a file, and how messages call the place that asks for it."""
+    """An array of a file, and how messages call the place that asks for it."""
 
     file: TensorFile
-    name: str
+    array: Logical
     place: str
 
     @property
+    def name(self) -> str:
+        return self.array.name
+
+    @property
     def shape(self) -> tuple[int, ...]:
-        return self.file.shapes[self.name]
+        return self.array.shape
+
+    @property
+    def stored_as(self) -> str:
+        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
 
     def read(self) -> NDArray[Any]:
-        return self.file[self.name]
+        return self.array.read()
+
+    def problem(self) -> str | None:
+        return self.array.problem(self.file)
+
+    def as_used(self, spec: LayerSpec) -> _Tensor:
+        """Return weights in the shape of their layer: turned where it says so; a 1-D convolution is of height 1."""
+        array = turned(self.array) if spec.transpose and len(self.shape) > 1 else self.array
+        dims, window = len(array.shape), array.shape[2:]
+        if spec.kind == "conv2d" and dims == 3:
+            array = as_2d(array)
+        groups = spec.groups or 1
+        # Those that are saved are lowered already, with a window of 1 x 1.
+        is_whole = spec.kind == "conv_transpose2d" and dims in (3, 4) and window != (1, 1)
+        if is_whole and array.shape[0] % groups == 0:
+            array = lowered(array, groups)
+        return self._replace(array=array)
 
 
-def _tensors_of(file: TensorFile, layer: str) -> dict[str, _Tensor]:
-    """Return what a file has of a layer, under the keys of a network file."""
-    return {
-        key: _Tensor(file, f"{layer}.{key}", f"layer {layer}: {key}")
-        for key in TENSOR_KEYS
-        if f"{layer}.{key}" in file.shapes
-    }
+def _tensors_of(file: TensorFile, role: Role) -> dict[str, _Tensor]:
+    """Return what a layer has, under the keys of a network file."""
+    return {key: _Tensor(file, each, f"layer {role.name}: {key}") for key, each in role.arrays.items()}
 
 
 def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str]) -> Layer | None:
     """Return a layer whose weights stay where they are, or add what is wrong with it to the problems."""
-    found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.file.problem(t.name))]
+    if "weight" in tensors:
+        tensors = {**tensors, "weight": tensors["weight"].as_used(spec)}
+    found = [f"{t.place}: {problem}" for t in tensors.values() if (problem := t.problem())]
     if found:
         problems += found
         return None
     shape = _shape(spec, tensors, found)
     convolution = None
-    if shape is not None and spec.kind == "conv2d":
+    if shape is not None and spec.kind != "linear":
         with collecting(found, f"layer {spec.name}: "):
             convolution = _convolution(spec, shape)
     if found or shape is None:
@@ -233,6 +253,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
+        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
@@ -282,7 +303,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
     if spec.synthetic is None:
         return _shape_of_tensor(spec, tensors["weight"], kernel, found)
     shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
@@ -297,6 +318,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+        "conv_transpose2d": ("a transposed convolution", "(in_channels, out_channels / groups, kh, kw)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -307,7 +329,7 @@ def _shape_of_tensor(
         return None
     held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
     given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
         given = {
             "out_channels": spec.out_channels,
@@ -322,52 +344,98 @@ def _shape_of_tensor(
     return shape
 
 
-def _from_tensors(path: Path, *, guess: bool = False) -> Network:
+def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:
     """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
-    file = open_tensors(path)
+    file = open_tensors(path, reading)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
-    names = [name.removesuffix(".weight") for name in file.shapes if name.endswith(".weight")]
-    names = [name for name in names if len(file.shapes[f"{name}.weight"]) >= 2]
-    windows = {name: list(file.shapes[f"{name}.weight"][2:]) for name in names}
-    if any(len(window) == 2 for window in windows.values()) and not guess:
-        raise InputError(_convolution_help(path, file, names))
+    roles = read_roles(file, reading)
+    raise_if_any(f"{path}: {problem}" for problem in roles.problems)
+    if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
+        raise InputError(_convolution_help(path, roles))
     problems: list[str] = []
     layers = []
-    for name in names:
-        tensors = _tensors_of(file, name)
+    for role in roles.layers.values():
+        tensors = _tensors_of(file, role)
         geometry: dict[str, Any] = {}
-        if len(windows[name]) == 2:
-            geometry = {"kind": "conv2d", "input_hw": windows[name]}
+        if role.kind != "linear":
+            kind = "conv2d" if role.kind == "conv1d" else role.kind
+            geometry = {"kind": kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=name, weight=f"{path.name}:{name}.weight", **geometry)
+        spec = LayerSpec(name=role.name, weight=f"{path.name}:{role.weight.name}", **geometry)
         layers.append(_layer(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
-        held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
-        raise InputError(
-            f"{path}: has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); "
-            "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+        raise InputError(f"{path}: {_no_layers(file, roles)}")
+    return Network(
+        path.stem,
+        [layer for layer in layers if layer],
+        source=path.name,
+        not_simulated=roles.left_out,
+        assumptions=roles.assumptions,
+    )
+
+
+def _no_layers(file: TensorFile, roles: Roles) -> str:
+    """Say why a tensor file is no network."""
+    if any(re.fullmatch(r"arr_\d+", name) for name in file.shapes):
+        return (
+            f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
+            'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
-    return Network(path.stem, [layer for layer in layers if layer], source=path.name)
+    remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
+    if known:
+        return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
+    held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
+    return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
-def _convolution_help(path: Path, file: TensorFile, names: list[str]) -> str:
+def _convolution_help(path: Path, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
-    blocks = [f"name = {json.dumps(path.stem)}"]
-    for name in names:
-        shape = file.shapes[f"{name}.weight"]
-        kind = "conv2d" if len(shape) == 4 else "linear"
-        keys = [key for key in TENSOR_KEYS if f"{name}.{key}" in file.shapes]
-        lines = ["[[layer]]", f"name = {json.dumps(name)}", f'kind = "{kind}"']
-        lines += [f"{key} = {json.dumps(f'{path.name}:{name}.{key}')}" for key in keys]
-        if kind == "conv2d":
-            lines += [f"stride = 1  # weight of shape {shape}", "padding = 0", "groups = 1"]
-            lines += ["input_hw = [0, 0]  # height, width"]
-        blocks.append("\n".join(lines))
+    head = [f"name = {json.dumps(path.stem)}"]
+    if roles.left_out:
+        tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
+        head.append(f"not_simulated = [\n{tables},\n]")
+    if roles.assumptions:
+        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
+    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    reference = f"{place}:{roles.file.prefix}"
+    blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
     return (
-        f"{path}: holds convolutions (weights of 4 dimensions), and a bare tensor file gives neither stride nor "
+        f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
         f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
         + "\n\n".join(blocks)
         + "\n"
     )
+
+
+def _table(each: LeftOut) -> str:
+    """Return what a network file says of something that is left out."""
+    macs = "macs_unknown = true" if each.macs is None else f"macs = {each.macs}"
+    return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
+
+
+def _block(reference: str, role: Role, roles: Roles) -> str:
+    """Return one layer of a network file to fill in."""
+    kind = "conv2d" if role.kind == "conv1d" else role.kind
+    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
+    lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
+    stored = roles.logical.get(f"{role.name}.weight")
+    if role.is_turned and stored is not None:
+        lines.append("transpose = true")
+    shape = role.weight.shape if stored is None else stored.shape
+    if role.kind == "conv2d":
+        lines += [f"stride = 1  # weight of shape {shape}", "padding = 0"]
+    if role.kind == "conv1d":
+        lines += [f"stride = [1, 1]  # weight of shape {shape}, 1-D: the first of each pair stays", "padding = [0, 0]"]
+    if role.kind != "linear":
+        lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
+        lines.append("input_hw = [1, 0]  # 1, length" if len(shape) == 3 else "input_hw = [0, 0]  # height, width")
+    return "\n".join(lines)
+
+
+def _depthwise(role: Role) -> str:
+    out, per_group = role.weight.shape[:2]
+    is_open = role.groups is None and role.kind != "conv_transpose2d"
+    return f"  # {out} if it is depthwise" if is_open and per_group == 1 < out else ""

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+
+from accelsim.errors import raise_if_any
+
+Kind = Literal["a file of tensors", "an ONNX graph", "a network file"]
+"""What a network is read from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,3 +26,45 @@ class Reading:
     """By the name of an input of a graph: which of its dimensions counts samples; None: none does."""
     input_values: Mapping[str, float] = field(default_factory=dict)
     """By the name of an input of a graph: the value that it always has, such as a flag or a rate."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        key: str | None = None,
+        transpose: str | Sequence[str] = (),
+        input_shapes: Mapping[str, Sequence[int] | int] | None = None,
+        batch_dims: Mapping[str, int | None] | None = None,
+        input_values: Mapping[str, float] | None = None,
+    ) -> Reading:
+        """Return what the keywords of `accelsim.load_network` say."""
+        shapes = {name: size if isinstance(size, int) else tuple(size) for name, size in (input_shapes or {}).items()}
+        return cls(
+            key=key,
+            transpose=(transpose,) if isinstance(transpose, str) else tuple(transpose),
+            input_shapes=shapes,
+            batch_dims=batch_dims or {},
+            input_values=input_values or {},
+        )
+
+    def check_belongs(self, place: str, kind: Kind) -> None:
+        """Raise InputError for what is told of a file that it says itself, or that its kind has no place for."""
+        raise_if_any(
+            f"{place}: {option} ({keyword}=): belongs to {_OWNERS[keyword]}, and this is {kind}; leave it out"
+            for keyword, option in OPTIONS.items()
+            if getattr(self, keyword) and kind != _OWNERS[keyword]
+        )
+
+
+OPTIONS = {
+    "key": "--key",
+    "transpose": "--transpose",
+    "input_shapes": "--input-shape",
+    "batch_dims": "--batch-dim",
+    "input_values": "--input-value",
+}
+"""What each is called on the command line."""
+
+_OWNERS: dict[str, Kind] = {
+    keyword: "a file of tensors" if keyword in ("key", "transpose") else "an ONNX graph" for keyword in OPTIONS
+}

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
+from accelsim.errors import did_you_mean
 from accelsim.network.left_out import LeftOut
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
@@ -19,7 +20,11 @@ Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-DIMENSIONS = {"linear": ("out_features", "in_features"), "conv2d": ("out_channels", "in_channels", "kernel")}
+DIMENSIONS = {
+    "linear": ("out_features", "in_features"),
+    "conv2d": ("out_channels", "in_channels", "kernel"),
+    "conv_transpose2d": ("out_channels", "in_channels", "kernel"),
+}
 """What synthetic weights need, by kind of layer."""
 
 GEOMETRY = ("stride", "padding", "dilation", "groups")
@@ -27,7 +32,8 @@ GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 KEYS = {
     "linear": (*DIMENSIONS["linear"], "tokens", "steps"),
-    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw"),
+    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw", "tokens"),
+    "conv_transpose2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw", "tokens"),
 }
 """What belongs to one kind of layer."""
 
@@ -87,10 +93,14 @@ class LayerSpec:
 
     name: str
     """What it is called in results; each layer its own."""
-    kind: Literal["linear", "conv2d"] = "linear"
-    """linear: a matrix; conv2d: a convolution."""
+    kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
+    """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
+    convolution of its input with filters (out x kh x kw, in / groups, 1, 1). Its weight may be stored as that or as
+    (in, out / groups, kh, kw)."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
+    transpose: Annotated[bool, Field(strict=True)] = False
+    """true: the weight is stored the other way round, (in, out), or (kh, kw, in / groups, out) of a convolution."""
     synthetic: SyntheticSpec | None = None
     out_features: Size | None = None
     """Outputs of a linear layer."""
@@ -105,7 +115,7 @@ class LayerSpec:
     granularity: str | None = None
     """Which weights were pruned together, as in fine or nm:2:4; said in results."""
     tokens: Size | None = None
-    """Vectors of one sample, each multiplied by the same weights."""
+    """Vectors of one sample, each multiplied by the same weights; of a convolution, images of one sample."""
     steps: Size | None = None
     """Times that the product runs one after another, as that of an LSTM's recurrent weights; tokens are of one step."""
     out_channels: Size | None = None
@@ -127,11 +137,11 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
+        belongs = {key: kind for kind, keys in reversed(KEYS.items()) for key in keys}
         problems = [
             f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
-            for kind, keys in KEYS.items()
-            for key in keys
-            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
+            for key, kind in belongs.items()
+            if key not in KEYS[self.kind] and getattr(self, key) is not None
         ]
         if (self.weight is None) == (self.synthetic is None):
             problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')
@@ -139,7 +149,9 @@ class LayerSpec:
             missing = [key for key in DIMENSIONS[self.kind] if getattr(self, key) is None]
             if missing:
                 problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
-        if self.kind == "conv2d" and self.input_hw is None:
+        if self.transpose and self.weight is None:
+            problems.append("transpose: turns the weight of a file, and there is none; leave it out")
+        if self.kind != "linear" and self.input_hw is None:
             problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
         if problems:
             raise ValueError(*problems)
@@ -178,7 +190,8 @@ class NetworkSpec:
     assumptions: tuple[str, ...] = ()
     """What was taken for granted where the network comes from."""
     aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Names under which files of weights keep a layer, by that layer."""
+    """Names under which files of weights keep a layer, or what is not simulated, by its name here; the n-th of all
+    layers belong together, as those of one library."""
     description: str = ""
     """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""
@@ -187,3 +200,15 @@ class NetworkSpec:
     """What else a reader should know."""
     provenance: dict[str, JsonValue] = Field(default_factory=dict)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like."""
+
+    def __post_init__(self) -> None:
+        """Check that aliases are of something; raises ValueError."""
+        known = {layer.name for layer in self.layer}
+        known |= {each if isinstance(each, str) else each.name for each in self.not_simulated}
+        unknown = [
+            f"aliases: no layer is called '{name}'{did_you_mean(name, known)}"
+            for name in self.aliases
+            if name not in known
+        ]
+        if unknown:
+            raise ValueError(*unknown)

@@ -33,6 +33,8 @@ def save(network: Network, path: Path) -> None:
         raise InputError(f"{path}: a network is saved as .safetensors; change the ending")
     check_writable(path)
     tensors: dict[str, Any] = {}
+    # Layers may have been taken out since the aliases were given.
+    named = {layer.name for layer in network} | {each.name for each in network.left_out}
     data: dict[str, Any] = {
         "name": network.name,
         "description": network.description,
@@ -40,7 +42,7 @@ def save(network: Network, path: Path) -> None:
         "notes": network.notes,
         "not_simulated": [_left_out(each) for each in network.left_out],
         "assumptions": list(network.assumptions),
-        "aliases": {name: list(others) for name, others in network.aliases.items()},
+        "aliases": {name: list(others) for name, others in network.aliases.items() if name in named},
         "provenance": {**network.provenance, "accelsim": __version__},
         "layer": [_entry(layer, tensors) for layer in network],
     }
@@ -86,4 +88,5 @@ def geometry_of(layer: Layer) -> dict[str, Any]:
     if geometry is None:
         return {"kind": layer.kind, "tokens": layer.tokens, "steps": layer.steps}
     pairs = {key: list(getattr(geometry, f"{key}_hw")) for key in ("input", "stride", "padding", "dilation")}
-    return {"kind": layer.kind, "groups": geometry.groups, "input_hw": pairs.pop("input"), **pairs}
+    images = {} if layer.tokens == 1 else {"tokens": layer.tokens}
+    return {"kind": layer.kind, "groups": geometry.groups, "input_hw": pairs.pop("input"), **pairs, **images}

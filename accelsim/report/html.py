@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from accelsim.errors import needing
+from accelsim.network.left_out import by_kind
 from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
 from accelsim.report.runs import totals, with_runs
@@ -20,7 +21,7 @@ from accelsim.report.terminal import io_counted, number, percent, times, whole
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
 from accelsim.results import supported
 from accelsim.terms import differences, terms
-from accelsim.totals import without_pins
+from accelsim.totals import not_simulated, without_pins
 
 if TYPE_CHECKING:
     from accelsim.network import Layer, Network
@@ -111,6 +112,8 @@ def page(
     text: str = environment.get_template("report.html.j2").render(
         networks=list(dict.fromkeys(rows["network"])),
         network=network,
+        shares=[text.replace("not simulated", "Not simulated") + "." for text in not_simulated(rows)],
+        not_simulated=[] if network is None else _not_simulated(network),
         rows=rows,
         sums=sums,
         compared=summary.compared(sums),
@@ -286,6 +289,20 @@ def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, st
             }
         )
     return lines
+
+
+def _not_simulated(network: Network) -> list[dict[str, str]]:
+    """Return a line for each thing that is not simulated, those with a size first, the largest first."""
+    sized = [each for _, members in by_kind(network.scope, network.left_out) for each in members]
+    return [
+        {
+            "name": each.name,
+            "kind": each.kind or "-",
+            "weights": f"{each.weights:,}",
+            "macs": "unknown" if each.macs is None else f"{each.macs:,}",
+        }
+        for each in [*sized, *(each for each in network.left_out if not each.has_size)]
+    ][:MAX_ROWS]
 
 
 def _shape(layer: Layer) -> str:

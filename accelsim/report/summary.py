@@ -53,7 +53,7 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left."""
     able = supported(rows)
     lacking = [str(name) for name in rows.loc[rows["executed_as"] == "unsupported", "layer"]]
-    missing = f" They have {percent(total['missing'])} of the network's multiply-accumulates." if lacking else ""
+    missing = f" They have {percent(total['missing'])} of the multiply-accumulates of all layers." if lacking else ""
     left_out = [f"Cannot run {_listed(lacking)}: no number here counts them.{missing}"] if lacking else []
     if able.empty:
         return left_out

@@ -1,0 +1,196 @@
+"""What a file leaves open of a network, as options of every command that reads one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+
+import typer
+
+from accelsim.errors import InputError, collecting, raise_if_any
+
+T = TypeVar("T")
+
+PANEL = "Reading files"
+
+NETWORK_SUFFIXES = ("", ".toml", ".onnx")
+"""Of networks whose weights are under no key and have their shapes: what is said of a file of weights is not theirs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """What a command was told beside the file of a network, as it was typed."""
+
+    key: str | None = None
+    transpose: list[str] | None = None
+    input_shape: list[str] | None = None
+    batch_dim: list[str] | None = None
+    input_value: list[str] | None = None
+
+    @property
+    def given(self) -> dict[str, str | list[str] | None]:
+        """Every option under its name on the command line."""
+        return {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
+
+    def unused(self, source: str) -> list[str]:
+        """Say what was given that a source has no use for."""
+        return [f"{option}: is of no use with {source}; leave it out" for option, value in self.given.items() if value]
+
+    def keywords(self) -> dict[str, Any]:
+        """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
+        problems: list[str] = []
+        found: dict[str, Any] = {"key": self.key, "transpose": self.transpose}
+        for form in FORMS:
+            found[form.keyword] = values = {}
+            for text in getattr(self, form.keyword.removesuffix("s")) or ():
+                with collecting(problems, f"{form.option} {text}: "):
+                    name, value = form.read(text)
+                    if name in values:
+                        raise InputError(f"{name} is given twice; keep one")
+                    values[name] = value
+        raise_if_any(problems)
+        return {name: value for name, value in found.items() if value}
+
+    def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return keywords for a network, and for the file of weights that replaces its own.
+
+        Raises InputError with every problem.
+        """
+        found = self.keywords()
+        of_weights = {name: found[name] for name in found if weights is not None and name in ("key", "transpose")}
+        both = Path(network).suffix not in NETWORK_SUFFIXES or Path(network).is_dir()
+        return {name: value for name, value in found.items() if both or name not in of_weights}, of_weights
+
+
+class Form(NamedTuple):
+    """How an option NAME=VALUE is written, and what it means."""
+
+    keyword: str
+    value: Callable[[str], Any]
+    """Raises ValueError for what is none."""
+    says: str
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.keyword.removesuffix('s').replace('_', '-')}"
+
+    def read(self, text: str) -> tuple[str, Any]:
+        """Return name and value; raises InputError that says the form."""
+        name, equals, value = (part.strip() for part in text.rpartition("="))
+        try:
+            if not (name and equals):
+                raise ValueError
+            return name, self.value(value)
+        except ValueError:
+            raise InputError(f"write {self.says}") from None
+
+
+def _sizes(text: str) -> int | tuple[int, ...]:
+    """Read 128 as one size, 1,3,224,224 as a shape and 128, with its comma as one of one dimension."""
+    parts = text.removesuffix(",").split(",")
+    sizes = tuple(_count(part) for part in parts)
+    if 0 in sizes:
+        raise ValueError
+    return sizes if "," in text else sizes[0]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        raise ValueError
+    return int(text)
+
+
+def _dimension(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    return -_count(text[1:]) if text.startswith("-") else _count(text)
+
+
+def _number(text: str) -> float:
+    """Read 16000, 0.5, true or false; what is whole stays an integer."""
+    if text.lower() in ("true", "false"):
+        return int(text.lower() == "true")
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII) else value
+
+
+FORMS = (
+    Form(
+        "input_shapes", _sizes,
+        "an input and its sizes, whole numbers above 0, as in x=1,3,224,224, or an open size, as in seq_len=128",
+    ),
+    Form("batch_dims", _dimension, "an input and which of its dimensions counts samples, as in x=0, or x=none"),
+    Form("input_values", _number, "an input and the number that it always has, as in sr=16000 or training=false"),
+)  # fmt: skip
+
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key", metavar="NAME", help="Where a checkpoint keeps its tensors, as in model.ema.", rich_help_panel=PANEL
+    ),
+]
+TransposeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--transpose", metavar="PATTERN", rich_help_panel=PANEL,
+        help="Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, as all that follow.",
+    ),
+]  # fmt: skip
+InputShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", metavar="NAME=SIZES", rich_help_panel=PANEL,
+        help="ONNX: shape of an input, as in x=1,3,224,224, or an open size, as in seq_len=128.",
+    ),
+]  # fmt: skip
+BatchDimOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-dim", metavar="NAME=NUMBER", rich_help_panel=PANEL,
+        help="ONNX: which dimension of an input counts samples, as in x=0; none: x=none.",
+    ),
+]  # fmt: skip
+InputValueOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-value", metavar="NAME=VALUE", rich_help_panel=PANEL,
+        help="ONNX: the number that an input always has, as in sr=16000.",
+    ),
+]  # fmt: skip
+
+_OPTIONS = {
+    "key": KeyOption,
+    "transpose": TransposeOption,
+    "input_shape": InputShapeOption,
+    "batch_dim": BatchDimOption,
+    "input_value": InputValueOption,
+}
+
+
+def reads_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of this module; it gets them as one keyword `reading`, a ReadingOptions."""
+
+    @functools.wraps(command)
+    def with_options(*arguments: Any, **given: Any) -> T:
+        reading = ReadingOptions(**{name: given.pop(name, None) for name in _OPTIONS})
+        return command(*arguments, reading=reading, **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command).parameters
+    shown = [own[name].replace(annotation=hints[name]) for name in own if name != "reading"]
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _OPTIONS.items()
+    ]
+    with_options.__signature__ = inspect.Signature([*shown, *more])  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in (*shown, *more)}
+    return with_options

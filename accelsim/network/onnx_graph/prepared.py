@@ -1,0 +1,171 @@
+"""ONNX files made ready to be read as layers: what is constant is computed, and all sizes are fixed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import inliner
+
+from accelsim.errors import InputError, did_you_mean, placing, raise_if_any
+from accelsim.network.left_out import LeftOut
+from accelsim.network.onnx_graph import constants
+from accelsim.network.onnx_graph.batch import batch_of
+from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.folding import Folding
+from accelsim.network.onnx_graph.open_sizes import sized
+from accelsim.network.onnx_graph.scope import graphs_of, tensor_type
+from accelsim.network.reading import Reading
+
+MAX_BYTES = 2**31 - 1
+"""Of one protobuf message; larger models keep their weights beside it."""
+
+
+class Prepared(NamedTuple):
+    """A graph of fixed sizes without what can be known beforehand."""
+
+    path: Path
+    name: str
+    nodes: list[Any]
+    """Operations in order: local functions and the branches that run stand in place, constants are computed."""
+    constants: Mapping[str, Constant]
+    shapes: Mapping[str, list[int]]
+    """Of all values whose sizes are known."""
+    batch: int
+    """Samples that the inputs hold."""
+    left_out: list[LeftOut]
+    """Bodies of loops and branches that may run, and tensors that nothing uses."""
+    assumptions: list[str]
+    opsets: Mapping[str, int]
+    """Version of the operations by their domain."""
+    open: Mapping[str, str]
+    """Why the shape of a value is not known."""
+
+
+def prepared(path: Path, reading: Reading) -> Prepared:
+    """Return the graph of an ONNX file with all that follows from the file and from what the reader is told.
+
+    Operations on constants are computed by ONNX's own evaluation, as far as memory allows it; DequantizeLinear is not,
+    so that quantised weights keep their integers. Raises InputError: a file that is damaged, sizes that are left open,
+    a condition that depends on an input, samples that cannot be counted.
+    """
+    model = _model(path)
+    with placing(str(path)):
+        return _prepared(path, model, reading)
+
+
+def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
+    graph = model.graph
+    held = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
+    inputs = [value for value in graph.input if value.name not in held]
+    _check_values(reading.input_values, [value.name for value in inputs])
+    given = sized(inputs, reading)
+    small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
+    folding = Folding(model, path.parent, small, constants.bytes_stored(path, graph.initializer))
+    for value in inputs:
+        tensor = value.type.tensor_type
+        if value.name in reading.input_values:
+            folding.scope.hold(value.name, _constant(value, reading.input_values[value.name]))
+        elif value.name in given.shapes:
+            kind = tensor_type(tensor.elem_type, given.shapes[value.name])
+            folding.scope.put(value.name, kind, frozenset([value.name]))
+        else:
+            folding.scope.put(value.name, value.type, frozenset([value.name]), f"'{value.name}' is no tensor")
+    nodes = folding.nodes()
+    raise_if_any(dict.fromkeys(folding.problems))
+    scope = folding.scope
+    used = {name for node in nodes for name in node.input if name in scope.constants}
+    made_of = folding.used.union(*(scope.constants[name].made_of for name in used))
+    batch = batch_of(nodes, scope.constants, scope.shapes, given, reading)
+    left_out = [replace(each, macs=each.macs and each.macs // batch) for each in folding.left_out]
+    left_out += [
+        LeftOut(name, "tensor that no operation uses", each.size, 0)
+        for name, each in folding.stored.items()
+        if len(each.dims) >= 2 and name not in made_of
+    ]
+    return Prepared(
+        path,
+        graph.name,
+        nodes,
+        {name: scope.constants[name] for name in used},
+        scope.shapes,
+        batch,
+        left_out,
+        given.assumptions + folding.assumptions,
+        folding.opsets,
+        scope.open,
+    )
+
+
+def _model(path: Path) -> Any:
+    """Return the parsed file, functions of its own inlined; raises InputError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"is larger than {MAX_BYTES} bytes, which no protobuf message is")
+        model = onnx.load_model_from_string(path.read_bytes())
+        if not model.opset_import or not model.graph.node:
+            raise ValueError("it has no operations")
+        if any(isinstance(name, bytes) for graph in (model.graph, *model.functions) for name in _names(graph)):
+            raise ValueError("it has names that are no text")
+        return _inlined(model) if model.functions else model
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception as error:
+        # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
+        said = re.sub(r"\s+", " ", str(error))
+        raise InputError(f"{path}: not a whole ONNX file: {said}; export or copy it again") from None
+
+
+def _names(graph: Any) -> Iterator[Any]:
+    """Go through all names in a graph; one that is no text is of bytes."""
+    if isinstance(graph, onnx.GraphProto):
+        yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
+        yield from (each.values.name for each in graph.sparse_initializer)
+        yield from (dim.dim_param for each in graph.input for dim in each.type.tensor_type.shape.dim)
+        yield from (entry.value for each in graph.initializer for entry in each.external_data)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for _, body in graphs_of(node):
+            yield from _names(body)
+
+
+def _inlined(model: Any) -> Any:
+    """Return a model without functions of its own; its tensors are not copied."""
+    tensors = list(model.graph.initializer)
+    del model.graph.initializer[:]
+    for tensor in tensors:
+        empty = model.graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        empty.data_location = onnx.TensorProto.EXTERNAL
+    whole = inliner.inline_local_functions(model)
+    del whole.graph.initializer[:]
+    whole.graph.initializer.extend(tensors)
+    return whole
+
+
+def _check_values(values: Mapping[str, float], inputs: list[str]) -> None:
+    """Raise InputError for values of inputs that the graph does not have."""
+    raise_if_any(
+        f"--input-value {name}={value:g}: the graph has no such input{did_you_mean(name, inputs)}"
+        for name, value in values.items()
+        if name not in inputs
+    )
+
+
+def _constant(value: Any, number: float) -> Constant:
+    """Return an input of the graph that always has one value; raises InputError where it is not small."""
+    tensor = value.type.tensor_type
+    sizes = [dim.dim_value for dim in tensor.shape.dim]
+    said = f"--input-value {value.name}={number:g}"
+    if not value.type.HasField("tensor_type") or any(size != 1 for size in sizes):
+        raise InputError(f"{said}: only an input of one element can be given so, and it is {tuple(sizes)}")
+    dtype = constants.dtype_of(tensor.elem_type, value.name)
+    array = np.full(sizes, number).astype(dtype)
+    if dtype.kind not in "fbiu" or float(array.reshape(-1)[0]) != number:
+        raise InputError(f"{said}: the input is of type {dtype}, which has no such value")
+    return constants.of_array(array, value.name, elem_type=tensor.elem_type)
