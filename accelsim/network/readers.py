@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +16,18 @@ from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read
 from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
+from accelsim.network.roles.kinds import UNKNOWN
+from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.network.writer import geometry_of
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
 def load_network(
@@ -58,11 +59,11 @@ def load_network(
         batch_dims=batch_dims,
         input_values=input_values,
     )
-    path = find(name, "workloads")
+    path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
         reading.check_belongs(label(path), "a network file")
         return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
+    if is_tensors(path):
         reading.check_belongs(label(path), "a file of tensors")
         return _from_tensors(path, reading)
     if path.suffix == ".onnx":
@@ -70,7 +71,7 @@ def load_network(
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file, or a folder of shards")
 
 
 def load_weights(name: str | Path | Network, **reading: Any) -> Network:
@@ -80,44 +81,12 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     """
     if isinstance(name, Network):
         return name
-    path = find(name, "workloads")
-    if path.suffix not in TENSOR_SUFFIXES:
+    path = find(name, "workloads", folders=True)
+    if not is_tensors(path):
         return load_network(path, **reading)
     told = Reading.of(**reading)
     told.check_belongs(label(path), "a file of tensors")
     return _from_tensors(path, told, guess=True)
-
-
-def with_weights(network: Network, path: str | Path) -> Network:
-    """Return a network with the weights of a tensor file in place of its own: `X.weight` of every layer X.
-
-    `X.bias` and `X.codebook` come with it, none where the file has none; `X.activations` where it has them.
-    Raises InputError with every layer that the file lacks or has in another shape.
-    """
-    path = Path(path)
-    if path.suffix not in TENSOR_SUFFIXES:
-        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    file = open_tensors(path)
-    roles = read_roles(file)
-    problems: list[str] = []
-    layers = []
-    for layer in network:
-        tensors = _tensors_of(file, roles.layers[layer.name]) if layer.name in roles.layers else {}
-        if "weight" not in tensors:
-            name = f"{layer.name}.weight"
-            known = did_you_mean(name, roles.names_like("weight"))
-            problems.append(f"layer {layer.name}: the file has no tensor '{name}'{known}")
-            continue
-        shape, stored = layer.weight_shape, tensors["weight"].shape
-        if stored != shape:
-            problems.append(f"layer {layer.name}: has shape {stored} in the file, the network has {shape}")
-            continue
-        spec = LayerSpec(name=layer.name, weight=f"{path.name}:{layer.name}.weight", **geometry_of(layer))
-        made = _layer(spec, tensors, problems)
-        if made is not None:
-            layers.append(made if "activations" in tensors else replace(made, activations=layer.activations))
-    raise_if_any(f"{path}: {problem}" for problem in problems)
-    return replace(network, layers=layers)
 
 
 def _from_toml(path: Path) -> Network:
@@ -135,7 +104,7 @@ def _from_toml(path: Path) -> Network:
         if path_of_file not in files:
             files[path_of_file] = None
             try:
-                files[path_of_file] = read_roles(open_tensors(path_of_file))
+                files[path_of_file] = read_roles(open_tensors(path_of_file, part=True))
             except InputError as error:
                 # Told once, however many layers name this file.
                 problems.extend(f"{place}: {problem}" for problem in error.problems)
@@ -171,7 +140,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     return _network(path, data, locate)
 
 
-_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, TENSOR_SUFFIXES))})):(.+)")
+_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
 
 Locate = Callable[[str, str, str, list[str]], "_Tensor | None"]
 """Finds the tensor that a key of a layer names: given layer, key, what it says, and where to add a problem."""
@@ -220,6 +189,13 @@ class _Tensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
+    @property
+    def stored_as(self) -> str:
+        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
+
     def read(self) -> NDArray[Any]:
         return self.array.read()
 
@@ -247,7 +223,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         return None
     shape = _shape(spec, tensors, found)
     convolution = None
-    if shape is not None and spec.kind == "conv2d":
+    if shape is not None and spec.kind != "linear":
         with collecting(found, f"layer {spec.name}: "):
             convolution = _convolution(spec, shape)
     if found or shape is None:
@@ -267,6 +243,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
+        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
@@ -316,7 +293,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
     if spec.synthetic is None:
         return _shape_of_tensor(spec, tensors["weight"], kernel, found)
     shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
@@ -331,6 +308,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+        "conv_transpose2d": ("a transposed convolution", "(out_channels x kh x kw, in_channels / groups, 1, 1)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -341,7 +319,7 @@ def _shape_of_tensor(
         return None
     held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
     given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
         given = {
             "out_channels": spec.out_channels,
@@ -358,7 +336,7 @@ def _shape_of_tensor(
 
 def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:
     """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
-    file = open_tensors(path)
+    file = open_tensors(path, reading)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
     roles = read_roles(file, reading)
@@ -383,7 +361,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         [layer for layer in layers if layer],
         source=path.name,
         not_simulated=roles.left_out,
-        assumptions=roles.assumptions,
+        assumptions=[*file.assumptions, *roles.assumptions],
     )
 
 
@@ -394,12 +372,12 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
             f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
             'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
+    remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
+    if known:
+        return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
-    kinds = "".join(f"; {each}: is no layer that can be simulated" for each in roles.left_out[:MAX_KNOWN])
-    return (
-        f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}){kinds}; "
-        "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
-    )
+    return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
 def _convolution_help(path: Path, roles: Roles) -> str:
@@ -430,6 +408,8 @@ def _block(path: Path, role: Role, roles: Roles) -> str:
     kind = "linear" if role.kind == "linear" else "conv2d"
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
     lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    if role.is_turned and f"{role.name}.weight" in roles.logical:
+        lines.append("transpose = true")
     if kind == "conv2d":
         flat = role.kind == "conv1d"
         shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape
