@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.packings.bits import unpacked_bits, words_for
+from accelsim.network.roles.packings.bits import bits_of, unpacked_bits
 from accelsim.network.roles.packings.scales import finite, groups_of_columns
 from accelsim.network.roles.packings.stored import Found, Packed, Rows, root_of
 
@@ -72,9 +72,8 @@ def _linear(packed: Packed, root: str, is_awq: bool) -> _Linear:
     if stored[1] != outputs or min(*stored, groups, outputs) < 1:
         raise InputError(f"{held} are laid out for one kernel")
     given = packed.size(f"{root}g_idx") if f"{root}g_idx" in packed else None
-    fitting = [
-        bits for bits in BITS if zeros == (groups, words_for(outputs, bits)) and given in (None, stored[0] * 32 // bits)
-    ]
+    fitting = bits_of(outputs, zeros[-1], BITS) if len(zeros) == 2 and zeros[0] == groups else []
+    fitting = [bits for bits in fitting if given in (None, stored[0] * 32 // bits)]
     if len(fitting) > 1:
         fitting = [bits for bits in fitting if bits == packed.quantization.get("bits")]
     if len(fitting) != 1:

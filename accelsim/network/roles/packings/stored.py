@@ -119,8 +119,10 @@ class Packed:
         def read() -> NDArray[Any]:
             check_fits_memory(4 * math.prod(shape), f"{self.file.path}: '{name}' of shape {shape}")
             try:
-                rows = start()
-                return rows if isinstance(rows, np.ndarray) else filled(shape, rows)
+                # What is no finite number is told of the weights, as of any others.
+                with np.errstate(all="ignore"):
+                    rows = start()
+                    return rows if isinstance(rows, np.ndarray) else filled(shape, rows)
             except InputError as error:
                 here = f"{self.file.path}: "
                 raise InputError(
