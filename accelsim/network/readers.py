@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,12 +40,12 @@ def load_network(
     batch_dims: Mapping[str, int | None] | None = None,
     input_values: Mapping[str, float] | None = None,
 ) -> Network:
-    """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
+    """Return the network of this name or path: .toml, .onnx, or a file, index or folder of tensors.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
-    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; docs/networks.md says by which
-    names other arrays are known. Convolutions need a network file, which their error message proposes. Weights stay in
-    the file until they are simulated.
+    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; what else there is, by which
+    names, docs/networks.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
+    proposes. Weights stay in the file until they are simulated.
     What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
     in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:
     its shape, or by that of an open dimension, its size; batch_dims: which of its dimensions counts samples, None where
@@ -398,7 +399,9 @@ def _convolution_help(path: Path, roles: Roles) -> str:
         head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
-    blocks = ["\n".join(head), *(_block(path, role, roles) for role in roles.layers.values())]
+    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    reference = f"{place}:{roles.file.prefix}"
+    blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
     return (
         f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
         f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
@@ -413,12 +416,11 @@ def _table(each: LeftOut) -> str:
     return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
 
 
-def _block(path: Path, role: Role, roles: Roles) -> str:
+def _block(reference: str, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
     kind = "conv2d" if role.kind == "conv1d" else role.kind
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
-    file = f"{path.name}/" if path.is_dir() else path.name
-    lines += [f"{key} = {json.dumps(f'{file}:{role.name}.{key}')}" for key in role.arrays]
+    lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
     stored = roles.logical.get(f"{role.name}.weight")
     if role.is_turned and stored is not None:
         lines.append("transpose = true")
