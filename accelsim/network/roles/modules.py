@@ -52,7 +52,8 @@ class _Modules:
         for name, each in logical.items():
             path = path_of(name)
             tails = self.modules.setdefault(path.module, {})
-            tails[path.tail if path.tail not in tails else name] = each
+            # Such as kernel:0 beside kernel.
+            tails[path.tail if path.tail not in tails else f"another {path.tail}, {name}"] = each
             paths.setdefault(path.module, path)
         for module, tails in self.modules.items():
             self._module(paths[module], keras.named(module, dict(tails)))
@@ -131,7 +132,7 @@ class _Modules:
         module = path.module
         recurrent = tails.get("recurrent_kernel")
         kernel = "weights" if path.separator == "/" and "weights" in tails else "kernel"
-        if recurrent is not None and "kernel" in tails:
+        if recurrent is not None and len(recurrent.shape) == len(tails.get("kernel", _NONE).shape) == 2:
             bias = tails.pop("bias", None)
             both = bias is not None and len(bias.shape) == 2  # of a GRU: one for each product
             for at, (which, tail) in enumerate((("ih", "kernel"), ("hh", "recurrent_kernel"))):
@@ -186,6 +187,8 @@ class _Modules:
         is_hand_made = path.tail != "weight"
         if (bias is not None and bias.shape == weight.shape and not is_hand_made) or is_norm(path):
             self._lose(name, "normalisation", own, 0)
+        elif dims > 2 and 0 in weight.shape:
+            self._lose(name, "empty", own, 0)
         elif dims == 2 and bias is None and is_look_up(path):
             self._lose(name, "look-up", own, 0)
         elif dims == 2:
@@ -260,6 +263,9 @@ class _Modules:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
+        if self.problems:
+            for part in (part for each in roles.logical.values() for part in each.parts):
+                roles.accounts.setdefault(part, "fits nothing, which is told as a problem")
         assumptions += self._name_others(roles)
         roles.left_open = self._assumed(roles)
         roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
@@ -339,7 +345,10 @@ def _role(found: Found) -> Role:
     weight = turned(found.weight) if found.is_turned else found.weight
     if found.is_transposed:
         # Its bias is added when what overlaps is summed.
-        return Role(found.name, "conv_transpose2d", lowered(weight, found.groups or 1), groups=found.groups)
+        filters = lowered(weight, found.groups or 1)
+        return Role(
+            found.name, "conv_transpose2d", filters, None, found.activations, found.codebook, groups=found.groups
+        )
     kind = _ALONE[len(weight.shape)]
     if kind == "conv1d":
         weight = as_2d(weight)
