@@ -332,6 +332,18 @@ def test_tied_weights_are_counted_once(tmp_path: Path) -> None:
     assert roles.left_out == [LeftOut("wte", "look-up that shares its weights", 0), LeftOut("shared", "look-up", 36)]
 
 
+def test_a_module_under_two_names_is_one_layer(tmp_path: Path) -> None:
+    names = [f"{layer}.{key}" for layer in ("a", "blocks.0") for key in ("weight", "bias")]
+    file = open_tensors(saved(tmp_path, {name: of(4, 4) if name.endswith("weight") else of(4) for name in names}))
+    file.shared = {"blocks.0.weight": "a.weight", "blocks.0.bias": "a.bias"}
+    roles = read_roles(file)
+    assert list(roles.layers) == ["a"]
+    # It may run at each of its places, so that its work is not known.
+    assert roles.left_out == [LeftOut("blocks.0", "a under another name", 0, None)]
+    file.shared = {"blocks.0.weight": "a.weight"}
+    assert list(read_roles(file).layers) == ["a", "blocks.0"]
+
+
 def test_an_output_layer_that_is_only_tied_is_told(tmp_path: Path) -> None:
     tensors = {"wte.weight": of(9, 4), "fc.weight": of(4, 4)}
     said = roles_of(tmp_path, tensors).assumptions

@@ -249,10 +249,13 @@ class _Modules:
             accounts=self.accounts,
             logical=self.arrays.logical,
         )
+        self._name_twins()
         for found in self.found:
             role = _role(found)
             if role.name in roles.layers:
                 role = role._replace(name=found.weight.name)
+            if role.name in roles.layers:
+                self.problems.append(f"layer {role.name}: two arrays are its weights; rename one of them")
             roles.layers[role.name] = role
         for found in self.found:
             if found.is_transposed and found.bias is not None:
@@ -271,13 +274,32 @@ class _Modules:
         roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
 
+    def _name_twins(self) -> None:
+        """Leave out layers that are another one under a second name: modules, all of whose arrays it shares."""
+        first: dict[tuple[str, ...], Found] = {}
+        once = []
+        for found in self.found:
+            arrays = [found.weight] if found.bias is None else [found.weight, found.bias]
+            key = (
+                found.name.removeprefix(found.path.module),
+                *(self._one(part) for each in arrays for part in each.parts),
+            )
+            one = first.setdefault(key, found)
+            # Weights alone are also shared by layers that both run, as an encoder's with a decoder's.
+            if one is found or found.bias is None:
+                once.append(found)
+            else:
+                self._lose(found.name, f"{one.name} under another name", arrays, None)
+        self.found = once
+
     def _name_left_out(self, roles: Roles) -> None:
         """Add what is left out; a table that is a layer's or another's weights, too, has none of its own."""
         counted = {self._one(part) for role in roles.layers.values() for part in role.weight.parts}
         for each, arrays in self.left_out:
             parts = {self._one(part) for array in arrays for part in array.parts}
             if parts & counted:
-                each = LeftOut(each.name, f"{each.kind} that shares its weights", 0, each.macs)
+                what = f"{each.kind} that shares its weights" if each.macs is not None else each.kind
+                each = LeftOut(each.name, what, 0, each.macs)
             counted |= parts
             roles.left_out.append(each)
             for array in arrays:
