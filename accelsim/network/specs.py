@@ -137,9 +137,10 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
+        belongs = {key: kind for kind, keys in reversed(KEYS.items()) for key in keys}
         problems = [
             f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
-            for key, kind in {key: kind for kind, keys in reversed(KEYS.items()) for key in keys}.items()
+            for key, kind in belongs.items()
             if key not in KEYS[self.kind] and getattr(self, key) is not None
         ]
         if (self.weight is None) == (self.synthetic is None):

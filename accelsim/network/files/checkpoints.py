@@ -101,6 +101,8 @@ def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
     flat = dict(_flat(place)) if isinstance(place, dict) and not rest else {}
     if not any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in flat.values()):
         known = [name for name, _ in _dicts(held) if name]
+        if not known and place is None and _tensors(held):
+            raise InputError(f"{path}: --key '{key}': the tensors are under no key; leave it out")
         what = _what(place) if isinstance(place, Instance) else f"no tensors are there{did_you_mean(key, known)}"
         raise InputError(f"{path}: --key '{key}': {what}" if known or place is not None else f"{path}: {_what(held)}")
     return flat
