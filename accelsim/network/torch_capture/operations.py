@@ -187,6 +187,16 @@ def any_convolution(
         convolution(note, output, images, weight, bias, stride, padding, dilation, groups)
 
 
+def deformed(note: Recorder, output: Tensor, images: Tensor, weight: Tensor, *rest: Any) -> None:
+    """A convolution whose pixels are taken from where activations say: torchvision's DeformConv2d."""
+    note.leave("deformable convolution", weight.numel() * (output.numel() // output.shape[1]), [images, weight])
+
+
+def grouped(note: Recorder, output: Tensor, data: Tensor, weight: Tensor, *rest: Any, **named: Any) -> None:
+    """Vectors sorted by expert, each group by a matrix (in, out) of its own: how many each has is up to the example."""
+    note.leave("product by experts", data.numel() * weight.shape[-1], [data, weight])
+
+
 def _each(given: Any, dims: int) -> list[int]:
     """Return a number for each dimension."""
     numbers = [given] if isinstance(given, int) else list(given)
@@ -230,6 +240,8 @@ MULTIPLYING: dict[str, Callable[..., None]] = {
     "conv_transpose3d": transposed,
     "convolution": any_convolution,
     "_convolution": any_convolution,
+    "deform_conv2d": deformed,
+    "_grouped_mm": grouped,
     "bilinear": bilinear,
     "scaled_dot_product_attention": attention,
     "_scaled_dot_product_attention_math": attention,
