@@ -51,6 +51,7 @@ def kernels_that_ran(
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
     equations = dict(_equations(model.graph))
+    unnamed = equations.get("", "")
     ran = []
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -59,7 +60,9 @@ def kernels_that_ran(
                 inputs, outputs = (_shapes(event["args"][key]) for key in ("input_type_shape", "output_type_shape"))
                 ran.append((name, kind, COUNTS[kind](inputs, outputs)))
             elif kind == "Einsum":
-                ran.append((name, kind, _einsum(equations[name], _shapes(event["args"]["input_type_shape"]))))
+                ran.append(
+                    (name, kind, _einsum(equations.get(name, unnamed), _shapes(event["args"]["input_type_shape"])))
+                )
     return ran
 
 

@@ -27,6 +27,9 @@ KINDS = re.compile(
 )
 """Tests of ONNX's backends whose operation multiplies matrices."""
 
+NO_LAYER = ("test_convtranspose_3d",)
+"""Of these, the tests whose operation no chip of this package can run."""
+
 
 def whole(network: Network) -> int:
     """All multiply-accumulates of one sample; a test that meets an unknown number has nothing to compare."""
@@ -53,31 +56,47 @@ def with_weights(case: Any) -> tuple[Any, dict[str, tuple[int, ...]]]:
     return model, {first[0].name: first[1].shape}
 
 
+def samples_of(node: Any, shape: tuple[int, ...]) -> int | None:
+    """Samples that the first input of an operation holds by ONNX's definition of it; None: it has none."""
+    if len(shape) < 2 or shape[0] == 1:
+        return 1
+    if "Conv" in node.op_type:
+        return shape[0]
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        return shape[0 if any(each.name == "layout" and each.i for each in node.attribute) else 1]
+    return None
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of ONNX's own test data
-@pytest.mark.parametrize("samples", ["none", "derived"])
-def test_every_operation_that_multiplies_matrices(tmp_path: Path, samples: str) -> None:
-    wrong, asked, compared = [], 0, 0
+def test_every_operation_that_multiplies_matrices(tmp_path: Path) -> None:
+    wrong, refused, asked, compared = [], [], [], []
     for name, case in node_tests().items():
         model, shapes = with_weights(case)
         path = tmp_path / f"{name}.onnx"
         onnx.save(model, path)
-        ran = macs_that_ran(path, shapes)
-        (first,) = shapes
         try:
-            network = load_network(path, batch_dims={first: None} if samples == "none" else {})
-        except InputError as error:
-            if "which dimension of its inputs counts samples" in str(error) and samples == "derived":
-                asked += 1
-            elif ran:
-                wrong.append(str(error))
+            ran = macs_that_ran(path, shapes)
+        except Exception as error:
+            # Of types that ONNX Runtime does not name; what it cannot run has no count to compare with.
+            refused.append(f"{name}: {error}")
             continue
-        batches = [1] if samples == "none" else [1, *shapes[first][:2]]
-        compared += 1
-        if whole(network) not in [ran / batch for batch in batches]:
-            wrong.append(f"{name}: {whole(network)} instead of {ran}, inputs {shapes}")
+        ((first, shape),) = shapes.items()
+        for told, samples in (({first: None}, 1), ({}, samples_of(case.model.graph.node[-1], shape))):
+            try:
+                network = load_network(path, batch_dims=told)
+            except InputError as error:
+                if samples is None and "which dimension of its inputs counts samples" in str(error):
+                    asked.append(name)
+                elif "has no Conv, Gemm" not in str(error) or (ran and name not in NO_LAYER):
+                    wrong.append(str(error))
+                continue
+            compared.append(name)
+            if whole(network) * (samples or 1) != ran:
+                wrong.append(f"{name}: {whole(network)} of {samples} samples instead of {ran}, inputs {shapes}")
     assert not wrong
-    assert compared > 40
-    assert (asked > 0) == (samples == "derived")
+    assert len(refused) < 10, refused
+    assert len(asked) > 20
+    assert len(compared) > 100
 
 
 @pytest.mark.parametrize(
@@ -149,7 +168,7 @@ def test_two_samples_are_twice_one(name: str) -> None:
 
 
 def test_the_count_itself(tmp_path: Path) -> None:
-    """By hand: a convolution 3 -> 4 of 3 x 3 on 5 x 6, padded, a product 120 -> 7, a loop of 3 products."""
+    """By hand: a convolution 3 -> 4 of 3 x 3 on 5 x 6 with padding, a product 120 -> 7, a loop of 3 products."""
     helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
     weights = {"c": (4, 3, 3, 3), "w": (120, 7), "r": (7, 7)}
     body = helper.make_graph(

@@ -10,7 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from accelsim import Layer, Network, load_network
+import accelsim
+from accelsim import InputError, Layer, Network, load_network
+from accelsim.network.forward import forward
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
 reference = pytest.importorskip("onnx.reference")
@@ -185,9 +187,9 @@ def test_equations_that_are_no_product_of_matrices_are_named_with_their_work(tmp
     found = {each.name: (each.kind, each.weights, each.macs) for each in network.left_out}
     assert found == {
         "Einsum": ("", 0, 0),  # nothing is summed
-        "diagonal": ("Einsum of activations", 0, 5 * 3),  # m is the layer's, too
+        "diagonal": ("Einsum", 0, 5 * 3),  # m is the layer's, too
         "scores": ("Einsum of activations", 0, 5 * 5 * 3),
-        "three": ("Einsum of activations", 0, 5 * 3 * 3),  # by the vector first, in which nothing is summed
+        "three": ("Einsum", 0, 5 * 3 * 3),  # by the vector first, in which nothing is summed
     }
 
 
@@ -242,6 +244,8 @@ def test_a_transposed_convolution_is_saved_and_read_back(tmp_path: Path) -> None
         assert (one.kind, one.products, one.convolution) == (other.kind, other.products, other.convolution)
         assert np.array_equal(one.weight, other.weight)
     assert again.assumptions == network.assumptions
+    with pytest.raises(InputError, match="layer up: adding up the outputs of a transposed convolution"):
+        forward(network, integers(0, 1, 4, 5, 4))
 
 
 def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
@@ -253,6 +257,11 @@ def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
     assert np.array_equal(products(layer, x), np.moveaxis(run(model, x=x), 1, 3).reshape(-1, 4))
     network.save(tmp_path / "n.safetensors")
     assert load_network(tmp_path / "n.safetensors")["c"].tokens == 6
+    # Six images of one sample cost what six samples of one image do.
+    chips = ["eie-64pe-45nm", "a100-pcie"]
+    together, apart = (accelsim.simulate(each, chips, x) for each in (network, read(tmp_path, model, batch_dim=0)))
+    assert together["batch"].tolist() == [1, 1]
+    assert together.drop(columns="batch").equals(apart.drop(columns="batch"))
 
 
 def quantised(seed: int, *shape: int, dtype: Any = np.uint8) -> Array:
@@ -359,6 +368,25 @@ def test_weights_in_packed_blocks(tmp_path: Path, bits: int, with_zeros: bool) -
     assert np.allclose(session.run(None, {"x": x})[0], x @ values.T, atol=1e-3)
 
 
+def test_weights_in_bytes_that_are_no_layer_are_counted_one_by_one(tmp_path: Path) -> None:
+    """Two weights of 4 bits in each byte of a table and of a matrix whose codes stand for other numbers."""
+    constants = {"table": quantised(0, 9, 8), "s": np.ones((9, 1), np.float32), "codes": quantised(1, 16 * 4 // 2),
+                 "absmax": np.ones(4, np.float32), "fc.weight": integers(2, 4, 2)}  # fmt: skip
+    nodes = [
+        helper.make_node("GatherBlockQuantized", ["table", "index", "s"], ["a"], domain=MICROSOFT, name="embed", bits=4,
+                         block_size=16, quantize_axis=1),
+        helper.make_node("MatMulBnb4", ["x", "codes", "absmax"], ["b"], domain=MICROSOFT, name="nf4", K=16, N=4,
+                         block_size=16, quant_type=1),
+        helper.make_node("MatMul", ["z", "fc.weight"], ["y"]),
+    ]  # fmt: skip
+    inputs = {"index": np.arange(5), "x": integers(3, 5, 16), "z": integers(4, 5, 4)}
+    network = read(tmp_path, model_of(nodes, inputs, constants, ("y", "a", "b")))
+    assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
+        ("embed (look-up)", 9 * 16, 0),
+        ("nf4 (MatMulBnb4)", 64, 5 * 64),
+    ]
+
+
 def test_quantised_recurrent_weights_are_turned(tmp_path: Path) -> None:
     inputs, states = quantised(0, 2, 3, 20, dtype=np.int8), quantised(1, 2, 5, 20)
     zero_in, zero_state = np.array([1, -1], np.int8), quantised(2, 2, 20)
@@ -450,3 +478,55 @@ def test_every_constant_is_a_layer_part_of_one_or_named(tmp_path: Path) -> None:
     }
     held = sum(each.size for each in constants.values() if each.ndim >= 2) - constants["fc.bias"].size  # that of fc
     assert network.scope.weights + network.scope.weights_left_out == held
+
+
+B, S, P, H, KV, D = 2, 5, 11, 6, 3, 4
+"""Samples, tokens, tokens before them, heads, heads of keys and values, width of a head."""
+
+WORK = {
+    "keys and values for several heads each": (
+        ("GroupQueryAttention", MICROSOFT, {"num_heads": H, "kv_num_heads": KV}),
+        [[B, S, H * D], [B, S, KV * D], [B, S, KV * D], [B, KV, P, D], [B, KV, P, D]],
+        2 * B * H * S * (P + S) * D,
+    ),
+    "queries, keys and values in one": (
+        ("GroupQueryAttention", MICROSOFT, {"num_heads": H, "kv_num_heads": KV}),
+        [[B, S, (H + 2 * KV) * D]],
+        2 * B * H * S * S * D,
+    ),
+    "packed by heads": (("MultiHeadAttention", MICROSOFT, {"num_heads": H}), [[B, S, H, 3, D]], 2 * B * H * S * S * D),
+    "keys of another sequence": (
+        ("MultiHeadAttention", MICROSOFT, {"num_heads": H}),
+        [[B, S, H * D], [B, H, P, D], [B, H, P, 2 * D]],
+        B * H * S * P * 3 * D,
+    ),
+    "attention of ONNX": (
+        ("Attention", "", {"q_num_heads": H, "kv_num_heads": KV}),
+        [[B, S, H * D], [B, P, KV * D], [B, P, KV * 2 * D]],
+        B * H * S * P * 3 * D,
+    ),
+    "two of eight experts": (
+        ("MoE", MICROSOFT, {"k": 2}),
+        [[B, S, 16], [B * S, 8], [8, 32, 16], [8, 32], [8, 16, 32]],
+        B * S * 2 * (32 * 16 + 16 * 32),
+    ),
+    "deformed windows": (("DeformConv", "", {}), [[1, 3, 6, 5], [4, 3, 3, 2]], 4 * 4 * 4 * 3 * 3 * 2),
+    "three dimensions": (("Conv", "", {"group": 2}), [[B, 4, 5, 6, 7], [6, 2, 3, 3, 3]], B * 6 * 3 * 4 * 5 * 2 * 27),
+    "nothing": (("Relu", "", {}), [[3, 4]], 0),
+    "scales": (("BatchNormalization", "", {}), [[1, 3, 4], [3], [3], [3], [3]], 0),
+    "a transform": (("DFT", "", {}), [[1, 8, 1]], None),
+    "of another maker": (("Gemm", "of.others", {}), [[3, 4], [4, 5]], None),
+    "sizes that do not fit": (("MatMul", "", {}), [[3, 4], [5, 6]], None),
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+def test_work_of_one_operation(case: str) -> None:
+    from accelsim.network.onnx_graph.macs import macs_of
+
+    (kind, domain, attributes), shapes, expected = WORK[case]
+    names = [f"input{number}" for number in range(len(shapes))]
+    node = helper.make_node(kind, names, ["y"], domain=domain, **attributes)
+    assert macs_of(node, dict(zip(names, shapes, strict=True)), {}) == expected
+    if expected:
+        assert macs_of(node, {}, {}) is None

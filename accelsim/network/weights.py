@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from accelsim.config import shipped_names
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.matching import Match, Piece, best_match, spelled
@@ -41,9 +41,10 @@ def with_weights(
     Raises InputError with every layer that the file lacks or has in another shape.
     """
     path = Path(path)
-    if path.suffix not in TENSOR_SUFFIXES:
+    if not is_tensors(path):
         raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    roles = read_roles(open_tensors(path), Reading(key=key, transpose=tuple(transpose)))
+    reading = Reading(key=key, transpose=tuple(transpose))
+    roles = read_roles(open_tensors(path, reading), reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     held = _Held(roles)
     match = held.match(network)

@@ -32,6 +32,8 @@ class TensorFile:
         """What is in the file and no array that can be read, by name: what it is."""
         self.assumptions: list[str] = []
         """What was taken for granted to find the arrays, a sentence each with the remedy."""
+        self.prefix = ""
+        """What stands before the names of the arrays where one of all that the file holds is named."""
         self._version = self._now()
 
     def problem(self, name: str) -> str | None:

@@ -41,9 +41,9 @@ def batch_of(
 ) -> int:
     """Return how many samples the inputs of a graph hold.
 
-    By what the reader was told; or the dimension that the file leaves open and that counts samples; or one that is
-    the batch of a convolution, pooling, recurrent cell or product of activations on its way through the graph, and
-    is mixed nowhere. An input (1, ...) holds one sample. Raises InputError where nothing says it, or several say
+    By what the reader was told; or the dimension that the file leaves open and that counts samples; or the first one
+    that is the batch of a convolution, pooling, recurrent cell or product of activations on its way through the graph,
+    and is mixed nowhere. An input (1, ...) holds one sample. Raises InputError where nothing says it, or several say
     different things.
     """
     inputs = {name: shape for name, shape in given.shapes.items() if len(shape) >= 2}
@@ -62,15 +62,17 @@ def batch_of(
     ]
     for each in followed:
         _follow(each, nodes, constants, shapes)
-    proven = {each.name: each for each in followed if each.verdicts == {COUNTS}}
-    if any(sum(each.verdicts == {COUNTS} for each in followed if each.name == name) > 1 for name in proven):
-        raise InputError(_asked(followed, inputs))
+    proven: dict[str, _Followed] = {}
+    for name in dict.fromkeys(each.name for each in followed):
+        counting = [each for each in followed if each.name == name and each.verdicts == {COUNTS}]
+        if len(counting) > 1 and counting[0].axis:
+            raise InputError(_asked(followed, inputs))
+        if counting:
+            proven[name] = counting[0]
     single = any(shape[0] == 1 for shape in inputs.values())
     if proven and not single:
         return _agreed({name: each.size for name, each in proven.items()}, inputs)
-    if proven:
-        raise InputError(_asked(followed, inputs))
-    if single or all(MIXED in each.verdicts for each in followed):
+    if not proven and (single or all(each.verdicts == {MIXED} for each in followed)):
         return 1
     raise InputError(_asked(followed, inputs))
 
@@ -104,7 +106,7 @@ def _agreed(sizes: Mapping[str, int], inputs: Shapes) -> int:
 
 def _asked(followed: Iterable[_Followed], inputs: Shapes) -> str:
     """Ask which dimension counts samples."""
-    mixed = {(each.name, each.axis) for each in followed if MIXED in each.verdicts}
+    mixed = {(each.name, each.axis) for each in followed if each.verdicts == {MIXED}}
     said = []
     for name, shape in inputs.items():
         axes = [axis for axis in range(max(1, len(shape) - 1)) if (name, axis) not in mixed]

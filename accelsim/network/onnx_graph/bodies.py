@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SHOWN = 5
 """Layers of a body that a message names."""
 
+FIRST_SCAN = 9
+"""Version of ONNX's operations from which on a Scan is what it is today."""
+
 BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
 
 
@@ -97,6 +100,8 @@ def loop(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
 def scan(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     """Name the body of a Scan, with what all its steps do."""
     ((_, body),) = graphs_of(node)
+    if folding.opsets[""] < FIRST_SCAN:
+        return _of_unknown_sizes(folding, node, body, scope)
     number = number_of(node, "num_scan_inputs", 1)
     split = len(node.input) - number
     kinds = [scope.types.get(name, tensor_type(0, None)) for name in node.input]
@@ -112,6 +117,14 @@ def scan(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     _leave_out_repeated(folding, node, "Scan", work, times)
     stacked = [_stacked(kind, axis, times) for kind, axis in zip(made[split:], ends, strict=False)]
     _put(node, scope, [*kinds[:split], *stacked])
+    return ()
+
+
+def _of_unknown_sizes(folding: Folding, node: Any, body: Any, scope: Scope) -> Sequence[Any]:
+    """Name a body of which no size is known."""
+    work, _ = _run(folding, body, scope.inner(), [tensor_type(0, None)] * len(body.input))
+    _leave_out_repeated(folding, node, node.op_type, work, None)
+    _put(node, scope, [tensor_type(0, None)] * len(node.output))
     return ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +18,7 @@ from accelsim.errors import InputError, did_you_mean
 
 Array = NDArray[Any]
 
-MAX_ELEMENTS = 2**31
+MAX_ELEMENTS = 2**28
 """Of a sparse tensor that is made dense; a file of some bytes can ask for any number."""
 
 MAX_SEEN = 1000
@@ -40,6 +40,14 @@ class Constant:
     made_of: frozenset[str] = frozenset()
     """Names of the tensors of the file from which it is computed."""
 
+    def __post_init__(self) -> None:
+        """Check what is said of it; raises InputError."""
+        dtype_of(self.elem_type, self.name)
+        if min(self.dims, default=0) < 0:
+            raise InputError(
+                f"'{self.name}': cannot be read: its shape is said to be {self.dims}; export the model again"
+            )
+
     @property
     def size(self) -> int:
         """Number of elements."""
@@ -48,8 +56,7 @@ class Constant:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the elements as NumPy has it."""
-        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self.elem_type))
-        return dtype
+        return dtype_of(self.elem_type, self.name)
 
     def read(self) -> Array:
         """Return the elements; raises InputError where they are not as many as is said, or not there."""
@@ -65,13 +72,24 @@ class Constant:
         return array
 
 
+def dtype_of(elem_type: int, name: str) -> np.dtype[Any]:
+    """Return the type of elements as NumPy has it; raises InputError where ONNX has no such type."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
+    except (KeyError, TypeError):
+        raise InputError(
+            f"'{name}': is of a type {elem_type}, which ONNX does not have; export the model again"
+        ) from None
+    return dtype
+
+
 def of_tensor(tensor: Any, folder: Path, name: str = "") -> Constant:
     """Return a constant of a TensorProto, whose data may lie in a file of `folder`, where the model is."""
     name = name or tensor.name
     dims = tuple(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return Constant(name, dims, tensor.data_type, lambda: _external(tensor, dims, folder), frozenset((name,)))
-    return Constant(name, dims, tensor.data_type, lambda: _inside(tensor, dims), frozenset((name,)))
+    return Constant(name, dims, tensor.data_type, lambda: _inside(tensor), frozenset((name,)))
 
 
 def of_sparse(sparse: Any, folder: Path, name: str = "") -> Constant:
@@ -80,6 +98,19 @@ def of_sparse(sparse: Any, folder: Path, name: str = "") -> Constant:
     values, places = of_tensor(sparse.values, folder, name), of_tensor(sparse.indices, folder, name)
     dims = tuple(sparse.dims)
     return Constant(name, dims, values.elem_type, lambda: _dense(values, places, dims), frozenset((name,)))
+
+
+def bytes_stored(path: Path, tensors: Iterable[Any]) -> int:
+    """Return the bytes of a model's file and of those beside it in which its tensors are said to lie."""
+    beside = {
+        entry.value
+        for tensor in tensors
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    files = {path, *(path.parent / name for name in beside)}
+    return sum(file.stat().st_size for file in files if "\0" not in str(file) and file.is_file())
 
 
 def of_array(array: Array, name: str, made_of: frozenset[str] = frozenset(), elem_type: int | None = None) -> Constant:
@@ -105,10 +136,8 @@ def _module_name(name: str) -> str:
     return re.sub(r"(weight|bias|kernel)_(orig|v)$", r"\1", name)
 
 
-def _inside(tensor: Any, dims: tuple[int, ...]) -> Array:
+def _inside(tensor: Any) -> Array:
     """Return the elements of a tensor of the file."""
-    if min(dims, default=0) < 0:
-        raise ValueError(f"its shape is said to be {dims}")
     return np.asarray(numpy_helper.to_array(tensor))
 
 
@@ -117,12 +146,12 @@ def _external(tensor: Any, dims: tuple[int, ...], folder: Path) -> Array:
     said = {entry.key: entry.value for entry in tensor.external_data}
     file = _file_beside(said.get("location", ""), tensor.name, folder)
     kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    dtype = dtype_of(tensor.data_type, tensor.name)
     count, offset = math.prod(dims), int(said.get("offset", 0))
     bits = _PACKED_BITS.get(kind)
     size = -(-count * bits // 8) if bits else count * dtype.itemsize
     length, there = int(said.get("length", size)), file.stat().st_size
-    if min(dims, default=1) < 0 or offset < 0 or length < size or offset + size > there:
+    if offset < 0 or length < size or offset + size > there:
         raise InputError(
             f"'{tensor.name}': of shape {dims} and type {kind.lower()} needs {size} bytes from {offset} on of "
             f"'{said['location']}', which has {there}; export the model again"
@@ -167,8 +196,8 @@ def _names(folder: Path) -> Iterator[str]:
 def _dense(values: Constant, places: Constant, dims: tuple[int, ...]) -> Array:
     """Return a tensor whose elements stand at linear places (count,) or coordinates (count, rank)."""
     count = math.prod(dims)
-    if min(dims, default=0) < 0 or count > MAX_ELEMENTS:
-        raise ValueError(f"its shape is said to be {dims}")
+    if count > MAX_ELEMENTS:
+        raise ValueError(f"of shape {dims} it is too large to be made dense")
     elements, where = values.read().reshape(-1), places.read()
     if where.ndim == 2 and where.shape[1] == len(dims):
         if np.any(where < 0) or np.any(where >= np.array(dims)):

@@ -36,8 +36,9 @@ from accelsim.network.onnx_graph.stand_ins import stand_in
 Array = NDArray[Any]
 
 LEAST_BYTES = 2**30
-"""Bytes of computed constants that any graph may have; a larger one, as many times its own as `TIMES`."""
+"""Bytes of computed constants that any graph may have."""
 TIMES = 16
+"""Bytes of computed constants that a graph may have, by the bytes of its files."""
 
 MAX_PRODUCTS = 2**35
 """Multiply-accumulates of a product of constants that is computed."""
@@ -76,7 +77,7 @@ AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 class Folding:
     """A graph of fixed sizes in one pass: its constants, shapes and other operations."""
 
-    def __init__(self, model: Any, folder: Path, fixed_inputs: Iterable[str]) -> None:
+    def __init__(self, model: Any, folder: Path, small_inputs: Iterable[str], stored_bytes: int) -> None:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
@@ -87,9 +88,10 @@ class Folding:
         """Names of the tensors of the file that bodies use."""
         self.stored: dict[str, Constant] = {}
         """Tensors of the file, those of bodies as well."""
-        self.small_inputs = set(fixed_inputs)
+        self.small_inputs = set(small_inputs)
         """Inputs of the graph of one element, whose value can be given."""
         self.second_runs = SECOND_RUNS
+        """Bodies of loops through which one may still go again."""
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
         self._folder = folder
@@ -97,20 +99,22 @@ class Folding:
         self._uses = Counter(_uses(model.graph))
         self._computed: set[str] = set()
         self._dequantized: dict[str, Any] = {}
-        self._budget = LEAST_BYTES
+        self._budget = max(LEAST_BYTES, TIMES * stored_bytes)
         self._evaluators: dict[bytes, Any] = {}
 
     def nodes(self) -> list[Any]:
         """Go through the graph; return the operations that are left."""
         graph = self._model.graph
         self.hold_all(graph, self.scope)
-        self._budget = max(LEAST_BYTES, TIMES * sum(each.size * each.dtype.itemsize for each in self.stored.values()))
         kept = self.through(graph.node, self.scope)
         wanted = {value.name for value in graph.output}
+        left = deque[Any]()
         for node in reversed(kept):
-            if node.op_type != "DequantizeLinear" or not {*node.output} <= {*self._dequantized} - wanted:
+            # Integers that were turned leave the operation behind that dequantised them as they were.
+            if next(iter(node.output), "") not in self._dequantized or wanted.intersection(node.output):
                 wanted.update(node.input)
-        return [node for node in kept if not {*node.output} <= {*self._dequantized} or wanted.intersection(node.output)]
+                left.appendleft(node)
+        return list(left)
 
     def hold_all(self, graph: Any, scope: Scope, names: dict[str, str] | None = None) -> None:
         """Keep the tensors of a graph."""

@@ -54,8 +54,8 @@ MATRICES = {
 }
 """Products of matrices as NumPy's matmul has them, after what transA and transB turn."""
 
-PACKED = ("MatMulNBits", "MatMulBnb4")
-"""Weights in blocks of a few bits each, packed in bytes; K and N are attributes."""
+PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
+"""Position of weights of a few bits each, packed in bytes; of products K and N are attributes."""
 
 RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 """Gates, each with weights of its own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.network import Network
-from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, input_of, kind_of, stem_of
+from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
 from accelsim.network.onnx_graph.products import Found, OpenError, layer_of
-from accelsim.network.onnx_graph.weights import Weight, Weights
+from accelsim.network.onnx_graph.weights import Weight, Weights, packed_count
 from accelsim.network.reading import Reading
 
 
@@ -69,6 +70,7 @@ class _Walk:
                 self._users.setdefault(value, []).append(node)
         self._read: set[str] = set()
         self._taken: set[str] = set()
+        self._left: set[str] = set()
         self._accounted: set[str] = set()
         """Tensors of the file that are part of what is already named."""
         products = [self._products(node) for node in ready.nodes]
@@ -151,7 +153,10 @@ class _Walk:
 
     def _account(self, node: Any) -> int:
         """Return the elements of the constants of two or more dimensions that a node takes and nothing took before."""
-        return sum(self._held(part) for value in node.input for part in self._parts(value))
+        codes = self.find(input_of(node, PACKED.get(node.op_type)))
+        is_new = codes is not None and any(not self._tensors(part) <= self._accounted for part in codes.parts)
+        held = sum(self._held(part) for value in node.input for part in self._parts(value))
+        return held if codes is None else is_new * packed_count(node, codes)
 
     def _parts(self, value: str) -> frozenset[str]:
         found = self.find(value)
@@ -159,51 +164,56 @@ class _Walk:
 
     def _held(self, name: str) -> int:
         """Return the elements of a constant of two or more dimensions, 0 the second time."""
-        constant = self._ready.constants[name]
-        tensors = constant.made_of or {name}
+        constant, tensors = self._ready.constants[name], self._tensors(name)
         if tensors <= self._accounted:
             return 0
         self._accounted |= tensors
         return math.prod(constant.dims) if len(constant.dims) >= 2 else 0
 
+    def _tensors(self, name: str) -> frozenset[str]:
+        """Return the tensors of the file that a constant is made of."""
+        return self._ready.constants[name].made_of or frozenset({name})
+
     def _leave_out(self, node: Any, found: Found | None) -> None:
         """Name what of a node is not simulated."""
         if found is not None:
             self.others += [
-                LeftOut(each.name, each.kind, each.weights, None if each.macs is None else self._per_sample(each.macs))
+                replace(
+                    each, name=self._once(each.name), macs=None if each.macs is None else self._per_sample(each.macs)
+                )
                 for each in found.left_out
             ]
             return
         if node.output and all(self.find(value) is not None for value in node.output if value):
             return  # a constant that is dequantised or turned: a part of what takes it
-        kind, tables = kind_of(node), self._tables(node)
-        held = sum(weights for _, weights in tables) + self._account(node)
+        kind, is_look_up = kind_of(node), self._takes_rows(node)
+        constant = [value for value in node.input if self.find(value) is not None]
+        held = self._account(node)
         macs = macs_of(node, self._ready.shapes, self._ready.constants)
         macs = None if macs is None else self._per_sample(macs)
-        if tables:
+        if is_look_up:
             kind = "look-up"
         elif node.op_type in ATTENTIONS:
             kind = "attention"
-        elif macs != 0 and reader_of(node) is not None and not held:
+        elif macs != 0 and reader_of(node) is not None and not constant:
             kind = f"{kind} of activations"
-        if held or tables or macs != 0:
+        if held or is_look_up or macs != 0:
             self.others.append(LeftOut(self._once(self.place(node)), kind, held, macs))
         else:
             self.others.append(LeftOut(kind))
 
-    def _tables(self, node: Any) -> list[tuple[str, int]]:
-        """Return the constants of which a node takes rows, each with its weights."""
-        found = [
-            (value, self.find(value)) for value in (input_of(node, each) for each in LOOK_UPS.get(node.op_type, ()))
-        ]
-        return [(value, sum(map(self._held, each.parts))) for value, each in found if each and len(each.dims) >= 2]
+    def _takes_rows(self, node: Any) -> bool:
+        """Return whether a node looks rows of a constant table up."""
+        found = (self.find(input_of(node, each)) for each in LOOK_UPS.get(node.op_type, ()))
+        return any(each is not None and len(each.dims) >= 2 for each in found)
 
     def _once(self, name: str) -> str:
         """Return a name that no other of what is left out has."""
         unique, number = name, 1
-        while unique in {each.name for each in self.others}:
+        while unique in self._left:
             number += 1
             unique = f"{name}.call{number}"
+        self._left.add(unique)
         return unique
 
     def _leave_out_rest(self) -> None:

@@ -94,7 +94,7 @@ def sized(inputs: Sequence[Any], reading: Reading) -> Sized:
                     f"the open first dimension of {each} is taken to count samples; "
                     f"else say --input-shape {each.name}={_example(each)}"
                 )
-    problems += [_asked(each) for each in lacking]
+    problems += _asked(lacking)
     raise_if_any(problems)
     return Sized(shapes, batch_dims, assumptions)
 
@@ -160,17 +160,24 @@ def _told(
     return by_input, by_dim
 
 
-def _asked(each: _Open) -> str:
-    """Say what is open in an input and what to type."""
-    shape = _example(each)
-    if each.dims is None:
-        return f"{each}: give it, such as --input-shape {each.name}={shape}"
-    names = [dim for place, dim in enumerate(each.dims) if isinstance(dim, str) and place not in each.counts_samples]
-    sizes = shape.split(",")
-    by_name = [f"--input-shape {dim}={sizes[each.dims.index(dim)]}" for dim in dict.fromkeys(names)]
-    lacking = sum(dim is None and place not in each.counts_samples for place, dim in enumerate(each.dims))
-    either = f" or {' '.join(by_name)}" if by_name and not lacking else ""
-    return f"{each} leaves sizes open: give them, such as --input-shape {each.name}={shape}{either}"
+def _asked(lacking: Sequence[_Open]) -> list[str]:
+    """Say what is open and what to type, once for all inputs that leave the same dimensions open."""
+    alike: dict[tuple[str, ...], list[_Open]] = {}
+    for each in lacking:
+        names = [dim for place, dim in enumerate(each.dims or ()) if place not in each.counts_samples]
+        key = (each.name,) if each.dims is None or None in names else tuple(d for d in names if isinstance(d, str))
+        alike.setdefault(key, []).append(each)
+    problems = []
+    for key, (first, *others) in alike.items():
+        also = f" and {len(others)} more" if others else ""
+        shape = _example(first)
+        said = f"{first}{also} leaves sizes open: give them, such as --input-shape {first.name}={shape}"
+        if key != (first.name,):
+            sizes = shape.split(",")
+            by_name = [f"--input-shape {dim}={sizes[(first.dims or []).index(dim)]}" for dim in dict.fromkeys(key)]
+            said += f" or {' '.join(by_name)}"
+        problems.append(said)
+    return problems
 
 
 def _example(each: _Open) -> str:

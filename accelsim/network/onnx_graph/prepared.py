@@ -66,7 +66,7 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
     _check_values(reading.input_values, [value.name for value in inputs])
     given = sized(inputs, reading)
     small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
-    folding = Folding(model, path.parent, small)
+    folding = Folding(model, path.parent, small, constants.bytes_stored(path, graph.initializer))
     for value in inputs:
         tensor = value.type.tensor_type
         if value.name in reading.input_values:
@@ -126,6 +126,8 @@ def _names(graph: Any) -> Iterator[Any]:
     if isinstance(graph, onnx.GraphProto):
         yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
         yield from (each.values.name for each in graph.sparse_initializer)
+        yield from (dim.dim_param for each in graph.input for dim in each.type.tensor_type.shape.dim)
+        yield from (entry.value for each in graph.initializer for entry in each.external_data)
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
@@ -162,7 +164,7 @@ def _constant(value: Any, number: float) -> Constant:
     said = f"--input-value {value.name}={number:g}"
     if not value.type.HasField("tensor_type") or any(size != 1 for size in sizes):
         raise InputError(f"{said}: only an input of one element can be given so, and it is {tuple(sizes)}")
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    dtype = constants.dtype_of(tensor.elem_type, value.name)
     array = np.full(sizes, number).astype(dtype)
     if dtype.kind not in "fbiu" or float(array.reshape(-1)[0]) != number:
         raise InputError(f"{said}: the input is of type {dtype}, which has no such value")

@@ -140,6 +140,14 @@ class Weights:
         return replace(taken, parts=taken.parts | scale.parts)
 
 
+def packed_count(node: Any, codes: Weight) -> int:
+    """Return how many weights a node of `PACKED` has in its codes."""
+    attributes = attributes_of(node)
+    if "N" in attributes:
+        return int(attributes["N"] * attributes["K"])
+    return codes.size * (8 // attributes.get("bits", 4) if codes.dtype == np.uint8 else 1)
+
+
 def unpacked(codes: Array, bits: int, count: int) -> Array:
     """Return integers of a few bits each, (..., count), of bytes (..., count x bits / 8) whose lowest bit is first."""
     if bits == 8:

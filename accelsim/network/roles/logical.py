@@ -64,6 +64,16 @@ def turned(weight: Logical) -> Logical:
     return weight.changed(tuple(weight.shape[axis] for axis in order), lambda array: array.transpose(order))
 
 
+def lowered(weight: Logical, groups: int) -> Logical:
+    """Return weights (in, out / groups, kh, kw) of a transposed convolution as (out x kh x kw, in / groups, 1, 1).
+
+    Those are the filters of the 1 x 1 convolution by which each input pixel is multiplied.
+    """
+    per_group = weight.shape[0] // groups
+    shape = (weight.size // per_group, per_group, 1, 1)
+    return weight.changed(shape, lambda array: array.reshape(groups, per_group, -1).swapaxes(1, 2).reshape(shape))
+
+
 def as_2d(weight: Logical) -> Logical:
     """Return the weights (out, in / groups, k) of a 1-D convolution as those of a 2-D one of height 1."""
     out, per_group, width = weight.shape

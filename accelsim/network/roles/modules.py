@@ -10,7 +10,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
-from accelsim.network.roles.logical import Logical, as_2d, turned
+from accelsim.network.roles.logical import Logical, as_2d, lowered, turned
 from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Kind, Role, Roles
@@ -157,7 +157,7 @@ class _Modules:
 
     def _joins_heads(self, path: Path) -> bool:
         """Whether a module is the last product of an attention whose first ones stand beside it."""
-        if not set(words(path.component)) & {"out", "output"}:
+        if not words(path.component) & {"out", "output"}:
             return False
         beside = path.module.removesuffix(path.component)
         return any(f"{beside}{each}" in self.modules for each in ("query", "query_dense", "key"))
@@ -198,33 +198,31 @@ class _Modules:
                 self.problems.append(misfit(name, bias, weight))
                 found.bias = None
             self._add(found, tails)
-        elif dims == 3 and set(words(path.module)) & {"expert", "experts"}:
+        elif dims == 3 and words(path.module) & {"expert", "experts"}:
             self._lose(name, "weights of experts", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
             self._lose(name, UNKNOWN, own, None)
         elif dims == 3 and "bilinear" in words(path.component):
             self._lose(name, "bilinear layer", own, None)
         elif dims in (3, 4):
-            self._convolution(Found(name, path, weight, bias), own, tails)
+            self._convolution(Found(name, path, weight, bias), tails)
         else:
             kind = "convolution of 3 dimensions" if dims == 5 else UNKNOWN
             self._lose(name, kind, own, None)
 
-    def _convolution(self, found: Found, own: list[Logical], tails: dict[str, Logical]) -> None:
+    def _convolution(self, found: Found, tails: dict[str, Logical]) -> None:
         """A convolution whose weights lie as PyTorch stores them, or as its bias says."""
         out, per_group, *_, last = found.weight.shape
         length = None if found.bias is None else found.bias.size
         told = f"its bias of {length} shows it"
-        if length in (None, out):
-            if is_transposed(found.path):
-                self._lose(found.name, "transposed convolution", own, None)
-                return
+        divides = length is None or (length > 0 and length % per_group == 0 and out % (length // per_group) == 0)
+        if divides and (is_transposed(found.path) or length not in (None, out, last)):
+            found.is_turned, found.is_transposed, found.proof = False, True, "it is of a transposed convolution"
+            found.groups = None if length is None else length // per_group
+        elif length in (None, out):
             found.is_turned, found.proof = (None, "") if length is None else (False, told)
-        elif length == last and (found.path.tail != "weight" or length % per_group):
+        elif length == last:
             found.is_turned, found.proof = True, told
-        elif length and length % per_group == 0 and out % (length // per_group) == 0:
-            self._lose(found.name, "transposed convolution", own, None)
-            return
         elif found.bias is not None:
             self.problems.append(misfit(found.name, found.bias, found.weight))
         self._add(found, tails)
@@ -253,14 +251,18 @@ class _Modules:
             if role.name in roles.layers:
                 role = role._replace(name=found.weight.name)
             roles.layers[role.name] = role
+        for found in self.found:
+            if found.is_transposed and found.bias is not None:
+                roles.accounts |= dict.fromkeys(found.bias.parts, f"bias of {found.name}")
         for role in roles.layers.values():
             for array in role.arrays.values():
                 for part in array.parts:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
+        assumptions += self._name_others(roles)
         roles.left_open = self._assumed(roles)
-        roles.assumptions = [*assumptions, *roles.left_open]
+        roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
 
     def _name_left_out(self, roles: Roles) -> None:
@@ -274,6 +276,16 @@ class _Modules:
             roles.left_out.append(each)
             for array in arrays:
                 roles.accounts |= dict.fromkeys(array.parts, f"left out: {each}")
+
+    def _name_others(self, roles: Roles) -> list[str]:
+        """Add what is no array, such as a packed module, and return what there is to say of it, a sentence a kind."""
+        kinds: dict[str, list[str]] = {}
+        for name, what in self.file.others.items():
+            kinds.setdefault(what, []).append(name)
+            # Scale and zero point of outputs are no weights; an object may be a whole layer.
+            if path_of(name).tail not in ("scale", "zero_point"):
+                roles.left_out.append(LeftOut(name, "no array", 0, None))
+        return [f"{listed(names)}: {what}" for what, names in kinds.items()]
 
     def _one(self, stored: str) -> str:
         """Return one name for an array that is stored once and has several."""
@@ -325,6 +337,9 @@ def _joined(module: str, name: str) -> str:
 def _role(found: Found) -> Role:
     """Return a layer with its weights the right way round."""
     weight = turned(found.weight) if found.is_turned else found.weight
+    if found.is_transposed:
+        # Its bias is added when what overlaps is summed.
+        return Role(found.name, "conv_transpose2d", lowered(weight, found.groups or 1), groups=found.groups)
     kind = _ALONE[len(weight.shape)]
     if kind == "conv1d":
         weight = as_2d(weight)

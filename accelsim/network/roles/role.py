@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
 
-Kind = Literal["linear", "conv1d", "conv2d"]
+Kind = Literal["linear", "conv1d", "conv2d", "conv_transpose2d"]
 
 
 class Role(NamedTuple):
@@ -21,7 +21,7 @@ class Role(NamedTuple):
     name: str
     kind: Kind
     weight: Logical
-    """(out, in) or (out, in / groups, kh, kw), that of a 1-D convolution with a height of 1."""
+    """(out, in) or (out, in / groups, kh, kw), that of a 1-D convolution with a height of 1; see `logical.lowered`."""
     bias: Logical | None = None
     """(out,)."""
     activations: Logical | None = None
