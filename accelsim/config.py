@@ -67,8 +67,8 @@ def shipped_names(kind: str, suffix: str = ".toml") -> list[str]:
     return sorted(path.stem for path in shipped_dir(kind).glob(f"*{suffix}"))
 
 
-def find(name: str | Path, kind: str) -> Path:
-    """Return the file that a name or a path stands for.
+def find(name: str | Path, kind: str, *, folders: bool = False) -> Path:
+    """Return the file that a name or a path stands for, or with `folders` the folder.
 
     A bare name without a suffix is a shipped file; everything else is a path.
     Raises InputError that lists or suggests the shipped names.
@@ -78,13 +78,16 @@ def find(name: str | Path, kind: str) -> Path:
         path = shipped_dir(kind) / f"{text}.toml"
         if path.is_file():
             return path
+        if folders and os.path.isdir(text):
+            return Path(text)
         near = did_you_mean(text, shipped_names(kind))
         for other, described in SHIPPED.items():
             if text in shipped_names(other):
                 raise InputError(f"{text!r}: is a {described}, not a {SHIPPED[kind]}{near}")
         remedy = "" if "did you mean" in near else "; a file of your own needs its suffix, as in my-file.toml"
         raise InputError(f"{text!r}: no {SHIPPED[kind]} of this name is shipped{near}{remedy}")
-    return existing_file(Path(os.path.expanduser(text)))
+    place = Path(os.path.expanduser(text))
+    return place if folders and place.is_dir() else existing_file(place)
 
 
 def existing_file(path: Path) -> Path:

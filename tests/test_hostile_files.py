@@ -102,7 +102,7 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path: Path, keep: int) -> N
     path = tmp_path / "a.safetensors"
     path.write_bytes(save({"fc.weight": np.ones((2, 2), np.float32)})[:keep])
     (problem,) = problems_of(path)
-    assert "not a whole safetensors file" in problem
+    assert ("not a whole safetensors file" if keep else "is empty") in problem
 
 
 def test_a_type_that_is_not_supported_is_refused_only_where_it_is_used(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(damaged)
         (problem,) = problems_of(path)
-        assert "not a whole npz file" in problem or "cannot be read" in problem
+        assert any(said in problem for said in ("not a whole npz file", "cannot be read", "is empty"))
 
 
 def test_an_array_larger_than_memory_is_refused_before_it_is_unpacked(

@@ -77,7 +77,7 @@ def check(
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:
         raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
-    path = find(file, shipped.get(file, "workloads"))
+    path = find(file, shipped.get(file, "workloads"), folders=True)
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
     for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():
         if kind in kinds:

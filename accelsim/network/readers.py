@@ -16,7 +16,7 @@ from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read
 from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
@@ -56,11 +56,11 @@ def load_network(
         batch_dims=batch_dims,
         input_values=input_values,
     )
-    path = find(name, "workloads")
+    path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
         reading.check_belongs(label(path), "a network file")
         return _from_toml(path)
-    if path.suffix in TENSOR_SUFFIXES:
+    if is_tensors(path):
         reading.check_belongs(label(path), "a file of tensors")
         return _from_tensors(path, reading)
     if path.suffix == ".onnx":
@@ -68,7 +68,7 @@ def load_network(
         with needing("onnx"):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
-    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file")
+    raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file, or a folder of shards")
 
 
 def load_weights(name: str | Path | Network, **reading: Any) -> Network:
@@ -78,8 +78,8 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     """
     if isinstance(name, Network):
         return name
-    path = find(name, "workloads")
-    if path.suffix not in TENSOR_SUFFIXES:
+    path = find(name, "workloads", folders=True)
+    if not is_tensors(path):
         return load_network(path, **reading)
     told = Reading.of(**reading)
     told.check_belongs(label(path), "a file of tensors")
@@ -101,7 +101,7 @@ def _from_toml(path: Path) -> Network:
         if path_of_file not in files:
             files[path_of_file] = None
             try:
-                files[path_of_file] = read_roles(open_tensors(path_of_file))
+                files[path_of_file] = read_roles(open_tensors(path_of_file, part=True))
             except InputError as error:
                 # Told once, however many layers name this file.
                 problems.extend(f"{place}: {problem}" for problem in error.problems)
@@ -137,7 +137,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     return _network(path, data, locate)
 
 
-_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, TENSOR_SUFFIXES))})):(.+)")
+_REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
 
 Locate = Callable[[str, str, str, list[str]], "_Tensor | None"]
 """Finds the tensor that a key of a layer names: given layer, key, what it says, and where to add a problem."""
@@ -324,7 +324,7 @@ def _shape_of_tensor(
 
 def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:
     """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
-    file = open_tensors(path)
+    file = open_tensors(path, reading)
     if METADATA_KEY in file.metadata:
         return _from_saved(path, file)
     roles = read_roles(file, reading)
@@ -349,7 +349,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         [layer for layer in layers if layer],
         source=path.name,
         not_simulated=roles.left_out,
-        assumptions=roles.assumptions,
+        assumptions=[*file.assumptions, *roles.assumptions],
     )
 
 

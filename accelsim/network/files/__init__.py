@@ -5,28 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 
 from accelsim.config import existing_file
-from accelsim.errors import InputError, needing
+from accelsim.errors import InputError
+from accelsim.network.files import shards
+from accelsim.network.files.containers import open_file
+from accelsim.network.files.kinds import SUFFIXES, kind_of, of_name
 from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.reading import Reading
 
-__all__ = ["TENSOR_SUFFIXES", "TensorFile", "open_tensors"]
+__all__ = ["TENSOR_SUFFIXES", "TensorFile", "is_tensors", "open_tensors"]
 
-TENSOR_SUFFIXES = (".safetensors", ".npz", ".pt", ".pth")
+TENSOR_SUFFIXES = tuple(SUFFIXES)
+"""Endings of the files that are read; what a file is, its first bytes say before its name."""
+
+OTHER_NETWORKS = (".toml", ".onnx")
+AS_IT_LIES = Reading()
 
 
-def open_tensors(path: Path) -> TensorFile:
-    """Open a .safetensors or .npz file, or a state dict in a .pt; raises InputError for any other and damaged ones."""
-    existing_file(path)
+def is_tensors(path: Path) -> bool:
+    """Return whether `open_tensors` reads a path, or knows how to make of it what it reads."""
+    if path.suffix in OTHER_NETWORKS:
+        return False
+    if path.is_dir() or shards.is_index(path):
+        return True
     try:
-        if path.suffix in (".pt", ".pth"):
-            with needing("torch"):
-                from accelsim.network.files.torch_file import StateDict
-            return StateDict(path)
-        if path.suffix == ".npz":
-            from accelsim.network.files.npz import Npz
+        return kind_of(path) is not None
+    except OSError:
+        return of_name(path) is not None
 
-            return Npz(path)
-        from accelsim.network.files.safetensors_file import Safetensors
 
-        return Safetensors(path)
+def open_tensors(path: Path, reading: Reading = AS_IT_LIES, *, part: bool = False) -> TensorFile:
+    """Open a file of tensors, or the index or folder of one that is in several files.
+
+    Read are .safetensors, .npz, .gguf, and what torch.save wrote of a dict of tensors; `reading.key` says under which
+    key of a checkpoint they lie. part: whether one shard of several will do.
+    Raises InputError for damaged files, and for other formats with the way to convert them.
+    """
+    try:
+        if shards.is_index(path):
+            return shards.of_index(path, reading)
+        if path.is_dir():
+            return shards.of_folder(path, reading)
+        existing_file(path)
+        if not part:
+            shards.check_whole(path)
+        return open_file(path, reading)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

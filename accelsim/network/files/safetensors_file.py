@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, raise_if_any
-from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 
 
@@ -45,18 +44,8 @@ class Safetensors(TensorFile):
     def _read(self, name: str) -> NDArray[Any]:
         entry = self._tensors[name]
         form = SAFETENSORS_TYPES[entry["dtype"]]
-        dtype = form.stored_type
-        shape = self.shapes[name]
-        if 0 in shape:
-            return form.values(np.zeros(shape, dtype))
         start = self._data_offset + entry["data_offsets"][0]
-        array: NDArray[Any]
-        if start % dtype.itemsize and shape:
-            # A header of odd length leaves the data unaligned; those few files are read instead of mapped.
-            array = np.fromfile(self.path, dtype, count=int(np.prod(shape)), offset=start).reshape(shape)
-        else:
-            array = np.memmap(self.path, dtype, "r", offset=start, shape=shape)
-        return form.values(array)
+        return form.values(mapped(self.path, form.stored_type, start, self.shapes[name]))
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -67,11 +56,14 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _unusable(header: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: unsupported(entry["dtype"], SAFETENSORS_TYPES)
-        for name, entry in header.items()
-        if entry["dtype"] not in SAFETENSORS_TYPES
-    }
+    found = {}
+    for name, entry in header.items():
+        form = SAFETENSORS_TYPES.get(entry["dtype"])
+        problem = too_large(entry["shape"], form.stored_type.itemsize) if form else None
+        problem = problem if form else unsupported(entry["dtype"], SAFETENSORS_TYPES)
+        if problem:
+            found[name] = problem
+    return found
 
 
 def _unknown_types(path: Path) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
@@ -26,7 +29,9 @@ class TensorFile:
         self.shared: dict[str, str] = {}
         """Arrays that are another one under a second name, by their names: tied weights."""
         self.others: dict[str, str] = {}
-        """What is in the file and no array, by name: what it is."""
+        """What is in the file and no array that can be read, by name: what it is."""
+        self.assumptions: list[str] = []
+        """What was taken for granted to find the arrays, a sentence each with the remedy."""
         self._version = self._now()
 
     def problem(self, name: str) -> str | None:
@@ -54,3 +59,21 @@ class TensorFile:
 
     def _read(self, name: str) -> NDArray[Any]:
         raise NotImplementedError
+
+
+def mapped(path: Path, dtype: np.dtype[Any], start: int, shape: Sequence[int]) -> NDArray[Any]:
+    """Return an array of a file whose elements begin at a byte: the file's own pages, where they are aligned."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    count = math.prod(shape)
+    if start % dtype.itemsize:
+        # Few files are written so, and compiled loops want aligned numbers.
+        return np.fromfile(path, dtype, count=count, offset=start).reshape(shape)
+    return np.memmap(path, dtype, "r", offset=start, shape=tuple(shape) or (1,)).reshape(shape)
+
+
+def too_large(shape: Sequence[int], itemsize: int) -> str | None:
+    """Return what is wrong with a shape that no array can have, however empty, or None."""
+    if math.prod(filter(None, shape)) * itemsize < 2**63:
+        return None
+    return f"has shape {tuple(shape)}, which no array can have; export it again"

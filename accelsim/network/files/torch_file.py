@@ -1,72 +1,238 @@
-"""State dicts of PyTorch: tensors by name, read without running what a pickle may hold."""
+"""State dicts of PyTorch: tensors by name, read without PyTorch and without running what a pickle may hold."""
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, NamedTuple
 
-import torch
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.files.checkpoints import state_dict
+from accelsim.network.files.pickles import Global, Instance, read_pickle
+from accelsim.network.files.sparse import dense
+from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
+from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import ARRAY_TYPES, unsupported
-from accelsim.torch_weights import as_array, type_name, widened
 
-WRAPPINGS = ("state_dict", "model_state_dict", "model")
-"""Under which a checkpoint keeps its state dict beside other things."""
+QUANTISED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
+"""How quantised numbers are stored."""
+
+PACKED = "._packed_params._packed_params"
+"""Where a quantised linear module keeps its weight and bias."""
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_PROTOCOL = 1001
+
+TO_SAVE = "torch.save(model.state_dict(), path)"
+
+
+class Place(NamedTuple):
+    """Where the bytes of a storage lie in the file."""
+
+    start: int
+    bytes: int
 
 
 class StateDict(TensorFile):
-    """Tensors of a `.pt` file; those that `torch.nn.utils.prune` masks are folded into one."""
+    """Tensors of a file of torch.save: those of the dict under a key, or of the one dict of tensors that it has."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reading: Reading) -> None:
         super().__init__(path)
+        self._order: Literal["<", ">"] = "<"
+        self._places: dict[str, Place] = {}
         try:
-            held_bytes = path.stat().st_size
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as archive:
-                    held_bytes = sum(member.file_size for member in archive.infolist())
-            check_fits_memory(held_bytes, str(path))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is odd about a file, it either fails by or not
-                held = torch.load(path, map_location="cpu", weights_only=True)
+            held = self._of_archive() if zipfile.is_zipfile(path) else self._of_pickles()
         except InputError:
             raise
-        except pickle.UnpicklingError:
-            raise InputError(
-                f"{path}: holds Python objects, perhaps a whole module, which are never unpickled; save its tensors, "
-                "torch.save(model.state_dict(), path), or give the model itself to Network.from_torch"
-            ) from None
         except Exception as error:
-            # torch and zipfile raise a dozen types on damaged files, and more with each version.
+            # zipfile raises a dozen types on damaged files, and more with each version.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path}: not a whole file of torch.save: {reason}; save or copy it again") from None
-        for key in WRAPPINGS:
-            if isinstance(held, dict) and isinstance(held.get(key), dict):
-                held = held[key]
-        tensors = {str(key): each for key, each in held.items()} if isinstance(held, dict) else {}
-        self._tensors = {name: each for name, each in tensors.items() if isinstance(each, torch.Tensor)}
-        if not self._tensors:
-            raise InputError(f"{path}: holds no dict of tensors by name; save model.state_dict()")
+        tensors = state_dict(path, held, reading.key, self.assumptions)
+        self._tensors: dict[str, Tensor | Sparse] = {}
+        for name, each in tensors.items():
+            self._add(name, each)
+        self._name_outputs_of_quantised()
+        first: dict[Any, str] = {}
         for name, tensor in self._tensors.items():
-            # A view may claim to be far larger than what it repeats.
-            check_fits_memory(tensor.numel() * tensor.element_size(), f"{path}: '{name}'")
-        masked = [name.removesuffix("_mask") for name in self._tensors if name.endswith("_mask")]
-        for name in [name for name in masked if f"{name}_orig" in self._tensors]:
-            weight, mask = (self._tensors.pop(f"{name}_{part}") for part in ("orig", "mask"))
-            self._tensors[name] = widened(weight) * widened(mask)
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
-        self.types = {name: type_name(tensor) for name, tensor in self._tensors.items()}
-        self.unusable = {
-            name: unsupported(tensor.dtype)
-            for name, tensor in self._tensors.items()
-            if type_name(tensor) not in ARRAY_TYPES
-        }
+            if isinstance(tensor, Tensor) and 0 not in tensor.shape:
+                original = first.setdefault(tensor.place, name)
+                if original != name:
+                    self.shared[name] = original
+
+    def _of_archive(self) -> Any:
+        """Return what a zip archive holds, as torch.save writes since 1.6."""
+        with zipfile.ZipFile(self.path) as archive, self.path.open("rb") as file:
+            members = {each.filename: each for each in archive.infolist()}
+            (pickled,) = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
+            prefix = pickled.removesuffix("data.pkl")
+            for member in members.values():
+                if member.compress_type != zipfile.ZIP_STORED:
+                    check_fits_memory(member.file_size, f"{self.path}: '{member.filename}'")
+                    raise ValueError(f"'{member.filename}' is compressed")
+                if member.filename.startswith(f"{prefix}data/"):
+                    key = member.filename.removeprefix(f"{prefix}data/")
+                    self._places[key] = Place(_start(file, member), member.file_size)
+            if f"{prefix}byteorder" in members and archive.read(f"{prefix}byteorder") == b"big":
+                self._order = ">"
+            with archive.open(pickled) as stream:
+                return read_pickle(stream, MAKERS, persistent)
+
+    def _of_pickles(self) -> Any:
+        """Return what a row of pickles holds, with the storages behind it, as torch.save wrote until 1.5."""
+        with self.path.open("rb") as file:
+            size = self.path.stat().st_size
+            read: Callable[[], Any] = lambda: read_pickle(file, MAKERS, storages)  # noqa: E731
+            item_bytes: dict[str, int] = {}
+
+            def storages(saved: Any) -> Any:
+                storage = persistent(saved)
+                if not isinstance(storage, Global):
+                    item_bytes.setdefault(storage.key, _itemsize(storage.dtype))
+                return storage
+
+            first = read()
+            if first != LEGACY_MAGIC:
+                return first
+            protocol, system = read(), read()
+            if protocol != LEGACY_PROTOCOL:
+                raise ValueError(f"is of protocol {str(protocol)[:40]}")
+            self._order = "<" if system.get("little_endian", True) else ">"
+            held, keys = read(), read()
+            for key in map(str, keys):
+                count = int.from_bytes(file.read(8), "little" if self._order == "<" else "big")
+                length = count * item_bytes[key]
+                self._places[key] = Place(file.tell(), length)
+                if file.tell() + length > size:
+                    raise ValueError(f"storage {key} claims {length} bytes, the file has {size - file.tell()}")
+                file.seek(length, 1)
+            return held
+
+    def _add(self, name: str, each: Any) -> None:
+        """Take one item of a state dict: a tensor, a packed pair of them, or what cannot be read."""
+        if isinstance(each, tuple) and name.endswith(PACKED) and len(each) == 2 and isinstance(each[0], Tensor):
+            module = name.removesuffix(PACKED)
+            self._add(f"{module}.weight", each[0])
+            if isinstance(each[1], Tensor):
+                self._add(f"{module}.bias", each[1])
+        elif isinstance(each, Unreadable):
+            self.shapes[name], self.types[name], self.unusable[name] = each.shape, "unknown", each.reason
+        elif isinstance(each, (Tensor, Sparse)):
+            self._tensors[name], self.shapes[name], self.types[name] = each, each.shape, each.dtype
+            problem = self._unusable(name, each)
+            if problem is not None:
+                self.unusable[name] = problem
+        elif isinstance(each, Instance):
+            self.others[name] = f"an object of {each.of}, which is never unpickled; save its values as a tensor"
+        elif _holds_tensors(each):
+            self.others[name] = f"a {type(each).__name__} with tensors in it; save each under a name of its own"
+
+    def _unusable(self, name: str, tensor: Tensor | Sparse) -> str | None:
+        form = ARRAY_TYPES.get(QUANTISED.get(tensor.dtype, tensor.dtype))
+        if form is None:
+            return unsupported(tensor.dtype)
+        problem = too_large(tensor.shape, form.stored_type.itemsize)
+        if problem is None:
+            # A view may claim to be far larger than what it repeats, and a sparse tensor than what it holds.
+            check_fits_memory(math.prod(tensor.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
+            for part in [tensor] if isinstance(tensor, Tensor) else tensor.parts:
+                problem = problem or self._outside(part)
+        return problem
+
+    def _outside(self, tensor: Tensor) -> str | None:
+        """Return what keeps a tensor from being in its storage, or None."""
+        if 0 in tensor.shape:
+            return None
+        place = self._places.get(tensor.storage.key)
+        steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
+        end = (tensor.offset + steps + 1) * _itemsize(tensor.dtype)
+        if place is None or end > place.bytes:
+            return f"lies outside of what the file holds of it ({0 if place is None else place.bytes} bytes)"
+        return None
+
+    def _name_outputs_of_quantised(self) -> None:
+        """Set apart the scale and zero point of the outputs of quantised modules, which are not those of weights."""
+        for name in [name for name, type_name in self.types.items() if type_name in QUANTISED]:
+            module = name.removesuffix("weight")
+            for key in (f"{module}scale", f"{module}zero_point"):
+                if self.shapes.get(key) == () and name != module:
+                    del self.shapes[key], self.types[key], self._tensors[key]
+                    self.unusable.pop(key, None)
+                    self.others[key] = "of the outputs of a quantised module; the numbers of its weight are integers"
 
     def _read(self, name: str) -> NDArray[Any]:
-        return as_array(self._tensors[name])
+        tensor = self._tensors[name]
+        if isinstance(tensor, Tensor):
+            return self._array(tensor)
+        try:
+            return dense(tensor.layout, tensor.shape, [self._array(part) for part in tensor.parts])
+        except ValueError as error:
+            raise InputError(f"{self.path}: '{name}' is no whole sparse tensor: {error}; save it again") from None
+
+    def _array(self, tensor: Tensor) -> NDArray[Any]:
+        """Return a tensor as an array, the file's own pages where its numbers can be used as they lie."""
+        form = ARRAY_TYPES[QUANTISED.get(tensor.dtype, tensor.dtype)]
+        dtype = form.stored_type.newbyteorder(self._order)
+        if 0 in tensor.shape:
+            return form.values(np.zeros(tensor.shape, form.stored_type))
+        steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
+        start = self._places[tensor.storage.key].start + tensor.offset * dtype.itemsize
+        run = mapped(self.path, dtype, start, (steps + 1,))
+        if steps + 1 == math.prod(tensor.shape) and tensor.strides == _contiguous(tensor.shape):
+            array = run.reshape(tensor.shape)
+        else:
+            strides = [stride * dtype.itemsize for stride in tensor.strides]
+            array = as_strided(run, tensor.shape, strides, subok=True, writeable=False)
+        values = form.values(array.astype(form.stored_type, copy=False))
+        if tensor.negated:
+            values = -values
+        return self._shifted(tensor, values) if tensor.dtype in QUANTISED else values
+
+    def _shifted(self, tensor: Tensor, stored: NDArray[Any]) -> NDArray[Any]:
+        """Return quantised numbers as integers of which zero is 0: without the scale, which changes no zero."""
+        points = tensor.zero_points
+        zero = self._array(points) if isinstance(points, Tensor) else np.asarray(points, np.int64)
+        if not zero.any() and stored.dtype != np.uint8:
+            return stored
+        if tensor.axis is not None:
+            zero = zero.reshape([-1 if at == tensor.axis else 1 for at in range(stored.ndim)])
+        wide = np.int16 if stored.dtype.itemsize == 1 else np.int64
+        shifted: NDArray[Any] = np.subtract(stored, np.rint(zero).astype(wide), dtype=wide)
+        return shifted
+
+
+def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a member of an archive begin; raises ValueError where they are not all there."""
+    file.seek(member.header_offset)
+    header = file.read(30)
+    start = (
+        member.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    )
+    if header[:4] != b"PK\x03\x04" or start + member.file_size > file.seek(0, 2):
+        raise ValueError(f"'{member.filename}' is not where the archive says")
+    return start
+
+
+def _itemsize(dtype: str) -> int:
+    form = ARRAY_TYPES.get(QUANTISED.get(dtype, dtype))
+    if form is not None:
+        return form.stored_type.itemsize
+    return {"complex64": 8, "complex128": 16, "complex32": 4}.get(dtype, 1)
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(shape[at + 1 :]) for at in range(len(shape)))
+
+
+def _holds_tensors(held: Any) -> bool:
+    """Return whether a list, tuple or dict has a tensor or an object right in it."""
+    items = held.values() if isinstance(held, dict) else held if isinstance(held, (list, tuple)) else ()
+    return any(isinstance(each, (Tensor, Sparse, Unreadable, Instance)) for each in items)

@@ -1,0 +1,126 @@
+"""Which of the dicts in a checkpoint is the network's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelsim.errors import MAX_KNOWN, InputError, did_you_mean
+from accelsim.network.files.pickles import Instance
+from accelsim.network.files.torch_pickle import Sparse, Tensor, Unreadable
+
+WRAPPINGS = frozenset(
+    ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params", "state",
+     "generator", "backbone", "model_weights", "net_state_dict", "params_ema", "ema", "ema_state_dict")
+)  # fmt: skip
+"""Keys under which the tensors of a network are known to lie: that they do is nothing taken for granted."""
+
+BESIDE = re.compile(
+    r"(?:^|_)(?:optim|opt$|sched|scaler|rng_|random_state|callbacks$|loops$|hyper_param|criterion$|loss(?:es)?$)",
+    re.IGNORECASE,
+)
+"""In the keys of what training keeps beside the network: its tensors are no weights."""
+
+DEEPEST = 8
+"""Levels of keys that are looked through."""
+
+Found = dict[str, dict[str, Any]]
+"""Dicts of tensors by their keys, dots between levels; "" is the outermost."""
+
+
+def state_dict(path: Path, held: Any, key: str | None, assumptions: list[str]) -> dict[str, Any]:
+    """Return what the network of a checkpoint is made of, by name: tensors, and what else is in their dict.
+
+    key: where it lies, dots between levels, "." for all there is; None: it has to be the only dict of tensors. What is
+    taken for granted is added to the assumptions. Raises InputError that names what there is.
+    """
+    if not isinstance(held, dict):
+        raise InputError(f"{path}: {_what(held)}")
+    if key is not None:
+        return _under(path, held, key)
+    found = dict(_dicts(held))
+    matrices = {name: each for name, each in found.items() if any(len(tensor.shape) > 1 for tensor in _tensors(each))}
+    found = matrices or found
+    modules = [each for each in held.values() if isinstance(each, Instance) and _is_module(each)]
+    if modules and not WRAPPINGS & {name.rpartition(".")[2] for name in found}:
+        raise InputError(f"{path}: {_what(modules[0])}")
+    if not found:
+        objects = [each for each in held.values() if isinstance(each, Instance)]
+        raise InputError(f"{path}: {_what(objects[0] if objects else held)}")
+    if len(found) > 1:
+        listed = [f"'{name or '.'}' ({_count(each)} tensors)" for name, each in found.items()]
+        more = f" and {len(listed) - MAX_KNOWN} more" if len(listed) > MAX_KNOWN else ""
+        raise InputError(
+            f"{path}: holds tensors under {len(listed)} keys, {', '.join(listed[:MAX_KNOWN])}{more}; say which is the "
+            "network with --key NAME (in Python key=\"NAME\"), dots between levels, '.' for all there is"
+        )
+    ((name, tensors),) = found.items()
+    if name and name.rpartition(".")[2] not in WRAPPINGS:
+        assumptions.append(f"the network is what lies under the key '{name}', the only tensors; --key names another")
+    return tensors
+
+
+def _dicts(held: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every dict that has tensors right in it, but those of what training keeps beside the network."""
+    if any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in held.values()) or any(_packed(held)):
+        yield name, {str(key): each for key, each in held.items()}
+    if depth == DEEPEST:
+        return
+    for key, each in held.items():
+        if isinstance(each, dict) and isinstance(key, str) and not BESIDE.search(key):
+            yield from _dicts(each, f"{name}.{key}" if name else key, depth + 1)
+
+
+def _packed(held: Mapping[Any, Any]) -> Iterator[bool]:
+    return (isinstance(key, str) and key.endswith("_packed_params") for key in held)
+
+
+def _tensors(held: Mapping[str, Any]) -> list[Any]:
+    return [each for each in held.values() if isinstance(each, (Tensor, Sparse, Unreadable))]
+
+
+def _count(held: Mapping[str, Any]) -> int:
+    return len(_tensors(held))
+
+
+def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
+    """Return what lies under a key, deeper levels by names with dots."""
+    place: Any = held
+    rest = "" if key == "." else key
+    while rest and isinstance(place, dict):
+        # A key may have dots itself.
+        steps = [each for each in place if isinstance(each, str) and f"{rest}.".startswith(f"{each}.")]
+        step = max(steps, key=len, default=None)
+        place, rest = (None, "") if step is None else (place[step], rest[len(step) + 1 :])
+    flat = dict(_flat(place)) if isinstance(place, dict) and not rest else {}
+    if not any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in flat.values()):
+        known = [name for name, _ in _dicts(held) if name]
+        what = _what(place) if isinstance(place, Instance) else f"no tensors are there{did_you_mean(key, known)}"
+        raise InputError(f"{path}: --key '{key}': {what}" if known or place is not None else f"{path}: {_what(held)}")
+    return flat
+
+
+def _flat(held: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    for key, each in held.items():
+        if isinstance(each, dict) and depth < DEEPEST:
+            yield from _flat(each, f"{prefix}{key}.", depth + 1)
+        else:
+            yield f"{prefix}{key}", each
+
+
+def _is_module(held: Instance) -> bool:
+    return isinstance(held.state, dict) and "_modules" in held.state
+
+
+def _what(held: Any) -> str:
+    """Say what a file holds in place of a dict of tensors, and what to save instead."""
+    if isinstance(held, Instance):
+        whole = f"a whole module, {held.of}" if _is_module(held) else held.of
+        return (
+            f"holds Python objects ({whole}), which are never unpickled; where it was made, save its tensors, "
+            "torch.save(model.state_dict(), path), or give the model itself to Network.from_torch(model, example)"
+        )
+    kind = "one tensor without a name" if isinstance(held, (Tensor, Sparse, Unreadable)) else f"a {type(held).__name__}"
+    return f"holds no dict of tensors by name, but {kind}; save one, torch.save(model.state_dict(), path)"
