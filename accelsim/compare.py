@@ -14,7 +14,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import OF_NETWORK, Column, supported
+from accelsim.results import OF_NETWORK, Column, of_network, supported
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers, without_pins
 
@@ -70,6 +70,7 @@ def compare(
         if progress is not None:
             progress(name)
         results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
+        results = results.assign(**of_network(net.scope))
         results.insert(0, "pruned_by", name)
         tables.append(results)
     whole = pd.concat(tables, ignore_index=True)

@@ -11,7 +11,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from difflib import SequenceMatcher
 from functools import cache, cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -51,6 +53,9 @@ TABLES = {
 }
 """The tables and keys that tell what a file describes."""
 
+ALIKE = 0.8
+"""Of endings that may be meant for each other, as .onx for .onnx and .pt for .pth; .csv and .npz are not."""
+
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
 
@@ -87,18 +92,35 @@ def find(name: str | Path, kind: str, *, folders: bool = False) -> Path:
         remedy = "" if "did you mean" in near else "; a file of your own needs its suffix, as in my-file.toml"
         raise InputError(f"{text!r}: no {SHIPPED[kind]} of this name is shipped{near}{remedy}")
     place = Path(os.path.expanduser(text))
-    return place if folders and place.is_dir() else existing_file(place)
+    return place if folders and place.is_dir() else existing_file(place, SHIPPED[kind])
 
 
-def existing_file(path: Path) -> Path:
-    """Return the path of a file that exists; raises InputError that suggests a neighbour of a similar name."""
+def existing_file(path: Path, kind: str | None = None) -> Path:
+    """Return the path of a file that exists, one that describes a `kind` of SHIPPED or any other.
+
+    Raises InputError that suggests a neighbour of a similar name and ending, and of no other kind.
+    """
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory; name a file in it")
     if not os.path.isfile(path):
         parent = path.parent
-        near = did_you_mean(path.name, os.listdir(parent)) if os.path.isdir(parent) else f"; nor is there {parent}"
+        near = did_you_mean(path.name, _alike(path, kind)) if os.path.isdir(parent) else f"; nor is there {parent}"
         raise InputError(f"{path}: no such file" + ("" if near.startswith("; known") else near))
     return path
+
+
+def _alike(path: Path, kind: str | None) -> Iterator[str]:
+    """Go through what stands beside a file with its ending, or one that may have been meant, and is of its kind."""
+    for name in os.listdir(path.parent):
+        suffix = os.path.splitext(name)[1]
+        if SequenceMatcher(None, suffix, path.suffix).ratio() < ALIKE:
+            continue
+        kinds: list[str] = []
+        if kind is not None and suffix == ".toml":
+            with suppress(InputError):
+                kinds = kinds_of(read_toml(path.parent / name))
+        if not kinds or kind in kinds:
+            yield name
 
 
 def label(path: Path) -> str:

@@ -16,10 +16,10 @@ from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.network import Density, Network, load_network
+from accelsim.network import Density, Network, Scope, load_network
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import COLUMNS, OF_NETWORK, Column
+from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -112,7 +112,7 @@ def curve(
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
-            | _sums(table[table["hardware"] == chip.name])
+            | _sums(table[table["hardware"] == chip.name], net.scope)
             for chip in chips
         ]
     return _compared(pd.DataFrame(rows))
@@ -207,17 +207,16 @@ def _sparsity(network: Network) -> float:
     return zeros / sum(layer.weight_count for layer in network)
 
 
-def _sums(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what all layers of one chip take together."""
+def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:
+    """Return what all layers of one chip take together, and how much of the network they are."""
     total = over_layers(table, "hardware", whole=True).iloc[0]
     costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
-    first = table.iloc[0]
     return {
         **{name: float(total[name]) for name in costs},
         "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
         "residency": ", ".join(dict.fromkeys(table["residency"])),
-        "network_io": first["network_io"],
-        **{name: first[name] for name in OF_NETWORK},
+        "network_io": table["network_io"].iloc[0],
+        **of_network(scope),
         "version": __version__,
     }
 

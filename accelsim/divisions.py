@@ -14,7 +14,7 @@ from accelsim.errors import InputError, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, load_network
-from accelsim.results import OF_NETWORK
+from accelsim.results import of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -76,7 +76,7 @@ def divisions(
                     "latency_us": time_us,
                     "energy_uj": float(total["energy_pj"]) / samples / 1e6,
                     "accuracy": accuracy[name][str(chip)],
-                    **{column: table[column].iloc[0] for column in OF_NETWORK},
+                    **of_network(net.scope),
                 }
             )
     result = pd.DataFrame(rows)

@@ -70,7 +70,7 @@ def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
     with placing(f"{label(path)}: base"):
-        file = existing_file(path.parent / base) if base.endswith(".toml") else find(base, "hwconfigs")
+        file = existing_file(path.parent / base, "chip") if base.endswith(".toml") else find(base, "hwconfigs")
         if file.resolve() in (chain := (*derived, path.resolve())):
             raise InputError(f"{base} is based on itself; name another chip")
         given = _read_chip(file, chain)
@@ -105,7 +105,7 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
         if isinstance(owner, dict) and isinstance(owner.get(key), str):
             name = owner[key]
             with collecting(problems, f"{source}: {dotted}: "):
-                file = existing_file(folder / name) if name.endswith(".toml") else find(name, kind)
+                file = existing_file(folder / name, SHIPPED[kind]) if name.endswith(".toml") else find(name, kind)
                 owner[key] = read_toml(file)
                 check_kind(owner[key], SHIPPED[kind], label(file))
                 _find_table(owner[key], file.parent)

@@ -171,7 +171,7 @@ def _resized(layer: Layer, weight: NDArray[Any], bias: NDArray[Any] | None, inpu
             activations=inputs,
             granularity=layer.granularity,
         )
-    return Layer.conv2d(
+    made = Layer.conv2d(
         layer.name,
         weight,
         bias,
@@ -180,9 +180,9 @@ def _resized(layer: Layer, weight: NDArray[Any], bias: NDArray[Any] | None, inpu
         padding=geometry.padding_hw,
         dilation=geometry.dilation_hw,
         groups=1 if geometry.groups == 1 else len(weight) // (geometry.out_channels // geometry.groups),
-        activations=inputs,
         granularity=layer.granularity,
     )
+    return replace(made, kind=layer.kind, tokens=layer.tokens, activations=inputs)
 
 
 def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity, seed: int) -> Data:

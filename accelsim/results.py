@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from accelsim.chips import Hardware
+    from accelsim.network import Scope
 
 
 class Column(NamedTuple):
@@ -288,6 +289,11 @@ SUMMED = tuple(
 
 OF_NETWORK = ("simulated_weights_share", "simulated_macs_share", "left_out_unknown")
 """Columns that every row of a network says alike: how much of it the rows are."""
+
+
+def of_network(scope: Scope) -> Row:
+    """Return the columns OF_NETWORK: of the network as it was given, also where filters are taken out of its layers."""
+    return dict(zip(OF_NETWORK, (scope.weights_share, scope.macs_share, len(scope.unknown)), strict=True))
 
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:

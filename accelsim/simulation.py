@@ -21,11 +21,11 @@ from accelsim.errors import (
 )
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network import Density, Layer, Network, Scope, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_countable, check_fits_memory
-from accelsim.results import COLUMNS, OF_NETWORK, provenance, table, unit_table
+from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,20 +132,24 @@ class Prepared:
 
     `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
     of them need. Otherwise each call reads layers one by one, and lets go of each before the next.
+    `scope`: how much its layers are of the network that they were pruned from; None: of itself.
     Raises InputError with every problem of the activations.
     """
 
-    def __init__(self, network: Network, activations: Given = None, seed: int = 0, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        network: Network,
+        activations: Given = None,
+        seed: int = 0,
+        *,
+        keep: bool = False,
+        scope: Scope | None = None,
+    ) -> None:
         self.network = network
         self._keep = keep
         self._inputs = resolve_activations(network, activations, seed)
         self._ready: dict[str, _Ready] = {}
-        scope = network.scope
-        self._scope: Row = {
-            "simulated_weights_share": scope.weights_share,
-            "simulated_macs_share": scope.macs_share,
-            "left_out_unknown": len(scope.unknown),
-        }
+        self._scope = of_network(scope or network.scope)
 
     def rows(
         self,

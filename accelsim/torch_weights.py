@@ -83,11 +83,11 @@ def _of_module(path: str, module: nn.Module) -> list[tuple[str, Weight]]:
     names: list[str] = []
     if isinstance(module, nn.RNNCellBase):
         names = ["ih", "hh"]
-    elif isinstance(module, RECURRENT) and not module.proj_size:
+    elif isinstance(module, RECURRENT):
         ends = [
             f"l{layer}{side}"
             for layer in range(module.num_layers)
             for side in ("", "_reverse")[: 1 + module.bidirectional]
         ]
-        names = [f"{each}_{end}" for end in ends for each in ("ih", "hh")]
+        names = [f"{each}_{end}" for end in ends for each in ("ih", "hh", "hr")[: 2 + (module.proj_size > 0)]]
     return [(f"{prefix}{name}", Weight(module, f"weight_{name}", f"bias_{name}")) for name in names]

@@ -202,11 +202,15 @@ def test_a_transformer_names_what_is_not_simulated() -> None:
     network = Network.from_torch(Encoder(), torch.randint(0, 11, (3, 5)))
     names = ["q_proj", "k_proj", "v_proj", "out_proj"]
     attention = [f"layer.self_attn.{name}" for name in names]
-    assert [layer.name for layer in network] == [*attention, "layer.linear1", "layer.linear2"]
-    assert [layer.tokens for layer in network] == [5] * 6
-    assert [str(each) for each in network.left_out] == [
-        "unused (not called)", "model (Encoder)", "embedding (Embedding)", "up (ConvTranspose1d)"
-    ]  # fmt: skip
+    assert [layer.name for layer in network] == [*attention, "layer.linear1", "layer.linear2", "up"]
+    assert [layer.tokens for layer in network if layer.name != "up"] == [5] * 6
+    # Of 5 tokens of 8 features, each is multiplied with each: once for the scores, once for the values.
+    assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
+        ("places (add)", 40, 0),
+        ("embedding (look-up)", 88, 0),
+        ("unused (not called)", 9, 0),
+        ("layer.self_attn (attention product)", 0, 2 * 5 * 5 * 8),
+    ]
 
 
 class Twice(nn.Module):
@@ -388,13 +392,20 @@ class Reflecting(nn.Module):
         return self.b(self.a(values))
 
 
+def test_other_padding_than_zeros_is_part_of_the_input() -> None:
+    model, example = Reflecting(), torch.randn(2, 1, 5, 5)
+    network = Network.from_torch(model, example)
+    for name, output in outputs_of(model, example, ["a", "b"]).items():
+        assert network[name].convolution.input_hw == (7, 7)
+        assert close(products(network[name]), output.reshape(2, 1, 25).transpose(0, 2, 1)), name
+
+
 REFUSED: list[tuple[Callable[[], Any], Any, list[str]]] = [
     (lambda: "model", torch.ones(1), ["model: must be a torch.nn.Module, not scripted (got str)"]),
     (lambda: nn.Linear(2, 2), [1, 2], ["example_input: must be a tensor"]),
     (lambda: nn.Linear(2, 2), torch.ones(3, 5), ["the forward pass of Linear failed"]),
     (lambda: nn.LazyLinear(2), torch.ones(3, 5), ["model: has lazy modules"]),
     (lambda: nn.ReLU(), torch.ones(3, 5), ["called no layer that can be simulated"]),
-    (Reflecting, torch.ones(1, 1, 5, 5), ["layer a: padding_mode: is 'reflect'", "layer b: padding_mode: is 'circ"]),
     (lambda: nn.Linear(2, 2), torch.tensor([[1.0, float("nan")]]), ["layer linear: activations[0, 1] is nan"]),
     (
         lambda: nn.LSTM(2, 3),

@@ -104,7 +104,9 @@ def _count(text: str) -> int:
 
 
 def _dimension(text: str) -> int | None:
-    return None if text.lower() == "none" else _count(text)
+    if text.lower() == "none":
+        return None
+    return -_count(text[1:]) if text.startswith("-") else _count(text)
 
 
 def _number(text: str) -> float:

@@ -105,8 +105,9 @@ def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[l
 
     Raises InputError for names that are no column.
     """
+    numbers = table.select_dtypes("number").columns
     raise_if_any(
-        f"constraints: {each.text!r}: no column '{name}'{did_you_mean(name, table.columns)}"
+        f"constraints: {each.text!r}: no column '{name}'{did_you_mean(name, numbers)}"
         for each in constraints
         for name in each.names
         if name not in table.columns

@@ -278,9 +278,11 @@ class Space:
             ]
             known.add(made)
         columns = {*TOTALS, *self.derived, *varied}
+        texts = {knob.name for knob in self.knobs if all(isinstance(value, str) for value in knob.values)}
         for constraint in self.constraints:
             problems += [
-                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'{did_you_mean(name, columns)}"
+                f"{self.source}: constraints: {constraint.text!r}: no column '{name}'"
+                f"{did_you_mean(name, columns - texts)}"
                 for name in constraint.names
                 if name not in columns
             ]

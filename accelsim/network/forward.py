@@ -36,8 +36,10 @@ def outputs(layer: Layer, samples: NDArray[Any]) -> NDArray[Any]:
     if layer.bias is not None:
         result += layer.bias.astype(np.float32, copy=False)
     if layer.convolution is not None:
-        maps = result.reshape(len(samples), *layer.convolution.output_hw, layer.out_features)
-        return maps.transpose(0, 3, 1, 2)
+        if layer.kind == "conv_transpose2d":
+            raise InputError(f"layer {layer.name}: adding up the outputs of a transposed convolution is not done here")
+        maps = result.reshape(-1, *layer.convolution.output_hw, layer.out_features).transpose(0, 3, 1, 2)
+        return maps if layer.tokens == 1 else maps.reshape(len(samples), layer.tokens, *maps.shape[1:])
     return result.reshape(len(samples), *((per_sample,) if per_sample > 1 else ()), layer.out_features)
 
 

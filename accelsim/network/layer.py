@@ -23,7 +23,9 @@ class Layer:
 
     `weight_source` returns the weights as stored; a layer from a file or drawn from a seed makes them when they are
     asked for and keeps no copy. `activations`: one sample (`input_shape`), a batch (batch, *input_shape), a
-    Density, or None. A sample has several vectors where the layer is a convolution or has `tokens` or `steps`.
+    Density, or None. A sample has several vectors where the layer is a convolution or has `tokens` or `steps`; `tokens`
+    of a convolution are images of one sample. A transposed convolution (kind "conv_transpose2d") is one of 1 x 1 whose
+    filters are all that an input pixel is multiplied by, (out x kh x kw); adding up what overlaps is left to others.
     """
 
     name: str
@@ -176,7 +178,7 @@ class Layer:
     @property
     def products(self) -> Products:
         """The layer as one product of matrices per group."""
-        vectors = self.tokens * self.steps if self.convolution is None else self.convolution.positions
+        vectors = self.tokens * self.steps * (1 if self.convolution is None else self.convolution.positions)
         return Products(self.groups, self.out_features // self.groups, self.in_features // self.groups, vectors)
 
     def group_weight(self, group: int) -> Array:
@@ -187,9 +189,12 @@ class Layer:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample: (in_features,), (steps x tokens, in_features) or (in_channels, height, width)."""
+        """Shape of one sample: (in_features,), (steps x tokens, in_features) or (in_channels, height, width).
+
+        Of a convolution with several images in one, (tokens, in_channels, height, width).
+        """
         if self.convolution is not None:
-            return self.convolution.input_shape
+            return (*((self.tokens,) if self.tokens > 1 else ()), *self.convolution.input_shape)
         return _linear_shape(self.tokens * self.steps, self.in_features)
 
     @property

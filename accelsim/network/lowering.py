@@ -162,8 +162,9 @@ class Vectors:
 
     Many are made again, a chunk at a time, whenever they are asked for.
 
-    `samples` (batch, in_channels, height, width) of a convolution, else (batch, in_features) or (batch, tokens,
-    in_features). `bias` is the value of one more column, if not None.
+    `samples` (batch, in_channels, height, width) of a convolution, with several images in one (batch, images,
+    in_channels, height, width), else (batch, in_features) or (batch, tokens, in_features). `bias` is the value of one
+    more column, if not None.
     """
 
     def __init__(self, samples: Array, convolution: Convolution | None = None, bias: int | None = None) -> None:
@@ -177,6 +178,7 @@ class Vectors:
         else:
             (pad_h, pad_w), (step_h, step_w) = convolution.padding_hw, convolution.stride_hw
             dilation_h, dilation_w = convolution.dilation_hw
+            samples = samples.reshape(-1, *convolution.input_shape)
             padded = np.pad(samples, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
             windows = sliding_window_view(padded, convolution.reach_hw, axis=(2, 3))
             windows = windows[:, :, ::step_h, ::step_w, ::dilation_h, ::dilation_w]

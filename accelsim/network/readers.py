@@ -23,8 +23,11 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
+from accelsim.network.roles.kinds import UNKNOWN
+from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
 
 
 def load_network(
@@ -186,6 +189,13 @@ class _Tensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
+    @property
+    def stored_as(self) -> str:
+        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
+
     def read(self) -> NDArray[Any]:
         return self.array.read()
 
@@ -213,7 +223,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         return None
     shape = _shape(spec, tensors, found)
     convolution = None
-    if shape is not None and spec.kind == "conv2d":
+    if shape is not None and spec.kind != "linear":
         with collecting(found, f"layer {spec.name}: "):
             convolution = _convolution(spec, shape)
     if found or shape is None:
@@ -233,6 +243,7 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
+        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
@@ -282,7 +293,7 @@ def _shape(spec: LayerSpec, tensors: Mapping[str, _Tensor], found: list[str]) ->
     if spec.synthetic is None:
         return _shape_of_tensor(spec, tensors["weight"], kernel, found)
     shape: tuple[int, ...] = spec.out_features or 0, spec.in_features or 0
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         # What groups do not divide, the geometry tells.
         shape = spec.out_channels or 0, max((spec.in_channels or 0) // groups, 1), *((k or 0) for k in kernel)
     with collecting(found):
@@ -297,6 +308,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
+        "conv_transpose2d": ("a transposed convolution", "(out_channels x kh x kw, in_channels / groups, 1, 1)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -307,7 +319,7 @@ def _shape_of_tensor(
         return None
     held: dict[str, Any] = {"out_features": shape[0], "in_features": shape[1]}
     given: dict[str, Any] = {"out_features": spec.out_features, "in_features": spec.in_features}
-    if spec.kind == "conv2d":
+    if spec.kind != "linear":
         held = {"out_channels": shape[0], "in_channels": shape[1] * (spec.groups or 1), "kernel": shape[2:]}
         given = {
             "out_channels": spec.out_channels,
@@ -360,12 +372,12 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
             f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
             'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
         )
+    remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
+    if known:
+        return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
-    kinds = "".join(f"; {each}: is no layer that can be simulated" for each in roles.left_out[:MAX_KNOWN])
-    return (
-        f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}){kinds}; "
-        "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
-    )
+    return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
 def _convolution_help(path: Path, roles: Roles) -> str:
@@ -396,6 +408,8 @@ def _block(path: Path, role: Role, roles: Roles) -> str:
     kind = "linear" if role.kind == "linear" else "conv2d"
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
     lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
+    if role.is_turned and f"{role.name}.weight" in roles.logical:
+        lines.append("transpose = true")
     if kind == "conv2d":
         flat = role.kind == "conv1d"
         shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape

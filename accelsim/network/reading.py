@@ -32,7 +32,7 @@ class Reading:
         cls,
         *,
         key: str | None = None,
-        transpose: Sequence[str] = (),
+        transpose: str | Sequence[str] = (),
         input_shapes: Mapping[str, Sequence[int] | int] | None = None,
         batch_dims: Mapping[str, int | None] | None = None,
         input_values: Mapping[str, float] | None = None,
@@ -41,7 +41,7 @@ class Reading:
         shapes = {name: size if isinstance(size, int) else tuple(size) for name, size in (input_shapes or {}).items()}
         return cls(
             key=key,
-            transpose=tuple(transpose),
+            transpose=(transpose,) if isinstance(transpose, str) else tuple(transpose),
             input_shapes=shapes,
             batch_dims=batch_dims or {},
             input_values=input_values or {},

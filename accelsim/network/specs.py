@@ -20,7 +20,11 @@ Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-DIMENSIONS = {"linear": ("out_features", "in_features"), "conv2d": ("out_channels", "in_channels", "kernel")}
+DIMENSIONS = {
+    "linear": ("out_features", "in_features"),
+    "conv2d": ("out_channels", "in_channels", "kernel"),
+    "conv_transpose2d": ("out_channels", "in_channels", "kernel"),
+}
 """What synthetic weights need, by kind of layer."""
 
 GEOMETRY = ("stride", "padding", "dilation", "groups")
@@ -28,7 +32,8 @@ GEOMETRY = ("stride", "padding", "dilation", "groups")
 
 KEYS = {
     "linear": (*DIMENSIONS["linear"], "tokens", "steps"),
-    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw"),
+    "conv2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw", "tokens"),
+    "conv_transpose2d": (*DIMENSIONS["conv2d"], *GEOMETRY, "input_hw", "tokens"),
 }
 """What belongs to one kind of layer."""
 
@@ -88,8 +93,9 @@ class LayerSpec:
 
     name: str
     """What it is called in results; each layer its own."""
-    kind: Literal["linear", "conv2d"] = "linear"
-    """linear: a matrix; conv2d: a convolution."""
+    kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
+    """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
+    convolution of its input with filters (out x kh x kw, in / groups, 1, 1)."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
     transpose: Annotated[bool, Field(strict=True)] = False
@@ -108,7 +114,7 @@ class LayerSpec:
     granularity: str | None = None
     """Which weights were pruned together, as in fine or nm:2:4; said in results."""
     tokens: Size | None = None
-    """Vectors of one sample, each multiplied by the same weights."""
+    """Vectors of one sample, each multiplied by the same weights; of a convolution, images of one sample."""
     steps: Size | None = None
     """Times that the product runs one after another, as that of an LSTM's recurrent weights; tokens are of one step."""
     out_channels: Size | None = None
@@ -144,7 +150,7 @@ class LayerSpec:
                 problems.append(f"synthetic weights need {' and '.join(missing)}; add them")
         if self.transpose and self.weight is None:
             problems.append("transpose: turns the weight of a file, and there is none; leave it out")
-        if self.kind == "conv2d" and self.input_hw is None:
+        if self.kind != "linear" and self.input_hw is None:
             problems.append("input_hw: is missing; add the height and width of the input, as in [224, 224]")
         if problems:
             raise ValueError(*problems)

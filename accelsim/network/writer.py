@@ -88,4 +88,5 @@ def geometry_of(layer: Layer) -> dict[str, Any]:
     if geometry is None:
         return {"kind": layer.kind, "tokens": layer.tokens, "steps": layer.steps}
     pairs = {key: list(getattr(geometry, f"{key}_hw")) for key in ("input", "stride", "padding", "dilation")}
-    return {"kind": layer.kind, "groups": geometry.groups, "input_hw": pairs.pop("input"), **pairs}
+    images = {} if layer.tokens == 1 else {"tokens": layer.tokens}
+    return {"kind": layer.kind, "groups": geometry.groups, "input_hw": pairs.pop("input"), **pairs, **images}

@@ -38,7 +38,11 @@ class TensorFile:
         """Return what keeps an array from being used, or None."""
         if name in self.unusable:
             return f"'{name}' {self.unusable[name]}"
-        return None if name in self.shapes else f"no tensor is called '{name}'{did_you_mean(name, self.shapes)}"
+        if name in self.shapes:
+            return None
+        ending = name.rpartition(".")[2]
+        alike = [each for each in self.shapes if each.rpartition(".")[2] == ending] or self.shapes
+        return f"no tensor is called '{name}'{did_you_mean(name, alike)}"
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return an array; raises InputError where it has a problem, or the file is another than was opened."""

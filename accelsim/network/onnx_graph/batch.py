@@ -122,7 +122,10 @@ def _follow(each: _Followed, nodes: Sequence[Any], constants: Mapping[str, Const
         results = [shapes.get(name) for name in node.output]
         rule = RULES.get(node.op_type, _pointwise)
         view = _Node(node, marks, known, results, constants, each.size)
-        verdict, out = rule(view)
+        try:
+            verdict, out = rule(view)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            continue  # an operation whose shapes or attributes do not fit says nothing
         if verdict:
             each.verdicts.add(verdict)
         for name, mark in zip(node.output, out, strict=False):

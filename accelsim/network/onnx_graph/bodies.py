@@ -73,17 +73,18 @@ def loop(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     ((_, body),) = graphs_of(node)
     count, condition, *carried = (*node.input, "", "")[: max(2, len(node.input))]
     kinds = [scope.types.get(name, tensor_type(0, None)) for name in carried]
-    for _ in range(2):
+    while True:
         inner = scope.inner()
-        given = [tensor_type(INT64, ()), tensor_type(BOOL, ()), *kinds]
-        work, made = _run(folding, body, inner, given)
-        after = made[1 : 1 + len(kinds)]
-        if all(shape_of(one) == shape_of(other) for one, other in zip(kinds, after, strict=False)):
-            break
-        kinds = [
+        work, made = _run(folding, body, inner, [tensor_type(INT64, ()), tensor_type(BOOL, ()), *kinds])
+        after = [
             one if shape_of(one) == shape_of(other) else tensor_type(one.tensor_type.elem_type, None)
-            for one, other in zip(kinds, after, strict=False)
+            for one, other in zip(kinds, made[1 : 1 + len(kinds)], strict=False)
         ]
+        is_same = all(shape_of(one) == shape_of(other) for one, other in zip(kinds, after, strict=False))
+        kinds = after
+        if is_same or not folding.second_runs:
+            break
+        folding.second_runs -= 1
     ends = body.output[0].name if body.output else ""
     is_steady = not condition or _is_true(scope, condition)
     is_steady &= _is_true(inner, ends) or (len(body.input) > 1 and _origin(body, ends) == body.input[1].name)

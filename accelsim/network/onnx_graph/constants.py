@@ -146,7 +146,8 @@ def _file_beside(location: str, tensor: str, folder: Path) -> Path:
             "its folder; put it there and save the model again"
         )
     if not parts or not file.is_file():
-        near = did_you_mean(location, [name for name, _ in zip(_names(folder), range(MAX_SEEN), strict=False)])
+        seen = [name for name, _ in zip(_names(folder), range(MAX_SEEN), strict=False)]
+        near = did_you_mean(location, [name for name in seen if not name.endswith(".onnx")])
         raise InputError(
             f"'{tensor}': its data is said to be in '{location}', which is no file beside the model"
             f"{near if 'mean' in near else ''}; copy that file too, or save the model as one file"

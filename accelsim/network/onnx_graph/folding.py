@@ -42,6 +42,9 @@ TIMES = 16
 MAX_PRODUCTS = 2**35
 """Multiply-accumulates of a product of constants that is computed."""
 
+SECOND_RUNS = 64
+"""Bodies of loops through which one goes again, since their sizes change; a loop in a loop multiplies them."""
+
 FEW = 4096
 """Elements of the inputs of an operation that is computed although it is slow, or the size of its result not known."""
 
@@ -86,6 +89,7 @@ class Folding:
         """Tensors of the file, those of bodies as well."""
         self.small_inputs = set(fixed_inputs)
         """Inputs of the graph of one element, whose value can be given."""
+        self.second_runs = SECOND_RUNS
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
         self._folder = folder
@@ -94,6 +98,7 @@ class Folding:
         self._computed: set[str] = set()
         self._dequantized: dict[str, Any] = {}
         self._budget = LEAST_BYTES
+        self._evaluators: dict[bytes, Any] = {}
 
     def nodes(self) -> list[Any]:
         """Go through the graph; return the operations that are left."""
@@ -121,27 +126,47 @@ class Folding:
         self.stored[constant.name] = constant
         scope.hold(name, constant)
 
-    def through(self, nodes: Sequence[Any], scope: Scope) -> list[Any]:
+    def through(self, nodes: Iterable[Any], scope: Scope) -> list[Any]:
         """Go through operations in order; return those that are left."""
-        pending, kept = deque(nodes), []
+        pending: deque[Any] = deque(nodes)
+        kept: list[Any] = []
         while pending:
             node = pending.popleft()
-            standard = node.domain in STANDARD
-            if standard and node.op_type == "Constant":
-                self._constant(node, scope)
-            elif standard and node.op_type in bodies.READ:
-                pending.extendleft(reversed(bodies.READ[node.op_type](self, node, scope)))
+            try:
+                instead = self._take(node, scope, kept)
+            except InputError:
+                raise
+            except Exception as error:
+                # Of many types, from nodes that lack inputs, outputs or attributes of their operation.
+                self.problems.append(f"{place_of(node)}: is no whole {node.op_type}: {line_of(error)}; export it again")
             else:
-                types, failed = self._inferred(node, scope)
-                if standard and self._fold(node, scope, types):
-                    continue
-                instead = self._integers_first(node, scope) if standard else None
-                if instead is not None:
-                    pending.appendleft(instead)
-                    continue
-                self._put(node, scope, types, failed)
-                kept.append(node)
+                pending.extendleft(reversed(instead))
         return kept
+
+    def _take(self, node: Any, scope: Scope, kept: list[Any]) -> Sequence[Any]:
+        """Go through one operation, which is kept if it is left; return those that stand in its place."""
+        standard = node.domain in STANDARD
+        if standard and node.op_type == "Constant":
+            self._constant(node, scope)
+            return ()
+        missing = [name for name in node.input if name and name not in scope.types]
+        if missing:
+            self.problems.append(
+                f"{place_of(node)}: nothing makes its input '{missing[0]}' before it; export the model again"
+            )
+            self._put(node, scope, {}, "lacks an input")
+            return ()
+        if standard and node.op_type in bodies.READ:
+            return bodies.READ[node.op_type](self, node, scope)
+        types, failed = self._inferred(node, scope)
+        if standard and self._fold(node, scope, types):
+            return ()
+        instead = self._integers_first(node, scope) if standard else None
+        if instead is not None:
+            return (instead,)
+        self._put(node, scope, types, failed)
+        kept.append(node)
+        return ()
 
     def _constant(self, node: Any, scope: Scope) -> None:
         """Keep what a Constant holds."""
@@ -179,11 +204,9 @@ class Folding:
             }
             opsets = [onnx.helper.make_opsetid(*each) for each in self.opsets.items()]
             return onnx.shape_inference.infer_node_outputs(schema, node, inputs, data, opset_imports=opsets), ""
-        except KeyError as error:
-            return {}, f"nothing makes its input {error}"
         except Exception as error:
             # Of many types; a node that does not fit its own operation, or sizes that do not fit each other.
-            return {}, _line(error)
+            return {}, line_of(error)
 
     def _put(self, node: Any, scope: Scope, types: dict[str, Any], failed: str) -> None:
         """Keep the types of an operation's outputs, and from what they follow."""
@@ -195,7 +218,7 @@ class Folding:
                 scope.put(name, types.get(name, tensor_type(0, None)), follows, why)
         if node.op_type == "Equal" and len(follows) == 1:
             known = [scope.constants[name] for name in node.input if name in scope.constants]
-            if known and known[0].size == 1:
+            if known and known[0].size == 1 and known[0].dtype.kind in "fiub":
                 self.examples.setdefault(next(iter(follows)), float(known[0].read().reshape(-1)[0]))
         if node.op_type == "DequantizeLinear" and all(name in scope.constants for name in node.input if name):
             self._dequantized[node.output[0]] = node
@@ -235,23 +258,38 @@ class Folding:
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                evaluator = ReferenceEvaluator(node, opsets=self.opsets)
-                results = evaluator.run(None, dict(zip(names, arrays, strict=True)))
+                results = self._evaluated(node, arrays)
         except Exception as error:
             # Anything that NumPy or ONNX raises on what does not fit.
             self.assumptions.append(
                 f"{place_of(node)} ({node.op_type}) of constants was not computed beforehand "
-                f"({_line(error)}); what it makes counts as computed from the input"
+                f"({line_of(error)}); what it makes counts as computed from the input"
             )
             return False
-        if not all(isinstance(each, np.ndarray | np.generic) for each in results):
+        if not all(isinstance(each, np.ndarray | np.generic) for each in results if each is not None):
             return False
-        self._made(node, scope, [np.asarray(each) for each in results], inputs, types)
-        for name in names:
+        self._made(node, scope, results, inputs, types)
+        for name in names if scope is self.scope else ():
             self._uses[name] -= 1
             if not self._uses[name] and name in self._computed:
                 del scope.constants[name]
         return True
+
+    def _evaluated(self, node: Any, arrays: Sequence[Array]) -> list[Any]:
+        """Return what an operation makes of arrays; raises whatever ONNX's evaluation does."""
+        alike = onnx.NodeProto(op_type=node.op_type, attribute=node.attribute)
+        alike.input[:] = [name and f"x{place}" for place, name in enumerate(node.input)]
+        alike.output[:] = [name and f"y{place}" for place, name in enumerate(node.output)]
+        key = alike.SerializeToString()
+        if key not in self._evaluators:
+            opsets = [onnx.helper.make_opsetid("", self.opsets[""])]
+            names = [[name for name in each if name] for each in (alike.input, alike.output)]
+            function = onnx.helper.make_function("fold", "fold", *names, [alike], opsets)
+            self._evaluators[key] = ReferenceEvaluator(function)
+        evaluator = self._evaluators[key]
+        results = evaluator.run(None, dict(zip(evaluator.input_names, arrays, strict=True)), {})
+        made = dict(zip(evaluator.output_names, results, strict=True))
+        return [made.get(name) for name in alike.output]
 
     def _is_bearable(self, node: Any, scope: Scope, inputs: Sequence[Constant], types: dict[str, Any]) -> bool:
         """Return whether an operation of constants takes little time and memory."""
@@ -262,7 +300,8 @@ class Folding:
         if any(name not in known for name in node.output if name):
             return elements <= FEW and node.op_type not in GROWING
         shapes: Mapping[str, Sequence[int]] = ChainMap[str, Any](known, scope.shapes)
-        if (macs_of(node, shapes, scope.constants) or 0) > MAX_PRODUCTS:
+        products = macs_of(node, shapes, scope.constants)
+        if products is None or products > MAX_PRODUCTS:
             return False
         self._budget -= sum(8 * math.prod(shape) for shape in known.values())
         return self._budget >= 0
@@ -271,17 +310,17 @@ class Folding:
         self,
         node: Any,
         scope: Scope,
-        arrays: Sequence[Array],
+        arrays: Sequence[Array | None],
         inputs: Sequence[Constant],
         types: dict[str, Any] | None = None,
     ) -> None:
         """Keep what was computed."""
         made_of = frozenset[str]().union(*(each.made_of for each in inputs))
         for name, array in zip(node.output, arrays, strict=False):
-            if name:
+            if name and array is not None:
                 kind = types[name].tensor_type.elem_type if types and name in types else None
-                called = constants.name_of_product(inputs, array.size, name)
-                scope.hold(name, constants.of_array(array, called, made_of, kind or None))
+                called = constants.name_of_product(inputs, np.size(array), name)
+                scope.hold(name, constants.of_array(np.asarray(array), called, made_of, kind or None))
                 self._computed.add(name)
 
     def _integers_first(self, node: Any, scope: Scope) -> Any | None:
@@ -324,6 +363,6 @@ def _uses(graph: Any) -> Iterator[str]:
             yield from (value.name for value in inner.output)
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """Return what an error says in one line."""
     return re.sub(r"\s+", " ", str(error))

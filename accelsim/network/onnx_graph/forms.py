@@ -60,6 +60,9 @@ PACKED = ("MatMulNBits", "MatMulBnb4")
 RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 """Gates, each with weights of its own."""
 
+ATTENTIONS = ("Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention")
+"""Products of activations, with or without a projection of their own."""
+
 LINEAR = ("LinearClassifier", "LinearRegressor")
 """Weights (outputs, inputs) in the attribute `coefficients`."""
 

@@ -161,7 +161,7 @@ def _matrices(inputs: _Inputs) -> int:
 
 def _packed(inputs: _Inputs) -> int:
     (*before, _), attributes = inputs.shape(0), inputs.attributes
-    return math.prod(before) * attributes["K"] * attributes["N"]
+    return int(math.prod(before) * attributes["K"] * attributes["N"])
 
 
 def _einsum(inputs: _Inputs) -> int:
@@ -225,7 +225,7 @@ def _many_heads(inputs: _Inputs) -> int:
             value = inputs.shape(2)
             value_width = value[1] * value[3] if len(value) == 4 else value[2]
     keys += inputs.shape(6)[2] if inputs.has(6) else 0
-    return batch * queries * keys * (query_width + value_width)
+    return int(batch * queries * keys * (query_width + value_width))
 
 
 def _grouped_queries(inputs: _Inputs) -> int:
@@ -237,7 +237,7 @@ def _grouped_queries(inputs: _Inputs) -> int:
         keys = present[2]
     else:
         keys = queries + (inputs.shape(3)[2] if inputs.has(3) else 0)
-    return 2 * batch * queries * keys * heads * width
+    return int(2 * batch * queries * keys * heads * width)
 
 
 def _experts(inputs: _Inputs) -> int:
@@ -246,7 +246,7 @@ def _experts(inputs: _Inputs) -> int:
     experts = inputs.shape(1)[-1]
     chosen = inputs.attributes.get("k", 1)
     weights = sum(math.prod(inputs.shape(each)) // experts for each in (2, 4, 6) if inputs.has(each))
-    return math.prod(before) * chosen * weights
+    return int(math.prod(before) * chosen * weights)
 
 
 def _linear(inputs: _Inputs) -> int:

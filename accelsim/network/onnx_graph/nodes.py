@@ -3,277 +3,223 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
-
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.network import Network
+from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, input_of, kind_of, stem_of
+from accelsim.network.onnx_graph.macs import macs_of
+from accelsim.network.onnx_graph.operations import needed_by, reader_of
+from accelsim.network.onnx_graph.prepared import Prepared, prepared
+from accelsim.network.onnx_graph.products import Found, OpenError, layer_of
+from accelsim.network.onnx_graph.weights import Weight, Weights
 from accelsim.network.reading import Reading
-
-Array = NDArray[Any]
-
-MAX_BYTES = 2**31 - 1
-"""Of one protobuf message; larger models keep their weights beside it."""
 
 
 def read(path: Path, reading: Reading) -> Network:
-    """Return the layers of an ONNX file in its order: Conv (1-D as of height 1), Gemm, MatMul, LSTM, GRU and RNN.
+    """Return the layers of an ONNX file in its order: every product of a constant with activations.
 
-    Their weights must be constants, and the sizes of their inputs follow from the file (a batch that is left open
-    counts as one sample). A layer is called as its weight, if that is called `layer.weight`, else as its node. A vector
-    that is added to a MatMul is its bias. Padding that differs between the sides is part of the input. Activations are
-    not in the file. All other operations stand in `not_simulated`, those with weights by name. Weights beside the file
-    are mapped.
+    Which operations those are, and how each becomes layers, is a table in docs/networks.md. Constants are folded first,
+    and sizes follow from the file and from what `reading` says beside it. A layer is called as its weight, if that is
+    called `layer.weight`, else as its node; weights are read when they are asked for, quantised ones as their integers
+    without zero point. A vector that is added to a MatMul is its bias. Padding that differs between the sides is part
+    of the input. Activations are not in the file. All other operations stand in `not_simulated`, those with constants
+    of two or more dimensions or with multiply-accumulates by name.
     Raises InputError with every problem: a file that is damaged, sizes that are left open, weights that are not there.
     """
-    graph = _Graph(path, _model(path))
-    raise_if_any(f"{path}: {problem}" for problem in dict.fromkeys(graph.problems))
-    if not graph.layers:
-        raise InputError(f"{path}: has no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights")
-    return Network(graph.name or path.stem, graph.layers, source=path.name, not_simulated=graph.others)
+    ready = prepared(path, reading)
+    walk = _Walk(ready)
+    raise_if_any(f"{path}: {problem}" for problem in dict.fromkeys(walk.problems))
+    if not walk.layers:
+        raise_if_any(f"{path}: {problem}" for problem in walk.open)
+        kinds = ", ".join(dict.fromkeys(kind_of(node) for node in ready.nodes)) or "nothing"
+        raise InputError(
+            f"{path}: has no Conv, Gemm, MatMul, LSTM, GRU or RNN with constant weights, nor any of their kin "
+            f"(it has {kinds})"
+        )
+    return Network(
+        ready.name or path.stem,
+        walk.layers,
+        source=path.name,
+        not_simulated=[*walk.others, *ready.left_out],
+        assumptions=[*ready.assumptions, *walk.assumptions],
+    )
 
 
-def _model(path: Path) -> Any:
-    """Return the parsed file with the shapes of all values; raises InputError."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"is larger than {MAX_BYTES} bytes, which no protobuf message is")
-        model = onnx.load_model_from_string(path.read_bytes())
-        if not model.opset_import or not model.graph.node:
-            raise ValueError("it has no operations")
-        for value in model.graph.input:
-            dims = value.type.tensor_type.shape.dim
-            if dims and not dims[0].dim_value:
-                dims[0].dim_value = 1  # a batch of any size: one sample
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:
-        # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
-        raise InputError(f"{path}: not a whole ONNX file: {error}; export or copy it again") from None
-
-
-class _Graph:
+class _Walk:
     """The layers of a graph, what is not one, and what is wrong."""
 
-    def __init__(self, path: Path, model: Any) -> None:
-        graph = model.graph
-        self.name = graph.name
+    def __init__(self, ready: Prepared) -> None:
         self.layers: list[Layer] = []
+        self.values: dict[str, tuple[str, str]] = {}
+        """Of each layer, the value that it takes and the one that it gives."""
         self.others: list[LeftOut] = []
+        self.assumptions: list[str] = []
         self.problems: list[str] = []
-        self._path = path
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-                self._constants[node.output[0]] = node.attribute[0].t
-        self._shapes = {
-            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for value in (*graph.input, *graph.value_info, *graph.output)
-            if value.type.tensor_type.HasField("shape")
-        }
-        inputs = [value.name for value in graph.input if value.name not in self._constants]
-        self._batch = next((self._shapes[name][0] for name in inputs if self._shapes.get(name)), 1)
+        self.open: list[str] = []
+        """Why nodes with weights are no layers: sizes that only a run would show."""
+        self._ready = ready
+        self._weights = Weights(ready.nodes, ready.constants, ready.shapes)
         self._users: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._users.setdefault(name, []).append(node)
+        for node in ready.nodes:
+            for value in node.input:
+                self._users.setdefault(value, []).append(node)
+        self._read: set[str] = set()
         self._taken: set[str] = set()
-        read = {"Conv": self._conv, "Gemm": self._gemm, "MatMul": self._matmul}
-        read |= dict.fromkeys(("LSTM", "GRU", "RNN"), self._recurrent)
-        for node in graph.node:
-            if node.op_type in read and node.domain in ("", "ai.onnx"):
-                with collecting(self.problems):
-                    self._take(read[node.op_type], node)
-            elif node.op_type != "Constant":
-                held = sum(
-                    math.prod(self._constants[name].dims)
-                    for name in node.input
-                    if name in self._constants and len(self._constants[name].dims) >= 2
-                )
-                self.others.append(
-                    LeftOut(self._place(node), node.op_type, held, None) if held else LeftOut(node.op_type)
-                )
+        self._accounted: set[str] = set()
+        """Tensors of the file that are part of what is already named."""
+        products = [self._products(node) for node in ready.nodes]
+        for node, found in zip(ready.nodes, products, strict=True):
+            self._leave_out(node, found)
+        self._leave_out_rest()
+        self._say_what_is_not_counted()
 
-    def _take(self, read: Callable[[Any, dict[str, Any]], None], node: Any) -> None:
-        """Read a node; raises InputError for one whose inputs or attributes are not those of its operation."""
-        try:
-            read(node, {each.name: each for each in node.attribute})
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{self._place(node)}: is no whole {node.op_type}: {error}; export the model again"
-            ) from None
-
-    def _place(self, node: Any) -> str:
+    def place(self, node: Any) -> str:
         """Return what messages call a node."""
-        return str(node.name or node.output[0])
+        return str(node.name or next(filter(None, node.output), node.op_type))
 
-    def _name(self, node: Any, *tensors: str) -> str:
-        """Return the name of a layer, used by no other: from its weight or bias, else that of its node."""
-        ends = [tensor.rpartition(".") for tensor in tensors]
-        name = next((stem for stem, _, end in ends if end in ("weight", "bias") and stem), self._place(node))
+    def shape(self, node: Any, value: str) -> list[int]:
+        """Return the shape of a value; raises OpenError where it is not known."""
+        if value in self._ready.constants:
+            return list(self._ready.constants[value].dims)
+        if value not in self._ready.shapes:
+            why = self._ready.open.get(value, "nothing in the file says it")
+            raise OpenError(f"{self.place(node)}: the size of its input '{value}' is left open: {why}")
+        return list(self._ready.shapes[value])
+
+    def find(self, value: str) -> Weight | None:
+        """Return the constant behind a value, None where it depends on inputs."""
+        return self._weights.find(value)
+
+    def users(self, value: str) -> list[Any]:
+        """Return the nodes that take a value."""
+        return self._users.get(value, [])
+
+    def _products(self, node: Any) -> Found | None:
+        """Take the layers of a node, if it has any; what is wrong with it is a problem."""
+        reader = reader_of(node)
+        if reader is None:
+            return None
+        told = len(self.problems)
+        for name in sorted(frozenset().union(*map(self._parts, node.input)) - self._read):
+            with collecting(self.problems):
+                self._ready.constants[name].read()  # and let go: a constant that is not whole is told at once
+            self._read.add(name)
+        if len(self.problems) > told:
+            return Found()
+        try:
+            missing = [number for number in needed_by(node) if not input_of(node, number)]
+            if missing:
+                raise ValueError(f"its input {missing[0]} is missing")
+            found = reader(self, node)
+        except OpenError as why:
+            self.open.append(str(why))
+            return None
+        except Exception as error:
+            # Nodes come from anywhere: whatever their inputs and attributes are not.
+            self.problems.append(f"{self.place(node)}: is no whole {kind_of(node)}: {error}; export the model again")
+            return Found()
+        if found is None:
+            return None
+        name = self._name(node, found)
+        for product in found.products:
+            tokens = self._per_sample(product.vectors) * product.together
+            with collecting(self.problems):
+                self.layers.append(layer_of(name + product.end, product, tokens))
+                self.values[name + product.end] = product.data, node.output[0]
+            for part in () if product.bias is None else product.bias.parts:
+                self._held(part)
+        self._account(node)
+        return found
+
+    def _name(self, node: Any, found: Found) -> str:
+        """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
+        name = next(filter(None, map(stem_of, found.names)), "") or self.place(node)
         unique, number = name, 1
-        while unique in self._taken:
+        while any(unique + each.end in self._taken for each in found.products):
             number += 1
             unique = f"{name}.call{number}"
-        self._taken.add(unique)
+        self._taken.update(unique + each.end for each in found.products)
         return unique
 
-    def _shape(self, node: Any, value: str) -> list[int]:
-        """Return the shape of a value; raises InputError where the file leaves it open."""
-        shape = list(self._constants[value].dims) if value in self._constants else self._shapes.get(value)
-        if not shape or 0 in shape:
-            raise InputError(
-                f"{self._place(node)}: the size of its input '{value}' is left open ({shape}); "
-                "export the model with fixed sizes, all but the batch"
-            )
-        return shape
+    def _per_sample(self, count: int) -> int:
+        """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
+        return count if count % self._ready.batch else count // self._ready.batch
 
-    def _array(self, value: str) -> Array:
-        """Return a constant; raises InputError where it is not as large as it says."""
-        tensor = self._constants[value]
-        try:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                return self._mapped(tensor)
-            return np.asarray(numpy_helper.to_array(tensor))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"'{value}': cannot be read: {error}; export the model again") from None
+    def _account(self, node: Any) -> int:
+        """Return the elements of the constants of two or more dimensions that a node takes and nothing took before."""
+        return sum(self._held(part) for value in node.input for part in self._parts(value))
 
-    def _mapped(self, tensor: Any) -> Array:
-        """Return a constant that lies in a file beside this one."""
-        said = {entry.key: entry.value for entry in tensor.external_data}
-        name, dtype = said.get("location", ""), onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        file = self._path.parent / name
-        if Path(name).name != name or not file.is_file():
-            near = did_you_mean(name, [each.name for each in self._path.parent.iterdir()])
-            raise InputError(
-                f"'{tensor.name}': its data is said to be in '{name}', which is no file beside the model"
-                f"{near if 'mean' in near else ''}; copy that file too, or save the model as one file"
-            )
-        shape, offset = tuple(tensor.dims), int(said.get("offset", 0))
-        size = math.prod(shape) * dtype.itemsize
-        if min(shape, default=1) < 1 or offset < 0 or offset + size > file.stat().st_size:
-            raise InputError(
-                f"'{tensor.name}': of shape {shape} and type {dtype} needs {size} bytes from {offset} on of '{name}', "
-                f"which has {file.stat().st_size}; export the model again"
-            )
-        return np.memmap(file, dtype, "r", offset=offset, shape=shape)
+    def _parts(self, value: str) -> frozenset[str]:
+        found = self.find(value)
+        return frozenset() if found is None else found.parts
 
-    def _tokens(self, vectors: int) -> int:
-        """Return the vectors of one sample."""
-        return vectors if vectors % self._batch else vectors // self._batch
+    def _held(self, name: str) -> int:
+        """Return the elements of a constant of two or more dimensions, 0 the second time."""
+        constant = self._ready.constants[name]
+        tensors = constant.made_of or {name}
+        if tensors <= self._accounted:
+            return 0
+        self._accounted |= tensors
+        return math.prod(constant.dims) if len(constant.dims) >= 2 else 0
 
-    def _without_weights(self, node: Any) -> None:
-        self.others.append(LeftOut(self._place(node), f"{node.op_type} of activations", macs=None))
-
-    def _conv(self, node: Any, attributes: dict[str, Any]) -> None:
-        data, kernel, *bias = node.input
-        if kernel not in self._constants:
-            self._without_weights(node)
-            return
-        weight, shape = self._array(kernel), self._shape(node, data)
-        dims = weight.ndim - 2
-        if dims not in (1, 2) or len(shape) != dims + 2:
-            self.others.append(LeftOut(self._place(node), f"Conv of {dims} dimensions", weight.size, None))
-            return
-
-        def numbers(key: str, default: int, count: int = dims) -> list[int]:
-            return list(attributes[key].ints) if key in attributes else [default] * count
-
-        stride, dilation, pads = numbers("strides", 1), numbers("dilations", 1), numbers("pads", 0, 2 * dims)
-        automatic = attributes["auto_pad"].s.decode() if "auto_pad" in attributes else "NOTSET"
-        if automatic.startswith("SAME"):
-            # As many outputs as inputs / stride, rounded up.
-            extra = [
-                max(0, (-(-size // step) - 1) * step + rate * (side - 1) + 1 - size)
-                for size, step, rate, side in zip(shape[2:], stride, dilation, weight.shape[2:], strict=True)
+    def _leave_out(self, node: Any, found: Found | None) -> None:
+        """Name what of a node is not simulated."""
+        if found is not None:
+            self.others += [
+                LeftOut(each.name, each.kind, each.weights, None if each.macs is None else self._per_sample(each.macs))
+                for each in found.left_out
             ]
-            pads = [each // 2 for each in extra] + [each - each // 2 for each in extra]
-        before, after = pads[:dims], pads[dims:]
-        size = shape[2:]
-        if before != after:
-            size, before = [sum(each) for each in zip(size, before, after, strict=True)], [0] * dims
-        flat = dims == 1
-        self.layers.append(
-            Layer.conv2d(
-                self._name(node, kernel),
-                weight[:, :, None] if flat else weight,
-                self._array(bias[0]) if bias and bias[0] in self._constants else None,
-                input_hw=[1, *size] if flat else size,
-                stride=[1, *stride] if flat else stride,
-                padding=[0, *before] if flat else before,
-                dilation=[1, *dilation] if flat else dilation,
-                groups=attributes["group"].i if "group" in attributes else 1,
-            )
-        )
-
-    def _gemm(self, node: Any, attributes: dict[str, Any]) -> None:
-        data, other, *bias = node.input
-        if other not in self._constants or len(self._constants[other].dims) != 2:
-            self._without_weights(node)
             return
-        values = {key: attributes[key].i for key in ("transA", "transB") if key in attributes}
-        scales = {key: attributes[key].f for key in ("alpha", "beta") if key in attributes}
-        weight = self._array(other) if values.get("transB") else self._array(other).T
-        offset = self._array(bias[0]).reshape(-1) if bias and bias[0] in self._constants else None
-        vectors = self._shape(node, data)[1 if values.get("transA") else 0]
-        self._linear(
-            self._name(node, other),
-            weight if scales.get("alpha", 1.0) == 1.0 else weight * scales["alpha"],
-            offset if offset is None or scales.get("beta", 1.0) == 1.0 else offset * scales["beta"],
-            self._tokens(vectors),
-        )
-
-    def _matmul(self, node: Any, attributes: dict[str, Any]) -> None:
-        constant = [len(self._constants[name].dims) == 2 if name in self._constants else False for name in node.input]
-        if constant == [False, True]:
-            weight, shape = self._array(node.input[1]).T, self._shape(node, node.input[0])
-            vectors = math.prod(shape[:-1])
-        elif constant == [True, False]:
-            weight, shape = self._array(node.input[0]), self._shape(node, node.input[1])
-            vectors = math.prod(shape) // shape[max(0, len(shape) - 2)]
+        if node.output and all(self.find(value) is not None for value in node.output if value):
+            return  # a constant that is dequantised or turned: a part of what takes it
+        kind, tables = kind_of(node), self._tables(node)
+        held = sum(weights for _, weights in tables) + self._account(node)
+        macs = macs_of(node, self._ready.shapes, self._ready.constants)
+        macs = None if macs is None else self._per_sample(macs)
+        if tables:
+            kind = "look-up"
+        elif node.op_type in ATTENTIONS:
+            kind = "attention"
+        elif macs != 0 and reader_of(node) is not None and not held:
+            kind = f"{kind} of activations"
+        if held or tables or macs != 0:
+            self.others.append(LeftOut(self._once(self.place(node)), kind, held, macs))
         else:
-            self._without_weights(node)
-            return
-        added = [
-            name
-            for user in self._users.get(node.output[0], ())
-            if user.op_type == "Add" and constant[1]
-            for name in user.input
-            if name in self._constants and list(self._constants[name].dims) == [len(weight)]
+            self.others.append(LeftOut(kind))
+
+    def _tables(self, node: Any) -> list[tuple[str, int]]:
+        """Return the constants of which a node takes rows, each with its weights."""
+        found = [
+            (value, self.find(value)) for value in (input_of(node, each) for each in LOOK_UPS.get(node.op_type, ()))
         ]
-        bias = self._array(added[0]) if added else None
-        self._linear(self._name(node, *node.input, *added), weight, bias, self._tokens(vectors))
+        return [(value, sum(map(self._held, each.parts))) for value, each in found if each and len(each.dims) >= 2]
 
-    def _recurrent(self, node: Any, attributes: dict[str, Any]) -> None:
-        """Take the weights of inputs (directions, gates x hidden, inputs) and states as a layer each."""
-        data, inputs, states, *bias = node.input
-        if inputs not in self._constants or states not in self._constants:
-            self._without_weights(node)
-            return
-        shape = self._shape(node, data)
-        layout = attributes["layout"].i if "layout" in attributes else 0
-        if len(shape) != 3 or any(len(self._constants[name].dims) != 3 for name in (inputs, states)):
-            raise InputError(f"{self._place(node)}: needs inputs and weights of 3 dimensions; export the model again")
-        length, name = shape[1] if layout else shape[0], self._name(node)
-        offsets = self._array(bias[0]) if bias and bias[0] in self._constants else None
-        for direction, (w, r) in enumerate(zip(self._array(inputs), self._array(states), strict=True)):
-            both: Sequence[Any] = (None, None) if offsets is None else np.split(offsets[direction], 2)
-            end = "_reverse" if direction else ""
-            self._linear(f"{name}.ih{end}", w, both[0], length)
-            self._linear(f"{name}.hh{end}", r, both[1], 1, length)
+    def _once(self, name: str) -> str:
+        """Return a name that no other of what is left out has."""
+        unique, number = name, 1
+        while unique in {each.name for each in self.others}:
+            number += 1
+            unique = f"{name}.call{number}"
+        return unique
 
-    def _linear(self, name: str, weight: Array, bias: Array | None, tokens: int, steps: int = 1) -> None:
-        self.layers.append(Layer.linear(name, np.ascontiguousarray(weight), bias, tokens=int(tokens), steps=int(steps)))
+    def _leave_out_rest(self) -> None:
+        """Name the constants that no operation took."""
+        for name, constant in self._ready.constants.items():
+            held = self._held(name)
+            if held:
+                self.others.append(LeftOut(self._once(constant.name or name), "constant", held))
+
+    def _say_what_is_not_counted(self) -> None:
+        """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""
+        self.assumptions = [f"{each}; it is not simulated" for each in self.open]
+        names = [layer.name for layer in self.layers if layer.kind == "conv_transpose2d"]
+        if names:
+            self.assumptions.append(
+                f"transposed convolutions ({', '.join(names)}) are products of every input pixel with all filters: "
+                "adding up outputs that overlap, and their bias, is not counted, and outputs that padding cuts off are "
+                "multiplied all the same"
+            )

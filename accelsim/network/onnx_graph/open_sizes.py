@@ -15,8 +15,11 @@ BATCH = re.compile(
 )
 """Names of a dimension that counts samples."""
 
+NO_NAMES = {"", "?", "-1", "None"}
+"""What stands for a dimension without a name; two of them need not be of one size."""
+
 AUTOMATIC = re.compile(
-    r"-?\d*|\?|None|unk_*\d*|s\d+|d(?:im)?_?\d+|.*_d(?:im)?_?\d+|.*dynamic_?(?:dim|axes|dimension)?[._]?\w*|axis_?\d+",
+    r"unk_*\d*|s\d+|d(?:im)?_?\d+|.*_d(?:im)?_?\d+|.*dynamic_?(?:dim|axes|dimension)?[._]?\w*|axis_?\d+",
     re.IGNORECASE,
 )
 """Names that exporters make up and that say nothing."""
@@ -101,7 +104,7 @@ def _dims(tensor: Any) -> list[int | str | None] | None:
     if not tensor.HasField("shape"):
         return None
     return [
-        (dim.dim_value if dim.dim_value > 0 else None) if dim.HasField("dim_value") else dim.dim_param or None
+        dim.dim_value if dim.dim_value > 0 else None if dim.dim_param in NO_NAMES else dim.dim_param
         for dim in tensor.shape.dim
     ]
 
@@ -152,7 +155,8 @@ def _told(
         elif key in dims:
             problems.append(f"{said}: '{key}' is one dimension; give one size")
         else:
-            problems.append(f"{said}: is no input and no open dimension{did_you_mean(key, [*inputs, *dims])}")
+            near = did_you_mean(key, [*inputs, *dims] if len(shape) == 1 else inputs)
+            problems.append(f"{said}: is no input and no open dimension{near}")
     return by_input, by_dim
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from accelsim.network.onnx_graph.batch import batch_of
 from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.folding import Folding
 from accelsim.network.onnx_graph.open_sizes import sized
-from accelsim.network.onnx_graph.scope import tensor_type
+from accelsim.network.onnx_graph.scope import graphs_of, tensor_type
 from accelsim.network.reading import Reading
 
 MAX_BYTES = 2**31 - 1
@@ -80,19 +81,21 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
     scope = folding.scope
     used = {name for node in nodes for name in node.input if name in scope.constants}
     made_of = folding.used.union(*(scope.constants[name].made_of for name in used))
+    batch = batch_of(nodes, scope.constants, scope.shapes, given, reading)
+    left_out = [replace(each, macs=each.macs and each.macs // batch) for each in folding.left_out]
+    left_out += [
+        LeftOut(name, "tensor that no operation uses", each.size, 0)
+        for name, each in folding.stored.items()
+        if len(each.dims) >= 2 and name not in made_of
+    ]
     return Prepared(
         path,
         graph.name,
         nodes,
         {name: scope.constants[name] for name in used},
         scope.shapes,
-        batch_of(nodes, scope.constants, scope.shapes, given, reading),
-        folding.left_out
-        + [
-            LeftOut(name, "tensor that no operation uses", each.size, 0)
-            for name, each in folding.stored.items()
-            if len(each.dims) >= 2 and name not in made_of
-        ],
+        batch,
+        left_out,
         given.assumptions + folding.assumptions,
         folding.opsets,
         scope.open,
@@ -107,6 +110,8 @@ def _model(path: Path) -> Any:
         model = onnx.load_model_from_string(path.read_bytes())
         if not model.opset_import or not model.graph.node:
             raise ValueError("it has no operations")
+        if any(isinstance(name, bytes) for graph in (model.graph, *model.functions) for name in _names(graph)):
+            raise ValueError("it has names that are no text")
         return _inlined(model) if model.functions else model
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -114,6 +119,18 @@ def _model(path: Path) -> Any:
         # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
         said = re.sub(r"\s+", " ", str(error))
         raise InputError(f"{path}: not a whole ONNX file: {said}; export or copy it again") from None
+
+
+def _names(graph: Any) -> Iterator[Any]:
+    """Go through all names in a graph; one that is no text is of bytes."""
+    if isinstance(graph, onnx.GraphProto):
+        yield from (each.name for each in (*graph.input, *graph.output, *graph.initializer))
+        yield from (each.values.name for each in graph.sparse_initializer)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for _, body in graphs_of(node):
+            yield from _names(body)
 
 
 def _inlined(model: Any) -> Any:

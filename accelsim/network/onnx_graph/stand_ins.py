@@ -26,6 +26,7 @@ AS_FIRST = {
         "DynamicQuantizeLinear",
     ),
     *("MeanVarianceNormalization", "RMSNormalization"),
+    *("GroupNormalization",),
 }
 """Operations whose result is as large as their first input; without a rule in ONNX as well."""
 

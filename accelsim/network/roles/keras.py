@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from accelsim.network.roles.kinds import LOOK_UPS
+from accelsim.network.roles.kinds import LOOK_UPS, UNKNOWN, is_transposed
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.names import words
+from accelsim.network.roles.orientation import Found
 
 
 def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
@@ -23,14 +24,37 @@ def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
     return {renamed.get(tail, tail): each for tail, each in tails.items()}
 
 
-def depthwise(kernel: Logical) -> Logical:
-    """Return a kernel (kh, kw, channels, multiplier) as weights of as many groups as channels."""
-    height, width, channels, multiplier = kernel.shape
-    shape = (channels * multiplier, 1, height, width)
-    return kernel.changed(shape, lambda array: array.transpose(2, 3, 0, 1).reshape(shape))
+def settle(found: Found, joins_heads: bool) -> str | None:
+    """Put a kernel the right way round, or return what it is where it is no layer that can be simulated.
+
+    joins_heads: whether it is the last product of an attention, whose inputs are heads and their features.
+    """
+    kernel, bias, path = found.weight, found.bias, found.path
+    dims, said = len(kernel.shape), set(words(path.component))
+    is_of_inputs = bias is not None and not has_bias(found) and bias.shape == kernel.shape[-2:-1]
+    splits = bias is not None and bias.shape == kernel.shape[1:]
+    if dims == 3 and (splits or said & {"query", "key", "value"}):
+        found.weight, found.bias, found.is_turned = _into_heads(kernel), bias and bias.flat(), False
+    elif dims == 3 and joins_heads:
+        found.weight, found.is_turned = _from_heads(kernel), False
+    elif dims == 4 and (path.tail == "depthwise_kernel" or _is_depthwise(path.module, kernel, bias)):
+        found.weight, found.is_turned, found.groups = _depthwise(kernel), False, kernel.shape[2]
+    elif dims in (3, 4) and (is_transposed(path) or is_of_inputs):
+        return "transposed convolution"
+    elif dims <= 4:
+        found.is_turned = not (dims == 2 and is_of_inputs)
+    else:
+        return "convolution of 3 dimensions" if dims == 5 else UNKNOWN
+    found.proof = "by its name it is a kernel of Keras" if found.is_turned else "its shape or its bias shows it"
+    return None
 
 
-def is_depthwise(module: str, kernel: Logical, bias: Logical | None) -> bool:
+def has_bias(found: Found) -> bool:
+    """Whether a layer has a bias for each of the last dimension of its kernel."""
+    return found.bias is not None and found.bias.shape == found.weight.shape[-1:]
+
+
+def _is_depthwise(module: str, kernel: Logical, bias: Logical | None) -> bool:
     """Whether a kernel of four dimensions has filters of each channel alone, by its bias or the module's name."""
     channels, multiplier = kernel.shape[2:]
     if bias is not None and channels > 1:
@@ -38,14 +62,21 @@ def is_depthwise(module: str, kernel: Logical, bias: Logical | None) -> bool:
     return "depthwise" in words(module)
 
 
-def into_heads(kernel: Logical) -> Logical:
+def _depthwise(kernel: Logical) -> Logical:
+    """Return a kernel (kh, kw, channels, multiplier) as weights of as many groups as channels."""
+    height, width, channels, multiplier = kernel.shape
+    shape = (channels * multiplier, 1, height, width)
+    return kernel.changed(shape, lambda array: array.transpose(2, 3, 0, 1).reshape(shape))
+
+
+def _into_heads(kernel: Logical) -> Logical:
     """Return a projection (features, heads, head_features) as weights (heads x head_features, features)."""
     features = kernel.shape[0]
     out = kernel.size // features
     return kernel.changed((out, features), lambda array: array.reshape(features, out).T)
 
 
-def from_heads(kernel: Logical) -> Logical:
+def _from_heads(kernel: Logical) -> Logical:
     """Return a projection (heads, head_features, features) as weights (features, heads x head_features)."""
     features = kernel.shape[-1]
     inputs = kernel.size // features

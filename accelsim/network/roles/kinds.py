@@ -27,6 +27,9 @@ TOKEN_TABLES = {
 }  # fmt: skip
 """Look-ups of the tokens of a language model, with which its output layer may share weights."""
 
+UNKNOWN = "parameter of unknown use"
+"""The kind of an array that no rule knows."""
+
 NO_WEIGHTS = {"index or mask", "mask", "state of an optimiser"}
 """Kinds of arrays that hold no weights, whatever their size."""
 
@@ -79,4 +82,4 @@ def kind_of(path: Path, array: Logical, type_name: str) -> tuple[str, int | None
         return "normalisation", 0
     if above & {"expert", "experts"}:
         return "weights of experts", None
-    return "parameter of unknown use", None
+    return UNKNOWN, None

@@ -9,18 +9,18 @@ from accelsim.network.left_out import LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
-from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, is_look_up, is_norm, is_transposed, kind_of
+from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
 from accelsim.network.roles.logical import Logical, as_2d, turned
-from accelsim.network.roles.names import RECURRENT, Path, listed, path_of, words
+from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
-from accelsim.network.roles.role import Role, Roles
+from accelsim.network.roles.role import Kind, Role, Roles
 
 if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
 _BIASES = ("bias", "biases", "b")
 _NUMBERED = re.compile(r"([Ww]|weight|kernel)(_?\d+)")
-_ALONE = {2: "linear", 3: "conv1d", 4: "conv2d"}
+_ALONE: dict[int, Kind] = {2: "linear", 3: "conv1d", 4: "conv2d"}
 """What a layer is called that is the whole network, by the dimensions of its weights."""
 
 
@@ -97,7 +97,8 @@ class _Modules:
 
     def _recurrent(self, path: Path, tails: dict[str, Logical]) -> None:
         """LSTM, GRU, RNN and their cells, as PyTorch names them."""
-        for tail in [tail for tail in tails if RECURRENT.fullmatch(tail) and tail.startswith("weight")]:
+        own = [tail for tail in tails if RECURRENT.fullmatch(tail) and tail.startswith("weight")]
+        for tail in sorted(own, key=lambda tail: natural(f".{tail}")):
             if len(tails[tail].shape) == 2:
                 which = tail.removeprefix("weight_")
                 weight, bias = tails.pop(tail), tails.pop(f"bias_{which}", None)
@@ -138,38 +139,21 @@ class _Modules:
                 found = Found(_joined(module, which), path, tails.pop(tail), own, is_turned=True)
                 self._add(found, {})
             self.stepwise.append(module)
-        for tail in ("depthwise_kernel", "pointwise_kernel", kernel):
-            if len(tails.get(tail, _NONE).shape) > 1:
-                weight = tails.pop(tail)
-                bias = None if tail == "depthwise_kernel" else _bias(tails)
-                name = _joined(module, tail.removesuffix("_kernel")) if "_" in tail else module or "dense"
-                self._kernel(name, path._replace(tail=tail), weight, bias, tails)
-
-    def _kernel(self, name: str, path: Path, kernel: Logical, bias: Logical | None, tails: dict[str, Logical]) -> None:
-        """One kernel by its dimensions."""
-        dims, component = len(kernel.shape), set(words(path.component))
-        own = [kernel] if bias is None else [kernel, bias]
-        is_of_inputs = bias is not None and kernel.shape[-1:] != bias.shape == kernel.shape[-2:-1]
-        if dims == 3 and (component & {"query", "key", "value"} or (bias and bias.shape == kernel.shape[1:])):
-            flat = None if bias is None else bias.flat()
-            self._add(Found(name, path, keras.into_heads(kernel), flat, is_turned=False), tails)
-        elif dims == 3 and self._joins_heads(path):
-            self._add(Found(name, path, keras.from_heads(kernel), bias, is_turned=False), tails)
-        elif dims == 4 and (path.tail == "depthwise_kernel" or keras.is_depthwise(path.module, kernel, bias)):
-            made = keras.depthwise(kernel)
-            self._add(Found(name, path, made, bias, is_turned=False, groups=kernel.shape[2]), tails)
-        elif dims in (3, 4) and (is_transposed(path) or is_of_inputs):
-            self._lose(name, "transposed convolution", own, None)
-        elif dims <= 4:
-            found = Found(name, path, kernel, bias)
-            if bias is not None and (len(bias.shape) != 1 or (dims > 2 and bias.shape != kernel.shape[-1:])):
-                self.problems.append(misfit(name, bias, kernel))
-            elif problem := told_by_bias(found):
-                self.problems.append(problem)
-            found.is_turned = True if found.is_turned is None else found.is_turned
+        known = ("depthwise_kernel", "pointwise_kernel", kernel)
+        kernels = [tail for tail in known if len(tails.get(tail, _NONE).shape) > 1]
+        for tail in kernels:
+            weight = tails.pop(tail)
+            # A separable convolution has two kernels, and adds its bias last.
+            bias = _bias(tails) if tail == kernels[-1] else None
+            name = module if len(kernels) == 1 else _joined(module, tail.removesuffix("_kernel"))
+            found = Found(name, path._replace(tail=tail), weight, bias)
+            kind = keras.settle(found, self._joins_heads(path))
+            if kind is not None:
+                self._lose(name, kind, [weight] if bias is None else [weight, bias], None)
+                continue
+            if found.bias is not None and found.is_turned and not keras.has_bias(found):
+                self.problems.append(misfit(name, found.bias, weight))
             self._add(found, tails)
-        else:
-            self._lose(name, "convolution of 3 dimensions", own, None)
 
     def _joins_heads(self, path: Path) -> bool:
         """Whether a module is the last product of an attention whose first ones stand beside it."""
@@ -214,30 +198,33 @@ class _Modules:
                 self.problems.append(misfit(name, bias, weight))
                 found.bias = None
             self._add(found, tails)
+        elif dims == 3 and set(words(path.module)) & {"expert", "experts"}:
+            self._lose(name, "weights of experts", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
-            self._lose(name, "parameter of unknown use", own, None)
+            self._lose(name, UNKNOWN, own, None)
         elif dims == 3 and "bilinear" in words(path.component):
             self._lose(name, "bilinear layer", own, None)
         elif dims in (3, 4):
             self._convolution(Found(name, path, weight, bias), own, tails)
         else:
-            kind = "convolution of 3 dimensions" if dims == 5 else "parameter of unknown use"
+            kind = "convolution of 3 dimensions" if dims == 5 else UNKNOWN
             self._lose(name, kind, own, None)
 
     def _convolution(self, found: Found, own: list[Logical], tails: dict[str, Logical]) -> None:
         """A convolution whose weights lie as PyTorch stores them, or as its bias says."""
         out, per_group, *_, last = found.weight.shape
         length = None if found.bias is None else found.bias.size
+        told = f"its bias of {length} shows it"
         if length in (None, out):
             if is_transposed(found.path):
                 self._lose(found.name, "transposed convolution", own, None)
                 return
-            found.is_turned, found.proof = (None, "") if length is None else (False, f"its bias of {length} shows it")
+            found.is_turned, found.proof = (None, "") if length is None else (False, told)
+        elif length == last and (found.path.tail != "weight" or length % per_group):
+            found.is_turned, found.proof = True, told
         elif length and length % per_group == 0 and out % (length // per_group) == 0:
             self._lose(found.name, "transposed convolution", own, None)
             return
-        elif length == last:
-            found.is_turned, found.proof = True, f"its bias of {length} shows it"
         elif found.bias is not None:
             self.problems.append(misfit(found.name, found.bias, found.weight))
         self._add(found, tails)
@@ -301,16 +288,20 @@ class _Modules:
         said = []
         if self.tables:
             said.append(
-                f"{listed(self.tables)}: taken as look-ups by their names, whose rows are read and not multiplied; "
-                "name them as layers in a network file if they are multiplied"
+                f"taken for look-ups by name: {listed(self.tables)}; their rows are read and not multiplied: name them "
+                "as layers in a network file if they are multiplied"
             )
         outputs = {role.weight.shape[0] for role in roles.layers.values()}
-        for name, table in self.tables.items():
-            if path_of(f"{name}.").component in TOKEN_TABLES and table.shape[0] not in outputs:
-                said.append(
-                    f"{name}: no layer has its {table.shape[0]} outputs; if the network ends in a layer that shares "
-                    "its weights, name that layer in a network file"
-                )
+        tables = {
+            table.shape[0]: name
+            for name, table in reversed(self.tables.items())
+            if path_of(f"{name}.").component in TOKEN_TABLES and table.shape[0] not in outputs
+        }
+        said += [
+            f"{name}: no layer has its {rows} outputs; if the network ends in a layer that shares its weights, name "
+            "that layer in a network file"
+            for rows, name in tables.items()
+        ]
         if self.stepwise:
             said.append(
                 f"{listed(dict.fromkeys(self.stepwise))}: simulated for one step of one token; a network file gives "
@@ -337,4 +328,6 @@ def _role(found: Found) -> Role:
     kind = _ALONE[len(weight.shape)]
     if kind == "conv1d":
         weight = as_2d(weight)
-    return Role(found.name, kind, weight, found.bias, found.activations, found.codebook, found.groups)  # type: ignore[arg-type]
+    return Role(
+        found.name, kind, weight, found.bias, found.activations, found.codebook, found.groups, bool(found.is_turned)
+    )

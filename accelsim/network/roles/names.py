@@ -81,16 +81,24 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
             keys[-1] = ((1, 0, what), (0, int(layer or 0), ""), (0, len(reverse or ""), ""), (0, rank, ""))
         elif re.fullmatch(r"[qkv]_proj_weight", last):
             keys[-1] = ((1, 0, "in_proj_weight"), (0, "qkv".index(last[0]), ""))
-    ends = int(bool(_OUTPUTS.fullmatch(parts[0]))) if len(parts) > 1 else 0
-    return (((0, ends, ""),), *keys)
+    place = 0 if len(parts) < 2 else bool(_OUTPUTS.fullmatch(parts[0])) - bool(_INPUTS.fullmatch(parts[0]))
+    return (((0, place, ""),), *keys)
 
 
-_OUTPUTS = re.compile(r"fc|heads?|classifier|lm_head|output|score|qa_outputs|logits|embed_out", re.IGNORECASE)
-"""Parts of a network that come last whatever their name's first letter."""
+_INPUTS = re.compile(r"(conv_)?stem|patch_embed(dings?)?|encoder", re.IGNORECASE)
+_OUTPUTS = re.compile(r"fc|heads?|classifier|lm_head|out|output|score|qa_outputs|logits|embed_out", re.IGNORECASE)
+"""Parts of a network that come first or last, whatever the first letter of their name."""
+
+_AS_RUN = {"self_attn": "attn", "q_proj": "in_proj0", "k_proj": "in_proj1", "v_proj": "in_proj2"}
+"""Parts of an attention by names that sort as they run."""
 
 
 def _natural_part(part: str) -> tuple[tuple[int, int, str], ...]:
-    return tuple((0, int(each), "") if each.isdecimal() else (1, 0, each) for each in re.split(r"(\d+)", part) if each)
+    return tuple(
+        (0, int(each), "") if each.isdecimal() else (1, 0, each)
+        for each in re.split(r"(\d+)", _AS_RUN.get(part, part))
+        if each
+    )
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:

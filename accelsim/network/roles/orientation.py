@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from accelsim.errors import did_you_mean
 from accelsim.network.roles.logical import Logical
@@ -82,7 +83,7 @@ def settle(found: Sequence[Found], tables: set[tuple[int, ...]]) -> list[str]:
     proven = [each for each in linear if each.proof]
     open_ones = [each for each in linear if each.is_turned is None]
     if not any(each.is_turned for each in proven):
-        return []
+        return _by_sizes(open_ones) if not proven else []
     taken: dict[bool, list[str]] = {True: [], False: []}
     for each in open_ones:
         if each.weight.shape in tables:
@@ -103,22 +104,44 @@ def settle(found: Sequence[Found], tables: set[tuple[int, ...]]) -> list[str]:
     return said
 
 
+def _by_sizes(found: Sequence[Found]) -> list[str]:
+    """Decide for weights that a program named W or the like, which no convention orders, by what follows on what."""
+    if len(found) < 2 or any(each.path.tail == "weight" for each in found):
+        return []
+    pairs = list(pairwise(each.weight.shape for each in found))
+    is_turned = all(one[1] == after[0] for one, after in pairs) and any(one[0] != after[1] for one, after in pairs)
+    for each in found:
+        each.is_turned = is_turned
+    names = listed(f"{each.name} {each.weight.shape}" for each in found)
+    if is_turned:
+        return [
+            f"{names}: taken as stored (in, out), as each then has as many inputs as the one before has outputs; "
+            "name them in a network file if they are not"
+        ]
+    return [f"{names}: taken as stored (out, in), which nothing proves; --transpose NAME turns those that are not"]
+
+
 def _by_neighbours(one: Found, proven: Sequence[Found]) -> bool:
-    """Whether the proven layers that are nearest by name all lie (in, out)."""
-    family = [each for each in proven if each.family == one.family]
-    near = {each.name: _shared(each.name, one.name) for each in proven}
-    nearest = max(near.values())
-    block = [each for each in proven if near[each.name] == nearest] if nearest else []
-    told = family or block
+    """Whether the proven layers of its family, else those of its block, all lie (in, out)."""
+    told = [each for each in proven if each.family == one.family] or _block(one, proven)
     return bool(told) and all(each.is_turned for each in told)
 
 
-def _shared(one: str, other: str) -> int:
+def _block(one: Found, proven: Sequence[Found]) -> list[Found]:
+    """Return the proven layers beside one, else those in the same place of numbered blocks, the nearest alone."""
+    own = _parents(one)
+    near = [(_shared(own, _parents(each)), each) for each in proven]
+    near = [(shared, each) for shared, each in near if "#" in own[:shared] or (own and own == _parents(each))]
+    nearest = max((shared for shared, _ in near), default=0)
+    return [each for shared, each in near if shared == nearest]
+
+
+def _parents(found: Found) -> list[str]:
+    """Return the parts of a layer's name above its last, with # for numbers: blocks are alike."""
+    return [re.sub(r"\d+", "#", part) for part in re.split(r"[./]", found.name)[:-1]]
+
+
+def _shared(one: list[str], other: list[str]) -> int:
     """Return how many parts two names begin with alike."""
-    parts = [re.split(r"[./]", name) for name in (one, other)]
-    shared = 0
-    for a, b in zip(*parts, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
 
+Kind = Literal["linear", "conv1d", "conv2d"]
+
+
 class Role(NamedTuple):
     """A layer, by the arrays that it is made of."""
 
     name: str
-    kind: Literal["linear", "conv1d", "conv2d"]
+    kind: Kind
     weight: Logical
     """(out, in) or (out, in / groups, kh, kw), that of a 1-D convolution with a height of 1."""
     bias: Logical | None = None
@@ -25,6 +28,8 @@ class Role(NamedTuple):
     codebook: Logical | None = None
     groups: int | None = None
     """Of a convolution, where its weights show it; None: they do not."""
+    is_turned: bool = False
+    """Whether the file has the weights the other way round, (in, out)."""
 
     @property
     def arrays(self) -> dict[str, Logical]:
@@ -54,13 +59,14 @@ class Roles:
 
         What is kept in parts or packed is whole; weights lie as they are stored where the file has them by this name.
         """
-        if name in self.logical:
+        layer, _, key = name.rpartition(".")
+        own = self.layers[layer].arrays if layer in self.layers else {}
+        if name in self.logical and (key == "weight" or key not in own):
             return self.logical[name]
         for each in self.logical.values():
             if name in each.parts and not each.stored_as:
                 return each if len(each.parts) == 1 else Logical.stored(self.file, name)
-        layer, _, key = name.rpartition(".")
-        return self.layers[layer].arrays.get(key) if layer in self.layers else None
+        return own.get(key)
 
     def names_like(self, key: str) -> list[str]:
         """Return the names of arrays that a key of a network file can take: weights for `weight`, and so on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accelsim.defaults import AS_GIVEN
-from accelsim.report.plots.style import GREY, colour_of, marker_of, new_figure, styled, unit_of
+from accelsim.report.plots.style import GREY, colour_of, entitle, marker_of, new_figure, styled, unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def comparison(totals: pd.DataFrame) -> Figure:
         if idle:
             handles.append(Patch(facecolor="#999999", hatch="////", edgecolor="white", linewidth=0, label="runs dense"))
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        figure.suptitle(", ".join(dict.fromkeys(pruned["network"])))
+        entitle(figure, ", ".join(dict.fromkeys(pruned["network"])), pruned)
         return figure
 
 
@@ -140,10 +140,10 @@ def curve(table: pd.DataFrame, column: str) -> Figure:
         if not share and max(tops) <= ONE_SCALE * min(tops):
             for axes in grid.flat[: len(chips)]:
                 axes.set_ylim(top=max(tops))
-        figure.suptitle(str(table["network"].iloc[0]))
         ordered = sorted(handles, key=lambda name: name.startswith("first"))
         figure.legend(
             [handles[name] for name in ordered], ordered, loc="outside lower center", ncols=min(len(ordered), 5),
             frameon=False, fontsize=8,
         )  # fmt: skip
+        entitle(figure, str(table["network"].iloc[0]), table)
         return figure

@@ -16,6 +16,7 @@ from accelsim.report.plots.style import (
     GREY,
     MARGIN_INCHES,
     SQUARE_INCHES,
+    entitle,
     legend_below,
     legend_inches,
     log_limits,
@@ -185,6 +186,7 @@ def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Seq
         figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
         axes = front(table, figure.subplots(), objectives, constraints)
         figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + legend_inches(axes))
+        entitle(figure, "", table)
         save(figure, path, path.suffix[1:])
 
 

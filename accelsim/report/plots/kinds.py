@@ -19,6 +19,7 @@ from accelsim.report.plots.style import (
     COLUMN_INCHES,
     MARGIN_INCHES,
     SQUARE_INCHES,
+    entitle,
     legend_inches,
     new_figure,
     styled,
@@ -143,7 +144,8 @@ def check_columns(table: pd.DataFrame, name: str, more: Sequence[str] = ()) -> N
     kind = kind_of(name)
     missing = [column for column in (*kind.columns, *more) if column not in table]
     if missing:
-        near = did_you_mean(missing[0], table.columns) if missing[0] in more else ""
+        numbers = table.select_dtypes("number").columns
+        near = did_you_mean(missing[0], numbers) if missing[0] in more else ""
         raise InputError(
             f"lacks the columns {', '.join(missing)}, which {name} draws{near}; write them with {kind.written_by}"
         )
@@ -167,5 +169,5 @@ def figure(table: pd.DataFrame, name: str, width_inches: float = COLUMN_INCHES, 
         axes = kind.draw(table, drawn.subplots(), **options)
         bars = BAR_INCHES * (len(drawn.axes) - 1)
         drawn.set_figheight(height + MARGIN_INCHES + bars + legend_inches(axes))
-        drawn.suptitle(title_of(table))
+        entitle(drawn, title_of(table), table)
         return drawn

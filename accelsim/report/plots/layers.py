@@ -9,6 +9,7 @@ from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.report.plots import rows
 from accelsim.report.plots.style import (
     MARGIN_INCHES,
+    entitle,
     legend_below,
     legend_inches,
     new_figure,
@@ -45,7 +46,7 @@ def _figure(results: pd.DataFrame, panels: Sequence[Callable[[pd.DataFrame, Axes
             for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
         ]
         figure.set_figheight(height + max(map(legend_inches, drawn)))
-        figure.suptitle(title_of(results))
+        entitle(figure, title_of(results), results)
         return figure
 
 

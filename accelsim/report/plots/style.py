@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+from accelsim.totals import not_simulated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +49,7 @@ STYLE: Any = {
 
 LONGEST_LABEL = 26
 LEGEND_LETTER_INCHES, LEGEND_LINE_INCHES = 0.056, 0.135
+NOTE_SIZE, NOTE_LETTER_INCHES, NOTE_LINE_INCHES = 6.5, 0.048, 0.125
 
 SHORT_LOG = 80
 """Ratio of limits below which powers of ten alone are too few marks."""
@@ -155,6 +159,23 @@ def unit_of(column: str, largest: float) -> tuple[float, str]:
     name, units = UNITS.get(column, (column.replace("_", " "), ((1.0, ""),)))
     factor, unit = next(((factor, unit) for factor, unit in units if largest >= factor), units[-1])
     return factor, f"{name} ({unit})" if unit else name
+
+
+def entitle(figure: Figure, title: str, table: pd.DataFrame) -> None:
+    """Put a title on a figure whose height is set, and under it what of the networks no number in it has."""
+    from matplotlib.font_manager import FontProperties
+
+    figure.suptitle(title)
+    width = int(figure.get_figwidth() / NOTE_LETTER_INCHES)
+    lines = [line for text in not_simulated(table) for line in textwrap.wrap(text, width)]
+    if not lines:
+        return
+    figure.set_figheight(figure.get_figheight() + NOTE_LINE_INCHES * len(lines))
+    if figure.legends:  # which stands where the label of the figure would
+        figure.legends[0].set_title("\n".join(lines), prop=FontProperties(size=NOTE_SIZE))
+        figure.legends[0].get_title().set_color(GREY)
+    else:
+        figure.supxlabel("\n".join(lines), fontsize=NOTE_SIZE, color=GREY)
 
 
 def title_of(table: pd.DataFrame) -> str:

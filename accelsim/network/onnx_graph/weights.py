@@ -1,0 +1,211 @@
+"""The weight behind a value of a graph: a constant, or the integers of one that is stored quantised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.forms import attributes_of, input_of
+from accelsim.number_formats import is_supported
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A constant as an operation takes it: the integers of a quantised one, its zero point taken off."""
+
+    name: str
+    dims: tuple[int, ...]
+    dtype: np.dtype[Any]
+    """Of what is stored."""
+    read: Callable[[], Array]
+    parts: frozenset[str]
+    """The constants that it is made of, by the names that the graph gives them."""
+    stored_as: str = ""
+    """What the file holds, where that is not what is read."""
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.dims)
+
+    def turned(self, *axes: int) -> Weight:
+        """Return it with its axes in this order."""
+        if axes == tuple(range(len(self.dims))):
+            return self
+        return self._made([self.dims[axis] for axis in axes], lambda array: array.transpose(axes))
+
+    def shaped(self, *dims: int) -> Weight:
+        """Return it in another shape of as many elements; raises ValueError where they are not as many."""
+        if math.prod(dims) != self.size:
+            raise ValueError(f"'{self.name}' of shape {list(self.dims)} has no {math.prod(dims)} elements")
+        return self if dims == self.dims else self._made(dims, lambda array: array.reshape(dims))
+
+    def part(self, number: int) -> Weight:
+        """Return one of its slices along the first axis."""
+        return self._made(self.dims[1:], lambda array: array[number])
+
+    def repeated(self, times: int) -> Weight:
+        """Return one element so many times."""
+        return self._made([times], lambda array: np.repeat(array, times))
+
+    def times(self, factor: float) -> Weight:
+        """Return it scaled; integers stay what they are, as their scale does not belong to them."""
+        if factor == 1.0 or not np.issubdtype(self.dtype, np.floating):
+            return self
+        return self._made(self.dims, lambda array: array * array.dtype.type(factor))
+
+    def less(self, zero: Weight | None, axis: int, block: int = 0) -> Weight:
+        """Return the integers without a zero point: a number, or one for each place or block along an axis.
+
+        Raises ValueError where it does not fit.
+        """
+        if zero is None:
+            return self
+        shape = _along(zero.dims, self.dims, axis, block)
+        taken = replace(self, parts=self.parts | zero.parts, stored_as=self.dtype.name)
+        return taken._made(self.dims, lambda array: _difference(array, _spread(zero.read(), shape, self.dims)))
+
+    def _made(self, dims: Iterable[int], change: Callable[[Array], Array]) -> Weight:
+        read = self.read
+        return replace(self, dims=tuple(dims), read=lambda: change(read()))
+
+
+def as_stored(constant: Constant, name: str) -> Weight:
+    """Return a constant as it is stored; types that NumPy lacks and nobody simulates become ones that hold them."""
+    return Weight(
+        constant.name or name,
+        constant.dims,
+        constant.dtype,
+        lambda: _plain(constant.read()),
+        frozenset({name}),
+        "" if is_supported(constant.dtype) else constant.dtype.name,
+    )
+
+
+class Weights:
+    """Finds the weight behind a value, through what only turns, shapes or dequantises a constant."""
+
+    def __init__(
+        self, nodes: Sequence[Any], constants: Mapping[str, Constant], shapes: Mapping[str, Sequence[int]]
+    ) -> None:
+        self._constants, self._shapes = constants, shapes
+        self._producers = {output: node for node in nodes for output in node.output}
+        self._found: dict[str, Weight | None] = {}
+
+    def find(self, value: str) -> Weight | None:
+        """Return the weight behind a value, None where the value depends on inputs."""
+        if not value:
+            return None
+        if value not in self._found:
+            self._found[value] = None  # of a graph that runs in a circle
+            self._found[value] = self._find(value)
+        return self._found[value]
+
+    def _find(self, value: str) -> Weight | None:
+        if value in self._constants:
+            return as_stored(self._constants[value], value)
+        node = self._producers.get(value)
+        source = None if node is None or not node.input else self.find(node.input[0])
+        if node is None or source is None:
+            return None
+        match node.op_type:
+            case "Identity" | "Cast":
+                return source
+            case "Transpose":
+                axes = attributes_of(node).get("perm") or reversed(range(len(source.dims)))
+                return source.turned(*axes)
+            case "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze":
+                shape = self._shapes.get(value)
+                return None if shape is None or math.prod(shape) != source.size else source.shaped(*shape)
+            case "DequantizeLinear":
+                return self._dequantized(node, source)
+            case _:
+                return None
+
+    def _dequantized(self, node: Any, source: Weight) -> Weight | None:
+        """Return the integers of a constant that is dequantised, None where it is while the graph runs."""
+        scale, zero = (self.find(input_of(node, number)) for number in (1, 2))
+        if scale is None or (zero is None and input_of(node, 2)):
+            return None
+        attributes = attributes_of(node)
+        taken = source.less(zero, attributes.get("axis", 1), attributes.get("block_size", 0))
+        return replace(taken, parts=taken.parts | scale.parts)
+
+
+def unpacked(codes: Array, bits: int, count: int) -> Array:
+    """Return integers of a few bits each, (..., count), of bytes (..., count x bits / 8) whose lowest bit is first."""
+    if bits == 8:
+        return codes[..., :count]
+    if bits in (2, 4):
+        every = np.arange(0, 8, bits, dtype=np.uint8)
+        spread = (codes[..., None] >> every) & np.uint8(2**bits - 1)
+        return spread.reshape(*codes.shape[:-1], -1)[..., :count]
+    single = np.unpackbits(codes, axis=-1, bitorder="little")
+    whole = single.shape[-1] // bits
+    grouped = single[..., : whole * bits].reshape(*codes.shape[:-1], whole, bits)
+    values: Array = (grouped << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
+    return values[..., :count]
+
+
+def _plain(array: Array) -> Array:
+    """Return an array of a type that can be simulated and holds the same values."""
+    if is_supported(array.dtype) or array.dtype.kind in "OUSc":
+        return array
+    return array.astype(np.int8 if "int" in array.dtype.name else np.float32)
+
+
+def _along(dims: tuple[int, ...], of: tuple[int, ...], axis: int, block: int) -> tuple[tuple[int, ...], int, int]:
+    """Return the shape in which a zero point fits its tensor, and along which axis each stands for how many places.
+
+    Raises ValueError where it does not fit.
+    """
+    if math.prod(dims) == 1:
+        return (1,) * len(of), 0, 1
+    axis = axis % len(of)
+    if block:
+        if len(dims) != len(of) or dims[axis] * block < of[axis]:
+            raise ValueError(f"a zero point of shape {list(dims)} does not fit blocks of {block} of {list(of)}")
+        return dims, axis, block
+    if len(dims) == 1 and dims[0] == of[axis]:
+        return tuple(dims[0] if each == axis else 1 for each in range(len(of))), 0, 1
+    if len(dims) == len(of) and all(mine in (1, theirs) for mine, theirs in zip(dims, of, strict=True)):
+        return dims, 0, 1
+    raise ValueError(f"a zero point of shape {list(dims)} does not fit axis {axis} of {list(of)}")
+
+
+def _spread(values: Array, shape: tuple[tuple[int, ...], int, int], of: tuple[int, ...]) -> Array:
+    """Return a zero point so that it broadcasts against a tensor of shape `of`."""
+    dims, axis, block = shape
+    shaped = values.reshape(dims)
+    if block == 1:
+        return shaped
+    return np.take(shaped, np.arange(of[axis]) // block, axis=axis)
+
+
+def _difference(array: Array, zero: Array) -> Array:
+    """Return integers less their zero point, in the smallest of int8, int16 and int32 that holds them.
+
+    Numbers of floating point stay what they are where the zero point is 0.
+    """
+    if array.dtype.kind not in "iu" or zero.dtype.kind not in "iu":
+        return array if not np.any(zero) else array.astype(np.float32) - zero.astype(np.float32)
+    if array.dtype in (np.int8, np.int32) and not np.any(zero):
+        return array
+    return smallest(array.astype(np.int32) - zero.astype(np.int32))
+
+
+def smallest(integers: Array) -> Array:
+    """Return integers in the smallest of int8, int16 and int32 that holds them."""
+    least, most = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+    for kind in (np.int8, np.int16):
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return integers.astype(kind)
+    return integers

@@ -1,0 +1,123 @@
+"""Listens to the operations of a forward pass, wherever they are called from: modules, functions, scripts, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from accelsim.network.torch_capture.operations import MULTIPLYING
+from accelsim.network.torch_capture.origins import tensors_in
+from accelsim.network.torch_capture.quantized import is_packed, note_quantized
+from accelsim.network.torch_capture.recorder import LOOK_UP, Place, Recorder
+from accelsim.network.torch_capture.recurrent import RECURRENT
+
+HANDLERS = MULTIPLYING | RECURRENT
+LOOK_UPS = {"embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select", "gather", "take"}
+NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_grouped_mm", "_scaled_", "_convert_")
+"""How those operations of `torch.ops.aten` begin whose multiply-accumulates nobody counts."""
+WITHOUT_WORK = ("prims", "profiler", "debugprims")
+
+
+class Listener(TorchDispatchMode):  # type: ignore[misc]
+    """Hands every operation that multiplies to its note, and follows what is made of weights alone.
+
+    Operations come as they are called, `linear` and not its `addmm`, as long as PyTorch's autograd is passed by.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, note: Recorder, model: nn.Module) -> None:
+        super().__init__()
+        self._note = note
+        self._model = model
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation and note it."""
+        kwargs = kwargs or {}
+        space, name = _name(func)
+        handler = HANDLERS.get(name) if space == "aten" else None
+        if handler is None and isinstance(func, torch._ops.OpOverload):
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        self._note.product = None
+        if handler is not None:
+            handler(self._note, result, *args, **{key: each for key, each in kwargs.items() if key != "out"})
+        arguments = [*args, *kwargs.values()]
+        made = self._note.origins.follow(func, arguments, result, self._note.product)
+        if handler is None and made is None:
+            self._other(func, space, name, args, kwargs, result)
+        return result
+
+    def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """Note what else activations meet: weights, or work of which nothing is known."""
+        if is_packed(args):
+            note_quantized(self._note, self._model, name, list(args))
+            return
+        tensors = list(tensors_in([*args, *kwargs.values()]))
+        macs: int | None = 0
+        formula = flop_registry.get(getattr(func, "overloadpacket", func))
+        if formula is not None:
+            macs = int(formula(*args, **kwargs, out_val=result)) // 2
+        elif space == "aten":
+            macs = None if name.startswith(UNCOUNTED) else 0
+        elif space not in WITHOUT_WORK and space != "quantized":
+            macs, name = None, f"{space}::{name}"
+        if macs != 0:
+            self._note.leave(name, macs, tensors)
+            return
+        kind = LOOK_UP if name in LOOK_UPS else name.strip("_")
+        kind = "normalisation" if any(each in name for each in NORMALISATIONS) else kind
+        for tensor in tensors:
+            origin = self._note.origins.of(tensor)
+            for number in () if origin is None else origin.sources:
+                self._note.use(number, kind, 0)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to what runs in a block, and know in which module."""
+        places = [self._note.place]
+
+        def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+            sequences = places[-1].sequences
+            if isinstance(module, nn.MultiheadAttention):
+                query = args[0] if args else kwargs["query"]
+                sequences = 1 if query.ndim == 2 else query.shape[not module.batch_first]
+            places.append(Place(path, sequences))
+            self._note.place = places[-1]
+
+        def leave(*_: Any) -> None:
+            places.pop()
+            self._note.place = places[-1]
+
+        with ExitStack() as stack:
+            for path, module in self._model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
+                begins = module.register_forward_pre_hook(
+                    lambda called, args, kwargs, path=path: enter(path, called, args, kwargs), with_kwargs=True
+                )
+                ends = module.register_forward_hook(leave, always_call=True)
+                stack.callback(begins.remove)
+                stack.callback(ends.remove)
+            # Private, as are dispatch modes: inference_mode would leave tensors behind that cannot be trained with.
+            stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+            stack.enter_context(self)
+            yield
+
+
+def _name(func: Any) -> tuple[str, str]:
+    """Return the namespace of an operation and its name without that of the overload."""
+    if isinstance(func, torch._ops.OpOverload):
+        space, _, name = func._schema.name.partition("::")
+        return space, name.removesuffix("_") if not name.startswith("__") else name
+    return "higher_order", str(getattr(func, "__name__", func))

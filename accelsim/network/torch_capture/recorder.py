@@ -1,0 +1,334 @@
+"""What a forward pass multiplies, as layers, and what of it is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from accelsim.errors import collecting, raise_if_any
+from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
+from accelsim.network.torch_capture.naming import Names
+from accelsim.network.torch_capture.origins import Held, Origin, Origins
+from accelsim.torch_weights import as_array
+
+Array = NDArray[Any]
+
+
+class Call(NamedTuple):
+    """One use of a layer's weights: samples (batch, vectors, in_features) or (batch, in_channels, height, width)."""
+
+    samples: Array
+    steps: int = 1
+    geometry: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Use:
+    """What becomes of a tensor of the model that no layer multiplies by."""
+
+    kind: str
+    macs: int | None = 0
+
+
+@dataclass
+class Place:
+    """Where in the model the forward pass is."""
+
+    module: str = ""
+    sequences: int | None = None
+    """Inside an attention of PyTorch, whose tensors are (tokens, sequences, features): how many there are."""
+
+
+@dataclass
+class Recorder:
+    """Writes down each product of the forward pass, by the name of its weights."""
+
+    origins: Origins
+    names: Names
+    batch: int
+    batch_dim: int
+    place: Place = field(default_factory=Place)
+    assumptions: list[str] = field(default_factory=list)
+    product: int | None = None
+    """Number of the product of weights alone that was seen last; None where it was of another kind."""
+    _arrays: dict[str, tuple[Array, Array | None]] = field(default_factory=dict)
+    _calls: dict[str, list[Call]] = field(default_factory=dict)
+    _covered: dict[int, int] = field(default_factory=dict)
+    _folded: set[int] = field(default_factory=set)
+    _uses: dict[int, Use] = field(default_factory=dict)
+    _others: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    _waiting: dict[int, Callable[[], None]] = field(default_factory=dict)
+    _order: dict[str, int] = field(default_factory=dict)
+    packed: set[str] = field(default_factory=set)
+    """Paths of the modules with packed weights that ran."""
+    _packed: dict[str, LeftOut] = field(default_factory=dict)
+    _counted: int = 0
+
+    def linear(self, weight: Tensor, bias: Tensor | None, vectors: Tensor, kind: str) -> None:
+        """Note a product of weights (out, in) and vectors (..., in), which may also be no layer."""
+        origin = self._as_weight(weight, vectors)
+        if origin is None:
+            self.leave(kind, weight.numel() * (vectors.numel() // max(1, weight.shape[1])), [weight, vectors])
+            return
+        samples, module = copied(self.by_sample(vectors)), self.place.module
+
+        def note(product: int | None = None) -> None:
+            for part in self.names.parts(weight, origin, module):
+                self.keep(part.name, weight[part.rows], None if bias is None else bias[part.rows], weight)
+                self.call(part.name, Call(samples), product)
+
+        self._note(note)
+
+    def _note(self, note: Callable[..., None]) -> None:
+        """Write a call down; one of weights alone only at the end, when it is known whether its result is a weight."""
+        if self.product is None:
+            note()
+        else:
+            self._waiting[self.product] = partial(note, self.product)
+
+    def images(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        images: Tensor,
+        geometry: Mapping[str, Any],
+        stored: Tensor,
+        given: Tensor,
+    ) -> None:
+        """Note a convolution by weights (out, in / groups, kh, kw).
+
+        `stored` are the weights as the model has them and `given` the images as it hands them over.
+        """
+        origin = self._as_weight(stored, given)
+        if origin is None:
+            raise ValueError("images of a layer need weights: see is_layer")
+        samples, module = [copied(each) for each in self.images_of_samples(images)], self.place.module
+
+        def note(product: int | None = None) -> None:
+            name = self.names.parts(stored, origin, module)[0].name
+            self.keep(name, weight, bias, stored)
+            for each in samples:
+                self.call(name, Call(each, 1, geometry), product)
+
+        self._note(note)
+
+    def is_layer(self, weight: Tensor, data: Tensor) -> bool:
+        """Return whether a product is of weights of the model."""
+        origin, other = self.origins.of(weight), self.origins.of(data)
+        if origin is None or not origin.sources:
+            return False
+        return other is None or self._has_weights(origin)
+
+    def _as_weight(self, weight: Tensor, data: Tensor) -> Origin | None:
+        """Return what a weight is made of and note that it is used; None where the product is no layer."""
+        self.product = None
+        origin, other = self.origins.of(weight), self.origins.of(data)
+        if origin is None or not self.is_layer(weight, data):
+            return None
+        if other is None:
+            self._folded |= origin.products
+        else:
+            self._counted += 1
+            self.product = self._counted
+            for number in other.sources:
+                self.use(number, "input", 0)
+        for number in origin.sources:
+            self._covered.setdefault(number, 0)
+        return origin
+
+    def named(self, weight: Tensor, bias: Tensor | None, data: Tensor) -> str | None:
+        """Keep weights (out, in) of one layer and return its name; None where they are not the model's."""
+        origin = self._as_weight(weight, data)
+        self.product = None
+        if origin is None:
+            return None
+        name = self.names.parts(weight, origin, self.place.module)[0].name
+        self.keep(name, weight, bias, weight)
+        return name
+
+    def keep(self, name: str, weight: Tensor, bias: Tensor | None, stored: Tensor) -> None:
+        """Copy the weights of a layer at its first call; `stored` as the model has them."""
+        if name in self._arrays:
+            return
+        if bias is not None and (bias.ndim != 1 or self.origins.of(bias) is None):
+            bias = None
+        self._arrays[name] = copied(weight), None if bias is None else copied(bias)
+        origin = self.origins.of(stored)
+        if origin is not None and origin.sources:
+            self._covered[origin.sources[0]] = self._covered.get(origin.sources[0], 0) + weight.numel()
+
+    def keep_arrays(self, name: str, weight: Array, bias: Array | None) -> None:
+        """Take weights of a layer that are no tensor of the model, such as the integers of a quantised one."""
+        self._arrays.setdefault(name, (weight, bias))
+
+    def call(self, name: str, call: Call, order: int | None = None) -> None:
+        """Note a call of a layer whose weights are kept; `order`: what was counted when it ran, now if None."""
+        if order is None:
+            self._counted += 1
+        self._order.setdefault(name, self._counted if order is None else order)
+        self._calls.setdefault(name, []).append(call)
+
+    def leave(self, kind: str, macs: int | None, operands: Iterable[Tensor], *, by_place: bool = False) -> None:
+        """Note an operation that is no layer, with all its multiply-accumulates: by its weights, or where it runs."""
+        self.product = None
+        origins = [self.origins.of(each) for each in operands]
+        for number in {number for each in origins if each is not None for number in each.sources}:
+            self.use(number, kind, 0)
+        plain = [each for each in origins if each is not None and not each.products and self._has_weights(each)]
+        if plain and not by_place and len(plain) < len(origins):
+            self.use(plain[0].sources[0], kind, macs)
+            return
+        constants = sum(each is not None for each in origins)
+        said = "of activations" if not constants else "of constants" if constants == len(origins) else "by a constant"
+        key = self.names.of_module(self.place.module), kind if by_place else f"{kind} {said}"
+        self._others[key] = added(self._others.get(key, 0), macs)
+
+    def _has_weights(self, origin: Origin) -> bool:
+        return any(self.origins.held[number].is_parameter for number in origin.sources)
+
+    def leave_packed(self, name: str, kind: str, weights: int) -> None:
+        """Note an operation on packed weights that is no layer."""
+        self._packed[name] = LeftOut(name, kind, weights, None)
+
+    def use(self, number: int, kind: str, macs: int | None) -> None:
+        """Note what a tensor of the model is used for other than as a layer's weights: products come first."""
+        known = self._uses.get(number)
+        if known is None:
+            self._uses[number] = Use(kind, macs)
+        else:
+            known.kind = kind if known.macs == 0 and macs != 0 else known.kind
+            known.macs = added(known.macs, macs)
+
+    def by_sample(self, vectors: Tensor) -> Tensor:
+        """Return vectors (..., features) as (batch, vectors of a sample, features)."""
+        features, sequences = vectors.shape[-1], self.place.sequences
+        if sequences:
+            return self.sequences_of_samples(vectors.reshape(-1, sequences, features))
+        leading = vectors.shape[:-1]
+        for dim in (self.batch_dim, 0):
+            if dim < len(leading) and leading[dim] == self.batch:
+                return vectors.movedim(dim, 0).reshape(self.batch, -1, features)
+        if math.prod(leading) % self.batch or self.product is not None:
+            return vectors.reshape(1, -1, features)
+        if self.batch_dim == 1:
+            return vectors.reshape(-1, self.batch, features).transpose(0, 1)
+        return vectors.reshape(self.batch, -1, features)
+
+    def sequences_of_samples(self, sequences: Tensor) -> Tensor:
+        """Return sequences (steps, sequences, features) as (batch, vectors of a sample, features), one by one."""
+        steps, count, features = sequences.shape
+        batch = self._samples_of(count, "sequences")
+        return sequences.transpose(0, 1).reshape(batch, steps * (count // batch), features)
+
+    def steps_of_samples(self, sequences: Tensor) -> Tensor:
+        """Return sequences (steps, sequences, features) as (batch, vectors of a sample, features), step by step."""
+        steps, count, features = sequences.shape
+        batch = self._samples_of(count, "sequences")
+        split = sequences.reshape(steps, batch, count // batch, features)
+        return split.transpose(0, 1).reshape(batch, steps * (count // batch), features)
+
+    def images_of_samples(self, images: Tensor) -> Iterable[Tensor]:
+        """Return images (count, ...) as batches, of samples with several as many."""
+        batch = self._samples_of(len(images), "images")
+        split = images.unflatten(0, (-1, batch) if self.batch_dim == 1 else (batch, -1))
+        return list(split.unbind(0 if self.batch_dim == 1 else 1))
+
+    def _samples_of(self, count: int, what: str) -> int:
+        """Return among how many samples so many divide; each counts as one where they do not."""
+        if count % self.batch == 0:
+            return self.batch
+        if self.product is None and count > 1:
+            self.assumptions.append(
+                f"{self.names.of_module(self.place.module)}: {count} {what} do not divide among {self.batch} samples, "
+                "so each counts as a sample; correct batch_dim, or give an example of one sample"
+            )
+        return count
+
+    def layers(self) -> list[Layer]:
+        """Return what was called, in order; raises InputError with every problem."""
+        layers = []
+        problems: list[str] = []
+        for product, note in self._waiting.items():
+            if product not in self._folded:
+                note()
+        self._waiting.clear()
+        for name in sorted(self._calls, key=lambda name: self._order[name]):
+            weight, bias = self._arrays[name]
+            for number, call in enumerate(_merged(self._calls[name]), 1):
+                with collecting(problems):
+                    layers.append(_layer(name if number == 1 else f"{name}.call{number}", weight, bias, call))
+        raise_if_any(dict.fromkeys(problems))
+        return layers
+
+    def left_out(self) -> list[LeftOut]:
+        """Name the weights of two or more dimensions that are in no layer, and the products of activations."""
+        missing = []
+        for number, held in enumerate(self.origins.held):
+            use, rest = self._uses.get(number), self._rest(number, held)
+            if use is not None and (rest or use.macs != 0 or (held.is_counted and use.kind == LOOK_UP)):
+                missing.append(LeftOut(self.names.of(held), use.kind, rest, self._of_one_sample(use.macs)))
+            elif rest and number in self._covered:
+                missing.append(LeftOut(self.names.of(held), "part not used", rest))
+            elif rest:
+                missing += self._not_used(number, held)
+        return [*missing, *self._packed.values()] + [
+            LeftOut(name, kind, 0, self._of_one_sample(macs)) for (name, kind), macs in self._others.items()
+        ]
+
+    def _rest(self, number: int, held: Held) -> int:
+        """Return how many weights of a tensor no layer has; what is folded into another tensor is part of its layer."""
+        covered = self._covered.get(number)
+        if not held.is_counted or covered == 0:
+            return 0
+        return max(0, int(held.tensor.numel()) - (covered or 0))
+
+    def _of_one_sample(self, macs: int | None) -> int | None:
+        return macs if macs is None else -(-macs // self.batch)
+
+    def _not_used(self, number: int, held: Held) -> list[LeftOut]:
+        if number in self.origins.touched:
+            return [LeftOut(self.names.of(held), "constant", held.tensor.numel())]
+        known = self.names.known.get(self.names.path(held), [])
+        if not known:
+            return [LeftOut(self.names.of(held), "not called", held.tensor.numel())]
+        return [LeftOut(name, "not called", each.weight.numel()) for name, each in known]
+
+
+LOOK_UP = "look-up"
+
+
+def added(one: int | None, other: int | None) -> int | None:
+    """Return a sum that is not known where one of the two is not."""
+    return None if one is None or other is None else one + other
+
+
+def _merged(calls: list[Call]) -> list[Call]:
+    """Return the calls of a linear layer on inputs of one shape as one that takes them step by step; others apart."""
+    if len(calls) < 2 or calls[0].geometry is not None:
+        return calls
+    first = calls[0]
+    if not all((each.samples.shape, each.steps) == (first.samples.shape, first.steps) for each in calls):
+        return calls
+    return [Call(np.concatenate([each.samples for each in calls], axis=1), sum(each.steps for each in calls))]
+
+
+def _layer(name: str, weight: Array, bias: Array | None, call: Call) -> Layer:
+    samples = call.samples
+    if call.geometry is not None:
+        return Layer.conv2d(name, weight, bias, activations=samples, input_hw=samples.shape[2:], **call.geometry)
+    vectors = samples.shape[1]
+    inputs = samples[:, 0] if vectors == 1 else samples
+    return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)
+
+
+def copied(tensor: Tensor) -> Array:
+    """Return a copy, which does not change with the model."""
+    return np.array(as_array(tensor), order="C")

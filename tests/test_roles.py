@@ -1,0 +1,376 @@
+"""Is every array of a file what its name, its siblings and its shape say: a layer, a part of one, or named?"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from accelsim import InputError, Network, load_network, simulate
+from accelsim.network.files import TensorFile, open_tensors
+from accelsim.network.left_out import LeftOut
+from accelsim.network.reading import Reading
+from accelsim.network.roles import Roles, read_roles
+
+Array = NDArray[Any]
+rng = np.random.default_rng(0)
+
+
+def of(*shape: int) -> Array:
+    """An array without zeros."""
+    return (rng.random(shape) + 1).astype(np.float32)
+
+
+def mask(*shape: int) -> Array:
+    return (rng.random(shape) < 0.5).astype(np.float32)
+
+
+def saved(folder: Path, tensors: dict[str, Array], suffix: str = ".npz") -> Path:
+    path = folder / f"net{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **tensors)  # type: ignore[arg-type]
+    else:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
+    return path
+
+
+def roles_of(folder: Path, tensors: dict[str, Array], *transpose: str) -> Roles:
+    return read_roles(open_tensors(saved(folder, tensors)), Reading(transpose=transpose))
+
+
+def layers_of(roles: Roles) -> dict[str, tuple[int, ...]]:
+    return {name: role.weight.shape for name, role in roles.layers.items()}
+
+
+def left_of(roles: Roles) -> dict[str, str]:
+    return {each.name: each.kind for each in roles.left_out}
+
+
+KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, str]]] = {
+    "plain": ({"a.weight": of(3, 4), "a.bias": of(3), "n.weight": of(4)}, {"a": (3, 4)}, {}),
+    "wrappers of the model": (
+        {"module._orig_mod.a.weight": of(3, 4), "module._orig_mod.b.weight": of(2, 3)},
+        {"a": (3, 4), "b": (2, 3)},
+        {},
+    ),
+    "masks": (
+        {"a.weight_orig": of(3, 4), "a.weight_mask": mask(3, 4), "a.bias_orig": of(3), "a.bias_mask": mask(3)},
+        {"a": (3, 4)},
+        {},
+    ),
+    "masks by hand": (
+        {"a.weight": of(3, 4), "a.weight_mask": mask(3, 4), "b.weight": of(2, 3), "b.mask": mask(2, 3)}
+        | {"c.weight": of(2, 2), "c.weight.mask": mask(2, 2), "att.mask": mask(8, 8)},
+        {"a": (3, 4), "b": (2, 3), "c": (2, 2)},
+        {"att.mask": "mask"},
+    ),
+    "originals alone": (
+        {"a.weight_orig": of(3, 4), "b.weight": of(2, 3)},
+        {"b": (2, 3)},
+        {"a.weight": "weights that something unknown is done to"},
+    ),
+    "unknown parametrization": (
+        {"a.parametrizations.weight.original": of(4, 4), "a.parametrizations.weight.0.base": of(4, 4)}
+        | {"a.parametrizations.weight.1.more": of(2), "b.weight": of(2, 3)}
+        | {"c.parametrizations.weight.original": of(4, 4)},
+        {"b": (2, 3)},
+        dict.fromkeys(("a.weight", "c.weight"), "weights that an unknown parametrization makes"),
+    ),
+    "LSTM with a projection": (
+        {"r.weight_ih_l0": of(32, 6), "r.weight_hh_l0": of(32, 4), "r.weight_hr_l0": of(4, 8), "r.bias_ih_l0": of(32)},
+        {"r.ih_l0": (32, 6), "r.hh_l0": (32, 4), "r.hr_l0": (4, 8)},
+        {},
+    ),
+    "attention": (
+        {"a.in_proj_weight": of(12, 4), "a.in_proj_bias": of(12), "a.bias_k": of(1, 1, 4)}
+        | {"a.out_proj.weight": of(4, 4)},
+        {"a.q_proj": (4, 4), "a.k_proj": (4, 4), "a.v_proj": (4, 4), "a.out_proj": (4, 4)},
+        {"a.bias_k": "bias"},
+    ),
+    "attention of other widths": (
+        {f"{each}_proj_weight": of(4, inputs) for each, inputs in zip("qkv", (4, 5, 6), strict=True)},
+        {"q_proj": (4, 4), "k_proj": (4, 5), "v_proj": (4, 6)},
+        {},
+    ),
+    "look-ups": (
+        {"model.embed_tokens.weight": of(9, 4), "wpe.weight": of(8, 4), "emb_l.0.weight": of(9, 4)}
+        | {"x.relative_attention_bias.weight": of(8, 2), "embeddings.word_embeddings.weight": of(9, 4)}
+        | {"embed_out.weight": of(9, 4), "class_embed.weight": of(9, 4), "class_embed.bias": of(9)}
+        | {"patch_embed.proj.weight": of(4, 6), "shared_gate.weight": of(1, 4)},
+        {"embed_out": (9, 4), "class_embed": (9, 4), "patch_embed.proj": (4, 6), "shared_gate": (1, 4)},
+        dict.fromkeys(["model.embed_tokens", "wpe", "emb_l.0", "x.relative_attention_bias"], "look-up")
+        | {"embeddings.word_embeddings": "look-up"},
+    ),
+    "norms": (
+        {"norm.weight": of(4, 4), "x.weight": of(3, 5), "x.bias": of(3, 5), "norm1.linear.weight": of(3, 4)},
+        {"norm1.linear": (3, 4)},
+        {"norm": "normalisation", "x": "normalisation"},
+    ),
+    "dimensions": (
+        {"one.weight": of(8, 3, 5), "two.weight": of(8, 3, 5, 5), "three.weight": of(8, 3, 2, 2, 2)},
+        {"one": (8, 3, 1, 5), "two": (8, 3, 5, 5)},
+        {"three": "convolution of 3 dimensions"},
+    ),
+    "transposed convolutions": (
+        {"up.weight": of(8, 4, 2, 2), "up.bias": of(4), "deconv.weight": of(8, 8, 3)}
+        | {"grouped.weight": of(8, 2, 3), "grouped.bias": of(4), "a.weight": of(3, 4)},
+        {"a": (3, 4)},
+        dict.fromkeys(["up", "deconv", "grouped"], "transposed convolution"),
+    ),
+    "raw parameters": (
+        {"cls_token": of(1, 1, 8), "pos_embed": of(1, 5, 8), "h.attn.bias": mask(1, 1, 6, 6), "ls": of(8, 1, 1)}
+        | {"mlp.experts.gate_up_proj": of(4, 8, 6), "ids": np.zeros((1, 9), np.int64), "head.weight": of(3, 8)},
+        {"head": (3, 8)},
+        {"cls_token": "learned token", "pos_embed": "position embedding", "h.attn.bias": "mask"}
+        | {"ls": "parameter of unknown use", "mlp.experts.gate_up_proj": "weights of experts", "ids": "index or mask"},
+    ),
+    "GPT-2": (
+        {"h.0.attn.c_attn.weight": of(4, 12), "h.0.attn.c_attn.bias": of(12), "h.0.attn.c_proj.weight": of(4, 4)}
+        | {"h.0.attn.c_proj.bias": of(4), "wte.weight": of(9, 4), "lm_head.weight": of(9, 4)},
+        {"h.0.attn.c_attn": (12, 4), "h.0.attn.c_proj": (4, 4), "lm_head": (9, 4)},
+        {"wte": "look-up"},
+    ),
+    "NumPy by number": (
+        {"W1": of(5, 6), "b1": of(6), "W2": of(6, 6), "b2": of(6), "W3": of(6, 2), "b3": of(1, 2)},
+        {"W1": (6, 5), "W2": (6, 6), "W3": (2, 6)},
+        {},
+    ),
+    "NumPy with columns": ({"W1": of(6, 6), "b1": of(6, 1)}, {"W1": (6, 6)}, {}),
+    "NumPy without biases": ({"W1": of(5, 6), "W2": of(6, 2)}, {"W1": (6, 5), "W2": (2, 6)}, {}),
+    "separators": (
+        {"fc1_weight": of(3, 4), "fc1_bias": of(3), "fc2/W": of(3, 4), "fc2/b": of(4), "fc3.W": of(3, 4)},
+        {"fc1": (3, 4), "fc2": (4, 3), "fc3": (3, 4)},
+        {},
+    ),
+    "Keras": (
+        {"d/kernel:0": of(4, 6), "d/bias:0": of(6), "c/kernel:0": of(3, 3, 4, 8), "c/bias:0": of(8)}
+        | {"dw/depthwise_kernel:0": of(3, 3, 4, 2), "dw/bias:0": of(8), "e/embeddings:0": of(9, 4), "bn/gamma:0": of(8)}
+        | {"up/kernel:0": of(2, 2, 4, 8), "up/bias:0": of(4), "dw2/kernel:0": of(3, 3, 4, 1), "dw2/bias:0": of(4)},
+        {"d": (6, 4), "c": (8, 4, 3, 3), "dw": (8, 1, 3, 3), "dw2": (4, 1, 3, 3)},
+        {"e": "look-up", "up": "transposed convolution"},
+    ),
+    "Keras, recurrent": (
+        {"l/cell/kernel:0": of(4, 24), "l/cell/recurrent_kernel:0": of(6, 24), "l/cell/bias:0": of(24)}
+        | {"g/cell/kernel": of(4, 18), "g/cell/recurrent_kernel": of(6, 18), "g/cell/bias": of(2, 18)},
+        {"l/cell.ih": (24, 4), "l/cell.hh": (24, 6), "g/cell.ih": (18, 4), "g/cell.hh": (18, 6)},
+        {},
+    ),
+    "Keras 3": (
+        {"layers/dense/vars/0": of(4, 6), "layers/dense/vars/1": of(6), "layers/embedding/vars/0": of(9, 4)}
+        | {"layers/lstm/cell/vars/0": of(4, 8), "layers/lstm/cell/vars/1": of(2, 8), "layers/lstm/cell/vars/2": of(8)}
+        | {"optimizer/vars/2": of(4, 6)},
+        {"layers/dense": (6, 4), "layers/lstm/cell.ih": (8, 4), "layers/lstm/cell.hh": (8, 2)},
+        {"layers/embedding": "look-up", "optimizer/vars/2": "state of an optimiser"},
+    ),
+    "Flax": (
+        {"p.att.query.kernel": of(6, 2, 4), "p.att.query.bias": of(2, 4), "p.att.key.kernel": of(6, 2, 4)}
+        | {"p.att.out.kernel": of(2, 4, 6), "p.Conv_0.kernel": of(3, 4, 5), "p.Embed_0.embedding": of(9, 6)},
+        {"p.att.query": (8, 6), "p.att.key": (8, 6), "p.att.out": (6, 8), "p.Conv_0": (5, 4, 1, 3)},
+        {"p.Embed_0": "look-up"},
+    ),
+    "the whole network": ({"weight": of(3, 4), "bias": of(3)}, {"linear": (3, 4)}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_are_what_their_names_siblings_and_shapes_say(tmp_path: Path, kind: str) -> None:
+    tensors, layers, left = KINDS[kind]
+    roles = roles_of(tmp_path, tensors)
+    assert roles.problems == []
+    assert layers_of(roles) == layers
+    assert left_of(roles) == left
+    for role in roles.layers.values():
+        assert role.weight.read().shape == role.weight.shape
+        if role.bias is not None:
+            assert role.bias.read().shape == (role.weight.shape[0],)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_vanishes(tmp_path: Path, kind: str) -> None:
+    tensors, _, _ = KINDS[kind]
+    roles = roles_of(tmp_path, tensors)
+    assert roles.accounts.keys() == tensors.keys()
+    # Of each layer its weights, of what is left out all that has dimensions and is neither an index nor a mask.
+    counted = sum(role.weight.size for role in roles.layers.values()) + sum(each.weights for each in roles.left_out)
+    aside = ("mask", "ids", "optimizer", "bias_k", "base", "h.attn.bias")
+    biases = {part for role in roles.layers.values() if role.bias for part in role.bias.parts}
+    held = sum(
+        array.size
+        for name, array in tensors.items()
+        if array.ndim > 1 and name not in biases and not any(word in name for word in aside)
+    )
+    assert counted == held + sum(each.weights for each in roles.left_out if each.name.endswith("bias_k"))
+
+
+def test_reading_roles_reads_no_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: TensorFile, name: str) -> None:
+        raise AssertionError(f"{name} was read")
+
+    monkeypatch.setattr(TensorFile, "__getitem__", refuse)
+    tensors = {name: array for held, _, _ in KINDS.values() for name, array in held.items()}
+    assert len(read_roles(open_tensors(saved(tmp_path, tensors))).layers) > 30
+
+
+def test_values_are_those_of_the_layer(tmp_path: Path) -> None:
+    """Each against its own formula: turned, of heads, of channels alone."""
+    dense, depthwise, query, out = of(4, 6), of(3, 3, 4, 2), of(6, 2, 4), of(2, 4, 6)
+    tensors = {"d/kernel:0": dense, "w/depthwise_kernel:0": depthwise, "a/query/kernel": query, "a/out/kernel": out}
+    layers = roles_of(tmp_path, tensors).layers
+    x, channels = of(4), of(5, 5, 4)
+    np.testing.assert_allclose(layers["d"].weight.read() @ x, x @ dense, rtol=1e-6)
+    # Output channel 2 c + m of a depthwise convolution sees channel c alone; here its first window.
+    expected = np.einsum("hwc,hwcm->cm", channels[:3, :3], depthwise).reshape(8)
+    window = np.repeat(channels[:3, :3].transpose(2, 0, 1), 2, axis=0)
+    np.testing.assert_allclose((layers["w"].weight.read()[:, 0] * window).sum((1, 2)), expected, rtol=1e-6)
+    assert layers["w"].groups == 4
+    token, heads = of(6), of(2, 4)
+    np.testing.assert_allclose(
+        layers["a/query"].weight.read() @ token, np.einsum("d,dhf->hf", token, query).reshape(8), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        layers["a/out"].weight.read() @ heads.reshape(8), np.einsum("hf,hfd->d", heads, out), rtol=1e-6
+    )
+
+
+def test_safetensors_are_sorted_as_they_run(tmp_path: Path) -> None:
+    names = ["embed.weight", "layers.0.self_attn.q_proj.weight", "layers.0.self_attn.k_proj.weight"]
+    names += ["layers.0.self_attn.o_proj.weight", "layers.0.mlp.up.weight", "layers.2.mlp.up.weight"]
+    names += ["layers.10.mlp.up.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.weight_ih_l0_reverse"]
+    names += ["rnn.weight_hh_l0_reverse", "rnn.weight_ih_l1", "fc.weight"]
+    path = saved(tmp_path, {name: of(4, 4) for name in names}, ".safetensors")
+    assert [role.weight.name for role in read_roles(open_tensors(path)).layers.values()] == names[1:]
+
+
+# Which way round
+
+
+def test_what_is_taken_for_granted_is_said_once(tmp_path: Path) -> None:
+    tensors = {"m.h.0.c_attn.weight": of(4, 12), "m.h.0.c_attn.bias": of(12)}
+    tensors |= {f"m.h.{at}.c_proj.weight": of(4, 4) for at in range(9)} | {"m.h.1.c_attn.weight": of(4, 12)}
+    # A head that stands beside the blocks, not in one, tells nothing by them.
+    roles = roles_of(tmp_path, tensors | {"m.score.weight": of(3, 4), "m.qa.weight": of(2, 4)})
+    (turned, straight) = roles.assumptions
+    assert turned.startswith("m.h.0.c_proj (4, 4), m.h.1.c_proj (4, 4), ")
+    assert "and 4 more: taken as stored (in, out), as the weights beside are by their biases" in turned
+    assert straight.startswith("m.score (3, 4), m.qa (2, 4): taken as stored (out, in), which nothing proves")
+    assert "--transpose NAME" in straight
+    plain = {"a.weight": of(3, 4), "a.bias": of(3), "b.weight": of(4, 4)}
+    assert roles_of(tmp_path, plain).assumptions == []
+
+
+def test_patterns_turn_what_the_user_says(tmp_path: Path) -> None:
+    tensors = {"a.x.weight": of(4, 4), "a.y.weight": of(4, 6), "b.weight": of(4, 6), "b.bias": of(4)}
+    roles = roles_of(tmp_path, tensors, "a.*")
+    np.testing.assert_array_equal(roles.layers["a.x"].weight.read(), tensors["a.x.weight"].T)
+    assert layers_of(roles) == {"a.x": (4, 4), "a.y": (6, 4), "b": (4, 6)}
+    (wrong, unknown) = roles_of(tmp_path, tensors, "b", "a.z").problems
+    assert "layer b: 'b.weight' (4, 6) is stored (out, in): its bias of 4 shows it" in wrong
+    assert unknown.startswith("transpose: no layer is called 'a.z'; did you mean 'a.")
+    with pytest.raises(InputError, match="transpose: no layer is called 'c'"):
+        load_network(saved(tmp_path, tensors), transpose=["c"])
+
+
+def test_turned_weights_run(tmp_path: Path) -> None:
+    """The same network both ways round has the same counts."""
+    weight = of(32, 48) * mask(32, 48)
+    straight = saved(tmp_path, {"d.weight": weight, "d.bias": of(32)})
+    one = simulate(load_network(straight), "eie-64pe-45nm", 0.5, verify=True)
+    other = saved(tmp_path, {"d/kernel:0": weight.T, "d/bias:0": of(32)}, ".safetensors")
+    two = simulate(load_network(other), "eie-64pe-45nm", 0.5, verify=True)
+    assert one["cycles"].tolist() == two["cycles"].tolist()
+    assert two["verified"].tolist() == ["exact"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        (
+            {"a.weight": of(3, 4), "a.bias": of(5)},
+            "layer a: 'a.bias' has shape (5,) and 'a.weight' (3, 4), so one of them is of another layer",
+        ),
+        ({"a.weight": of(8, 3, 3, 3), "a.bias": of(5)}, "layer a: 'a.bias' has shape (5,) and 'a.weight' (8, 3, 3, 3)"),
+        ({"a/kernel:0": of(3, 4), "a/bias:0": of(5)}, "layer a: 'a/bias:0' has shape (5,) and 'a/kernel:0' (3, 4)"),
+        (
+            {"a.weight_orig": of(3, 4), "a.weight_mask": mask(3, 2)},
+            "'a.weight_mask' has shape (3, 2) and 'a.weight_orig' (3, 4); save them from one model",
+        ),
+        ({"arr_0": of(3, 4), "arr_1": of(3)}, "its arrays have the names that np.savez makes up"),
+        ({"up.weight": of(8, 4, 2, 2, 2)}, "holds no layer that can be simulated: up (convolution of 3 dimensions); "),
+    ],
+)
+def test_what_cannot_be_read_right_is_told(tmp_path: Path, tensors: dict[str, Array], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_network(saved(tmp_path, tensors))
+    (problem,) = caught.value.problems
+    assert said in problem
+
+
+def test_what_stands_for_a_mask_holds_zeros_and_ones(tmp_path: Path) -> None:
+    network = load_network(saved(tmp_path, {"a.weight": of(3, 4), "a.mask": of(3, 4)}))
+    with pytest.raises(InputError, match=r"'a\.mask': stands where a mask of 'a\.weight' would"):
+        simulate(network, "eie-64pe-45nm", 0.5)
+
+
+def test_tied_weights_are_counted_once(tmp_path: Path) -> None:
+    tensors = {"wte.weight": of(9, 4), "lm_head.weight": of(9, 4), "shared.weight": of(9, 4)}
+    file = open_tensors(saved(tmp_path, tensors))
+    file.shared = {"lm_head.weight": "wte.weight"}
+    roles = read_roles(file)
+    assert list(roles.layers) == ["lm_head"]
+    assert roles.left_out == [LeftOut("wte", "look-up that shares its weights", 0), LeftOut("shared", "look-up", 36)]
+
+
+def test_an_output_layer_that_is_only_tied_is_told(tmp_path: Path) -> None:
+    tensors = {"wte.weight": of(9, 4), "fc.weight": of(4, 4)}
+    said = roles_of(tmp_path, tensors).assumptions
+    assert any(each.startswith("wte: no layer has its 9 outputs; if the network ends in a layer") for each in said)
+    said = roles_of(tmp_path, tensors | {"head.weight": of(9, 4)}).assumptions
+    assert not any("outputs" in each for each in said)
+
+
+# Network files
+
+
+def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: Path) -> None:
+    tensors = {"one.weight": of(8, 3, 5), "two.weight_orig": of(6, 3, 3, 3), "two.weight_mask": mask(6, 3, 3, 3)}
+    tensors |= {"depth.weight": of(6, 1, 3, 3), "c_fc.weight": of(4, 8), "c_fc.bias": of(8), "emb.weight": of(9, 4)}
+    tensors |= {"k/kernel:0": of(3, 3, 2, 5), "lstm.weight_ih_l0": of(8, 4), "norm.weight": of(3, 3)}
+    path = saved(tmp_path, tensors)
+    with pytest.raises(InputError) as caught:
+        load_network(path)
+    text = str(caught.value).split("\n\n", 1)[1]
+    assert "groups = 1  # 6 if it is depthwise" in text
+    filled = text.replace("[0, 0]  # height, width", "[7, 7]").replace("[1, 0]  # 1, length", "[1, 20]")
+    (tmp_path / "net.toml").write_text(filled.replace("groups = 1  # 6", "groups = 6  # 6"), encoding="utf-8")
+    network, roles = load_network(tmp_path / "net.toml"), read_roles(open_tensors(path))
+    assert {layer.name: layer.weight_shape for layer in network} == layers_of(roles)
+    for layer in network:
+        np.testing.assert_array_equal(layer.weight, roles.layers[layer.name].weight.read())
+    assert network["one"].convolution.output_hw == (1, 16)
+    assert network["depth"].groups == 6
+    assert list(network.left_out) == roles.left_out
+    assert list(network.assumptions) == roles.assumptions
+    assert {each["name"] for each in tomllib.loads(text)["not_simulated"]} == {"emb", "norm"}
+
+
+def test_a_network_file_names_arrays_as_they_are_used(tmp_path: Path) -> None:
+    tensors = {"a.weight_orig": of(3, 4), "a.weight_mask": mask(3, 4), "att.in_proj_weight": of(12, 4), "v": of(4)}
+    saved(tmp_path, tensors)
+
+    def read(name: str) -> Network:
+        (tmp_path / "n.toml").write_text(f'name = "n"\n[[layer]]\nname = "x"\nweight = "net.npz:{name}"\n')
+        return load_network(tmp_path / "n.toml")
+
+    np.testing.assert_array_equal(read("a.weight")["x"].weight, tensors["a.weight_orig"] * tensors["a.weight_mask"])
+    np.testing.assert_array_equal(read("a.weight_orig")["x"].weight, tensors["a.weight_orig"])
+    np.testing.assert_array_equal(read("att.k_proj.weight")["x"].weight, tensors["att.in_proj_weight"][4:8])
+    with pytest.raises(InputError, match=r"no tensor is called 'a\.wieght'; did you mean 'a\.weight'"):
+        read("a.wieght")
+    with pytest.raises(InputError) as caught:
+        read("w")
+    assert "'v'" not in str(caught.value)  # of one dimension: no weight
