@@ -149,7 +149,7 @@ def test_two_samples_are_twice_one(name: str) -> None:
 
 
 def test_the_count_itself(tmp_path: Path) -> None:
-    """By hand: a convolution 3 -> 4 of 3 x 3 on 5 x 6 with padding, then a product 120 -> 7, then a loop of 3 products."""
+    """By hand: a convolution 3 -> 4 of 3 x 3 on 5 x 6, padded, a product 120 -> 7, a loop of 3 products."""
     helper, FLOAT = onnx.helper, onnx.TensorProto.FLOAT
     weights = {"c": (4, 3, 3, 3), "w": (120, 7), "r": (7, 7)}
     body = helper.make_graph(
