@@ -23,6 +23,7 @@ from accelsim import InputError, load_network
 from accelsim.network import with_weights
 from accelsim.network.files import is_tensors, open_tensors
 from accelsim.network.reading import Reading
+from accelsim.network.specs import METADATA_KEY
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 nn = torch.nn
@@ -492,6 +493,17 @@ def test_a_file_is_read_as_what_it_is_and_not_as_it_is_named(tmp_path: Path) -> 
     np.savez(tmp_path / "c.npz", **arrays)
     (tmp_path / "c.npz").rename(tmp_path / "c.safetensors")
     assert list(open_tensors(tmp_path / "c.safetensors").shapes) == ["fc.weight"]
+
+
+def test_halves_of_characters_are_escaped_or_refused(tmp_path: Path) -> None:
+    """Pickles and JSON allow halves of surrogate pairs, which no terminal and no file of results can hold."""
+    file = open_tensors(saved(tmp_path / "a.pt", {"\ud800.weight": torch.zeros(1, 2)}))
+    assert list(file.shapes) == ["\\ud800.weight"]
+    assert not file["\\ud800.weight"].any()
+    said = json.dumps({"name": "\ud800", "layer": []})
+    save_file({"fc.weight": np.ones((2, 2))}, tmp_path / "a.safetensors", {METADATA_KEY: said})
+    with pytest.raises(InputError, match=r"is not JSON .*surrogates not allowed"):
+        load_network(tmp_path / "a.safetensors")
 
 
 def test_npz_of_other_orders(tmp_path: Path) -> None:

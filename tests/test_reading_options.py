@@ -96,6 +96,7 @@ def test_every_command_has_them(accelsim: Run, monkeypatch: pytest.MonkeyPatch, 
     assert all(option in help_text for option in ALL)
 
 
+@pytest.mark.needs("torch")
 def test_a_key_that_nothing_is_under_is_told(accelsim: Run, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     plain, wrapped = tmp_path / "plain.pt", tmp_path / "wrapped.pt"
@@ -187,6 +188,7 @@ def test_a_transposed_weight_runs_turned_and_the_page_says_how_to_make_it_again(
     assert [layer.weight_shape for layer in made] == [(4, 16), (8, 4)]
 
 
+@pytest.mark.needs("onnx")
 def test_an_input_of_a_graph_is_told(accelsim: Run, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, "length", 8])

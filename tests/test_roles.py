@@ -332,6 +332,18 @@ def test_tied_weights_are_counted_once(tmp_path: Path) -> None:
     assert roles.left_out == [LeftOut("wte", "look-up that shares its weights", 0), LeftOut("shared", "look-up", 36)]
 
 
+def test_a_module_under_two_names_is_one_layer(tmp_path: Path) -> None:
+    names = [f"{layer}.{key}" for layer in ("a", "blocks.0") for key in ("weight", "bias")]
+    file = open_tensors(saved(tmp_path, {name: of(4, 4) if name.endswith("weight") else of(4) for name in names}))
+    file.shared = {"blocks.0.weight": "a.weight", "blocks.0.bias": "a.bias"}
+    roles = read_roles(file)
+    assert list(roles.layers) == ["a"]
+    # It may run at each of its places, so that its work is not known.
+    assert roles.left_out == [LeftOut("blocks.0", "a under another name", 0, None)]
+    file.shared = {"blocks.0.weight": "a.weight"}
+    assert list(read_roles(file).layers) == ["a", "blocks.0"]
+
+
 def test_an_output_layer_that_is_only_tied_is_told(tmp_path: Path) -> None:
     tensors = {"wte.weight": of(9, 4), "fc.weight": of(4, 4)}
     said = roles_of(tmp_path, tensors).assumptions
@@ -387,3 +399,26 @@ def test_a_network_file_names_arrays_as_they_are_used(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read("w")
     assert "'v'" not in str(caught.value)  # of one dimension: no weight
+
+
+def test_names_at_random_are_all_told() -> None:
+    """Every stored array is something, whatever it is called, and weights have the shape that they claim."""
+    tails = ["weight", "bias", "kernel:0", "W1", "b1", "weight_orig", "weight_mask", "weight_g", "weight_v", "mask"]
+    tails += ["in_proj_weight", "in_proj_bias", "weight_ih_l0", "bias_ih_l0", "recurrent_kernel", "depthwise_kernel"]
+    tails += ["vars/0", "vars/1", "parametrizations.weight.original", "parametrizations.weight.0.mask", "codebook", ""]
+    modules = ["", "a", "emb", "norm", "deconv", "ConvTranspose_0", "model_ema", "model", "experts", "h.0.c", "query"]
+    draw = np.random.default_rng(1)
+    file = TensorFile(Path("net.npz"))
+    for _ in range(500):
+        held = draw.choice(modules, 2)
+        file.shapes = {
+            f"{draw.choice(held)}{draw.choice(['.', '/', '_'])}{draw.choice(tails)}": tuple(
+                int(size) for size in draw.choice([0, 2, 3, 4, 6, 12], draw.integers(0, 6), p=[0.02, *5 * [0.196]])
+            )
+            for _ in range(draw.integers(1, 9))
+        }
+        file._read = lambda name: np.ones(file.shapes[name], np.float32)  # type: ignore[method-assign]
+        roles = read_roles(file)
+        assert roles.accounts.keys() == file.shapes.keys()
+        for role in roles.layers.values():
+            assert role.weight.read().shape == role.weight.shape

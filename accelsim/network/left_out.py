@@ -163,13 +163,17 @@ def _short(count: int) -> str:
 
 def _listed(before: str, names: Sequence[str], after: str = "") -> str:
     """Return a line with as many names as fit it, one at least, and how many more there are."""
-    for shown in range(len(names), 0, -1):
+    best = ""
+    for shown in range(1, len(names) + 1):
         more = f" and {len(names) - shown} more" if shown < len(names) else ""
         longest = LONGEST_NAME if shown > 1 else max(SHORTEST_NAME, LINE - len(before + more + after))
-        line = f"{before}{', '.join(_within(longest, name) for name in names[:shown])}{more}{after}"
-        if len(line) <= LINE:
+        listed = ", ".join(_within(longest, name) for name in names[:shown])
+        line = f"{before}{listed}{more}{after}"
+        if not best or len(line) <= LINE:
+            best = line
+        if len(listed) > LINE:
             break
-    return line
+    return best
 
 
 def _within(length: int, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Networks from files: TOML with tensors beside it, or a bare safetensors or npz."""
+"""Networks from files: TOML with tensors beside it, an ONNX graph, or tensors alone."""
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is larger than {MAX_TOML_BYTES} bytes; save it anew")
     try:
         data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # JSON can hold halves of characters, which nobody can write
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
     if not isinstance(data, dict):

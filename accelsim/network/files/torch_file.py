@@ -16,7 +16,7 @@ from accelsim.errors import InputError
 from accelsim.network.files.checkpoints import chosen_of
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
-from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.network.files.tensor_file import TensorFile, mapped, printable, reason_of, too_large
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
 from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
@@ -59,14 +59,15 @@ class StateDict(TensorFile):
             raise
         except Exception as error:
             # zipfile raises a dozen types on damaged files, and more with each version.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: not a whole file of torch.save: {reason}; save or copy it again") from None
+            raise InputError(
+                f"{path}: not a whole file of torch.save: {reason_of(error)}; save or copy it again"
+            ) from None
         chosen = chosen_of(path, held, reading.key, part=part)
         self.prefix = chosen.prefix
         self.assumptions += chosen.assumptions
         self._tensors: dict[str, Tensor | Sparse] = {}
         for name, each in chosen.tensors.items():
-            self._add(name, each)
+            self._add(printable(name), each)
         self._leave_outputs_of_quantised()
         first: dict[Any, str] = {}
         for name, tensor in self._tensors.items():

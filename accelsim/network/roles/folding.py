@@ -63,6 +63,7 @@ def logical_arrays(file: TensorFile) -> Arrays:
     prefix = common_prefix(name for name, shape in file.shapes.items() if shape)
     packed = unpacked(file)
     arrays.problems += packed.problems
+    arrays.assumptions += packed.assumptions
     arrays.accounts = dict.fromkeys(packed.taken, "left out: packed, and not read")
     for name in file.shapes:
         if name not in packed.taken:
@@ -71,7 +72,7 @@ def logical_arrays(file: TensorFile) -> Arrays:
     for weight in packed.tensors:
         arrays.logical[weight.name.removeprefix(prefix)] = weight._replace(name=weight.name.removeprefix(prefix))
         for part in weight.parts:
-            del arrays.accounts[part]
+            arrays.accounts.pop(part, None)  # several weights may lie in one array
     _leave_averages(arrays)
     _fold(arrays)
     places = {name: place for place, name in enumerate(file.shapes)}

@@ -22,7 +22,7 @@ def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
         names = ["kernel", "recurrent_kernel", "bias"]
     else:
         names = ["kernel", "bias"]
-    renamed = {f"vars/{at}": name for at, name in enumerate(names)}
+    renamed = {f"vars/{at}": name for at, name in enumerate(names) if name not in tails}
     return {renamed.get(tail, tail): each for tail, each in tails.items()}
 
 
@@ -35,6 +35,8 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     dims, said = len(kernel.shape), words(path.component)
     is_of_inputs = bias is not None and not has_bias(found) and bias.shape == kernel.shape[-2:-1]
     splits = bias is not None and bias.shape == kernel.shape[1:]
+    if 0 in kernel.shape:
+        return "empty"
     if dims == 3 and (splits or said & {"query", "key", "value"}):
         found.weight, found.bias, found.is_turned = _into_heads(kernel), bias and bias.flat(), False
     elif dims == 3 and joins_heads:

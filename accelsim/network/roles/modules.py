@@ -52,7 +52,8 @@ class _Modules:
         for name, each in logical.items():
             path = path_of(name)
             tails = self.modules.setdefault(path.module, {})
-            tails[path.tail if path.tail not in tails else name] = each
+            # Such as kernel:0 beside kernel.
+            tails[path.tail if path.tail not in tails else f"another {path.tail}, {name}"] = each
             paths.setdefault(path.module, path)
         for module, tails in self.modules.items():
             self._module(paths[module], keras.named(module, dict(tails)))
@@ -131,7 +132,7 @@ class _Modules:
         module = path.module
         recurrent = tails.get("recurrent_kernel")
         kernel = "weights" if path.separator == "/" and "weights" in tails else "kernel"
-        if recurrent is not None and "kernel" in tails:
+        if recurrent is not None and len(recurrent.shape) == len(tails.get("kernel", _NONE).shape) == 2:
             bias = tails.pop("bias", None)
             both = bias is not None and len(bias.shape) == 2  # of a GRU: one for each product
             for at, (which, tail) in enumerate((("ih", "kernel"), ("hh", "recurrent_kernel"))):
@@ -186,6 +187,8 @@ class _Modules:
         is_hand_made = path.tail != "weight"
         if (bias is not None and bias.shape == weight.shape and not is_hand_made) or is_norm(path):
             self._lose(name, "normalisation", own, 0)
+        elif dims > 2 and 0 in weight.shape:
+            self._lose(name, "empty", own, 0)
         elif dims == 2 and bias is None and is_look_up(path):
             self._lose(name, "look-up", own, 0)
         elif dims == 2:
@@ -246,10 +249,13 @@ class _Modules:
             accounts=self.accounts,
             logical=self.arrays.logical,
         )
+        self._name_twins()
         for found in self.found:
             role = _role(found)
             if role.name in roles.layers:
                 role = role._replace(name=found.weight.name)
+            if role.name in roles.layers:
+                self.problems.append(f"layer {role.name}: two arrays are its weights; rename one of them")
             roles.layers[role.name] = role
         for found in self.found:
             if found.is_transposed and found.bias is not None:
@@ -260,10 +266,31 @@ class _Modules:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
+        if self.problems:
+            for part in (part for each in roles.logical.values() for part in each.parts):
+                roles.accounts.setdefault(part, "fits nothing, which is told as a problem")
         assumptions += self._name_others(roles)
         roles.left_open = self._assumed(roles)
         roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
+
+    def _name_twins(self) -> None:
+        """Leave out layers that are another one under a second name: modules, all of whose arrays it shares."""
+        first: dict[tuple[str, ...], Found] = {}
+        once = []
+        for found in self.found:
+            arrays = [found.weight] if found.bias is None else [found.weight, found.bias]
+            key = (
+                found.name.removeprefix(found.path.module),
+                *(self._one(part) for each in arrays for part in each.parts),
+            )
+            one = first.setdefault(key, found)
+            # Weights alone are also shared by layers that both run, as an encoder's with a decoder's.
+            if one is found or found.bias is None:
+                once.append(found)
+            else:
+                self._lose(found.name, f"{one.name} under another name", arrays, None)
+        self.found = once
 
     def _name_left_out(self, roles: Roles) -> None:
         """Add what is left out; a table that is a layer's or another's weights, too, has none of its own."""
@@ -271,7 +298,8 @@ class _Modules:
         for each, arrays in self.left_out:
             parts = {self._one(part) for array in arrays for part in array.parts}
             if parts & counted:
-                each = LeftOut(each.name, f"{each.kind} that shares its weights", 0, each.macs)
+                what = f"{each.kind} that shares its weights" if each.macs is not None else each.kind
+                each = LeftOut(each.name, what, 0, each.macs)
             counted |= parts
             roles.left_out.append(each)
             for array in arrays:
@@ -339,7 +367,10 @@ def _role(found: Found) -> Role:
     weight = turned(found.weight) if found.is_turned else found.weight
     if found.is_transposed:
         # Its bias is added when what overlaps is summed.
-        return Role(found.name, "conv_transpose2d", lowered(weight, found.groups or 1), groups=found.groups)
+        filters = lowered(weight, found.groups or 1)
+        return Role(
+            found.name, "conv_transpose2d", filters, None, found.activations, found.codebook, groups=found.groups
+        )
     kind = _ALONE[len(weight.shape)]
     if kind == "conv1d":
         weight = as_2d(weight)
