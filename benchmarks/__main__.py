@@ -27,6 +27,7 @@ from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.image import encode_layer
 from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
+from accelsim.network.files import open_tensors
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
 from benchmarks.figure import Figure, fc8
@@ -140,6 +141,29 @@ def memory(quick: bool) -> list[Figure]:
         extra = int(done.stdout) / path.stat().st_size
     return [
         Figure(f"{size} x {size} from safetensors: peak memory added / input", extra, "x", "at most 1.1", extra <= 1.1)
+    ]
+
+
+def reading(quick: bool) -> list[Figure]:
+    """All numbers of a large file of tensors, against all bytes of that file."""
+    size = 2048 if quick else 4096
+    arrays = {f"layers.{at}.weight": np.full((size, size), at, np.float32) for at in range(6)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "large.safetensors"
+        save_file(arrays, path)
+
+        def numbers() -> int:
+            file = open_tensors(path)
+            return sum(int(file[name].view(np.uint64).sum()) for name in file.shapes)
+
+        def all_bytes() -> int:
+            return int(np.memmap(path, np.uint64, "r", shape=path.stat().st_size // 8).sum())
+
+        ratio, ours, _ = paired_ratio(numbers, all_bytes, 5 if quick else 15)
+        megabytes = path.stat().st_size / 2**20
+    return [
+        Figure("safetensors, all numbers / all bytes", ratio, "x", "at most 1.1", ratio <= 1.1),
+        Figure(f"  {megabytes:.0f} MiB of numbers, mapped", 1e3 * ours, "ms", "", True),
     ]
 
 
@@ -313,6 +337,7 @@ BENCHMARKS = (
     whole_row,
     linear_in_nonzeros,
     memory,
+    reading,
     many_points,
     dram,
     tensor_core,

@@ -54,7 +54,13 @@ settings.register_profile("all", UNHURRIED)
 settings.register_profile("some", UNHURRIED, max_examples=20)
 settings.register_profile("quick", UNHURRIED, max_examples=6)
 
-TORCH_FILES = ("test_state_dicts.py", "test_torch.py", "test_training.py")
+TORCH_FILES = (
+    "test_state_dicts.py",
+    "test_torch.py",
+    "test_torch_flops.py",
+    "test_torch_functions.py",
+    "test_training.py",
+)
 """Files that are nothing without PyTorch, which the extra `test` does not bring."""
 
 

@@ -129,8 +129,6 @@ def test_every_file_of_the_list_is_tried() -> None:
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_file_of_tensors_is_the_right_network(name: str) -> None:
-    if name.endswith((".pt", ".bin", ".ckpt")):
-        pytest.importorskip("torch")
     right = TENSORS[name]
     network = load_network(FILES / name)
     shapes = weights_of(network)
@@ -147,7 +145,6 @@ def test_a_file_of_tensors_is_the_right_network(name: str) -> None:
 
 
 def test_pruned_files_are_in_order_in_every_container() -> None:
-    pytest.importorskip("torch")
     networks = [load_network(FILES / f"prune.{suffix}") for suffix in ("pt", "npz", "safetensors")]
     for network in networks:
         assert [layer.name for layer in network] == ["0", "2", "4"]
@@ -162,8 +159,6 @@ def test_what_is_2_of_4_stays_so() -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_read_says_so(name: str) -> None:
-    if name.endswith(".pt"):
-        pytest.importorskip("torch")
     with pytest.raises(InputError) as caught:
         load_network(FILES / name)
     (problem,) = caught.value.problems
@@ -174,7 +169,6 @@ def test_what_is_not_read_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MACS if name not in ASKED])
 def test_an_onnx_file_has_the_right_multiply_accumulates(name: str) -> None:
-    pytest.importorskip("onnx")
     network = load_network(FILES / name)
     assert network.scope.macs == MACS[name]
     assert network.scope.macs_left_out == 0
@@ -183,7 +177,6 @@ def test_an_onnx_file_has_the_right_multiply_accumulates(name: str) -> None:
 
 @pytest.mark.parametrize("name", ASKED)
 def test_what_an_onnx_file_leaves_open_is_asked_for_once(name: str) -> None:
-    pytest.importorskip("onnx")
     texts, answer, macs = ASKED[name]
     with pytest.raises(InputError) as caught:
         load_network(FILES / name)
@@ -195,5 +188,4 @@ def test_what_an_onnx_file_leaves_open_is_asked_for_once(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "layer"), [("qdq.onnx", "fc1"), ("int4_dq.onnx", "fc1")])
 def test_quantised_weights_are_their_integers(name: str, layer: str) -> None:
-    pytest.importorskip("onnx")
     assert load_network(FILES / name)[layer].weight.dtype == np.int8

@@ -190,7 +190,7 @@ def test_convolutions_and_what_is_not_simulated_are_told(accelsim: Run, tmp_path
     assert "cnn on eie-64pe-45nm" in ran.out
     assert "12 input vectors" in ran.out
     assert (checked.code, ran.code) == (0, 0)
-    assert "not simulated: maxpool1, [softmax] (no weights, no multiply-accumulates)\n" in ran.out
+    assert "not simulated: maxpool1, [softmax] (no weights, no MACs)\n" in ran.out
     assert "not simulated, without weights or multiply-accumulates: maxpool1, [softmax]\n" in checked.out
 
 

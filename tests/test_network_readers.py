@@ -134,7 +134,7 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         ('name = "a"\nweight = 3', "layer a: weight: must be text in quotes (got 3)"),
         ('name = "a"\nweight = "t.safetensors"', 'layer a: weight: write "file.safetensors:tensor"'),
         ('name = "a"\nweight = ":fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
-        ('name = "a"\nweight = "t.bin:fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
+        ('name = "a"\nweight = "t.txt:fc.weight"', 'layer a: weight: write "file.safetensors:tensor"'),
         ('name = "a"\nweight = "t.safetensors:fc.weigth"', "no tensor is called 'fc.weigth'; did you mean 'fc"),
         ('name = "a"\nweight = "u.safetensors:fc.weight"', "u.safetensors: no such file; did you mean 't.safe"),
         ('name = "a"\nweight = "t.safetensors:conv.weight"', "'conv.weight' has shape (2, 3, 1, 1); a linear layer"),
@@ -150,7 +150,7 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         (f'name = "a"\n{WEIGHT}\nactivations = 3', "layer a: activations: must be text in quotes or one table"),
         (f'name = "a"\n{WEIGHT}\nsynthetic = {{ density = 0.5 }}', "layer a: give either weight"),
         (f'name = "a"\n{WEIGHT}\nstride = 1', 'layer a: stride: belongs to kind = "conv2d"; leave it out'),
-        (f'name = "a"\n{CONV}\ntokens = 2', 'layer a: tokens: belongs to kind = "linear"; leave it out'),
+        (f'name = "a"\n{CONV}\nsteps = 2', 'layer a: steps: belongs to kind = "linear"; leave it out'),
         (f'name = "a"\n{CONV.replace("input_hw", "#")}', "layer a: input_hw: is missing; add the height and width"),
         (f'name = "a"\n{CONV}\nkernel = 3', "layer a: kernel: is (3, 3), but 'conv.weight' has shape (2, 3, 1, 1)"),
         (f'name = "a"\n{CONV}\nin_channels = 4', "layer a: in_channels: is 4, but 'conv.weight' has shape (2, 3,"),
@@ -162,7 +162,7 @@ def test_data_that_is_not_aligned_is_read_all_the_same(tmp_path: Path) -> None:
         (f'name = "a"\n{CONV}\nactivations = "t.safetensors:fc.weight"', "must be (3, 4, 5) or (batch, 3, 4, 5) (got"),
         (f'name = "a"\n{WEIGHT}\nkind = "conv2d"\ninput_hw = 4', "a convolution needs 4 dimensions, (out_channels, in"),
         (f'name = "a"\n{CONV.replace("4, 5", "2000000000, 2000000000")}', "input_hw: the input (3, 2000000000, 2000"),
-        (f'name = "a"\n{WEIGHT}\nkind = "lstm"', "layer a: kind: must be 'linear' or 'conv2d' (got \"lstm\")"),
+        (f'name = "a"\n{WEIGHT}\nkind = "lstm"', "layer a: kind: must be 'linear', 'conv2d' or 'conv_transpose2d'"),
         ('name = "a"\nsynthetic = { density = 0.5 }', "layer a: synthetic weights need out_features and in_features"),
         (
             'name = "a"\nkind = "conv2d"\nsynthetic = { density = 0.5 }\ninput_hw = 3\nin_channels = 3',
@@ -310,9 +310,10 @@ def test_a_network_that_is_not_there(name: str, said: str) -> None:
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "net.pkl").touch()
-    (problem,) = problems_of(tmp_path / "net.pkl")
-    assert problem == f"{tmp_path}/net.pkl: a network is a .toml, .safetensors, .npz, .pt, .pth or .onnx file"
+    (tmp_path / "net.txt").write_text("a network", encoding="utf-8")
+    (problem,) = problems_of(tmp_path / "net.txt")
+    assert problem.startswith(f"{tmp_path}/net.txt: a network is a .toml, ")
+    assert problem.endswith(" or .onnx file, or a folder of shards")
 
 
 NM = """name = "n"

@@ -230,18 +230,16 @@ def test_a_file_in_which_more_than_a_type_is_wrong_is_not_whole(tmp_path: Path) 
             load_network(path)
 
 
-def test_scales_beside_weights_do_not_keep_them_from_being_read(tmp_path: Path) -> None:
-    one = NUMBER_FORMATS["fp8"].first_nonfinite  # any type of scale, here one that is not read
-    path = safetensors(
-        tmp_path / "a.safetensors",
-        {
-            "fc.weight": ("F8_E4M3", [2, 2], bytes([0, 0x38, 0xB8, 0x7E])),
-            "fc.weight_scale": ("F8_E8M0", [2, 1], bytes([int(one)] * 2)),
-            "fc.weight_scale_inv": ("F32", [], np.float32(2).tobytes()),
-        },
-    )
+def test_scales_beside_weights_are_applied_or_told(tmp_path: Path) -> None:
+    weight = {"fc.weight": ("F8_E4M3", [2, 2], bytes([0, 0x38, 0xB8, 0x7E]))}
+    path = safetensors(tmp_path / "a.safetensors", {**weight, "fc.weight_scale": ("F32", [], np.float32(2).tobytes())})
     (layer,) = load_network(path)
-    assert (layer.name, layer.weight.tolist()) == ("fc", [[0.0, 1.0], [-1.0, 448.0]])
+    assert (layer.name, layer.weight.tolist()) == ("fc", [[0.0, 2.0], [-2.0, 896.0]])
+    path = safetensors(tmp_path / "b.safetensors", {**weight, "fc.weight_scale": ("F8_E8M0", [2, 1], bytes([127] * 2))})
+    with pytest.raises(
+        InputError, match=r"'fc.weight' is packed .*'weight_scale' has type F8_E8M0, which cannot be read"
+    ):
+        load_network(path)
 
 
 @pytest.mark.needs("torch")

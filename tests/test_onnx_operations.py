@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim import Layer, Network, load_network
+from accelsim import InputError, Layer, Network, load_network
+from accelsim.network.forward import forward
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
 reference = pytest.importorskip("onnx.reference")
@@ -243,6 +244,8 @@ def test_a_transposed_convolution_is_saved_and_read_back(tmp_path: Path) -> None
         assert (one.kind, one.products, one.convolution) == (other.kind, other.products, other.convolution)
         assert np.array_equal(one.weight, other.weight)
     assert again.assumptions == network.assumptions
+    with pytest.raises(InputError, match="layer up: adding up the outputs of a transposed convolution"):
+        forward(network, integers(0, 1, 4, 5, 4))
 
 
 def test_several_images_of_one_sample_are_all_convolved(tmp_path: Path) -> None:
@@ -475,3 +478,55 @@ def test_every_constant_is_a_layer_part_of_one_or_named(tmp_path: Path) -> None:
     }
     held = sum(each.size for each in constants.values() if each.ndim >= 2) - constants["fc.bias"].size  # that of fc
     assert network.scope.weights + network.scope.weights_left_out == held
+
+
+B, S, P, H, KV, D = 2, 5, 11, 6, 3, 4
+"""Samples, tokens, tokens before them, heads, heads of keys and values, width of a head."""
+
+WORK = {
+    "keys and values for several heads each": (
+        ("GroupQueryAttention", MICROSOFT, {"num_heads": H, "kv_num_heads": KV}),
+        [[B, S, H * D], [B, S, KV * D], [B, S, KV * D], [B, KV, P, D], [B, KV, P, D]],
+        2 * B * H * S * (P + S) * D,
+    ),
+    "queries, keys and values in one": (
+        ("GroupQueryAttention", MICROSOFT, {"num_heads": H, "kv_num_heads": KV}),
+        [[B, S, (H + 2 * KV) * D]],
+        2 * B * H * S * S * D,
+    ),
+    "packed by heads": (("MultiHeadAttention", MICROSOFT, {"num_heads": H}), [[B, S, H, 3, D]], 2 * B * H * S * S * D),
+    "keys of another sequence": (
+        ("MultiHeadAttention", MICROSOFT, {"num_heads": H}),
+        [[B, S, H * D], [B, H, P, D], [B, H, P, 2 * D]],
+        B * H * S * P * 3 * D,
+    ),
+    "attention of ONNX": (
+        ("Attention", "", {"q_num_heads": H, "kv_num_heads": KV}),
+        [[B, S, H * D], [B, P, KV * D], [B, P, KV * 2 * D]],
+        B * H * S * P * 3 * D,
+    ),
+    "two of eight experts": (
+        ("MoE", MICROSOFT, {"k": 2}),
+        [[B, S, 16], [B * S, 8], [8, 32, 16], [8, 32], [8, 16, 32]],
+        B * S * 2 * (32 * 16 + 16 * 32),
+    ),
+    "deformed windows": (("DeformConv", "", {}), [[1, 3, 6, 5], [4, 3, 3, 2]], 4 * 4 * 4 * 3 * 3 * 2),
+    "three dimensions": (("Conv", "", {"group": 2}), [[B, 4, 5, 6, 7], [6, 2, 3, 3, 3]], B * 6 * 3 * 4 * 5 * 2 * 27),
+    "nothing": (("Relu", "", {}), [[3, 4]], 0),
+    "scales": (("BatchNormalization", "", {}), [[1, 3, 4], [3], [3], [3], [3]], 0),
+    "a transform": (("DFT", "", {}), [[1, 8, 1]], None),
+    "of another maker": (("Gemm", "of.others", {}), [[3, 4], [4, 5]], None),
+    "sizes that do not fit": (("MatMul", "", {}), [[3, 4], [5, 6]], None),
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+def test_work_of_one_operation(case: str) -> None:
+    from accelsim.network.onnx_graph.macs import macs_of
+
+    (kind, domain, attributes), shapes, expected = WORK[case]
+    names = [f"input{number}" for number in range(len(shapes))]
+    node = helper.make_node(kind, names, ["y"], domain=domain, **attributes)
+    assert macs_of(node, dict(zip(names, shapes, strict=True)), {}) == expected
+    if expected:
+        assert macs_of(node, {}, {}) is None

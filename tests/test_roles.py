@@ -58,6 +58,12 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
         {"a": (3, 4), "b": (2, 3)},
         {},
     ),
+    "a moving average": (
+        {"model.a.weight": of(3, 4), "model.a.bias": of(3), "model_ema.a.weight": of(3, 4), "model_ema.a.bias": of(3)},
+        {"model.a": (3, 4)},
+        {"model_ema": "moving average of model"},
+    ),
+    "an averaged model": ({"module.a.weight": of(3, 4), "n_averaged": np.zeros((), np.int64)}, {"a": (3, 4)}, {}),
     "masks": (
         {"a.weight_orig": of(3, 4), "a.weight_mask": mask(3, 4), "a.bias_orig": of(3), "a.bias_mask": mask(3)},
         {"a": (3, 4)},
@@ -65,9 +71,10 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
     ),
     "masks by hand": (
         {"a.weight": of(3, 4), "a.weight_mask": mask(3, 4), "b.weight": of(2, 3), "b.mask": mask(2, 3)}
-        | {"c.weight": of(2, 2), "c.weight.mask": mask(2, 2), "att.mask": mask(8, 8)},
-        {"a": (3, 4), "b": (2, 3), "c": (2, 2)},
-        {"att.mask": "mask"},
+        | {"c.weight": of(2, 2), "c.weight.mask": mask(2, 2), "att.mask": mask(8, 8)}
+        | {"masks.d.weight": mask(5, 4), "d.weight": of(5, 4), "masks.e": mask(3, 3)},
+        {"a": (3, 4), "b": (2, 3), "c": (2, 2), "d": (5, 4)},
+        {"att.mask": "mask", "masks.e": "mask"},
     ),
     "originals alone": (
         {"a.weight_orig": of(3, 4), "b.weight": of(2, 3)},
@@ -119,8 +126,8 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
     "transposed convolutions": (
         {"up.weight": of(8, 4, 2, 2), "up.bias": of(4), "deconv.weight": of(8, 8, 3)}
         | {"grouped.weight": of(8, 2, 3), "grouped.bias": of(4), "a.weight": of(3, 4)},
-        {"a": (3, 4)},
-        dict.fromkeys(["up", "deconv", "grouped"], "transposed convolution"),
+        {"up": (16, 8, 1, 1), "deconv": (24, 8, 1, 1), "grouped": (12, 4, 1, 1), "a": (3, 4)},
+        {},
     ),
     "raw parameters": (
         {"cls_token": of(1, 1, 8), "pos_embed": of(1, 5, 8), "h.attn.bias": mask(1, 1, 6, 6), "ls": of(8, 1, 1)}
@@ -151,8 +158,8 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
         {"d/kernel:0": of(4, 6), "d/bias:0": of(6), "c/kernel:0": of(3, 3, 4, 8), "c/bias:0": of(8)}
         | {"dw/depthwise_kernel:0": of(3, 3, 4, 2), "dw/bias:0": of(8), "e/embeddings:0": of(9, 4), "bn/gamma:0": of(8)}
         | {"up/kernel:0": of(2, 2, 4, 8), "up/bias:0": of(4), "dw2/kernel:0": of(3, 3, 4, 1), "dw2/bias:0": of(4)},
-        {"d": (6, 4), "c": (8, 4, 3, 3), "dw": (8, 1, 3, 3), "dw2": (4, 1, 3, 3)},
-        {"e": "look-up", "up": "transposed convolution"},
+        {"d": (6, 4), "c": (8, 4, 3, 3), "dw": (8, 1, 3, 3), "up": (16, 8, 1, 1), "dw2": (4, 1, 3, 3)},
+        {"e": "look-up"},
     ),
     "Keras, recurrent": (
         {"l/cell/kernel:0": of(4, 24), "l/cell/recurrent_kernel:0": of(6, 24), "l/cell/bias:0": of(24)}
@@ -325,6 +332,18 @@ def test_tied_weights_are_counted_once(tmp_path: Path) -> None:
     assert roles.left_out == [LeftOut("wte", "look-up that shares its weights", 0), LeftOut("shared", "look-up", 36)]
 
 
+def test_a_module_under_two_names_is_one_layer(tmp_path: Path) -> None:
+    names = [f"{layer}.{key}" for layer in ("a", "blocks.0") for key in ("weight", "bias")]
+    file = open_tensors(saved(tmp_path, {name: of(4, 4) if name.endswith("weight") else of(4) for name in names}))
+    file.shared = {"blocks.0.weight": "a.weight", "blocks.0.bias": "a.bias"}
+    roles = read_roles(file)
+    assert list(roles.layers) == ["a"]
+    # It may run at each of its places, so that its work is not known.
+    assert roles.left_out == [LeftOut("blocks.0", "a under another name", 0, None)]
+    file.shared = {"blocks.0.weight": "a.weight"}
+    assert list(read_roles(file).layers) == ["a", "blocks.0"]
+
+
 def test_an_output_layer_that_is_only_tied_is_told(tmp_path: Path) -> None:
     tensors = {"wte.weight": of(9, 4), "fc.weight": of(4, 4)}
     said = roles_of(tmp_path, tensors).assumptions
@@ -339,7 +358,13 @@ def test_an_output_layer_that_is_only_tied_is_told(tmp_path: Path) -> None:
 def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: Path) -> None:
     tensors = {"one.weight": of(8, 3, 5), "two.weight_orig": of(6, 3, 3, 3), "two.weight_mask": mask(6, 3, 3, 3)}
     tensors |= {"depth.weight": of(6, 1, 3, 3), "c_fc.weight": of(4, 8), "c_fc.bias": of(8), "emb.weight": of(9, 4)}
-    tensors |= {"k/kernel:0": of(3, 3, 2, 5), "lstm.weight_ih_l0": of(8, 4), "norm.weight": of(3, 3)}
+    tensors |= {
+        "up.weight": of(8, 2, 2, 2),
+        "up.bias": of(4),
+        "k/kernel:0": of(3, 3, 2, 5),
+        "lstm.weight_ih_l0": of(8, 4),
+        "norm.weight": of(3, 3),
+    }
     path = saved(tmp_path, tensors)
     with pytest.raises(InputError) as caught:
         load_network(path)
@@ -352,7 +377,7 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
     for layer in network:
         np.testing.assert_array_equal(layer.weight, roles.layers[layer.name].weight.read())
     assert network["one"].convolution.output_hw == (1, 16)
-    assert network["depth"].groups == 6
+    assert (network["depth"].groups, network["up"].groups) == (6, 2)
     assert list(network.left_out) == roles.left_out
     assert list(network.assumptions) == roles.assumptions
     assert {each["name"] for each in tomllib.loads(text)["not_simulated"]} == {"emb", "norm"}
@@ -374,3 +399,26 @@ def test_a_network_file_names_arrays_as_they_are_used(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read("w")
     assert "'v'" not in str(caught.value)  # of one dimension: no weight
+
+
+def test_names_at_random_are_all_told() -> None:
+    """Every stored array is something, whatever it is called, and weights have the shape that they claim."""
+    tails = ["weight", "bias", "kernel:0", "W1", "b1", "weight_orig", "weight_mask", "weight_g", "weight_v", "mask"]
+    tails += ["in_proj_weight", "in_proj_bias", "weight_ih_l0", "bias_ih_l0", "recurrent_kernel", "depthwise_kernel"]
+    tails += ["vars/0", "vars/1", "parametrizations.weight.original", "parametrizations.weight.0.mask", "codebook", ""]
+    modules = ["", "a", "emb", "norm", "deconv", "ConvTranspose_0", "model_ema", "model", "experts", "h.0.c", "query"]
+    draw = np.random.default_rng(1)
+    file = TensorFile(Path("net.npz"))
+    for _ in range(500):
+        held = draw.choice(modules, 2)
+        file.shapes = {
+            f"{draw.choice(held)}{draw.choice(['.', '/', '_'])}{draw.choice(tails)}": tuple(
+                int(size) for size in draw.choice([0, 2, 3, 4, 6, 12], draw.integers(0, 6), p=[0.02, *5 * [0.196]])
+            )
+            for _ in range(draw.integers(1, 9))
+        }
+        file._read = lambda name: np.ones(file.shapes[name], np.float32)  # type: ignore[method-assign]
+        roles = read_roles(file)
+        assert roles.accounts.keys() == file.shapes.keys()
+        for role in roles.layers.values():
+            assert role.weight.read().shape == role.weight.shape

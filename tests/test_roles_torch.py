@@ -133,6 +133,10 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "attention of other widths": (lambda: Attention(6), (2, 5, 8)),
     "eleven layers": (lambda: nn.Sequential(*(nn.Linear(4, 4) for _ in range(11))), (2, 4)),
     "convolutions": (convolutions, (2, 3, 8, 8)),
+    "transposed convolutions": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(8, 4, 3, 2), nn.ConvTranspose2d(4, 8, 2, groups=2)),
+        (2, 8, 4, 4),
+    ),
     "1-D convolutions": (lambda: nn.Sequential(nn.Conv1d(3, 8, 3), nn.Conv1d(8, 4, 5)), (2, 3, 16)),
     "a linear layer": (lambda: nn.Linear(5, 4), (2, 5)),
     "a convolution": (lambda: nn.Conv2d(3, 4, 3), (1, 3, 6, 6)),

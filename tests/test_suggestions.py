@@ -104,6 +104,7 @@ def test_an_axis_is_of_numbers() -> None:
     assert "did you mean 'layers'" in said
 
 
+@pytest.mark.needs("onnx")
 def test_an_input_of_a_graph_is_not_proposed_a_dimension(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     x = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["images", 4])
@@ -121,6 +122,7 @@ def test_an_input_of_a_graph_is_not_proposed_a_dimension(tmp_path: Path) -> None
     assert "did you mean 'images'?" in said
 
 
+@pytest.mark.needs("onnx")
 def test_data_beside_a_graph_is_not_proposed_a_graph(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from accelsim.network.onnx_graph.constants import _file_beside

@@ -334,6 +334,26 @@ def test_a_layer_of_the_network_is_one_whatever_its_name_says(tmp_path: Path) ->
     assert not network.left_out
 
 
+def test_what_a_file_leaves_open_is_told_beside_it(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    square = torch.arange(9.0).reshape(3, 3)
+    net = Network("net", [Layer.linear("fc", np.zeros((3, 3)))])
+    torch.save({"a": {"fc.weight": square}, "b": {"fc.weight": -square}}, tmp_path / "two.pt")
+    network = with_weights(net, tmp_path / "two.pt", key="b", transpose=["fc"])
+    np.testing.assert_array_equal(network["fc"].weight, -square.numpy().T)
+
+
+def test_shards_are_one_file(tmp_path: Path) -> None:
+    shapes = {"model.a.weight": (2, 3), "model.b.weight": (4, 2)}
+    for number, (name, shape) in enumerate(shapes.items(), start=1):
+        write_holes(tmp_path / f"model-{number:05}-of-00002.safetensors", {name: shape})
+    files = {name: f"model-{number:05}-of-00002.safetensors" for number, name in enumerate(shapes, start=1)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}), encoding="utf-8")
+    net = Network("net", [Layer.linear("a", np.zeros((2, 3))), Layer.linear("b", np.zeros((4, 2)))])
+    network = with_weights(net, tmp_path)
+    assert [layer.weight.shape for layer in network] == [(2, 3), (4, 2)]
+
+
 def test_the_file_is_named_where_weights_are_described(tmp_path: Path) -> None:
     net = load_network("lenet-5")
     path = write_holes(tmp_path / "mine.safetensors", {f"{each.name}.weight": each.weight_shape for each in net})

@@ -73,7 +73,7 @@ def check(
     from accelsim.config import find, kinds_of, read_toml, shipped_names
     from accelsim.errors import did_you_mean
 
-    is_name = not any(character in file for character in "./\\")
+    is_name = not any(character in file for character in "./\\") and not Path(file).is_dir()
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:
         raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
@@ -81,11 +81,7 @@ def check(
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
     for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():
         if kind in kinds:
-            raise_if_any(
-                f"{option}: is of no use with {file}, which is a {kind} and no network; leave it out"
-                for option, value in reading.given.items()
-                if value
-            )
+            raise_if_any(reading.unused(f"{file}, which is a {kind} and no network"))
             check_file(path)
             return
     if "network" in kinds:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import app, collect, reporting, say_wrote
+from accelsim.cli.app import app, collect, note, reporting, say_wrote
+from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
@@ -31,6 +32,7 @@ MAX_POINTS = 2000
 
 
 @app.command("plot", help=HELP)
+@reads_network
 def plot_command(
     source: Annotated[
         str,
@@ -51,6 +53,8 @@ def plot_command(
     x: Annotated[str, typer.Option(help="pareto: column of the x axis.")] = "time_us",
     y: Annotated[str, typer.Option(help="pareto: column of the y axis.")] = "energy_pj",
     width: Annotated[float, typer.Option(min=2, max=20, help="Inches; a page of two columns has 7.")] = COLUMN_INCHES,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Draw a figure from results; see HELP."""
     problems: list[str] = []
@@ -58,7 +62,7 @@ def plot_command(
     target = Path(f"{kind}.svg") if output is None else output
     if chosen is not None or output is not None:
         collect(problems, check_outputs, {"plot": target})
-    table: Any = None if chosen is None else collect(problems, _table, source, chosen)
+    table: Any = None if chosen is None else collect(problems, _table, source, chosen, reading)
     raise_if_any(dict.fromkeys(problems))
     for column, names in (("network", network), ("hardware", hardware), ("layer", layer)):
         if names is not None:
@@ -76,22 +80,24 @@ def plot_command(
     say_wrote(target)
 
 
-def _table(source: str, kind: Kind) -> pd.DataFrame:
+def _table(source: str, kind: Kind, reading: ReadingOptions) -> pd.DataFrame:
     """Return what a figure of this kind is drawn from."""
-    if kind.source == "network":
-        if Path(source).suffix not in (".csv", ".json", ".parquet"):
-            from accelsim.inspection import inspect
-            from accelsim.network import load_weights
+    if kind.source == "network" and Path(source).suffix not in (".csv", ".json", ".parquet"):
+        from accelsim.inspection import inspect
+        from accelsim.network import load_weights
+        from accelsim.results import of_network
 
-            net = load_weights(source)
-            return inspect(net).assign(network=net.name)
-    elif kind.source == "chip":
+        net = load_weights(source, **reading.keywords())
+        note(net.assumptions)
+        return inspect(net).assign(network=net.name, **of_network(net.scope))
+    raise_if_any(reading.unused(f"{source}, which is no network here"))
+    if kind.source == "chip":
         from accelsim.costs import operations
         from accelsim.hardware import load_hardware
 
         chip = load_hardware(source)
         return operations(chip).assign(hardware=chip.name)
-    elif kind.source == "trace":
+    if kind.source == "trace":
         from accelsim.report.trace import read_trace
 
         found = read_trace(source)

@@ -38,6 +38,10 @@ class ReadingOptions:
         """Every option under its name on the command line."""
         return {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
 
+    def unused(self, source: str) -> list[str]:
+        """Say what was given that a source has no use for."""
+        return [f"{option}: is of no use with {source}; leave it out" for option, value in self.given.items() if value]
+
     def keywords(self) -> dict[str, Any]:
         """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
         problems: list[str] = []
@@ -60,7 +64,7 @@ class ReadingOptions:
         """
         found = self.keywords()
         of_weights = {name: found[name] for name in found if weights is not None and name in ("key", "transpose")}
-        both = Path(network).suffix not in NETWORK_SUFFIXES
+        both = Path(network).suffix not in NETWORK_SUFFIXES or Path(network).is_dir()
         return {name: value for name, value in found.items() if both or name not in of_weights}, of_weights
 
 

@@ -13,7 +13,7 @@ LINE = 80
 MOST_KINDS = 3
 """Kinds of things that are told one by one before the rest is summed."""
 
-LONGEST_NAME = 40
+LONGEST_NAME, SHORTEST_NAME = 40, 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,16 @@ class LeftOut:
 def left_out(given: Iterable[LeftOut | str]) -> tuple[LeftOut, ...]:
     """Return what is left out, each once; a text is the name of an operation without weights."""
     return tuple(dict.fromkeys(LeftOut(each) if isinstance(each, str) else each for each in given))
+
+
+def overlaps(transposed: Iterable[str]) -> list[str]:
+    """Say what of transposed convolutions, by their names, is left to whoever adds up their outputs."""
+    names = ", ".join(transposed)
+    said = (
+        f"transposed convolutions ({names}) are products of every input pixel with all filters: adding up outputs that "
+        "overlap, and their bias, is not counted, and outputs that padding cuts off are multiplied all the same"
+    )
+    return [said] if names else []
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ def told(scope: Scope, left: Sequence[LeftOut]) -> list[str]:
     """
     bare = [str(each) for each in left if not each.has_size]
     if len(bare) == len(left):
-        return [_listed("not simulated: ", bare, " (no weights, no multiply-accumulates)")] if bare else []
+        return [_listed("not simulated: ", bare, " (no weights, no MACs)")] if bare else []
     lines = [sentence(1 - scope.weights_share, 1 - scope.macs_share, len(scope.unknown))]
     kinds = by_kind(scope, left)
     shown = kinds if len(kinds) == MOST_KINDS + 1 else kinds[:MOST_KINDS]
@@ -153,10 +163,19 @@ def _short(count: int) -> str:
 
 def _listed(before: str, names: Sequence[str], after: str = "") -> str:
     """Return a line with as many names as fit it, one at least, and how many more there are."""
-    names = [name if len(name) <= LONGEST_NAME else f"{name[:12]}…{name[13 - LONGEST_NAME :]}" for name in names]
-    for shown in range(len(names), 0, -1):
+    best = ""
+    for shown in range(1, len(names) + 1):
         more = f" and {len(names) - shown} more" if shown < len(names) else ""
-        line = f"{before}{', '.join(names[:shown])}{more}{after}"
-        if len(line) <= LINE:
+        longest = LONGEST_NAME if shown > 1 else max(SHORTEST_NAME, LINE - len(before + more + after))
+        listed = ", ".join(_within(longest, name) for name in names[:shown])
+        line = f"{before}{listed}{more}{after}"
+        if not best or len(line) <= LINE:
+            best = line
+        if len(listed) > LINE:
             break
-    return line
+    return best
+
+
+def _within(length: int, name: str) -> str:
+    """Return a name without its middle where it is longer; its end says most."""
+    return name if len(name) <= length else f"{name[: length // 3]}…{name[length // 3 + 1 - length :]}"

@@ -1,9 +1,10 @@
-"""Networks from files: TOML with tensors beside it, or a bare safetensors or npz."""
+"""Networks from files: TOML with tensors beside it, an ONNX graph, or tensors alone."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
-from accelsim.network.roles import Logical, Role, Roles, as_2d, read_roles, turned
+from accelsim.network.roles import Logical, Role, Roles, as_2d, lowered, read_roles, turned
 from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
@@ -39,11 +40,12 @@ def load_network(
     batch_dims: Mapping[str, int | None] | None = None,
     input_values: Mapping[str, float] | None = None,
 ) -> Network:
-    """Return the network of this name or path: .toml, .safetensors, .npz, .onnx, or .pt or .pth with a state dict.
+    """Return the network of this name or path: .toml, .onnx, or a file, index or folder of tensors.
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
-    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; convolutions need a network file,
-    which their error message proposes. Weights stay in the file until they are simulated.
+    `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; what else there is, by which
+    names, docs/networks.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
+    proposes. Weights stay in the file until they are simulated.
     What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
     in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:
     its shape, or by that of an open dimension, its size; batch_dims: which of its dimensions counts samples, None where
@@ -129,6 +131,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is larger than {MAX_TOML_BYTES} bytes; save it anew")
     try:
         data = json.loads(text)
+        json.dumps(data, ensure_ascii=False).encode()  # JSON can hold halves of characters, which nobody can write
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
     if not isinstance(data, dict):
@@ -205,7 +208,15 @@ class _Tensor(NamedTuple):
     def as_used(self, spec: LayerSpec) -> _Tensor:
         """Return weights in the shape of their layer: turned where it says so; a 1-D convolution is of height 1."""
         array = turned(self.array) if spec.transpose and len(self.shape) > 1 else self.array
-        return self._replace(array=as_2d(array) if spec.kind == "conv2d" and len(self.shape) == 3 else array)
+        dims, window = len(array.shape), array.shape[2:]
+        if spec.kind == "conv2d" and dims == 3:
+            array = as_2d(array)
+        groups = spec.groups or 1
+        # Those that are saved are lowered already, with a window of 1 x 1.
+        is_whole = spec.kind == "conv_transpose2d" and dims in (3, 4) and window != (1, 1)
+        if is_whole and array.shape[0] % groups == 0:
+            array = lowered(array, groups)
+        return self._replace(array=array)
 
 
 def _tensors_of(file: TensorFile, role: Role) -> dict[str, _Tensor]:
@@ -308,7 +319,7 @@ def _shape_of_tensor(
     what, wanted = {
         "linear": ("a linear layer", "(out_features, in_features)"),
         "conv2d": ("a convolution", "(out_channels, in_channels / groups, kh, kw)"),
-        "conv_transpose2d": ("a transposed convolution", "(out_channels x kh x kw, in_channels / groups, 1, 1)"),
+        "conv_transpose2d": ("a transposed convolution", "(in_channels, out_channels / groups, kh, kw)"),
     }[spec.kind]
     ndim = 2 if spec.kind == "linear" else 4
     if len(shape) != ndim:
@@ -349,7 +360,8 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         tensors = _tensors_of(file, role)
         geometry: dict[str, Any] = {}
         if role.kind != "linear":
-            geometry = {"kind": "conv2d", "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
+            kind = "conv2d" if role.kind == "conv1d" else role.kind
+            geometry = {"kind": kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
         spec = LayerSpec(name=role.name, weight=f"{path.name}:{role.weight.name}", **geometry)
         layers.append(_layer(spec, tensors, problems))
@@ -361,7 +373,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         [layer for layer in layers if layer],
         source=path.name,
         not_simulated=roles.left_out,
-        assumptions=[*file.assumptions, *roles.assumptions],
+        assumptions=roles.assumptions,
     )
 
 
@@ -388,7 +400,9 @@ def _convolution_help(path: Path, roles: Roles) -> str:
         head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
-    blocks = ["\n".join(head), *(_block(path, role, roles) for role in roles.layers.values())]
+    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    reference = f"{place}:{roles.file.prefix}"
+    blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
     return (
         f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
         f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
@@ -403,23 +417,26 @@ def _table(each: LeftOut) -> str:
     return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
 
 
-def _block(path: Path, role: Role, roles: Roles) -> str:
+def _block(reference: str, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
-    kind = "linear" if role.kind == "linear" else "conv2d"
+    kind = "conv2d" if role.kind == "conv1d" else role.kind
     lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{kind}"']
-    lines += [f"{key} = {json.dumps(f'{path.name}:{role.name}.{key}')}" for key in role.arrays]
-    if role.is_turned and f"{role.name}.weight" in roles.logical:
+    lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
+    stored = roles.logical.get(f"{role.name}.weight")
+    if role.is_turned and stored is not None:
         lines.append("transpose = true")
-    if kind == "conv2d":
-        flat = role.kind == "conv1d"
-        shape = roles.logical[role.weight.name].shape if role.weight.name in roles.logical else role.weight.shape
-        lines.append(f"stride = {'[1, 1]' if flat else 1}  # weight of shape {shape}")
-        lines.append("padding = [0, 0]  # the first stays 0: it is 1-D" if flat else "padding = 0")
+    shape = role.weight.shape if stored is None else stored.shape
+    if role.kind == "conv2d":
+        lines += [f"stride = 1  # weight of shape {shape}", "padding = 0"]
+    if role.kind == "conv1d":
+        lines += [f"stride = [1, 1]  # weight of shape {shape}, 1-D: the first of each pair stays", "padding = [0, 0]"]
+    if role.kind != "linear":
         lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
-        lines.append("input_hw = [1, 0]  # 1, length" if flat else "input_hw = [0, 0]  # height, width")
+        lines.append("input_hw = [1, 0]  # 1, length" if len(shape) == 3 else "input_hw = [0, 0]  # height, width")
     return "\n".join(lines)
 
 
 def _depthwise(role: Role) -> str:
     out, per_group = role.weight.shape[:2]
-    return f"  # {out} if it is depthwise" if role.groups is None and per_group == 1 < out else ""
+    is_open = role.groups is None and role.kind != "conv_transpose2d"
+    return f"  # {out} if it is depthwise" if is_open and per_group == 1 < out else ""

@@ -95,7 +95,8 @@ class LayerSpec:
     """What it is called in results; each layer its own."""
     kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
     """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
-    convolution of its input with filters (out x kh x kw, in / groups, 1, 1)."""
+    convolution of its input with filters (out x kh x kw, in / groups, 1, 1). Its weight may be stored as that or as
+    (in, out / groups, kh, kw)."""
     weight: str | None = None
     """`file.safetensors:tensor`, the file relative to this one."""
     transpose: Annotated[bool, Field(strict=True)] = False
@@ -136,11 +137,11 @@ class LayerSpec:
 
     def __post_init__(self) -> None:
         """Check what the keys say together; raises ValueError."""
+        belongs = {key: kind for kind, keys in reversed(KEYS.items()) for key in keys}
         problems = [
             f'{key}: belongs to kind = "{kind}"; leave it out, or correct the kind'
-            for kind, keys in KEYS.items()
-            for key in keys
-            if kind != self.kind and key not in KEYS[self.kind] and getattr(self, key) is not None
+            for key, kind in belongs.items()
+            if key not in KEYS[self.kind] and getattr(self, key) is not None
         ]
         if (self.weight is None) == (self.synthetic is None):
             problems.append('give either weight = "file:tensor" or synthetic = { density = ... }')

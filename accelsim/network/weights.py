@@ -1,4 +1,4 @@
-"""Weights of a file in place of a network's own: the network gives the geometry, the file what is multiplied."""
+"""Weights of a file in place of a network's own: the network keeps its geometry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from accelsim.config import shipped_names
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
-from accelsim.network.files import TENSOR_SUFFIXES, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.matching import Match, Piece, best_match, spelled
@@ -31,7 +31,7 @@ MOST_TOLD = 5
 def with_weights(
     network: Network, path: str | Path, *, key: str | None = None, transpose: Sequence[str] = ()
 ) -> Network:
-    """Return a network with the weights of a tensor file in place of its own; tokens, steps and strides stay.
+    """Return a network with the weights of a file, or a folder of shards, in place of its own; its geometry stays.
 
     A layer X of the network is X in the file, or has one of its names in `Network.aliases`; before them all may stand
     one prefix, such as `model.`. Projections that one of the two keeps joined, such as q, k and v, are split or joined.
@@ -41,9 +41,10 @@ def with_weights(
     Raises InputError with every layer that the file lacks or has in another shape.
     """
     path = Path(path)
-    if path.suffix not in TENSOR_SUFFIXES:
-        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file")
-    roles = read_roles(open_tensors(path), Reading(key=key, transpose=tuple(transpose)))
+    if not is_tensors(path):
+        raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file, or a folder of shards")
+    reading = Reading(key=key, transpose=tuple(transpose))
+    roles = read_roles(open_tensors(path, reading), reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     held = _Held(roles)
     match = held.match(network)

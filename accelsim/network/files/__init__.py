@@ -37,7 +37,8 @@ def open_tensors(path: Path, reading: Reading = AS_IT_LIES, *, part: bool = Fals
     """Open a file of tensors, or the index or folder of one that is in several files.
 
     Read are .safetensors, .npz, .gguf, and what torch.save wrote of a dict of tensors; `reading.key` says under which
-    key of a checkpoint they lie. part: whether one shard of several will do.
+    key of a checkpoint they lie. part: whether single tensors will be named, for which one shard of several
+    will do, and all keys of a checkpoint, by names that begin with them.
     Raises InputError for damaged files, and for other formats with the way to convert them.
     """
     try:
@@ -48,6 +49,6 @@ def open_tensors(path: Path, reading: Reading = AS_IT_LIES, *, part: bool = Fals
         existing_file(path)
         if not part:
             shards.check_whole(path)
-        return open_file(path, reading)
+        return open_file(path, reading, part=part)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelsim.errors import MAX_KNOWN, InputError, did_you_mean
 from accelsim.network.files.pickles import Instance
@@ -26,45 +26,57 @@ BESIDE = re.compile(
 DEEPEST = 8
 """Levels of keys that are looked through."""
 
-Found = dict[str, dict[str, Any]]
-"""Dicts of tensors by their keys, dots between levels; "" is the outermost."""
+
+class Chosen(NamedTuple):
+    """The dict of a network, and how it was found."""
+
+    tensors: dict[str, Any]
+    prefix: str = ""
+    """What leads to it from the top, where it is not the only one."""
+    assumptions: tuple[str, ...] = ()
 
 
-def state_dict(path: Path, held: Any, key: str | None, assumptions: list[str]) -> dict[str, Any]:
-    """Return what the network of a checkpoint is made of, by name: tensors, and what else is in their dict.
+def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> Chosen:
+    """Return what the network of a checkpoint is made of: tensors, and what else is in their dict.
 
-    key: where it lies, dots between levels, "." for all there is; None: it has to be the only dict of tensors. What is
-    taken for granted is added to the assumptions. Raises InputError that names what there is.
+    key: where it lies, dots between levels, "." for all there is; None: it has to be the only dict of tensors, but
+    with `part` those of all will do. Raises InputError that names what there is.
     """
     if not isinstance(held, dict):
         raise InputError(f"{path}: {_what(held)}")
-    if key is not None:
-        return _under(path, held, key)
     found = dict(_dicts(held))
     matrices = {name: each for name, each in found.items() if any(len(tensor.shape) > 1 for tensor in _tensors(each))}
     found = matrices or found
+    if key is not None:
+        return Chosen(_under(path, held, key), f"{key}." if len(found) > 1 and key != "." else "")
     modules = [each for each in held.values() if isinstance(each, Instance) and _is_module(each)]
     if modules and not WRAPPINGS & {name.rpartition(".")[2] for name in found}:
         raise InputError(f"{path}: {_what(modules[0])}")
     if not found:
         objects = [each for each in held.values() if isinstance(each, Instance)]
         raise InputError(f"{path}: {_what(objects[0] if objects else held)}")
+    if len(found) > 1 and part:
+        return Chosen(dict(_flat(held)))
     if len(found) > 1:
-        listed = [f"'{name or '.'}' ({_count(each)} tensors)" for name, each in found.items()]
+        listed = [f"'{name or '.'}' ({len(_tensors(each))} tensors)" for name, each in found.items()]
         more = f" and {len(listed) - MAX_KNOWN} more" if len(listed) > MAX_KNOWN else ""
         raise InputError(
             f"{path}: holds tensors under {len(listed)} keys, {', '.join(listed[:MAX_KNOWN])}{more}; say which is the "
-            "network with --key NAME (in Python key=\"NAME\"), dots between levels, '.' for all there is"
+            'network with --key NAME (in Python key="NAME"), dots between levels, "." for all there is'
         )
     ((name, tensors),) = found.items()
-    if name and name.rpartition(".")[2] not in WRAPPINGS:
-        assumptions.append(f"the network is what lies under the key '{name}', the only tensors; --key names another")
-    return tensors
+    if not name or name.rpartition(".")[2] in WRAPPINGS:
+        return Chosen(tensors)
+    return Chosen(
+        tensors,
+        assumptions=(f"the network is what lies under the key '{name}', the only tensors; --key names another",),
+    )
 
 
 def _dicts(held: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every dict that has tensors right in it, but those of what training keeps beside the network."""
-    if any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in held.values()) or any(_packed(held)):
+    own = {key: each for key, each in held.items() if not (isinstance(key, str) and BESIDE.search(key))}
+    if _tensors(own) or any(isinstance(key, str) and key.endswith("_packed_params") for key in own):
         yield name, {str(key): each for key, each in held.items()}
     if depth == DEEPEST:
         return
@@ -73,16 +85,8 @@ def _dicts(held: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterator[
             yield from _dicts(each, f"{name}.{key}" if name else key, depth + 1)
 
 
-def _packed(held: Mapping[Any, Any]) -> Iterator[bool]:
-    return (isinstance(key, str) and key.endswith("_packed_params") for key in held)
-
-
 def _tensors(held: Mapping[str, Any]) -> list[Any]:
     return [each for each in held.values() if isinstance(each, (Tensor, Sparse, Unreadable))]
-
-
-def _count(held: Mapping[str, Any]) -> int:
-    return len(_tensors(held))
 
 
 def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
@@ -97,6 +101,8 @@ def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
     flat = dict(_flat(place)) if isinstance(place, dict) and not rest else {}
     if not any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in flat.values()):
         known = [name for name, _ in _dicts(held) if name]
+        if not known and place is None and _tensors(held):
+            raise InputError(f"{path}: --key '{key}': the tensors are under no key; leave it out")
         what = _what(place) if isinstance(place, Instance) else f"no tensors are there{did_you_mean(key, known)}"
         raise InputError(f"{path}: --key '{key}': {what}" if known or place is not None else f"{path}: {_what(held)}")
     return flat

@@ -10,15 +10,15 @@ from accelsim.network.files.tensor_file import TensorFile
 from accelsim.network.reading import Reading
 
 
-def open_file(path: Path, reading: Reading) -> TensorFile:
-    """Open one file, whether it is a shard or not; for errors, see `open_tensors`."""
+def open_file(path: Path, reading: Reading, *, part: bool = False) -> TensorFile:
+    """Open one file, whether it is a shard or not; for the rest, see `open_tensors`."""
     kind = kind_of(path)
     if isinstance(kind, Foreign):
         raise InputError(kind.refusal(path))
     if kind == "torch":
         from accelsim.network.files.torch_file import StateDict
 
-        return StateDict(path, reading)
+        return StateDict(path, reading, part=part)
     if reading.key is not None:
         raise InputError(f"{path}: --key is for checkpoints of PyTorch; this file has no levels, so leave it out")
     if kind == "npz":

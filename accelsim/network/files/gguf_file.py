@@ -13,7 +13,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.network.files.tensor_file import TensorFile, mapped, reason_of, too_large
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 
@@ -42,7 +42,7 @@ class Gguf(TensorFile):
             with path.open("rb") as file:
                 self._read_header(file, path.stat().st_size)
         except (ValueError, struct.error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a whole GGUF file: {error}; export or copy it again") from None
+            raise InputError(f"{path}: not a whole GGUF file: {reason_of(error)}; export or copy it again") from None
 
     def _read_header(self, file: IO[bytes], size: int) -> None:
         header = _Header(file, size)

@@ -144,7 +144,7 @@ def kind_of(path: Path) -> Container | Foreign | None:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        return EMPTY
+        return EMPTY if of_name(path) else None
     return (_of_archive(path) if head[:4] == b"PK\x03\x04" else _of_head(path, head)) or of_name(path)
 
 

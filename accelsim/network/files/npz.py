@@ -11,7 +11,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.files.tensor_file import TensorFile, reason_of
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import is_supported, unsupported
 
@@ -28,7 +28,7 @@ class Npz(TensorFile):
                         self._read_header(archive, member)
         except Exception as error:
             # zipfile, zlib and NumPy's parser raise a dozen types on damaged files, and more with each version.
-            raise InputError(f"{path}: not a whole npz file: {error}; export or copy it again") from None
+            raise InputError(f"{path}: not a whole npz file: {reason_of(error)}; export or copy it again") from None
 
     def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         name = member.filename.removesuffix(".npy")
@@ -62,5 +62,5 @@ class Npz(TensorFile):
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"{self.path}: '{name}' cannot be read: {error}") from None
+            raise InputError(f"{self.path}: '{name}' cannot be read: {reason_of(error)}") from None
         return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, raise_if_any
-from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.network.files.tensor_file import TensorFile, mapped, reason_of, too_large
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 
 
@@ -26,7 +26,7 @@ class Safetensors(TensorFile):
             with safe_open(path, framework="numpy"):
                 pass
         except (SafetensorError, ValueError) as error:
-            reason = str(error).removeprefix("Error while deserializing header: ")
+            reason = reason_of(error).removeprefix("Error while deserializing header: ")
             reason = reason.replace(
                 "incomplete metadata, file not fully covered", "its data does not end where it should"
             )

@@ -18,6 +18,8 @@ def dense(layout: str, shape: tuple[int, ...], parts: list[NDArray[Any]]) -> NDA
     comes twice; of compressed layouts where each compressed row, column or row of blocks begins, the other index of
     each entry, and the values.
     """
+    if any(part.dtype.kind not in "iu" for part in parts[:-1]):
+        raise ValueError(f"its indices are of types {[str(part.dtype) for part in parts[:-1]]}")
     if layout == "sparse_coo":
         return _of_coordinates(shape, *parts)
     dimension, blocks = COMPRESSED[layout]

@@ -32,6 +32,8 @@ class TensorFile:
         """What is in the file and no array that can be read, by name: what it is."""
         self.assumptions: list[str] = []
         """What was taken for granted to find the arrays, a sentence each with the remedy."""
+        self.prefix = ""
+        """What stands before the names of the arrays where one of all that the file holds is named."""
         self._version = self._now()
 
     def problem(self, name: str) -> str | None:
@@ -81,3 +83,18 @@ def too_large(shape: Sequence[int], itemsize: int) -> str | None:
     if math.prod(filter(None, shape)) * itemsize < 2**63:
         return None
     return f"has shape {tuple(shape)}, which no array can have; export it again"
+
+
+LONGEST_REASON = 200
+"""Characters of what a library says of a damaged file."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a library says of a damaged file, in one line of bounded length."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written as UTF-8: halves of surrogate pairs, which JSON and pickles allow, escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()

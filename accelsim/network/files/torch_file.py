@@ -13,10 +13,10 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.files.checkpoints import state_dict
+from accelsim.network.files.checkpoints import chosen_of
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
-from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.network.files.tensor_file import TensorFile, mapped, printable, reason_of, too_large
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
 from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
@@ -42,25 +42,33 @@ class Place(NamedTuple):
 
 
 class StateDict(TensorFile):
-    """Tensors of a file of torch.save: those of the dict under a key, or of the one dict of tensors that it has."""
+    """Tensors of a file of torch.save: those under a key, or those of the one dict of tensors that it has.
 
-    def __init__(self, path: Path, reading: Reading) -> None:
+    part: of several dicts, whether the tensors of all will do, by names that begin with their keys.
+    """
+
+    def __init__(self, path: Path, reading: Reading, *, part: bool = False) -> None:
         super().__init__(path)
         self._order: Literal["<", ">"] = "<"
         self._places: dict[str, Place] = {}
         try:
-            held = self._of_archive() if zipfile.is_zipfile(path) else self._of_pickles()
+            with path.open("rb") as file:
+                is_archive = file.read(2) == b"PK"
+            held = self._of_archive() if is_archive else self._of_pickles()
         except InputError:
             raise
         except Exception as error:
             # zipfile raises a dozen types on damaged files, and more with each version.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: not a whole file of torch.save: {reason}; save or copy it again") from None
-        tensors = state_dict(path, held, reading.key, self.assumptions)
+            raise InputError(
+                f"{path}: not a whole file of torch.save: {reason_of(error)}; save or copy it again"
+            ) from None
+        chosen = chosen_of(path, held, reading.key, part=part)
+        self.prefix = chosen.prefix
+        self.assumptions += chosen.assumptions
         self._tensors: dict[str, Tensor | Sparse] = {}
-        for name, each in tensors.items():
-            self._add(name, each)
-        self._name_outputs_of_quantised()
+        for name, each in chosen.tensors.items():
+            self._add(printable(name), each)
+        self._leave_outputs_of_quantised()
         first: dict[Any, str] = {}
         for name, tensor in self._tensors.items():
             if isinstance(tensor, Tensor) and 0 not in tensor.shape:
@@ -131,21 +139,26 @@ class StateDict(TensorFile):
             if problem is not None:
                 self.unusable[name] = problem
         elif isinstance(each, Instance):
-            self.others[name] = f"an object of {each.of}, which is never unpickled; save its values as a tensor"
+            self.others[name] = f"object of {each.of}, which is never unpickled"
         elif _holds_tensors(each):
-            self.others[name] = f"a {type(each).__name__} with tensors in it; save each under a name of its own"
+            self.others[name] = f"{type(each).__name__} of tensors without names of their own"
 
     def _unusable(self, name: str, tensor: Tensor | Sparse) -> str | None:
-        form = ARRAY_TYPES.get(QUANTISED.get(tensor.dtype, tensor.dtype))
-        if form is None:
-            return unsupported(tensor.dtype)
-        problem = too_large(tensor.shape, form.stored_type.itemsize)
-        if problem is None:
+        """Return what keeps a tensor from being read, or None; raises InputError where memory cannot hold it."""
+        parts = (tensor, *(tensor.parts if isinstance(tensor, Sparse) else (tensor.zero_points,)))
+        for part in parts:
+            if not isinstance(part, (Tensor, Sparse)):
+                continue
+            form = ARRAY_TYPES.get(QUANTISED.get(part.dtype, part.dtype))
+            if form is None:
+                return unsupported(part.dtype)
+            problem = too_large(part.shape, form.stored_type.itemsize)
+            problem = problem or (self._outside(part) if isinstance(part, Tensor) else None)
+            if problem is not None:
+                return problem
             # A view may claim to be far larger than what it repeats, and a sparse tensor than what it holds.
-            check_fits_memory(math.prod(tensor.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
-            for part in [tensor] if isinstance(tensor, Tensor) else tensor.parts:
-                problem = problem or self._outside(part)
-        return problem
+            check_fits_memory(math.prod(part.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
+        return None
 
     def _outside(self, tensor: Tensor) -> str | None:
         """Return what keeps a tensor from being in its storage, or None."""
@@ -158,15 +171,14 @@ class StateDict(TensorFile):
             return f"lies outside of what the file holds of it ({0 if place is None else place.bytes} bytes)"
         return None
 
-    def _name_outputs_of_quantised(self) -> None:
-        """Set apart the scale and zero point of the outputs of quantised modules, which are not those of weights."""
+    def _leave_outputs_of_quantised(self) -> None:
+        """Leave out scale and zero point of the outputs of quantised modules, which are not those of the weights."""
         for name in [name for name, type_name in self.types.items() if type_name in QUANTISED]:
             module = name.removesuffix("weight")
             for key in (f"{module}scale", f"{module}zero_point"):
                 if self.shapes.get(key) == () and name != module:
                     del self.shapes[key], self.types[key], self._tensors[key]
                     self.unusable.pop(key, None)
-                    self.others[key] = "of the outputs of a quantised module; the numbers of its weight are integers"
 
     def _read(self, name: str) -> NDArray[Any]:
         tensor = self._tensors[name]

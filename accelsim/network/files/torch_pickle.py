@@ -80,7 +80,7 @@ def persistent(saved: Any) -> Any:
         raise ValueError(f"has a storage of {kind.name}")
     view = saved[5] if len(saved) > 5 else None
     if view is not None:
-        raise ValueError("has views of storages, as PyTorch wrote them before 0.4")
+        raise ValueError("has views of storages, as only early versions of PyTorch wrote")
     return Storage(str(key), dtype, str(location))
 
 
@@ -120,7 +120,13 @@ def _quantised(storage: Storage, offset: int, shape: Any, strides: Any, quantise
     if scheme.name == "torch.per_tensor_affine":
         return _tensor(storage, offset, shape, strides, zero_points=int(zero_points))
     if not isinstance(axis[0], int) or not 0 <= axis[0] < len(shape):
-        raise ValueError(f"has a tensor of shape {tuple(shape)} with scales along dimension {axis[0]}")
+        raise ValueError(f"has a tensor of shape {_sizes(shape)} with scales along dimension {str(axis[0])[:40]}")
+    listed = isinstance(zero_points, list) and all(isinstance(each, (int, float)) for each in zero_points)
+    count = zero_points.shape if isinstance(zero_points, Tensor) else (len(zero_points),) if listed else ()
+    if count != (shape[axis[0]],):
+        raise ValueError(
+            f"has a tensor of shape {_sizes(shape)} whose zero points along dimension {axis[0]} do not fit"
+        )
     return _tensor(storage, offset, shape, strides, zero_points=zero_points, axis=axis[0])
 
 

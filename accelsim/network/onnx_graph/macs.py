@@ -41,9 +41,9 @@ def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[s
     two products of all queries and keys. All else of ONNX counts 0, as scales and normalisations do; what other makers
     define, and Fourier transforms, are not known. Shapes are of the whole graph, all samples together.
     """
-    count = COUNTS.get((node.domain == MICROSOFT, node.op_type))
-    if node.domain == LEARNED:
-        count = _linear if node.op_type in LINEAR else None
+    count = COUNTS.get((node.domain == MICROSOFT, node.op_type)) if node.domain in (*STANDARD, MICROSOFT) else None
+    if node.domain == LEARNED and node.op_type in LINEAR:
+        count = _linear
     if count is None:
         return 0 if _is_free(node) else None
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError
 from accelsim.network.left_out import LeftOut
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.names import common_prefix, listed, natural
+from accelsim.network.roles.names import common_prefix, listed, natural, words
 from accelsim.network.roles.packings import unpacked
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def logical_arrays(file: TensorFile) -> Arrays:
     `torch.nn.utils` keeps in parts. The order is that of the file where it has one, else that of the names.
     """
     arrays = Arrays(file)
-    prefix = common_prefix(file.shapes)
+    prefix = common_prefix(name for name, shape in file.shapes.items() if shape)
     packed = unpacked(file)
     arrays.problems += packed.problems
+    arrays.assumptions += packed.assumptions
     arrays.accounts = dict.fromkeys(packed.taken, "left out: packed, and not read")
     for name in file.shapes:
         if name not in packed.taken:
@@ -71,7 +72,8 @@ def logical_arrays(file: TensorFile) -> Arrays:
     for weight in packed.tensors:
         arrays.logical[weight.name.removeprefix(prefix)] = weight._replace(name=weight.name.removeprefix(prefix))
         for part in weight.parts:
-            del arrays.accounts[part]
+            arrays.accounts.pop(part, None)  # several weights may lie in one array
+    _leave_averages(arrays)
     _fold(arrays)
     places = {name: place for place, name in enumerate(file.shapes)}
     if file.order_is_given:
@@ -80,6 +82,27 @@ def logical_arrays(file: TensorFile) -> Arrays:
         order = sorted(arrays.logical.values(), key=lambda each: natural(each.name))
     arrays.logical = {each.name: each for each in order}
     return arrays
+
+
+def _leave_averages(arrays: Arrays) -> None:
+    """Leave out moving averages of weights that stand beside the weights themselves, `model_ema.` and `model.`."""
+    groups: dict[str, dict[str, Logical]] = {}
+    for name, each in arrays.logical.items():
+        first, _, rest = name.partition(".")
+        groups.setdefault(first, {})[rest] = each
+    for first in [first for first in groups if words(first) & {"ema", "swa"}]:
+        shapes = {rest: each.shape for rest, each in groups[first].items() if each.shape}
+        for other, held in groups.items():
+            if other != first and shapes and all(rest in held and held[rest].shape == shapes[rest] for rest in shapes):
+                size = sum(each.size for each in groups[first].values() if len(each.shape) > 1)
+                arrays.left_out.append(LeftOut(first, f"moving average of {other}", size, 0))
+                arrays.assumptions.append(
+                    f"{first}: a moving average of {other}, which is read; save it alone to read it"
+                )
+                for each in groups[first].values():
+                    arrays.accounts |= dict.fromkeys(each.parts, f"left out: moving average of {other}")
+                    del arrays.logical[each.name]
+                break
 
 
 def _fold(arrays: Arrays) -> None:
@@ -130,7 +153,9 @@ def _fold_loose_masks(arrays: Arrays) -> None:
     """Multiply weights by masks that lie beside them, as programs save them that prune by hand."""
     found = []
     for name in [name for name in arrays.logical if name == "weight" or name.endswith(".weight")]:
-        weight = arrays.logical[name]
+        weight = arrays.logical.get(name)
+        if weight is None:  # it was a mask, masks.X.weight
+            continue
         module = name.removesuffix("weight").removesuffix(".")
         for pattern in MASKS:
             mask = arrays.logical.get(pattern.format(name, module=module))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accelsim.network.roles.kinds import LOOK_UPS, UNKNOWN, is_transposed
-from accelsim.network.roles.logical import Logical
+from accelsim.network.roles.logical import Logical, turned
 from accelsim.network.roles.names import words
 from accelsim.network.roles.orientation import Found
 
@@ -11,8 +11,10 @@ from accelsim.network.roles.orientation import Found
 def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
     """Return the arrays of a module by what they are, where Keras 3 only numbers them: `vars/0`, `vars/1`."""
     first, second = tails.get("vars/0"), tails.get("vars/1")
-    said = set(words(module))
-    if first is None or len(first.shape) < 2 or said & {"optimizer", "optimiser"}:
+    if first is None or len(first.shape) < 2:
+        return tails
+    said = words(module)
+    if said & {"optimizer", "optimiser"}:
         return tails
     if said & LOOK_UPS:
         names = ["embeddings"]
@@ -20,7 +22,7 @@ def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
         names = ["kernel", "recurrent_kernel", "bias"]
     else:
         names = ["kernel", "bias"]
-    renamed = {f"vars/{at}": name for at, name in enumerate(names)}
+    renamed = {f"vars/{at}": name for at, name in enumerate(names) if name not in tails}
     return {renamed.get(tail, tail): each for tail, each in tails.items()}
 
 
@@ -30,9 +32,11 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     joins_heads: whether it is the last product of an attention, whose inputs are heads and their features.
     """
     kernel, bias, path = found.weight, found.bias, found.path
-    dims, said = len(kernel.shape), set(words(path.component))
+    dims, said = len(kernel.shape), words(path.component)
     is_of_inputs = bias is not None and not has_bias(found) and bias.shape == kernel.shape[-2:-1]
     splits = bias is not None and bias.shape == kernel.shape[1:]
+    if 0 in kernel.shape:
+        return "empty"
     if dims == 3 and (splits or said & {"query", "key", "value"}):
         found.weight, found.bias, found.is_turned = _into_heads(kernel), bias and bias.flat(), False
     elif dims == 3 and joins_heads:
@@ -40,13 +44,22 @@ def settle(found: Found, joins_heads: bool) -> str | None:
     elif dims == 4 and (path.tail == "depthwise_kernel" or _is_depthwise(path.module, kernel, bias)):
         found.weight, found.is_turned, found.groups = _depthwise(kernel), False, kernel.shape[2]
     elif dims in (3, 4) and (is_transposed(path) or is_of_inputs):
-        return "transposed convolution"
+        # Keras keeps (kh, kw, out, in) and calls modules in lower case; Flax keeps (kh, kw, in, out).
+        is_of_flax = has_bias(found) if bias is not None else not path.component.islower()
+        found.weight = turned(kernel) if not is_of_flax else _inputs_first(turned(kernel))
+        found.is_turned, found.is_transposed, found.groups = False, True, 1
     elif dims <= 4:
         found.is_turned = not (dims == 2 and is_of_inputs)
     else:
         return "convolution of 3 dimensions" if dims == 5 else UNKNOWN
     found.proof = "by its name it is a kernel of Keras" if found.is_turned else "its shape or its bias shows it"
     return None
+
+
+def _inputs_first(weight: Logical) -> Logical:
+    """Return weights (out, in, ...) as (in, out, ...)."""
+    out, inputs, *window = weight.shape
+    return weight.changed((inputs, out, *window), lambda array: array.swapaxes(0, 1))
 
 
 def has_bias(found: Found) -> bool:

@@ -39,36 +39,36 @@ def is_look_up(path: Path) -> bool:
     component, parent = path.component, path.parent
     if component.isdecimal():
         component, parent = parent, ""
-    said = set(words(component))
+    said = words(component)
     if said & LAYERS:
         return False
     if said & LOOK_UPS or component.lower() in WHOLE_LOOK_UPS:
         return True
-    above = set(words(parent))
+    above = words(parent)
     return bool(above & LOOK_UPS) and bool(above & COLLECTIONS)
 
 
 def is_norm(path: Path) -> bool:
     """Whether weights of two or more dimensions belong to a norm, by the name of its module."""
-    said = set(words(path.component))
+    said = words(path.component)
     return bool(said & NORMS) and not said & LAYERS
 
 
 def is_transposed(path: Path) -> bool:
     """Whether a convolution is transposed, by the name of its module."""
-    return bool(set(words(path.component)) & TRANSPOSED)
+    return bool(words(path.component) & TRANSPOSED)
 
 
 def kind_of(path: Path, array: Logical, type_name: str) -> tuple[str, int | None]:
     """Return what an array of two or more dimensions without a rule is, and its multiply-accumulates if known."""
-    said = set(words(path.tail))
-    above = set(words(path.module))
+    said = words(path.tail)
+    above = words(path.module)
     if above & {"optimizer", "optimiser"} or said & {"exp", "momentum"}:
         return "state of an optimiser", 0
     if type_name.lower().startswith(("i", "u", "bool")):
         return "index or mask", 0
     causal = path.tail == "bias" and array.shape[:2] == (1, 1) and len(set(array.shape[2:])) == 1
-    if "mask" in said or causal:
+    if "mask" in said or above & {"mask", "masks"} or causal:
         return "mask", 0
     if path.tail in ("bias_k", "bias_v") or path.tail in ("bias", "biases", "b"):
         return "bias", 0

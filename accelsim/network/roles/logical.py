@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -61,7 +62,19 @@ def turned(weight: Logical) -> Logical:
     """Return weights that are stored (in, out), or (kh, kw, in, out), in this package's order: (out, in, kh, kw)."""
     ahead = len(weight.shape) - 2
     order = (ahead + 1, ahead, *range(ahead))
-    return weight.changed(tuple(weight.shape[axis] for axis in order), lambda array: array.transpose(order))
+    shape = tuple(weight.shape[axis] for axis in order)
+    # In one piece: whoever goes through rows would otherwise read a page for each number.
+    return weight.changed(shape, lambda array: np.ascontiguousarray(array.transpose(order)))
+
+
+def lowered(weight: Logical, groups: int) -> Logical:
+    """Return weights (in, out / groups, kh, kw) of a transposed convolution as (out x kh x kw, in / groups, 1, 1).
+
+    Those are the filters of the 1 x 1 convolution by which each input pixel is multiplied.
+    """
+    per_group = weight.shape[0] // groups
+    shape = (weight.size // per_group, per_group, 1, 1)
+    return weight.changed(shape, lambda array: array.reshape(groups, per_group, -1).swapaxes(1, 2).reshape(shape))
 
 
 def as_2d(weight: Logical) -> Logical:

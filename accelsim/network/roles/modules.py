@@ -10,7 +10,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
-from accelsim.network.roles.logical import Logical, as_2d, turned
+from accelsim.network.roles.logical import Logical, as_2d, lowered, turned
 from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Kind, Role, Roles
@@ -52,7 +52,8 @@ class _Modules:
         for name, each in logical.items():
             path = path_of(name)
             tails = self.modules.setdefault(path.module, {})
-            tails[path.tail if path.tail not in tails else name] = each
+            # Such as kernel:0 beside kernel.
+            tails[path.tail if path.tail not in tails else f"another {path.tail}, {name}"] = each
             paths.setdefault(path.module, path)
         for module, tails in self.modules.items():
             self._module(paths[module], keras.named(module, dict(tails)))
@@ -131,7 +132,7 @@ class _Modules:
         module = path.module
         recurrent = tails.get("recurrent_kernel")
         kernel = "weights" if path.separator == "/" and "weights" in tails else "kernel"
-        if recurrent is not None and "kernel" in tails:
+        if recurrent is not None and len(recurrent.shape) == len(tails.get("kernel", _NONE).shape) == 2:
             bias = tails.pop("bias", None)
             both = bias is not None and len(bias.shape) == 2  # of a GRU: one for each product
             for at, (which, tail) in enumerate((("ih", "kernel"), ("hh", "recurrent_kernel"))):
@@ -157,7 +158,7 @@ class _Modules:
 
     def _joins_heads(self, path: Path) -> bool:
         """Whether a module is the last product of an attention whose first ones stand beside it."""
-        if not set(words(path.component)) & {"out", "output"}:
+        if not words(path.component) & {"out", "output"}:
             return False
         beside = path.module.removesuffix(path.component)
         return any(f"{beside}{each}" in self.modules for each in ("query", "query_dense", "key"))
@@ -186,6 +187,8 @@ class _Modules:
         is_hand_made = path.tail != "weight"
         if (bias is not None and bias.shape == weight.shape and not is_hand_made) or is_norm(path):
             self._lose(name, "normalisation", own, 0)
+        elif dims > 2 and 0 in weight.shape:
+            self._lose(name, "empty", own, 0)
         elif dims == 2 and bias is None and is_look_up(path):
             self._lose(name, "look-up", own, 0)
         elif dims == 2:
@@ -198,33 +201,31 @@ class _Modules:
                 self.problems.append(misfit(name, bias, weight))
                 found.bias = None
             self._add(found, tails)
-        elif dims == 3 and set(words(path.module)) & {"expert", "experts"}:
+        elif dims == 3 and words(path.module) & {"expert", "experts"}:
             self._lose(name, "weights of experts", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
             self._lose(name, UNKNOWN, own, None)
         elif dims == 3 and "bilinear" in words(path.component):
             self._lose(name, "bilinear layer", own, None)
         elif dims in (3, 4):
-            self._convolution(Found(name, path, weight, bias), own, tails)
+            self._convolution(Found(name, path, weight, bias), tails)
         else:
             kind = "convolution of 3 dimensions" if dims == 5 else UNKNOWN
             self._lose(name, kind, own, None)
 
-    def _convolution(self, found: Found, own: list[Logical], tails: dict[str, Logical]) -> None:
+    def _convolution(self, found: Found, tails: dict[str, Logical]) -> None:
         """A convolution whose weights lie as PyTorch stores them, or as its bias says."""
         out, per_group, *_, last = found.weight.shape
         length = None if found.bias is None else found.bias.size
         told = f"its bias of {length} shows it"
-        if length in (None, out):
-            if is_transposed(found.path):
-                self._lose(found.name, "transposed convolution", own, None)
-                return
+        divides = length is None or (length > 0 and length % per_group == 0 and out % (length // per_group) == 0)
+        if divides and (is_transposed(found.path) or length not in (None, out, last)):
+            found.is_turned, found.is_transposed, found.proof = False, True, "it is of a transposed convolution"
+            found.groups = None if length is None else length // per_group
+        elif length in (None, out):
             found.is_turned, found.proof = (None, "") if length is None else (False, told)
-        elif length == last and (found.path.tail != "weight" or length % per_group):
+        elif length == last:
             found.is_turned, found.proof = True, told
-        elif length and length % per_group == 0 and out % (length // per_group) == 0:
-            self._lose(found.name, "transposed convolution", own, None)
-            return
         elif found.bias is not None:
             self.problems.append(misfit(found.name, found.bias, found.weight))
         self._add(found, tails)
@@ -248,20 +249,48 @@ class _Modules:
             accounts=self.accounts,
             logical=self.arrays.logical,
         )
+        self._name_twins()
         for found in self.found:
             role = _role(found)
             if role.name in roles.layers:
                 role = role._replace(name=found.weight.name)
+            if role.name in roles.layers:
+                self.problems.append(f"layer {role.name}: two arrays are its weights; rename one of them")
             roles.layers[role.name] = role
+        for found in self.found:
+            if found.is_transposed and found.bias is not None:
+                roles.accounts |= dict.fromkeys(found.bias.parts, f"bias of {found.name}")
         for role in roles.layers.values():
             for array in role.arrays.values():
                 for part in array.parts:
                     before = roles.accounts.get(part)
                     roles.accounts[part] = f"{before}, {role.name}" if before else f"layer {role.name}"
         self._name_left_out(roles)
+        if self.problems:
+            for part in (part for each in roles.logical.values() for part in each.parts):
+                roles.accounts.setdefault(part, "fits nothing, which is told as a problem")
+        assumptions += self._name_others(roles)
         roles.left_open = self._assumed(roles)
-        roles.assumptions = [*assumptions, *roles.left_open]
+        roles.assumptions = [*self.file.assumptions, *assumptions, *roles.left_open]
         return roles
+
+    def _name_twins(self) -> None:
+        """Leave out layers that are another one under a second name: modules, all of whose arrays it shares."""
+        first: dict[tuple[str, ...], Found] = {}
+        once = []
+        for found in self.found:
+            arrays = [found.weight] if found.bias is None else [found.weight, found.bias]
+            key = (
+                found.name.removeprefix(found.path.module),
+                *(self._one(part) for each in arrays for part in each.parts),
+            )
+            one = first.setdefault(key, found)
+            # Weights alone are also shared by layers that both run, as an encoder's with a decoder's.
+            if one is found or found.bias is None:
+                once.append(found)
+            else:
+                self._lose(found.name, f"{one.name} under another name", arrays, None)
+        self.found = once
 
     def _name_left_out(self, roles: Roles) -> None:
         """Add what is left out; a table that is a layer's or another's weights, too, has none of its own."""
@@ -269,11 +298,22 @@ class _Modules:
         for each, arrays in self.left_out:
             parts = {self._one(part) for array in arrays for part in array.parts}
             if parts & counted:
-                each = LeftOut(each.name, f"{each.kind} that shares its weights", 0, each.macs)
+                what = f"{each.kind} that shares its weights" if each.macs is not None else each.kind
+                each = LeftOut(each.name, what, 0, each.macs)
             counted |= parts
             roles.left_out.append(each)
             for array in arrays:
                 roles.accounts |= dict.fromkeys(array.parts, f"left out: {each}")
+
+    def _name_others(self, roles: Roles) -> list[str]:
+        """Add what is no array, such as a packed module, and return what there is to say of it, a sentence a kind."""
+        kinds: dict[str, list[str]] = {}
+        for name, what in self.file.others.items():
+            kinds.setdefault(what, []).append(name)
+            # Scale and zero point of outputs are no weights; an object may be a whole layer.
+            if path_of(name).tail not in ("scale", "zero_point"):
+                roles.left_out.append(LeftOut(name, "no array", 0, None))
+        return [f"{listed(names)}: {what}" for what, names in kinds.items()]
 
     def _one(self, stored: str) -> str:
         """Return one name for an array that is stored once and has several."""
@@ -325,6 +365,12 @@ def _joined(module: str, name: str) -> str:
 def _role(found: Found) -> Role:
     """Return a layer with its weights the right way round."""
     weight = turned(found.weight) if found.is_turned else found.weight
+    if found.is_transposed:
+        # Its bias is added when what overlaps is summed.
+        filters = lowered(weight, found.groups or 1)
+        return Role(
+            found.name, "conv_transpose2d", filters, None, found.activations, found.codebook, groups=found.groups
+        )
     kind = _ALONE[len(weight.shape)]
     if kind == "conv1d":
         weight = as_2d(weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 PREFIXES = ("module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.")
@@ -52,9 +53,10 @@ def path_of(name: str) -> Path:
     return Path("", name, "")
 
 
-def words(component: str) -> list[str]:
+@lru_cache(2**12)
+def words(component: str) -> frozenset[str]:
     """Return the words of a part of a name in lower case: LayerNorm_1 has layer and norm."""
-    return [word.lower() for word in _WORD.findall(component)]
+    return frozenset(word.lower() for word in _WORD.findall(component))
 
 
 def common_prefix(names: Iterable[str]) -> str:
@@ -93,6 +95,7 @@ _AS_RUN = {"self_attn": "attn", "q_proj": "in_proj0", "k_proj": "in_proj1", "v_p
 """Parts of an attention by names that sort as they run."""
 
 
+@lru_cache(2**12)
 def _natural_part(part: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(
         (0, int(each), "") if each.isdecimal() else (1, 0, each)

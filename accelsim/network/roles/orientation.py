@@ -28,6 +28,8 @@ class Found:
     proof: str = ""
     """What shows it, where the user cannot say otherwise."""
     groups: int | None = None
+    is_transposed: bool = False
+    """Whether it is a transposed convolution, (in, out / groups, kh, kw)."""
 
     @property
     def family(self) -> str:
@@ -84,11 +86,12 @@ def settle(found: Sequence[Found], tables: set[tuple[int, ...]]) -> list[str]:
     open_ones = [each for each in linear if each.is_turned is None]
     if not any(each.is_turned for each in proven):
         return _by_sizes(open_ones) if not proven else []
+    neighbours = _Neighbours(proven)
     taken: dict[bool, list[str]] = {True: [], False: []}
     for each in open_ones:
         if each.weight.shape in tables:
             continue
-        each.is_turned = _by_neighbours(each, proven)
+        each.is_turned = neighbours.are_turned(each)
         taken[each.is_turned].append(f"{each.name} {each.weight.shape}")
     said = []
     if taken[True]:
@@ -121,27 +124,32 @@ def _by_sizes(found: Sequence[Found]) -> list[str]:
     return [f"{names}: taken as stored (out, in), which nothing proves; --transpose NAME turns those that are not"]
 
 
-def _by_neighbours(one: Found, proven: Sequence[Found]) -> bool:
-    """Whether the proven layers of its family, else those of its block, all lie (in, out)."""
-    told = [each for each in proven if each.family == one.family] or _block(one, proven)
-    return bool(told) and all(each.is_turned for each in told)
+class _Neighbours:
+    """Whether proven layers lie (in, out), all of those that are near another by name."""
+
+    def __init__(self, proven: Sequence[Found]) -> None:
+        self.families: dict[str, bool] = {}
+        self.blocks: dict[tuple[str, ...], bool] = {}
+        self.siblings: dict[tuple[str, ...], bool] = {}
+        for each in proven:
+            parents, so = _parents(each), bool(each.is_turned)
+            self.families[each.family] = self.families.get(each.family, True) and so
+            self.siblings[parents] = self.siblings.get(parents, True) and so
+            for count in range(1, len(parents) + 1):
+                self.blocks[parents[:count]] = self.blocks.get(parents[:count], True) and so
+
+    def are_turned(self, one: Found) -> bool:
+        """Whether those of its family are, else those beside it, else the nearest of its numbered block."""
+        if one.family in self.families:
+            return self.families[one.family]
+        parents = _parents(one)
+        if parents and parents in self.siblings:
+            return self.siblings[parents]
+        above = (parents[:count] for count in range(len(parents), 0, -1))
+        near = next((each for each in above if "#" in each and each in self.blocks), None)
+        return near is not None and self.blocks[near]
 
 
-def _block(one: Found, proven: Sequence[Found]) -> list[Found]:
-    """Return the proven layers beside one, else those in the same place of numbered blocks, the nearest alone."""
-    own = _parents(one)
-    near = [(_shared(own, _parents(each)), each) for each in proven]
-    near = [(shared, each) for shared, each in near if "#" in own[:shared] or (own and own == _parents(each))]
-    nearest = max((shared for shared, _ in near), default=0)
-    return [each for shared, each in near if shared == nearest]
-
-
-def _parents(found: Found) -> list[str]:
+def _parents(found: Found) -> tuple[str, ...]:
     """Return the parts of a layer's name above its last, with # for numbers: blocks are alike."""
-    return [re.sub(r"\d+", "#", part) for part in re.split(r"[./]", found.name)[:-1]]
-
-
-def _shared(one: list[str], other: list[str]) -> int:
-    """Return how many parts two names begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return tuple(re.sub(r"\d+", "#", part) for part in re.split(r"[./]", found.name)[:-1])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
 
-Kind = Literal["linear", "conv1d", "conv2d"]
+Kind = Literal["linear", "conv1d", "conv2d", "conv_transpose2d"]
 
 
 class Role(NamedTuple):
@@ -21,7 +21,7 @@ class Role(NamedTuple):
     name: str
     kind: Kind
     weight: Logical
-    """(out, in) or (out, in / groups, kh, kw), that of a 1-D convolution with a height of 1."""
+    """(out, in) or (out, in / groups, kh, kw), that of a 1-D convolution with a height of 1; see `logical.lowered`."""
     bias: Logical | None = None
     """(out,)."""
     activations: Logical | None = None
@@ -66,6 +66,8 @@ class Roles:
         for each in self.logical.values():
             if name in each.parts and not each.stored_as:
                 return each if len(each.parts) == 1 else Logical.stored(self.file, name)
+        if name in self.file.shapes and self.accounts.get(name, "").startswith("left out: moving average"):
+            return Logical.stored(self.file, name)
         return own.get(key)
 
     def names_like(self, key: str) -> list[str]:

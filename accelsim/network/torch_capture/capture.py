@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -33,16 +33,21 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     """Return the layers of a model in the order in which one forward pass of the example calls them.
 
     example_input: a tensor, a tuple of arguments or a dict of keyword arguments; `batch_dim` of its first tensor counts
-    samples. Captured are linear layers, convolutions of one (as of height 1) and two dimensions, LSTM, GRU and RNN with
-    their cells, and the projections of attentions, under the names of `accelsim.torch_weights.weights_of`: weights as
-    they are used (`torch.nn.utils.prune` and parametrizations applied) and inputs of this pass, both copied. The pass
-    runs in evaluation mode without gradients, and leaves the model and the random numbers as they were.
+    samples; a list of tensors is one sample each. Captured is every product of weights and activations, by whichever
+    module or function: `linear`, `matmul` and `einsum`, convolutions of one (as of height 1) and two dimensions and
+    transposed ones, LSTM, GRU and RNN with their cells, the projections of attentions, quantised modules. A weight is a
+    tensor of the model, or what is made of such tensors alone: views, `torch.nn.utils.prune` and parametrizations
+    applied. Weights as they are used and inputs of this pass are copied. The pass runs in evaluation mode without
+    gradients, and leaves the model and the random numbers as they were.
 
-    Vectors that wait for one another are `steps`: the recurrent weights of an LSTM, whose inputs are its states, and
-    the calls of a linear layer that runs several times on inputs of one shape. Other repeated calls are a layer each,
-    `name.call2` and so on. Padding that differs between the sides is part of the input. Modules with weights of two or
-    more dimensions that are not captured, and layers that were not called, stand in `not_simulated`.
-    Raises InputError for a model that cannot be run, padding other than zeros, and values that are not finite.
+    Layers are called as in `accelsim.torch_weights.weights_of`, others by the path of their weight; further parts of a
+    tensor that is used in parts are `name.part2` and so on, matrices of several heads `name.0` and so on. Vectors that
+    wait for one another are `steps`: the recurrent weights of an LSTM, whose inputs are its states, and the calls of a
+    linear layer that runs several times on inputs of one shape. Other repeated calls are a layer each, `name.call2` and
+    so on. Padding other than zeros, and padding that differs between the sides, is part of the input. In
+    `not_simulated` stand the weights of two or more dimensions that are in no layer, by what they are used for, and
+    products of activations by activations, as in an attention.
+    Raises InputError for a model that cannot be run, and values that are not finite.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     arguments, keywords, batch = _call_of(model, example_input, batch_dim)
@@ -79,16 +84,29 @@ def _call_of(model: Any, example: Any, batch_dim: int) -> tuple[tuple[Any, ...],
         problems.append("model: has lazy modules whose weights have no shape yet; run it once first")
     arguments = example if type(example) in (tuple, list) else () if isinstance(example, Mapping) else (example,)
     keywords = example if isinstance(example, Mapping) else {}
-    tensors = [each for each in (*arguments, *keywords.values()) if isinstance(each, torch.Tensor)]
-    if not tensors:
+    samples = [each for each in (*arguments, *keywords.values()) if _has_samples(each)]
+    if not samples:
         problems.append(
             "example_input: must be a tensor, a tuple of arguments or a dict of keyword arguments with a tensor in it "
             f"(got {type(example).__name__})"
         )
-    elif not 0 <= batch_dim < max(tensors[0].ndim, 1):
-        problems.append(f"batch_dim: must be a dimension of the example, 0 to {tensors[0].ndim - 1} (got {batch_dim})")
+    elif isinstance(samples[0], torch.Tensor) and not 0 <= batch_dim < max(samples[0].ndim, 1):
+        problems.append(f"batch_dim: must be a dimension of the example, 0 to {samples[0].ndim - 1} (got {batch_dim})")
     raise_if_any(problems)
-    return tuple(arguments), keywords, tensors[0].shape[batch_dim] if tensors[0].ndim else 1
+    if isinstance(samples[0], torch.Tensor):
+        batch = samples[0].shape[batch_dim] if samples[0].ndim else 1
+    else:
+        batch = len(samples[0])
+    if not batch:
+        raise InputError("example_input: holds no sample; give at least one")
+    return tuple(arguments), keywords, batch
+
+
+def _has_samples(value: Any) -> bool:
+    """Return whether an argument is a tensor, or a list of them with one per sample, as images of several sizes are."""
+    return isinstance(value, torch.Tensor) or (
+        type(value) in (list, tuple) and bool(value) and all(isinstance(each, torch.Tensor) for each in value)
+    )
 
 
 @contextmanager
@@ -107,7 +125,7 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     try:
         # The fast path of a transformer's encoder goes past its modules.
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)):
+        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
             for module, _ in modes:
                 module.training = False
             yield
@@ -124,6 +142,12 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
             for buffer, value in values:
                 if not _equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Run modules that torch.compile wraps as they were written."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # new in PyTorch 2.6
+    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -20,9 +20,10 @@ from accelsim.network.torch_capture.recurrent import RECURRENT
 HANDLERS = MULTIPLYING | RECURRENT
 LOOK_UPS = {"embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select", "gather", "take"}
 NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
-UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_grouped_mm", "_scaled_", "_convert_")
-"""How those operations of `torch.ops.aten` begin whose multiply-accumulates nobody counts."""
-WITHOUT_WORK = ("prims", "profiler", "debugprims")
+UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_scaled_")
+"""How those operations of `torch.ops.aten` begin that multiply, and whose multiply-accumulates nobody counts."""
+WITHOUT_WORK = ("prims", "profiler", "debugprims", "torchvision::nms", "torchvision::roi", "torchvision::ps_roi")
+"""Operations elsewhere that multiply by nothing."""
 
 
 class Listener(TorchDispatchMode):  # type: ignore[misc]
@@ -37,50 +38,54 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         super().__init__()
         self._note = note
         self._model = model
+        self._whole: set[Any] = set()
+        """Operations that are not made of others."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and note it."""
         kwargs = kwargs or {}
         space, name = _name(func)
-        handler = HANDLERS.get(name) if space == "aten" else None
-        if handler is None and isinstance(func, torch._ops.OpOverload):
+        handler = HANDLERS.get(name) if space in ("aten", "torchvision") else None
+        if handler is None and func not in self._whole and isinstance(func, torch._ops.OpOverload):
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
+            self._whole.add(func)
         result = func(*args, **kwargs)
         self._note.product = None
         if handler is not None:
-            handler(self._note, result, *args, **{key: each for key, each in kwargs.items() if key != "out"})
+            handler(self._note, result, _by_name(func, args, kwargs))
         arguments = [*args, *kwargs.values()]
-        made = self._note.origins.follow(func, arguments, result, self._note.product)
+        made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
-            self._other(func, space, name, args, kwargs, result)
+            self._other(func, space, name, args, kwargs, result, read)
         return result
 
-    def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any) -> None:
+    def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any, read: set[int]) -> None:
         """Note what else activations meet: weights, or work of which nothing is known."""
-        if is_packed(args):
+        if name.startswith("quantized_") or (space != "aten" and is_packed(args)):
             note_quantized(self._note, self._model, name, list(args))
             return
-        tensors = list(tensors_in([*args, *kwargs.values()]))
         macs: int | None = 0
         formula = flop_registry.get(getattr(func, "overloadpacket", func))
         if formula is not None:
             macs = int(formula(*args, **kwargs, out_val=result)) // 2
         elif space == "aten":
-            macs = None if name.startswith(UNCOUNTED) else 0
-        elif space not in WITHOUT_WORK and space != "quantized":
+            macs = None if name.startswith(UNCOUNTED) and not name.endswith("norm") else 0
+        elif space != "quantized" and not f"{space}::{name}".startswith(WITHOUT_WORK):
             macs, name = None, f"{space}::{name}"
         if macs != 0:
-            self._note.leave(name, macs, tensors)
+            attends = "attention" in name
+            kind = "attention product" if attends else name.strip("_")
+            self._note.leave(kind, macs, tensors_in([*args, *kwargs.values()]), by_place=attends)
+            return
+        if not read:
             return
         kind = LOOK_UP if name in LOOK_UPS else name.strip("_")
         kind = "normalisation" if any(each in name for each in NORMALISATIONS) else kind
-        for tensor in tensors:
-            origin = self._note.origins.of(tensor)
-            for number in () if origin is None else origin.sources:
-                self._note.use(number, kind, 0)
+        for number in read:
+            self._note.use(number, kind, 0)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -90,8 +95,9 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
             sequences = places[-1].sequences
             if isinstance(module, nn.MultiheadAttention):
-                query = args[0] if args else kwargs["query"]
-                sequences = 1 if query.ndim == 2 else query.shape[not module.batch_first]
+                query = args[0] if args else kwargs.get("query")
+                if isinstance(query, torch.Tensor):
+                    sequences = 1 if query.ndim == 2 else query.shape[not module.batch_first]
             places.append(Place(path, sequences))
             self._note.place = places[-1]
 
@@ -113,6 +119,13 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             stack.enter_context(torch._C._AutoDispatchBelowAutograd())
             stack.enter_context(self)
             yield
+
+
+def _by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return all arguments of an operation by their names, in the order of its schema."""
+    said = func._schema.arguments
+    given = dict(zip((each.name for each in said), args, strict=False)) | kwargs
+    return {each.name: given.get(each.name, each.default_value) for each in said}
 
 
 def _name(func: Any) -> tuple[str, str]:

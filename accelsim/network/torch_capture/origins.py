@@ -97,49 +97,46 @@ class Origins:
         inside = [part for part in parts if part.offset <= at < part.offset + max(1, math.prod(part.shape))]
         return (inside or parts)[0]
 
-    def of_all(self, tensors: Iterable[Tensor]) -> Origin | None:
-        """Return what is made from tensors; None where something given is part of one."""
-        origins = [self.of(each) for each in tensors]
-        known = [each for each in origins if each is not None]
-        if len(known) < len(origins):
-            return None
-        sources = tuple(dict.fromkeys(number for each in known for number in each.sources))
-        return Origin(sources, frozenset().union(*(each.products for each in known)))
-
     def adopt(self, tensor: Tensor, source: Tensor) -> Tensor:
         """Return a tensor that was made from another one unseen, as made of the same."""
         origin = self.of(source)
         self._made[self._key(tensor)] = None if origin is None else _whole(tensor, origin.sources, origin.products)
         return tensor
 
-    def follow(self, func: Any, arguments: list[Any], result: Any, product: int | None = None) -> Origin | None:
-        """Note what an operation made of its arguments; `product` numbers it where it multiplies weights by weights."""
-        name = func.__name__.partition(".")[0]
+    def follow(
+        self, func: Any, arguments: list[Any], result: Any, product: int | None = None
+    ) -> tuple[Origin | None, set[int]]:
+        """Note what an operation made of its arguments, and return that and the tensors of the model that it read.
+
+        `product` numbers the operation where it multiplies weights by weights.
+        """
         tensors = list(tensors_in(arguments))
-        for origin in map(self.of, tensors):
-            if origin is not None:
-                self.touched.update(origin.sources)
+        origins = [self.of(each) for each in tensors]
+        read = {number for each in origins if each is not None for number in each.sources}
+        self.touched |= read
+        name = func.__name__.partition(".")[0]
         if SHAPED_LIKE.match(name):
-            tensors = []
+            origins = []
         elif name in FORMED_AS:
-            tensors = tensors[:1]
-        made = self.of_all(tensors)
-        if made is not None and product is not None:
-            made = made._replace(products=made.products | {product})
-        written = list(_written(func, arguments))
-        for tensor in written:
+            origins = origins[:1]
+        made: Origin | None = None
+        known = [each for each in origins if each is not None]
+        if len(known) == len(origins):
+            sources = tuple(dict.fromkeys(number for each in known for number in each.sources))
+            products = frozenset().union(*(each.products for each in known))
+            made = Origin(sources, products if product is None else products | {product})
+        for tensor in _written(func, arguments):
             key = self._key(tensor)
-            if made is None:
-                self._made[key] = None
-            elif key not in self._parts and self._made.get(key, made) is not None:
-                self._made[key] = _whole(tensor, self._by_size(made.sources, tensor), made.products)
+            if made is None or (key not in self._parts and self._made.get(key, made) is not None):
+                self._made[key] = self._made_of(made, tensor)
         for tensor in tensors_in([result]):
             key = self._key(tensor)
             if key not in self._made and key not in self._parts:
-                self._made[key] = (
-                    None if made is None else _whole(tensor, self._by_size(made.sources, tensor), made.products)
-                )
-        return made
+                self._made[key] = self._made_of(made, tensor)
+        return made, read
+
+    def _made_of(self, made: Origin | None, tensor: Tensor) -> Origin | None:
+        return None if made is None else _whole(tensor, self._by_size(made.sources, tensor), made.products)
 
     def _by_size(self, sources: tuple[int, ...], tensor: Tensor) -> tuple[int, ...]:
         """Return sources with the weight first that a tensor is made of: not its mask, nor the matrices of a LoRA."""

@@ -167,7 +167,7 @@ def entitle(figure: Figure, title: str, table: pd.DataFrame) -> None:
 
     figure.suptitle(title)
     width = int(figure.get_figwidth() / NOTE_LETTER_INCHES)
-    lines = [line for text in not_simulated(table) for line in textwrap.wrap(text, width)]
+    lines = [line for text in not_simulated(table) for line in textwrap.wrap(text, width, break_on_hyphens=False)]
     if not lines:
         return
     figure.set_figheight(figure.get_figheight() + NOTE_LINE_INCHES * len(lines))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, raise_if_any
 from accelsim.network.files.tensor_file import TensorFile
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.packings.bitmask import find_bitmask
@@ -60,6 +60,8 @@ class Unpacked(NamedTuple):
     """Names of all stored arrays that belong to packed weights, those in `problems` included."""
     problems: list[str]
     """What cannot be decoded: which weights, how they are packed, what stands against it, and how to unpack them."""
+    assumptions: list[str]
+    """What was taken for granted, with the remedy."""
 
 
 def unpacked(file: TensorFile) -> Unpacked:
@@ -80,16 +82,26 @@ def unpacked(file: TensorFile) -> Unpacked:
     refused: dict[tuple[str, str, str], list[str]] = {}
     for one in sorted(found, key=lambda one: min(map(packed.place.__getitem__, one.parts))):
         try:
+            raise_if_any(
+                f"'{leaf(part)}' has shape {packed.shape(part)} and is empty"
+                for part in one.parts
+                if 0 in packed.shape(part)
+            )
             tensors += one.decode()
         except InputError as error:
             arrays = ", ".join(dict.fromkeys(leaf(part) for part in one.parts))
             refused.setdefault((f"{one.packing} ({arrays})", "; ".join(error.problems), one.unpack), []).append(
                 one.weight
             )
-    return Unpacked(tensors, taken, [_told(*key, weights) for key, weights in refused.items()])
+    problems = [
+        f"{_told(weights)} packed as {packing}: {reason}; to unpack: {unpack}"
+        for (packing, reason, unpack), weights in refused.items()
+    ]
+    return Unpacked(
+        tensors, taken, problems, [f"{_told(weights)} packed: {what}" for what, weights in packed.assumed.items()]
+    )
 
 
-def _told(packing: str, reason: str, unpack: str, weights: list[str]) -> str:
-    """Return one sentence for all weights that are packed alike and cannot be decoded for the same reason."""
-    first = f"'{weights[0]}' and {len(weights) - 1} more are" if len(weights) > 1 else f"'{weights[0]}' is"
-    return f"{first} packed as {packing}: {reason}; to unpack: {unpack}"
+def _told(weights: list[str]) -> str:
+    """Return the subject of a sentence for all weights that it is true of."""
+    return f"'{weights[0]}' and {len(weights) - 1} more are" if len(weights) > 1 else f"'{weights[0]}' is"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.packings.bits import unpacked_bits, words_for
+from accelsim.network.roles.packings.bits import bits_of, unpacked_bits
 from accelsim.network.roles.packings.scales import finite, groups_of_columns
 from accelsim.network.roles.packings.stored import Found, Packed, Rows, root_of
 
@@ -72,9 +72,8 @@ def _linear(packed: Packed, root: str, is_awq: bool) -> _Linear:
     if stored[1] != outputs or min(*stored, groups, outputs) < 1:
         raise InputError(f"{held} are laid out for one kernel")
     given = packed.size(f"{root}g_idx") if f"{root}g_idx" in packed else None
-    fitting = [
-        bits for bits in BITS if zeros == (groups, words_for(outputs, bits)) and given in (None, stored[0] * 32 // bits)
-    ]
+    fitting = bits_of(outputs, zeros[-1], BITS) if len(zeros) == 2 and zeros[0] == groups else []
+    fitting = [bits for bits in fitting if given in (None, stored[0] * 32 // bits)]
     if len(fitting) > 1:
         fitting = [bits for bits in fitting if bits == packed.quantization.get("bits")]
     if len(fitting) != 1:
@@ -91,7 +90,13 @@ def _linear(packed: Packed, root: str, is_awq: bool) -> _Linear:
 def _gptq(packed: Packed, root: str, layer: _Linear) -> Callable[[], Rows]:
     """Return what opens a layer of GPTQ: words down the inputs, zero points along the outputs."""
     said = _format_said(packed)
-    if said not in ZERO_SHIFTS:
+    if said is None:
+        packed.assume(
+            f"{root}weight",
+            "GPTQ's zero points are taken to be stored less 1, as its first format has them; "
+            "put the model's config.json beside the file if it says gptq_v2",
+        )
+    elif said not in ZERO_SHIFTS:
         raise InputError(f"the configuration beside it calls the format {said!r}; known: {', '.join(ZERO_SHIFTS)}")
 
     def start() -> Rows:
@@ -102,7 +107,10 @@ def _gptq(packed: Packed, root: str, layer: _Linear) -> Callable[[], Rows]:
         if group is None:
             group = np.arange(layer.inputs, dtype=np.intp) * layer.groups // layer.inputs
         stored = unpacked_bits(packed.file[f"{root}qzeros"], layer.bits, layer.outputs).astype(np.int16)
-        zeros = (stored + ZERO_SHIFTS[said]) % 2**layer.bits
+        shift = ZERO_SHIFTS[said or "gptq"]
+        if said is None and (stored == 2 ** (layer.bits - 1)).all():
+            shift = 0  # the middle of all codes, which the first format would hold less 1
+        zeros = (stored + shift) % 2**layer.bits
 
         def rows(first: int, last: int) -> NDArray[Any]:
             codes = unpacked_bits(words[:, first:last].T, layer.bits, layer.inputs).astype(np.float32)
@@ -115,10 +123,12 @@ def _gptq(packed: Packed, root: str, layer: _Linear) -> Callable[[], Rows]:
     return start
 
 
-def _format_said(packed: Packed) -> str:
-    """Return what the configuration beside the file calls the format; of GPTQ the first, whose zero points lack 1."""
+def _format_said(packed: Packed) -> str | None:
+    """Return what the configuration beside the file calls the format, None without one."""
     held = packed.quantization
-    return str(held.get("checkpoint_format") or held.get("format") or held.get("packing_format") or "gptq").lower()
+    said = held.get("checkpoint_format") or held.get("format") or held.get("packing_format")
+    # Before there was a second format, nothing was said.
+    return str(said or "gptq").lower() if held else None
 
 
 def _awq(packed: Packed, root: str, layer: _Linear) -> Callable[[], Rows]:

@@ -82,15 +82,15 @@ def _state(packed: Packed, name: str) -> _State:
     try:
         held = json.loads(packed.small(name).tobytes().decode())
         shape, block = tuple(held["shape"]), held["blocksize"]
-        nested = held.get("nested_blocksize", 1), held.get("nested_offset", 0.0)
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        nested = held.get("nested_blocksize", 1), float(held.get("nested_offset", 0.0))
+    except (ValueError, RecursionError, KeyError, TypeError, OverflowError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"its 'quant_state' cannot be read ({type(error).__name__}: {error})") from None
     whole = all(type(each) is int and each > 0 for each in (*shape, block, nested[0]))
-    if not whole or not 1 <= len(shape) <= 5 or not isinstance(nested[1], (int, float)) or not math.isfinite(nested[1]):
+    if not whole or not 1 <= len(shape) <= 5 or not math.isfinite(nested[1]):
         raise InputError(f"its 'quant_state' says shape {shape}, blocks of {block} and {nested}")
-    return _State(shape, block, nested[0], float(nested[1]))
+    return _State(shape, block, *nested)
 
 
 def _check_bnb(packed: Packed, weight: str, state: _State) -> None:

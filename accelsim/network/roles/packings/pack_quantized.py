@@ -79,9 +79,9 @@ def _bits_said(packed: Packed) -> int | None:
     found = set()
     for group in groups.values() if isinstance(groups, dict) else ():
         weights = group.get("weights") if isinstance(group, dict) else None
-        found.add(weights.get("num_bits") if isinstance(weights, dict) else None)
-    said = found.pop() if len(found) == 1 else None
-    return said if isinstance(said, int) else None
+        bits = weights.get("num_bits") if isinstance(weights, dict) else None
+        found.add(bits if isinstance(bits, int) else None)
+    return found.pop() if len(found) == 1 else None
 
 
 def _unpacked(words: NDArray[Any], bits: int, count: int, gaps: bool) -> NDArray[np.uint8]:

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.packings.scales import blocks, finite, powers_of_two, spread
-from accelsim.network.roles.packings.stored import Found, Packed, Rows, Scaling, leaf, root_of
+from accelsim.network.roles.packings.stored import Found, Packed, Rows, Scaling, leaf, root_of, rows_at_once
 
 FLOAT8 = ("fp8", "fp8_e5m2")
 NARROW = (*FLOAT8, "int8", "uint8", "int16", "uint16", "int32", "uint32")
@@ -55,9 +56,7 @@ def find_scaled(packed: Packed, name: str) -> Found | None:
         zero = zeros[0] if zeros else None
         _check_codes(packed, form.name, scales[0], zero)
         scaling = scaling_of(packed, scales[0], zero, shape)
-        return [
-            packed.logical(name, shape, parts, lambda: scaling().of(rows_of(packed, name)), f"{form.name} (scaled)")
-        ]
+        return [packed.logical(name, shape, parts, lambda: opened(packed, name, scaling()), f"{form.name} (scaled)")]
 
     return Found("numbers with scales", name, parts, decode, UNPACK)
 
@@ -91,7 +90,7 @@ def scaling_of(
     divisor: name of a number by which all scales are divided.
     """
     form = packed.form(scale)
-    block = blocks(packed.shape(scale), shape, _given_block(packed, shape))
+    block = blocks(packed.shape(scale), shape, _given_block(packed))
     exponents = form.name == "uint8" and block == (1,) * (len(shape) - 1) + (BLOCK_OF_MX,)
     if form.family != "fp" and not exponents:
         raise InputError(f"'{leaf(scale)}' has type {form.name}, where a floating-point type belongs")
@@ -114,21 +113,28 @@ def scaling_of(
     return start
 
 
-def _given_block(packed: Packed, shape: tuple[int, ...]) -> list[int] | None:
+def _given_block(packed: Packed) -> list[int] | None:
     """Return the block that the configuration beside the file gives for fp8 weights."""
     try:
         given = packed.quantization.get("weight_block_size")
     except InputError:
         return None
-    if not isinstance(given, list) or len(given) != len(shape):
+    if not isinstance(given, list) or len(given) != 2:
         return None
     return given if all(isinstance(each, int) and each > 0 for each in given) else None
 
 
-def rows_of(packed: Packed, name: str) -> Rows:
-    """Open a stored array and return what gives its rows."""
+def opened(packed: Packed, name: str, scaling: Scaling) -> Rows | NDArray[Any]:
+    """Open an array of codes; return what gives its rows in real values, or all of them where no copy is needed."""
     array = packed.file[name]
-    return lambda first, last: array[first:last]
+    values = scaling.of(lambda first, last: array[first:last])
+    if packed.form(name).in_numpy or not array.flags.writeable:
+        return values
+    # What NumPy has no type for is widened when it is read: that array is nobody else's.
+    at_once = rows_at_once(array.shape)
+    for first in range(0, len(array), at_once):
+        array[first : first + at_once] = values(first, min(first + at_once, len(array)))
+    return array
 
 
 def find_bytes_with_row_scales(packed: Packed, name: str) -> Found | None:
@@ -146,9 +152,9 @@ def find_bytes_with_row_scales(packed: Packed, name: str) -> Found | None:
         if len(shape) != 2 or packed.size(name) != shape[0] or packed.form(name).family != "fp":
             raise InputError(f"'SCB' of shape {packed.shape(name)} is no scale for each row of {shape}")
 
-        def start() -> Rows:
+        def start() -> Rows | NDArray[Any]:
             scales = finite(packed.file[name], "SCB").astype(np.float32).reshape(-1, 1) / np.float32(127)
-            return Scaling(spread(scales, (1, shape[1]), shape)).of(rows_of(packed, weight))
+            return opened(packed, weight, Scaling(spread(scales, (1, shape[1]), shape)))
 
         return [packed.logical(weight, shape, parts, start, "int8 (bitsandbytes)")]
 
@@ -171,7 +177,7 @@ def find_subclass(packed: Packed, name: str) -> Found | None:
         zero = f"{root}_weight_zero_point" if f"{root}_weight_zero_point" in packed else None
         scaling = scaling_of(packed, f"{root}_weight_scale", zero, packed.shape(name))
         how = f"{form.name} (torchao)"
-        return [packed.logical(weight, packed.shape(name), parts, lambda: scaling().of(rows_of(packed, name)), how)]
+        return [packed.logical(weight, packed.shape(name), parts, lambda: opened(packed, name, scaling()), how)]
 
     return Found("torchao", weight, parts, decode, "call `.dequantize()` on the model's weights and save them again")
 
@@ -197,6 +203,6 @@ def find_quanto(packed: Packed, name: str) -> Found | None:
         form = packed.check_type(name, *FLOAT8, "int8")
         scaling = scaling_of(packed, parts[1], None, packed.shape(name))
         how = f"{form.name} (quanto)"
-        return [packed.logical(weight, packed.shape(name), parts, lambda: scaling().of(rows_of(packed, name)), how)]
+        return [packed.logical(weight, packed.shape(name), parts, lambda: opened(packed, name, scaling()), how)]
 
     return Found("quanto", weight, parts, decode, UNPACK)

@@ -26,12 +26,14 @@ def blocks(scales: Sequence[int], weights: Sequence[int], given: Sequence[int] |
     and for blocks are known. given: what the blocks are said to be, of rows and columns.
     """
     wanted = tuple(weights)
+    if len(wanted) < 2:
+        raise InputError(f"a weight of shape {wanted} has no rows and columns that could share scales")
     if math.prod(scales) == 1:
         return wanted
     laid = _aligned(tuple(scales), wanted)
     if laid is not None:
-        standard = tuple(given or (BLOCK_OF_FP8, BLOCK_OF_FP8))
-        if laid == tuple(-(-length // block) for length, block in zip(wanted, standard, strict=False)):
+        standard = (1,) * (len(wanted) - 2) + tuple(given or (BLOCK_OF_FP8, BLOCK_OF_FP8))
+        if laid == tuple(-(-length // block) for length, block in zip(wanted, standard, strict=True)):
             return standard
         lengths = [_block(length, number) for length, number in zip(wanted, laid, strict=True)]
         if None not in lengths:

@@ -50,6 +50,12 @@ class Packed:
     def __init__(self, file: TensorFile) -> None:
         self.file = file
         self.place = {name: at for at, name in enumerate(file.shapes)}
+        self.assumed: dict[str, list[str]] = {}
+        """What is taken for granted, with the remedy, and of which weights."""
+
+    def assume(self, weight: str, what: str) -> None:
+        """Note what is taken for granted of a weight."""
+        self.assumed.setdefault(what, []).append(weight)
 
     def __contains__(self, name: str) -> bool:
         return name in self.place
@@ -101,19 +107,22 @@ class Packed:
         return shape
 
     def logical(
-        self, name: str, shape: tuple[int, ...], parts: list[str], start: Callable[[], Rows], how: str
+        self, name: str, shape: tuple[int, ...], parts: list[str], start: Callable[[], Rows | NDArray[Any]], how: str
     ) -> Logical:
         """Return a weight that is decoded when it is read, in real values as float32.
 
-        shape: its own. start: opens the stored arrays and returns what gives its rows along the first dimension.
+        shape: its own. start: opens the stored arrays and returns what gives its rows along the first dimension, or the
+        whole of it.
         """
         parts = sorted(parts, key=self.place.__getitem__)
 
-        def read() -> NDArray[np.float32]:
+        def read() -> NDArray[Any]:
             check_fits_memory(4 * math.prod(shape), f"{self.file.path}: '{name}' of shape {shape}")
             try:
-                rows = start()
-                return filled(shape, rows)
+                # What is no finite number is told of the weights, as of any others.
+                with np.errstate(all="ignore"):
+                    rows = start()
+                    return rows if isinstance(rows, np.ndarray) else filled(shape, rows)
             except InputError as error:
                 here = f"{self.file.path}: "
                 raise InputError(
