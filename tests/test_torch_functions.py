@@ -66,12 +66,8 @@ ALONE: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
     ("like", lambda: Model(lambda m, x: F.linear(x, m.w.type_as(x)), w=given(6, 8).double()), (6, 8)),
     ("sparse", lambda: Model(lambda m, x: torch.sparse.mm(m.w.to_sparse(), x.view(-1, 8).t()).t().reshape(3, 5, 6),
                              w=given(6, 8).relu()), (6, 8)),
-    ("heads", lambda: Model(lambda m, x: (heads(x) @ m.w).transpose(1, 2).flatten(2), w=given(2, 4, 3)), (6, 4, 1, 1)),
-    ("heads of samples", lambda: Model(
-        lambda m, x: torch.bmm(heads(x).flatten(0, 1), m.w.expand(3, 2, 4, 3).reshape(6, 4, 3))
-        .unflatten(0, (3, 2)).transpose(1, 2).flatten(2), w=given(2, 4, 3)), (6, 4, 1, 1)),
-    ("heads by einsum", lambda: Model(lambda m, x: torch.einsum("bhtd,hdk->bthk", heads(x), m.w).flatten(2),
-                                      w=given(2, 4, 3)), (6, 4, 1, 1)),
+    ("all heads alike", lambda: Model(lambda m, x: (x[:, None] @ m.w).transpose(1, 2).flatten(2), w=given(2, 8, 3)),
+     (6, 8)),
     ("scripted", lambda: torch.jit.script(nn.Linear(8, 6)), (6, 8)),
 ]  # fmt: skip
 
@@ -87,6 +83,27 @@ def test_one_product_however_it_is_written(model: Callable[[], Any], shape: tupl
     )  # fmt: skip
     output = whole(example).detach().double().numpy()
     assert np.allclose(products(layer), output, rtol=1e-4, atol=1e-5)
+
+
+HEADS: dict[str, Callable[[Any, Any], Any]] = {
+    "matmul": lambda m, x: heads(x) @ m.w,
+    "einsum": lambda m, x: torch.einsum("bhtd,hdk->bhtk", heads(x), m.w),
+    "of samples": lambda m, x: torch.bmm(
+        heads(x).flatten(0, 1), m.w.expand(3, 2, 4, 3).reshape(6, 4, 3)).unflatten(0, (3, 2)),
+    "tokens of all samples": lambda m, x: torch.bmm(
+        heads(x).transpose(0, 1).flatten(1, 2), m.w).unflatten(1, (3, 5)).transpose(0, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", HEADS)
+def test_a_matrix_for_each_of_several_heads_is_a_layer_each(way: str) -> None:
+    model, example = Model(HEADS[way], w=given(2, 4, 3)), given(3, 5, 8)
+    network = Network.from_torch(model, example)
+    output = model(example).detach().numpy()
+    assert [(each.name, each.weight_shape, each.tokens) for each in network] == [("w.0", (3, 4), 5), ("w.1", (3, 4), 5)]
+    for head, layer in enumerate(network):
+        assert np.allclose(products(layer), output[:, head], atol=1e-5)
+    assert not network.left_out
 
 
 def test_parts_of_a_tensor_are_layers_of_their_own() -> None:
@@ -187,8 +204,10 @@ def test_transposed_convolutions_are_products_of_input_pixels(dims: int, groups:
     """Adding up what overlaps, and the bias, gives the module's output."""
     kind, size = (nn.ConvTranspose1d, (7,)) if dims == 1 else (nn.ConvTranspose2d, (4, 5))
     model, example = kind(4, 6, 3, stride=2, padding=1, groups=groups), given(3, 4, *size)
-    (layer,) = Network.from_torch(nn.Sequential(model), example)
-    assert layer.macs == 4 * 6 // groups * 3**dims * np.prod(size)
+    network = Network.from_torch(nn.Sequential(model), example)
+    (layer,) = network
+    assert network.assumptions[0].startswith("transposed convolutions (0) are products of every input pixel")
+    assert (layer.kind, layer.macs) == ("conv_transpose2d", 4 * 6 // groups * 3**dims * np.prod(size))
     columns = torch.from_numpy(products(layer)).mT  # (samples, out x kernel, pixels)
     kernel = (1, 3) if dims == 1 else (3, 3)
     whole = (1 if dims == 1 else 2 * size[0] - 1, 2 * size[-1] - 1)
@@ -210,12 +229,11 @@ def test_products_that_no_layer_has_are_named_with_their_size() -> None:
     ]
 
 
-def test_several_images_of_a_sample_are_calls() -> None:
+def test_several_images_of_a_sample_are_its_tokens() -> None:
     model, example = Model(lambda m, x: m.conv(x.flatten(0, 1)), conv=nn.Conv2d(2, 3, 3)), given(3, 2, 2, 5, 5)
-    network = Network.from_torch(model, example)
-    assert [each.name for each in network] == ["conv", "conv.call2"]
-    for at, layer in enumerate(network):
-        assert np.array_equal(layer.activations, example[:, at].numpy())
+    (layer,) = Network.from_torch(model, example)
+    assert (layer.tokens, layer.macs) == (2, 2 * 9 * 3 * 2 * 9)
+    assert np.array_equal(layer.activations, example.numpy())
 
 
 def test_what_does_not_divide_among_samples_is_said() -> None:

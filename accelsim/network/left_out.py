@@ -52,6 +52,16 @@ def left_out(given: Iterable[LeftOut | str]) -> tuple[LeftOut, ...]:
     return tuple(dict.fromkeys(LeftOut(each) if isinstance(each, str) else each for each in given))
 
 
+def overlaps(transposed: Iterable[str]) -> list[str]:
+    """Say what of transposed convolutions, by their names, is left to whoever adds up their outputs."""
+    names = ", ".join(transposed)
+    said = (
+        f"transposed convolutions ({names}) are products of every input pixel with all filters: adding up outputs that "
+        "overlap, and their bias, is not counted, and outputs that padding cuts off are multiplied all the same"
+    )
+    return [said] if names else []
+
+
 @dataclass(frozen=True)
 class Scope:
     """How much of a network its layers are: weights of two or more dimensions, multiply-accumulates of one sample."""

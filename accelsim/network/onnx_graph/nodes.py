@@ -9,7 +9,7 @@ from typing import Any
 
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut
+from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.network import Network
 from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
@@ -226,10 +226,4 @@ class _Walk:
     def _say_what_is_not_counted(self) -> None:
         """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""
         self.assumptions = [f"{each}; it is not simulated" for each in self.open]
-        names = [layer.name for layer in self.layers if layer.kind == "conv_transpose2d"]
-        if names:
-            self.assumptions.append(
-                f"transposed convolutions ({', '.join(names)}) are products of every input pixel with all filters: "
-                "adding up outputs that overlap, and their bias, is not counted, and outputs that padding cuts off are "
-                "multiplied all the same"
-            )
+        self.assumptions += overlaps(layer.name for layer in self.layers if layer.kind == "conv_transpose2d")

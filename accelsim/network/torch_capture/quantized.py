@@ -31,7 +31,7 @@ def note_quantized(note: Recorder, model: nn.Module, name: str, arguments: list[
     note.product = None
     note.packed.add(place)
     if name in RECURRENT and len(arguments) > 8 and isinstance(arguments[3], bool):
-        _recurrent(note, module, RECURRENT[name], *arguments[:2], *arguments[3:5], *arguments[7:9])
+        _recurrent(note, module, RECURRENT[name], arguments)
     elif kind in ("linear", "conv1d", "conv2d"):
         _product(note, kind, "_fp16" if name.endswith("_fp16") else "", arguments)
     else:
@@ -51,24 +51,17 @@ def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None
     if kind == "linear":
         note.call(layer, Call(copied(note.by_sample(inputs))))
         return
-    geometry = {key: tuple(getattr(operations, f"conv2d_{key}")(packed)) for key in ("stride", "padding", "dilation")}
+    geometry: dict[str, Any] = {
+        key: tuple(getattr(operations, f"conv2d_{key}")(packed)) for key in ("stride", "padding", "dilation")
+    }
     images = inputs[:, :, None] if kind == "conv1d" else inputs
-    for each in note.images_of_samples(images):
-        note.call(layer, Call(copied(each), 1, {**geometry, "groups": operations.conv2d_groups(packed)}))
+    geometry["groups"] = operations.conv2d_groups(packed)
+    note.call(layer, Call(copied(note.images_of_samples(images)), 1, geometry))
 
 
-def _recurrent(
-    note: Recorder,
-    module: Any,
-    kind: str,
-    data: Tensor,
-    states: Any,
-    biased: bool,
-    layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> None:
+def _recurrent(note: Recorder, module: Any, kind: str, arguments: list[Any]) -> None:
     """Take the integers of an LSTM or GRU; the states between its layers are those of its weights without rounding."""
+    data, states, _, biased, layers, _, _, bidirectional, batch_first, *_ = arguments
     held = {**module.get_weight(), **module.get_bias()}
     ends = [f"l{layer}{side}" for layer in range(layers) for side in ("", "_reverse")[: 1 + bidirectional]]
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 2 + 2 * biased]
