@@ -1,4 +1,4 @@
-"""Convolutions as matrix-vector products: one vector per output pixel, many of them never made all at once."""
+"""Convolutions as matrix-vector products: one vector per output pixel, never all of them made at once."""
 
 from __future__ import annotations
 
