@@ -14,21 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
-from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, listed, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, lowered, read_roles, turned
 from accelsim.network.roles.kinds import UNKNOWN
-from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
-from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
+from accelsim.network.writer import described
 
 
 def load_network(
@@ -192,13 +190,6 @@ class _Tensor(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
-    @property
-    def stored_as(self) -> str:
-        """What the file calls the numbers, where they are packed or of a type that NumPy lacks."""
-        kind = self.file.types.get(self.array.parts[0], "") if self.array.parts else ""
-        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
-        return self.array.stored_as or ("" if form is None or form.in_numpy else kind)
-
     def read(self) -> NDArray[Any]:
         return self.array.read()
 
@@ -254,7 +245,8 @@ def _layer(spec: LayerSpec, tensors: Mapping[str, _Tensor], problems: list[str])
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
-        stored_as=tensors["weight"].stored_as if "weight" in tensors else "",
+        weights_of=spec.weight or "",
+        stored_as=tensors["weight"].array.kept_as(tensors["weight"].file) if "weight" in tensors else "",
     )
     found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
     found += activation_problems(spec.name, layer.activations, layer.input_shape)
@@ -363,7 +355,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
             kind = "conv2d" if role.kind == "conv1d" else role.kind
             geometry = {"kind": kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=role.name, weight=f"{path.name}:{role.weight.name}", **geometry)
+        spec = LayerSpec(name=role.name, weight=f"{role.weights_of or role.name}.weight", **geometry)
         layers.append(_layer(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
@@ -396,7 +388,7 @@ def _convolution_help(path: Path, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     head = [f"name = {json.dumps(path.stem)}"]
     if roles.left_out:
-        tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
+        tables = ",\n".join(f"  {_toml(described(each))}" for each in roles.left_out)
         head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
@@ -411,10 +403,11 @@ def _convolution_help(path: Path, roles: Roles) -> str:
     )
 
 
-def _table(each: LeftOut) -> str:
-    """Return what a network file says of something that is left out."""
-    macs = "macs_unknown = true" if each.macs is None else f"macs = {each.macs}"
-    return f"{{ name = {json.dumps(each.name)}, kind = {json.dumps(each.kind)}, weights = {each.weights}, {macs} }}"
+def _toml(value: str | Mapping[str, Any]) -> str:
+    """Return a text or a table of texts, numbers and flags as TOML, on one line."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return f"{{ {', '.join(f'{key} = {json.dumps(each)}' for key, each in value.items())} }}"
 
 
 def _block(reference: str, role: Role, roles: Roles) -> str:
