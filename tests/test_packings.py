@@ -350,6 +350,7 @@ def test_scales_by_all_their_names(name: str, dtype: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(file["fc.weight"], np.array(wanted) * 2)
 
 
+@pytest.mark.needs("torch")
 def test_scales_in_a_state_dict(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     weight = torch.tensor([[1.0, -2.0], [0.0, 448.0]]).to(torch.float8_e4m3fn)

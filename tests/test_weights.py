@@ -334,6 +334,7 @@ def test_a_layer_of_the_network_is_one_whatever_its_name_says(tmp_path: Path) ->
     assert not network.left_out
 
 
+@pytest.mark.needs("torch")
 def test_what_a_file_leaves_open_is_told_beside_it(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     square = torch.arange(9.0).reshape(3, 3)

@@ -121,8 +121,8 @@ class Weights:
             case "Identity" | "Cast":
                 return source
             case "Transpose":
-                axes = attributes_of(node).get("perm") or reversed(range(len(source.dims)))
-                return source.turned(*axes)
+                axes = list(attributes_of(node).get("perm") or reversed(range(len(source.dims))))
+                return source.turned(*axes) if sorted(axes) == list(range(len(source.dims))) else None
             case "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze":
                 shape = self._shapes.get(value)
                 return None if shape is None or math.prod(shape) != source.size else source.shaped(*shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from accelsim.network.integers import without_zero
 from accelsim.network.left_out import LeftOut
-from accelsim.network.torch_capture.recorder import Call, Recorder, copied
+from accelsim.network.torch_capture.recorder import LOOK_UP, Call, Recorder, copied
 from accelsim.network.torch_capture.recurrent import replayed
 
 Array = NDArray[Any]
@@ -38,7 +39,8 @@ def note_quantized(note: Recorder, model: nn.Module, name: str, arguments: list[
         _product(note, kind, "_fp16" if name.endswith("_fp16") else "", arguments)
     else:
         held = sum(each.numel() for each in weights_of_packed(module))
-        note.leave_packed(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held)
+        left = LeftOut(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held, None)
+        note.leave_packed(replace(left, kind=LOOK_UP, macs=0) if "embedding" in name else left)
 
 
 def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.network.layer import Layer
@@ -219,9 +219,9 @@ class Recorder:
     def _has_weights(self, origin: Origin) -> bool:
         return any(self.origins.held[number].is_parameter for number in origin.sources)
 
-    def leave_packed(self, name: str, kind: str, weights: int) -> None:
+    def leave_packed(self, left: LeftOut) -> None:
         """Note an operation on packed weights that is no layer."""
-        self._packed[name] = LeftOut(name, kind, weights, None)
+        self._packed[left.name] = left
 
     def use(self, number: int, kind: str, macs: int | None) -> None:
         """Note what a tensor of the model is used for other than as a layer's weights: products come first."""
@@ -327,11 +327,15 @@ class Recorder:
         return macs if macs is None else -(-macs // self.batch)
 
     def _not_used(self, number: int, held: Held) -> list[LeftOut]:
+        weights, kind = int(held.tensor.numel()), type(held.tensor)
+        if kind not in (Tensor, nn.Parameter):
+            # What a class of tensors of its own computes inside of itself is not seen.
+            return [LeftOut(self.names.of(held), f"weights of class {kind.__name__}", weights, None)]
         if number in self.origins.touched:
-            return [LeftOut(self.names.of(held), "constant", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "constant", weights)]
         known = self.names.known.get(self.names.path(held), [])
         if not known:
-            return [LeftOut(self.names.of(held), "not called", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "not called", weights)]
         return [LeftOut(name, "not called", each.weight.numel()) for name, each in known]
 
 
