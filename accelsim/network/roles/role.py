@@ -34,6 +34,11 @@ class Role(NamedTuple):
     """The first layer whose weights these are, too, where the file stores them once."""
 
     @property
+    def spec_kind(self) -> str:
+        """What a network file calls it: a 1-D convolution is a 2-D one of height 1."""
+        return "conv2d" if self.kind == "conv1d" else self.kind
+
+    @property
     def arrays(self) -> dict[str, Logical]:
         """What it has, under the keys of a network file."""
         found = {"weight": self.weight, "bias": self.bias, "activations": self.activations, "codebook": self.codebook}
