@@ -130,6 +130,16 @@ class Convolution:
         return matrix
 
 
+def filters_of_transposed(weight: Any, groups: int) -> Any:
+    """Return weights (in, out / groups, ...) of a transposed convolution as filters (out x ..., in / groups, 1, 1).
+
+    Those are the filters of the 1 x 1 convolution by which each input pixel is multiplied. An array, or a tensor of
+    PyTorch.
+    """
+    per_group = len(weight) // groups
+    return weight.reshape(groups, per_group, -1).swapaxes(1, 2).reshape(-1, per_group, 1, 1)
+
+
 class Products(NamedTuple):
     """A layer as products of matrices: of each group (rows, columns) times (columns, vectors), `vectors` per sample."""
 
