@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.forms import ATTENTIONS, MATRICES, MICROSOFT, PAST, RECURRENT, turned
 from accelsim.network.onnx_graph.open_sizes import Sized
 from accelsim.network.onnx_graph.scope import number_of, numbers_of
 from accelsim.network.reading import Reading
@@ -246,21 +247,23 @@ def _recurrent(view: _Node) -> Verdict:
 
 def _matmul(view: _Node) -> Verdict:
     """Follow through a product of matrices; it counts samples where both sides are one matrix each per sample."""
-    places = {"QLinearMatMul": (0, 3)}.get(view.node.op_type, (0, 1))
+    form = MATRICES[view.node.op_type]
+    places = form.left, form.right
     result = view.results[0]
     (left, one), (right, other) = ((view.shapes[place] or [], view.marks[place]) for place in places)
     if result is None or not left or not right or len(left) == 1 or len(right) == 1:
         return view.everywhere(None)
     rank = max(len(left), len(right))
     found = set()
-    for shape, mark, summed in ((left, one, -1), (right, other, -2)):
+    for side, shape, mark, summed in (("A", left, one, -1), ("B", right, other, -2)):
         if mark is None:
             continue
-        if mark.axis == len(shape) + summed:
+        axis = turned(view.node, side, len(shape)).index(mark.axis)
+        if axis == len(shape) + summed:
             return view.everywhere(None, MIXED)
-        found.add(Mark(mark.axis + rank - len(shape), mark.inner))
-    if len(found) > 1:
-        return view.everywhere(None, MIXED)
+        found.add(Mark(axis + rank - len(shape), mark.inner))
+    if len(found) != 1:
+        return view.everywhere(None, MIXED if found else "")
     (mark,) = found
     both = one is not None and other is not None and mark.axis < rank - 2
     return view.everywhere(mark, COUNTS if both else "")
@@ -268,13 +271,35 @@ def _matmul(view: _Node) -> Verdict:
 
 def _gemm(view: _Node) -> Verdict:
     """Follow through a product of two matrices."""
-    if view.place == 2:
+    form = MATRICES[view.node.op_type]
+    if view.place == form.bias:
         return _pointwise(view)
-    turned = number_of(view.node, "transB" if view.place else "transA", 0)
-    kept = int(not turned) if view.place else int(bool(turned))
-    if view.mark.axis != kept or all(view.marks[:2]):
+    swapped = number_of(view.node, "transB" if view.place else "transA", 0)
+    kept = int(not swapped) if view.place else int(bool(swapped))
+    if view.mark.axis != kept or (view.marks[form.left] and view.marks[form.right]):
         return view.everywhere(None, MIXED)
     return view.everywhere(Mark(1 if view.place else 0, view.mark.inner))
+
+
+def _rows(view: _Node) -> Verdict:
+    """Follow through a product of all vectors, which are the last dimension, with a constant."""
+    if view.place or view.mark.axis == view.rank - 1:
+        return view.everywhere(None, MIXED)
+    return view.everywhere(view.mark)
+
+
+def _attention(view: _Node) -> Verdict:
+    """Follow through an attention: inputs (batch, ...), but for what one of ONNX Runtime's keeps of earlier tokens."""
+    is_joint = view.node.domain == MICROSOFT and view.node.op_type in PAST
+    if view.mark.axis != (1 if is_joint and view.place == PAST[view.node.op_type] else 0):
+        return view.everywhere(None, MIXED)
+    present = Mark(int(is_joint), view.mark.inner)
+    return COUNTS, [Mark(0, view.mark.inner), *[present] * (len(view.node.output) - 1)]
+
+
+def _as_first(view: _Node) -> Verdict:
+    """Follow through an operation whose result has the dimensions of its first input, and perhaps more behind them."""
+    return view.everywhere(None if view.place else view.mark)
 
 
 def _einsum(view: _Node) -> Verdict:
@@ -321,6 +346,8 @@ def _chosen(view: _Node) -> Verdict:
     if view.place == 1:
         return view.everywhere(Mark(axis + view.mark.axis, view.mark.inner))
     if view.mark.axis == axis:
+        if indices == [data[axis]] and view.node.input[1] not in view.constants:
+            return view.everywhere(view.mark)  # all in another order, as samples are by their lengths
         return view.everywhere(None, MIXED)
     return view.everywhere(Mark(view.mark.axis + (len(indices) - 1 if view.mark.axis > axis else 0), view.mark.inner))
 
@@ -328,7 +355,7 @@ def _chosen(view: _Node) -> Verdict:
 def _cut(view: _Node) -> Verdict:
     """Follow through an operation that changes some sizes; a dimension whose size changes goes no further."""
     shape = view.shapes[view.place]
-    if view.place and view.node.op_type != "Concat":
+    if view.place and view.node.op_type not in ("Concat", "QLinearConcat"):
         return view.everywhere(None)
     same = [
         view.mark if shape is not None and result is not None and result[view.mark.axis : view.mark.axis + 1]
@@ -344,20 +371,24 @@ RULES: Mapping[str, Callable[[_Node], Verdict]] = {
     **dict.fromkeys(
         ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "FusedConv", "DeformConv", "MaxPool", "AveragePool",
          "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "QLinearAveragePool", "SpaceToDepth",
-         "QLinearGlobalAveragePool", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN",
-         "DepthToSpace", "GridSample"),
+         "QLinearGlobalAveragePool", "NhwcFusedConv", "NhwcMaxPool", "BatchNormalization",
+         "InstanceNormalization", "GroupNormalization", "LRN", "DepthToSpace", "GridSample"),
         _first_axis,
     ),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), _recurrent),
-    **dict.fromkeys(("MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"), _matmul),
+    **dict.fromkeys(RECURRENT, _recurrent),
+    **dict.fromkeys(MATRICES, _matmul),
+    **dict.fromkeys(("Gemm", "FusedGemm", "QGemm", "GemmFastGelu"), _gemm),
+    **dict.fromkeys(("MatMulNBits", "MatMulBnb4"), _rows),
+    **dict.fromkeys(ATTENTIONS, _attention),
+    **dict.fromkeys(("EmbedLayerNormalization", "QEmbedLayerNormalization", "RotaryEmbedding"), _as_first),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
                      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "ArgMax", "ArgMin"), _reduced),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "CumSum", "LpNormalization"), _LAST),
-    **dict.fromkeys(("LayerNormalization", "SkipLayerNormalization", "RMSNormalization"), _LAST),
-    **dict.fromkeys(("Slice", "Pad", "Concat", "Split", "Resize", "Upsample", "Tile", "TopK"), _cut),
+    **dict.fromkeys(("LayerNormalization", "SkipLayerNormalization", "RMSNormalization",
+                     "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"), _LAST),
+    **dict.fromkeys(("Slice", "Pad", "Concat", "QLinearConcat", "Split", "Resize", "Upsample", "Tile", "TopK"), _cut),
     "Gather": _chosen,
-    "Gemm": _gemm,
     "Einsum": _einsum,
     "Transpose": _transposed,
 }  # fmt: skip

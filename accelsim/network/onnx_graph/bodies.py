@@ -28,11 +28,16 @@ BOOL, INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT64
 
 
 class Work(NamedTuple):
-    """How much a body holds: elements of its weights, its multiply-accumulates (None: not known), its layers."""
+    """How much a body holds: its constants, its multiply-accumulates (None: not known), its layers."""
 
-    weights: int
+    held: list[Constant]
     macs: int | None
     layers: list[str]
+
+    @property
+    def has_size(self) -> bool:
+        """Whether it has weights of two or more dimensions or multiplies, as far as is known."""
+        return any(len(each.dims) >= 2 for each in self.held) or self.macs != 0
 
     def __str__(self) -> str:
         """Return its layers and how much they do."""
@@ -53,16 +58,16 @@ def branch(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     follows = frozenset(name for each in node.input for name in scope.follows.get(each, ()))
     inner = {name: scope.inner() for name in graphs}
     works = {name: _work(folding, graph, inner[name]) for name, graph in graphs.items()}
-    if follows and follows <= folding.small_inputs and any(work.weights or work.macs != 0 for work in works.values()):
+    if follows and follows <= folding.small_inputs and any(work.has_size for work in works.values()):
         said = "; ".join(f"{name.removesuffix('_branch')}: {work}" for name, work in works.items())
         folding.problems.append(
             f"{place_of(node)}: which branch of this If runs depends on the value of an input: give it, such as "
             f"{folding.typed(follows)} ({said})"
         )
-    most = max((work.macs or 0 for work in works.values()), default=0)
+    largest = max(works, key=lambda name: works[name].macs or 0, default="")
     for name, work in works.items():
         kind, counted = f"If branch {name.removesuffix('_branch')}", work.macs
-        if counted is not None and counted < most:
+        if counted and name != largest:
             kind, counted = f"{kind}, {counted:,} MACs where it runs instead", 0
         _leave_out(folding, node, kind, work, counted)
     why = f"{place_of(node)} (If): its size depends on which branch runs"
@@ -78,7 +83,9 @@ def loop(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     ((_, body),) = graphs_of(node)
     count, condition, *carried = (*node.input, "", "")[: max(2, len(node.input))]
     kinds = [scope.types.get(name, tensor_type(0, None)) for name in carried]
+    stored = dict(folding.stored)
     while True:
+        folding.stored = dict(stored)  # that of the first run is the same
         inner = scope.inner()
         work, made = _run(folding, body, inner, [tensor_type(INT64, ()), tensor_type(BOOL, ()), *kinds])
         after = [
@@ -156,21 +163,19 @@ def _work(folding: Folding, graph: Any, scope: Scope) -> Work:
     folding.hold_all(graph, scope)
     nodes = folding.through(graph.node, scope)
     within, folding.left_out[before:] = folding.left_out[before:], []
-    held: dict[int, Constant] = {}
+    held = [each for _, inner in within for each in inner]
     layers: list[str] = []
-    macs: list[int | None] = [each.macs for each in within]
+    macs: list[int | None] = [each.macs for each, _ in within]
     for node in nodes:
-        weights = [scope.constants[name] for name in node.input if name in scope.constants]
-        folding.used.update(*(each.made_of for each in weights))
-        held.update((id(each), each) for each in weights if len(each.dims) >= 2)
+        held += [scope.constants[name] for name in node.input if name in scope.constants]
         macs.append(macs_of(node, scope.shapes, scope.constants))
         if macs[-1] != 0:
             layers.append(place_of(node))
     known = [each for each in macs if each is not None]
     return Work(
-        sum(each.size for each in held.values()) + sum(each.weights for each in within),
+        held,
         sum(known) if len(known) == len(macs) else None,
-        [*layers, *(str(each) for each in within)],
+        [*layers, *(str(each) for each, _ in within)],
     )
 
 
@@ -195,10 +200,8 @@ def _leave_out_repeated(folding: Folding, node: Any, kind: str, work: Work, time
 
 def _leave_out(folding: Folding, node: Any, kind: str, work: Work, macs: int | None) -> None:
     """Name a body that is not simulated; one that holds nothing to multiply, by its operation alone."""
-    if work.weights or work.macs != 0:
-        folding.left_out.append(LeftOut(place_of(node), kind, work.weights, macs))
-    else:
-        folding.left_out.append(LeftOut(node.op_type))
+    left = LeftOut(place_of(node), kind, macs=macs) if work.has_size else LeftOut(node.op_type)
+    folding.left_out.append((left, work.held))
 
 
 def _put(node: Any, scope: Scope, kinds: Sequence[Any]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections import ChainMap, Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from accelsim.network.onnx_graph import bodies, constants
 from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
+from accelsim.network.onnx_graph.order import in_order, uses
 from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
-from accelsim.network.onnx_graph.stand_ins import stand_in
+from accelsim.network.onnx_graph.stand_ins import result_of, stand_in
 
 Array = NDArray[Any]
 
@@ -81,11 +83,10 @@ class Folding:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[tuple[LeftOut, list[Constant]]] = []
+        """Bodies, each with the constants that it uses."""
         self.problems: list[str] = []
         self.assumptions: list[str] = []
-        self.used: set[str] = set()
-        """Names of the tensors of the file that bodies use."""
         self.stored: dict[str, Constant] = {}
         """Tensors of the file, those of bodies as well."""
         self.small_inputs = set(small_inputs)
@@ -96,9 +97,11 @@ class Folding:
         """Values with which the graph compares an input."""
         self._folder = folder
         self._model = model
-        self._uses = Counter(_uses(model.graph))
+        self._uses = Counter(uses(model.graph))
         self._computed: set[str] = set()
         self._dequantized: dict[str, Any] = {}
+        self._same: dict[str, str] = {}
+        """Constants that an Identity of the graph gives another name, and their own."""
         self._budget = max(LEAST_BYTES, TIMES * stored_bytes)
         self._evaluators: dict[bytes, Any] = {}
 
@@ -126,13 +129,17 @@ class Folding:
             self._hold_stored((names or {}).get(name, name), constant, scope)
 
     def _hold_stored(self, name: str, constant: Constant, scope: Scope) -> None:
-        """Keep a tensor of the file."""
-        self.stored[constant.name] = constant
-        scope.hold(name, constant)
+        """Keep a tensor of the file; two bodies may call different ones alike."""
+        key, number = constant.name, 1
+        while key in self.stored:
+            number += 1
+            key = f"{constant.name}.{number}"
+        self.stored[key] = replace(constant, made_of=frozenset((key,)))
+        scope.hold(name, self.stored[key])
 
     def through(self, nodes: Iterable[Any], scope: Scope) -> list[Any]:
         """Go through operations in order; return those that are left."""
-        pending: deque[Any] = deque(nodes)
+        pending: deque[Any] = deque(in_order(nodes, scope.types))
         kept: list[Any] = []
         while pending:
             node = pending.popleft()
@@ -151,6 +158,8 @@ class Folding:
     def _take(self, node: Any, scope: Scope, kept: list[Any]) -> Sequence[Any]:
         """Go through one operation, which is kept if it is left; return those that stand in its place."""
         standard = node.domain in STANDARD
+        for place, name in enumerate(node.input):
+            node.input[place] = self._same.get(name, name)
         if standard and node.op_type == "Constant":
             self._constant(node, scope)
             return ()
@@ -193,6 +202,7 @@ class Folding:
 
     def _inferred(self, node: Any, scope: Scope) -> tuple[dict[str, Any], str]:
         """Return the types of an operation's outputs, and why they are not known."""
+        made = result_of(node, scope)
         node, types = stand_in(node, scope)
         if types is not None:
             return types, ""
@@ -204,13 +214,18 @@ class Folding:
         try:
             schema = defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
             inputs = {name: scope.types[name] for name in node.input if name}
+            if made is not None:
+                inputs = {name: tensor_type(0, scope.shapes.get(name)) for name in inputs}
             data = {
                 name: numpy_helper.from_array(scope.constants[name].read(), name)
                 for name in inputs
-                if name in scope.constants and scope.constants[name].size <= SEEN
+                if made is None and name in scope.constants and scope.constants[name].size <= SEEN
             }
             opsets = [onnx.helper.make_opsetid(*each) for each in self.opsets.items()]
-            return onnx.shape_inference.infer_node_outputs(schema, node, inputs, data, opset_imports=opsets), ""
+            types = onnx.shape_inference.infer_node_outputs(schema, node, inputs, data, opset_imports=opsets)
+            for each in types.values() if made is not None else ():
+                each.tensor_type.elem_type = made
+            return types, ""
         except Exception as error:
             # Of many types; a node that does not fit its own operation, or sizes that do not fit each other.
             return {}, reason_of(error)
@@ -255,6 +270,11 @@ class Folding:
         if not names or any(name not in scope.constants for name in names) or next(graphs_of(node), None):
             return False
         inputs = [scope.constants[name] for name in names]
+        if node.op_type == "Identity" and scope is self.scope:
+            scope.hold(node.output[0], inputs[0])
+            self._same[node.output[0]] = names[0]
+            self._uses[names[0]] += self._uses[node.output[0]]
+            return True
         if node.op_type in KEPT or not self._is_bearable(node, scope, inputs, types):
             return False
         try:
@@ -368,12 +388,3 @@ def _is_sane(node: Any, scope: Scope) -> bool:
     return number_of(node, "num_outputs", len(node.output)) == len(node.output) and all(
         -rank - 1 <= axis <= rank + 1 for axis in axes
     )
-
-
-def _uses(graph: Any) -> Iterator[str]:
-    """Go through the values that operations use, those within bodies as well."""
-    for node in graph.node:
-        yield from node.input
-        for _, inner in graphs_of(node):
-            yield from _uses(inner)
-            yield from (value.name for value in inner.output)

@@ -29,6 +29,7 @@ class Form(NamedTuple):
 CONVOLUTIONS = {
     "Conv": Form(0, 1, bias=2),
     "FusedConv": Form(0, 1, bias=2),
+    "NhwcFusedConv": Form(0, 1, bias=2),
     "QLinearConv": Form(0, 3, 2, 5, 8),
     "ConvInteger": Form(0, 1, 2, 3),
 }
@@ -63,6 +64,9 @@ RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1, "DynamicQuantizeLSTM": 4}
 ATTENTIONS = ("Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention")
 """Products of activations, with or without a projection of their own."""
 
+PAST = {"Attention": 4, "QAttention": 8}
+"""Position of what those of ONNX Runtime keep of earlier tokens: (2, batch, heads, tokens, width)."""
+
 LINEAR = ("LinearClassifier", "LinearRegressor")
 """Weights (outputs, inputs) in the attribute `coefficients`."""
 
@@ -93,6 +97,21 @@ def kind_of(node: Any) -> str:
 def place_of(node: Any) -> str:
     """Return what messages call a node."""
     return str(node.name or next(filter(None, node.output), node.op_type))
+
+
+def turned(node: Any, side: str, rank: int) -> list[int]:
+    """Return the order of a matrix's axes, (..., rows, columns), as a product takes them.
+
+    Its attributes turn the last two, or have the rows, or columns, in front of what counts matrices.
+    side: "A", the one on the left, or "B".
+    """
+    order = list(range(rank))
+    said = {each.name for each in node.attribute if each.i}
+    if f"transBatch{side}" in said:
+        order = [*order[1:-1], 0, rank - 1]
+    if f"trans{side}" in said:
+        order[-2:] = order[:-3:-1]
+    return order
 
 
 def input_of(node: Any, position: int | None) -> str:

@@ -22,8 +22,9 @@ from accelsim.network.onnx_graph.forms import (
     TRANSPOSED,
     attributes_of,
     input_of,
+    turned,
 )
-from accelsim.network.onnx_graph.windows import window_of
+from accelsim.network.onnx_graph.windows import channels_first, window_of
 
 
 def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> int | None:
@@ -124,7 +125,8 @@ class _Inputs:
 
 def _convolution(inputs: _Inputs) -> int:
     form = CONVOLUTIONS.get(inputs.node.op_type, CONVOLUTIONS["Conv"])
-    (batch, _, *sizes), (out, per_group, *kernel) = inputs.shape(form.left), inputs.shape(form.right)
+    batch, _, *sizes = channels_first(inputs.node, inputs.shape(form.left))
+    out, per_group, *kernel = inputs.shape(form.right)
     outputs = window_of(inputs.attributes, sizes, kernel).outputs
     return batch * math.prod(outputs) * out * per_group * math.prod(kernel)
 
@@ -137,14 +139,11 @@ def _transposed(inputs: _Inputs) -> int:
 def _matrices(inputs: _Inputs) -> int:
     form = MATRICES[inputs.node.op_type]
     left, right = inputs.shape(form.left), inputs.shape(form.right)
-    if inputs.attributes.get("transBatchA") or inputs.attributes.get("transBatchB"):
-        raise LookupError("batches that are turned")
     left = [1, *left] if len(left) == 1 else left
     right = [*right, 1] if len(right) == 1 else right
-    if inputs.attributes.get("transA"):
-        left[-2:] = left[:-3:-1]
-    if inputs.attributes.get("transB"):
-        right[-2:] = right[:-3:-1]
+    left, right = (
+        [side[axis] for axis in turned(inputs.node, end, len(side))] for end, side in (("A", left), ("B", right))
+    )
     batch = np.broadcast_shapes(tuple(left[:-2]), tuple(right[:-2]))
     if left[-1] != right[-2]:
         raise ValueError("matrices do not fit")

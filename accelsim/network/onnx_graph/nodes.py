@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.network import Network
+from accelsim.network.onnx_graph.account import Account
 from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, place_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
@@ -71,11 +73,16 @@ class _Walk:
         self._read: set[str] = set()
         self._taken: set[str] = set()
         self._left: set[str] = set()
-        self._accounted: set[str] = set()
-        """Tensors of the file that are part of what is already named."""
-        products = [self._products(node) for node in ready.nodes]
-        for node, found in zip(ready.nodes, products, strict=True):
-            self._leave_out(node, found)
+        self._account = Account(ready.stored)
+        """Of the tensors that are part of what is already named."""
+        found = [self._products(node) for node in ready.nodes]
+        self._own_biases = self._biases_of_one(each for each in found if each is not None)
+        """Biases of one weight alone, after which its layer may be called."""
+        for node, each in zip(ready.nodes, found, strict=True):
+            if each is not None:
+                self._take(node, each)
+        for node, each in zip(ready.nodes, found, strict=True):
+            self._leave_out(node, each)
         self._leave_out_rest()
         self._say_what_is_not_counted()
 
@@ -97,7 +104,7 @@ class _Walk:
         return self._users.get(value, [])
 
     def _products(self, node: Any) -> Found | None:
-        """Take the layers of a node, if it has any; what is wrong with it is a problem."""
+        """Return what a node multiplies by weights, if it does; what is wrong with it is a problem."""
         reader = reader_of(node)
         if reader is None:
             return None
@@ -112,7 +119,7 @@ class _Walk:
             missing = [number for number in needed_by(node) if not input_of(node, number)]
             if missing:
                 raise ValueError(f"its input {missing[0]} is missing")
-            found = reader(self, node)
+            return reader(self, node)
         except OpenError as why:
             self.open.append(str(why))
             return None
@@ -120,8 +127,23 @@ class _Walk:
             # Nodes come from anywhere: whatever their inputs and attributes are not.
             self.problems.append(f"{place_of(node)}: is no whole {kind_of(node)}: {error}; export the model again")
             return Found()
-        if found is None:
-            return None
+
+    def _biases_of_one(self, found: Iterable[Found]) -> set[str]:
+        """Return the biases that are added to products of one weight only; equal tensors are often stored once."""
+        weights: dict[str, list[str]] = {}
+        for each in found:
+            for bias in each.names[1:]:
+                weights.setdefault(bias, []).append(each.names[0])
+        users = Counter(
+            self._ready.constants[value].name or value
+            for node in self._ready.nodes
+            for value in node.input
+            if value in self._ready.constants
+        )
+        return {bias for bias, of in weights.items() if len(set(of)) == 1 and users[bias] <= len(of)}
+
+    def _take(self, node: Any, found: Found) -> None:
+        """Take the layers of a node."""
         name = self._name(node, found)
         for product in found.products:
             tokens = self._per_sample(product.vectors) * product.together
@@ -129,13 +151,13 @@ class _Walk:
                 self.layers.append(layer_of(name + product.end, product, tokens))
                 self.values[name + product.end] = product.data, node.output[0]
             for part in () if product.bias is None else product.bias.parts:
-                self._held(part)
-        self._account(node)
-        return found
+                self._account.take(self._ready.constants[part])
+        self._held(node)
 
     def _name(self, node: Any, found: Found) -> str:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
-        name = next(filter(None, map(stem_of, found.names)), "") or place_of(node)
+        names = [*found.names[:1], *(each for each in found.names[1:] if each in self._own_biases)]
+        name = next(filter(None, map(stem_of, names)), "") or place_of(node)
         unique, number = name, 1
         while any(unique + each.end in self._taken for each in found.products):
             number += 1
@@ -147,28 +169,17 @@ class _Walk:
         """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
         return count if count % self._ready.batch else count // self._ready.batch
 
-    def _account(self, node: Any) -> int:
-        """Return the elements of the constants of two or more dimensions that a node takes and nothing took before."""
+    def _held(self, node: Any) -> int:
+        """Return the elements of the tensors of two or more dimensions that a node takes and nothing took before."""
         codes = self.find(input_of(node, PACKED.get(node.op_type)))
-        is_new = codes is not None and any(not self._tensors(part) <= self._accounted for part in codes.parts)
-        held = sum(self._held(part) for value in node.input for part in self._parts(value))
+        constants = self._ready.constants
+        is_new = codes is not None and not all(self._account.has(constants[part]) for part in codes.parts)
+        held = sum(self._account.take(constants[part]) for value in node.input for part in self._parts(value))
         return held if codes is None else is_new * packed_count(node, codes)
 
     def _parts(self, value: str) -> frozenset[str]:
         found = self.find(value)
         return frozenset() if found is None else found.parts
-
-    def _held(self, name: str) -> int:
-        """Return the elements of a constant of two or more dimensions, 0 the second time."""
-        constant, tensors = self._ready.constants[name], self._tensors(name)
-        if tensors <= self._accounted:
-            return 0
-        self._accounted |= tensors
-        return math.prod(constant.dims) if len(constant.dims) >= 2 else 0
-
-    def _tensors(self, name: str) -> frozenset[str]:
-        """Return the tensors of the file that a constant is made of."""
-        return self._ready.constants[name].made_of or frozenset({name})
 
     def _leave_out(self, node: Any, found: Found | None) -> None:
         """Name what of a node is not simulated."""
@@ -184,7 +195,7 @@ class _Walk:
             return  # a constant that is dequantised or turned: a part of what takes it
         kind, is_look_up = kind_of(node), self._takes_rows(node)
         constant = [value for value in node.input if self.find(value) is not None]
-        held = self._account(node)
+        held = self._held(node)
         macs = macs_of(node, self._ready.shapes, self._ready.constants)
         macs = None if macs is None else self._per_sample(macs)
         if is_look_up:
@@ -215,7 +226,7 @@ class _Walk:
     def _leave_out_rest(self) -> None:
         """Name the constants that no operation took."""
         for name, constant in self._ready.constants.items():
-            held = self._held(name)
+            held = self._account.take(constant)
             if held:
                 self.others.append(LeftOut(self._once(constant.name or name), "constant", held))
 

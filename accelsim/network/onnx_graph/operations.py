@@ -28,7 +28,7 @@ from accelsim.network.onnx_graph.forms import (
 from accelsim.network.onnx_graph.macs import attended
 from accelsim.network.onnx_graph.products import Found, Graph, Product, Reader, bias_of
 from accelsim.network.onnx_graph.weights import Weight
-from accelsim.network.onnx_graph.windows import window_of
+from accelsim.network.onnx_graph.windows import channels_first, window_of
 
 
 def reader_of(node: Any) -> Reader | None:
@@ -55,7 +55,7 @@ def _convolution(graph: Graph, node: Any) -> Found | None:
     kernel = _without_zero(graph, node, form.right, form.right_zero, 0)
     if kernel is None:
         return None
-    images, channels, *sizes = graph.shape(node, node.input[form.left])
+    images, channels, *sizes = channels_first(node, graph.shape(node, node.input[form.left]))
     groups, dims = attributes.get("group", 1), len(kernel.dims) - 2
     if len(sizes) != dims or kernel.dims[1] * groups != channels:
         raise ValueError(f"filters of shape {list(kernel.dims)} in {groups} groups do not fit {channels} channels")
@@ -115,14 +115,15 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
     form, attributes = MATRICES[node.op_type], attributes_of(node)
     if attributes.get("transBatchA") or attributes.get("transBatchB"):
         return None
-    weight, on_right = _without_zero(graph, node, form.right, form.right_zero, -1), True
+    swaps = [attributes.get(key, 0) for key in ("transA", "transB")]
+    # Zero points are of the columns of the right matrix, or of the rows of the left one.
+    weight, on_right = _without_zero(graph, node, form.right, form.right_zero, -2 if swaps[1] else -1), True
     if weight is None:
-        weight, on_right = _without_zero(graph, node, form.left, form.left_zero, -2), False
+        weight, on_right = _without_zero(graph, node, form.left, form.left_zero, -1 if swaps[0] else -2), False
     if weight is None:
         return None
     data = node.input[form.left if on_right else form.right]
     shape = graph.shape(node, data)
-    swaps = [attributes.get(key, 0) for key in ("transA", "transB")]
     if swaps[on_right]:
         weight = _swapped(weight)
     shape = [*shape[:-2], shape[-1], shape[-2]] if swaps[not on_right] else shape

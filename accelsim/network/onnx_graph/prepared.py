@@ -14,6 +14,7 @@ from onnx import inliner
 from accelsim.errors import InputError, did_you_mean, placing, raise_if_any, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import constants
+from accelsim.network.onnx_graph.account import Account
 from accelsim.network.onnx_graph.batch import batch_of
 from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.folding import Folding
@@ -26,6 +27,10 @@ MAX_BYTES = 2**31 - 1
 
 MAX_OPERATIONS = 10**6
 """Of a graph with its functions in place; a few functions that call each other can ask for any number."""
+
+
+OF_A_MACHINE = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""Domains of operations whose weights ONNX Runtime put in blocks of channels, as many as the machine likes."""
 
 
 class Prepared(NamedTuple):
@@ -47,6 +52,8 @@ class Prepared(NamedTuple):
     """Version of the operations by their domain."""
     open: Mapping[str, str]
     """Why the shape of a value is not known."""
+    stored: Mapping[str, Constant]
+    """Tensors of the file by the names that `Constant.made_of` has."""
 
 
 def prepared(path: Path, reading: Reading) -> Prepared:
@@ -82,13 +89,18 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
     raise_if_any(dict.fromkeys(folding.problems))
     scope = folding.scope
     used = {name for node in nodes for name in node.input if name in scope.constants}
-    made_of = folding.used.union(*(scope.constants[name].made_of for name in used))
+    account = Account(folding.stored)
+    for name in used:
+        account.take(scope.constants[name])
     batch = batch_of(nodes, scope.constants, scope.shapes, given, reading)
-    left_out = [replace(each, macs=each.macs and each.macs // batch) for each in folding.left_out]
+    left_out = [
+        replace(each, weights=sum(map(account.take, held)), macs=each.macs and each.macs // batch)
+        for each, held in folding.left_out
+    ]
     left_out += [
-        LeftOut(name, "tensor that no operation uses", each.size, 0)
+        LeftOut(name, "tensor that no operation uses", count, 0)
         for name, each in folding.stored.items()
-        if len(each.dims) >= 2 and name not in made_of
+        if (count := account.take(each))
     ]
     return Prepared(
         path,
@@ -101,6 +113,7 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
         given.assumptions + folding.assumptions,
         folding.opsets,
         scope.open,
+        folding.stored,
     )
 
 
@@ -112,9 +125,16 @@ def _model(path: Path) -> Any:
         model = onnx.load_model_from_string(path.read_bytes())
         if not model.opset_import or not model.graph.node:
             raise ValueError("it has no operations")
+        if any(node.domain in OF_A_MACHINE for node in model.graph.node):
+            raise InputError(
+                f"{path}: holds weights in an order made for one machine, as ONNX Runtime saves a model with all its "
+                "optimisations; give the model that it was made from, or save it with ORT_ENABLE_EXTENDED"
+            )
         if any(isinstance(name, bytes) for graph in (model.graph, *model.functions) for name in _names(graph)):
             raise ValueError("it has names that are no text")
         return _inlined(model) if model.functions else model
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:

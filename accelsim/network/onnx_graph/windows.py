@@ -17,6 +17,18 @@ class Window(NamedTuple):
     outputs: list[int]
 
 
+def channels_first(node: Any, shape: Sequence[int]) -> list[int]:
+    """Return the shape (images, channels, sizes...) of what a convolution or pooling takes, whose channels may be last.
+
+    So they are where ONNX Runtime optimised a quantised network, or one of half floats; filters are as ever.
+    """
+    is_last = node.op_type in CHANNELS_LAST or any(each.name == "channels_last" and each.i for each in node.attribute)
+    return [shape[0], shape[-1], *shape[1:-1]] if is_last else list(shape)
+
+
+CHANNELS_LAST = ("NhwcFusedConv", "NhwcMaxPool")
+
+
 def window_of(attributes: Mapping[str, Any], sizes: Sequence[int], kernel: Sequence[int]) -> Window:
     """Return the window of a node with these attributes over an input and filters of these sizes."""
     dims = len(kernel)
