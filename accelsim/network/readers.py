@@ -19,7 +19,7 @@ from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut
+from accelsim.network.left_out import WITHOUT_WEIGHTS, LeftOut
 from accelsim.network.lowering import Convolution
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
@@ -372,7 +372,7 @@ def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Netwo
         path.stem,
         [layer for layer in layers if layer],
         source=path.name,
-        not_simulated=roles.left_out,
+        not_simulated=[*roles.left_out, WITHOUT_WEIGHTS],
         assumptions=roles.assumptions,
     )
 
@@ -388,6 +388,11 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
     known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
     if known:
         return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
+    if file.shapes and all(0 in shape for shape in file.shapes.values()):
+        return (
+            "its tensors are all empty, as DeepSpeed leaves them that splits a network among processors (ZeRO, stage "
+            "3); put them together first: python zero_to_fp32.py FOLDER pytorch_model.bin, which lies beside"
+        )
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
     return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
@@ -395,9 +400,8 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
 def _convolution_help(path: Path, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     head = [f"name = {json.dumps(path.stem)}"]
-    if roles.left_out:
-        tables = ",\n".join(f"  {_table(each)}" for each in roles.left_out)
-        head.append(f"not_simulated = [\n{tables},\n]")
+    tables = ",\n".join(f"  {_table(each)}" for each in (*roles.left_out, WITHOUT_WEIGHTS))
+    head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
     place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
