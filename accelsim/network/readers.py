@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
-from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, collecting, did_you_mean, listed, needing, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
@@ -25,7 +25,6 @@ from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, as_2d, lowered, read_roles, turned
 from accelsim.network.roles.kinds import UNKNOWN
-from accelsim.network.roles.names import listed
 from accelsim.network.sizes import check_fits_memory
 from accelsim.network.specs import GEOMETRY, METADATA_KEY, TENSOR_KEYS, DensitySpec, LayerSpec, NetworkSpec
 from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES

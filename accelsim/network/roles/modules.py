@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from accelsim.errors import listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
 from accelsim.network.roles.logical import Logical, as_2d, lowered, turned
-from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
+from accelsim.network.roles.names import RECURRENT, Path, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Kind, Role, Roles
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from accelsim.errors import did_you_mean
+from accelsim.errors import did_you_mean, listed
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.names import Path, listed
+from accelsim.network.roles.names import Path
 
 
 @dataclass
