@@ -1,4 +1,4 @@
-"""The answer of a network, for networks that are one chain: each layer takes what the one before it gives."""
+"""The answer of a network that is one chain: each layer takes what the one before it gives."""
 
 from __future__ import annotations
 

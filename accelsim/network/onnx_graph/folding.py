@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections import ChainMap, Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,21 +15,13 @@ from numpy.typing import NDArray
 from onnx import defs, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import bodies, constants
 from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
-from accelsim.network.onnx_graph.scope import (
-    STANDARD,
-    Scope,
-    graphs_of,
-    number_of,
-    numbers_of,
-    place_of,
-    shape_of,
-    tensor_type,
-)
+from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
 from accelsim.network.onnx_graph.stand_ins import stand_in
 
 Array = NDArray[Any]
@@ -151,7 +142,8 @@ class Folding:
                 raise
             except Exception as error:
                 # Of many types, from nodes that lack inputs, outputs or attributes of their operation.
-                self.problems.append(f"{place_of(node)}: is no whole {node.op_type}: {line_of(error)}; export it again")
+                said = f"is no whole {node.op_type}: {reason_of(error)}; export it again"
+                self.problems.append(f"{place_of(node)}: {said}")
             else:
                 pending.extendleft(reversed(instead))
         return kept
@@ -221,7 +213,7 @@ class Folding:
             return onnx.shape_inference.infer_node_outputs(schema, node, inputs, data, opset_imports=opsets), ""
         except Exception as error:
             # Of many types; a node that does not fit its own operation, or sizes that do not fit each other.
-            return {}, line_of(error)
+            return {}, reason_of(error)
 
     def _put(self, node: Any, scope: Scope, types: dict[str, Any], failed: str) -> None:
         """Keep the types of an operation's outputs, and from what they follow."""
@@ -278,7 +270,7 @@ class Folding:
             # Anything that NumPy or ONNX raises on what does not fit.
             self.assumptions.append(
                 f"{place_of(node)} ({node.op_type}) of constants was not computed beforehand "
-                f"({line_of(error)}); what it makes counts as computed from the input"
+                f"({reason_of(error)}); what it makes counts as computed from the input"
             )
             return False
         if not all(isinstance(each, np.ndarray | np.generic) for each in results if each is not None):
@@ -385,8 +377,3 @@ def _uses(graph: Any) -> Iterator[str]:
         for _, inner in graphs_of(node):
             yield from _uses(inner)
             yield from (value.name for value in inner.output)
-
-
-def line_of(error: Exception) -> str:
-    """Return what an error says in one line."""
-    return re.sub(r"\s+", " ", str(error))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
 
+from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.einsum import equation_of
 from accelsim.network.onnx_graph.forms import (
     CONVOLUTIONS,
@@ -25,15 +26,7 @@ from accelsim.network.onnx_graph.forms import (
 from accelsim.network.onnx_graph.windows import window_of
 
 
-class Sized(Protocol):
-    """A constant, as far as its size matters."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Its shape."""
-
-
-def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Sized]) -> int | None:
+def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> int | None:
     """Return the multiply-accumulates of a node for all that its inputs hold, None where they cannot be known.
 
     Counted are products of matrices: convolutions, also transposed, of any dimensions; products of matrices and their
@@ -104,7 +97,7 @@ FREE_OF_ML = (
 class _Inputs:
     """The shapes and attributes of a node; raises LookupError where a shape is not known."""
 
-    def __init__(self, node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Sized]) -> None:
+    def __init__(self, node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> None:
         self.node = node
         self.attributes = attributes_of(node)
         self._shapes, self._constants = shapes, constants

@@ -11,7 +11,7 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.network import Network
-from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, stem_of
+from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, place_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
@@ -79,17 +79,13 @@ class _Walk:
         self._leave_out_rest()
         self._say_what_is_not_counted()
 
-    def place(self, node: Any) -> str:
-        """Return what messages call a node."""
-        return str(node.name or next(filter(None, node.output), node.op_type))
-
     def shape(self, node: Any, value: str) -> list[int]:
         """Return the shape of a value; raises OpenError where it is not known."""
         if value in self._ready.constants:
             return list(self._ready.constants[value].dims)
         if value not in self._ready.shapes:
             why = self._ready.open.get(value, "nothing in the file says it")
-            raise OpenError(f"{self.place(node)}: the size of its input '{value}' is left open: {why}")
+            raise OpenError(f"{place_of(node)}: the size of its input '{value}' is left open: {why}")
         return list(self._ready.shapes[value])
 
     def find(self, value: str) -> Weight | None:
@@ -122,7 +118,7 @@ class _Walk:
             return None
         except Exception as error:
             # Nodes come from anywhere: whatever their inputs and attributes are not.
-            self.problems.append(f"{self.place(node)}: is no whole {kind_of(node)}: {error}; export the model again")
+            self.problems.append(f"{place_of(node)}: is no whole {kind_of(node)}: {error}; export the model again")
             return Found()
         if found is None:
             return None
@@ -139,7 +135,7 @@ class _Walk:
 
     def _name(self, node: Any, found: Found) -> str:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
-        name = next(filter(None, map(stem_of, found.names)), "") or self.place(node)
+        name = next(filter(None, map(stem_of, found.names)), "") or place_of(node)
         unique, number = name, 1
         while any(unique + each.end in self._taken for each in found.products):
             number += 1
@@ -198,7 +194,7 @@ class _Walk:
         elif macs != 0 and reader_of(node) is not None and not constant:
             kind = f"{kind} of activations"
         if held or is_look_up or macs != 0:
-            self.others.append(LeftOut(self._once(self.place(node)), kind, held, macs))
+            self.others.append(LeftOut(self._once(place_of(node)), kind, held, macs))
         else:
             self.others.append(LeftOut(kind))
 

@@ -55,9 +55,6 @@ class Found:
 class Graph(Protocol):
     """What an operation may ask of the graph around it."""
 
-    def place(self, node: Any) -> str:
-        """Return what messages call a node."""
-
     def shape(self, node: Any, value: str) -> list[int]:
         """Return the shape of a value; raises OpenError where it is not known."""
 
@@ -104,6 +101,7 @@ def layer_of(name: str, product: Product, tokens: int) -> Layer:
         tokens=tokens,
         steps=product.steps,
         convolution=convolution,
+        weights_of=" ".join(sorted(weight.parts)) + product.end if weight.parts else "",
     )
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx
 
-from accelsim.network.onnx_graph.scope import STANDARD, Scope, number_of, tensor_type
+from accelsim.network.onnx_graph.forms import STANDARD
+from accelsim.network.onnx_graph.scope import Scope, number_of, tensor_type
 
 Types = dict[str, Any]
 
