@@ -72,7 +72,7 @@ ALONE: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize(("model", "shape"), [each[1:] for each in ALONE], ids=[each[0] for each in ALONE])
 def test_one_product_however_it_is_written(model: Callable[[], Any], shape: tuple[int, ...]) -> None:
     """Three samples of five tokens: outputs are those of the layer, token by token."""
@@ -281,7 +281,7 @@ def test_tokens_and_samples_are_told_apart_inside_an_attention() -> None:
     assert np.allclose(products(network["out_proj"]), output, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
 def test_a_model_inside_a_compiled_one_runs_as_it_was_written() -> None:
     model = nn.Sequential(nn.Linear(8, 4), torch.compile(nn.Linear(4, 4)))
     assert len(Network.from_torch(model, given(3, 8))) == 2
