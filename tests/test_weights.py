@@ -303,6 +303,7 @@ def test_what_the_network_does_not_have_is_named(tmp_path: Path) -> None:
     network = with_weights(net, write_holes(tmp_path / "m.safetensors", shapes))
     assert set(network.left_out) == {
         LeftOut("m.emb", "look-up", 20 * 4),  # what the file has of it
+        LeftOut("pos", "look-up"),  # of which the file has nothing
         LeftOut("scores", "product of activations", macs=7),
         LeftOut("classifier", "linear layer", 5 * 3, macs=15),
         LeftOut("softmax"),
