@@ -432,3 +432,12 @@ def test_an_alias_of_nothing_is_told(tmp_path: Path) -> None:
     assert [problem.split(": ", 1)[1] for problem in caught.value.problems] == [
         "aliases: no layer is called 'conv2'; did you mean 'conv1'?"
     ]
+
+
+def test_what_the_file_stores_is_said(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_tensors
+
+    save_tensors({"fc.weight": torch.ones(3, 4, dtype=torch.bfloat16)}, tmp_path / "m.safetensors")
+    network = with_weights(Network("net", [Layer.linear("fc", np.zeros((3, 4)))]), tmp_path / "m.safetensors")
+    assert network["fc"].stored_as == "BF16"
