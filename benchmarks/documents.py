@@ -51,30 +51,30 @@ def fill(blocks: dict[str, str], *, write: bool) -> list[str]:
     return stale
 
 
-def house() -> str:
-    """Return the map of the package: the rows of the import contract, each room with its docstring's first line."""
-    contract, *_ = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-    rooms = list(_rooms(contract["layers"]))
+def house(of: str = "accelsim") -> str:
+    """Return the map of a package: the rows of its import contract, each room with its docstring's first line."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    rows = next(each["layers"] for each in settings["contracts"] if of in each.get("containers", ["accelsim"]))
+    package = ROOT.joinpath(*of.split("."))
+    rooms = list(_rooms(rows, package))
     width = max(len(room) for _, room in rooms)
-    return "\n".join(["```text", *(f"{mark} {room:<{width}}  {_purpose(room)}" for mark, room in rooms), "```"])
+    lines = [f"{mark} {room:<{width}}  {_purpose(package, room)}" for mark, room in rooms]
+    return "\n".join(["```text", *lines, "```"])
 
 
-def _rooms(rows: list[str]) -> Iterator[tuple[str, str]]:
+def _rooms(rows: list[str], package: Path) -> Iterator[tuple[str, str]]:
     """Return the rooms from top to bottom, then those in no row, each with its mark."""
     named = [[room.strip("() ").removeprefix("accelsim.") for room in row.split("|")] for row in rows]
     for row in named:
         yield from zip(" " + "|" * (len(row) - 1), row, strict=True)
-    package = ROOT / "accelsim"
     inside = {path.parent.name for path in package.glob("*/__init__.py")} | {path.stem for path in package.glob("*.py")}
     for room in sorted(inside - {"__init__", *(room.split(".")[0] for row in named for room in row)}):
         yield "+", room
 
 
-def _purpose(room: str) -> str:
+def _purpose(package: Path, room: str) -> str:
     """Return the first line of the docstring of a module or package."""
-    path = (ROOT / "accelsim").joinpath(*room.split("."))
+    path = package.joinpath(*room.split("."))
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
@@ -174,7 +174,8 @@ if __name__ == "__main__":
     if "ACCELSIM_ENGINES" in os.environ:
         sys.exit("unset ACCELSIM_ENGINES: the docs tell of the machines that come along")
     check = sys.argv[1:] == ["--check"]
-    stale = fill({"house": house(), "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
+    maps = {"house": house(), "network": house("accelsim.network")}
+    stale = fill({**maps, "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
     for changed in stale:
         print(f"{changed}: {'stale, run python -m benchmarks.documents' if check else 'written'}")
     sys.exit(check and bool(stale))

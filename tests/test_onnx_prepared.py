@@ -152,6 +152,27 @@ def test_constants_that_would_fill_the_memory_are_not_computed(tmp_path: Path) -
     assert time.process_time() - start < 30
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        node("Split", ["x"], ["o"], num_outputs=2**62),
+        node("LayerNormalization", ["x", "fc.weight"], ["o"], axis=2**31),
+        node("GatherElements", ["fc.weight", "far"], ["o"], axis=1),
+        node("Resize", ["fc.weight", "", "scales"], ["o"], mode="cubic"),
+        node("HannWindow", ["many"], ["o"]),
+    ],
+    ids=lambda odd: odd.op_type,
+)
+def test_operations_that_crash_or_never_end_where_they_are_computed(tmp_path: Path, odd: Any) -> None:
+    constants = {
+        "fc.weight": W, "far": np.array([[-(2**62)]]), "scales": np.float32([1e4, 1e4]), "many": np.array(2**40)
+    }  # fmt: skip
+    model = model_of([odd, node("Gemm", ["x", "fc.weight"], ["y"], transB=1)], constants, opset=18)
+    start = time.process_time()
+    assert [layer.name for layer in read(tmp_path, model)] == ["fc"]
+    assert time.process_time() - start < 10
+
+
 def test_constants_of_nodes(tmp_path: Path) -> None:
     sparse = helper.make_sparse_tensor(
         numpy_helper.from_array(np.float32([3, -2])), numpy_helper.from_array(np.array([1, 11])), [2, 6]
@@ -560,14 +581,32 @@ def test_a_scan_does_as_many_steps_as_its_input_has(tmp_path: Path) -> None:
     assert network.scope.macs_left_out == 9 * 36
 
 
-def test_a_recursive_function_and_loops_in_loops_end(tmp_path: Path) -> None:
+def with_functions(**bodies: list[Any]) -> Any:
+    """A model of one call of the function f, whose functions have one input and output each."""
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
-    again = helper.make_function("my", "F", ["a"], ["b"], [node("F", ["a"], ["b"], domain="my")], opsets)
-    model = model_of([node("F", ["x"], ["y"], domain="my")], {"fc.weight": W})
+    model = model_of([node("f", ["x"], ["y"], domain="my")], {"fc.weight": W})
     model.opset_import.append(helper.make_opsetid("my", 1))
-    model.functions.append(again)
-    assert len(said_by(tmp_path, model)) == 1
+    model.functions.extend(
+        helper.make_function("my", name, ["a"], ["b"], body, opsets) for name, body in bodies.items()
+    )
+    return model
 
+
+def test_functions_that_never_end_or_grow_without_bound(tmp_path: Path) -> None:
+    call = {name: node(name, ["a"], ["b"], domain="my") for name in "fg"}
+    assert "calls itself" in said_by(tmp_path, with_functions(f=[call["f"]]))[0]
+    assert "calls itself" in said_by(tmp_path, with_functions(f=[call["g"]], g=[call["f"]]))[0]
+    twice = {
+        f"f{depth}" if depth else "f": [node(f"f{depth + 1}", [one], [two], domain="my") for one, two in ("ac", "cb")]
+        for depth in range(60)
+    }
+    start = time.process_time()
+    said = said_by(tmp_path, with_functions(**twice, f60=[node("Relu", ["a"], ["b"])]))
+    assert "more than 1,000,000 operations" in said[0]
+    assert time.process_time() - start < 10
+
+
+def test_loops_in_loops_end(tmp_path: Path) -> None:
     inner = [node("Concat", ["h", "h"], ["g"], axis=0)]
     for depth in range(24):
         body = graph_of([*inner, node("Identity", ["on"], ["still"])], {},

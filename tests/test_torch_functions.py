@@ -66,17 +66,13 @@ ALONE: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
     ("like", lambda: Model(lambda m, x: F.linear(x, m.w.type_as(x)), w=given(6, 8).double()), (6, 8)),
     ("sparse", lambda: Model(lambda m, x: torch.sparse.mm(m.w.to_sparse(), x.view(-1, 8).t()).t().reshape(3, 5, 6),
                              w=given(6, 8).relu()), (6, 8)),
-    ("heads", lambda: Model(lambda m, x: (heads(x) @ m.w).transpose(1, 2).flatten(2), w=given(2, 4, 3)), (6, 4, 1, 1)),
-    ("heads of samples", lambda: Model(
-        lambda m, x: torch.bmm(heads(x).flatten(0, 1), m.w.expand(3, 2, 4, 3).reshape(6, 4, 3))
-        .unflatten(0, (3, 2)).transpose(1, 2).flatten(2), w=given(2, 4, 3)), (6, 4, 1, 1)),
-    ("heads by einsum", lambda: Model(lambda m, x: torch.einsum("bhtd,hdk->bthk", heads(x), m.w).flatten(2),
-                                      w=given(2, 4, 3)), (6, 4, 1, 1)),
+    ("all heads alike", lambda: Model(lambda m, x: (x[:, None] @ m.w).transpose(1, 2).flatten(2), w=given(2, 8, 3)),
+     (6, 8)),
     ("scripted", lambda: torch.jit.script(nn.Linear(8, 6)), (6, 8)),
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize(("model", "shape"), [each[1:] for each in ALONE], ids=[each[0] for each in ALONE])
 def test_one_product_however_it_is_written(model: Callable[[], Any], shape: tuple[int, ...]) -> None:
     """Three samples of five tokens: outputs are those of the layer, token by token."""
@@ -87,6 +83,27 @@ def test_one_product_however_it_is_written(model: Callable[[], Any], shape: tupl
     )  # fmt: skip
     output = whole(example).detach().double().numpy()
     assert np.allclose(products(layer), output, rtol=1e-4, atol=1e-5)
+
+
+HEADS: dict[str, Callable[[Any, Any], Any]] = {
+    "matmul": lambda m, x: heads(x) @ m.w,
+    "einsum": lambda m, x: torch.einsum("bhtd,hdk->bhtk", heads(x), m.w),
+    "of samples": lambda m, x: torch.bmm(
+        heads(x).flatten(0, 1), m.w.expand(3, 2, 4, 3).reshape(6, 4, 3)).unflatten(0, (3, 2)),
+    "tokens of all samples": lambda m, x: torch.bmm(
+        heads(x).transpose(0, 1).flatten(1, 2), m.w).unflatten(1, (3, 5)).transpose(0, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", HEADS)
+def test_a_matrix_for_each_of_several_heads_is_a_layer_each(way: str) -> None:
+    model, example = Model(HEADS[way], w=given(2, 4, 3)), given(3, 5, 8)
+    network = Network.from_torch(model, example)
+    output = model(example).detach().numpy()
+    assert [(each.name, each.weight_shape, each.tokens) for each in network] == [("w.0", (3, 4), 5), ("w.1", (3, 4), 5)]
+    for head, layer in enumerate(network):
+        assert np.allclose(products(layer), output[:, head], atol=1e-5)
+    assert not network.left_out
 
 
 def test_parts_of_a_tensor_are_layers_of_their_own() -> None:
@@ -187,8 +204,10 @@ def test_transposed_convolutions_are_products_of_input_pixels(dims: int, groups:
     """Adding up what overlaps, and the bias, gives the module's output."""
     kind, size = (nn.ConvTranspose1d, (7,)) if dims == 1 else (nn.ConvTranspose2d, (4, 5))
     model, example = kind(4, 6, 3, stride=2, padding=1, groups=groups), given(3, 4, *size)
-    (layer,) = Network.from_torch(nn.Sequential(model), example)
-    assert layer.macs == 4 * 6 // groups * 3**dims * np.prod(size)
+    network = Network.from_torch(nn.Sequential(model), example)
+    (layer,) = network
+    assert network.assumptions[0].startswith("transposed convolutions (0) are products of every input pixel")
+    assert (layer.kind, layer.macs) == ("conv_transpose2d", 4 * 6 // groups * 3**dims * np.prod(size))
     columns = torch.from_numpy(products(layer)).mT  # (samples, out x kernel, pixels)
     kernel = (1, 3) if dims == 1 else (3, 3)
     whole = (1 if dims == 1 else 2 * size[0] - 1, 2 * size[-1] - 1)
@@ -210,12 +229,11 @@ def test_products_that_no_layer_has_are_named_with_their_size() -> None:
     ]
 
 
-def test_several_images_of_a_sample_are_calls() -> None:
+def test_several_images_of_a_sample_are_its_tokens() -> None:
     model, example = Model(lambda m, x: m.conv(x.flatten(0, 1)), conv=nn.Conv2d(2, 3, 3)), given(3, 2, 2, 5, 5)
-    network = Network.from_torch(model, example)
-    assert [each.name for each in network] == ["conv", "conv.call2"]
-    for at, layer in enumerate(network):
-        assert np.array_equal(layer.activations, example[:, at].numpy())
+    (layer,) = Network.from_torch(model, example)
+    assert (layer.tokens, layer.macs) == (2, 2 * 9 * 3 * 2 * 9)
+    assert np.array_equal(layer.activations, example.numpy())
 
 
 def test_what_does_not_divide_among_samples_is_said() -> None:
@@ -263,7 +281,7 @@ def test_tokens_and_samples_are_told_apart_inside_an_attention() -> None:
     assert np.allclose(products(network["out_proj"]), output, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
 def test_a_model_inside_a_compiled_one_runs_as_it_was_written() -> None:
     model = nn.Sequential(nn.Linear(8, 4), torch.compile(nn.Linear(4, 4)))
     assert len(Network.from_torch(model, given(3, 8))) == 2
@@ -274,6 +292,66 @@ def test_a_list_of_tensors_is_one_sample_each() -> None:
     assert network["fc"].activations.shape == (2, 8)
     with pytest.raises(InputError, match="example_input: holds no sample"):
         Network.from_torch(nn.Linear(8, 4), given(0, 8))
+
+
+class Packed(torch.Tensor):
+    """Weights of a class of their own, as torchao has them: integers and scales, which it makes weights of inside."""
+
+    @staticmethod
+    def __new__(cls, integers: Any, scales: Any) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, integers.shape, dtype=scales.dtype)
+
+    def __init__(self, integers: Any, scales: Any) -> None:
+        self.integers, self.scales = integers, scales
+
+    def dequantize(self) -> Any:
+        return self.integers * self.scales
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            return cls.linear(*args)
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is torch.ops.aten.detach.default
+        return args[0]
+
+    @staticmethod
+    def linear(data: Any, weight: Any, bias: Any) -> Any:
+        """As a kernel that nobody sees into."""
+        return data.new_zeros(*data.shape[:-1], len(weight.scales))
+
+
+class Flattened(Packed):
+    """The same, saying what is inside, and multiplied as the numbers that it stands for."""
+
+    def __tensor_flatten__(self) -> Any:
+        return ["integers", "scales"], None
+
+    @staticmethod
+    def linear(data: Any, weight: Any, bias: Any) -> Any:
+        return F.linear(data, weight.dequantize(), bias)
+
+
+def test_weights_of_a_class_of_their_own_are_layers_or_named() -> None:
+    def model(kind: type[Packed]) -> Any:
+        both = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+        both[0].weight = nn.Parameter(kind(torch.randint(-5, 5, (6, 8)), torch.rand(6, 1)), requires_grad=False)
+        return both
+
+    seen = model(Flattened)
+    network = Network.from_torch(seen, given(3, 8))
+    assert [each.name for each in network] == ["0", "1"]
+    assert np.array_equal(network["0"].weight, seen[0].weight.dequantize().numpy())
+    assert not network.left_out
+    network = Network.from_torch(model(Packed), given(3, 8))
+    assert [each.name for each in network] == ["1"]
+    assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
+        ("0 (weights of class Packed)", 48, None)
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
@@ -321,6 +399,16 @@ class TestQuantised:
         scales = weight.q_per_channel_scales().numpy() * images.q_scale()
         expected = output.dequantize().numpy().reshape(3, 4, 9).transpose(0, 2, 1)
         assert np.allclose(products(network["module.0"]) * scales, expected, atol=output.q_scale())
+
+    def test_look_ups(self) -> None:
+        quantization = torch.ao.quantization
+        model = nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 4))
+        model[0].qconfig = quantization.float_qparams_weight_only_qconfig
+        quantization.prepare(model, inplace=True)
+        quantization.convert(model, inplace=True)
+        network = Network.from_torch(model, torch.randint(0, 11, (3, 5)))
+        assert [(each.name, each.tokens) for each in network] == [("1", 5)]
+        assert [(str(each), each.weights, each.macs) for each in network.left_out] == [("0 (look-up)", 88, 0)]
 
     def test_those_that_are_no_layers_or_did_not_run_are_named(self) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.LSTMCell(4, 3))

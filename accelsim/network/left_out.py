@@ -52,8 +52,23 @@ WITHOUT_WEIGHTS = LeftOut("operations without weights", "not in a file of tensor
 
 
 def left_out(given: Iterable[LeftOut | str]) -> tuple[LeftOut, ...]:
-    """Return what is left out, each once; a text is the name of an operation without weights."""
-    return tuple(dict.fromkeys(LeftOut(each) if isinstance(each, str) else each for each in given))
+    """Return what is left out, what has no size once; a text is the name of an operation without weights."""
+    found: list[LeftOut] = []
+    for each in given:
+        one = LeftOut(each) if isinstance(each, str) else each
+        if one.has_size or one not in found:
+            found.append(one)
+    return tuple(found)
+
+
+def overlaps(transposed: Iterable[str]) -> list[str]:
+    """Say what of transposed convolutions, by their names, is left to whoever adds up their outputs."""
+    names = ", ".join(transposed)
+    said = (
+        f"transposed convolutions ({names}) are products of every input pixel with all filters: adding up outputs that "
+        "overlap, and their bias, is not counted, and outputs that padding cuts off are multiplied all the same"
+    )
+    return [said] if names else []
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import MAX_KNOWN, InputError, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
 from accelsim.network.files.containers import open_file
 from accelsim.network.files.kinds import SUFFIXES, TENSORFLOW, Foreign, of_name
 from accelsim.network.files.tensor_file import TensorFile
@@ -74,18 +74,18 @@ def is_index(path: Path) -> bool:
 
 def of_index(path: Path, reading: Reading) -> TensorFile:
     """Return the tensors that an index lists, of files in its folder; raises InputError with every problem."""
-    listed = _listed(existing_file(path))
+    held = _tensors_by_file(existing_file(path))
     problems = [
         f"lists '{name}', which is not in its folder; correct the index"
-        for name in listed
+        for name in held
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name
     ]
     raise_if_any(f"{path}: {problem}" for problem in problems)
-    missing = [name for name in listed if not (path.parent / name).is_file()]
-    problems = [f"shard {name} of {len(listed)} is not in the folder; copy or download it" for name in missing]
+    missing = [name for name in held if not (path.parent / name).is_file()]
+    problems = [f"shard {name} of {len(held)} is not in the folder; copy or download it" for name in missing]
     raise_if_any(f"{path}: {problem}" for problem in _first(problems))
     files = []
-    for name, tensors in listed.items():
+    for name, tensors in held.items():
         file = open_file(path.parent / name, reading)
         files.append(file)
         found = file.shapes.keys() | file.others.keys()
@@ -101,8 +101,8 @@ def of_folder(path: Path, reading: Reading) -> TensorFile:
     held = [name for name in names if Path(name).suffix in SUFFIXES and not BESIDE.match(name)]
     if indices:
         chosen = _chosen(path, indices)
-        listed = {chosen, *_listed(path / chosen)}
-        others = [name for name in [*indices, *held] if name not in listed]
+        named = {chosen, *_tensors_by_file(path / chosen)}
+        others = [name for name in [*indices, *held] if name not in named]
         return _noting(of_index(path / chosen, reading), path, others, chosen)
     check_ranks(path, held)
     numbered = {name: match for name in held if (match := NUMBERED.fullmatch(name))}
@@ -130,12 +130,12 @@ def check_whole(path: Path) -> None:
     indices = [each for each in sorted(path.parent.glob(f"*{INDEX}")) if each.is_file()]
     for index in indices:
         try:
-            listed = _listed(index)
+            held = _tensors_by_file(index)
         except InputError:
             continue
-        if path.name in listed and len(listed) > 1:
-            at = list(listed).index(path.name) + 1 if numbered is None else int(numbered["number"])
-            raise InputError(f"{path}: is shard {at} of {len(listed)} of one network; name its index, {index}")
+        if path.name in held and len(held) > 1:
+            at = list(held).index(path.name) + 1 if numbered is None else int(numbered["number"])
+            raise InputError(f"{path}: is shard {at} of {len(held)} of one network; name its index, {index}")
     if numbered is not None and int(numbered["count"]) > 1:
         at, count = int(numbered["number"]), int(numbered["count"])
         raise InputError(f"{path}: is shard {at} of {count} of one network; name the folder of all, {path.parent}/")
@@ -148,7 +148,7 @@ def check_ranks(path: Path, names: list[str]) -> None:
         raise InputError(f"{path}: {', '.join(ranks[:MAX_KNOWN])} are parts of one network; {MERGE_RANKS}")
 
 
-def _listed(path: Path) -> dict[str, list[str]]:
+def _tensors_by_file(path: Path) -> dict[str, list[str]]:
     """Return the tensors of an index by the names of their files; raises InputError where it is none."""
     if path.stat().st_size > MAX_INDEX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_INDEX_BYTES} bytes; is it the index of shards?")
@@ -159,10 +159,10 @@ def _listed(path: Path) -> dict[str, list[str]]:
     places = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(each, str) for each in places.values()):
         raise InputError(f'{path}: has no "weight_map" of tensors and their files; copy or download it again')
-    listed: dict[str, list[str]] = {}
+    held: dict[str, list[str]] = {}
     for name, file in places.items():
-        listed.setdefault(file, []).append(name)
-    return dict(sorted(listed.items()))
+        held.setdefault(file, []).append(name)
+    return dict(sorted(held.items()))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -180,8 +180,7 @@ def _chosen(path: Path, names: list[str]) -> str:
     usual = [f"{stem}{ending}" for stem in USUAL for ending in (".safetensors", ".bin")]
     found = [name for each in usual for name in (f"{each}{INDEX}", each) if name in names]
     if not found:
-        more = f" and {len(names) - MAX_KNOWN} more" if len(names) > MAX_KNOWN else ""
-        raise InputError(f"{path}: holds several files of tensors, {', '.join(names[:MAX_KNOWN])}{more}; name one")
+        raise InputError(f"{path}: holds several files of tensors, {listed(names, MAX_KNOWN)}; name one")
     return found[0]
 
 
@@ -189,19 +188,16 @@ def _noting(file: TensorFile, folder: Path, others: list[str], chosen: str) -> T
     """Note what else a folder and those in it hold, which may be parts of the network."""
     beside = others + [f"{each}/" for each in _folders(folder)]
     if beside:
-        more = f" and {len(beside) - MAX_KNOWN} more" if len(beside) > MAX_KNOWN else ""
-        said = f"{', '.join(beside[:MAX_KNOWN])}{more} {'is' if len(beside) == 1 else 'are'} not read"
-        file.assumptions.append(f"of the files in the folder, the network is {chosen}; {said}")
+        verb = "is" if len(beside) == 1 else "are"
+        file.assumptions.append(
+            f"of the files in the folder, the network is {chosen}; {listed(beside)} {verb} not read"
+        )
     return file
 
 
 def _folders(path: Path) -> list[str]:
     """Return the folders in one that hold files of tensors."""
-    return sorted(
-        each.name
-        for each in path.iterdir()
-        if each.is_dir() and any(held.suffix in SUFFIXES or is_index(held) for held in each.iterdir())
-    )
+    return sorted({each.parent.name for each in path.glob("*/*") if each.suffix in SUFFIXES or is_index(each)})
 
 
 def _without_tensors(path: Path, names: list[str]) -> str:
@@ -219,8 +215,7 @@ def _without_tensors(path: Path, names: list[str]) -> str:
     if networks:
         return f"is a directory; name a file in it, such as {networks[0]}"
     if folders := _folders(path):
-        more = f" and {len(folders) - MAX_KNOWN} more" if len(folders) > MAX_KNOWN else ""
-        return f"is a directory whose folders hold files of tensors; name one: {', '.join(folders[:MAX_KNOWN])}{more}"
+        return f"is a directory whose folders hold files of tensors; name one: {listed(folders)}"
     return f"is a directory without a file of tensors ({', '.join(SUFFIXES)}) or an {INDEX}; name a file"
 
 

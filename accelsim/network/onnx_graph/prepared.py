@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import inliner
 
-from accelsim.errors import InputError, did_you_mean, placing, raise_if_any
+from accelsim.errors import InputError, did_you_mean, placing, raise_if_any, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import constants
 from accelsim.network.onnx_graph.batch import batch_of
@@ -24,6 +23,9 @@ from accelsim.network.reading import Reading
 
 MAX_BYTES = 2**31 - 1
 """Of one protobuf message; larger models keep their weights beside it."""
+
+MAX_OPERATIONS = 10**6
+"""Of a graph with its functions in place; a few functions that call each other can ask for any number."""
 
 
 class Prepared(NamedTuple):
@@ -117,8 +119,7 @@ def _model(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:
         # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
-        said = re.sub(r"\s+", " ", str(error))
-        raise InputError(f"{path}: not a whole ONNX file: {said}; export or copy it again") from None
+        raise InputError(f"{path}: not a whole ONNX file: {reason_of(error)}; export or copy it again") from None
 
 
 def _names(graph: Any) -> Iterator[Any]:
@@ -135,8 +136,31 @@ def _names(graph: Any) -> Iterator[Any]:
             yield from _names(body)
 
 
+def _operations(graph: Any, functions: Mapping[tuple[str, str], Any], known: dict[tuple[str, str], int]) -> int:
+    """Return how many operations a graph or function is with all functions in place.
+
+    Raises ValueError for functions that call themselves, and for more operations than a graph has.
+    """
+    count = 0
+    for node in graph.node:
+        count += 1 + sum(_operations(body, functions, known) for _, body in graphs_of(node))
+        called = node.domain, node.op_type
+        if called in functions:
+            if known.setdefault(called, 0) == 0:
+                known[called] = -1
+                known[called] = max(1, _operations(functions[called], functions, known))
+            if known[called] < 0:
+                raise ValueError(f"the function {node.op_type} calls itself")
+            count += known[called]
+    if count > MAX_OPERATIONS:
+        raise ValueError(f"its functions make more than {MAX_OPERATIONS:,} operations")
+    return count
+
+
 def _inlined(model: Any) -> Any:
     """Return a model without functions of its own; its tensors are not copied."""
+    functions = {(function.domain, function.name): function for function in model.functions}
+    _operations(model.graph, functions, {})
     tensors = list(model.graph.initializer)
     del model.graph.initializer[:]
     for tensor in tensors:

@@ -40,12 +40,13 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     applied. Weights as they are used and inputs of this pass are copied. The pass runs in evaluation mode without
     gradients, and leaves the model and the random numbers as they were.
 
-    Layers are called as in `accelsim.torch_weights.weights_of`, others by the path of their weight; other parts of a
-    tensor that is used in parts are `name.part2` and so on. Vectors that wait for one another are `steps`: the recurrent
-    weights of an LSTM, whose inputs are its states, and the calls of a linear layer that runs several times on inputs of
-    one shape. Other repeated calls are a layer each, `name.call2` and so on. Padding other than zeros, and padding that
-    differs between the sides, is part of the input. In `not_simulated` stand the weights of two or more dimensions that
-    are in no layer, by what they are used for, and products of activations by activations, as in an attention.
+    Layers are called as in `accelsim.torch_weights.weights_of`, others by the path of their weight; further parts of a
+    tensor that is used in parts are `name.part2` and so on, matrices of several heads `name.0` and so on. Vectors that
+    wait for one another are `steps`: the recurrent weights of an LSTM, whose inputs are its states, and the calls of a
+    linear layer that runs several times on inputs of one shape. Other repeated calls are a layer each, `name.call2` and
+    so on. Padding other than zeros, and padding that differs between the sides, is part of the input. In
+    `not_simulated` stand the weights of two or more dimensions that are in no layer, by what they are used for, and
+    products of activations by activations, as in an attention.
     Raises InputError for a model that cannot be run, and values that are not finite.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps

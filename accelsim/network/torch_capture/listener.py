@@ -55,7 +55,7 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         result = func(*args, **kwargs)
         self._note.product = None
         if handler is not None:
-            handler(self._note, result, *args, **{key: each for key, each in kwargs.items() if key != "out"})
+            handler(self._note, result, _by_name(func, args, kwargs))
         arguments = [*args, *kwargs.values()]
         made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
@@ -119,6 +119,13 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             stack.enter_context(torch._C._AutoDispatchBelowAutograd())
             stack.enter_context(self)
             yield
+
+
+def _by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return all arguments of an operation by their names, in the order of its schema."""
+    said = func._schema.arguments
+    given = dict(zip((each.name for each in said), args, strict=False)) | kwargs
+    return {each.name: given.get(each.name, each.default_value) for each in said}
 
 
 def _name(func: Any) -> tuple[str, str]:

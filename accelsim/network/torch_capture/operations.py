@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from accelsim.network.torch_capture.recorder import Recorder
+from accelsim.network.lowering import filters_of_transposed
+from accelsim.network.torch_capture.recorder import Filters, Recorder
+
+Given = Mapping[str, Any]
+"""Arguments of an operation by their names in PyTorch's schema, in order, those that are left out included."""
 
 
-def linear(note: Recorder, output: Tensor, data: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+def linear(note: Recorder, output: Tensor, given: Given) -> None:
     """Weights (out, in) on the right."""
-    note.linear(weight if weight.ndim > 1 else weight[None], bias, data, "linear")
+    weight = given["weight"]
+    note.linear(weight if weight.ndim > 1 else weight[None], given["bias"], given["input"], "linear")
 
 
-def matmul(note: Recorder, output: Tensor, left: Tensor, right: Tensor) -> None:
+def matmul(note: Recorder, output: Tensor, given: Given) -> None:
     """Weights on either side, (in, out) on the right, also one matrix for each of several heads."""
+    left, right, *_ = given.values()
     _multiply(note, left, right)
 
 
-def addmm(
-    note: Recorder, output: Tensor, added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
-) -> None:
+def addmm(note: Recorder, output: Tensor, given: Given) -> None:
     """A product with something added, which is a bias where it is a vector as long as an output."""
+    added, left, right, *_ = given.values()
     if added.ndim == 2 and len(added) == 1:
         added = added[0]
     is_bias = added.ndim == 1 and note.origins.of(added) is not None and note.is_layer(right, left)
-    bias = added if is_bias else None
-    _multiply(note, left, right, bias if bias is None or beta == 1 else bias * beta, alpha)
+    bias = None if not is_bias else added if given["beta"] == 1 else added * given["beta"]
+    _multiply(note, left, right, bias, given["alpha"])
 
 
-def addbmm(
-    note: Recorder, output: Tensor, added: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
-) -> None:
+def addbmm(note: Recorder, output: Tensor, given: Given) -> None:
     """The sum of several products."""
+    left, right = given["batch1"], given["batch2"]
     note.leave("matmul", left.numel() * right.shape[-1], [left, right])
 
 
@@ -50,11 +54,11 @@ def _multiply(note: Recorder, left: Tensor, right: Tensor, bias: Tensor | None =
         data, weight = (right.mT if right.ndim > 1 else right), (left.mT if left.ndim > 1 else left)
     else:
         columns = right.shape[-1] if right.ndim > 1 else 1
-        rows = left.shape[:-1]
-        extra = math.prod(right.shape[:-2]) // max(1, math.prod(left.shape[:-2])) if right.ndim > left.ndim else 1
+        dims = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+        rows = left.shape[-2] if left.ndim > 1 else 1
         attends = note.place.sequences is not None
-        macs = math.prod(rows) * left.shape[-1] * columns * extra
-        note.leave("attention product" if attends else "matmul", macs, [left, right], by_place=attends)
+        kind, macs = "attention product" if attends else "matmul", math.prod(dims) * rows * left.shape[-1] * columns
+        note.leave(kind, macs, [left, right], by_place=attends)
         return
     weight = weight[:, None] if weight.ndim == 1 else weight
     data = data[None] if data.ndim == 1 else data
@@ -69,60 +73,49 @@ def _multiply(note: Recorder, left: Tensor, right: Tensor, bias: Tensor | None =
 
 
 def _heads(note: Recorder, weight: Tensor, data: Tensor) -> None:
-    """A matrix (in, out) for each of several heads is a convolution by kernels of 1 in as many groups."""
+    """A matrix (in, out) for each of several heads: of each with vectors of its own a layer, else one of all."""
     rows, columns = weight.shape[-2:]
-    dims, vectors = weight.shape[:-2], data.shape[-2]
-    given = data
-    data = data.expand(torch.broadcast_shapes(data.shape[:-2], dims) + data.shape[-2:])
-    heads, before, batch = math.prod(dims), data.shape[: data.ndim - 2 - len(dims)], note.batch
-    stored, flat, data = weight, weight.reshape(heads, rows, columns), data.reshape(-1, heads, vectors, rows)
-    by_sample = flat.unflatten(0, (batch, -1)) if heads % batch == 0 and not before else flat[None]
-    if len(by_sample) > 1 and all(torch.equal(each, by_sample[0]) for each in by_sample):
-        heads //= batch
-        flat, data = by_sample[0], data.reshape(batch, heads, vectors, rows)
-    origin = note.origins.of(stored)
+    dims, batch, vectors = weight.shape[:-2], note.batch, data.shape[-2]
+    origin = note.origins.of(weight)
     if origin is not None and origin.products:
-        note.leave("matmul of activations", data.numel() * columns, [stored, data], by_place=True)
+        heads = torch.broadcast_shapes(data.shape[:-2], dims)
+        note.leave("matmul of activations", heads.numel() * vectors * rows * columns, [weight, data], by_place=True)
         return
-    # (samples, heads, vectors, in), wherever the samples are.
-    if len(data) % batch == 0:
-        data = data.reshape(batch, -1, heads, vectors, rows).transpose(1, 2).reshape(batch, heads, -1, rows)
-    elif len(data) == 1 and vectors % batch == 0:
-        data = data[0].reshape(heads, batch, -1, rows).transpose(0, 1)
-    images = data.mT.reshape(len(data), heads * rows, 1, -1)
-    kernels = flat.mT.reshape(heads * columns, rows, 1, 1)
-    note.images(kernels, None, images, {"groups": heads}, stored, given)
+    if all(size == 1 for size in data.shape[-2 - len(dims) : -2]):
+        vectors_of_all = data.reshape(*data.shape[: max(0, data.ndim - 2 - len(dims))], vectors, rows)
+        note.heads(
+            weight, [weight.reshape(-1, rows, columns).transpose(1, 2).reshape(-1, rows)], [vectors_of_all], data
+        )
+        return
+    spread = data.expand(torch.broadcast_shapes(data.shape[:-2], dims) + data.shape[-2:])
+    flat, spread = weight.reshape(-1, rows, columns), spread.reshape(-1, math.prod(dims), vectors, rows)
+    if len(spread) == 1 and len(flat) % batch == 0:
+        # The first of the heads may be the samples, each with the same weights.
+        of_samples = flat.unflatten(0, (batch, -1))
+        if all(torch.equal(each, of_samples[0]) for each in of_samples):
+            flat, spread = of_samples[0], spread.reshape(batch, -1, vectors, rows)
+    note.heads(weight, [each.T for each in flat], list(spread.unbind(1)), data)
 
 
-def convolution(
-    note: Recorder,
-    output: Tensor,
-    images: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> None:
+def convolution(note: Recorder, output: Tensor, given: Given) -> None:
     """A convolution of one dimension (as of height 1) or two; of three it is named."""
-    dims, given = weight.ndim - 2, images
-    images = images if images.ndim == weight.ndim else images[None]
-    if dims > 2 or not note.is_layer(weight, images):
+    data, weight = given["input"], given["weight"]
+    dims = weight.ndim - 2
+    images = data if data.ndim == weight.ndim else data[None]
+    if dims > 2 or not note.is_layer(weight, data):
         pixels = output.numel() // max(1, output.shape[-dims - 1])
-        note.leave(f"{dims}-D convolution" if dims > 2 else "convolution", weight.numel() * pixels, [images, weight])
+        note.leave(_of(dims, "convolution"), weight.numel() * pixels, [data, weight])
         return
-    steps = _each(dilation, dims)
+    dilation, padding = _each(given["dilation"], dims), given["padding"]
     if isinstance(padding, str):
-        images, padding = _padded(images, padding, weight.shape[2:], steps)
-    sides = {"stride": _each(stride, dims), "padding": _each(padding, dims), "dilation": steps}
+        images, padding = _padded(images, padding, weight.shape[2:], dilation)
+    sides = {"stride": _each(given["stride"], dims), "padding": _each(padding, dims), "dilation": dilation}
     geometry: dict[str, Any] = {
         key: (1 - (key == "padding"), *each) if dims == 1 else tuple(each) for key, each in sides.items()
     }
-    kernels = weight[:, :, None] if dims == 1 else weight
-    note.images(
-        kernels, bias, images[:, :, None] if dims == 1 else images, geometry | {"groups": groups}, weight, given
-    )
+    geometry["groups"] = given["groups"]
+    kernels, images = (each[:, :, None] if dims == 1 else each for each in (weight, images))
+    note.images(Filters(weight, kernels, given["bias"]), images, geometry, data)
 
 
 def _padded(images: Tensor, padding: str, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[Tensor, list[int]]:
@@ -134,66 +127,42 @@ def _padded(images: Tensor, padding: str, kernel: Sequence[int], dilation: Seque
     return torch.nn.functional.pad(images, sides), [0] * len(reach)
 
 
-def transposed(
-    note: Recorder,
-    output: Tensor,
-    images: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> None:
+def transposed(note: Recorder, output: Tensor, given: Given) -> None:
     """A transposed convolution by weights (in, out / groups, kh, kw): each input pixel by all weights of its channels.
 
-    What is multiplied is a convolution by kernels of 1 with out x kh x kw filters; adding up overlaps, and the bias,
-    come after it.
+    What is multiplied is a convolution by kernels of 1 with out x kh x kw filters; adding up what overlaps, and the
+    bias, come after it.
     """
-    dims, given = weight.ndim - 2, images
-    images = images if images.ndim == weight.ndim else images[None]
-    if dims > 2 or not note.is_layer(weight, images):
+    data, weight, groups = given["input"], given["weight"], given["groups"]
+    dims = weight.ndim - 2
+    images = data if data.ndim == weight.ndim else data[None]
+    if dims > 2 or not note.is_layer(weight, data):
         pixels = images.numel() // max(1, images.shape[1])
-        note.leave(
-            f"{dims}-D transposed convolution" if dims > 2 else "transposed convolution",
-            weight.numel() * pixels,
-            [images, weight],
-        )
+        note.leave(_of(dims, "transposed convolution"), weight.numel() * pixels, [data, weight])
         return
-    per_group = weight.shape[0] // groups
-    kernels = weight.reshape(groups, per_group, -1).mT.reshape(-1, per_group, 1, 1)
-    note.images(kernels, None, images[:, :, None] if dims == 1 else images, {"groups": groups}, weight, given)
+    kernels = filters_of_transposed(weight, groups)
+    images = images[:, :, None] if dims == 1 else images
+    note.images(Filters(weight, kernels, None, "conv_transpose2d"), images, {"groups": groups}, data)
 
 
-def any_convolution(
-    note: Recorder,
-    output: Tensor,
-    images: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    is_transposed: bool,
-    output_padding: Any,
-    groups: int,
-    *rest: Any,
-) -> None:
+def any_convolution(note: Recorder, output: Tensor, given: Given) -> None:
     """The one operation that all convolutions come down to."""
-    if is_transposed:
-        transposed(note, output, images, weight, bias, stride, padding, output_padding, groups, dilation)
-    else:
-        convolution(note, output, images, weight, bias, stride, padding, dilation, groups)
+    (transposed if given["transposed"] else convolution)(note, output, given)
 
 
-def deformed(note: Recorder, output: Tensor, images: Tensor, weight: Tensor, *rest: Any) -> None:
+def _of(dims: int, kind: str) -> str:
+    return f"{dims}-D {kind}" if dims > 2 else kind
+
+
+def deformed(note: Recorder, output: Tensor, given: Given) -> None:
     """A convolution whose pixels are taken from where activations say: torchvision's DeformConv2d."""
-    note.leave("deformable convolution", weight.numel() * (output.numel() // output.shape[1]), [images, weight])
+    weight = given["weight"]
+    note.leave("deformable convolution", weight.numel() * (output.numel() // output.shape[1]), [given["input"], weight])
 
 
-def grouped(note: Recorder, output: Tensor, data: Tensor, weight: Tensor, *rest: Any, **named: Any) -> None:
+def grouped(note: Recorder, output: Tensor, given: Given) -> None:
     """Vectors sorted by expert, each group by a matrix (in, out) of its own: how many each has is up to the example."""
+    data, weight, *_ = given.values()
     note.leave("product by experts", data.numel() * weight.shape[-1], [data, weight])
 
 
@@ -203,19 +172,19 @@ def _each(given: Any, dims: int) -> list[int]:
     return numbers * dims if len(numbers) == 1 else numbers
 
 
-def attention(note: Recorder, output: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) -> None:
+def attention(note: Recorder, output: Any, given: Given) -> None:
     """Scaled dot products: queries by all keys, and their softmax by all values, masked or not."""
+    query, key, value, *_ = given.values()
     macs = query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
     note.leave("attention product", macs, [query, key, value], by_place=True)
 
 
-def bilinear(
-    note: Recorder, output: Tensor, one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> None:
+def bilinear(note: Recorder, output: Tensor, given: Given) -> None:
     """Weights (out, first, second) by a vector on either side: first x second per output, then the first's sum."""
-    vectors = one.shape[:-1].numel()
+    one, weight = given["input1"], given["weight"]
     outputs, first, second = weight.shape
-    note.leave("bilinear", vectors * outputs * first * (second + 1), [one, other, weight])
+    macs = one.shape[:-1].numel() * outputs * first * (second + 1)
+    note.leave("bilinear", macs, [one, given["input2"], weight])
 
 
 MULTIPLYING: dict[str, Callable[..., None]] = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from accelsim.network.integers import without_zero
 from accelsim.network.left_out import LeftOut
-from accelsim.network.torch_capture.recorder import Call, Recorder, copied
+from accelsim.network.torch_capture.recorder import LOOK_UP, Call, Recorder, copied
 from accelsim.network.torch_capture.recurrent import replayed
 
 Array = NDArray[Any]
@@ -31,12 +34,13 @@ def note_quantized(note: Recorder, model: nn.Module, name: str, arguments: list[
     note.product = None
     note.packed.add(place)
     if name in RECURRENT and len(arguments) > 8 and isinstance(arguments[3], bool):
-        _recurrent(note, module, RECURRENT[name], *arguments[:2], *arguments[3:5], *arguments[7:9])
+        _recurrent(note, module, RECURRENT[name], arguments)
     elif kind in ("linear", "conv1d", "conv2d"):
         _product(note, kind, "_fp16" if name.endswith("_fp16") else "", arguments)
     else:
         held = sum(each.numel() for each in weights_of_packed(module))
-        note.leave_packed(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held)
+        left = LeftOut(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held, None)
+        note.leave_packed(replace(left, kind=LOOK_UP, macs=0) if "embedding" in name else left)
 
 
 def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None:
@@ -51,24 +55,17 @@ def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None
     if kind == "linear":
         note.call(layer, Call(copied(note.by_sample(inputs))))
         return
-    geometry = {key: tuple(getattr(operations, f"conv2d_{key}")(packed)) for key in ("stride", "padding", "dilation")}
+    geometry: dict[str, Any] = {
+        key: tuple(getattr(operations, f"conv2d_{key}")(packed)) for key in ("stride", "padding", "dilation")
+    }
     images = inputs[:, :, None] if kind == "conv1d" else inputs
-    for each in note.images_of_samples(images):
-        note.call(layer, Call(copied(each), 1, {**geometry, "groups": operations.conv2d_groups(packed)}))
+    geometry["groups"] = operations.conv2d_groups(packed)
+    note.call(layer, Call(copied(note.images_of_samples(images)), 1, geometry))
 
 
-def _recurrent(
-    note: Recorder,
-    module: Any,
-    kind: str,
-    data: Tensor,
-    states: Any,
-    biased: bool,
-    layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> None:
+def _recurrent(note: Recorder, module: Any, kind: str, arguments: list[Any]) -> None:
     """Take the integers of an LSTM or GRU; the states between its layers are those of its weights without rounding."""
+    data, states, _, biased, layers, _, _, bidirectional, batch_first, *_ = arguments
     held = {**module.get_weight(), **module.get_bias()}
     ends = [f"l{layer}{side}" for layer in range(layers) for side in ("", "_reverse")[: 1 + bidirectional]]
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 2 + 2 * biased]
@@ -113,9 +110,7 @@ def _integers(tensor: Tensor) -> Tensor:
     if not tensor.is_quantized:
         return tensor
     zero: Any = _along(tensor, tensor.q_per_channel_zero_points()) if _by_channel(tensor) else tensor.q_zero_point()
-    shifted = tensor.int_repr().to(torch.int32) - zero
-    small = shifted.to(torch.int8)
-    return small if torch.equal(small.to(torch.int32), shifted) else shifted.to(torch.int16)
+    return torch.from_numpy(without_zero(tensor.int_repr().cpu().numpy(), np.asarray(zero)))
 
 
 def _scales(weight: Tensor) -> Any:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.network.layer import Layer
-from accelsim.network.left_out import LeftOut
-from accelsim.network.torch_capture.naming import Names
+from accelsim.network.left_out import LeftOut, overlaps
+from accelsim.network.torch_capture.naming import Names, offset_in
 from accelsim.network.torch_capture.origins import Held, Origin, Origins
 from accelsim.torch_weights import as_array
 
@@ -23,11 +23,22 @@ Array = NDArray[Any]
 
 
 class Call(NamedTuple):
-    """One use of a layer's weights: samples (batch, vectors, in_features) or (batch, in_channels, height, width)."""
+    """One use of a layer's weights: samples (batch, vectors, in) or (batch, images, channels, height, width)."""
 
     samples: Array
     steps: int = 1
     geometry: Mapping[str, Any] | None = None
+    kind: str = "conv2d"
+    """Of a layer with a geometry."""
+
+
+class Filters(NamedTuple):
+    """Weights of a convolution: as the model has them, and as they are multiplied (out, in / groups, kh, kw)."""
+
+    stored: Tensor
+    kernels: Tensor
+    bias: Tensor | None
+    kind: str = "conv2d"
 
 
 @dataclass
@@ -62,6 +73,10 @@ class Recorder:
     _arrays: dict[str, tuple[Array, Array | None]] = field(default_factory=dict)
     _calls: dict[str, list[Call]] = field(default_factory=dict)
     _covered: dict[int, int] = field(default_factory=dict)
+    _owners: dict[Any, str] = field(default_factory=dict)
+    """By the place of weights in the model the first layer that multiplies by them."""
+    _weights_of: dict[str, str] = field(default_factory=dict)
+    """Of each layer, which one that is."""
     _folded: set[int] = field(default_factory=set)
     _uses: dict[int, Use] = field(default_factory=dict)
     _others: dict[tuple[str, str], int | None] = field(default_factory=dict)
@@ -87,6 +102,22 @@ class Recorder:
 
         self._note(note)
 
+    def heads(self, stored: Tensor, matrices: list[Tensor], vectors: list[Tensor], given: Tensor) -> None:
+        """Note products of several matrices (out, in) of one tensor, each with vectors (..., in) of its own."""
+        origin = self._as_weight(stored, given)
+        if origin is None:
+            raise ValueError(NO_LAYER)
+        samples, module = [copied(self.by_sample(each)) for each in vectors], self.place.module
+
+        def note(product: int | None = None) -> None:
+            name = self.names.parts(stored, origin, module)[0].name
+            for number, (matrix, each) in enumerate(zip(matrices, samples, strict=True)):
+                of_head = name if len(matrices) == 1 else f"{name}.{number}"
+                self.keep(of_head, matrix, None, stored)
+                self.call(of_head, Call(each), product)
+
+        self._note(note)
+
     def _note(self, note: Callable[..., None]) -> None:
         """Write a call down; one of weights alone only at the end, when it is known whether its result is a weight."""
         if self.product is None:
@@ -94,29 +125,17 @@ class Recorder:
         else:
             self._waiting[self.product] = partial(note, self.product)
 
-    def images(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        images: Tensor,
-        geometry: Mapping[str, Any],
-        stored: Tensor,
-        given: Tensor,
-    ) -> None:
-        """Note a convolution by weights (out, in / groups, kh, kw).
-
-        `stored` are the weights as the model has them and `given` the images as it hands them over.
-        """
-        origin = self._as_weight(stored, given)
+    def images(self, filters: Filters, images: Tensor, geometry: Mapping[str, Any], given: Tensor) -> None:
+        """Note a convolution of images (count, channels, height, width), made of what is `given` to the operation."""
+        origin = self._as_weight(filters.stored, given)
         if origin is None:
-            raise ValueError("images of a layer need weights: see is_layer")
-        samples, module = [copied(each) for each in self.images_of_samples(images)], self.place.module
+            raise ValueError(NO_LAYER)
+        samples, module = copied(self.images_of_samples(images)), self.place.module
 
         def note(product: int | None = None) -> None:
-            name = self.names.parts(stored, origin, module)[0].name
-            self.keep(name, weight, bias, stored)
-            for each in samples:
-                self.call(name, Call(each, 1, geometry), product)
+            name = self.names.parts(filters.stored, origin, module)[0].name
+            self.keep(name, filters.kernels, filters.bias, filters.stored)
+            self.call(name, Call(samples, 1, geometry, filters.kind), product)
 
         self._note(note)
 
@@ -163,7 +182,13 @@ class Recorder:
         self._arrays[name] = copied(weight), None if bias is None else copied(bias)
         origin = self.origins.of(stored)
         if origin is not None and origin.sources:
-            self._covered[origin.sources[0]] = self._covered.get(origin.sources[0], 0) + weight.numel()
+            number = origin.sources[0]
+            offset = offset_in(self.origins.held[number], weight)
+            place = name if offset is None else (number, offset, weight.numel())
+            first = self._owners.setdefault(place, name)
+            self._weights_of[name] = first
+            if first == name:
+                self._covered[number] = self._covered.get(number, 0) + weight.numel()
 
     def keep_arrays(self, name: str, weight: Array, bias: Array | None) -> None:
         """Take weights of a layer that are no tensor of the model, such as the integers of a quantised one."""
@@ -194,9 +219,9 @@ class Recorder:
     def _has_weights(self, origin: Origin) -> bool:
         return any(self.origins.held[number].is_parameter for number in origin.sources)
 
-    def leave_packed(self, name: str, kind: str, weights: int) -> None:
+    def leave_packed(self, left: LeftOut) -> None:
         """Note an operation on packed weights that is no layer."""
-        self._packed[name] = LeftOut(name, kind, weights, None)
+        self._packed[left.name] = left
 
     def use(self, number: int, kind: str, macs: int | None) -> None:
         """Note what a tensor of the model is used for other than as a layer's weights: products come first."""
@@ -216,7 +241,12 @@ class Recorder:
         for dim in (self.batch_dim, 0):
             if dim < len(leading) and leading[dim] == self.batch:
                 return vectors.movedim(dim, 0).reshape(self.batch, -1, features)
-        if math.prod(leading) % self.batch or self.product is not None:
+        if self.product is not None or (count := math.prod(leading)) % self.batch:
+            if self.product is None:
+                self.assumptions.append(
+                    f"{self.names.of_module(self.place.module)}: {count} vectors do not divide among {self.batch} "
+                    "samples, so each sample has all of them; give an example of one sample if they are of several"
+                )
             return vectors.reshape(1, -1, features)
         if self.batch_dim == 1:
             return vectors.reshape(-1, self.batch, features).transpose(0, 1)
@@ -235,11 +265,12 @@ class Recorder:
         split = sequences.reshape(steps, batch, count // batch, features)
         return split.transpose(0, 1).reshape(batch, steps * (count // batch), features)
 
-    def images_of_samples(self, images: Tensor) -> Iterable[Tensor]:
-        """Return images (count, ...) as batches, of samples with several as many."""
+    def images_of_samples(self, images: Tensor) -> Tensor:
+        """Return images (count, ...) as (batch, images of a sample, ...)."""
         batch = self._samples_of(len(images), "images")
-        split = images.unflatten(0, (-1, batch) if self.batch_dim == 1 else (batch, -1))
-        return list(split.unbind(0 if self.batch_dim == 1 else 1))
+        if self.batch_dim == 1:
+            return images.unflatten(0, (-1, batch)).transpose(0, 1)
+        return images.unflatten(0, (batch, -1))
 
     def _samples_of(self, count: int, what: str) -> int:
         """Return among how many samples so many divide; each counts as one where they do not."""
@@ -264,8 +295,10 @@ class Recorder:
             weight, bias = self._arrays[name]
             for number, call in enumerate(_merged(self._calls[name]), 1):
                 with collecting(problems):
-                    layers.append(_layer(name if number == 1 else f"{name}.call{number}", weight, bias, call))
+                    layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
+                    layers.append(replace(layer, weights_of=self._weights_of.get(name, name)))
         raise_if_any(dict.fromkeys(problems))
+        self.assumptions += overlaps(layer.name for layer in layers if layer.kind == "conv_transpose2d")
         return layers
 
     def left_out(self) -> list[LeftOut]:
@@ -294,15 +327,20 @@ class Recorder:
         return macs if macs is None else -(-macs // self.batch)
 
     def _not_used(self, number: int, held: Held) -> list[LeftOut]:
+        weights, kind = int(held.tensor.numel()), type(held.tensor)
+        if kind not in (Tensor, nn.Parameter):
+            # What a class of tensors of its own computes inside of itself is not seen.
+            return [LeftOut(self.names.of(held), f"weights of class {kind.__name__}", weights, None)]
         if number in self.origins.touched:
-            return [LeftOut(self.names.of(held), "constant", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "constant", weights)]
         known = self.names.known.get(self.names.path(held), [])
         if not known:
-            return [LeftOut(self.names.of(held), "not called", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "not called", weights)]
         return [LeftOut(name, "not called", each.weight.numel()) for name, each in known]
 
 
 LOOK_UP = "look-up"
+NO_LAYER = "a layer needs weights of the model: see is_layer"
 
 
 def added(one: int | None, other: int | None) -> int | None:
@@ -323,7 +361,10 @@ def _merged(calls: list[Call]) -> list[Call]:
 def _layer(name: str, weight: Array, bias: Array | None, call: Call) -> Layer:
     samples = call.samples
     if call.geometry is not None:
-        return Layer.conv2d(name, weight, bias, activations=samples, input_hw=samples.shape[2:], **call.geometry)
+        images = samples.reshape(-1, *samples.shape[2:])
+        layer = Layer.conv2d(name, weight, bias, activations=images, input_hw=samples.shape[3:], **call.geometry)
+        several = samples.shape[1]
+        return replace(layer, kind=call.kind, tokens=several, activations=images if several == 1 else samples)
     vectors = samples.shape[1]
     inputs = samples[:, 0] if vectors == 1 else samples
     return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)

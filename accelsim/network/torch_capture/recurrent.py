@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -78,44 +78,27 @@ def _projected(signal: Tensor, start: list[Tensor], tensors: list[Tensor], biase
 def sequence(kind: str) -> Callable[..., None]:
     """Return what notes a whole sequence."""
 
-    def noted(
-        note: Recorder,
-        output: Any,
-        data: Tensor,
-        states: Any,
-        weights: Any,
-        biased: Any,
-        layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool = False,
-    ) -> None:
-        if isinstance(biased, (list, tuple)):  # where those of a packed sequence have the weights
-            name = note.named(biased[0], None, data)
+    def noted(note: Recorder, output: Any, given: Mapping[str, Any]) -> None:
+        data, weights, biased = given.get("input", given.get("data")), list(given["params"]), given["has_biases"]
+        if "batch_sizes" in given:
+            name = note.named(weights[0], None, data)
             raise InputError(f"layer {name}: a packed sequence cannot be captured; pad the example instead")
-        signal = data.transpose(0, 1) if batch_first else data
-        for product in replayed(kind, signal, states, list(weights), biased, layers, bidirectional):
+        signal = data.transpose(0, 1) if given["batch_first"] else data
+        layers, bidirectional = given["num_layers"], given["bidirectional"]
+        for product in replayed(kind, signal, given["hx"], weights, biased, layers, bidirectional):
             bias = None if product.bias is None else weights[product.bias]
             _product(note, weights[product.weight], bias, data, product)
 
     return noted
 
 
-def cell(
-    note: Recorder,
-    output: Any,
-    data: Tensor,
-    state: Any,
-    inputs: Tensor,
-    recurrent: Tensor,
-    input_bias: Tensor | None = None,
-    state_bias: Tensor | None = None,
-) -> None:
+def cell(note: Recorder, output: Any, given: Mapping[str, Any]) -> None:
     """One step: the product of the input and that of the state."""
+    data, state = given["input"], given["hx"]
     before = state[0] if isinstance(state, (list, tuple)) else state
-    for weight, bias, vectors in ((inputs, input_bias, data), (recurrent, state_bias, before)):
-        _product(note, weight, bias, data, Product(0, None, vectors.reshape(1, -1, vectors.shape[-1])))
+    for kind, vectors in (("ih", data), ("hh", before)):
+        product = Product(0, None, vectors.reshape(1, -1, vectors.shape[-1]))
+        _product(note, given[f"w_{kind}"], given[f"b_{kind}"], data, product)
 
 
 def _product(note: Recorder, weight: Tensor, bias: Tensor | None, data: Tensor, product: Product) -> None:
