@@ -64,7 +64,10 @@ def inspect_command(
 def check(
     file: Annotated[
         str,
-        typer.Argument(help="A network, chip or DRAM part: a name, or a .toml, .safetensors, .npz, .onnx or .pt file."),
+        typer.Argument(
+            help="A network, chip or DRAM part: a name, a .toml, .onnx, .safetensors, .npz, .pt or .gguf file, or a "
+            "folder of shards."
+        ),
     ],
     *,
     reading: ReadingOptions,
