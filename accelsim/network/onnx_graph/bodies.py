@@ -185,7 +185,7 @@ def _elements(graph: Any) -> int:
     for node in graph.node:
         held += [each.t.dims for each in node.attribute if node.op_type == "Constant" and each.name == "value"]
     inner = sum(_elements(body) for node in graph.node for _, body in graphs_of(node))
-    return inner + sum(math.prod(dims) for dims in held if len(dims) >= 2)
+    return inner + sum(int(math.prod(dims)) for dims in held if len(dims) >= 2)
 
 
 def _run(folding: Folding, body: Any, scope: Scope, kinds: Iterable[Any]) -> tuple[Work, list[Any]]:
