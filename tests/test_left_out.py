@@ -98,6 +98,19 @@ def test_weights_that_differ_are_saved_apart_whatever_is_said_of_them(tmp_path: 
     assert np.array_equal(load_network(tmp_path / "net.safetensors")["b"].weight, pruned.weight)
 
 
+def test_nodes_that_take_one_tensor_share_its_weights(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    vector = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])
+    nodes = [onnx.helper.make_node("MatMul", [given, "fc.weight"], [made]) for given, made in (("x", "y"), ("y", "z"))]
+    weight = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "fc.weight")
+    result = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 4])
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [vector], [result], [weight])), tmp_path / "g.onnx"
+    )
+    loaded = load_network(tmp_path / "g.onnx")
+    assert ([layer.name for layer in loaded], loaded.scope.weights) == (["fc", "fc.call2"], 16)
+
+
 def test_parts_of_one_array_are_weights_of_their_own(tmp_path: Path) -> None:
     """Three projections (4, 4) in one array."""
     save_file({"in_proj_weight": np.ones((12, 4), np.float32)}, tmp_path / "net.safetensors")

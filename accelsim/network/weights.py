@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from accelsim.config import shipped_names
 from accelsim.errors import InputError, did_you_mean, listed, raise_if_any
-from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
@@ -178,8 +177,7 @@ class _Held:
             stored_as=weight.kept_as(self.roles.file),
             weights_of=stored if piece.rows is None else f"{stored} {piece.rows}",
         )
-        problems += bias_problems(layer.name, made.bias, outputs) + codebook_problems(layer.name, made.codebook)
-        problems += activation_problems(layer.name, made.activations, made.input_shape)
+        problems += made.problems
         return made
 
     def left_out(self, network: Network, match: Match) -> list[LeftOut]:

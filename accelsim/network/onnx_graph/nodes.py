@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,12 +137,7 @@ class _Walk:
     def _name(self, node: Any, found: Found) -> str:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
         name = next(filter(None, map(stem_of, found.names)), "") or place_of(node)
-        unique, number = name, 1
-        while any(unique + each.end in self._taken for each in found.products):
-            number += 1
-            unique = f"{name}.call{number}"
-        self._taken.update(unique + each.end for each in found.products)
-        return unique
+        return _unused(name, self._taken, [each.end for each in found.products])
 
     def _per_sample(self, count: int) -> int:
         """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
@@ -205,12 +201,7 @@ class _Walk:
 
     def _once(self, name: str) -> str:
         """Return a name that no other of what is left out has."""
-        unique, number = name, 1
-        while unique in self._left:
-            number += 1
-            unique = f"{name}.call{number}"
-        self._left.add(unique)
-        return unique
+        return _unused(name, self._left)
 
     def _leave_out_rest(self) -> None:
         """Name the constants that no operation took."""
@@ -223,3 +214,13 @@ class _Walk:
         """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""
         self.assumptions = [f"{each}; it is not simulated" for each in self.open]
         self.assumptions += overlaps(layer.name for layer in self.layers if layer.kind == "conv_transpose2d")
+
+
+def _unused(name: str, taken: set[str], ends: Sequence[str] = ("",)) -> str:
+    """Return a name that with none of its endings is taken, as itself or as of a second call, and take it."""
+    unique, number = name, 1
+    while any(unique + end in taken for end in ends):
+        number += 1
+        unique = f"{name}.call{number}"
+    taken.update(unique + end for end in ends)
+    return unique
