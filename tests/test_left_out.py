@@ -92,7 +92,7 @@ def test_layers_that_a_network_file_gives_the_same_weights_share_them(tmp_path: 
 
 def test_weights_that_differ_are_saved_apart_whatever_is_said_of_them(tmp_path: Path) -> None:
     """As where two calls of a module were pruned by what each of them sees."""
-    one, other = (replace(layer(name), weights_of="fc") for name in "ab")
+    one, other = (replace(layer(name), weights_key="fc") for name in "ab")
     pruned = replace(other, weight_source=lambda: one.weight * (one.weight > 3))
     Network("net", [one, pruned]).save(tmp_path / "net.safetensors")
     assert np.array_equal(load_network(tmp_path / "net.safetensors")["b"].weight, pruned.weight)

@@ -35,7 +35,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         if role.kind != "linear":
             geometry = {"kind": role.spec_kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=role.name, weight=f"{role.weights_of or role.name}.weight", **geometry)
+        spec = LayerSpec(name=role.name, weight=f"{role.owner or role.name}.weight", **geometry)
         layers.append(layer_of(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:

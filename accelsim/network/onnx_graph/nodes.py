@@ -24,7 +24,7 @@ from accelsim.network.reading import Reading
 def read(path: Path, reading: Reading) -> Network:
     """Return the layers of an ONNX file in its order: every product of a constant with activations.
 
-    Which operations those are, and how each becomes layers, is a table in docs/networks.md. Constants are folded first,
+    Which operations those are, and how each becomes layers, is a table in docs/files.md. Constants are folded first,
     and sizes follow from the file and from what `reading` says beside it. A layer is called as its weight, if that is
     called `layer.weight`, else as its node; weights are read when they are asked for, quantised ones as their integers
     without zero point. A vector that is added to a MatMul is its bias. Padding that differs between the sides is part

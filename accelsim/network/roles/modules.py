@@ -344,7 +344,7 @@ class _Modules:
             once.append(found)
             owner = owners.setdefault(weight, found)
             # Arrays of one name are parts of one, such as experts.
-            found.weights_of = owner.name if owner.weight.parts != found.weight.parts else ""
+            found.owner = owner.name if owner.weight.parts != found.weight.parts else ""
         self.found = once
 
     def _name_left_out(self, roles: Roles) -> None:
@@ -440,5 +440,5 @@ def _role(found: Found) -> Role:
         found.codebook,
         found.groups,
         bool(found.is_turned),
-        found.weights_of,
+        found.owner,
     )
