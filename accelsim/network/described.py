@@ -70,7 +70,7 @@ def layer_of(spec: LayerSpec, tensors: Mapping[str, FileArray], problems: list[s
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
-        weights_of=spec.weight or "",
+        weights_key=spec.weight or "",
         stored_as=tensors["weight"].array.kept_as(tensors["weight"].file) if "weight" in tensors else "",
     )
     found = layer.problems

@@ -51,7 +51,7 @@ class Layer:
     """What a chip makes of activations before it multiplies them (`accelsim.network.forward`); None: nothing."""
     stored_as: str = ""
     """How its file keeps the weights where that is not as `weight` is, such as BF16 or int4 (GPTQ)."""
-    weights_of: str = ""
+    weights_key: str = ""
     """What layers that multiply by the same stored weights have in common, so that those count once; empty: nothing."""
 
     @classmethod

@@ -164,7 +164,7 @@ class _Held:
         if geometry is not None and outputs != geometry.out_channels:
             geometry = replace(geometry, out_channels=outputs)
         first = roles[0]
-        stored = " ".join(role.weights_of or role.name for role in roles)
+        stored = " ".join(role.owner or role.name for role in roles)
         made = replace(
             layer,
             out_features=outputs,
@@ -175,7 +175,7 @@ class _Held:
             codebook=first.codebook.read() if first.codebook is not None and len(roles) == 1 else None,
             granularity=None,
             stored_as=weight.kept_as(self.roles.file),
-            weights_of=stored if piece.rows is None else f"{stored} {piece.rows}",
+            weights_key=stored if piece.rows is None else f"{stored} {piece.rows}",
         )
         problems += made.problems
         return made

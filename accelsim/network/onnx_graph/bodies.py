@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +48,10 @@ def branch(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     if condition is not None and condition.size == 1:
         runs = graphs.get("then_branch" if condition.read().reshape(-1)[0] else "else_branch")
         if runs is not None:
+            for name, graph in graphs.items():
+                if graph is not runs and (weights := _elements(graph)):
+                    kind = f"If branch {name.removesuffix('_branch')}, which never runs"
+                    folding.left_out.append(LeftOut(place_of(node), kind, weights))
             nodes, names = entered(node, runs, lambda name: name in scope.types)
             folding.hold_all(runs, scope, names)
             return nodes
@@ -172,6 +177,15 @@ def _work(folding: Folding, graph: Any, scope: Scope) -> Work:
         sum(known) if len(known) == len(macs) else None,
         [*layers, *(str(each) for each in within)],
     )
+
+
+def _elements(graph: Any) -> int:
+    """Return the elements of the tensors of two or more dimensions that a body holds."""
+    held = [tensor.dims for tensor in (*graph.initializer, *graph.sparse_initializer)]
+    for node in graph.node:
+        held += [each.t.dims for each in node.attribute if node.op_type == "Constant" and each.name == "value"]
+    inner = sum(_elements(body) for node in graph.node for _, body in graphs_of(node))
+    return inner + sum(int(math.prod(dims)) for dims in held if len(dims) >= 2)
 
 
 def _run(folding: Folding, body: Any, scope: Scope, kinds: Iterable[Any]) -> tuple[Work, list[Any]]:

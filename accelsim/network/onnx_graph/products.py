@@ -100,7 +100,7 @@ def layer_of(name: str, product: Product, tokens: int) -> Layer:
         tokens=tokens,
         steps=product.steps,
         convolution=convolution,
-        weights_of=" ".join(sorted(weight.parts)) + product.end if weight.parts else "",
+        weights_key=" ".join(sorted(weight.parts)) + product.end if weight.parts else "",
     )
     raise_if_any(layer.problems)
     return layer

@@ -14,8 +14,9 @@ RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d+)(_reverse)?)?")
 """Arrays of LSTM, GRU and RNN, and of their cells."""
 
 _SUFFIX = re.compile(r"(:\d+|/\.ATTRIBUTES/VARIABLE_VALUE)$")
+_ADAPTED = re.compile(r"\.(base_layer|original_module|modules_to_save(\.\w+)?)$")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_ENDINGS = "weight|weights|bias|biases|kernel|gamma|beta|moving_mean|moving_var|running_mean|running_var|W|b"
+_ENDINGS = "weight|weights|bias|biases|kernel|gamma|beta|moving_mean|moving_var|running_mean|running_var|W|w|b"
 _UNDERSCORED = re.compile(rf"(.+)_({_ENDINGS})")
 
 
@@ -28,13 +29,13 @@ class Path(NamedTuple):
 
     @property
     def component(self) -> str:
-        """The last part of the module's name."""
-        return re.split(r"[./]", self.module)[-1]
+        """The last part of the module's name, that of the model where an adapter wraps it."""
+        return re.split(r"[./]", _ADAPTED.sub("", self.module))[-1]
 
     @property
     def parent(self) -> str:
         """The part before the last."""
-        return ["", *re.split(r"[./]", self.module)][-2]
+        return ["", *re.split(r"[./]", _ADAPTED.sub("", self.module))][-2]
 
 
 def path_of(name: str) -> Path:

@@ -98,9 +98,9 @@ def _place(weight: Tensor, held: Held) -> Any:
 
 
 def offset_in(held: Held, weight: Tensor) -> int | None:
-    """Return where in a tensor of the model a view of it begins; None of one that is made from it or packed."""
-    both = held.tensor, weight
-    if any(each.layout != torch.strided or hasattr(each, "__tensor_flatten__") for each in both):
-        return None
-    whole, part = (each.untyped_storage().data_ptr() for each in both)
-    return weight.storage_offset() if whole == part else None
+    """Return where in a tensor of the model a view of it begins; None of one that is made from it."""
+    # By the storage itself: that of a tensor of a class of its own has no data to point to.
+    same = weight.layout == torch.strided == held.tensor.layout and (
+        weight.untyped_storage()._cdata == held.tensor.untyped_storage()._cdata
+    )
+    return weight.storage_offset() if same else None
