@@ -152,6 +152,8 @@ def _fold_original(arrays: Arrays, name: str) -> None:
 def _fold_loose_masks(arrays: Arrays) -> None:
     """Multiply weights by masks that lie beside them, as programs save them that prune by hand."""
     found = []
+    if not any("mask" in name for name in arrays.logical):
+        return
     for name in [name for name in arrays.logical if name == "weight" or name.endswith(".weight")]:
         weight = arrays.logical.get(name)
         if weight is None:  # it was a mask, masks.X.weight
