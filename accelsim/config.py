@@ -59,6 +59,8 @@ ALIKE = 0.8
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
 
+_LONG = re.compile(r"0[xob][0-9a-fA-F_]{1000}")
+
 MAX_BITS = 4096
 """Of an integer of which a message can say what it is; Python writes none of more than some thousand digits."""
 
@@ -136,8 +138,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a TOML file?")
-        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-        raise_if_any(f"{path}: {key}: has {bits} bits, and TOML's integers 64" for key, bits in _too_wide(data))
+        text = path.read_bytes().decode("utf-8-sig")
+        data = tomllib.loads(text)
+        # Only of such digits does Python's own parser make integers that Python does not write.
+        wide = _too_wide(data) if _LONG.search(text) else ()
+        raise_if_any(
+            f"{path}: {key}: has {bits} bits, and TOML's integers 64; write a smaller one" for key, bits in wide
+        )
         return data
     except InputError:
         raise

@@ -129,5 +129,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{close[0]}'?"
-    more = f" and {len(names) - MAX_KNOWN} more" if len(names) > MAX_KNOWN else ""
-    return f"; known: {', '.join(names[:MAX_KNOWN])}{more}" if names else ""
+    return f"; known: {listed(names, MAX_KNOWN)}" if names else ""
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Names for a sentence: the first of them, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+LONGEST_REASON = 200
+"""Characters of what a library says of a damaged file."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a library says of a damaged file, in one line of bounded length."""
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

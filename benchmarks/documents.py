@@ -58,7 +58,8 @@ def house(of: str = "accelsim") -> str:
     package = ROOT.joinpath(*of.split("."))
     rooms = list(_rooms(rows, package))
     width = max(len(room) for _, room in rooms)
-    return "\n".join(["```text", *(f"{mark} {room:<{width}}  {_purpose(package, room)}" for mark, room in rooms), "```"])
+    lines = [f"{mark} {room:<{width}}  {_purpose(package, room)}" for mark, room in rooms]
+    return "\n".join(["```text", *lines, "```"])
 
 
 def _rooms(rows: list[str], package: Path) -> Iterator[tuple[str, str]]:
@@ -173,7 +174,8 @@ if __name__ == "__main__":
     if "ACCELSIM_ENGINES" in os.environ:
         sys.exit("unset ACCELSIM_ENGINES: the docs tell of the machines that come along")
     check = sys.argv[1:] == ["--check"]
-    stale = fill({"house": house(), "network": house("accelsim.network"), "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
+    maps = {"house": house(), "network": house("accelsim.network")}
+    stale = fill({**maps, "columns": columns(), **other_columns(), **keys(), **toy()}, write=not check)
     for changed in stale:
         print(f"{changed}: {'stale, run python -m benchmarks.documents' if check else 'written'}")
     sys.exit(check and bool(stale))

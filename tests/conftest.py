@@ -55,6 +55,8 @@ settings.register_profile("some", UNHURRIED, max_examples=20)
 settings.register_profile("quick", UNHURRIED, max_examples=6)
 
 TORCH_FILES = (
+    "test_files_containers.py",
+    "test_roles_torch.py",
     "test_state_dicts.py",
     "test_torch.py",
     "test_torch_flops.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from accelsim.curves import CURVE_COLUMNS, curve
 from accelsim.divisions import divisions
 from accelsim.explore import Space, sweep
 from accelsim.explore import totals as totals_of_points
-from accelsim.network import Layer, LeftOut, Network, load_network
+from accelsim.explore.space import subset
+from accelsim.network import Layer, LeftOut, Network, load_network, load_weights
 from accelsim.network.left_out import LINE, by_kind, sentence
 from accelsim.report import plots
 from accelsim.report.html import page
@@ -48,6 +50,76 @@ WHOLE = (
 """384 of 512 weights, 256 of 640 multiply-accumulates."""
 SHARES = (128 / 512, 384 / 640, 0)
 SAID = "not simulated: 75.0 % of the weights, 40.0 % of the multiply-accumulates"
+
+
+# Weights that several layers multiply by
+
+
+def test_weights_that_are_stored_once_count_once(tmp_path: Path) -> None:
+    """One convolution for two images of different size, and weights under two names: 2 x 9 + 4 x 4 = 34."""
+    torch = pytest.importorskip("torch")
+
+    class Model(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 2, 3, bias=False)
+            self.one, self.other = (torch.nn.Linear(4, 4, bias=False) for _ in range(2))
+            self.other.weight = self.one.weight
+
+        def forward(self, image: Any, vector: Any) -> Any:
+            return self.conv(image).sum() + self.conv(image[..., :3]).sum() + self.one(self.other(vector))
+
+    captured = Network.from_torch(Model(), (torch.ones(1, 1, 4, 4), torch.ones(1, 4)))
+    assert [layer.name for layer in captured] == ["conv", "conv.call2", "other", "one"]
+    assert [layer.weight_count for layer in captured] == [18, 18, 16, 16]
+    captured.save(tmp_path / "saved.safetensors")
+    torch.save(Model().state_dict(), tmp_path / "tied.pt")
+    saved = load_network(tmp_path / "saved.safetensors")
+    # 2 x 2 and 2 x 1 pixels of 18, and twice 16.
+    assert [(each.scope.weights, each.scope.macs) for each in (captured, saved)] == [(34, 140), (34, 140)]
+    assert [np.array_equal(one.weight, other.weight) for one, other in zip(captured, saved, strict=True)] == [True] * 4
+    assert load_weights(tmp_path / "tied.pt").scope.weights == 34
+    rest = subset(captured, ["conv"])
+    assert (rest.scope.weights, rest.scope.weights_left_out) == (18, 16)
+
+
+def test_layers_that_a_network_file_gives_the_same_weights_share_them(tmp_path: Path) -> None:
+    save_file({"fc.weight": np.eye(4, dtype=np.float32)}, tmp_path / "w.safetensors")
+    layers = "".join(f'[[layer]]\nname = "{name}"\nweight = "w.safetensors:fc.weight"\n' for name in "ab")
+    (tmp_path / "net.toml").write_text(f'name = "net"\n{layers}')
+    assert load_network(tmp_path / "net.toml").scope.weights == 16
+
+
+def test_weights_that_differ_are_saved_apart_whatever_is_said_of_them(tmp_path: Path) -> None:
+    """As where two calls of a module were pruned by what each of them sees."""
+    one, other = (replace(layer(name), weights_of="fc") for name in "ab")
+    pruned = replace(other, weight_source=lambda: one.weight * (one.weight > 3))
+    Network("net", [one, pruned]).save(tmp_path / "net.safetensors")
+    assert np.array_equal(load_network(tmp_path / "net.safetensors")["b"].weight, pruned.weight)
+
+
+def test_nodes_that_take_one_tensor_share_its_weights(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    vector = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])
+    nodes = [onnx.helper.make_node("MatMul", [given, "fc.weight"], [made]) for given, made in (("x", "y"), ("y", "z"))]
+    weight = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "fc.weight")
+    result = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 4])
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [vector], [result], [weight])), tmp_path / "g.onnx"
+    )
+    loaded = load_network(tmp_path / "g.onnx")
+    assert ([layer.name for layer in loaded], loaded.scope.weights) == (["fc", "fc.call2"], 16)
+
+
+def test_parts_of_one_array_are_weights_of_their_own(tmp_path: Path) -> None:
+    """Three projections (4, 4) in one array."""
+    save_file({"in_proj_weight": np.ones((12, 4), np.float32)}, tmp_path / "net.safetensors")
+    assert load_network(tmp_path / "net.safetensors").scope.weights == 48
+
+
+def test_two_things_of_one_name_and_size_are_two() -> None:
+    twice = network(LeftOut("table", "look-up", 384), LeftOut("table", "look-up", 384), "relu", "relu")
+    assert (twice.scope.weights_left_out, len(twice.left_out)) == (768, 3)
 
 
 # The words

@@ -154,6 +154,27 @@ def test_constants_that_would_fill_the_memory_are_not_computed(tmp_path: Path) -
     assert time.process_time() - start < 30
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        node("Split", ["x"], ["o"], num_outputs=2**62),
+        node("LayerNormalization", ["x", "fc.weight"], ["o"], axis=2**31),
+        node("GatherElements", ["fc.weight", "far"], ["o"], axis=1),
+        node("Resize", ["fc.weight", "", "scales"], ["o"], mode="cubic"),
+        node("HannWindow", ["many"], ["o"]),
+    ],
+    ids=lambda odd: odd.op_type,
+)
+def test_operations_that_crash_or_never_end_where_they_are_computed(tmp_path: Path, odd: Any) -> None:
+    constants = {
+        "fc.weight": W, "far": np.array([[-(2**62)]]), "scales": np.float32([1e4, 1e4]), "many": np.array(2**40)
+    }  # fmt: skip
+    model = model_of([odd, node("Gemm", ["x", "fc.weight"], ["y"], transB=1)], constants, opset=18)
+    start = time.process_time()
+    assert [layer.name for layer in read(tmp_path, model)] == ["fc"]
+    assert time.process_time() - start < 10
+
+
 def test_constants_of_nodes(tmp_path: Path) -> None:
     sparse = helper.make_sparse_tensor(
         numpy_helper.from_array(np.float32([3, -2])), numpy_helper.from_array(np.array([1, 11])), [2, 6]

@@ -350,6 +350,7 @@ def test_scales_by_all_their_names(name: str, dtype: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(file["fc.weight"], np.array(wanted) * 2)
 
 
+@pytest.mark.needs("torch")
 def test_scales_in_a_state_dict(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     weight = torch.tensor([[1.0, -2.0], [0.0, 448.0]]).to(torch.float8_e4m3fn)
@@ -701,3 +702,13 @@ def test_experts_in_one_array_are_a_layer_each() -> None:
     assert [(layer.name, layer.weight_shape) for layer in packed] == [
         (f"experts.down_proj.{expert}", (16, 64)) for expert in range(3)
     ]
+
+
+def test_a_damaged_configuration_beside_scaled_weights_is_told(tmp_path: Path) -> None:
+    """It might give another block than the usual one."""
+    held = {"fc.weight": np.ones((4, 8), np.int8), "fc.weight_scale": np.ones((4, 1), np.float32)}
+    save_file(held, tmp_path / "model.safetensors")
+    assert len(load_network(tmp_path / "model.safetensors")) == 1
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json beside the file cannot be read"):
+        load_network(tmp_path / "model.safetensors")

@@ -72,7 +72,7 @@ ALONE: list[tuple[str, Callable[[], Any], tuple[int, ...]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 @pytest.mark.parametrize(("model", "shape"), [each[1:] for each in ALONE], ids=[each[0] for each in ALONE])
 def test_one_product_however_it_is_written(model: Callable[[], Any], shape: tuple[int, ...]) -> None:
     """Three samples of five tokens: outputs are those of the layer, token by token."""
@@ -281,7 +281,7 @@ def test_tokens_and_samples_are_told_apart_inside_an_attention() -> None:
     assert np.allclose(products(network["out_proj"]), output, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
 def test_a_model_inside_a_compiled_one_runs_as_it_was_written() -> None:
     model = nn.Sequential(nn.Linear(8, 4), torch.compile(nn.Linear(4, 4)))
     assert len(Network.from_torch(model, given(3, 8))) == 2
@@ -292,6 +292,66 @@ def test_a_list_of_tensors_is_one_sample_each() -> None:
     assert network["fc"].activations.shape == (2, 8)
     with pytest.raises(InputError, match="example_input: holds no sample"):
         Network.from_torch(nn.Linear(8, 4), given(0, 8))
+
+
+class Packed(torch.Tensor):
+    """Weights of a class of their own, as torchao has them: integers and scales, which it makes weights of inside."""
+
+    @staticmethod
+    def __new__(cls, integers: Any, scales: Any) -> Any:
+        return torch.Tensor._make_wrapper_subclass(cls, integers.shape, dtype=scales.dtype)
+
+    def __init__(self, integers: Any, scales: Any) -> None:
+        self.integers, self.scales = integers, scales
+
+    def dequantize(self) -> Any:
+        return self.integers * self.scales
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            return cls.linear(*args)
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is torch.ops.aten.detach.default
+        return args[0]
+
+    @staticmethod
+    def linear(data: Any, weight: Any, bias: Any) -> Any:
+        """As a kernel that nobody sees into."""
+        return data.new_zeros(*data.shape[:-1], len(weight.scales))
+
+
+class Flattened(Packed):
+    """The same, saying what is inside, and multiplied as the numbers that it stands for."""
+
+    def __tensor_flatten__(self) -> Any:
+        return ["integers", "scales"], None
+
+    @staticmethod
+    def linear(data: Any, weight: Any, bias: Any) -> Any:
+        return F.linear(data, weight.dequantize(), bias)
+
+
+def test_weights_of_a_class_of_their_own_are_layers_or_named() -> None:
+    def model(kind: type[Packed]) -> Any:
+        both = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))
+        both[0].weight = nn.Parameter(kind(torch.randint(-5, 5, (6, 8)), torch.rand(6, 1)), requires_grad=False)
+        return both
+
+    seen = model(Flattened)
+    network = Network.from_torch(seen, given(3, 8))
+    assert [each.name for each in network] == ["0", "1"]
+    assert np.array_equal(network["0"].weight, seen[0].weight.dequantize().numpy())
+    assert not network.left_out
+    network = Network.from_torch(model(Packed), given(3, 8))
+    assert [each.name for each in network] == ["1"]
+    assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
+        ("0 (weights of class Packed)", 48, None)
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*deprecated:UserWarning")
@@ -339,6 +399,16 @@ class TestQuantised:
         scales = weight.q_per_channel_scales().numpy() * images.q_scale()
         expected = output.dequantize().numpy().reshape(3, 4, 9).transpose(0, 2, 1)
         assert np.allclose(products(network["module.0"]) * scales, expected, atol=output.q_scale())
+
+    def test_look_ups(self) -> None:
+        quantization = torch.ao.quantization
+        model = nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 4))
+        model[0].qconfig = quantization.float_qparams_weight_only_qconfig
+        quantization.prepare(model, inplace=True)
+        quantization.convert(model, inplace=True)
+        network = Network.from_torch(model, torch.randint(0, 11, (3, 5)))
+        assert [(each.name, each.tokens) for each in network] == [("1", 5)]
+        assert [(str(each), each.weights, each.macs) for each in network.left_out] == [("0 (look-up)", 88, 0)]
 
     def test_those_that_are_no_layers_or_did_not_run_are_named(self) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.LSTMCell(4, 3))

@@ -38,7 +38,8 @@ app = typer.Typer(
 NetworkArgument = Annotated[
     str,
     typer.Argument(
-        help="Name of a shipped network, or a .toml, .safetensors, .npz, .onnx or .pt file.", show_default=True
+        help="Name of a shipped network, a .toml, .onnx, .safetensors, .npz, .pt or .gguf file, or a folder of shards.",
+        show_default=True,
     ),
 ]
 HardwareOption = Annotated[

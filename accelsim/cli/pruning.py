@@ -175,8 +175,8 @@ def allocate_command(
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
-    limit = number * cost(net, chips[0], metric) if is_share else number
     with reporting(steps, quiet=False) as step:
+        limit = number * cost(net, chips[0], metric) if is_share else number
         found = allocate(
             net, chips[0], limit, metric, granularity, criterion,
             steps=steps, evaluate=evaluate, seed=seed, store=store, progress=step,

@@ -1,4 +1,4 @@
-"""The answer of a network, for networks that are one chain: each layer takes what the one before it gives."""
+"""The answer of a network that is one chain: each layer takes what the one before it gives."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _passes(network: Network, samples: ArrayLike) -> Iterator[tuple[NDArray[Any]
             raise InputError(
                 f"network {network.name}: layer {layer.name} takes {layer.input_shape}, what comes before it gives "
                 f"{signal.shape[1:]}: it is no chain of layers with a ReLU between them; evaluate it yourself and "
-                "pass evaluate= a function of the network"
+                "pass evaluate= a function of the network (--evaluate FILE.py:FUNCTION)"
             )
         seen = signal.reshape(-1, *layer.input_shape)
         signal = outputs(layer, seen)

@@ -48,8 +48,13 @@ class LeftOut:
 
 
 def left_out(given: Iterable[LeftOut | str]) -> tuple[LeftOut, ...]:
-    """Return what is left out, each once; a text is the name of an operation without weights."""
-    return tuple(dict.fromkeys(LeftOut(each) if isinstance(each, str) else each for each in given))
+    """Return what is left out, what has no size once; a text is the name of an operation without weights."""
+    found: list[LeftOut] = []
+    for each in given:
+        one = LeftOut(each) if isinstance(each, str) else each
+        if one.has_size or one not in found:
+            found.append(one)
+    return tuple(found)
 
 
 def overlaps(transposed: Iterable[str]) -> list[str]:

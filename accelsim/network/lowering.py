@@ -1,4 +1,4 @@
-"""Convolutions as matrix-vector products: one vector per output pixel, many of them never made all at once."""
+"""Convolutions as matrix-vector products: one vector per output pixel, never all of them made at once."""
 
 from __future__ import annotations
 
@@ -128,6 +128,16 @@ class Convolution:
         every = np.arange(self.groups)
         blocks[every, :, every] = flat.reshape(self.groups, -1, flat.shape[1])
         return matrix
+
+
+def filters_of_transposed(weight: Any, groups: int) -> Any:
+    """Return weights (in, out / groups, ...) of a transposed convolution as filters (out x ..., in / groups, 1, 1).
+
+    Those are the filters of the 1 x 1 convolution by which each input pixel is multiplied. An array, or a tensor of
+    PyTorch.
+    """
+    per_group = len(weight) // groups
+    return weight.reshape(groups, per_group, -1).swapaxes(1, 2).reshape(-1, per_group, 1, 1)
 
 
 class Products(NamedTuple):

@@ -59,10 +59,11 @@ class Network:
 
     @property
     def scope(self) -> Scope:
-        """How much of the whole network the layers are."""
+        """How much of the whole network the layers are; weights that several multiply by count once."""
         left = self.left_out
+        stored = {layer.weights_of or f"layer {layer.name}": layer.weight_count for layer in self.layers}
         return Scope(
-            weights=sum(layer.weight_count for layer in self.layers),
+            weights=sum(stored.values()),
             macs=sum(layer.macs for layer in self.layers),
             weights_left_out=sum(each.weights for each in left),
             macs_left_out=sum(each.macs or 0 for each in left),

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import shipped_names
-from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
+from accelsim.errors import InputError, did_you_mean, listed, raise_if_any
 from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
@@ -132,9 +131,8 @@ class _Held:
             )
         if square and other and not straight:
             self.turns_squares = True
-            more = f" and {len(square) - 3} more" if len(square) > 3 else ""
             said.append(
-                f"{', '.join(square[:3])}{more}: square, and taken as stored (in, out) as all other weights of the "
+                f"{listed(square, 3)}: square, and taken as stored (in, out) as all other weights of the "
                 "file are by their shapes; store all weights (out, in) if they are not"
             )
         last = network.layers[-1]
@@ -166,6 +164,7 @@ class _Held:
         if geometry is not None and outputs != geometry.out_channels:
             geometry = replace(geometry, out_channels=outputs)
         first = roles[0]
+        stored = " ".join(role.weights_of or role.name for role in roles)
         made = replace(
             layer,
             out_features=outputs,
@@ -175,10 +174,10 @@ class _Held:
             activations=layer.activations if first.activations is None else first.activations.read(),
             codebook=first.codebook.read() if first.codebook is not None and len(roles) == 1 else None,
             granularity=None,
-            stored_as=weight.stored_as,
+            stored_as=weight.kept_as(self.roles.file),
+            weights_of=stored if piece.rows is None else f"{stored} {piece.rows}",
         )
-        problems += bias_problems(layer.name, made.bias, outputs) + codebook_problems(layer.name, made.codebook)
-        problems += activation_problems(layer.name, made.activations, made.input_shape)
+        problems += made.problems
         return made
 
     def left_out(self, network: Network, match: Match) -> list[LeftOut]:
@@ -201,7 +200,7 @@ class _Held:
             own = _of_file(entry, network.aliases.get(entry.name, ()), others)
             if own is not None:
                 kept.append(replace(others.pop(own), kind=entry.kind, macs=entry.macs))
-            elif entry.macs != 0 or not entry.weights:
+            else:
                 kept.append(replace(entry, weights=0))
         return [*kept, *others.values()]
 

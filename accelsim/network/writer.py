@@ -33,6 +33,7 @@ def save(network: Network, path: Path) -> None:
         raise InputError(f"{path}: a network is saved as .safetensors; change the ending")
     check_writable(path)
     tensors: dict[str, Any] = {}
+    owners: dict[str, str] = {}
     # Layers may have been taken out since the aliases were given.
     named = {layer.name for layer in network} | {each.name for each in network.left_out}
     data: dict[str, Any] = {
@@ -40,11 +41,11 @@ def save(network: Network, path: Path) -> None:
         "description": network.description,
         "source": network.source,
         "notes": network.notes,
-        "not_simulated": [_left_out(each) for each in network.left_out],
+        "not_simulated": [described(each) for each in network.left_out],
         "assumptions": list(network.assumptions),
         "aliases": {name: list(others) for name, others in network.aliases.items() if name in named},
         "provenance": {**network.provenance, "accelsim": __version__},
-        "layer": [_entry(layer, tensors) for layer in network],
+        "layer": [_entry(layer, tensors, owners) for layer in network],
     }
     try:
         text = json.dumps(data, sort_keys=True, allow_nan=False)
@@ -58,7 +59,7 @@ def save(network: Network, path: Path) -> None:
     write_whole(path, lambda target: save_file(tensors, target, {METADATA_KEY: text}))
 
 
-def _left_out(each: LeftOut) -> str | dict[str, Any]:
+def described(each: LeftOut) -> str | dict[str, Any]:
     """Return what a network file says of something that is not simulated."""
     if each == LeftOut(each.name):
         return each.name
@@ -66,8 +67,11 @@ def _left_out(each: LeftOut) -> str | dict[str, Any]:
     return {"name": each.name, "kind": each.kind, "weights": each.weights, **size}
 
 
-def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Return what a network file says about a layer, and add its arrays to the tensors."""
+def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dict[str, Any]:
+    """Return what a network file says about a layer, and add its arrays to the tensors.
+
+    owners: by `Layer.weights_of` the tensor that has those weights already.
+    """
     entry: dict[str, Any] = {"name": layer.name}
     if layer.granularity is not None:
         entry["granularity"] = layer.granularity
@@ -78,6 +82,11 @@ def _entry(layer: Layer, tensors: dict[str, Any]) -> dict[str, Any]:
             entry[key] = {"density": float(array.density), "seed": int(array.seed)}
         elif array is not None:
             entry[key] = f"{layer.name}.{key}"
+            if key == "weight" and layer.weights_of:
+                owner = owners.setdefault(layer.weights_of, entry[key])
+                if owner in tensors and array.dtype == tensors[owner].dtype and np.array_equal(array, tensors[owner]):
+                    entry[key] = owner
+                    continue
             tensors[entry[key]] = np.ascontiguousarray(array)
     return entry
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from accelsim.engines import ENGINES
+from accelsim.errors import listed
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.report.terminal import percent
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
@@ -121,5 +122,4 @@ def _times(ratio: float) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """Return names after the word layer, the first of many."""
-    more = f" and {len(names) - NAMED_LAYERS} more" if len(names) > NAMED_LAYERS else ""
-    return f"layer{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED_LAYERS])}{more}"
+    return f"layer{'s' if len(names) > 1 else ''} {listed(names, NAMED_LAYERS)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from accelsim.errors import MAX_KNOWN, InputError, did_you_mean
+from accelsim.errors import MAX_KNOWN, InputError, did_you_mean, listed
 from accelsim.network.files.pickles import Instance
 from accelsim.network.files.torch_pickle import Sparse, Tensor, Unreadable
 
@@ -58,10 +58,9 @@ def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> 
     if len(found) > 1 and part:
         return Chosen(dict(_flat(held)))
     if len(found) > 1:
-        listed = [f"'{name or '.'}' ({len(_tensors(each))} tensors)" for name, each in found.items()]
-        more = f" and {len(listed) - MAX_KNOWN} more" if len(listed) > MAX_KNOWN else ""
+        keys = [f"'{name or '.'}' ({len(_tensors(each))} tensors)" for name, each in found.items()]
         raise InputError(
-            f"{path}: holds tensors under {len(listed)} keys, {', '.join(listed[:MAX_KNOWN])}{more}; say which is the "
+            f"{path}: holds tensors under {len(keys)} keys, {listed(keys, MAX_KNOWN)}; say which is the "
             'network with --key NAME (in Python key="NAME"), dots between levels, "." for all there is'
         )
     ((name, tensors),) = found.items()

@@ -12,8 +12,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError
-from accelsim.network.files.tensor_file import TensorFile, mapped, reason_of, too_large
+from accelsim.errors import InputError, reason_of
+from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 

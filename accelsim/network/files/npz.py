@@ -10,8 +10,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError
-from accelsim.network.files.tensor_file import TensorFile, reason_of
+from accelsim.errors import InputError, reason_of
+from accelsim.network.files.tensor_file import TensorFile
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import is_supported, unsupported
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, raise_if_any
-from accelsim.network.files.tensor_file import TensorFile, mapped, reason_of, too_large
+from accelsim.errors import InputError, raise_if_any, reason_of
+from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 
 

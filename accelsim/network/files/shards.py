@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import MAX_KNOWN, InputError, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
 from accelsim.network.files.containers import open_file
 from accelsim.network.files.kinds import SUFFIXES, TENSORFLOW, Foreign, of_name
 from accelsim.network.files.tensor_file import TensorFile
@@ -65,18 +65,18 @@ def is_index(path: Path) -> bool:
 
 def of_index(path: Path, reading: Reading) -> TensorFile:
     """Return the tensors that an index lists, of files in its folder; raises InputError with every problem."""
-    listed = _listed(existing_file(path))
+    held = _tensors_by_file(existing_file(path))
     problems = [
         f"lists '{name}', which is not in its folder; correct the index"
-        for name in listed
+        for name in held
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name
     ]
     raise_if_any(f"{path}: {problem}" for problem in problems)
-    missing = [name for name in listed if not (path.parent / name).is_file()]
-    problems = [f"shard {name} of {len(listed)} is not in the folder; copy or download it" for name in missing]
+    missing = [name for name in held if not (path.parent / name).is_file()]
+    problems = [f"shard {name} of {len(held)} is not in the folder; copy or download it" for name in missing]
     raise_if_any(f"{path}: {problem}" for problem in _first(problems))
     files = []
-    for name, tensors in listed.items():
+    for name, tensors in held.items():
         file = open_file(path.parent / name, reading)
         files.append(file)
         found = file.shapes.keys() | file.others.keys()
@@ -116,18 +116,18 @@ def check_whole(path: Path) -> None:
     indices = [each for each in sorted(path.parent.glob(f"*{INDEX}")) if each.is_file()]
     for index in indices:
         try:
-            listed = _listed(index)
+            held = _tensors_by_file(index)
         except InputError:
             continue
-        if path.name in listed and len(listed) > 1:
-            at = list(listed).index(path.name) + 1 if numbered is None else int(numbered["number"])
-            raise InputError(f"{path}: is shard {at} of {len(listed)} of one network; name its index, {index}")
+        if path.name in held and len(held) > 1:
+            at = list(held).index(path.name) + 1 if numbered is None else int(numbered["number"])
+            raise InputError(f"{path}: is shard {at} of {len(held)} of one network; name its index, {index}")
     if numbered is not None and int(numbered["count"]) > 1:
         at, count = int(numbered["number"]), int(numbered["count"])
         raise InputError(f"{path}: is shard {at} of {count} of one network; name the folder of all, {path.parent}/")
 
 
-def _listed(path: Path) -> dict[str, list[str]]:
+def _tensors_by_file(path: Path) -> dict[str, list[str]]:
     """Return the tensors of an index by the names of their files; raises InputError where it is none."""
     if path.stat().st_size > MAX_INDEX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_INDEX_BYTES} bytes; is it the index of shards?")
@@ -138,10 +138,10 @@ def _listed(path: Path) -> dict[str, list[str]]:
     places = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(each, str) for each in places.values()):
         raise InputError(f'{path}: has no "weight_map" of tensors and their files; copy or download it again')
-    listed: dict[str, list[str]] = {}
+    held: dict[str, list[str]] = {}
     for name, file in places.items():
-        listed.setdefault(file, []).append(name)
-    return dict(sorted(listed.items()))
+        held.setdefault(file, []).append(name)
+    return dict(sorted(held.items()))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -159,8 +159,7 @@ def _chosen(path: Path, names: list[str]) -> str:
     usual = [f"{stem}{ending}" for stem in USUAL for ending in (".safetensors", ".bin")]
     found = [name for each in usual for name in (f"{each}{INDEX}", each) if name in names]
     if not found:
-        more = f" and {len(names) - MAX_KNOWN} more" if len(names) > MAX_KNOWN else ""
-        raise InputError(f"{path}: holds several files of tensors, {', '.join(names[:MAX_KNOWN])}{more}; name one")
+        raise InputError(f"{path}: holds several files of tensors, {listed(names, MAX_KNOWN)}; name one")
     return found[0]
 
 

@@ -99,16 +99,6 @@ def too_large(shape: Sequence[int], itemsize: int) -> str | None:
     return f"has shape {tuple(shape)}, which no array can have; export it again"
 
 
-LONGEST_REASON = 200
-"""Characters of what a library says of a damaged file."""
-
-
-def reason_of(error: Exception) -> str:
-    """Return what a library says of a damaged file, in one line of bounded length."""
-    line = next(iter(str(error).splitlines()), type(error).__name__)
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
-
-
 def printable(name: str) -> str:
     """Return a name that can be written as UTF-8: halves of surrogate pairs, which JSON and pickles allow, escaped."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, reason_of
 from accelsim.network.files.checkpoints import chosen_of
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
-from accelsim.network.files.tensor_file import TensorFile, mapped, printable, reason_of, too_large
+from accelsim.network.files.tensor_file import TensorFile, mapped, printable, too_large
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
+from accelsim.network.integers import without_zero
 from accelsim.network.reading import Reading
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import ARRAY_TYPES, unsupported
@@ -33,8 +34,6 @@ LEGACY_PROTOCOL = 1001
 
 MOST_REPEATED = 2**16
 """Times that a view repeats what is stored, and elements, at which it is no tensor that anyone saves as weights."""
-
-TO_SAVE = "torch.save(model.state_dict(), path)"
 
 
 class Place(NamedTuple):
@@ -218,13 +217,9 @@ class StateDict(TensorFile):
         """Return quantised numbers as integers of which zero is 0: without the scale, which changes no zero."""
         points = tensor.zero_points
         zero = self._array(points) if isinstance(points, Tensor) else np.asarray(points, np.int64)
-        if not zero.any() and stored.dtype != np.uint8:
-            return stored
         if tensor.axis is not None:
             zero = zero.reshape([-1 if at == tensor.axis else 1 for at in range(stored.ndim)])
-        wide = np.int16 if stored.dtype.itemsize == 1 else np.int64
-        shifted: NDArray[Any] = np.subtract(stored, np.rint(zero).astype(wide), dtype=wide)
-        return shifted
+        return without_zero(stored, np.rint(zero).astype(np.int64))
 
 
 def _start(file: IO[bytes], member: zipfile.ZipInfo) -> int:

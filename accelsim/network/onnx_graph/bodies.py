@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 
+from accelsim.errors import listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph.branches import entered
 from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.forms import place_of
 from accelsim.network.onnx_graph.macs import macs_of
-from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, place_of, shape_of, tensor_type
+from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
 
 if TYPE_CHECKING:
     from accelsim.network.onnx_graph.folding import Folding
@@ -34,8 +36,8 @@ class Work(NamedTuple):
 
     def __str__(self) -> str:
         """Return its layers and how much they do."""
-        named = ", ".join(self.layers[:SHOWN]) + (f" and {len(self.layers) - SHOWN} more" * (len(self.layers) > SHOWN))
-        return f"{named or 'no layers'}, {'an unknown number of' if self.macs is None else f'{self.macs:,}'} MACs"
+        macs = "an unknown number of" if self.macs is None else f"{self.macs:,}"
+        return f"{listed(self.layers, SHOWN) or 'no layers'}, {macs} MACs"
 
 
 def branch(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:

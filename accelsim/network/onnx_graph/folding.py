@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections import ChainMap, Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,21 +14,13 @@ from numpy.typing import NDArray
 from onnx import defs, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import bodies, constants
 from accelsim.network.onnx_graph.constants import Constant, ModelFile
+from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
-from accelsim.network.onnx_graph.scope import (
-    STANDARD,
-    Scope,
-    graphs_of,
-    number_of,
-    numbers_of,
-    place_of,
-    shape_of,
-    tensor_type,
-)
+from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
 from accelsim.network.onnx_graph.stand_ins import stand_in
 
 Array = NDArray[Any]
@@ -41,6 +32,9 @@ TIMES = 16
 
 MAX_PRODUCTS = 2**35
 """Multiply-accumulates of a product of constants that is computed."""
+
+MAX_RANK = 64
+"""Dimensions that a value of unknown shape may have."""
 
 SECOND_RUNS = 64
 """Bodies of loops through which one goes again, since their sizes change; a loop in a loop multiplies them."""
@@ -54,19 +48,25 @@ SEEN = 1024
 KEPT = {
     *("DequantizeLinear", "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
     *("RandomUniformLike", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "GRU", "LSTM", "RNN", "QLinearConv"),
-    *("ImageDecoder", "Optional", "SequenceConstruct", "SequenceEmpty", "SplitToSequence"),
+    *("Attention", "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "GatherElements", "TfIdfVectorizer"),
+    *("ImageDecoder", "StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch"),
+    *("Optional", "SequenceConstruct", "SequenceEmpty", "SplitToSequence"),
 }
-"""Operations that are not computed: those of chance, layers, and quantised weights, whose integers a layer keeps."""
+"""Operations that are not computed: those of chance, layers, quantised weights, whose integers a layer keeps, what no
+weight is made by, and GatherElements, whose evaluation counts a number that is too large down by ones."""
 
 SLOW = {
     *("Resize", "Upsample", "GridSample", "AffineGrid", "RoiAlign", "NonMaxSuppression", "DFT", "STFT", "Col2Im"),
-    *("MaxPool", "AveragePool", "LpPool", "MaxUnpool", "MaxRoiPool", "GatherND", "GatherElements", "ScatterND"),
-    *("ScatterElements", "Scatter", "Unique", "TfIdfVectorizer", "StringNormalizer", "StringConcat", "StringSplit"),
-    *("RegexFullMatch", "Attention", "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"),
+    *("MaxPool", "AveragePool", "LpPool", "MaxUnpool", "MaxRoiPool", "GatherND", "ScatterND", "ScatterElements"),
+    *("Scatter", "Unique"),
 }
 """Operations that ONNX's own evaluation computes element by element."""
 
-GROWING = {"Expand", "Tile", "ConstantOfShape", "Range", "OneHot", "Pad", "Resize", "Upsample", "EyeLike"}
+GROWING = {
+    *("Expand", "Tile", "ConstantOfShape", "Range", "OneHot", "Pad", "Resize", "Upsample", "EyeLike", "AffineGrid"),
+    *("HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "DFT", "STFT", "Col2Im", "MaxUnpool"),
+    *("CenterCropPad", "RoiAlign", "MaxRoiPool"),
+}
 """Operations whose few inputs may ask for any number of elements."""
 
 AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
@@ -141,7 +141,8 @@ class Folding:
                 raise
             except Exception as error:
                 # Of many types, from nodes that lack inputs, outputs or attributes of their operation.
-                self.problems.append(f"{place_of(node)}: is no whole {node.op_type}: {line_of(error)}; export it again")
+                said = f"is no whole {node.op_type}: {reason_of(error)}; export it again"
+                self.problems.append(f"{place_of(node)}: {said}")
             else:
                 pending.extendleft(reversed(instead))
         return kept
@@ -199,6 +200,8 @@ class Folding:
         domain = "" if node.domain in STANDARD else node.domain
         if not defs.has(node.op_type, domain):
             return {}, f"the shapes that {domain or 'ONNX'}'s {node.op_type} makes are not known"
+        if not _is_sane(node, scope):
+            return {}, "its attributes do not fit its inputs and outputs"
         try:
             schema = defs.get_schema(node.op_type, self.opsets.get(domain, 1), domain)
             inputs = {name: scope.types[name] for name in node.input if name}
@@ -211,7 +214,7 @@ class Folding:
             return onnx.shape_inference.infer_node_outputs(schema, node, inputs, data, opset_imports=opsets), ""
         except Exception as error:
             # Of many types; a node that does not fit its own operation, or sizes that do not fit each other.
-            return {}, line_of(error)
+            return {}, reason_of(error)
 
     def _put(self, node: Any, scope: Scope, types: dict[str, Any], failed: str) -> None:
         """Keep the types of an operation's outputs, and from what they follow."""
@@ -268,7 +271,7 @@ class Folding:
             # Anything that NumPy or ONNX raises on what does not fit.
             self.assumptions.append(
                 f"{place_of(node)} ({node.op_type}) of constants was not computed beforehand "
-                f"({line_of(error)}); what it makes counts as computed from the input"
+                f"({reason_of(error)}); what it makes counts as computed from the input"
             )
             return False
         if not all(isinstance(each, np.ndarray | np.generic) for each in results if each is not None):
@@ -299,11 +302,11 @@ class Folding:
     def _is_bearable(self, node: Any, scope: Scope, inputs: Sequence[Constant], types: dict[str, Any]) -> bool:
         """Return whether an operation of constants takes little time and memory."""
         elements = sum(each.size for each in inputs)
-        if node.op_type in SLOW and elements > FEW:
-            return False
         known = {name: shape for name, kind in types.items() if (shape := shape_of(kind)) is not None}
         if any(name not in known for name in node.output if name):
             return elements <= FEW and node.op_type not in GROWING
+        if node.op_type in SLOW and elements + sum(map(math.prod, known.values())) > FEW:
+            return False
         shapes: Mapping[str, Sequence[int]] = ChainMap[str, Any](known, scope.shapes)
         products = macs_of(node, shapes, scope.constants)
         if products is None or products > MAX_PRODUCTS:
@@ -359,6 +362,15 @@ class Folding:
         return copy
 
 
+def _is_sane(node: Any, scope: Scope) -> bool:
+    """Return whether ONNX's inference bears an operation: it makes room for any number of outputs, takes any axis."""
+    rank = len(scope.shapes.get(node.input[0], range(MAX_RANK))) if node.input else MAX_RANK
+    axes = [number_of(node, "axis", 0), *numbers_of(node, "axes", ())]
+    return number_of(node, "num_outputs", len(node.output)) == len(node.output) and all(
+        -rank - 1 <= axis <= rank + 1 for axis in axes
+    )
+
+
 def _uses(graph: Any) -> Iterator[str]:
     """Go through the values that operations use, those within bodies as well."""
     for node in graph.node:
@@ -366,8 +378,3 @@ def _uses(graph: Any) -> Iterator[str]:
         for _, inner in graphs_of(node):
             yield from _uses(inner)
             yield from (value.name for value in inner.output)
-
-
-def line_of(error: Exception) -> str:
-    """Return what an error says in one line."""
-    return re.sub(r"\s+", " ", str(error))

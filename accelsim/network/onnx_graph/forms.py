@@ -90,6 +90,11 @@ def kind_of(node: Any) -> str:
     return str(node.op_type) if known else f"{node.domain}.{node.op_type}"
 
 
+def place_of(node: Any) -> str:
+    """Return what messages call a node."""
+    return str(node.name or next(filter(None, node.output), node.op_type))
+
+
 def input_of(node: Any, position: int | None) -> str:
     """Return the name of an input, empty where it is left out."""
     return node.input[position] if position is not None and position < len(node.input) else ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
 
+from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.einsum import equation_of
 from accelsim.network.onnx_graph.forms import (
     CONVOLUTIONS,
@@ -25,15 +26,7 @@ from accelsim.network.onnx_graph.forms import (
 from accelsim.network.onnx_graph.windows import window_of
 
 
-class Sized(Protocol):
-    """A constant, as far as its size matters."""
-
-    @property
-    def dims(self) -> Sequence[int]:
-        """Its shape."""
-
-
-def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Sized]) -> int | None:
+def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> int | None:
     """Return the multiply-accumulates of a node for all that its inputs hold, None where they cannot be known.
 
     Counted are products of matrices: convolutions, also transposed, of any dimensions; products of matrices and their
@@ -64,47 +57,32 @@ def _is_free(node: Any) -> bool:
 UNKNOWN = ("DFT", "STFT", "Loop", "If", "Scan", "SequenceMap", "CausalConvWithState", "LinearAttention")
 """Operations of ONNX that do a number of them that is not counted here; bodies are counted by themselves."""
 
-FREE = (
-    *("BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout"),
-    *(
-        "ComplexMul",
-        "ComplexMulConj",
-        "CropAndResize",
-        "DequantizeBFP",
-        "DequantizeWithOrder",
-        "EmbedLayerNormalization",
-    ),
-    *("ExpandDims", "FastGelu", "GatedRMSNorm", "GatherBlockQuantized", "GatherPacked", "GemmaRotaryEmbedding"),
-    *(
-        "GroupNorm",
-        "IsAllFinite",
-        "MaxpoolWithMask",
-        "MRotaryEmbedding",
-        "MulInteger",
-        "MurmurHash3",
-        "NGramRepeatBlock",
-    ),
-    *("NhwcMaxPool", "QEmbedLayerNormalization", "QLinearAdd", "QLinearAveragePool", "QLinearConcat"),
-    *("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid"),
-    *("QLinearSoftmax", "QLinearWhere", "QOrderedGelu", "QOrderedLayerNormalization", "QuantizeBFP"),
-    *("QuantizeWithOrder", "QuickGelu", "ReduceSumInteger", "RelativePositionBias", "RemovePadding", "RestorePadding"),
-    *("RMSNormRotary", "ScaledSiLU", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization"),
-    *("SkipSimplifiedLayerNormalization", "Tokenizer", "TorchEmbedding"),
-)
+FREE = frozenset(
+    ("BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout",
+     "ComplexMul", "ComplexMulConj", "CropAndResize", "DequantizeBFP", "DequantizeWithOrder",
+     "EmbedLayerNormalization", "ExpandDims", "FastGelu", "GatedRMSNorm", "GatherBlockQuantized", "GatherPacked",
+     "GemmaRotaryEmbedding", "GroupNorm", "IsAllFinite", "MaxpoolWithMask", "MRotaryEmbedding", "MulInteger",
+     "MurmurHash3", "NGramRepeatBlock", "NhwcMaxPool", "QEmbedLayerNormalization", "QLinearAdd", "QLinearAveragePool",
+     "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean",
+     "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QOrderedGelu", "QOrderedLayerNormalization", "QuantizeBFP",
+     "QuantizeWithOrder", "QuickGelu", "ReduceSumInteger", "RelativePositionBias", "RemovePadding", "RestorePadding",
+     "RMSNormRotary", "ScaledSiLU", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization",
+     "SkipSimplifiedLayerNormalization", "Tokenizer", "TorchEmbedding")
+)  # fmt: skip
 """Of ONNX Runtime's operations, those that multiply no matrices."""
 
-FREE_OF_ML = (
-    *("ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer", "FeatureVectorizer"),
-    *("Imputer", "LabelEncoder", "Normalizer", "OneHotEncoder", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier"),
-    *("TreeEnsembleRegressor", "ZipMap"),
-)
+FREE_OF_ML = frozenset(
+    ("ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer", "FeatureVectorizer",
+     "Imputer", "LabelEncoder", "Normalizer", "OneHotEncoder", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+     "TreeEnsembleRegressor", "ZipMap")
+)  # fmt: skip
 """The same of ONNX's operations for classical models."""
 
 
 class _Inputs:
     """The shapes and attributes of a node; raises LookupError where a shape is not known."""
 
-    def __init__(self, node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Sized]) -> None:
+    def __init__(self, node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> None:
         self.node = node
         self.attributes = attributes_of(node)
         self._shapes, self._constants = shapes, constants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.network import Network
-from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, stem_of
+from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, place_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
@@ -79,17 +80,13 @@ class _Walk:
         self._leave_out_rest()
         self._say_what_is_not_counted()
 
-    def place(self, node: Any) -> str:
-        """Return what messages call a node."""
-        return str(node.name or next(filter(None, node.output), node.op_type))
-
     def shape(self, node: Any, value: str) -> list[int]:
         """Return the shape of a value; raises OpenError where it is not known."""
         if value in self._ready.constants:
             return list(self._ready.constants[value].dims)
         if value not in self._ready.shapes:
             why = self._ready.open.get(value, "nothing in the file says it")
-            raise OpenError(f"{self.place(node)}: the size of its input '{value}' is left open: {why}")
+            raise OpenError(f"{place_of(node)}: the size of its input '{value}' is left open: {why}")
         return list(self._ready.shapes[value])
 
     def find(self, value: str) -> Weight | None:
@@ -122,7 +119,7 @@ class _Walk:
             return None
         except Exception as error:
             # Nodes come from anywhere: whatever their inputs and attributes are not.
-            self.problems.append(f"{self.place(node)}: is no whole {kind_of(node)}: {error}; export the model again")
+            self.problems.append(f"{place_of(node)}: is no whole {kind_of(node)}: {error}; export the model again")
             return Found()
         if found is None:
             return None
@@ -139,13 +136,8 @@ class _Walk:
 
     def _name(self, node: Any, found: Found) -> str:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
-        name = next(filter(None, map(stem_of, found.names)), "") or self.place(node)
-        unique, number = name, 1
-        while any(unique + each.end in self._taken for each in found.products):
-            number += 1
-            unique = f"{name}.call{number}"
-        self._taken.update(unique + each.end for each in found.products)
-        return unique
+        name = next(filter(None, map(stem_of, found.names)), "") or place_of(node)
+        return _unused(name, self._taken, [each.end for each in found.products])
 
     def _per_sample(self, count: int) -> int:
         """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
@@ -198,7 +190,7 @@ class _Walk:
         elif macs != 0 and reader_of(node) is not None and not constant:
             kind = f"{kind} of activations"
         if held or is_look_up or macs != 0:
-            self.others.append(LeftOut(self._once(self.place(node)), kind, held, macs))
+            self.others.append(LeftOut(self._once(place_of(node)), kind, held, macs))
         else:
             self.others.append(LeftOut(kind))
 
@@ -209,12 +201,7 @@ class _Walk:
 
     def _once(self, name: str) -> str:
         """Return a name that no other of what is left out has."""
-        unique, number = name, 1
-        while unique in self._left:
-            number += 1
-            unique = f"{name}.call{number}"
-        self._left.add(unique)
-        return unique
+        return _unused(name, self._left)
 
     def _leave_out_rest(self) -> None:
         """Name the constants that no operation took."""
@@ -227,3 +214,13 @@ class _Walk:
         """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""
         self.assumptions = [f"{each}; it is not simulated" for each in self.open]
         self.assumptions += overlaps(layer.name for layer in self.layers if layer.kind == "conv_transpose2d")
+
+
+def _unused(name: str, taken: set[str], ends: Sequence[str] = ("",)) -> str:
+    """Return a name that with none of its endings is taken, as itself or as of a second call, and take it."""
+    unique, number = name, 1
+    while any(unique + end in taken for end in ends):
+        number += 1
+        unique = f"{name}.call{number}"
+    taken.update(unique + end for end in ends)
+    return unique

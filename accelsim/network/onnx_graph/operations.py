@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.network.integers import smallest, unpacked_bits
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph.einsum import equation_of
 from accelsim.network.onnx_graph.forms import (
@@ -22,10 +23,11 @@ from accelsim.network.onnx_graph.forms import (
     Form,
     attributes_of,
     input_of,
+    place_of,
 )
 from accelsim.network.onnx_graph.macs import attended
 from accelsim.network.onnx_graph.products import Found, Graph, Product, Reader, bias_of
-from accelsim.network.onnx_graph.weights import Weight, smallest, unpacked
+from accelsim.network.onnx_graph.weights import Weight
 from accelsim.network.onnx_graph.windows import window_of
 
 
@@ -106,7 +108,7 @@ def _transposed(graph: Graph, node: Any) -> Found | None:
 def _of_other_dimensions(graph: Graph, node: Any, kernel: Weight, vectors: int) -> Found:
     """Name a convolution that no chip here runs, whose weights are all multiplied so often."""
     kind = f"{node.op_type} of {len(kernel.dims) - 2} dimensions"
-    return Found(left_out=[LeftOut(graph.place(node), kind, kernel.size, vectors * kernel.size)])
+    return Found(left_out=[LeftOut(place_of(node), kind, kernel.size, vectors * kernel.size)])
 
 
 def _matrices(graph: Graph, node: Any) -> Found | None:
@@ -140,7 +142,7 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
     if bias is not None:
         products = [replace(each, bias=bias) for each in products]
     elif added is not None and len(added.dims) >= 2:
-        left_out = [LeftOut(graph.place(node), "Add", added.size)]
+        left_out = [LeftOut(place_of(node), "Add", added.size)]
     return Found(products=products, left_out=left_out, names=_names(weight, bias and added))
 
 
@@ -224,16 +226,17 @@ def _packed(graph: Graph, node: Any) -> Found | None:
     rows, columns, bits = attributes["N"], attributes["K"], attributes.get("bits", 4)
     block = attributes["block_size"]
     blocks = -(-columns // block)
-    stored = codes.shaped(rows, blocks, codes.size // (rows * blocks))
+    stored = codes.shaped(rows * blocks, codes.size // (rows * blocks))
     *before, _ = graph.shape(node, node.input[0])
 
     def read() -> NDArray[Any]:
-        integers = unpacked(stored.read(), bits, block).reshape(rows, blocks * block)[:, :columns].astype(np.int32)
+        of_blocks = unpacked_bits(stored.read(), bits, block)
+        integers = of_blocks.reshape(rows, blocks * block)[:, :columns].astype(np.int32)
         if zeros is None:
             return smallest(integers - 2 ** (bits - 1))
         zero = zeros.read()
         if zero.dtype == np.uint8:
-            zero = unpacked(zero.reshape(rows, -1), bits, blocks).astype(np.int32)
+            zero = unpacked_bits(zero.reshape(rows, -1), bits, blocks).astype(np.int32)
         of_column = np.arange(columns) // block if order is None else order.read()[:columns]
         difference = integers - zero.reshape(rows, blocks)[:, of_column]
         return smallest(difference) if difference.dtype == np.int32 else difference.astype(np.float32)
@@ -273,7 +276,7 @@ def _recurrent(graph: Graph, node: Any) -> Found | None:
         products.append(Product(weight=inputs.part(direction), bias=both[0], end=f".ih{end}", together=length, **given))
         products.append(Product(weight=states.part(direction), bias=both[1], end=f".hh{end}", steps=length, **given))
     peepholes = graph.find(input_of(node, 7))
-    left_out = [] if peepholes is None else [LeftOut(graph.place(node), "peepholes", peepholes.size)]
+    left_out = [] if peepholes is None else [LeftOut(place_of(node), "peepholes", peepholes.size)]
     return Found(products=products, left_out=left_out)
 
 
@@ -313,7 +316,7 @@ def _attention(graph: Graph, node: Any) -> Found | None:
         vectors=batch * tokens,
         bias=bias_of(bias, weight.dims[1]),
     )
-    inner = LeftOut(graph.place(node), "attention", macs=attended(node, shape, weight.dims[1], seen))
+    inner = LeftOut(place_of(node), "attention", macs=attended(node, shape, weight.dims[1], seen))
     return Found(products=[product], left_out=[inner], names=_names(weight, bias))
 
 
@@ -324,7 +327,7 @@ def _linear(graph: Graph, node: Any) -> Found | None:
     *before, width = graph.shape(node, node.input[0])
 
     def vector(array: Any) -> Weight:
-        return Weight(graph.place(node), array.shape, array.dtype, lambda: array, frozenset())
+        return Weight(place_of(node), array.shape, array.dtype, lambda: array, frozenset())
 
     weight = vector(held).shaped(held.size // width, width)
     bias = vector(np.array(attributes.get("intercepts", ()), np.float32))

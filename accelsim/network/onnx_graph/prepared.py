@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import inliner
 
-from accelsim.errors import InputError, did_you_mean, placing, raise_if_any
+from accelsim.errors import InputError, did_you_mean, placing, raise_if_any, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import constants
 from accelsim.network.onnx_graph.batch import batch_of
@@ -123,8 +122,7 @@ def _model(path: Path) -> tuple[Any, ModelFile]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:
         # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
-        said = re.sub(r"\s+", " ", str(error))
-        raise InputError(f"{path}: not a whole ONNX file: {said}; export or copy it again") from None
+        raise InputError(f"{path}: not a whole ONNX file: {reason_of(error)}; export or copy it again") from None
 
 
 def _light(path: Path) -> bytes:

@@ -11,9 +11,6 @@ import onnx
 
 from accelsim.network.onnx_graph.constants import Constant
 
-STANDARD = ("", "ai.onnx")
-"""Domains of ONNX itself."""
-
 
 @dataclass(frozen=True)
 class Scope:
@@ -57,11 +54,6 @@ def shape_of(kind: Any) -> list[int] | None:
         return None
     sizes = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.tensor_type.shape.dim]
     return None if min(sizes, default=0) < 0 else sizes
-
-
-def place_of(node: Any) -> str:
-    """Return what messages call a node."""
-    return str(node.name or next((name for name in node.output if name), node.op_type))
 
 
 def graphs_of(node: Any) -> Iterator[tuple[str, Any]]:

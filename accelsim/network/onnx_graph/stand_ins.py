@@ -7,27 +7,19 @@ from typing import Any
 
 import onnx
 
-from accelsim.network.onnx_graph.scope import STANDARD, Scope, number_of, tensor_type
+from accelsim.network.onnx_graph.forms import STANDARD
+from accelsim.network.onnx_graph.scope import Scope, number_of, tensor_type
 
 Types = dict[str, Any]
 
-AS_FIRST = {
-    *("BiasAdd", "BiasGelu", "BiasSoftmax", "BitmaskDropout", "DecoderMaskedMultiHeadAttention", "FastGelu", "Gelu"),
-    *("GemmaRotaryEmbedding", "GroupNorm", "GroupQueryAttention", "MultiHeadAttention", "QLinearLeakyRelu"),
-    *("QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization"),
-    *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "SkipGroupNorm", "LayerNormalization"),
-    *(
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Rfft",
-        "Inverse",
-        "ScaledTanh",
-        "ThresholdedRelu",
-        "DynamicQuantizeLinear",
-    ),
-    *("MeanVarianceNormalization", "RMSNormalization"),
-    *("GroupNormalization",),
-}
+AS_FIRST = frozenset(
+    ("BiasAdd", "BiasGelu", "BiasSoftmax", "BitmaskDropout", "DecoderMaskedMultiHeadAttention", "FastGelu", "Gelu",
+     "GemmaRotaryEmbedding", "GroupNorm", "GroupQueryAttention", "MultiHeadAttention", "QLinearLeakyRelu",
+     "QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization",
+     "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "SkipGroupNorm", "LayerNormalization",
+     "QuantizeLinear", "DequantizeLinear", "Rfft", "Inverse", "ScaledTanh", "ThresholdedRelu", "DynamicQuantizeLinear",
+     "MeanVarianceNormalization", "RMSNormalization", "GroupNormalization")
+)  # fmt: skip
 """Operations whose result is as large as their first input; without a rule in ONNX as well."""
 
 LIKE: Mapping[str, tuple[str, tuple[int, ...]]] = {
@@ -46,14 +38,7 @@ LIKE: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 """Operations whose result is as large as that of an operation of ONNX of these of their inputs."""
 
-DROPPED = {
-    "channels_last",
-    "activation",
-    "activation_params",
-    "activation_alpha",
-    "activation_beta",
-    "activation_gamma",
-}
+DROPPED = {"channels_last", *(f"activation{end}" for end in ("", "_params", "_alpha", "_beta", "_gamma"))}
 
 
 def stand_in(node: Any, scope: Scope) -> tuple[Any, Types | None]:

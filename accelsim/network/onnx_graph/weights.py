@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.network.integers import without_zero
 from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.forms import attributes_of, input_of
 from accelsim.number_formats import is_supported
@@ -71,7 +72,7 @@ class Weight:
             return self
         shape = _along(zero.dims, self.dims, axis, block)
         taken = replace(self, parts=self.parts | zero.parts, stored_as=self.dtype.name)
-        return taken._made(self.dims, lambda array: _difference(array, _spread(zero.read(), shape, self.dims)))
+        return taken._made(self.dims, lambda array: without_zero(array, _spread(zero.read(), shape, self.dims)))
 
     def _made(self, dims: Iterable[int], change: Callable[[Array], Array]) -> Weight:
         read = self.read
@@ -120,8 +121,8 @@ class Weights:
             case "Identity" | "Cast":
                 return source
             case "Transpose":
-                axes = attributes_of(node).get("perm") or reversed(range(len(source.dims)))
-                return source.turned(*axes)
+                axes = list(attributes_of(node).get("perm") or reversed(range(len(source.dims))))
+                return source.turned(*axes) if sorted(axes) == list(range(len(source.dims))) else None
             case "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze":
                 shape = self._shapes.get(value)
                 return None if shape is None or math.prod(shape) != source.size else source.shaped(*shape)
@@ -146,21 +147,6 @@ def packed_count(node: Any, codes: Weight) -> int:
     if "N" in attributes:
         return int(attributes["N"] * attributes["K"])
     return codes.size * (8 // attributes.get("bits", 4) if codes.dtype == np.uint8 else 1)
-
-
-def unpacked(codes: Array, bits: int, count: int) -> Array:
-    """Return integers of a few bits each, (..., count), of bytes (..., count x bits / 8) whose lowest bit is first."""
-    if bits == 8:
-        return codes[..., :count]
-    if bits in (2, 4):
-        every = np.arange(0, 8, bits, dtype=np.uint8)
-        spread = (codes[..., None] >> every) & np.uint8(2**bits - 1)
-        return spread.reshape(*codes.shape[:-1], -1)[..., :count]
-    single = np.unpackbits(codes, axis=-1, bitorder="little")
-    whole = single.shape[-1] // bits
-    grouped = single[..., : whole * bits].reshape(*codes.shape[:-1], whole, bits)
-    values: Array = (grouped << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.uint8)
-    return values[..., :count]
 
 
 def _plain(array: Array) -> Array:
@@ -196,24 +182,3 @@ def _spread(values: Array, shape: tuple[tuple[int, ...], int, int], of: tuple[in
     if block == 1:
         return shaped
     return np.take(shaped, np.arange(of[axis]) // block, axis=axis)
-
-
-def _difference(array: Array, zero: Array) -> Array:
-    """Return integers less their zero point, in the smallest of int8, int16 and int32 that holds them.
-
-    Numbers of floating point stay what they are where the zero point is 0.
-    """
-    if array.dtype.kind not in "iu" or zero.dtype.kind not in "iu":
-        return array if not np.any(zero) else array.astype(np.float32) - zero.astype(np.float32)
-    if array.dtype in (np.int8, np.int32) and not np.any(zero):
-        return array
-    return smallest(array.astype(np.int32) - zero.astype(np.int32))
-
-
-def smallest(integers: Array) -> Array:
-    """Return integers in the smallest of int8, int16 and int32 that holds them."""
-    least, most = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
-    for kind in (np.int8, np.int16):
-        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
-            return integers.astype(kind)
-    return integers

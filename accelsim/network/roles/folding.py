@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.names import common_prefix, listed, natural, words
+from accelsim.network.roles.names import common_prefix, natural, words
 from accelsim.network.roles.packings import unpacked
 
 if TYPE_CHECKING:

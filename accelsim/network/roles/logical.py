@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.network.lowering import filters_of_transposed
+from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES
+
 if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
@@ -53,6 +56,12 @@ class Logical(NamedTuple):
             size *= length
         return size
 
+    def kept_as(self, file: TensorFile) -> str:
+        """Return what its file calls the numbers, where they are packed or of a type that NumPy lacks."""
+        kind = file.types.get(self.parts[0], "") if self.parts else ""
+        form = ARRAY_TYPES.get(kind) or SAFETENSORS_TYPES.get(kind)
+        return self.stored_as or ("" if form is None or form.in_numpy else kind)
+
     def problem(self, file: TensorFile) -> str | None:
         """Return what keeps it from being read, or None."""
         return next((problem for part in self.parts if (problem := file.problem(part))), None)
@@ -70,11 +79,11 @@ def turned(weight: Logical) -> Logical:
 def lowered(weight: Logical, groups: int) -> Logical:
     """Return weights (in, out / groups, kh, kw) of a transposed convolution as (out x kh x kw, in / groups, 1, 1).
 
-    Those are the filters of the 1 x 1 convolution by which each input pixel is multiplied.
+    See `accelsim.network.lowering.filters_of_transposed`.
     """
     per_group = weight.shape[0] // groups
     shape = (weight.size // per_group, per_group, 1, 1)
-    return weight.changed(shape, lambda array: array.reshape(groups, per_group, -1).swapaxes(1, 2).reshape(shape))
+    return weight.changed(shape, lambda array: filters_of_transposed(array, groups))
 
 
 def as_2d(weight: Logical) -> Logical:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from accelsim.errors import listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
 from accelsim.network.roles.logical import Logical, as_2d, lowered, turned
-from accelsim.network.roles.names import RECURRENT, Path, listed, natural, path_of, words
+from accelsim.network.roles.names import RECURRENT, Path, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
 from accelsim.network.roles.role import Kind, Role, Roles
 
@@ -275,21 +276,25 @@ class _Modules:
         return roles
 
     def _name_twins(self) -> None:
-        """Leave out layers that are another one under a second name: modules, all of whose arrays it shares."""
-        first: dict[tuple[str, ...], Found] = {}
+        """Leave out layers that are another one under a second name: modules, all of whose arrays it shares.
+
+        Weights alone are also shared by layers that both run, as an encoder's with a decoder's.
+        """
+        twins: dict[tuple[str, ...], Found] = {}
+        owners: dict[tuple[str, ...], Found] = {}
         once = []
         for found in self.found:
-            arrays = [found.weight] if found.bias is None else [found.weight, found.bias]
-            key = (
-                found.name.removeprefix(found.path.module),
-                *(self._one(part) for each in arrays for part in each.parts),
-            )
-            one = first.setdefault(key, found)
-            # Weights alone are also shared by layers that both run, as an encoder's with a decoder's.
-            if one is found or found.bias is None:
-                once.append(found)
-            else:
-                self._lose(found.name, f"{one.name} under another name", arrays, None)
+            end = found.name.removeprefix(found.path.module)
+            weight = (end, *map(self._one, found.weight.parts))
+            if found.bias is not None:
+                one = twins.setdefault((*weight, *map(self._one, found.bias.parts)), found)
+                if one is not found:
+                    self._lose(found.name, f"{one.name} under another name", [found.weight, found.bias], None)
+                    continue
+            once.append(found)
+            owner = owners.setdefault(weight, found)
+            # Arrays of one name are parts of one, such as experts.
+            found.weights_of = owner.name if owner.weight.parts != found.weight.parts else ""
         self.found = once
 
     def _name_left_out(self, roles: Roles) -> None:
@@ -365,15 +370,20 @@ def _joined(module: str, name: str) -> str:
 def _role(found: Found) -> Role:
     """Return a layer with its weights the right way round."""
     weight = turned(found.weight) if found.is_turned else found.weight
+    kind, bias = _ALONE[len(weight.shape)], found.bias
     if found.is_transposed:
         # Its bias is added when what overlaps is summed.
-        filters = lowered(weight, found.groups or 1)
-        return Role(
-            found.name, "conv_transpose2d", filters, None, found.activations, found.codebook, groups=found.groups
-        )
-    kind = _ALONE[len(weight.shape)]
-    if kind == "conv1d":
+        kind, weight, bias = "conv_transpose2d", lowered(weight, found.groups or 1), None
+    elif kind == "conv1d":
         weight = as_2d(weight)
     return Role(
-        found.name, kind, weight, found.bias, found.activations, found.codebook, found.groups, bool(found.is_turned)
+        found.name,
+        kind,
+        weight,
+        bias,
+        found.activations,
+        found.codebook,
+        found.groups,
+        bool(found.is_turned),
+        found.weights_of,
     )

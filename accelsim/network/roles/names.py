@@ -106,10 +106,3 @@ def _natural_part(part: str) -> tuple[tuple[int, int, str], ...]:
         for each in _DIGITS.split(_AS_RUN.get(part, part))
         if each
     )
-
-
-def listed(names: Iterable[str], most: int = 6) -> str:
-    """Return names for a sentence: the first of them, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more

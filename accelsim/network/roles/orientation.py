@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from accelsim.errors import did_you_mean
+from accelsim.errors import did_you_mean, listed
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.names import Path, listed
+from accelsim.network.roles.names import Path
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Found:
     groups: int | None = None
     is_transposed: bool = False
     """Whether it is a transposed convolution, (in, out / groups, kh, kw)."""
+    weights_of: str = ""
+    """See `Role.weights_of`."""
 
     @property
     def family(self) -> str:

@@ -30,6 +30,13 @@ class Role(NamedTuple):
     """Of a convolution, where its weights show it; None: they do not."""
     is_turned: bool = False
     """Whether the file has the weights the other way round, (in, out)."""
+    weights_of: str = ""
+    """The first layer whose weights these are, too, where the file stores them once."""
+
+    @property
+    def spec_kind(self) -> str:
+        """What a network file calls it: a 1-D convolution is a 2-D one of height 1."""
+        return "conv2d" if self.kind == "conv1d" else self.kind
 
     @property
     def arrays(self) -> dict[str, Logical]:

@@ -93,7 +93,14 @@ def _rows(weight: Tensor, origin: Origin) -> tuple[int, int] | None:
 
 def _place(weight: Tensor, held: Held) -> Any:
     """Return where in a tensor of the model a view of it begins; of one that is made from it, what is in it."""
-    same = weight.layout == torch.strided == held.tensor.layout and (
-        weight.untyped_storage().data_ptr() == held.tensor.untyped_storage().data_ptr()
-    )
-    return weight.storage_offset() if same else hashlib.blake2b(as_array(weight.contiguous()).tobytes()).digest()
+    offset = offset_in(held, weight)
+    return hashlib.blake2b(as_array(weight.contiguous()).tobytes()).digest() if offset is None else offset
+
+
+def offset_in(held: Held, weight: Tensor) -> int | None:
+    """Return where in a tensor of the model a view of it begins; None of one that is made from it or packed."""
+    both = held.tensor, weight
+    if any(each.layout != torch.strided or hasattr(each, "__tensor_flatten__") for each in both):
+        return None
+    whole, part = (each.untyped_storage().data_ptr() for each in both)
+    return weight.storage_offset() if whole == part else None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accelsim.network.lowering import filters_of_transposed
 from accelsim.network.torch_capture.recorder import Filters, Recorder
 
 Given = Mapping[str, Any]
@@ -139,8 +140,7 @@ def transposed(note: Recorder, output: Tensor, given: Given) -> None:
         pixels = images.numel() // max(1, images.shape[1])
         note.leave(_of(dims, "transposed convolution"), weight.numel() * pixels, [data, weight])
         return
-    per_group = weight.shape[0] // groups
-    kernels = weight.reshape(groups, per_group, -1).mT.reshape(-1, per_group, 1, 1)
+    kernels = filters_of_transposed(weight, groups)
     images = images[:, :, None] if dims == 1 else images
     note.images(Filters(weight, kernels, None, "conv_transpose2d"), images, {"groups": groups}, data)
 

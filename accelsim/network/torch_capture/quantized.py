@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from accelsim.network.integers import without_zero
 from accelsim.network.left_out import LeftOut
-from accelsim.network.torch_capture.recorder import Call, Recorder, copied
+from accelsim.network.torch_capture.recorder import LOOK_UP, Call, Recorder, copied
 from accelsim.network.torch_capture.recurrent import replayed
 
 Array = NDArray[Any]
@@ -36,7 +39,8 @@ def note_quantized(note: Recorder, model: nn.Module, name: str, arguments: list[
         _product(note, kind, "_fp16" if name.endswith("_fp16") else "", arguments)
     else:
         held = sum(each.numel() for each in weights_of_packed(module))
-        note.leave_packed(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held)
+        left = LeftOut(note.names.of_module(place), f"quantised {name.removeprefix('quantized_')}", held, None)
+        note.leave_packed(replace(left, kind=LOOK_UP, macs=0) if "embedding" in name else left)
 
 
 def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None:
@@ -106,9 +110,7 @@ def _integers(tensor: Tensor) -> Tensor:
     if not tensor.is_quantized:
         return tensor
     zero: Any = _along(tensor, tensor.q_per_channel_zero_points()) if _by_channel(tensor) else tensor.q_zero_point()
-    shifted = tensor.int_repr().to(torch.int32) - zero
-    small = shifted.to(torch.int8)
-    return small if torch.equal(small.to(torch.int32), shifted) else shifted.to(torch.int16)
+    return torch.from_numpy(without_zero(tensor.int_repr().cpu().numpy(), np.asarray(zero)))
 
 
 def _scales(weight: Tensor) -> Any:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
-from accelsim.network.torch_capture.naming import Names
+from accelsim.network.torch_capture.naming import Names, offset_in
 from accelsim.network.torch_capture.origins import Held, Origin, Origins
 from accelsim.torch_weights import as_array
 
@@ -73,6 +73,10 @@ class Recorder:
     _arrays: dict[str, tuple[Array, Array | None]] = field(default_factory=dict)
     _calls: dict[str, list[Call]] = field(default_factory=dict)
     _covered: dict[int, int] = field(default_factory=dict)
+    _owners: dict[Any, str] = field(default_factory=dict)
+    """By the place of weights in the model the first layer that multiplies by them."""
+    _weights_of: dict[str, str] = field(default_factory=dict)
+    """Of each layer, which one that is."""
     _folded: set[int] = field(default_factory=set)
     _uses: dict[int, Use] = field(default_factory=dict)
     _others: dict[tuple[str, str], int | None] = field(default_factory=dict)
@@ -178,7 +182,13 @@ class Recorder:
         self._arrays[name] = copied(weight), None if bias is None else copied(bias)
         origin = self.origins.of(stored)
         if origin is not None and origin.sources:
-            self._covered[origin.sources[0]] = self._covered.get(origin.sources[0], 0) + weight.numel()
+            number = origin.sources[0]
+            offset = offset_in(self.origins.held[number], weight)
+            place = name if offset is None else (number, offset, weight.numel())
+            first = self._owners.setdefault(place, name)
+            self._weights_of[name] = first
+            if first == name:
+                self._covered[number] = self._covered.get(number, 0) + weight.numel()
 
     def keep_arrays(self, name: str, weight: Array, bias: Array | None) -> None:
         """Take weights of a layer that are no tensor of the model, such as the integers of a quantised one."""
@@ -209,9 +219,9 @@ class Recorder:
     def _has_weights(self, origin: Origin) -> bool:
         return any(self.origins.held[number].is_parameter for number in origin.sources)
 
-    def leave_packed(self, name: str, kind: str, weights: int) -> None:
+    def leave_packed(self, left: LeftOut) -> None:
         """Note an operation on packed weights that is no layer."""
-        self._packed[name] = LeftOut(name, kind, weights, None)
+        self._packed[left.name] = left
 
     def use(self, number: int, kind: str, macs: int | None) -> None:
         """Note what a tensor of the model is used for other than as a layer's weights: products come first."""
@@ -231,7 +241,12 @@ class Recorder:
         for dim in (self.batch_dim, 0):
             if dim < len(leading) and leading[dim] == self.batch:
                 return vectors.movedim(dim, 0).reshape(self.batch, -1, features)
-        if math.prod(leading) % self.batch or self.product is not None:
+        if self.product is not None or (count := math.prod(leading)) % self.batch:
+            if self.product is None:
+                self.assumptions.append(
+                    f"{self.names.of_module(self.place.module)}: {count} vectors do not divide among {self.batch} "
+                    "samples, so each sample has all of them; give an example of one sample if they are of several"
+                )
             return vectors.reshape(1, -1, features)
         if self.batch_dim == 1:
             return vectors.reshape(-1, self.batch, features).transpose(0, 1)
@@ -280,7 +295,8 @@ class Recorder:
             weight, bias = self._arrays[name]
             for number, call in enumerate(_merged(self._calls[name]), 1):
                 with collecting(problems):
-                    layers.append(_layer(name if number == 1 else f"{name}.call{number}", weight, bias, call))
+                    layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
+                    layers.append(replace(layer, weights_of=self._weights_of.get(name, name)))
         raise_if_any(dict.fromkeys(problems))
         self.assumptions += overlaps(layer.name for layer in layers if layer.kind == "conv_transpose2d")
         return layers
@@ -311,11 +327,15 @@ class Recorder:
         return macs if macs is None else -(-macs // self.batch)
 
     def _not_used(self, number: int, held: Held) -> list[LeftOut]:
+        weights, kind = int(held.tensor.numel()), type(held.tensor)
+        if kind not in (Tensor, nn.Parameter):
+            # What a class of tensors of its own computes inside of itself is not seen.
+            return [LeftOut(self.names.of(held), f"weights of class {kind.__name__}", weights, None)]
         if number in self.origins.touched:
-            return [LeftOut(self.names.of(held), "constant", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "constant", weights)]
         known = self.names.known.get(self.names.path(held), [])
         if not known:
-            return [LeftOut(self.names.of(held), "not called", held.tensor.numel())]
+            return [LeftOut(self.names.of(held), "not called", weights)]
         return [LeftOut(name, "not called", each.weight.numel()) for name, each in known]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
+from accelsim.network.integers import unpacked_bits
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.packings.bits import unpacked_bits
 from accelsim.network.roles.packings.scaled import OF_INPUTS, UNPACK, scaling_of
 from accelsim.network.roles.packings.scales import finite, powers_of_two
 from accelsim.network.roles.packings.stored import Found, Packed, Rows, leaf, root_of

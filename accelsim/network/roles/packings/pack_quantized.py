@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
+from accelsim.network.integers import bits_of, unpacked_bits, words_for
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.packings.bits import bits_of, unpacked_bits, words_for
 from accelsim.network.roles.packings.scaled import OF_INPUTS
 from accelsim.network.roles.packings.scales import blocks, finite, groups_of_columns, spread
 from accelsim.network.roles.packings.stored import Found, Packed, Rows, Scaling, root_of

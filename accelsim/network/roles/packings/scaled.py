@@ -114,11 +114,8 @@ def scaling_of(
 
 
 def _given_block(packed: Packed) -> list[int] | None:
-    """Return the block that the configuration beside the file gives for fp8 weights."""
-    try:
-        given = packed.quantization.get("weight_block_size")
-    except InputError:
-        return None
+    """Return the block that the configuration beside the file gives for fp8 weights; raises InputError: damaged."""
+    given = packed.quantization.get("weight_block_size")
     if not isinstance(given, list) or len(given) != 2:
         return None
     return given if all(isinstance(each, int) and each > 0 for each in given) else None

@@ -1,6 +1,8 @@
-"""Integers of few bits, side by side in words: taken apart."""
+"""Quantised integers: taken out of the words that hold several, and their zero point taken off."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,3 +36,25 @@ def bits_of(count: int, words: int, candidates: tuple[int, ...], word_bits: int 
     fitting = [bits for bits in candidates if words_for(count, bits, word_bits) == words]
     whole = [bits for bits in fitting if count * bits == words * word_bits]
     return whole or fitting
+
+
+def without_zero(integers: NDArray[Any], zero: NDArray[Any]) -> NDArray[Any]:
+    """Return integers less their zero point, which broadcasts against them, in the smallest type that holds them.
+
+    Numbers of floating point stay what they are where the zero point is 0.
+    """
+    if integers.dtype.kind not in "iu" or zero.dtype.kind not in "iu":
+        return integers if not zero.any() else integers.astype(np.float32) - zero.astype(np.float32)
+    if integers.dtype in (np.int8, np.int32) and not zero.any():
+        return integers
+    narrow = integers.dtype.itemsize == 1 and (np.abs(zero, dtype=np.int64) < 2**14).all()
+    return smallest(np.subtract(integers, zero, dtype=np.int16 if narrow else np.int64, casting="unsafe"))
+
+
+def smallest(integers: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in the smallest of int8, int16 and int32 that holds them."""
+    least, most = (int(integers.min()), int(integers.max())) if integers.size else (0, 0)
+    for kind in (np.int8, np.int16, np.int32):
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return integers.astype(kind, copy=False)
+    return integers

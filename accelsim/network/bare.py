@@ -1,0 +1,113 @@
+"""Networks from files of tensors that nothing describes: layers by the roles of the arrays alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
+from accelsim.network.described import FileArray, layer_of
+from accelsim.network.files import TensorFile
+from accelsim.network.network import Network
+from accelsim.network.reading import Reading
+from accelsim.network.roles import Role, Roles, read_roles
+from accelsim.network.roles.kinds import UNKNOWN
+from accelsim.network.specs import LayerSpec
+from accelsim.network.writer import described
+
+
+def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -> Network:
+    """Return the network of a tensor file; `guess`: convolutions without a geometry get a single window."""
+    roles = read_roles(file, reading)
+    raise_if_any(f"{path}: {problem}" for problem in roles.problems)
+    if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
+        raise InputError(_convolution_help(path, roles))
+    problems: list[str] = []
+    layers = []
+    for role in roles.layers.values():
+        tensors = {key: FileArray(file, each, f"layer {role.name}: {key}") for key, each in role.arrays.items()}
+        geometry: dict[str, Any] = {}
+        if role.kind != "linear":
+            geometry = {"kind": role.spec_kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
+            tensors.pop("activations", None)  # of an input that is larger than the window
+        spec = LayerSpec(name=role.name, weight=f"{role.weights_of or role.name}.weight", **geometry)
+        layers.append(layer_of(spec, tensors, problems))
+    raise_if_any(f"{path}: {problem}" for problem in problems)
+    if not layers:
+        raise InputError(f"{path}: {_no_layers(file, roles)}")
+    return Network(
+        path.stem,
+        [layer for layer in layers if layer],
+        source=path.name,
+        not_simulated=roles.left_out,
+        assumptions=roles.assumptions,
+    )
+
+
+def _no_layers(file: TensorFile, roles: Roles) -> str:
+    """Say why a tensor file is no network."""
+    if any(re.fullmatch(r"arr_\d+", name) for name in file.shapes):
+        return (
+            f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "
+            'not say what they are; save them by name: np.savez(path, **{"fc1.weight": weight, "fc1.bias": bias})'
+        )
+    remedy = "rename the tensors, or name them in a network file, as `accelsim schema network` describes"
+    known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
+    if known:
+        return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
+    held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
+    return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
+
+
+def _convolution_help(path: Path, roles: Roles) -> str:
+    """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
+    head = [f"name = {json.dumps(path.stem)}"]
+    if roles.left_out:
+        tables = ",\n".join(f"  {_toml(described(each))}" for each in roles.left_out)
+        head.append(f"not_simulated = [\n{tables},\n]")
+    if roles.assumptions:
+        head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
+    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    reference = f"{place}:{roles.file.prefix}"
+    blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
+    return (
+        f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
+        f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
+        + "\n\n".join(blocks)
+        + "\n"
+    )
+
+
+def _toml(value: str | Mapping[str, Any]) -> str:
+    """Return a text or a table of texts, numbers and flags as TOML, on one line."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return f"{{ {', '.join(f'{key} = {json.dumps(each)}' for key, each in value.items())} }}"
+
+
+def _block(reference: str, role: Role, roles: Roles) -> str:
+    """Return one layer of a network file to fill in."""
+    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{role.spec_kind}"']
+    lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
+    stored = roles.logical.get(f"{role.name}.weight")
+    if role.is_turned and stored is not None:
+        lines.append("transpose = true")
+    shape = role.weight.shape if stored is None else stored.shape
+    if role.kind == "conv2d":
+        lines += [f"stride = 1  # weight of shape {shape}", "padding = 0"]
+    if role.kind == "conv1d":
+        lines += [f"stride = [1, 1]  # weight of shape {shape}, 1-D: the first of each pair stays", "padding = [0, 0]"]
+    if role.kind != "linear":
+        lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
+        lines.append("input_hw = [1, 0]  # 1, length" if len(shape) == 3 else "input_hw = [0, 0]  # height, width")
+    return "\n".join(lines)
+
+
+def _depthwise(role: Role) -> str:
+    out, per_group = role.weight.shape[:2]
+    is_open = role.groups is None and role.kind != "conv_transpose2d"
+    return f"  # {out} if it is depthwise" if is_open and per_group == 1 < out else ""
