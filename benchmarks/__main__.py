@@ -145,7 +145,7 @@ def memory(quick: bool) -> list[Figure]:
 
 def reading(quick: bool) -> list[Figure]:
     """All weights of a network from a large file of tensors, against all bytes of that file; and of many small ones."""
-    size = 2048 if quick else 4096
+    size = 4096 if quick else 6144
     arrays = {f"layers.{at}.weight": np.full((size, size), at, np.float32) for at in range(6)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.safetensors"
