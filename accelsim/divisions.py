@@ -56,8 +56,8 @@ def divisions(
     unknown = [name for name, values in accuracy.items() if np.isnan(list(values.values())).any()]
     if unknown:
         warn(
-            f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give evaluate= for open, and "
-            "accuracy_dense in the provenance of the network for closed"
+            f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give a score for open "
+            "(evaluate=, --evaluate FILE.py:FUNCTION), and accuracy_dense in the provenance of the network for closed"
         )
     rows: list[dict[str, Any]] = []
     for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):

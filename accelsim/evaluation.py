@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean
+from accelsim.errors import InputError, did_you_mean, listed
 from accelsim.formats.precision import Precision
 from accelsim.network import Density, Layer, Network
 from accelsim.network.forward import forward, outputs
@@ -45,8 +45,9 @@ def fidelity(original: Network) -> Evaluate:
     lacking = [layer.name for layer in original if layer.activations is None or isinstance(layer.activations, Density)]
     if lacking:
         raise InputError(
-            f"network {original.name}: no real activations for {', '.join(lacking)}; give batches of them, or "
-            "evaluate= a function of the network"
+            f"network {original.name}: no real activations for {listed(lacking)}, whose outputs fidelity compares; put "
+            "them into the file as LAYER.activations, or score the network by a function of your own (evaluate=, "
+            "--evaluate FILE.py:FUNCTION)"
         )
     wanted = {layer.name: _outputs(layer) for layer in original}
 

@@ -16,6 +16,7 @@ from accelsim.errors import (
     UnsupportedError,
     collecting,
     did_you_mean,
+    listed,
     raise_if_any,
     warn,
 )
@@ -310,8 +311,8 @@ def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, 
     raise_if_any(problems)
     if unknown:
         warn(
-            f"no activations for {', '.join(unknown)}: every input counts as non-zero (density 1.0); "
-            "pass activations= a sample, a batch or a density"
+            f"no activations for {listed(unknown)}: every input counts as non-zero (density 1.0); "
+            "pass activations= a sample, a batch or a density (--density 0.4)"
         )
     return resolved
 

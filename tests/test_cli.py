@@ -117,6 +117,26 @@ def test_quiet_prints_nothing_and_writes(accelsim: Run, tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "out.csv")["macs"].tolist() == [0]
 
 
+def test_what_a_score_lacks_is_told_with_what_to_type(accelsim: Run, tmp_path: Path) -> None:
+    names = [f"fc{number}" for number in range(9)]
+    save_file({f"{name}.weight": np.eye(4, dtype=np.float32) for name in names}, tmp_path / "bare.safetensors")
+    for command in ("allocate", "sensitivity"):
+        said = accelsim(command, tmp_path / "bare.safetensors")
+        assert said.code == 2
+        (line,) = said.err.splitlines()
+        assert "no real activations for fc0, fc1, fc2, fc3, fc4, fc5 and 3 more" in line
+        assert "LAYER.activations" in line
+        assert "--evaluate FILE.py:FUNCTION" in line
+    (tmp_path / "score.py").write_text("def score(network):\n    return 1.0\n", encoding="utf-8")
+    scored = ("--evaluate", f"{tmp_path / 'score.py'}:score", "--steps", 1, "--budget", "time_us=80%")
+    said = accelsim("allocate", tmp_path / "bare.safetensors", *scored)
+    assert said.code == 0
+    (line,) = (line for line in said.err.splitlines() if "no activations" in line)
+    assert line.startswith("note: no activations for fc0, fc1, fc2, fc3, fc4, fc5 and 3 more: every input counts")
+    assert "--density 0.4" in line
+    assert "no activations" not in accelsim("allocate", tmp_path / "bare.safetensors", *scored, "--density", 0.4).err
+
+
 def test_warnings_are_notes(accelsim: Run, tmp_path: Path) -> None:
     save_file({"fc.weight": np.zeros((2, 2), np.float32)}, tmp_path / "zero.safetensors")
     said = accelsim("run", tmp_path / "zero.safetensors")

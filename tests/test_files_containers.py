@@ -94,7 +94,8 @@ def test_every_layout_of_a_tensor_is_read_as_pytorch_reads_it(tmp_path: Path, le
         np.testing.assert_array_equal(array, expected, err_msg=name)
 
 
-def test_numbers_are_the_pages_of_the_file(tmp_path: Path) -> None:
+def test_numbers_are_the_pages_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     for path in (saved(tmp_path / "a.pt", weights()), tmp_path / "a.safetensors"):
         if path.suffix == ".safetensors":
             save_file({name: tensor.numpy() for name, tensor in weights().items()}, path)
@@ -234,7 +235,7 @@ def test_what_is_no_tensor_is_named(tmp_path: Path) -> None:
         "extra": f"object of {Settings.__module__}.Settings, which is never unpickled",
         "pair": "list of tensors without names of their own",
     }
-    assert [each.name for each in load_network(path).not_simulated] == ["extra", "pair"]
+    assert [each.name for each in load_network(path).left_out[:-1]] == ["extra", "pair"]
 
 
 def test_modules_and_programs_are_refused_with_what_to_type(tmp_path: Path) -> None:
@@ -349,7 +350,8 @@ def sharded(folder: Path, *, index: bool = True, count: int = 2, ending: str = "
 
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
-def test_shards_are_one_network(tmp_path: Path, index: bool, ending: str) -> None:
+def test_shards_are_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bool, ending: str) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     folder = sharded(tmp_path / "net", index=index, ending=ending)
     for path in [folder, *folder.glob("*.index.json")]:
         network = load_network(path)
@@ -547,7 +549,8 @@ def gguf_file(path: Path) -> dict[str, Any]:
     return {each.name: gguf.quants.dequantize(each.data, each.tensor_type) for each in gguf.GGUFReader(path).tensors}
 
 
-def test_gguf_is_read_as_llama_cpp_reads_it(tmp_path: Path) -> None:
+def test_gguf_is_read_as_llama_cpp_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     path = tmp_path / "a.gguf"
     expected = gguf_file(path)
     file = open_tensors(path)
@@ -590,3 +593,54 @@ def test_gguf_without_its_package_names_the_extra(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "gguf.constants", None)
     with pytest.raises(InputError, match=r"pip install 'accelsim\[gguf\]'"):
         open_tensors(path)
+
+
+@pytest.mark.parametrize("key", ["masks", "mask", "pruning_masks"])
+def test_masks_that_lie_beside_the_network_are_applied(tmp_path: Path, key: str) -> None:
+    """A network under one key and masks under another are no two networks, and never the first without the second."""
+    kept = torch.tensor([[1.0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
+    for name in ("fc", "fc.weight"):
+        path = saved(tmp_path / "net.pt", {"state_dict": {"fc.weight": torch.ones(3, 4)}, key: {name: kept.bool()}})
+        for network in (load_network(path), load_network(path, key="state_dict")):
+            np.testing.assert_array_equal(network["fc"].weight, kept.numpy())
+    apart = {"a": {"fc.weight": torch.ones(3, 4)}, key: {"other": kept}}
+    assert "--key" in refused(saved(tmp_path / "net.pt", apart))
+
+
+def test_masks_of_a_sparsifier_are_applied(tmp_path: Path) -> None:
+    """torch.ao.pruning keeps originals in the model, and each mask in its own state."""
+    kept = torch.tensor([[1.0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 1, 0]])
+    held = {
+        "model": {"fc.parametrizations.weight.original": torch.ones(3, 4), "fc.bias": torch.zeros(3)},
+        "sparsifier": {"state": {"fc.weight": {"mask": kept}}, "groups": [{"module_fqn": "fc"}]},
+    }
+    np.testing.assert_array_equal(load_network(saved(tmp_path / "net.pt", held))["fc"].weight, kept.numpy())
+
+
+def test_parts_of_layers_and_distributed_checkpoints_are_no_network(tmp_path: Path) -> None:
+    first = saved(tmp_path / "mp_rank_00_model_states.pt", {"module": weights()})
+    state = {"optimizer_state_dict": {"fp32": torch.ones(3, 3)}}
+    saved(tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt", state)
+    assert len(load_network(first)) == len(load_network(tmp_path)) > 0
+    saved(tmp_path / "mp_rank_01_model_states.pt", {"module": weights()})
+    for path in (first, tmp_path):
+        assert "parts of one network; merge them first" in refused(path)
+    shards = tmp_path / "dcp"
+    shards.mkdir()
+    saved(shards / "__0_0.distcp", {"module": weights()})
+    for path in (shards, shards / "__0_0.distcp"):
+        assert f"dcp_to_torch {shards} net.pt" in refused(path)
+    empty = saved(tmp_path / "zero.pt", {"module": {name: torch.empty(0) for name in weights()}})
+    with pytest.raises(InputError, match=r"all empty.*zero_to_fp32\.py"):
+        load_network(empty)
+
+
+def test_what_folders_hold_beside_the_network_is_said(tmp_path: Path) -> None:
+    """As the dense layer of a sentence transformer, the parts of a pipeline, and checkpoints of a training."""
+    for folder in ("2_Dense", "checkpoint-5"):
+        (tmp_path / folder).mkdir()
+        saved(tmp_path / folder / "pytorch_model.bin", weights())
+    assert "name one: 2_Dense, checkpoint-5" in refused(tmp_path)
+    saved(tmp_path / "pytorch_model.bin", weights())
+    (said,) = load_network(tmp_path).assumptions
+    assert said.endswith("the network is pytorch_model.bin; 2_Dense/, checkpoint-5/ are not read")

@@ -92,10 +92,23 @@ def test_layers_that_a_network_file_gives_the_same_weights_share_them(tmp_path: 
 
 def test_weights_that_differ_are_saved_apart_whatever_is_said_of_them(tmp_path: Path) -> None:
     """As where two calls of a module were pruned by what each of them sees."""
-    one, other = (replace(layer(name), weights_of="fc") for name in "ab")
+    one, other = (replace(layer(name), weights_key="fc") for name in "ab")
     pruned = replace(other, weight_source=lambda: one.weight * (one.weight > 3))
     Network("net", [one, pruned]).save(tmp_path / "net.safetensors")
     assert np.array_equal(load_network(tmp_path / "net.safetensors")["b"].weight, pruned.weight)
+
+
+def test_nodes_that_take_one_tensor_share_its_weights(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    vector = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4])
+    nodes = [onnx.helper.make_node("MatMul", [given, "fc.weight"], [made]) for given, made in (("x", "y"), ("y", "z"))]
+    weight = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "fc.weight")
+    result = onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 4])
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [vector], [result], [weight])), tmp_path / "g.onnx"
+    )
+    loaded = load_network(tmp_path / "g.onnx")
+    assert ([layer.name for layer in loaded], loaded.scope.weights) == (["fc", "fc.call2"], 16)
 
 
 def test_parts_of_one_array_are_weights_of_their_own(tmp_path: Path) -> None:
@@ -116,8 +129,8 @@ def test_a_share_is_never_rounded_to_nothing_or_all() -> None:
     assert sentence(0, 1) == "not simulated: 0 % of the weights, 100 % of the multiply-accumulates"
     assert sentence(1e-9, 1 - 1e-9) == "not simulated: <0.1 % of the weights, >99.9 % of the multiply-accumulates"
     assert sentence(0.0332, 0.9989) == "not simulated: 3.3 % of the weights, 99.9 % of the multiply-accumulates"
-    assert sentence(0, 0, 1) == "not simulated: 0 % of the weights, 0 % of the known MACs; 1 has unknown MACs"
-    assert sentence(0, 0, 2).endswith("2 have unknown MACs")
+    assert sentence(0, 0.5, 1) == "not simulated: 0 % of the weights, 50.0 % of the known MACs; 1 has unknown MACs"
+    assert sentence(0, 0, 2) == "not simulated: 0 % of the weights; 2 have unknown MACs"
 
 
 def test_what_is_largest_stands_first_and_kinds_are_told_together() -> None:
@@ -133,6 +146,24 @@ def test_what_nobody_knows_is_told_first() -> None:
     lines = network(*WHOLE, LeftOut("loop", "Loop", macs=None)).told_left_out
     assert lines[0] == "not simulated: 75.0 % of the weights, 40.0 % of the known MACs; 1 has unknown MACs"
     assert lines[1] == "  unknown MACs in Loop: loop"
+
+
+def test_a_file_of_tensors_claims_nothing_of_what_has_no_weights(tmp_path: Path) -> None:
+    """24 of 40 weights are looked up, and whether an attention follows, no file of tensors says."""
+    tensors = {"fc.weight": np.ones((4, 4), np.float32), "emb.weight": np.ones((6, 4), np.float32)}
+    save_file(tensors, tmp_path / "net.safetensors")
+    network = accelsim.load_network(tmp_path / "net.safetensors")
+    assert network.told_left_out == [
+        "not simulated: 60.0 % of the weights; a file of tensors does not tell operations without weights",
+        "  24 weights in look-up: emb",
+    ]
+    network.save(tmp_path / "saved.safetensors")
+    assert accelsim.load_network(tmp_path / "saved.safetensors").told_left_out == network.told_left_out
+    del tensors["emb.weight"]
+    save_file(tensors, tmp_path / "fc.safetensors")
+    alone = accelsim.load_network(tmp_path / "fc.safetensors")
+    assert alone.told_left_out == ["not simulated: operations without weights, which a file of tensors does not tell"]
+    assert (alone.scope.weights_share, len(alone.scope.unknown)) == (1, 1)
 
 
 def test_nothing_and_names_alone_are_short() -> None:

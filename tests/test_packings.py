@@ -690,7 +690,7 @@ def test_a_network_of_packed_and_plain_layers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(layers["model.layers.0.mlp.up_proj"].weight, sparse)
     assert layers["model.layers.0.mlp.gate_proj"].stored_as == "int4 (GPTQ)"
     assert layers["lm_head"].stored_as == ""
-    assert [(str(each), getattr(each, "weights", 0)) for each in network.not_simulated] == [
+    assert [(str(each), getattr(each, "weights", 0)) for each in network.left_out[:-1]] == [
         ("model.embed_tokens (look-up)", 6400)
     ]
     assert any("gptq_v2" in each for each in network.assumptions)
@@ -702,3 +702,13 @@ def test_experts_in_one_array_are_a_layer_each() -> None:
     assert [(layer.name, layer.weight_shape) for layer in packed] == [
         (f"experts.down_proj.{expert}", (16, 64)) for expert in range(3)
     ]
+
+
+def test_a_damaged_configuration_beside_scaled_weights_is_told(tmp_path: Path) -> None:
+    """It might give another block than the usual one."""
+    held = {"fc.weight": np.ones((4, 8), np.int8), "fc.weight_scale": np.ones((4, 1), np.float32)}
+    save_file(held, tmp_path / "model.safetensors")
+    assert len(load_network(tmp_path / "model.safetensors")) == 1
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json beside the file cannot be read"):
+        load_network(tmp_path / "model.safetensors")

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from accelsim import InputError, Network, load_network, simulate
 from accelsim.network.files import TensorFile, open_tensors
-from accelsim.network.left_out import LeftOut
+from accelsim.network.left_out import WITHOUT_WEIGHTS, LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Roles, read_roles
 
@@ -50,6 +50,19 @@ def layers_of(roles: Roles) -> dict[str, tuple[int, ...]]:
 def left_of(roles: Roles) -> dict[str, str]:
     return {each.name: each.kind for each in roles.left_out}
 
+
+LOOKED_UP = [
+    "iou_token", "mask_tokens", "queries_embedder", "query_feat", "row_embedder", "reference_points", "token_embd",
+    "token_types", "x.rel_attn_bias", "position_encoding", "user_bias", "item_factors", "codebook", "out_embed",
+    "position_embd", "per_layer_token_embd", "prompt_ctx",
+]  # fmt: skip
+"""Look-ups of SAM, Mask2Former, Pix2Struct, DETR, llama.cpp, recommenders and word2vec."""
+
+MULTIPLIED = [
+    "embed_out", "token_proj", "patch_embedding", "inputs_embeds_projector", "to_embedding", "query", "x_embedder",
+    "token_mixer", "single_to_token", "shared_expert_gate", "lm_head", "token_router",
+]  # fmt: skip
+"""Linear layers without a bias whose names have words of look-ups."""
 
 KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, str]]] = {
     "plain": ({"a.weight": of(3, 4), "a.bias": of(3), "n.weight": of(4)}, {"a": (3, 4)}, {}),
@@ -180,6 +193,49 @@ KINDS: dict[str, tuple[dict[str, Array], dict[str, tuple[int, ...]], dict[str, s
         {"p.att.query": (8, 6), "p.att.key": (8, 6), "p.att.out": (6, 8), "p.Conv_0": (5, 4, 1, 3)},
         {"p.Embed_0": "look-up"},
     ),
+    "look-ups by other names": (
+        {f"{each}.weight": of(9, 4) for each in LOOKED_UP}
+        | {f"{each}.weight": of(9, 4) for each in MULTIPLIED}
+        | {"base.embed_tokens.base_layer.weight": of(8, 4), "e.modules_to_save.default.weight": of(3, 4)}
+        | {"emb.modules_to_save.default.weight": of(8, 4), "decoder.weight": of(7, 4), "encoder.weight": of(7, 4)},
+        dict.fromkeys(MULTIPLIED, (9, 4)) | {"e.modules_to_save.default": (3, 4), "decoder": (7, 4)},
+        dict.fromkeys(LOOKED_UP, "look-up") | {"base.embed_tokens.base_layer": "look-up", "encoder": "look-up"}
+        | {"emb.modules_to_save.default": "look-up"},
+    ),
+    "an autoencoder": (
+        {"encoder.weight": of(3, 8), "decoder.weight": of(8, 3)}, {"encoder": (3, 8), "decoder": (8, 3)}, {},
+    ),
+    "masks by other names": (
+        {"a.weight": of(3, 4), "a.pruning_mask": mask(3, 4), "b.weight": of(6, 2, 3, 3), "b.mask": mask(6, 1, 1, 1)}
+        | {"c/kernel:0": of(3, 4), "c/prune_low_magnitude_c/mask:0": mask(3, 4), "mask_d.weight": mask(3, 3) > 0}
+        | {"d.weight": of(3, 3), "mask_e.weight": mask(5, 5) > 0, "f.weight": of(3, 4), "f.mask": mask(4)}
+        | {"g.weight": of(3, 4), "g.mask_scores": of(3, 4), "mask_head.weight": of(2, 4), "mask_token": of(1, 1, 4)},
+        {"a": (3, 4), "b": (6, 2, 3, 3), "c": (4, 3), "d": (3, 3), "f": (3, 4), "g": (3, 4), "mask_head": (2, 4)},
+        {"mask_e": "mask", "g.mask_scores": "mask", "mask_token": "learned token"},
+    ),
+    "what an optimiser keeps": (
+        {"p/a/kernel": of(4, 6), "opt_state/0/mu/a/kernel": of(4, 6), "optimizer.x.weight": of(4, 6)},
+        {"p/a": (6, 4)},
+        dict.fromkeys(("opt_state/0/mu/a/kernel", "optimizer.x.weight"), "state of an optimiser"),
+    ),
+    "experts side by side": (
+        {"moe.input_linear.weight": of(2, 6, 4), "b.ffn_exps.weight": of(2, 6, 4), "linear.weight": of(2, 6, 4)}
+        | {"x.experts.0.w1.weight": of(6, 4)},
+        {"x.experts.0.w1": (6, 4)},
+        dict.fromkeys(("moe.input_linear", "b.ffn_exps"), "weights of experts") | {"linear": "matrices side by side"},
+    ),
+    "a transposed convolution as wide as it is long": (
+        # (in, out, k) of PyTorch; (k, in, out) of another library has no such name.
+        {"up.weight": of(8, 4, 4), "up.bias": of(4), "W/W": of(8, 4, 4), "W/b": of(4)},
+        {"up": (16, 8, 1, 1), "W": (4, 4, 1, 8)},
+        {},
+    ),
+    "scikit-learn": (
+        {"coefs_0": of(4, 6), "intercepts_0": of(6), "coefs_1": of(6, 2), "intercepts_1": of(2), "x_w": of(4, 6)}
+        | {"x_b": of(6)},
+        {"coefs_0": (6, 4), "coefs_1": (2, 6), "x": (6, 4)},
+        {},
+    ),
     "the whole network": ({"weight": of(3, 4), "bias": of(3)}, {"linear": (3, 4)}, {}),
 }  # fmt: skip
 
@@ -204,12 +260,18 @@ def test_nothing_vanishes(tmp_path: Path, kind: str) -> None:
     assert roles.accounts.keys() == tensors.keys()
     # Of each layer its weights, of what is left out all that has dimensions and is neither an index nor a mask.
     counted = sum(role.weight.size for role in roles.layers.values()) + sum(each.weights for each in roles.left_out)
-    aside = ("mask", "ids", "optimizer", "bias_k", "base", "h.attn.bias")
+    without = {each.name for each in roles.left_out if each.kind in ("mask", "state of an optimiser")}
+    aside = ("bias_k", ".0.base")
     biases = {part for role in roles.layers.values() if role.bias for part in role.bias.parts}
+    # What holds weights is above 1 here, masks and indices are not.
     held = sum(
         array.size
         for name, array in tensors.items()
-        if array.ndim > 1 and name not in biases and not any(word in name for word in aside)
+        if array.ndim > 1
+        and array.max() > 1
+        and name not in biases
+        and not {name, name.removesuffix(".weight")} & without
+        if not any(word in name for word in aside)
     )
     assert counted == held + sum(each.weights for each in roles.left_out if each.name.endswith("bias_k"))
 
@@ -359,6 +421,7 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
     tensors = {"one.weight": of(8, 3, 5), "two.weight_orig": of(6, 3, 3, 3), "two.weight_mask": mask(6, 3, 3, 3)}
     tensors |= {"depth.weight": of(6, 1, 3, 3), "c_fc.weight": of(4, 8), "c_fc.bias": of(8), "emb.weight": of(9, 4)}
     tensors |= {
+        "resize.weight": of(4, 4, 2, 2),
         "up.weight": of(8, 2, 2, 2),
         "up.bias": of(4),
         "k/kernel:0": of(3, 3, 2, 5),
@@ -370,6 +433,7 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
         load_network(path)
     text = str(caught.value).split("\n\n", 1)[1]
     assert "groups = 1  # 6 if it is depthwise" in text
+    assert text.count('kind = "conv2d"  # "conv_transpose2d" if it is transposed') == 1
     filled = text.replace("[0, 0]  # height, width", "[7, 7]").replace("[1, 0]  # 1, length", "[1, 20]")
     (tmp_path / "net.toml").write_text(filled.replace("groups = 1  # 6", "groups = 6  # 6"), encoding="utf-8")
     network, roles = load_network(tmp_path / "net.toml"), read_roles(open_tensors(path))
@@ -378,9 +442,9 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
         np.testing.assert_array_equal(layer.weight, roles.layers[layer.name].weight.read())
     assert network["one"].convolution.output_hw == (1, 16)
     assert (network["depth"].groups, network["up"].groups) == (6, 2)
-    assert list(network.left_out) == roles.left_out
+    assert list(network.left_out) == [*roles.left_out, WITHOUT_WEIGHTS]
     assert list(network.assumptions) == roles.assumptions
-    assert {each["name"] for each in tomllib.loads(text)["not_simulated"]} == {"emb", "norm"}
+    assert {each["name"] for each in tomllib.loads(text)["not_simulated"]} == {"emb", "norm", WITHOUT_WEIGHTS.name}
 
 
 def test_a_network_file_names_arrays_as_they_are_used(tmp_path: Path) -> None:

@@ -454,3 +454,19 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
         InputError, match=r"^torch: is not installed; install it with: pip install 'accelsim\[torch\]'$"
     ):
         Network.from_torch(nn.Linear(2, 2), torch.ones(1, 2))
+
+
+def test_vectors_that_are_not_alike_for_every_sample_are_told() -> None:
+    """Three vectors of two samples, as where each goes to another expert."""
+
+    class Routed(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.expert = nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.expert(x.reshape(4, 4)[:3])
+
+    network = Network.from_torch(Routed(), torch.ones(2, 2, 4))
+    assert network["expert"].tokens == 3
+    assert ["3 vectors do not divide among 2 samples" in each for each in network.assumptions] == [True]

@@ -303,6 +303,7 @@ def test_what_the_network_does_not_have_is_named(tmp_path: Path) -> None:
     network = with_weights(net, write_holes(tmp_path / "m.safetensors", shapes))
     assert set(network.left_out) == {
         LeftOut("m.emb", "look-up", 20 * 4),  # what the file has of it
+        LeftOut("pos", "look-up"),  # of which the file has nothing
         LeftOut("scores", "product of activations", macs=7),
         LeftOut("classifier", "linear layer", 5 * 3, macs=15),
         LeftOut("softmax"),
@@ -431,3 +432,12 @@ def test_an_alias_of_nothing_is_told(tmp_path: Path) -> None:
     assert [problem.split(": ", 1)[1] for problem in caught.value.problems] == [
         "aliases: no layer is called 'conv2'; did you mean 'conv1'?"
     ]
+
+
+def test_what_the_file_stores_is_said(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_tensors
+
+    save_tensors({"fc.weight": torch.ones(3, 4, dtype=torch.bfloat16)}, tmp_path / "m.safetensors")
+    network = with_weights(Network("net", [Layer.linear("fc", np.zeros((3, 4)))]), tmp_path / "m.safetensors")
+    assert network["fc"].stored_as == "BF16"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    DensityOption,
     NetworkArgument,
     SetOption,
     WeightsOption,
@@ -148,6 +149,7 @@ def allocate_command(
     evaluate: EvaluateOption = "fidelity",
     steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
     overrides: SetOption = None,
+    density: DensityOption = None,
     seed: PruningSeedOption = 0,
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write the steps to this CSV file.")] = None,
@@ -160,7 +162,7 @@ def allocate_command(
     """Choose how much to prune of each layer, so that a chip's budget is met and least is lost."""
     outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
-    net, chips = load(problems, network, hardware, overrides, None, reading=reading)
+    net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     if len(chips) > 1:
         problems.append(f"--hardware {hardware}: takes one chip")
     wanted: Any = collect(problems, _budget, budget)
@@ -175,11 +177,11 @@ def allocate_command(
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
-    limit = number * cost(net, chips[0], metric) if is_share else number
     with reporting(steps, quiet=False) as step:
+        limit = number * cost(net, chips[0], metric, density) if is_share else number
         found = allocate(
             net, chips[0], limit, metric, granularity, criterion,
-            steps=steps, evaluate=evaluate, seed=seed, store=store, progress=step,
+            steps=steps, evaluate=evaluate, activations=density, seed=seed, store=store, progress=step,
         )  # fmt: skip
     console().print(terminal.allocation_table(found, metric, limit))
     say_left_out(net)

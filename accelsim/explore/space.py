@@ -411,11 +411,11 @@ def subset(network: Network, names: Sequence[str]) -> Network:
     if not names:
         return network
     kept = [layer for layer in network if layer.name in names]
-    counted = {layer.weights_of for layer in kept}
+    counted = {layer.weights_key for layer in kept}
     others = []
     for layer in network:
         if layer.name not in names:
-            is_new = not layer.weights_of or layer.weights_of not in counted
+            is_new = not layer.weights_key or layer.weights_key not in counted
             others.append(LeftOut(layer.name, "layer that was not chosen", is_new * layer.weight_count, layer.macs))
-            counted.add(layer.weights_of)
+            counted.add(layer.weights_key)
     return dataclasses.replace(network, layers=kept, not_simulated=[*network.left_out, *others])

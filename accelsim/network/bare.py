@@ -12,6 +12,7 @@ from typing import Any
 from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
 from accelsim.network.described import FileArray, layer_of
 from accelsim.network.files import TensorFile
+from accelsim.network.left_out import WITHOUT_WEIGHTS
 from accelsim.network.network import Network
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Role, Roles, read_roles
@@ -34,7 +35,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         if role.kind != "linear":
             geometry = {"kind": role.spec_kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=role.name, weight=f"{role.weights_of or role.name}.weight", **geometry)
+        spec = LayerSpec(name=role.name, weight=f"{role.owner or role.name}.weight", **geometry)
         layers.append(layer_of(spec, tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
@@ -43,7 +44,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         path.stem,
         [layer for layer in layers if layer],
         source=path.name,
-        not_simulated=roles.left_out,
+        not_simulated=[*roles.left_out, WITHOUT_WEIGHTS],
         assumptions=roles.assumptions,
     )
 
@@ -59,6 +60,11 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
     known = [str(each) for each in roles.left_out if each.kind != UNKNOWN]
     if known:
         return f"holds no layer that can be simulated: {listed(known)}; {remedy}"
+    if file.shapes and all(0 in shape for shape in file.shapes.values()):
+        return (
+            "its tensors are all empty, as DeepSpeed leaves them that splits a network among processors (ZeRO, stage "
+            "3); put them together first: python zero_to_fp32.py FOLDER pytorch_model.bin, which lies beside"
+        )
     held = ", ".join(f"{name} {shape}" for name, shape in list(file.shapes.items())[:MAX_KNOWN])
     return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
@@ -66,9 +72,8 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
 def _convolution_help(path: Path, roles: Roles) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
     head = [f"name = {json.dumps(path.stem)}"]
-    if roles.left_out:
-        tables = ",\n".join(f"  {_toml(described(each))}" for each in roles.left_out)
-        head.append(f"not_simulated = [\n{tables},\n]")
+    tables = ",\n".join(f"  {_toml(described(each))}" for each in (*roles.left_out, WITHOUT_WEIGHTS))
+    head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
     place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
@@ -91,7 +96,8 @@ def _toml(value: str | Mapping[str, Any]) -> str:
 
 def _block(reference: str, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
-    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{role.spec_kind}"']
+    kind = f'kind = "{role.spec_kind}"' + _maybe_transposed(role)
+    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", kind]
     lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
     stored = roles.logical.get(f"{role.name}.weight")
     if role.is_turned and stored is not None:
@@ -105,6 +111,13 @@ def _block(reference: str, role: Role, roles: Roles) -> str:
         lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
         lines.append("input_hw = [1, 0]  # 1, length" if len(shape) == 3 else "input_hw = [0, 0]  # height, width")
     return "\n".join(lines)
+
+
+def _maybe_transposed(role: Role) -> str:
+    """Return a remark where as many channels go in as come out and the window is even: either kind looks so."""
+    out, per_group, *window = role.weight.shape if role.kind in ("conv1d", "conv2d") else (0, 1)
+    is_open = out == per_group and window[-1] % 2 == 0
+    return '  # "conv_transpose2d" if it is transposed' if is_open else ""
 
 
 def _depthwise(role: Role) -> str:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from accelsim.errors import collecting
 from accelsim.network.activations import Activations, Density
-from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TensorFile
 from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
@@ -71,11 +70,10 @@ def layer_of(spec: LayerSpec, tensors: Mapping[str, FileArray], problems: list[s
         tokens=spec.tokens or 1,
         steps=spec.steps or 1,
         convolution=convolution,
-        weights_of=spec.weight or "",
+        weights_key=spec.weight or "",
         stored_as=tensors["weight"].array.kept_as(tensors["weight"].file) if "weight" in tensors else "",
     )
-    found += bias_problems(spec.name, layer.bias, out_features) + codebook_problems(spec.name, layer.codebook)
-    found += activation_problems(spec.name, layer.activations, layer.input_shape)
+    found = layer.problems
     problems += found
     return None if found else layer
 

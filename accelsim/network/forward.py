@@ -71,7 +71,7 @@ def _passes(network: Network, samples: ArrayLike) -> Iterator[tuple[NDArray[Any]
             raise InputError(
                 f"network {network.name}: layer {layer.name} takes {layer.input_shape}, what comes before it gives "
                 f"{signal.shape[1:]}: it is no chain of layers with a ReLU between them; evaluate it yourself and "
-                "pass evaluate= a function of the network"
+                "pass evaluate= a function of the network (--evaluate FILE.py:FUNCTION)"
             )
         seen = signal.reshape(-1, *layer.input_shape)
         signal = outputs(layer, seen)

@@ -11,7 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.network.activations import Activations, Density
-from accelsim.network.arrays import LayerArrays, count_problems
+from accelsim.network.arrays import (
+    LayerArrays,
+    activation_problems,
+    bias_problems,
+    codebook_problems,
+    count_problems,
+)
 from accelsim.network.lowering import Convolution, Maps, Products, Vectors, is_count
 
 Array = NDArray[Any]
@@ -45,7 +51,7 @@ class Layer:
     """What a chip makes of activations before it multiplies them (`accelsim.network.forward`); None: nothing."""
     stored_as: str = ""
     """How its file keeps the weights where that is not as `weight` is, such as BF16 or int4 (GPTQ)."""
-    weights_of: str = ""
+    weights_key: str = ""
     """What layers that multiply by the same stored weights have in common, so that those count once; empty: nothing."""
 
     @classmethod
@@ -139,6 +145,12 @@ class Layer:
             granularity=granularity,
             **given.fields,
         )
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the arrays beside its weights: their shapes, types and values."""
+        found = bias_problems(self.name, self.bias, self.out_features) + codebook_problems(self.name, self.codebook)
+        return found + activation_problems(self.name, self.activations, self.input_shape)
 
     @property
     def weight(self) -> Array:

@@ -47,6 +47,10 @@ class LeftOut:
         return f"{self.name} ({self.kind})" if self.kind else self.name
 
 
+WITHOUT_WEIGHTS = LeftOut("operations without weights", "not in a file of tensors", macs=None)
+"""Products of activations, pooling and the like, of which a bare file of tensors says nothing."""
+
+
 def left_out(given: Iterable[LeftOut | str]) -> tuple[LeftOut, ...]:
     """Return what is left out, what has no size once; a text is the name of an operation without weights."""
     found: list[LeftOut] = []
@@ -94,7 +98,20 @@ def sentence(weights_share: float, macs_share: float, unknown: int = 0) -> str:
     said = f"not simulated: {_left(weights_share)} of the weights, {_left(macs_share)} of the "
     if not unknown:
         return f"{said}multiply-accumulates"
-    return f"{said}known MACs; {f'{unknown} have' if unknown > 1 else '1 has'} unknown MACs"
+    told = f"{unknown} have unknown MACs" if unknown > 1 else "1 has unknown MACs"
+    if macs_share == 0:
+        return f"not simulated: {_left(weights_share)} of the weights; {told}"
+    return f"{said}known MACs; {told}"
+
+
+def _headline(scope: Scope, left: Sequence[LeftOut]) -> str:
+    """Say how much is not simulated; of a bare file of tensors nobody knows the share of multiply-accumulates."""
+    if WITHOUT_WEIGHTS not in left:
+        return sentence(1 - scope.weights_share, 1 - scope.macs_share, len(scope.unknown))
+    if not scope.weights_left_out:
+        return f"not simulated: {WITHOUT_WEIGHTS.name}, which a file of tensors does not tell"
+    share = _left(1 - scope.weights_share)
+    return f"not simulated: {share} of the weights; a file of tensors does not tell {WITHOUT_WEIGHTS.name}"
 
 
 def told(scope: Scope, left: Sequence[LeftOut]) -> list[str]:
@@ -105,8 +122,8 @@ def told(scope: Scope, left: Sequence[LeftOut]) -> list[str]:
     bare = [str(each) for each in left if not each.has_size]
     if len(bare) == len(left):
         return [_listed("not simulated: ", bare, " (no weights, no MACs)")] if bare else []
-    lines = [sentence(1 - scope.weights_share, 1 - scope.macs_share, len(scope.unknown))]
-    kinds = by_kind(scope, left)
+    lines = [_headline(scope, left)]
+    kinds = by_kind(scope, [each for each in left if each != WITHOUT_WEIGHTS])
     shown = kinds if len(kinds) == MOST_KINDS + 1 else kinds[:MOST_KINDS]
     for kind, members in shown:
         lines.append(_listed(f"  {size(members)} in {f'{kind}: ' * bool(kind)}", [each.name for each in members]))

@@ -61,7 +61,7 @@ class Network:
     def scope(self) -> Scope:
         """How much of the whole network the layers are; weights that several multiply by count once."""
         left = self.left_out
-        stored = {layer.weights_of or f"layer {layer.name}": layer.weight_count for layer in self.layers}
+        stored = {layer.weights_key or f"layer {layer.name}": layer.weight_count for layer in self.layers}
         return Scope(
             weights=sum(stored.values()),
             macs=sum(layer.macs for layer in self.layers),

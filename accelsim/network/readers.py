@@ -32,7 +32,7 @@ def load_network(
 
     A file that `Network.save` wrote is read back whole. In a bare tensor file every 2-D `X.weight` is a linear layer,
     `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; what else there is, by which
-    names, docs/networks.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
+    names, docs/files.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
     proposes. Weights stay in the file until they are simulated.
     What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
     in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:

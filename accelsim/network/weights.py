@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from accelsim.config import shipped_names
 from accelsim.errors import InputError, did_you_mean, listed, raise_if_any
-from accelsim.network.arrays import activation_problems, bias_problems, codebook_problems
 from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
@@ -165,7 +164,7 @@ class _Held:
         if geometry is not None and outputs != geometry.out_channels:
             geometry = replace(geometry, out_channels=outputs)
         first = roles[0]
-        stored = " ".join(role.weights_of or role.name for role in roles)
+        stored = " ".join(role.owner or role.name for role in roles)
         made = replace(
             layer,
             out_features=outputs,
@@ -176,10 +175,9 @@ class _Held:
             codebook=first.codebook.read() if first.codebook is not None and len(roles) == 1 else None,
             granularity=None,
             stored_as=weight.kept_as(self.roles.file),
-            weights_of=stored if piece.rows is None else f"{stored} {piece.rows}",
+            weights_key=stored if piece.rows is None else f"{stored} {piece.rows}",
         )
-        problems += bias_problems(layer.name, made.bias, outputs) + codebook_problems(layer.name, made.codebook)
-        problems += activation_problems(layer.name, made.activations, made.input_shape)
+        problems += made.problems
         return made
 
     def left_out(self, network: Network, match: Match) -> list[LeftOut]:

@@ -70,7 +70,7 @@ def described(each: LeftOut) -> str | dict[str, Any]:
 def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dict[str, Any]:
     """Return what a network file says about a layer, and add its arrays to the tensors.
 
-    owners: by `Layer.weights_of` the tensor that has those weights already.
+    owners: by `Layer.weights_key` the tensor that has those weights already.
     """
     entry: dict[str, Any] = {"name": layer.name}
     if layer.granularity is not None:
@@ -82,8 +82,8 @@ def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dic
             entry[key] = {"density": float(array.density), "seed": int(array.seed)}
         elif array is not None:
             entry[key] = f"{layer.name}.{key}"
-            if key == "weight" and layer.weights_of:
-                owner = owners.setdefault(layer.weights_of, entry[key])
+            if key == "weight" and layer.weights_key:
+                owner = owners.setdefault(layer.weights_key, entry[key])
                 if owner in tensors and array.dtype == tensors[owner].dtype and np.array_equal(array, tensors[owner]):
                     entry[key] = owner
                     continue

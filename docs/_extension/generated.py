@@ -35,7 +35,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
     ),
     "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
-    "Reference": ("cli", "api", "gallery", "glossary", "changelog"),
+    "Reference": ("cli", "api", "files", "gallery", "glossary", "changelog"),
 }
 """Pages of the sidebar; one that is not named here stands at the end of the guide."""
 

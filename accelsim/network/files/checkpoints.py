@@ -23,6 +23,9 @@ BESIDE = re.compile(
 )
 """In the keys of what training keeps beside the network: its tensors are no weights."""
 
+MASKS = re.compile(r"(?:^|\.)(?:(?:pruning_|weight_)?masks?|mask_dict|sparsifier\.state\.(?P<name>.+))$")
+"""In the keys of masks that lie beside the network, by the names of weights; PyTorch's sparsifier has one each."""
+
 DEEPEST = 8
 """Levels of keys that are looked through."""
 
@@ -47,8 +50,13 @@ def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> 
     found = dict(_dicts(held))
     matrices = {name: each for name, each in found.items() if any(len(tensor.shape) > 1 for tensor in _tensors(each))}
     found = matrices or found
+    masks = _masks(found)
     if key is not None:
-        return Chosen(_under(path, held, key), f"{key}." if len(found) > 1 and key != "." else "")
+        tensors = _under(path, held, key)
+        return Chosen(tensors | _fitting(masks, tensors), f"{key}." if len(found) > 1 and key != "." else "")
+    rest = {name: each for name, each in found.items() if not MASKS.search(name)}
+    if len(rest) == 1 and (fitting := _fitting(masks, next(iter(rest.values())))):
+        found = {name: each | fitting for name, each in rest.items()}
     modules = [each for each in held.values() if isinstance(each, Instance) and _is_module(each)]
     if modules and not WRAPPINGS & {name.rpartition(".")[2] for name in found}:
         raise InputError(f"{path}: {_what(modules[0])}")
@@ -86,6 +94,34 @@ def _dicts(held: Mapping[Any, Any], name: str = "", depth: int = 0) -> Iterator[
 
 def _tensors(held: Mapping[str, Any]) -> list[Any]:
     return [each for each in held.values() if isinstance(each, (Tensor, Sparse, Unreadable))]
+
+
+def _masks(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the masks that a checkpoint keeps beside its network, by what they are masks of."""
+    masks = {}
+    for key, held in found.items():
+        match = MASKS.search(key)
+        if match:
+            for name, each in held.items():
+                masks[match["name"] or name] = each
+    return masks
+
+
+def _fitting(masks: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return masks under names that go with those of tensors, `masks.X.weight`; none where none is of their shape."""
+    fitting = {}
+    for name, mask in masks.items():
+        for weight in (name, f"{name}.weight", _original(name)):
+            held = tensors.get(weight)
+            if held is not None and getattr(mask, "shape", None) == held.shape and len(held.shape) > 1:
+                fitting[f"masks.{name}"] = mask
+    return fitting
+
+
+def _original(name: str) -> str:
+    """Return where PyTorch's parametrizations keep weights of a name."""
+    module, _, tensor = name.rpartition(".")
+    return f"{module}.parametrizations.{tensor}.original"
 
 
 def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:

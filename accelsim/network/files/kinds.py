@@ -29,7 +29,8 @@ class Foreign(NamedTuple):
 
     def refusal(self, path: Path) -> str:
         """Return the message for a file."""
-        return f"{path}: is {self.what}; {self.remedy.replace('FILE', path.name)}"
+        remedy = self.remedy.replace("FILE", path.name).replace("FOLDER", str(path.parent))
+        return f"{path}: is {self.what}; {remedy}"
 
 
 def save(tensors: str) -> str:
@@ -88,6 +89,10 @@ NCNN = Foreign("part of an ncnn model", ORIGIN)
 CAFFE = Foreign(
     "a Caffe model", "in Python, net being a caffe.Net of it: " + savez("{k: v[0].data for k, v in net.params.items()}")
 )
+DISTRIBUTED = Foreign(
+    "part of a checkpoint of torch.distributed",
+    "make one file of its folder: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER net.pt",
+)
 EMPTY = Foreign("empty, so not a whole file of tensors", "export or copy it again")
 ARCHIVE = Foreign("an archive of other files", UNPACK)
 
@@ -134,6 +139,7 @@ NAMES = (
     (r"\.npy", NPY),
     (r"\.pkl|\.pickle|\.joblib", PICKLE),
     (r"\.pt2", TORCH_EXPORT),
+    (r"\.distcp", DISTRIBUTED),
     (r"\.tgz|\.tar|\.zip|\.gz|\.bz2|\.xz|\.zst|\.7z|\.rar", ARCHIVE),
 )
 """Formats that only names tell, by their ends."""
@@ -141,6 +147,8 @@ NAMES = (
 
 def kind_of(path: Path) -> Container | Foreign | None:
     """Return what a file is: a container that is read, a format that is not, or None where nothing tells."""
+    if of_name(path) == DISTRIBUTED:  # archives of torch.save, one after another
+        return DISTRIBUTED
     with path.open("rb") as file:
         head = file.read(512)
     if not head:

@@ -21,8 +21,17 @@ MAX_INDEX_BYTES = 64 * 2**20
 NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
 """How shards are named, `model-00001-of-00002.safetensors`."""
 
-BESIDE = re.compile(r"(training_args|optimizer|scheduler|rng_state|scaler|tokenizer)", re.IGNORECASE)
+BESIDE = re.compile(
+    r"training_args|optimizer|scheduler|rng_state|random_states|scaler|tokenizer|.*_optim_states\.pt$", re.IGNORECASE
+)
 """What training and text need beside a network, by how their files' names begin."""
+
+RANK = re.compile(r"(?P<before>.*mp_rank_)(?P<number>\d+)(?P<after>_model_states\.pt)")
+"""How DeepSpeed calls the files of a network whose layers are split among processors."""
+
+MERGE_RANKS = (
+    "merge them first, by the zero_to_fp32.py that DeepSpeed puts beside them, or as the program does that trained it"
+)
 
 USUAL = ("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model")
 """Names of the one file of a network in a folder, in the order in which they are taken."""
@@ -89,10 +98,13 @@ def of_folder(path: Path, reading: Reading) -> TensorFile:
     """Return the tensors of a folder with an index, numbered shards or one file of tensors in it."""
     names = sorted(each.name for each in path.iterdir() if each.is_file())
     indices = [name for name in names if name.endswith(INDEX)]
+    held = [name for name in names if Path(name).suffix in SUFFIXES and not BESIDE.match(name)]
     if indices:
         chosen = _chosen(path, indices)
-        return _noting(of_index(path / chosen, reading), indices, chosen)
-    held = [name for name in names if Path(name).suffix in SUFFIXES and not BESIDE.match(name)]
+        named = {chosen, *_tensors_by_file(path / chosen)}
+        others = [name for name in [*indices, *held] if name not in named]
+        return _noting(of_index(path / chosen, reading), path, others, chosen)
+    check_ranks(path, held)
     numbered = {name: match for name in held if (match := NUMBERED.fullmatch(name))}
     sets = sorted({(match["stem"], match["count"], match["ending"]) for match in numbered.values()})
     whole = [name for name in held if name not in numbered]
@@ -107,12 +119,14 @@ def of_folder(path: Path, reading: Reading) -> TensorFile:
     if not held:
         raise InputError(f"{path}: {_without_tensors(path, names)}")
     chosen = _chosen(path, held)
-    return _noting(open_file(path / chosen, reading), whole, chosen)
+    return _noting(open_file(path / chosen, reading), path, [name for name in held if name != chosen], chosen)
 
 
 def check_whole(path: Path) -> None:
     """Raise InputError for one shard of several, with what to name in its place."""
     numbered = NUMBERED.fullmatch(path.name)
+    if RANK.fullmatch(path.name):
+        check_ranks(path, [each.name for each in path.parent.iterdir()])
     indices = [each for each in sorted(path.parent.glob(f"*{INDEX}")) if each.is_file()]
     for index in indices:
         try:
@@ -125,6 +139,13 @@ def check_whole(path: Path) -> None:
     if numbered is not None and int(numbered["count"]) > 1:
         at, count = int(numbered["number"]), int(numbered["count"])
         raise InputError(f"{path}: is shard {at} of {count} of one network; name the folder of all, {path.parent}/")
+
+
+def check_ranks(path: Path, names: list[str]) -> None:
+    """Raise InputError where several of the files of a folder each hold a part of every layer."""
+    ranks = sorted(name for name in names if RANK.fullmatch(name))
+    if len(ranks) > 1:
+        raise InputError(f"{path}: {', '.join(ranks[:MAX_KNOWN])} are parts of one network; {MERGE_RANKS}")
 
 
 def _tensors_by_file(path: Path) -> dict[str, list[str]]:
@@ -163,11 +184,20 @@ def _chosen(path: Path, names: list[str]) -> str:
     return found[0]
 
 
-def _noting(file: TensorFile, names: list[str], chosen: str) -> TensorFile:
-    others = [name for name in names if name != chosen]
-    if others:
-        file.assumptions.append(f"of the files in the folder, the network is {chosen}; {', '.join(others)} is not read")
+def _noting(file: TensorFile, folder: Path, others: list[str], chosen: str) -> TensorFile:
+    """Note what else a folder and those in it hold, which may be parts of the network."""
+    beside = others + [f"{each}/" for each in _folders(folder)]
+    if beside:
+        verb = "is" if len(beside) == 1 else "are"
+        file.assumptions.append(
+            f"of the files in the folder, the network is {chosen}; {listed(beside)} {verb} not read"
+        )
     return file
+
+
+def _folders(path: Path) -> list[str]:
+    """Return the folders in one that hold files of tensors."""
+    return sorted({each.parent.name for each in path.glob("*/*") if each.suffix in SUFFIXES or is_index(each)})
 
 
 def _without_tensors(path: Path, names: list[str]) -> str:
@@ -184,6 +214,8 @@ def _without_tensors(path: Path, names: list[str]) -> str:
     networks = [name for name in names if name.endswith((".onnx", ".toml"))]
     if networks:
         return f"is a directory; name a file in it, such as {networks[0]}"
+    if folders := _folders(path):
+        return f"is a directory whose folders hold files of tensors; name one: {listed(folders)}"
     return f"is a directory without a file of tensors ({', '.join(SUFFIXES)}) or an {INDEX}; name a file"
 
 

@@ -11,7 +11,7 @@ from accelsim.errors import listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph.branches import entered
 from accelsim.network.onnx_graph.constants import Constant
-from accelsim.network.onnx_graph.forms import place_of
+from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
 
@@ -52,6 +52,11 @@ def branch(folding: Folding, node: Any, scope: Scope) -> Sequence[Any]:
     if condition is not None and condition.size == 1:
         runs = graphs.get("then_branch" if condition.read().reshape(-1)[0] else "else_branch")
         if runs is not None:
+            for name, graph in graphs.items():
+                held = [] if graph is runs else _tensors_of(folding, graph, scope.inner())
+                if any(len(each.dims) >= 2 for each in held):
+                    kind = f"If branch {name.removesuffix('_branch')}, which never runs"
+                    folding.left_out.append((LeftOut(place_of(node), kind), held))
             nodes, names = entered(node, runs, lambda name: name in scope.types)
             folding.hold_all(runs, scope, names)
             return nodes
@@ -177,6 +182,18 @@ def _work(folding: Folding, graph: Any, scope: Scope) -> Work:
         sum(known) if len(known) == len(macs) else None,
         [*layers, *(str(each) for each, _ in within)],
     )
+
+
+def _tensors_of(folding: Folding, graph: Any, scope: Scope) -> list[Constant]:
+    """Keep the tensors of a body through which one does not go, those of bodies in it as well; return them."""
+    before = set(folding.stored)
+    folding.hold_all(graph, scope)
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in STANDARD:
+            folding.hold_constant(node, scope)
+        for _, inner in graphs_of(node):
+            _tensors_of(folding, inner, scope.inner())
+    return [each for name, each in folding.stored.items() if name not in before]
 
 
 def _run(folding: Folding, body: Any, scope: Scope, kinds: Iterable[Any]) -> tuple[Work, list[Any]]:

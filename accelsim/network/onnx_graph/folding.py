@@ -7,7 +7,6 @@ import warnings
 from collections import ChainMap, Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from accelsim.errors import InputError, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import bodies, constants
-from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.constants import Constant, ModelFile
 from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.order import in_order, uses
@@ -79,7 +78,7 @@ AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 class Folding:
     """A graph of fixed sizes in one pass: its constants, shapes and other operations."""
 
-    def __init__(self, model: Any, folder: Path, small_inputs: Iterable[str], stored_bytes: int) -> None:
+    def __init__(self, model: Any, file: ModelFile, small_inputs: Iterable[str], stored_bytes: int) -> None:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
@@ -95,7 +94,7 @@ class Folding:
         """Bodies of loops through which one may still go again."""
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
-        self._folder = folder
+        self._file = file
         self._model = model
         self._uses = Counter(uses(model.graph))
         self._computed: set[str] = set()
@@ -121,9 +120,9 @@ class Folding:
 
     def hold_all(self, graph: Any, scope: Scope, names: dict[str, str] | None = None) -> None:
         """Keep the tensors of a graph."""
-        tensors = [(tensor.name, constants.of_tensor(tensor, self._folder)) for tensor in graph.initializer]
+        tensors = [(tensor.name, constants.of_tensor(tensor, self._file)) for tensor in graph.initializer]
         tensors += [
-            (sparse.values.name, constants.of_sparse(sparse, self._folder)) for sparse in graph.sparse_initializer
+            (sparse.values.name, constants.of_sparse(sparse, self._file)) for sparse in graph.sparse_initializer
         ]
         for name, constant in tensors:
             self._hold_stored((names or {}).get(name, name), constant, scope)
@@ -158,10 +157,12 @@ class Folding:
     def _take(self, node: Any, scope: Scope, kept: list[Any]) -> Sequence[Any]:
         """Go through one operation, which is kept if it is left; return those that stand in its place."""
         standard = node.domain in STANDARD
+        if not any(node.output):
+            raise ValueError("it has no output")
         for place, name in enumerate(node.input):
             node.input[place] = self._same.get(name, name)
         if standard and node.op_type == "Constant":
-            self._constant(node, scope)
+            self.hold_constant(node, scope)
             return ()
         missing = [name for name in node.input if name and name not in scope.types]
         if missing:
@@ -182,15 +183,15 @@ class Folding:
         kept.append(node)
         return ()
 
-    def _constant(self, node: Any, scope: Scope) -> None:
+    def hold_constant(self, node: Any, scope: Scope) -> None:
         """Keep what a Constant holds."""
         name = node.output[0]
         for attribute in node.attribute:
             kind = attribute.name
             if kind == "value":
-                self._hold_stored(name, constants.of_tensor(attribute.t, self._folder, name), scope)
+                self._hold_stored(name, constants.of_tensor(attribute.t, self._file, name), scope)
             elif kind == "sparse_value":
-                self._hold_stored(name, constants.of_sparse(attribute.sparse_tensor, self._folder, name), scope)
+                self._hold_stored(name, constants.of_sparse(attribute.sparse_tensor, self._file, name), scope)
             elif kind in ("value_float", "value_floats"):
                 values = attribute.f if kind == "value_float" else list(attribute.floats)
                 self._hold_stored(name, constants.of_array(np.array(values, np.float32), name), scope)

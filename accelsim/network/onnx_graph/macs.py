@@ -58,40 +58,25 @@ def _is_free(node: Any) -> bool:
 UNKNOWN = ("DFT", "STFT", "Loop", "If", "Scan", "SequenceMap", "CausalConvWithState", "LinearAttention")
 """Operations of ONNX that do a number of them that is not counted here; bodies are counted by themselves."""
 
-FREE = (
-    *("BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout"),
-    *(
-        "ComplexMul",
-        "ComplexMulConj",
-        "CropAndResize",
-        "DequantizeBFP",
-        "DequantizeWithOrder",
-        "EmbedLayerNormalization",
-    ),
-    *("ExpandDims", "FastGelu", "GatedRMSNorm", "GatherBlockQuantized", "GatherPacked", "GemmaRotaryEmbedding"),
-    *(
-        "GroupNorm",
-        "IsAllFinite",
-        "MaxpoolWithMask",
-        "MRotaryEmbedding",
-        "MulInteger",
-        "MurmurHash3",
-        "NGramRepeatBlock",
-    ),
-    *("NhwcMaxPool", "QEmbedLayerNormalization", "QLinearAdd", "QLinearAveragePool", "QLinearConcat"),
-    *("QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid"),
-    *("QLinearSoftmax", "QLinearWhere", "QOrderedGelu", "QOrderedLayerNormalization", "QuantizeBFP"),
-    *("QuantizeWithOrder", "QuickGelu", "ReduceSumInteger", "RelativePositionBias", "RemovePadding", "RestorePadding"),
-    *("RMSNormRotary", "ScaledSiLU", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization"),
-    *("SkipSimplifiedLayerNormalization", "Tokenizer", "TorchEmbedding"),
-)
+FREE = frozenset(
+    ("BiasAdd", "BiasDropout", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "BitmaskBiasDropout", "BitmaskDropout",
+     "ComplexMul", "ComplexMulConj", "CropAndResize", "DequantizeBFP", "DequantizeWithOrder",
+     "EmbedLayerNormalization", "ExpandDims", "FastGelu", "GatedRMSNorm", "GatherBlockQuantized", "GatherPacked",
+     "GemmaRotaryEmbedding", "GroupNorm", "IsAllFinite", "MaxpoolWithMask", "MRotaryEmbedding", "MulInteger",
+     "MurmurHash3", "NGramRepeatBlock", "NhwcMaxPool", "QEmbedLayerNormalization", "QLinearAdd", "QLinearAveragePool",
+     "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean",
+     "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QOrderedGelu", "QOrderedLayerNormalization", "QuantizeBFP",
+     "QuantizeWithOrder", "QuickGelu", "ReduceSumInteger", "RelativePositionBias", "RemovePadding", "RestorePadding",
+     "RMSNormRotary", "ScaledSiLU", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization",
+     "SkipSimplifiedLayerNormalization", "Tokenizer", "TorchEmbedding")
+)  # fmt: skip
 """Of ONNX Runtime's operations, those that multiply no matrices."""
 
-FREE_OF_ML = (
-    *("ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer", "FeatureVectorizer"),
-    *("Imputer", "LabelEncoder", "Normalizer", "OneHotEncoder", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier"),
-    *("TreeEnsembleRegressor", "ZipMap"),
-)
+FREE_OF_ML = frozenset(
+    ("ArrayFeatureExtractor", "Binarizer", "CastMap", "CategoryMapper", "DictVectorizer", "FeatureVectorizer",
+     "Imputer", "LabelEncoder", "Normalizer", "OneHotEncoder", "Scaler", "TreeEnsemble", "TreeEnsembleClassifier",
+     "TreeEnsembleRegressor", "ZipMap")
+)  # fmt: skip
 """The same of ONNX's operations for classical models."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from accelsim.network.reading import Reading
 def read(path: Path, reading: Reading) -> Network:
     """Return the layers of an ONNX file in its order: every product of a constant with activations.
 
-    Which operations those are, and how each becomes layers, is a table in docs/networks.md. Constants are folded first,
+    Which operations those are, and how each becomes layers, is a table in docs/files.md. Constants are folded first,
     and sizes follow from the file and from what `reading` says beside it. A layer is called as its weight, if that is
     called `layer.weight`, else as its node; weights are read when they are asked for, quantised ones as their integers
     without zero point. A vector that is added to a MatMul is its bias. Padding that differs between the sides is part
@@ -158,12 +158,7 @@ class _Walk:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
         names = [*found.names[:1], *(each for each in found.names[1:] if each in self._own_biases)]
         name = next(filter(None, map(stem_of, names)), "") or place_of(node)
-        unique, number = name, 1
-        while any(unique + each.end in self._taken for each in found.products):
-            number += 1
-            unique = f"{name}.call{number}"
-        self._taken.update(unique + each.end for each in found.products)
-        return unique
+        return _unused(name, self._taken, [each.end for each in found.products])
 
     def _per_sample(self, count: int) -> int:
         """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
@@ -216,12 +211,7 @@ class _Walk:
 
     def _once(self, name: str) -> str:
         """Return a name that no other of what is left out has."""
-        unique, number = name, 1
-        while unique in self._left:
-            number += 1
-            unique = f"{name}.call{number}"
-        self._left.add(unique)
-        return unique
+        return _unused(name, self._left)
 
     def _leave_out_rest(self) -> None:
         """Name the constants that no operation took."""
@@ -234,3 +224,13 @@ class _Walk:
         """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""
         self.assumptions = [f"{each}; it is not simulated" for each in self.open]
         self.assumptions += overlaps(layer.name for layer in self.layers if layer.kind == "conv_transpose2d")
+
+
+def _unused(name: str, taken: set[str], ends: Sequence[str] = ("",)) -> str:
+    """Return a name that with none of its endings is taken, as itself or as of a second call, and take it."""
+    unique, number = name, 1
+    while any(unique + end in taken for end in ends):
+        number += 1
+        unique = f"{name}.call{number}"
+    taken.update(unique + end for end in ends)
+    return unique

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from accelsim.errors import collecting, raise_if_any
-from accelsim.network.arrays import bias_problems, count_problems
+from accelsim.network.arrays import count_problems
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import Convolution
@@ -88,21 +88,22 @@ def layer_of(name: str, product: Product, tokens: int) -> Layer:
         out, per_group, *kernel = weight.dims
         with collecting(problems, f"layer {name}: "):
             convolution = Convolution.of(per_group * geometry.get("groups", 1), out, kernel, **geometry)
-    bias = None if product.bias is None else product.bias.read()
-    raise_if_any(problems + bias_problems(name, bias, weight.dims[0]))
-    return Layer(
+    raise_if_any(problems)
+    layer = Layer(
         name=name,
         kind=product.kind,
         out_features=weight.dims[0],
         in_features=weight.dims[1] if convolution is None else convolution.in_features,
         weight_source=lambda: np.ascontiguousarray(weight.read()),
-        bias=bias,
+        bias=None if product.bias is None else product.bias.read(),
         stored_as=weight.stored_as,
         tokens=tokens,
         steps=product.steps,
         convolution=convolution,
-        weights_of=" ".join(sorted(weight.parts)) + product.end if weight.parts else "",
+        weights_key=" ".join(sorted(weight.parts)) + product.end if weight.parts else "",
     )
+    raise_if_any(layer.problems)
+    return layer
 
 
 def bias_of(found: Weight | None, rows: int, factor: float = 1.0, *, of_rows: bool = False) -> Weight | None:

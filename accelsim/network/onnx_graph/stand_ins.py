@@ -14,23 +14,15 @@ from accelsim.network.onnx_graph.windows import channels_first, window_of
 
 Types = dict[str, Any]
 
-AS_FIRST = {
-    *("BiasAdd", "BiasGelu", "BiasSoftmax", "BitmaskDropout", "DecoderMaskedMultiHeadAttention", "FastGelu", "Gelu"),
-    *("GemmaRotaryEmbedding", "GroupNorm", "GroupQueryAttention", "MultiHeadAttention", "QLinearLeakyRelu"),
-    *("QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization"),
-    *("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "SkipGroupNorm", "LayerNormalization"),
-    *(
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Rfft",
-        "Inverse",
-        "ScaledTanh",
-        "ThresholdedRelu",
-        "DynamicQuantizeLinear",
-    ),
-    *("MeanVarianceNormalization", "RMSNormalization"),
-    *("GroupNormalization", "Scaler", "Imputer", "Normalizer", "Binarizer"),
-}
+AS_FIRST = frozenset(
+    ("BiasAdd", "BiasGelu", "BiasSoftmax", "BitmaskDropout", "DecoderMaskedMultiHeadAttention", "FastGelu", "Gelu",
+     "GemmaRotaryEmbedding", "GroupNorm", "GroupQueryAttention", "MultiHeadAttention", "QLinearLeakyRelu",
+     "QLinearSigmoid", "QLinearSoftmax", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization",
+     "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "SkipGroupNorm", "LayerNormalization",
+     "QuantizeLinear", "DequantizeLinear", "Rfft", "Inverse", "ScaledTanh", "ThresholdedRelu", "DynamicQuantizeLinear",
+     "MeanVarianceNormalization", "RMSNormalization", "GroupNormalization", "Scaler", "Imputer",
+      "Normalizer", "Binarizer")
+)  # fmt: skip
 """Operations whose result is as large as their first input; without a rule in ONNX as well."""
 
 LIKE: Mapping[str, tuple[str, tuple[int, ...]]] = {
@@ -50,14 +42,7 @@ LIKE: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 """Operations whose result is as large as that of an operation of ONNX of these of their inputs."""
 
-DROPPED = {
-    "channels_last",
-    "activation",
-    "activation_params",
-    "activation_alpha",
-    "activation_beta",
-    "activation_gamma",
-}
+DROPPED = {"channels_last", *(f"activation{end}" for end in ("", "_params", "_alpha", "_beta", "_gamma"))}
 
 
 OF_FLOATS = ("DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError, listed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.roles.logical import Logical
-from accelsim.network.roles.names import common_prefix, natural, words
+from accelsim.network.roles.names import Path, common_prefix, natural, path_of, words
 from accelsim.network.roles.packings import unpacked
 
 if TYPE_CHECKING:
@@ -21,10 +21,23 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-MASKS = ("{}_mask", "{}.mask", "{module}.mask", "mask.{}", "masks.{}", "mask.{module}", "masks.{module}")
+MASKS = (
+    "{}_mask", "{}.mask", "{module}.mask", "mask.{}", "masks.{}", "mask.{module}", "masks.{module}", "mask_{}",
+    "masks_{}",
+)  # fmt: skip
 """What programs that prune call the mask of `X.weight`, with `X.weight` for {} and `X` for {module}."""
 
+WEIGHTS = ("weight", "weights", "kernel", "W", "w")
+"""What the weights of a module are called that a mask beside them belongs to."""
+
+OTHER_MASKS = {"attn", "attention", "causal", "padding", "pad", "src", "tgt", "key", "token", "tokens", "emb", "embed"}
+"""Words of masks, or of what is put in place of something masked, that prune nothing."""
+
 _PARAMETRIZED = re.compile(r"((?:.*\.)?)parametrizations\.([^.]+)\.(?:original(\d*)|(\d+)\.(.+))")
+
+
+_UNWRAPPED = re.compile(r"/prune_low_magnitude_[^/]+$")
+"""The wrapper of a module that TensorFlow prunes, where it lies within it."""
 
 
 @dataclass
@@ -38,6 +51,8 @@ class Arrays:
     """Of stored arrays that make no logical one: what became of each."""
     assumptions: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    modules: dict[str, list[str]] = field(default_factory=dict)
+    """Names of masks by the module in which they stand."""
 
     def leave_out(self, name: str, kind: str, arrays: list[Logical], main: Logical) -> None:
         """Name what cannot be folded, with the elements of its main array."""
@@ -118,6 +133,11 @@ def _fold(arrays: Arrays) -> None:
         gain, direction = arrays.logical[name], arrays.logical.get(f"{stem}_v")
         if direction is not None and "weight" in stem and _is_gain(gain, direction):
             arrays.replace(weight_normed(stem, gain, direction), (gain, direction))
+    for name in arrays.logical:
+        path = path_of(name)
+        said = words(path.tail)
+        if said & {"mask", "scores"} and not said & OTHER_MASKS:
+            arrays.modules.setdefault(_UNWRAPPED.sub("", path.module), []).append(name)
     _fold_loose_masks(arrays)
 
 
@@ -151,23 +171,46 @@ def _fold_original(arrays: Arrays, name: str) -> None:
 
 def _fold_loose_masks(arrays: Arrays) -> None:
     """Multiply weights by masks that lie beside them, as programs save them that prune by hand."""
-    found = []
-    for name in [name for name in arrays.logical if name == "weight" or name.endswith(".weight")]:
-        weight = arrays.logical.get(name)
-        if weight is None:  # it was a mask, masks.X.weight
+    folded: list[str] = []
+    others: list[str] = []
+    if not any("mask" in name.lower() for name in arrays.logical):
+        return
+    for name, weight in list(arrays.logical.items()):
+        path = path_of(name)
+        if path.tail not in WEIGHTS or len(weight.shape) < 2 or name not in arrays.logical:  # it was a mask
             continue
-        module = name.removesuffix("weight").removesuffix(".")
-        for pattern in MASKS:
-            mask = arrays.logical.get(pattern.format(name, module=module))
-            if mask is not None and mask.shape == weight.shape and len(mask.shape) > 1:
-                found.append(mask.name)
-                arrays.replace(masked(name, weight, mask, binary=True), (weight, mask))
-                break
-    if found:
+        for mask in _masks_of(arrays, name, path):
+            if "scores" not in words(mask.name) and mask.name != name and _covers(mask, weight):
+                folded.append(mask.name)
+                weight = masked(name, weight, mask, binary=True)
+                arrays.replace(weight, (weight, mask))
+            else:
+                others.append(f"{mask.name} {mask.shape}")
+    if folded:
         arrays.assumptions.append(
-            f"{listed(found)}: taken as masks of the weights beside them, which are multiplied by "
+            f"{listed(folded)}: taken as masks of the weights beside them, which are multiplied by "
             "them; take them out of the file if they are not"
         )
+    if others:
+        arrays.assumptions.append(
+            f"{listed(others)}: by name of a mask, and no mask of the shape of the weights beside; these are read "
+            "without: multiply them before saving if they are pruned by it"
+        )
+
+
+def _masks_of(arrays: Arrays, name: str, path: Path) -> list[Logical]:
+    """Return what is called a mask of weights: under a name made of theirs, or beside them in their module."""
+    known = [pattern.format(name, module=path.module) for pattern in MASKS]
+    beside = [each for each in arrays.modules.get(path.module, ()) if each not in known]
+    found = [arrays.logical[each] for each in (*known, *beside) if each in arrays.logical]
+    return found[:1] if found and found[0].name in known else found
+
+
+def _covers(mask: Logical, weight: Logical) -> bool:
+    """Whether a mask has the shape of weights, or one number for each of their rows, filters, channels and so on."""
+    return len(mask.shape) == len(weight.shape) and all(
+        one in (1, all_of) for one, all_of in zip(mask.shape, weight.shape, strict=True)
+    )
 
 
 def _fold_parametrizations(arrays: Arrays) -> None:
@@ -181,6 +224,8 @@ def _fold_parametrizations(arrays: Arrays) -> None:
             groups.setdefault(f"{module}{tensor}", {})[part] = each
     for name, held in groups.items():
         made = _parametrized(name, held)
+        if held.keys() == {"original"} and f"masks.{name}" in arrays.logical:  # which a sparsifier keeps apart
+            made = held["original"]._replace(name=name)
         if made is None:
             originals = [each for part, each in held.items() if part.startswith("original")]
             main = max(originals or held.values(), key=lambda each: each.size)

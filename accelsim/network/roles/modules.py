@@ -10,7 +10,21 @@ from accelsim.network.left_out import LeftOut
 from accelsim.network.reading import Reading
 from accelsim.network.roles import keras
 from accelsim.network.roles.folding import logical_arrays
-from accelsim.network.roles.kinds import NO_WEIGHTS, TOKEN_TABLES, UNKNOWN, is_look_up, is_norm, is_transposed, kind_of
+from accelsim.network.roles.kinds import (
+    EXPERTS,
+    NO_WEIGHTS,
+    OPTIMISER,
+    OUTPUTS,
+    TOKEN_TABLES,
+    UNKNOWN,
+    is_look_up,
+    is_mask,
+    is_norm,
+    is_of_experts,
+    is_of_optimiser,
+    is_transposed,
+    kind_of,
+)
 from accelsim.network.roles.logical import Logical, as_2d, lowered, turned
 from accelsim.network.roles.names import RECURRENT, Path, natural, path_of, words
 from accelsim.network.roles.orientation import Found, declared, misfit, settle, told_by_bias
@@ -19,8 +33,9 @@ from accelsim.network.roles.role import Kind, Role, Roles
 if TYPE_CHECKING:
     from accelsim.network.files import TensorFile
 
-_BIASES = ("bias", "biases", "b")
-_NUMBERED = re.compile(r"([Ww]|weight|kernel)(_?\d+)")
+_BIASES = ("bias", "biases", "b", "intercepts_")
+_NUMBERED = re.compile(r"([Ww]|weights?|kernel|coefs_)(_?\d+)")
+_ADAPTER = re.compile(r"(^|[._])lora_?([AB]|down|up)(?![a-z])")
 _ALONE: dict[int, Kind] = {2: "linear", 3: "conv1d", 4: "conv2d"}
 """What a layer is called that is the whole network, by the dimensions of its weights."""
 
@@ -56,11 +71,19 @@ class _Modules:
             # Such as kernel:0 beside kernel.
             tails[path.tail if path.tail not in tails else f"another {path.tail}, {name}"] = each
             paths.setdefault(path.module, path)
+        self.outputs = [
+            (paths[module].component, tails["weight"])
+            for module, tails in self.modules.items()
+            if "weight" in tails and words(paths[module].component) & OUTPUTS
+        ]
         for module, tails in self.modules.items():
             self._module(paths[module], keras.named(module, dict(tails)))
 
     def _module(self, path: Path, tails: dict[str, Logical]) -> None:
         """Tell what the arrays of one module are; each leaves `tails` as it is told."""
+        if is_of_optimiser(path):
+            self._others(path, tails)
+            return
         self._recurrent(path, tails)
         self._attention(path, tails)
         if path.module and (path.separator != "." or not self.has_weights):
@@ -71,6 +94,10 @@ class _Modules:
             weight = tails.pop(main)
             name = path.module if path.module or path.separator else _ALONE.get(len(weight.shape), main)
             self._weight(name, path._replace(tail=main), weight, tails)
+        self._others(path, tails)
+
+    def _others(self, path: Path, tails: dict[str, Logical]) -> None:
+        """Tell what arrays are that belong to no layer."""
         for tail, each in tails.items():
             if len(each.shape) > 1:
                 self._rest(path._replace(tail=tail), each)
@@ -186,12 +213,16 @@ class _Modules:
         dims, bias = len(weight.shape), _bias(tails)
         own = [weight] if bias is None else [weight, bias]
         is_hand_made = path.tail != "weight"
-        if (bias is not None and bias.shape == weight.shape and not is_hand_made) or is_norm(path):
+        if is_mask(path, self.file.types.get(weight.parts[0], "")):
+            self._lose(name, "mask", own, 0)
+        elif (bias is not None and bias.shape == weight.shape and not is_hand_made) or is_norm(path):
             self._lose(name, "normalisation", own, 0)
         elif dims > 2 and 0 in weight.shape:
             self._lose(name, "empty", own, 0)
-        elif dims == 2 and bias is None and is_look_up(path):
+        elif dims == 2 and bias is None and (is_look_up(path) or self._is_before_its_output(path, weight)):
             self._lose(name, "look-up", own, 0)
+        elif dims == 2 and "conv1d" in path.component and self.file.path.suffix == ".gguf":
+            self._lose(name, "depthwise convolution", own, None)  # whose middle dimension of 1 is not stored
         elif dims == 2:
             found = Found(name, path, weight, bias)
             if bias is not None and len(bias.shape) == 2 and 1 in bias.shape:
@@ -202,8 +233,10 @@ class _Modules:
                 self.problems.append(misfit(name, bias, weight))
                 found.bias = None
             self._add(found, tails)
-        elif dims == 3 and words(path.module) & {"expert", "experts"}:
-            self._lose(name, "weights of experts", own, None)
+        elif dims == 3 and is_of_experts(path):
+            self._lose(name, EXPERTS, own, None)
+        elif dims == 3 and "linear" in words(path.component):
+            self._lose(name, "matrices side by side", own, None)
         elif dims == 3 and bias is not None and len(bias.shape) != 1:
             self._lose(name, UNKNOWN, own, None)
         elif dims == 3 and "bilinear" in words(path.component):
@@ -214,12 +247,28 @@ class _Modules:
             kind = "convolution of 3 dimensions" if dims == 5 else UNKNOWN
             self._lose(name, kind, own, None)
 
+    def _is_before_its_output(self, path: Path, weight: Logical) -> bool:
+        """Whether a language model reads rows of these weights, by an output layer that shares or mirrors them.
+
+        Shared are those of one storage; an `encoder` without a bias mirrors a `decoder` of its shape.
+        """
+        if words(path.component) & OUTPUTS:
+            return False
+        one, is_encoder = self._one(weight.parts[0]), path.component == "encoder"
+        return any(
+            self._one(other.parts[0]) == one or (is_encoder and component == "decoder")
+            for component, other in self.outputs
+            if other.shape == weight.shape
+        )
+
     def _convolution(self, found: Found, tails: dict[str, Logical]) -> None:
         """A convolution whose weights lie as PyTorch stores them, or as its bias says."""
         out, per_group, *_, last = found.weight.shape
         length = None if found.bias is None else found.bias.size
         told = f"its bias of {length} shows it"
         divides = length is None or (length > 0 and length % per_group == 0 and out % (length // per_group) == 0)
+        # PyTorch's name of weights says more than a bias that any of two dimensions fits.
+        last = 0 if found.path.tail == "weight" and length == per_group else last
         if divides and (is_transposed(found.path) or length not in (None, out, last)):
             found.is_turned, found.is_transposed, found.proof = False, True, "it is of a transposed convolution"
             found.groups = None if length is None else length // per_group
@@ -234,8 +283,9 @@ class _Modules:
     def _rest(self, path: Path, array: Logical) -> None:
         """Name an array of two or more dimensions that no rule makes a layer of."""
         stored_type = self.file.types.get(array.parts[0], "")
-        kind, macs = kind_of(path, array, stored_type)
-        name = path.module if kind == "look-up" and path.module and path.component != "" else array.name
+        kind, macs = (OPTIMISER, 0) if is_of_optimiser(path) else kind_of(path, array, stored_type)
+        name = path.module if kind == "look-up" and path.module else array.name
+        name = array.name if name in self.tables else name
         self._lose(name, kind, [array], macs)
 
     def roles(self, transpose: tuple[str, ...]) -> Roles:
@@ -294,7 +344,7 @@ class _Modules:
             once.append(found)
             owner = owners.setdefault(weight, found)
             # Arrays of one name are parts of one, such as experts.
-            found.weights_of = owner.name if owner.weight.parts != found.weight.parts else ""
+            found.owner = owner.name if owner.weight.parts != found.weight.parts else ""
         self.found = once
 
     def _name_left_out(self, roles: Roles) -> None:
@@ -347,6 +397,11 @@ class _Modules:
             "that layer in a network file"
             for rows, name in tables.items()
         ]
+        if adapters := [name for name in roles.layers if _ADAPTER.search(name)]:
+            said.append(
+                f"{listed(adapters, 2)}: factors of an adapter, multiplied apart from the weights that they change; "
+                "merge them before saving (merge_and_unload() in PEFT) to simulate the network that they make"
+            )
         if self.stepwise:
             said.append(
                 f"{listed(dict.fromkeys(self.stepwise))}: simulated for one step of one token; a network file gives "
@@ -385,5 +440,5 @@ def _role(found: Found) -> Role:
         found.codebook,
         found.groups,
         bool(found.is_turned),
-        found.weights_of,
+        found.owner,
     )

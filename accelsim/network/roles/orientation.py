@@ -30,8 +30,8 @@ class Found:
     groups: int | None = None
     is_transposed: bool = False
     """Whether it is a transposed convolution, (in, out / groups, kh, kw)."""
-    weights_of: str = ""
-    """See `Role.weights_of`."""
+    owner: str = ""
+    """See `Role.owner`."""
 
     @property
     def family(self) -> str:

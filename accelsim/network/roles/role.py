@@ -30,7 +30,7 @@ class Role(NamedTuple):
     """Of a convolution, where its weights show it; None: they do not."""
     is_turned: bool = False
     """Whether the file has the weights the other way round, (in, out)."""
-    weights_of: str = ""
+    owner: str = ""
     """The first layer whose weights these are, too, where the file stores them once."""
 
     @property

@@ -99,7 +99,8 @@ def _place(weight: Tensor, held: Held) -> Any:
 
 def offset_in(held: Held, weight: Tensor) -> int | None:
     """Return where in a tensor of the model a view of it begins; None of one that is made from it."""
+    # By the storage itself: that of a tensor of a class of its own has no data to point to.
     same = weight.layout == torch.strided == held.tensor.layout and (
-        weight.untyped_storage().data_ptr() == held.tensor.untyped_storage().data_ptr()
+        weight.untyped_storage()._cdata == held.tensor.untyped_storage()._cdata
     )
     return weight.storage_offset() if same else None

@@ -75,7 +75,7 @@ class Recorder:
     _covered: dict[int, int] = field(default_factory=dict)
     _owners: dict[Any, str] = field(default_factory=dict)
     """By the place of weights in the model the first layer that multiplies by them."""
-    _weights_of: dict[str, str] = field(default_factory=dict)
+    _owner_of: dict[str, str] = field(default_factory=dict)
     """Of each layer, which one that is."""
     _folded: set[int] = field(default_factory=set)
     _uses: dict[int, Use] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class Recorder:
             offset = offset_in(self.origins.held[number], weight)
             place = name if offset is None else (number, offset, weight.numel())
             first = self._owners.setdefault(place, name)
-            self._weights_of[name] = first
+            self._owner_of[name] = first
             if first == name:
                 self._covered[number] = self._covered.get(number, 0) + weight.numel()
 
@@ -296,7 +296,7 @@ class Recorder:
             for number, call in enumerate(_merged(self._calls[name]), 1):
                 with collecting(problems):
                     layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
-                    layers.append(replace(layer, weights_of=self._weights_of.get(name, name)))
+                    layers.append(replace(layer, weights_key=self._owner_of.get(name, name)))
         raise_if_any(dict.fromkeys(problems))
         self.assumptions += overlaps(layer.name for layer in layers if layer.kind == "conv_transpose2d")
         return layers
