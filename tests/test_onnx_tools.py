@@ -210,6 +210,35 @@ def test_scalers_of_scikit_learn_keep_shapes(tmp_path: Path) -> None:
     assert work(read(tmp_path, nodes, {"fc.weight": weight(6, 3)}, {"x": [None, 6]})) == {"fc": 18}
 
 
+def test_operations_of_others_make_what_the_file_says(tmp_path: Path) -> None:
+    """An operation that nobody knows, of which a file of fixed sizes says the result; else it is asked what to do."""
+    nodes = [
+        node("Conv", ["x", "a.weight"], ["h"], name="a"),
+        node("Deformed", ["h"], ["d"], domain="maker", name="other"),
+        node("Conv", ["d", "b.weight"], ["y"], name="b"),
+    ]
+    constants = {"a.weight": weight(4, 3, 1, 1), "b.weight": weight(2, 4, 1, 1)}
+    path = tmp_path / "net.onnx"
+
+    def said(*shape: int | str) -> Network:
+        read(tmp_path, nodes, constants, {"x": [2, 3, 5, 5]}, domains=("maker",))
+        model = onnx.load(path)
+        model.graph.value_info.append(helper.make_tensor_value_info("d", FLOAT, [2, 4, 7, 9]))
+        for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+            dim.CopyFrom(helper.make_tensor_value_info("", FLOAT, [size]).type.tensor_type.shape.dim[0])
+        onnx.save(model, path)
+        return load_network(path)
+
+    network = said(2, 3, 5, 5)
+    assert [(layer.name, layer.macs) for layer in network] == [("a", 25 * 12), ("b", 63 * 8)]
+    assert network.scope.unknown == ("other (maker.Deformed)",)
+    # With samples left open the file's sizes may be those of another number of them.
+    network = said("batch", 3, 5, 5)
+    assert [layer.name for layer in network] == ["a"]
+    (told,) = [each for each in network.assumptions if "not simulated" in each]
+    assert "the shapes that maker's Deformed makes are not known" in told
+
+
 # What is counted
 
 

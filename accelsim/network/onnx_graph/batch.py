@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.onnx_graph.constants import Constant
-from accelsim.network.onnx_graph.forms import ATTENTIONS, MATRICES, MICROSOFT, PAST, RECURRENT, turned
+from accelsim.network.onnx_graph.forms import (
+    ATTENTIONS,
+    LEARNED,
+    MATRICES,
+    MICROSOFT,
+    PAST,
+    RECURRENT,
+    STANDARD,
+    turned,
+)
 from accelsim.network.onnx_graph.open_sizes import Sized
 from accelsim.network.onnx_graph.scope import number_of, numbers_of
 from accelsim.network.reading import Reading
@@ -123,6 +132,8 @@ def _follow(each: _Followed, nodes: Sequence[Any], constants: Mapping[str, Const
             continue
         known = [shapes.get(name) for name in node.input]
         results = [shapes.get(name) for name in node.output]
+        if node.domain not in (*STANDARD, MICROSOFT, LEARNED):
+            continue  # what others define may do anything
         rule = RULES.get(node.op_type, _pointwise)
         view = _Node(node, marks, known, results, constants, each.size)
         try:

@@ -98,6 +98,7 @@ class Folding:
         self._model = model
         self._uses = Counter(uses(model.graph))
         self._computed: set[str] = set()
+        self._said = _said_by(model.graph)
         self._dequantized: dict[str, Any] = {}
         self._same: dict[str, str] = {}
         """Constants that an Identity of the graph gives another name, and their own."""
@@ -209,7 +210,8 @@ class Folding:
             return types, ""
         domain = "" if node.domain in STANDARD else node.domain
         if not defs.has(node.op_type, domain):
-            return {}, f"the shapes that {domain or 'ONNX'}'s {node.op_type} makes are not known"
+            said = {name: self._said[name] for name in node.output if name in self._said}
+            return said, f"the shapes that {domain or 'ONNX'}'s {node.op_type} makes are not known"
         if not _is_sane(node, scope):
             return {}, "its attributes do not fit its inputs and outputs"
         try:
@@ -380,6 +382,13 @@ class Folding:
             copy.attribute.extend(each for each in source.attribute if each.name != "axis")
             copy.attribute.append(onnx.helper.make_attribute("axis", list(order).index(axis)))
         return copy
+
+
+def _said_by(graph: Any) -> dict[str, Any]:
+    """Return the types that a file says of its values, if all its inputs are of one size: else others may be given."""
+    dims = [dim for value in graph.input for dim in value.type.tensor_type.shape.dim]
+    is_fixed = all(dim.dim_value > 0 for dim in dims)
+    return {value.name: value.type for value in (*graph.value_info, *graph.output) if is_fixed}
 
 
 def _is_sane(node: Any, scope: Scope) -> bool:
