@@ -59,6 +59,11 @@ ALIKE = 0.8
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
 
+_LONG = re.compile(r"0[xob][0-9a-fA-F_]{1000}")
+
+MAX_BITS = 4096
+"""Of an integer of which a message can say what it is; Python writes none of more than some thousand digits."""
+
 
 def shipped_dir(kind: str) -> Path:
     """Return the directory of shipped files: inside an installed package, or beside it in a checkout."""
@@ -133,7 +138,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a TOML file?")
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        data = tomllib.loads(text)
+        # Only of such digits does Python's own parser make integers that Python does not write.
+        wide = _too_wide(data) if _LONG.search(text) else ()
+        raise_if_any(
+            f"{path}: {key}: has {bits} bits, and TOML's integers 64; write a smaller one" for key, bits in wide
+        )
+        return data
     except InputError:
         raise
     except UnicodeDecodeError as error:
@@ -143,6 +155,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid TOML: {reason}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _too_wide(data: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Go through the integers that Python does not even write, by the keys that lead to them, with their bits."""
+    if isinstance(data, int) and data.bit_length() > MAX_BITS:
+        yield key, data.bit_length()
+    elif isinstance(data, dict | list):
+        for part, value in data.items() if isinstance(data, dict) else enumerate(data, 1):
+            yield from _too_wide(value, f"{key}.{part}" if key else str(part))
 
 
 @lru_cache(maxsize=16)
@@ -347,7 +368,10 @@ def _key_text(data: Any, keys: tuple[Any, ...]) -> str:
 
 def short(value: Any) -> str:
     """Return a value as TOML writes it, roughly, and cut where it is long."""
-    text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # Python writes no integers of thousands of digits
+        text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 MAX_KNOWN = 20
 """Names that a message lists before it says how many more there are."""
 
+MAX_TOLD = 40
+"""Problems that are told before it is said how many more there are: a file may have thousands alike."""
+
+LONGEST_WORD = 400
+"""Characters of a name in a message, of which the first and the last are shown where it is longer."""
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, turn the direction of writing or are none, such as halves of surrogate pairs."""
+
+_ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+
 
 class AccelsimError(Exception):
     """The base of every error this package raises on purpose."""
+
+
+def told(problems: Sequence[str]) -> list[str]:
+    """Return the problems that are told, and where there are very many, how many more there are."""
+    more = len(problems) - MAX_TOLD
+    return [*problems] if more <= 0 else [*problems[:MAX_TOLD], f"and {more:,} more problems"]
+
+
+def legible(text: str) -> str:
+    """Return a text from a file as a terminal can show it: control characters escaped, endless names cut."""
+    text = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    most = LONGEST_WORD // 2
+    return _ENDLESS.sub(lambda found: f"{found[0][:most]}...{found[0][-most:]}", text)
 
 
 class InputError(AccelsimError, ValueError):
@@ -23,18 +48,22 @@ class InputError(AccelsimError, ValueError):
     The arguments are the problems, one string each, so that the error survives pickling and SimPy's re-raise.
     """
 
+    def __init__(self, *problems: object) -> None:
+        """Take the problems as a terminal can show them: what they name comes from files of anyone."""
+        super().__init__(*(legible(str(problem)) for problem in problems))
+
     @property
     def problems(self) -> tuple[str, ...]:
         """One line per problem."""
-        return tuple(str(problem) for problem in self.args)
+        return self.args
 
     def at(self, place: str) -> list[str]:
         """Return the problems, each behind its place."""
         return [f"{place}: {problem}" for problem in self.problems]
 
     def __str__(self) -> str:
-        """All problems, one a line."""
-        return "\n".join(self.problems)
+        """All problems, one a line; the first of them where there are very many."""
+        return "\n".join(told(self.problems))
 
 
 class UnsupportedError(InputError):

@@ -27,7 +27,6 @@ from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.image import encode_layer
 from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
-from accelsim.network.files import open_tensors
 from accelsim.network.synthetic import draw_weights
 from benchmarks import exploration
 from benchmarks.figure import Figure, fc8
@@ -145,25 +144,36 @@ def memory(quick: bool) -> list[Figure]:
 
 
 def reading(quick: bool) -> list[Figure]:
-    """All numbers of a large file of tensors, against all bytes of that file."""
-    size = 2048 if quick else 4096
+    """All weights of a network from a large file of tensors, against all bytes of that file; and of many small ones."""
+    size = 4096 if quick else 6144
     arrays = {f"layers.{at}.weight": np.full((size, size), at, np.float32) for at in range(6)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.safetensors"
         save_file(arrays, path)
 
-        def numbers() -> int:
-            file = open_tensors(path)
-            return sum(int(file[name].view(np.uint64).sum()) for name in file.shapes)
+        shards, small = Path(folder) / "shards", Path(folder) / "small.safetensors"
+        shards.mkdir()
+        for at, (name, array) in enumerate(arrays.items(), 1):
+            save_file({name: array}, shards / f"model-{at:05}-of-{len(arrays):05}.safetensors")
+        count = 2000 if quick else 10000
+        save_file({f"layers.{at}.weight": np.ones((16, 16), np.float32) for at in range(count)}, small)
+
+        def weights(of: Path) -> Callable[[], int]:
+            return lambda: sum(int(layer.weight.view(np.uint64).sum()) for layer in accelsim.load_network(of))
 
         def all_bytes() -> int:
             return int(np.memmap(path, np.uint64, "r", shape=path.stat().st_size // 8).sum())
 
-        ratio, ours, _ = paired_ratio(numbers, all_bytes, 5 if quick else 15)
+        runs = 5 if quick else 15
+        ratio, ours, _ = paired_ratio(weights(path), all_bytes, runs)
+        sharded, _, _ = paired_ratio(weights(shards), all_bytes, runs)
         megabytes = path.stat().st_size / 2**20
+        each = min(seconds(weights(small), 3)) / count
     return [
-        Figure("safetensors, all numbers / all bytes", ratio, "x", "at most 1.1", ratio <= 1.1),
+        Figure("safetensors, all weights of a network / all bytes", ratio, "x", "at most 1.1", ratio <= 1.1),
+        Figure("  the same in six shards", sharded, "x", "at most 1.1", sharded <= 1.1),
         Figure(f"  {megabytes:.0f} MiB of numbers, mapped", 1e3 * ours, "ms", "", True),
+        Figure(f"  each of {count} small layers", 1e6 * each, "us", "", True),
     ]
 
 

@@ -94,7 +94,8 @@ def test_every_layout_of_a_tensor_is_read_as_pytorch_reads_it(tmp_path: Path, le
         np.testing.assert_array_equal(array, expected, err_msg=name)
 
 
-def test_numbers_are_the_pages_of_the_file(tmp_path: Path) -> None:
+def test_numbers_are_the_pages_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     for path in (saved(tmp_path / "a.pt", weights()), tmp_path / "a.safetensors"):
         if path.suffix == ".safetensors":
             save_file({name: tensor.numpy() for name, tensor in weights().items()}, path)
@@ -349,7 +350,8 @@ def sharded(folder: Path, *, index: bool = True, count: int = 2, ending: str = "
 
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
-def test_shards_are_one_network(tmp_path: Path, index: bool, ending: str) -> None:
+def test_shards_are_one_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bool, ending: str) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     folder = sharded(tmp_path / "net", index=index, ending=ending)
     for path in [folder, *folder.glob("*.index.json")]:
         network = load_network(path)
@@ -547,7 +549,8 @@ def gguf_file(path: Path) -> dict[str, Any]:
     return {each.name: gguf.quants.dequantize(each.data, each.tensor_type) for each in gguf.GGUFReader(path).tensors}
 
 
-def test_gguf_is_read_as_llama_cpp_reads_it(tmp_path: Path) -> None:
+def test_gguf_is_read_as_llama_cpp_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.network.files.tensor_file.LEAST_MAPPED_BYTES", 0)
     path = tmp_path / "a.gguf"
     expected = gguf_file(path)
     file = open_tensors(path)

@@ -13,6 +13,8 @@ import pytest
 from accelsim import InputError, Network, load_network
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
+from accelsim.network.onnx_graph.wire import without_data  # noqa: E402 - it needs ONNX
+
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 FLOAT, INT64, BOOL = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
 node = helper.make_node
@@ -276,11 +278,11 @@ def test_weights_in_folders_beside_the_file(tmp_path: Path, kind: str, location:
 
 
 def test_integers_of_four_bits_beside_the_file(tmp_path: Path) -> None:
-    from accelsim.network.onnx_graph.constants import of_tensor
+    from accelsim.network.onnx_graph.constants import ModelFile, of_tensor
 
     integers = np.arange(-7, 8).reshape(3, 5)
     tensor = beside(tmp_path, integers, "w.bin", onnx.TensorProto.INT4).graph.initializer[0]
-    constant = of_tensor(tensor, tmp_path)
+    constant = of_tensor(tensor, ModelFile.of(tmp_path / "w.bin")._replace(path=tmp_path / "m.onnx"))
     assert np.array_equal(constant.read().astype(int), integers)
 
 
@@ -619,3 +621,48 @@ def test_loops_in_loops_end(tmp_path: Path) -> None:
     start = time.process_time()
     assert len(read(tmp_path, model_of(nodes, {"fc.weight": W, "times": np.array(3)}, output="z"))) == 1
     assert time.process_time() - start < 10
+
+
+def test_data_of_large_tensors_stays_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelsim.network.onnx_graph.wire.LEAST_BYTES", 1)
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((6, 6)).astype(np.float32) for name in ("a.weight", "b.weight")}
+    held = numpy_helper.from_array(weights["b.weight"], "b.weight")
+    nodes = [
+        helper.make_node("Constant", [], ["b.weight"], value=held),
+        helper.make_node("MatMul", ["x", "a.weight"], ["y"]),
+        helper.make_node("MatMul", ["y", "b.weight"], ["z"]),
+    ]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 6]) for name in "xz"]
+    stored = numpy_helper.from_array(weights["a.weight"], "a.weight")
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], [stored]))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+    light = onnx.load_model_from_string(without_data(memoryview(path.read_bytes()), path.name))
+    inside = [light.graph.initializer[0], light.graph.node[0].attribute[0].t]
+    for tensor, whole in zip(inside, (stored, held), strict=True):
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        assert not tensor.raw_data
+        assert where["location"] == "net.onnx"
+        assert path.read_bytes()[int(where["offset"]) :][: int(where["length"])] == whole.raw_data
+        # Nothing else has changed.
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.raw_data = whole.raw_data
+    assert light == model
+    network = load_network(path)
+    for layer, weight in zip(network, weights.values(), strict=True):
+        np.testing.assert_array_equal(layer.weight, weight.T)
+    path.write_bytes(path.read_bytes() + b"\x0a\x00")
+    with pytest.raises(InputError, match=r"net\.onnx has changed since it was opened"):
+        _ = network.layers[0].weight
+
+
+def test_what_is_no_message_is_refused_as_before(tmp_path: Path) -> None:
+    for content in (b"\x3a\xff\xff\xff\xff", b"\xff" * 20, b"\x0b\x0c", b"\x3a\x05ab"):
+        with pytest.raises(ValueError, match=r"^a (field|number)"):
+            without_data(memoryview(content), "net.onnx")
+        path = tmp_path / "net.onnx"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"not a whole ONNX file"):
+            load_network(path)

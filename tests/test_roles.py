@@ -421,6 +421,7 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
     tensors = {"one.weight": of(8, 3, 5), "two.weight_orig": of(6, 3, 3, 3), "two.weight_mask": mask(6, 3, 3, 3)}
     tensors |= {"depth.weight": of(6, 1, 3, 3), "c_fc.weight": of(4, 8), "c_fc.bias": of(8), "emb.weight": of(9, 4)}
     tensors |= {
+        "resize.weight": of(4, 4, 2, 2),
         "up.weight": of(8, 2, 2, 2),
         "up.bias": of(4),
         "k/kernel:0": of(3, 3, 2, 5),
@@ -432,6 +433,7 @@ def test_the_network_file_that_is_proposed_runs_once_it_is_filled_in(tmp_path: P
         load_network(path)
     text = str(caught.value).split("\n\n", 1)[1]
     assert "groups = 1  # 6 if it is depthwise" in text
+    assert text.count('kind = "conv2d"  # "conv_transpose2d" if it is transposed') == 1
     filled = text.replace("[0, 0]  # height, width", "[7, 7]").replace("[1, 0]  # 1, length", "[1, 20]")
     (tmp_path / "net.toml").write_text(filled.replace("groups = 1  # 6", "groups = 6  # 6"), encoding="utf-8")
     network, roles = load_network(tmp_path / "net.toml"), read_roles(open_tensors(path))

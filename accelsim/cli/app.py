@@ -15,7 +15,7 @@ import typer
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, raise_if_any
+from accelsim.errors import AccelsimError, InputError, raise_if_any, told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,7 @@ def telling() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        _fail(2, *(f"error: {problem}" for problem in error.problems))
+        _fail(2, *(f"error: {problem}" for problem in told(error.problems)))
     except MemoryError:
         _fail(2, "error: out of memory; use a smaller layer or batch, or a safetensors file")
     except AccelsimError as error:
@@ -237,17 +237,17 @@ def collect(problems: list[str], action: Callable[..., T], *arguments: Any, plac
 
 def console() -> Console:
     """Return where results go."""
-    from rich.console import Console
+    from accelsim.cli.legible_console import LegibleConsole
 
     # A pipe has no width of its own; a table cut to 80 columns would be of no use to grep.
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    return LegibleConsole(highlight=False) if sys.stdout.isatty() else LegibleConsole(highlight=False, width=160)
 
 
 def errors() -> Console:
     """Return where notes and errors go."""
-    from rich.console import Console
+    from accelsim.cli.legible_console import LegibleConsole
 
-    return Console(stderr=True, highlight=False)
+    return LegibleConsole(stderr=True, highlight=False)
 
 
 @contextmanager

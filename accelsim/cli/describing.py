@@ -175,12 +175,12 @@ def _check_network(path: Path, reading: ReadingOptions) -> None:
 
     from accelsim.formats.counting import WeightMatrix
     from accelsim.network import load_network
-    from accelsim.report import terminal
+    from accelsim.report import checked
 
     net = load_network(path, **reading.keywords())
     note(net.assumptions)
     problems: list[str] = []
-    found: list[terminal.Checked] = []
+    found: list[checked.Checked] = []
     with reporting(len(net), quiet=False) as step:
         for layer in net:
             step(layer.name)
@@ -188,13 +188,13 @@ def _check_network(path: Path, reading: ReadingOptions) -> None:
             with collecting(problems, f"{path}: layer {layer.name}: "):
                 bias = None if layer.bias is None else int(np.count_nonzero(layer.bias))
                 nonzeros = weights.content.nonzeros - (bias or 0)
-                found.append(terminal.Checked(layer, str(weights.weight.dtype), nonzeros, bias))
+                found.append(checked.Checked(layer, str(weights.weight.dtype), nonzeros, bias))
     raise_if_any(problems)
     say([f"{path}: a valid network: {net.name}, {len(net)} layer{'s' * (len(net) > 1)}"])
-    console().print(terminal.checked_table(found))
+    console().print(checked.checked_table(found))
     zero = [each.layer.name for each in found if not each.nonzeros]
     say([f"all weights are zero: {', '.join(zero)}"] if zero else [])
-    if table := terminal.left_out_table(net):
+    if table := checked.left_out_table(net):
         say(net.told_left_out[:1])
         console().print(table)
     if bare := ", ".join(str(each) for each in net.left_out if not each.has_size):

@@ -127,7 +127,8 @@ def activation_problems(name: str, activations: Activations, input_shape: tuple[
         return [f"{place}: must be {input_shape} or {batch} (got {activations.shape})"]
     problems = _array_problems(place, activations, "", activations.ndim)
     if not problems:
-        bad = np.argwhere(~np.isfinite(activations.astype(np.float64)))
-        if len(bad):
-            problems.append(f"{place}{bad[0].tolist()} is {activations[tuple(bad[0])]}; activations must be finite")
+        finite = np.isfinite(activations)
+        if not finite.all():
+            first = tuple(int(at) for at in np.argwhere(~finite)[0])
+            problems.append(f"{place}{[*first]} is {activations[first]}; activations must be finite")
     return problems

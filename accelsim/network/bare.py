@@ -96,7 +96,8 @@ def _toml(value: str | Mapping[str, Any]) -> str:
 
 def _block(reference: str, role: Role, roles: Roles) -> str:
     """Return one layer of a network file to fill in."""
-    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", f'kind = "{role.spec_kind}"']
+    kind = f'kind = "{role.spec_kind}"' + _maybe_transposed(role)
+    lines = ["[[layer]]", f"name = {json.dumps(role.name)}", kind]
     lines += [f"{key} = {json.dumps(f'{reference}{role.name}.{key}')}" for key in role.arrays]
     stored = roles.logical.get(f"{role.name}.weight")
     if role.is_turned and stored is not None:
@@ -110,6 +111,13 @@ def _block(reference: str, role: Role, roles: Roles) -> str:
         lines.append(f"groups = {role.groups or 1}" + _depthwise(role))
         lines.append("input_hw = [1, 0]  # 1, length" if len(shape) == 3 else "input_hw = [0, 0]  # height, width")
     return "\n".join(lines)
+
+
+def _maybe_transposed(role: Role) -> str:
+    """Return a remark where as many channels go in as come out and the window is even: either kind looks so."""
+    out, per_group, *window = role.weight.shape if role.kind in ("conv1d", "conv2d") else (0, 1)
+    is_open = out == per_group and window[-1] % 2 == 0
+    return '  # "conv_transpose2d" if it is transposed' if is_open else ""
 
 
 def _depthwise(role: Role) -> str:

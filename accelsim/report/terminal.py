@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
@@ -15,14 +15,12 @@ from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
-from accelsim.network.left_out import by_kind
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
 from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
-    from accelsim.network import Layer, Network
 
 CHART_WIDTH = 60
 MAX_CHART_ROWS = 40
@@ -338,52 +336,6 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     grid.add_column("at most", f"{number(budget)}\n", justify="right")
     for layer in found.network:
         grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)), "", "")
-    return grid
-
-
-class Checked(NamedTuple):
-    """A layer whose weights were looked at."""
-
-    layer: Layer
-    dtype: str
-    nonzeros: int
-    bias: int | None
-    """Non-zeros of its bias; None: it has none."""
-
-
-def checked_table(layers: Sequence[Checked]) -> Table:
-    """Return one line per layer: shape and type of its weights, how many are not zero; 80 characters wide."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    vectors = any(each.layer.products.vectors > 1 for each in layers)
-    headings = ["layer", "shape", "type", *["vectors"] * vectors, "weights", "not 0", "bias\nnot 0"]
-    for heading in headings:
-        left = heading in ("layer", "shape", "type")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
-    for layer, dtype, nonzeros, bias in layers:
-        grid.add_row(
-            Text(layer.name),
-            " x ".join(map(str, layer.weight_shape)),
-            Text(layer.stored_as or dtype),
-            *[f"{layer.products.vectors:,}"] * vectors,
-            f"{layer.weight_count:,}",
-            f"{nonzeros:,}",
-            "-" if bias is None else f"{bias:,}",
-        )
-    return grid
-
-
-def left_out_table(network: Network) -> Table | None:
-    """Return one line for each thing that is not simulated and has a size, the largest first; None: there is none."""
-    kinds = by_kind(network.scope, network.left_out)
-    if not kinds:
-        return None
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("not simulated", "which is", "weights", "MACs of a sample"):
-        left = heading in ("not simulated", "which is")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
-    for each in (each for _, members in kinds for each in members):
-        macs = "unknown" if each.macs is None else f"{each.macs:,}"
-        grid.add_row(Text(each.name), Text(each.kind or "-"), f"{each.weights:,}", macs)
     return grid
 
 

@@ -32,6 +32,9 @@ class Npz(TensorFile):
 
     def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         name = member.filename.removesuffix(".npy")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Others turn a few bytes into gigabytes, and NumPy writes none of them.
+            raise ValueError(f"'{name}' is compressed by a method that np.savez_compressed does not use")
         with archive.open(member) as file:
             version = npy_format.read_magic(file)
             if version not in ((1, 0), (2, 0), (3, 0)):

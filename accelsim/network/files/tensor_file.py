@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,19 @@ class TensorFile:
             problem = f"has changed since it was opened, so '{name}' cannot be read; load the network again"
         if problem is not None:
             raise InputError(f"{self.path}: {problem}")
-        return self._read(name)
+        try:
+            return self._read(name)
+        except MemoryError:
+            size = " x ".join(map(str, self.shapes[name]))
+            raise InputError(
+                f"{self.path}: '{name}': {size} numbers are more than this machine's free memory holds; free some, or "
+                "save it as safetensors, which is mapped and not loaded"
+            ) from None
 
     def _now(self) -> tuple[int, ...]:
         """Return what tells this version of the file from another."""
         try:
-            found = self.path.stat()
+            found = os.stat(self.path)  # pathlib takes longer, and there are files of 100,000 arrays
         except FileNotFoundError:
             return ()
         return found.st_ino, found.st_size, found.st_mtime_ns
@@ -67,15 +75,21 @@ class TensorFile:
         raise NotImplementedError
 
 
+LEAST_MAPPED_BYTES = 2**14
+"""Of an array for which pages are worth mapping: the system takes longer for it than for copying less."""
+
+
 def mapped(path: Path, dtype: np.dtype[Any], start: int, shape: Sequence[int]) -> NDArray[Any]:
     """Return an array of a file whose elements begin at a byte: the file's own pages, where they are aligned."""
     if 0 in shape:
         return np.zeros(shape, dtype)
     count = math.prod(shape)
-    if start % dtype.itemsize:
-        # Few files are written so, and compiled loops want aligned numbers.
-        return np.fromfile(path, dtype, count=count, offset=start).reshape(shape)
-    return np.memmap(path, dtype, "r", offset=start, shape=tuple(shape) or (1,)).reshape(shape)
+    if start % dtype.itemsize or count * dtype.itemsize < LEAST_MAPPED_BYTES:
+        # Few files are written unaligned, and compiled loops want aligned numbers.
+        array = np.fromfile(path, dtype, count=count, offset=start)
+        array.flags.writeable = False
+        return array.reshape(shape)
+    return np.memmap(str(path), dtype, "r", offset=start, shape=tuple(shape) or (1,)).reshape(shape)
 
 
 def too_large(shape: Sequence[int], itemsize: int) -> str | None:

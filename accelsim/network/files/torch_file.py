@@ -32,6 +32,9 @@ PACKED = "._packed_params._packed_params"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
+MOST_REPEATED = 2**16
+"""Times that a view repeats what is stored, and elements, at which it is no tensor that anyone saves as weights."""
+
 
 class Place(NamedTuple):
     """Where the bytes of a storage lie in the file."""
@@ -168,6 +171,9 @@ class StateDict(TensorFile):
         end = (tensor.offset + steps + 1) * _itemsize(tensor.dtype)
         if place is None or end > place.bytes:
             return f"lies outside of what the file holds of it ({0 if place is None else place.bytes} bytes)"
+        count = math.prod(tensor.shape)
+        if count > MOST_REPEATED and count > MOST_REPEATED * (steps + 1):
+            return f"repeats {steps + 1} stored numbers to {count:,}; save it with .contiguous() if it is meant to"
         return None
 
     def _leave_outputs_of_quantised(self) -> None:

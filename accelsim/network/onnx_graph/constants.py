@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.network.files.tensor_file import mapped
 
 Array = NDArray[Any]
 
@@ -83,19 +84,32 @@ def dtype_of(elem_type: int, name: str) -> np.dtype[Any]:
     return dtype
 
 
-def of_tensor(tensor: Any, folder: Path, name: str = "") -> Constant:
-    """Return a constant of a TensorProto, whose data may lie in a file of `folder`, where the model is."""
+class ModelFile(NamedTuple):
+    """The file of a model, as it was when it was opened."""
+
+    path: Path
+    version: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> ModelFile:
+        """Return a file as it is now."""
+        found = path.stat()
+        return cls(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+def of_tensor(tensor: Any, model: ModelFile, name: str = "") -> Constant:
+    """Return a constant of a TensorProto, whose data may lie in the model's file or in its folder."""
     name = name or tensor.name
     dims = tuple(tensor.dims)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return Constant(name, dims, tensor.data_type, lambda: _external(tensor, dims, folder), frozenset((name,)))
+        return Constant(name, dims, tensor.data_type, lambda: _external(tensor, dims, model), frozenset((name,)))
     return Constant(name, dims, tensor.data_type, lambda: _inside(tensor), frozenset((name,)))
 
 
-def of_sparse(sparse: Any, folder: Path, name: str = "") -> Constant:
+def of_sparse(sparse: Any, model: ModelFile, name: str = "") -> Constant:
     """Return a constant of a SparseTensorProto, made dense when it is read."""
     name = name or sparse.values.name
-    values, places = of_tensor(sparse.values, folder, name), of_tensor(sparse.indices, folder, name)
+    values, places = of_tensor(sparse.values, model, name), of_tensor(sparse.indices, model, name)
     dims = tuple(sparse.dims)
     return Constant(name, dims, values.elem_type, lambda: _dense(values, places, dims), frozenset((name,)))
 
@@ -141,16 +155,25 @@ def _inside(tensor: Any) -> Array:
     return np.asarray(numpy_helper.to_array(tensor))
 
 
-def _external(tensor: Any, dims: tuple[int, ...], folder: Path) -> Array:
-    """Return the elements of a tensor in another file, mapped; raises InputError."""
+def _external(tensor: Any, dims: tuple[int, ...], model: ModelFile) -> Array:
+    """Return the elements of a tensor in a file, mapped; raises InputError."""
     said = {entry.key: entry.value for entry in tensor.external_data}
-    file = _file_beside(said.get("location", ""), tensor.name, folder)
+    location = said.get("location", "")
+    own = location == model.path.name  # see wire.py
+    if own and ModelFile.of(model.path) != model:
+        raise InputError(f"'{tensor.name}': {model.path} has changed since it was opened; load the network again")
+    file = model.path if own else _file_beside(location, tensor.name, model.path.parent)
     kind = onnx.TensorProto.DataType.Name(tensor.data_type)
     dtype = dtype_of(tensor.data_type, tensor.name)
     count, offset = math.prod(dims), int(said.get("offset", 0))
     bits = _PACKED_BITS.get(kind)
     size = -(-count * bits // 8) if bits else count * dtype.itemsize
     length, there = int(said.get("length", size)), file.stat().st_size
+    if own and length != size:
+        raise InputError(
+            f"'{tensor.name}': cannot be read: it has {length} bytes, and {size} would be of shape {dims} and type "
+            f"{kind.lower()}; export the model again"
+        )
     if offset < 0 or length < size or offset + size > there:
         raise InputError(
             f"'{tensor.name}': of shape {dims} and type {kind.lower()} needs {size} bytes from {offset} on of "
@@ -159,9 +182,9 @@ def _external(tensor: Any, dims: tuple[int, ...], folder: Path) -> Array:
     if not count:
         return np.zeros(dims, dtype)
     if bits is None and dtype.kind != "O":
-        return np.memmap(file, dtype, "r", offset=offset, shape=dims)
+        return mapped(file, dtype, offset, dims)
     whole = onnx.TensorProto(data_type=tensor.data_type, dims=dims)
-    whole.raw_data = np.memmap(file, np.uint8, "r", offset=offset, shape=(size,)).tobytes()
+    whole.raw_data = mapped(file, np.dtype(np.uint8), offset, (size,)).tobytes()
     return np.asarray(numpy_helper.to_array(whole))
 
 

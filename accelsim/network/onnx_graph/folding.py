@@ -6,7 +6,6 @@ import math
 import warnings
 from collections import ChainMap, Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from accelsim.errors import InputError, reason_of
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import bodies, constants
-from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.constants import Constant, ModelFile
 from accelsim.network.onnx_graph.forms import STANDARD, place_of
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.scope import Scope, graphs_of, number_of, numbers_of, shape_of, tensor_type
@@ -77,7 +76,7 @@ AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 class Folding:
     """A graph of fixed sizes in one pass: its constants, shapes and other operations."""
 
-    def __init__(self, model: Any, folder: Path, small_inputs: Iterable[str], stored_bytes: int) -> None:
+    def __init__(self, model: Any, file: ModelFile, small_inputs: Iterable[str], stored_bytes: int) -> None:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
@@ -94,7 +93,7 @@ class Folding:
         """Bodies of loops through which one may still go again."""
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
-        self._folder = folder
+        self._file = file
         self._model = model
         self._uses = Counter(_uses(model.graph))
         self._computed: set[str] = set()
@@ -118,9 +117,9 @@ class Folding:
 
     def hold_all(self, graph: Any, scope: Scope, names: dict[str, str] | None = None) -> None:
         """Keep the tensors of a graph."""
-        tensors = [(tensor.name, constants.of_tensor(tensor, self._folder)) for tensor in graph.initializer]
+        tensors = [(tensor.name, constants.of_tensor(tensor, self._file)) for tensor in graph.initializer]
         tensors += [
-            (sparse.values.name, constants.of_sparse(sparse, self._folder)) for sparse in graph.sparse_initializer
+            (sparse.values.name, constants.of_sparse(sparse, self._file)) for sparse in graph.sparse_initializer
         ]
         for name, constant in tensors:
             self._hold_stored((names or {}).get(name, name), constant, scope)
@@ -151,6 +150,8 @@ class Folding:
     def _take(self, node: Any, scope: Scope, kept: list[Any]) -> Sequence[Any]:
         """Go through one operation, which is kept if it is left; return those that stand in its place."""
         standard = node.domain in STANDARD
+        if not any(node.output):
+            raise ValueError("it has no output")
         if standard and node.op_type == "Constant":
             self._constant(node, scope)
             return ()
@@ -179,9 +180,9 @@ class Folding:
         for attribute in node.attribute:
             kind = attribute.name
             if kind == "value":
-                self._hold_stored(name, constants.of_tensor(attribute.t, self._folder, name), scope)
+                self._hold_stored(name, constants.of_tensor(attribute.t, self._file, name), scope)
             elif kind == "sparse_value":
-                self._hold_stored(name, constants.of_sparse(attribute.sparse_tensor, self._folder, name), scope)
+                self._hold_stored(name, constants.of_sparse(attribute.sparse_tensor, self._file, name), scope)
             elif kind in ("value_float", "value_floats"):
                 values = attribute.f if kind == "value_float" else list(attribute.floats)
                 self._hold_stored(name, constants.of_array(np.array(values, np.float32), name), scope)

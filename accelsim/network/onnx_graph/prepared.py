@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from accelsim.errors import InputError, did_you_mean, placing, raise_if_any, rea
 from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph import constants
 from accelsim.network.onnx_graph.batch import batch_of
-from accelsim.network.onnx_graph.constants import Constant
+from accelsim.network.onnx_graph.constants import Constant, ModelFile
 from accelsim.network.onnx_graph.folding import Folding
 from accelsim.network.onnx_graph.open_sizes import sized
 from accelsim.network.onnx_graph.scope import graphs_of, tensor_type
+from accelsim.network.onnx_graph.wire import without_data
 from accelsim.network.reading import Reading
 
 MAX_BYTES = 2**31 - 1
@@ -56,19 +58,19 @@ def prepared(path: Path, reading: Reading) -> Prepared:
     so that quantised weights keep their integers. Raises InputError: a file that is damaged, sizes that are left open,
     a condition that depends on an input, samples that cannot be counted.
     """
-    model = _model(path)
+    model, file = _model(path)
     with placing(str(path)):
-        return _prepared(path, model, reading)
+        return _prepared(file, model, reading)
 
 
-def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
+def _prepared(file: ModelFile, model: Any, reading: Reading) -> Prepared:
     graph = model.graph
     held = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     inputs = [value for value in graph.input if value.name not in held]
     _check_values(reading.input_values, [value.name for value in inputs])
     given = sized(inputs, reading)
     small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
-    folding = Folding(model, path.parent, small, constants.bytes_stored(path, graph.initializer))
+    folding = Folding(model, file, small, constants.bytes_stored(file.path, graph.initializer))
     for value in inputs:
         tensor = value.type.tensor_type
         if value.name in reading.input_values:
@@ -91,7 +93,7 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
         if len(each.dims) >= 2 and name not in made_of
     ]
     return Prepared(
-        path,
+        file.path,
         graph.name,
         nodes,
         {name: scope.constants[name] for name in used},
@@ -104,22 +106,35 @@ def _prepared(path: Path, model: Any, reading: Reading) -> Prepared:
     )
 
 
-def _model(path: Path) -> Any:
-    """Return the parsed file, functions of its own inlined; raises InputError."""
+def _model(path: Path) -> tuple[Any, ModelFile]:
+    """Return the parsed file, functions of its own inlined and data of large tensors left in it; raises InputError."""
     try:
+        file = ModelFile.of(path)
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"is larger than {MAX_BYTES} bytes, which no protobuf message is")
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(_light(path))
         if not model.opset_import or not model.graph.node:
             raise ValueError("it has no operations")
         if any(isinstance(name, bytes) for graph in (model.graph, *model.functions) for name in _names(graph)):
             raise ValueError("it has names that are no text")
-        return _inlined(model) if model.functions else model
+        return _inlined(model) if model.functions else model, file
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:
         # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
         raise InputError(f"{path}: not a whole ONNX file: {reason_of(error)}; export or copy it again") from None
+
+
+def _light(path: Path) -> bytes:
+    """Return a model's file without the data of its large tensors, or as it is where that cannot be told."""
+    if not path.stat().st_size:
+        return b""
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return without_data(memoryview(pages), path.name)
+    except ValueError:
+        return path.read_bytes()
 
 
 def _names(graph: Any) -> Iterator[Any]:

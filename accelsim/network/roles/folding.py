@@ -171,7 +171,10 @@ def _fold_original(arrays: Arrays, name: str) -> None:
 
 def _fold_loose_masks(arrays: Arrays) -> None:
     """Multiply weights by masks that lie beside them, as programs save them that prune by hand."""
-    folded, others = [], []
+    folded: list[str] = []
+    others: list[str] = []
+    if not any("mask" in name.lower() for name in arrays.logical):
+        return
     for name, weight in list(arrays.logical.items()):
         path = path_of(name)
         if path.tail not in WEIGHTS or len(weight.shape) < 2 or name not in arrays.logical:  # it was a mask

@@ -13,6 +13,9 @@ PREFIXES = ("module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module."
 RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(?:_l(\d+)(_reverse)?)?")
 """Arrays of LSTM, GRU and RNN, and of their cells."""
 
+_SEPARATORS = re.compile("[./]")
+_PROJECTION = re.compile(r"[qkv]_proj_weight")
+_DIGITS = re.compile(r"(\d+)")
 _SUFFIX = re.compile(r"(:\d+|/\.ATTRIBUTES/VARIABLE_VALUE)$")
 _ADAPTED = re.compile(r"\.(base_layer|original_module|modules_to_save(\.\w+)?)$")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -30,18 +33,19 @@ class Path(NamedTuple):
     @property
     def component(self) -> str:
         """The last part of the module's name, that of the model where an adapter wraps it."""
-        return re.split(r"[./]", _ADAPTED.sub("", self.module))[-1]
+        return _SEPARATORS.split(_ADAPTED.sub("", self.module))[-1]
 
     @property
     def parent(self) -> str:
         """The part before the last."""
-        return ["", *re.split(r"[./]", _ADAPTED.sub("", self.module))][-2]
+        return ["", *_SEPARATORS.split(_ADAPTED.sub("", self.module))][-2]
 
 
 def path_of(name: str) -> Path:
     """Split a name such as `fc.weight`, `dense/kernel:0`, `layers/dense/vars/0` or `fc1_weight`."""
-    name = _SUFFIX.sub("", name)
-    variables = re.fullmatch(r"(.+)/vars/(\d+)", name)
+    if ":" in name or name.endswith("VARIABLE_VALUE"):
+        name = _SUFFIX.sub("", name)
+    variables = re.fullmatch(r"(.+)/vars/(\d+)", name) if "/" in name else None
     if variables:
         return Path(variables[1], f"vars/{variables[2]}", "/")
     at = max(name.rfind("."), name.rfind("/"))
@@ -73,7 +77,7 @@ def common_prefix(names: Iterable[str]) -> str:
 
 def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
     """Return what sorts names: numbers in them by value, a recurrent module as it runs, an output layer last."""
-    parts = re.split(r"[./]", name)
+    parts = _SEPARATORS.split(name)
     keys = [_natural_part(part) for part in parts]
     if len(parts) > 1:
         last = parts[-1]
@@ -82,7 +86,7 @@ def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
             what, which, layer, reverse = recurrent.groups()
             rank = ("ih", "hh", "hr").index(which)
             keys[-1] = ((1, 0, what), (0, int(layer or 0), ""), (0, len(reverse or ""), ""), (0, rank, ""))
-        elif re.fullmatch(r"[qkv]_proj_weight", last):
+        elif _PROJECTION.fullmatch(last):
             keys[-1] = ((1, 0, "in_proj_weight"), (0, "qkv".index(last[0]), ""))
     place = 0 if len(parts) < 2 else bool(_OUTPUTS.fullmatch(parts[0])) - bool(_INPUTS.fullmatch(parts[0]))
     return (((0, place, ""),), *keys)
@@ -100,6 +104,6 @@ _AS_RUN = {"self_attn": "attn", "q_proj": "in_proj0", "k_proj": "in_proj1", "v_p
 def _natural_part(part: str) -> tuple[tuple[int, int, str], ...]:
     return tuple(
         (0, int(each), "") if each.isdecimal() else (1, 0, each)
-        for each in re.split(r"(\d+)", _AS_RUN.get(part, part))
+        for each in _DIGITS.split(_AS_RUN.get(part, part))
         if each
     )

@@ -51,6 +51,10 @@ BY_TYPE = (find_bytes_without_state, find_scaled)
 """Last, of what no name tells."""
 
 
+WIDE = {"F32", "F16", "BF16", "F64", "float32", "float16", "bfloat16", "float64"}
+"""Types of numbers that are no codes, as containers call them."""
+
+
 class Unpacked(NamedTuple):
     """What of a file is packed weights."""
 
@@ -72,8 +76,9 @@ def unpacked(file: TensorFile) -> Unpacked:
     """
     packed = Packed(file)
     found, taken = [], set[str]()
+    names = [name for name in file.shapes if not _is_plain(file, name)]
     for finders in (BY_NAME, BY_TYPE):
-        for name in file.shapes:
+        for name in names:
             one = next((one for find in finders if name not in taken and (one := find(packed, name))), None)
             if one is not None:
                 found.append(one)
@@ -100,6 +105,11 @@ def unpacked(file: TensorFile) -> Unpacked:
     return Unpacked(
         tensors, taken, problems, [f"{_told(weights)} packed: {what}" for what, weights in packed.assumed.items()]
     )
+
+
+def _is_plain(file: TensorFile, name: str) -> bool:
+    """Whether an array begins no packing, by a look that costs little: most arrays of most files do not."""
+    return file.types.get(name) in WIDE and leaf(name) in ("weight", "bias")
 
 
 def _told(weights: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from accelsim.errors import InputError
 from accelsim.network.roles.logical import Logical
 from accelsim.network.roles.packings.scaled import UNPACK
-from accelsim.network.roles.packings.stored import Found, Packed, root_of
+from accelsim.network.roles.packings.stored import Found, Packed, leaf
 
 QUANTISE_AGAIN = "no tool unpacks it: save the model before it is packed, or in another format"
 
@@ -46,13 +46,15 @@ NAMED = (
     _Named("FP-Quant", "qweight", ("scales", "forward_hadamard_matrix"), ("weight_global_scale", "act_global_scale")),
     _Named("BitBLAS", "qweight", ("scale",), ("zeros",)),
 )
+_BY_MARK = {mark: [each for each in NAMED if each.mark == mark] for mark in {each.mark for each in NAMED}}
 
 
 def find_named(packed: Packed, name: str) -> Found | None:
     """Return a packing that is known by name alone."""
-    for each in NAMED:
-        root = root_of(name, each.mark)
-        if root is not None and all(f"{root}{other}" in packed for other in each.beside):
+    last = leaf(name)
+    for each in _BY_MARK.get(last, ()):
+        root = name.removesuffix(last)
+        if all(f"{root}{other}" in packed for other in each.beside):
             parts = [name, *packed.beside(root, *each.beside, *each.also)]
             return Found(each.packing, f"{root}weight", parts, _unknown, each.unpack)
     return None
@@ -69,9 +71,10 @@ CODE_TYPES = ("u8", "uint8", "i8", "int8", "i16", "int16", "i32", "int32", "u32"
 
 def find_unknown(packed: Packed, name: str) -> Found | None:
     """Return an array whose name or whose siblings say that it holds codes, in a layout that nobody above knows."""
-    known = next((root for last in CODES if (root := root_of(name, last)) is not None), None)
-    if known is None or packed.file.types.get(name, "").lower() not in CODE_TYPES or len(packed.shape(name)) < 2:
+    last = leaf(name)
+    if last not in CODES or packed.file.types.get(name, "").lower() not in CODE_TYPES or len(packed.shape(name)) < 2:
         return None
+    known = name.removesuffix(last)
     others = (other for other in packed.place if other.startswith(known) and other != name)
     parts = [name, *(other for other in others if OF_CODES.fullmatch(other[len(known) :]))]
     return Found("an unknown format", f"{known}weight", parts, _unknown, UNPACK)

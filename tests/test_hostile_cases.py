@@ -1,0 +1,55 @@
+"""Files that once ended in a traceback, a hang or a flood: is what they are said in a few lines, or are they read?"""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from accelsim import InputError
+from accelsim.errors import LONGEST_WORD, MAX_TOLD
+
+CASES = sorted((Path(__file__).parent / "cases" / "hostile").iterdir())
+MOST_SECONDS = 60
+MOST_BYTES = 6 * 2**30
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _limited() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+
+
+@pytest.mark.parametrize("path", CASES, ids=[path.name for path in CASES])
+def test_a_hostile_file_is_read_or_refused_in_a_few_lines(path: Path) -> None:
+    if path.suffix == ".onnx":
+        pytest.importorskip("onnx", reason="ONNX is not installed")
+    command = [sys.executable, "-m", "accelsim", "check", str(path)]
+    # It runs no threads of its own between fork and exec.
+    ran = subprocess.run(command, capture_output=True, timeout=MOST_SECONDS, preexec_fn=_limited, check=False)
+    said = (ran.stdout + ran.stderr).decode()
+    assert ran.returncode in (0, 2), said
+    assert "Traceback" not in said
+    assert not UNSEEN.search(said)
+    assert len(said) < 6000
+    assert max(map(len, said.splitlines())) < 1000
+    if ran.returncode:
+        assert str(path) in said
+
+
+def test_a_problem_shows_neither_control_characters_nor_endless_names() -> None:
+    (problem,) = InputError(f"a\x1b[31m\u202e\ud800: {'n' * 10**6}: rename it").problems
+    assert problem.startswith(r"a\x1b[31m\u202e\ud800: nnn")
+    assert problem.endswith("nnn: rename it")
+    assert len(problem) < LONGEST_WORD + 60
+
+
+def test_of_thousands_of_problems_the_first_are_told() -> None:
+    error = InputError(*(f"problem {at}" for at in range(5000)))
+    assert len(error.problems) == 5000
+    lines = str(error).splitlines()
+    assert lines[:-1] == [f"problem {at}" for at in range(MAX_TOLD)]
+    assert lines[-1] == f"and {5000 - MAX_TOLD:,} more problems"
