@@ -22,7 +22,10 @@ LONGEST_WORD = 400
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move the cursor, turn the direction of writing or are none, such as halves of surrogate pairs."""
 
-_ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
+LONGEST_LINE = 2000
+"""The same of a line, for names with spaces."""
+
+_ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1},}}"), re.compile(rf"[^\n]{{{LONGEST_LINE + 1},}}")
 
 
 class AccelsimError(Exception):
@@ -38,8 +41,10 @@ def told(problems: Sequence[str]) -> list[str]:
 def legible(text: str) -> str:
     """Return a text from a file as a terminal can show it: control characters escaped, endless names cut."""
     text = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    most = LONGEST_WORD // 2
-    return _ENDLESS.sub(lambda found: f"{found[0][:most]}...{found[0][-most:]}", text)
+    for endless, longest in zip(_ENDLESS, (LONGEST_WORD, LONGEST_LINE), strict=True):
+        most = longest // 2
+        text = endless.sub(lambda found, most=most: f"{found[0][:most]}...{found[0][-most:]}", text)  # type: ignore[misc]
+    return text
 
 
 class InputError(AccelsimError, ValueError):

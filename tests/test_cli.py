@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,28 @@ def test_what_a_score_lacks_is_told_with_what_to_type(accelsim: Run, tmp_path: P
     assert line.startswith("note: no activations for fc0, fc1, fc2, fc3, fc4, fc5 and 3 more: every input counts")
     assert "--density 0.4" in line
     assert "no activations" not in accelsim("allocate", tmp_path / "bare.safetensors", *scored, "--density", 0.4).err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run",), ("inspect",), ("energy", "--layer", "[red]fc[/]"), ("timeline", "--layer", "[red]fc[/]", "--to", 9),
+        ("compare",), ("divisions",), ("check",),
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_names_that_look_like_markup_are_shown_as_they_are(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[Any, ...]
+) -> None:
+    weight = np.eye(8, dtype=np.float32)
+    save_file({"[red]fc[/].weight": weight, "[/].weight": weight}, tmp_path / "net[v2].safetensors")
+    monkeypatch.chdir(tmp_path)
+    name, *more = command
+    density = () if name in ("check", "inspect") else ("--density", 0.5)
+    said = accelsim(name, "net[v2].safetensors", *more, *density)
+    assert said.code == 0, said.err
+    assert "net[v2]" in said.out or name in ("energy", "compare")
+    assert "[red]fc[/]" in said.out or name in ("divisions", "compare")
 
 
 def test_warnings_are_notes(accelsim: Run, tmp_path: Path) -> None:

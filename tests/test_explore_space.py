@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -474,3 +475,11 @@ def test_code_in_an_expression_is_refused_and_does_nothing(
 )  # fmt: skip
 def test_expressions(text: str, wanted: Any) -> None:
     assert Expression(text, "x").value({"a.b": 3, "a.c.d": 5, "c": False, "word": "x", "a": "no table"}) == wanted
+
+
+def test_a_network_may_be_a_folder_of_shards_beside_the_space(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "cases" / "files" / "sharded", tmp_path / "shards")
+    space = 'name = "s"\ndescription = "d"\nnetwork = "shards"\nvary = { engine.fifo_depth = [4, 8] }\n'
+    (tmp_path / "space.toml").write_text(space, encoding="utf-8")
+    (network,) = Space(tmp_path / "space.toml").networks.values()
+    assert [layer.name for layer in network] == ["layers.0.fc", "layers.1.fc"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from accelsim import InputError
-from accelsim.errors import LONGEST_WORD, MAX_TOLD
+from accelsim.errors import LONGEST_LINE, LONGEST_WORD, MAX_TOLD
 
 CASES = sorted((Path(__file__).parent / "cases" / "hostile").iterdir())
 MOST_SECONDS = 60
@@ -45,6 +45,10 @@ def test_a_problem_shows_neither_control_characters_nor_endless_names() -> None:
     assert problem.startswith(r"a\x1b[31m\u202e\ud800: nnn")
     assert problem.endswith("nnn: rename it")
     assert len(problem) < LONGEST_WORD + 60
+    (problem,) = InputError(f"layer {'a b ' * 10**5}: rename it").problems
+    assert problem.startswith("layer a b a b")
+    assert problem.endswith("a b : rename it")
+    assert len(problem) < LONGEST_LINE + 10
 
 
 def test_of_thousands_of_problems_the_first_are_told() -> None:

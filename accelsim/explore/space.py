@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml
+from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml, shipped_names
 from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS
@@ -130,7 +130,7 @@ class Space:
         for name in self._values_of("network", spec.network):
             with collecting(problems, f"{self.source}: network: "):
                 if name not in networks:
-                    self.files[name] = str(_beside(folder, name))
+                    self.files[name] = str(_network_beside(folder, name))
                 self.networks[name] = subset(networks.get(name) or load_network(self.files[name]), spec.layers)
         self._problems_of_names(problems)
         self.evaluate = spec.evaluate
@@ -397,6 +397,12 @@ def check_evaluation(text: str, folder: Path) -> str:
 def _beside(folder: Path, name: str) -> str | Path:
     """Return a file beside the space's, or the name of a shipped one."""
     return (folder / name).resolve() if Path(name).suffix else name
+
+
+def _network_beside(folder: Path, name: str) -> str | Path:
+    """Return a file or a folder of tensors beside the space's, or the name of a shipped network."""
+    is_folder = name not in shipped_names("workloads") and (folder / name).is_dir()
+    return (folder / name).resolve() if is_folder else _beside(folder, name)
 
 
 def subset(network: Network, names: Sequence[str]) -> Network:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,7 @@ def unfinished(result: DramReplay) -> int:
 
 def replay_table(result: DramReplay, title: str) -> Table:
     """Return bandwidth, latency, row hits, energy and power of a replay, a line each."""
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    grid = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
     grid.add_column()
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column()

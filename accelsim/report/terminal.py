@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -39,7 +40,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     counts = results["vectors"].unique()
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     grid = Table(
-        title=f"{first['network']} on {first['hardware']}{area}{vectors}",
+        title=escape(f"{first['network']} on {first['hardware']}{area}{vectors}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_footer=True,
@@ -157,7 +158,9 @@ def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
     moved = dram.counted(counted)  # then all that is counted of DRAM has a line of the account, also what is 0
     actions = {action: times for action, times in counted.items() if times or (moved and action in dram.ACTIONS)}
     grid = Table(
-        title=f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles",
+        title=escape(
+            f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles"
+        ),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -186,7 +189,9 @@ def prices_table(hardware: Hardware) -> Table:
     """Return what every action of a chip costs, and every cycle, with the source of each price."""
     engine = engine_of(hardware)
     what, made = engine.describe(hardware)
-    grid = Table(title=f"{hardware.name}: {what}, {made}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        title=escape(f"{hardware.name}: {what}, {made}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for heading in ("component", "action", "pJ each", "source of the price"):
         grid.add_column(heading, justify="right" if heading == "pJ each" else "left")
     for action, price in prices(hardware, streamed=hardware.memory is not None).items():
@@ -286,7 +291,7 @@ def compare_table(totals: pd.DataFrame) -> Table:
 
 def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
-    grid = Table(title=str(table["network"].iloc[0]), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     headings = ("chip", "division", "samples/s", "latency µs", "energy µJ", "accuracy", "faster", "saves")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in headings[:2] else "right", no_wrap=True)
@@ -303,8 +308,10 @@ def sensitivity_table(table: pd.DataFrame) -> Table:
     first = table.iloc[0]
     whole = float(first["score"] + first["score_loss"])
     grid = Table(
-        title=f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
-        f"{first['criterion']} (unpruned {whole:.4g})",
+        title=escape(
+            f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
+            f"{first['criterion']} (unpruned {whole:.4g})"
+        ),
         title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     grid.add_column("layer")
@@ -334,7 +341,7 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
 
 def inspection_table(name: str, table: pd.DataFrame) -> Table:
     """Return one line per layer of `inspect`."""
-    grid = Table(title=f"{name}: sizes in KiB with 16-bit values", title_justify="left", box=box.SIMPLE_HEAD)
+    grid = Table(title=escape(f"{name}: sizes in KiB with 16-bit values"), title_justify="left", box=box.SIMPLE_HEAD)
     sizes = [column for column in table.columns if column.endswith("_bits")]
     headings = ["layer", "kind", "shape", "not 0", "patterns that hold", "empty filters", "channels", "kernels"]
     for heading in (*headings, *(column.removesuffix("_bits").replace("_", " ") for column in sizes)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,10 @@ def timeline_table(timeline: Timeline) -> Table:
     total = counted.to_numpy().sum()
     window = timeline.last_cycle - timeline.first_cycle
     table = Table(
-        title=f"{timeline.layer} of {timeline.network} on {timeline.hardware}: cycles {timeline.first_cycle:,} to "
-        f"{timeline.last_cycle:,} of {timeline.cycles:,}",
+        title=escape(
+            f"{timeline.layer} of {timeline.network} on {timeline.hardware}: cycles {timeline.first_cycle:,} to "
+            f"{timeline.last_cycle:,} of {timeline.cycles:,}"
+        ),
         title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
     )  # fmt: skip
     table.add_column("event")
