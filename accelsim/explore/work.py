@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import time
 import warnings
@@ -31,6 +30,7 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
@@ -221,7 +221,7 @@ def in_memory(network: Network) -> Network:
     """Return a network whose weights can be sent: those that lie in files are read, those that are drawn stay so."""
 
     def sent(layer: Layer) -> Layer:
-        if not inspect.ismethod(layer.weight_source):
+        if isinstance(layer.weight_source, Drawn):
             return layer
         weight = layer.weight
         return replace(layer, weight_source=lambda: weight)

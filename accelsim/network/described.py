@@ -16,7 +16,7 @@ from accelsim.network.layer import Layer
 from accelsim.network.lowering import Convolution
 from accelsim.network.roles import Logical, as_2d, lowered, turned
 from accelsim.network.sizes import check_fits_memory
-from accelsim.network.specs import GEOMETRY, DensitySpec, LayerSpec
+from accelsim.network.specs import GEOMETRY, DensitySpec, LayerSpec, SyntheticSpec
 
 
 class FileArray(NamedTuple):
@@ -57,12 +57,14 @@ def layer_of(spec: LayerSpec, tensors: Mapping[str, FileArray], problems: list[s
         problems += found
         return None
     out_features, in_features = shape[0], shape[1] if convolution is None else convolution.in_features
+    source: Callable[[], NDArray[Any]]
+    source = tensors["weight"].array.read if spec.synthetic is None else Drawn(spec.synthetic, shape)
     layer = Layer(
         name=spec.name,
         kind=spec.kind,
         out_features=out_features,
         in_features=in_features,
-        weight_source=_source(spec, tensors, shape),
+        weight_source=source,
         bias=tensors["bias"].array.read() if "bias" in tensors else None,
         activations=_activations(spec, tensors),
         codebook=tensors["codebook"].array.read() if "codebook" in tensors else None,
@@ -84,16 +86,18 @@ def _activations(spec: LayerSpec, tensors: Mapping[str, FileArray]) -> Activatio
     return tensors["activations"].array.read() if "activations" in tensors else None
 
 
-def _source(spec: LayerSpec, tensors: Mapping[str, FileArray], shape: tuple[int, ...]) -> Callable[[], NDArray[Any]]:
-    """Return what makes the weights when they are asked for."""
-    synthetic = spec.synthetic
-    if synthetic is None:
-        return tensors["weight"].array.read
-    rows, columns = shape[0], math.prod(shape[1:])
+class Drawn(NamedTuple):
+    """Weights that are drawn whenever they are asked for."""
 
-    def drawn() -> NDArray[Any]:
+    synthetic: SyntheticSpec
+    shape: tuple[int, ...]
+
+    def __call__(self) -> NDArray[Any]:
+        """Return the weights."""
         from accelsim.network.synthetic import draw_pattern, draw_weights  # only now: reading a file needs no compiler
 
+        synthetic, shape = self
+        rows, columns = shape[0], math.prod(shape[1:])
         if synthetic.pattern == "fine":
             return draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)
         matrix = draw_pattern(rows, columns, *synthetic.n_of_m, synthetic.seed)
@@ -101,8 +105,6 @@ def _source(spec: LayerSpec, tensors: Mapping[str, FileArray], shape: tuple[int,
             return matrix
         out, channels, height, width = shape
         return np.ascontiguousarray(matrix.reshape(out, height, width, channels).transpose(0, 3, 1, 2))
-
-    return drawn
 
 
 def _convolution(spec: LayerSpec, shape: tuple[int, ...]) -> Convolution:

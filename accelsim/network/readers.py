@@ -119,7 +119,6 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is larger than {MAX_TOML_BYTES} bytes; save it anew")
     try:
         data = json.loads(text)
-        json.dumps(data, ensure_ascii=False).encode()  # JSON can hold halves of characters, which nobody can write
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
     if not isinstance(data, dict):
