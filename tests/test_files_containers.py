@@ -504,9 +504,9 @@ def test_halves_of_characters_are_escaped_or_refused(tmp_path: Path) -> None:
     file = open_tensors(saved(tmp_path / "a.pt", {"\ud800.weight": torch.zeros(1, 2)}))
     assert list(file.shapes) == ["\\ud800.weight"]
     assert not file["\\ud800.weight"].any()
-    said = json.dumps({"name": "\ud800", "layer": []})
+    said = json.dumps({"name": "\ud800", "layer": [{"name": "fc", "weight": "fc.weight"}]})
     save_file({"fc.weight": np.ones((2, 2))}, tmp_path / "a.safetensors", {METADATA_KEY: said})
-    with pytest.raises(InputError, match=r"is not JSON .*surrogates not allowed"):
+    with pytest.raises(InputError, match="is no text in UTF-8"):
         load_network(tmp_path / "a.safetensors")
 
 

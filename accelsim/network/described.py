@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +58,6 @@ def layer_of(spec: LayerSpec, tensors: Mapping[str, FileArray], problems: list[s
         problems += found
         return None
     out_features, in_features = shape[0], shape[1] if convolution is None else convolution.in_features
-    source: Callable[[], NDArray[Any]]
     source = tensors["weight"].array.read if spec.synthetic is None else Drawn(spec.synthetic, shape)
     layer = Layer(
         name=spec.name,
@@ -86,7 +86,8 @@ def _activations(spec: LayerSpec, tensors: Mapping[str, FileArray]) -> Activatio
     return tensors["activations"].array.read() if "activations" in tensors else None
 
 
-class Drawn(NamedTuple):
+@dataclass(frozen=True)
+class Drawn:
     """Weights that are drawn whenever they are asked for."""
 
     synthetic: SyntheticSpec
@@ -96,7 +97,7 @@ class Drawn(NamedTuple):
         """Return the weights."""
         from accelsim.network.synthetic import draw_pattern, draw_weights  # only now: reading a file needs no compiler
 
-        synthetic, shape = self
+        synthetic, shape = self.synthetic, self.shape
         rows, columns = shape[0], math.prod(shape[1:])
         if synthetic.pattern == "fine":
             return draw_weights(rows, columns, synthetic.density, synthetic.seed).reshape(shape)

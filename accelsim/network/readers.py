@@ -13,6 +13,7 @@ from accelsim.errors import InputError, did_you_mean, needing, raise_if_any
 from accelsim.network import bare
 from accelsim.network.described import FileArray, layer_of
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
+from accelsim.network.files.tensor_file import printable
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Roles, read_roles
@@ -139,7 +140,10 @@ Locate = Callable[[str, str, str, list[str]], "FileArray | None"]
 def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
     """Return the network that the data describes; raises InputError with every problem."""
     spec = build(NetworkSpec, data, label(path))
-    problems = name_problems(layer.name for layer in spec.layer)
+    names = [spec.name, *(layer.name for layer in spec.layer)]
+    problems = name_problems(names[1:])
+    # JSON can hold halves of characters, which no file of results can.
+    problems += [f"name {name!r}: is no text in UTF-8; call it otherwise" for name in names if printable(name) != name]
     layers = []
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}
