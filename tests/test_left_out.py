@@ -55,6 +55,7 @@ SAID = "not simulated: 75.0 % of the weights, 40.0 % of the multiply-accumulates
 # Weights that several layers multiply by
 
 
+@pytest.mark.needs("torch")
 def test_weights_that_are_stored_once_count_once(tmp_path: Path) -> None:
     """One convolution for two images of different size, and weights under two names: 2 x 9 + 4 x 4 = 34."""
     torch = pytest.importorskip("torch")

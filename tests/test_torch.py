@@ -445,7 +445,7 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     real = builtins.__import__
 
     def without_torch(name: str, *rest: Any) -> Any:
-        if name == "accelsim.network.torch_capture":
+        if name == "accelsim.network.torch_capture.capture":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return real(name, *rest)
 

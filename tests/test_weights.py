@@ -434,6 +434,7 @@ def test_an_alias_of_nothing_is_told(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.needs("torch")
 def test_what_the_file_stores_is_said(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file as save_tensors

@@ -82,7 +82,7 @@ class Network:
         For what is captured, and how, see `accelsim.network.torch_capture.capture`. Needs `accelsim[torch]`.
         """
         with needing("torch"):
-            from accelsim.network.torch_capture import capture
+            from accelsim.network.torch_capture.capture import capture
         captured = capture(model, example_input, batch_dim=batch_dim)
         return cls(
             name or captured.name,
