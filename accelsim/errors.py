@@ -144,6 +144,11 @@ def listed(names: Iterable[str], most: int = 6) -> str:
     return ", ".join(every[:most]) + more
 
 
+def within(length: int, name: str) -> str:
+    """Return a name without its middle where it is longer than this; its end says most."""
+    return name if len(name) <= length else f"{name[: length // 3]}…{name[length // 3 + 1 - length :]}"
+
+
 LONGEST_REASON = 200
 """Characters of what a library says of a damaged file."""
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Run
+from onnx_models import save_product
 from safetensors.numpy import save_file
 
 from accelsim.cli.reading import ReadingOptions
@@ -190,14 +191,7 @@ def test_a_transposed_weight_runs_turned_and_the_page_says_how_to_make_it_again(
 
 @pytest.mark.needs("onnx")
 def test_an_input_of_a_graph_is_told(accelsim: Run, tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, "length", 8])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
-    weight = onnx.numpy_helper.from_array(np.ones((8, 4), np.float32), "w")
-    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
-    graph = onnx.helper.make_graph([node], "g", [x], [y], [weight])
-    opset = [onnx.helper.make_opsetid("", 17)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset), tmp_path / "g.onnx")
+    save_product(tmp_path / "g.onnx", "x", [1, "length", 8])
     given = ("--density", "0.5", "-q", "--csv", tmp_path / "out.csv")
     for told in (("--input-shape", "length=5"), ("--input-shape", "x=1,5,8")):
         said = accelsim("run", tmp_path / "g.onnx", *told, "--batch-dim", "x=0", *given)

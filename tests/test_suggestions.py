@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from onnx_models import save_product
 from safetensors.numpy import save_file
 
 import accelsim
@@ -106,14 +107,7 @@ def test_an_axis_is_of_numbers() -> None:
 
 @pytest.mark.needs("onnx")
 def test_an_input_of_a_graph_is_not_proposed_a_dimension(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    x = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["images", 4])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
-    weight = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
-    node = onnx.helper.make_node("MatMul", ["image", "w"], ["y"], name="fc")
-    graph = onnx.helper.make_graph([node], "g", [x], [y], [weight])
-    opset = [onnx.helper.make_opsetid("", 17)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset), tmp_path / "g.onnx")
+    save_product(tmp_path / "g.onnx", "image", ["images", 4])
     from accelsim.network.onnx_graph.prepared import prepared
 
     said = problem(prepared, tmp_path / "g.onnx", Reading.of(input_shapes={"imagess": (1, 4)}))

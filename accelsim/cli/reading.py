@@ -36,7 +36,7 @@ class ReadingOptions:
     @property
     def given(self) -> dict[str, str | list[str] | None]:
         """Every option under its name on the command line."""
-        return {f"--{name.replace('_', '-')}": value for name, value in vars(self).items()}
+        return {_flag(name): value for name, value in vars(self).items()}
 
     def unused(self, source: str) -> list[str]:
         """Say what was given that a source has no use for."""
@@ -48,7 +48,7 @@ class ReadingOptions:
         found: dict[str, Any] = {"key": self.key, "transpose": self.transpose}
         for form in FORMS:
             found[form.keyword] = values = {}
-            for text in getattr(self, form.keyword.removesuffix("s")) or ():
+            for text in getattr(self, form.parameter) or ():
                 with collecting(problems, f"{form.option} {text}: "):
                     name, value = form.read(text)
                     if name in values:
@@ -68,18 +68,30 @@ class ReadingOptions:
         return {name: value for name, value in found.items() if both or name not in of_weights}, of_weights
 
 
+def _flag(parameter: str) -> str:
+    """Return what a parameter of a command is called on the command line."""
+    return f"--{parameter.replace('_', '-')}"
+
+
 class Form(NamedTuple):
     """How an option NAME=VALUE is written, and what it means."""
 
     keyword: str
     value: Callable[[str], Any]
     """Raises ValueError for what is none."""
+    metavar: str
+    help: str
     says: str
 
     @property
     def option(self) -> str:
         """Its name on the command line."""
-        return f"--{self.keyword.removesuffix('s').replace('_', '-')}"
+        return _flag(self.parameter)
+
+    @property
+    def parameter(self) -> str:
+        """Its name among the parameters of a command."""
+        return self.keyword.removesuffix("s")
 
     def read(self, text: str) -> tuple[str, Any]:
         """Return name and value; raises InputError that says the form."""
@@ -125,55 +137,42 @@ def _number(text: str) -> float:
 
 FORMS = (
     Form(
-        "input_shapes", _sizes,
+        "input_shapes", _sizes, "NAME=SIZES",
+        "ONNX: shape of an input, as in x=1,3,224,224, or an open size, as in seq_len=128.",
         "an input and its sizes, whole numbers above 0, as in x=1,3,224,224, or an open size, as in seq_len=128",
     ),
-    Form("batch_dims", _dimension, "an input and which of its dimensions counts samples, as in x=0, or x=none"),
-    Form("input_values", _number, "an input and the number that it always has, as in sr=16000 or training=false"),
+    Form(
+        "batch_dims", _dimension, "NAME=NUMBER",
+        "ONNX: which dimension of an input counts samples, as in x=0; none: x=none.",
+        "an input and which of its dimensions counts samples, as in x=0, or x=none",
+    ),
+    Form(
+        "input_values", _number, "NAME=VALUE",
+        "ONNX: the number that an input always has, as in sr=16000.",
+        "an input and the number that it always has, as in sr=16000 or training=false",
+    ),
 )  # fmt: skip
 
-KeyOption = Annotated[
-    str | None,
-    typer.Option(
-        "--key", metavar="NAME", help="Where a checkpoint keeps its tensors, as in model.ema.", rich_help_panel=PANEL
-    ),
-]
-TransposeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--transpose", metavar="PATTERN", rich_help_panel=PANEL,
-        help="Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, as all that follow.",
-    ),
-]  # fmt: skip
-InputShapeOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input-shape", metavar="NAME=SIZES", rich_help_panel=PANEL,
-        help="ONNX: shape of an input, as in x=1,3,224,224, or an open size, as in seq_len=128.",
-    ),
-]  # fmt: skip
-BatchDimOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--batch-dim", metavar="NAME=NUMBER", rich_help_panel=PANEL,
-        help="ONNX: which dimension of an input counts samples, as in x=0; none: x=none.",
-    ),
-]  # fmt: skip
-InputValueOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input-value", metavar="NAME=VALUE", rich_help_panel=PANEL,
-        help="ONNX: the number that an input always has, as in sr=16000.",
-    ),
-]  # fmt: skip
 
-_OPTIONS = {
-    "key": KeyOption,
-    "transpose": TransposeOption,
-    "input_shape": InputShapeOption,
-    "batch_dim": BatchDimOption,
-    "input_value": InputValueOption,
-}
+def _repeated(option: str, metavar: str, text: str) -> Any:
+    """Return the annotation of an option that may be given several times."""
+    return Annotated[list[str] | None, typer.Option(option, metavar=metavar, help=text, rich_help_panel=PANEL)]
+
+
+_OPTIONS: dict[str, Any] = {
+    "key": Annotated[
+        str | None,
+        typer.Option(
+            "--key", metavar="NAME", help="Where a checkpoint keeps its tensors, as in model.ema.",
+            rich_help_panel=PANEL,
+        ),
+    ],
+    "transpose": _repeated(
+        "--transpose", "PATTERN",
+        "Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, as all that follow.",
+    ),
+    **{form.parameter: _repeated(form.option, form.metavar, form.help) for form in FORMS},
+}  # fmt: skip
 
 
 def reads_network(command: Callable[..., T]) -> Callable[..., T]:

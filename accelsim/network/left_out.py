@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from accelsim.errors import raise_if_any
+from accelsim.errors import raise_if_any, within
 
 LINE = 80
 """Characters of a line in which what is left out is told, where names are not longer."""
@@ -189,15 +189,10 @@ def _listed(before: str, names: Sequence[str], after: str = "") -> str:
     for shown in range(1, len(names) + 1):
         more = f" and {len(names) - shown} more" if shown < len(names) else ""
         longest = LONGEST_NAME if shown > 1 else max(SHORTEST_NAME, LINE - len(before + more + after))
-        listed = ", ".join(_within(longest, name) for name in names[:shown])
+        listed = ", ".join(within(longest, name) for name in names[:shown])
         line = f"{before}{listed}{more}{after}"
         if not best or len(line) <= LINE:
             best = line
         if len(listed) > LINE:
             break
     return best
-
-
-def _within(length: int, name: str) -> str:
-    """Return a name without its middle where it is longer; its end says most."""
-    return name if len(name) <= length else f"{name[: length // 3]}…{name[length // 3 + 1 - length :]}"

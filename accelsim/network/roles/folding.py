@@ -49,6 +49,8 @@ class Arrays:
     left_out: list[LeftOut] = field(default_factory=list)
     accounts: dict[str, str] = field(default_factory=dict)
     """Of stored arrays that make no logical one: what became of each."""
+    averages: set[str] = field(default_factory=set)
+    """Stored arrays that are moving averages of others."""
     assumptions: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     modules: dict[str, list[str]] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def _leave_averages(arrays: Arrays) -> None:
                 )
                 for each in groups[first].values():
                     arrays.accounts |= dict.fromkeys(each.parts, f"left out: moving average of {other}")
+                    arrays.averages.update(each.parts)
                     del arrays.logical[each.name]
                 break
 

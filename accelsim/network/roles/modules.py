@@ -298,6 +298,7 @@ class _Modules:
             left_out=[*self.arrays.left_out],
             problems=self.problems,
             accounts=self.accounts,
+            averages=self.arrays.averages,
             logical=self.arrays.logical,
         )
         self._name_twins()

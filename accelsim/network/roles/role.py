@@ -58,6 +58,8 @@ class Roles:
     problems: list[str] = field(default_factory=list)
     accounts: dict[str, str] = field(default_factory=dict)
     """What each stored array is, in words."""
+    averages: set[str] = field(default_factory=set)
+    """Stored arrays that are moving averages: left out, and read where a network file names them."""
     logical: dict[str, Logical] = field(default_factory=dict)
     """All arrays as a network uses them, by name, in the order in which they stand."""
 
@@ -73,7 +75,7 @@ class Roles:
         for each in self.logical.values():
             if name in each.parts and not each.stored_as:
                 return each if len(each.parts) == 1 else Logical.stored(self.file, name)
-        if name in self.file.shapes and self.accounts.get(name, "").startswith("left out: moving average"):
+        if name in self.averages:
             return Logical.stored(self.file, name)
         return own.get(key)
 

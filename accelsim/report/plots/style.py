@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from accelsim.errors import within
 from accelsim.totals import not_simulated
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def marker_of(number: int) -> str:
 
 def shortened(name: str) -> str:
     """Return a name that leaves room for the picture; the end of a layer's name says most."""
-    return name if len(name) <= LONGEST_LABEL else f"{name[:8]}…{name[9 - LONGEST_LABEL :]}"
+    return within(LONGEST_LABEL, name)
 
 
 def legend_below(axes: Axes, handles: Sequence[Any] | None = None) -> None:
