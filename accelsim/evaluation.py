@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError, did_you_mean, listed
 from accelsim.formats.precision import Precision
 from accelsim.network import Density, Layer, Network
-from accelsim.network.forward import forward, outputs
+from accelsim.network.execution import outputs_of
+from accelsim.network.forward import forward
 
 Evaluate = Callable[[Network], float]
 
@@ -64,7 +65,7 @@ def fidelity(original: Network) -> Evaluate:
 
 def _outputs(layer: Layer) -> NDArray[Any]:
     samples: Any = layer.activations
-    return outputs(layer, samples.reshape(-1, *layer.input_shape))
+    return outputs_of(layer, samples.reshape(-1, *layer.input_shape))
 
 
 def as_computed(network: Network, precision: Precision) -> Network:

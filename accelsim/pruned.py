@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from accelsim import pruning
 from accelsim.errors import InputError, did_you_mean, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
-from accelsim.network.forward import outputs, with_activations
+from accelsim.network.execution import outputs_of
+from accelsim.network.forward import with_activations
 from accelsim.pruning import Granularity, prune
 from accelsim.pruning.criteria import Data
 
@@ -201,7 +202,7 @@ def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity,
             if criterion == "apoz" and str(granularity) == "channel":
                 return {"outputs": samples}  # of the layer before, behind its ReLU
             if criterion == "apoz":
-                return {"outputs": np.maximum(outputs(layer, samples), 0)}
+                return {"outputs": np.maximum(outputs_of(layer, samples), 0)}
             if layer.groups > 1:
                 raise InputError(f"criterion '{criterion}': does not know grouped convolutions; use 'l1' or 'l2'")
             return {"activations": layer.lower(samples)}

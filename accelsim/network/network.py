@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from accelsim.errors import InputError, needing, raise_if_any
+from accelsim.network.executor import Executor, Seen
+from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, Scope, left_out, told
 from accelsim.network.writer import save
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,14 @@ class Network:
     layers belong together, as those of one library."""
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Where the weights come from: criterion, sparsity, accuracy, seed and the like, as JSON can write them."""
+    graph: Graph | None = field(default=None, repr=False, hash=False)
+    """What stands between the layers, and who takes what from whom; None: not known."""
+    executor: Executor | None = field(default=None, repr=False, hash=False, compare=False)
+    """What runs it on samples; None: NumPy, where that knows all of its operations."""
+    samples: Mapping[str, Array] | None = field(default=None, repr=False, hash=False, compare=False)
+    """Inputs of the network by name, each (batch, ...): activations of its layers follow from them; None: not known."""
+    labels: Array | None = field(default=None, repr=False, hash=False, compare=False)
+    """Class of each sample (batch,), where it is known."""
 
     def __post_init__(self) -> None:
         """Check the layers; raises InputError."""
@@ -99,6 +114,40 @@ class Network:
         See `accelsim.network.writer.save`.
         """
         save(self, Path(path))
+
+    @property
+    def runtime(self) -> Executor:
+        """What runs it on samples: the runtime of where it comes from, else NumPy.
+
+        Raises InputError where NumPy does not know an operation of it.
+        """
+        if self.executor is not None:
+            return self.executor
+        from accelsim.network.execution import NumPyExecutor
+
+        return NumPyExecutor.of(self)
+
+    def with_samples(self, samples: ArrayLike | Mapping[str, ArrayLike], labels: ArrayLike | None = None) -> Network:
+        """Return the network with what enters it, from which the activations of its layers follow.
+
+        samples: (batch, ...), by the name of the input where there are several. labels: (batch,), the class of each.
+        Raises InputError with every problem.
+        """
+        runtime = self.runtime
+        names = list(runtime.expected)
+        given = samples if isinstance(samples, Mapping) else dict.fromkeys(names[:1], samples)
+        arrays = {name: np.asarray(each) for name, each in given.items()}
+        batch = runtime.batched(arrays)
+        known = None if labels is None else np.asarray(labels).reshape(-1)
+        if known is not None and len(known) != batch:
+            raise InputError(f"labels: there are {len(known)} for {batch} samples; give one of each")
+        return replace(self, samples=arrays, labels=known)
+
+    def seen(self, *, outputs: bool = False) -> Iterator[Seen]:
+        """Go through what each layer sees of `samples`, in order; raises InputError where they are not known."""
+        if self.samples is None:
+            raise InputError(f"network {self.name}: its inputs are not known; see Network.with_samples")
+        return self.runtime.seen(self, self.samples, outputs=outputs)
 
     def __getitem__(self, name: str) -> Layer:
         """Return the layer of this name."""

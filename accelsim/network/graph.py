@@ -1,0 +1,168 @@
+"""What stands between layers: operations without weights of their own to simulate, and who takes what from whom."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from accelsim.errors import raise_if_any
+
+KINDS: Mapping[str, str] = {
+    "activation": "a function of one value, such as ReLU or GELU",
+    "attention": "a product of activations by activations, as of queries by keys or of probabilities by values",
+    "concat": "tensors put one behind the other, or taken apart",
+    "elementwise": "sums, products and the like of tensors, element by element",
+    "embedding": "rows looked up in a table",
+    "normalisation": "batch, layer, group or RMS normalisation",
+    "pooling": "the largest or the mean of windows, or of whole maps",
+    "reshape": "the same values in another shape or order",
+    "softmax": "softmax",
+    "other": "anything else",
+}
+"""Kinds of operations, and what each is."""
+
+Channels = Literal["same", "joined", "flattened", "mixed"]
+"""How the channels of what an operation takes become those that it gives (the features of a linear layer are channels):
+
+same: channel i of its output is made of channel i of each input, all of one width; joined: the channels of its inputs
+one behind the other; flattened: each channel becomes as many features as it has places, channel by channel; mixed: any
+other way, so that no channel can be taken out."""
+
+
+class ActivationProduct(NamedTuple):
+    """A product of activations by activations in one sample: `groups` times (vectors, columns) by (columns, rows)."""
+
+    groups: int
+    """Products side by side, such as heads of queries."""
+    rows: int
+    """Outputs of each vector: keys that a query meets, or features of a value."""
+    columns: int
+    """Inputs of each: features of a key, or keys."""
+    vectors: int
+    """Vectors of each group: queries."""
+    causal: bool = False
+    """Whether each query meets only keys up to its own place."""
+    operand_groups: int = 0
+    """Second operands that there are, as many as heads of keys and values where several groups share one; 0: groups."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample, those that a causal mask spares included."""
+        return self.groups * self.rows * self.columns * self.vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """An operation that is no layer: what it does, with what, and how large that is in one sample."""
+
+    name: str
+    """Used by no layer, input or other operation; that of its `LeftOut` where it has weights or multiplies."""
+    kind: str
+    """One of KINDS."""
+    inputs: tuple[str, ...]
+    """Names of the layers, operations and inputs of the network whose outputs it takes, in order."""
+    shape: tuple[int, ...]
+    """Of its output, of one sample, without the dimension that counts samples."""
+    does: str = ""
+    """The operation in the words of where it comes from, as in Relu, MaxPool or layer_norm."""
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """What else it needs to know, as in `kernel`; see `accelsim.network.execution` for those that NumPy executes."""
+    reads: int = 0
+    """Elements of activations that it reads, of one sample."""
+    weights: int = 0
+    """Elements of its own tensors that it reads: of a normalisation its scales and shifts, of a look-up the rows."""
+    macs: int | None = 0
+    """Multiply-accumulates of one sample; None: not known."""
+    product: ActivationProduct | None = None
+    channels: Channels = "mixed"
+
+    @property
+    def writes(self) -> int:
+        """Elements that it writes, of one sample."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Inputs, layers and operations of a network in an order in which they can run, and who takes what from whom.
+
+    Raises InputError for names that are used twice or that nothing has, and for what is taken before it is made.
+    """
+
+    inputs: Mapping[str, tuple[int, ...]]
+    """Of the network, with the shape of one sample."""
+    sources: Mapping[str, tuple[str, ...]]
+    """Of each layer by its name, whose outputs it takes: one, or what stands before it of several."""
+    operations: tuple[Operation, ...] = ()
+    outputs: tuple[str, ...] = ()
+    """Names of what the network gives."""
+    order: tuple[str, ...] = ()
+    """Names of layers and operations in the order in which they run; empty: layers and operations follow `sources`."""
+
+    def __post_init__(self) -> None:
+        """Check the names; raises InputError."""
+        object.__setattr__(self, "operations", tuple(self.operations))
+        object.__setattr__(self, "order", tuple(self.order) or tuple(self._sorted()))
+        raise_if_any(self._problems())
+
+    def takes(self, name: str) -> tuple[str, ...]:
+        """Return the names of what a layer or an operation takes; of an input, none."""
+        if name in self.sources:
+            return self.sources[name]
+        found = self.by_name.get(name)
+        return () if found is None else found.inputs
+
+    @property
+    def by_name(self) -> dict[str, Operation]:
+        """Operations by their names."""
+        return {each.name: each for each in self.operations}
+
+    @property
+    def users(self) -> dict[str, tuple[str, ...]]:
+        """Of each input, layer and operation, who takes what it gives, in the order in which they run."""
+        found: dict[str, list[str]] = {name: [] for name in (*self.inputs, *self.order)}
+        for name in self.order:
+            for source in self.takes(name):
+                if name not in found[source]:
+                    found[source].append(name)
+        return {name: tuple(users) for name, users in found.items()}
+
+    def _sorted(self) -> Iterable[str]:
+        """Return layers and operations in an order in which they can run; those in a circle come last."""
+        takes: dict[str, tuple[str, ...]] = dict(self.sources) | {each.name: each.inputs for each in self.operations}
+        done: set[str] = set(self.inputs)
+        waiting = list(takes)
+        while waiting:
+            ready = [name for name in waiting if all(source in done or source not in takes for source in takes[name])]
+            if not ready:
+                break
+            yield from ready
+            done.update(ready)
+            waiting = [name for name in waiting if name not in done]
+        yield from waiting
+
+    def _problems(self) -> list[str]:
+        names = [*self.inputs, *self.sources, *(each.name for each in self.operations)]
+        problems = [
+            f"operation {name}: name: is used {times} times; give each layer, operation and input a name of its own"
+            for name, times in Counter(names).items()
+            if times > 1
+        ]
+        problems += [
+            f"operation {each.name}: kind: '{each.kind}' is not known; it is one of {', '.join(KINDS)}"
+            for each in self.operations
+            if each.kind not in KINDS
+        ]
+        made = set(self.inputs)
+        for name in self.order:
+            for source in self.takes(name):
+                if source not in names:
+                    problems.append(f"operation {name}: inputs: nothing is called '{source}'")
+                elif source not in made:
+                    problems.append(f"operation {name}: inputs: '{source}' is made only after it")
+            made.add(name)
+        problems += [f"outputs: nothing is called '{name}'" for name in self.outputs if name not in names]
+        return problems
