@@ -63,8 +63,8 @@ class NumPyExecutor:
         for before, layer in itertools.pairwise(layers):
             if before.maps.outputs != layer.maps.inputs:
                 raise InputError(
-                    f"network {network.name}: layer {layer.name} takes {layer.maps.inputs} values, {before.name} before it "
-                    f"gives {before.maps.outputs}: the layers are no chain; describe what stands between them"
+                    f"network {network.name}: layer {layer.name} takes {layer.maps.inputs} values, {before.name} "
+                    f"before it gives {before.maps.outputs}: the layers are no chain; describe what stands between them"
                 )
         return cls({"input": Expected(layers[0].input_shape, "float32")})
 
