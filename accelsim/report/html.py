@@ -221,7 +221,9 @@ TOTAL_FIELDS = (
     _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
     _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
     _number("size", "", "storage_bits", lambda bits: say(bits, SIZE_BITS), "compressed weights"),
-    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+    _number(
+        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
+    ),
     _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
 )
 
@@ -263,7 +265,9 @@ LAYER_FIELDS = (
     _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
     _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
     _number("size", "KiB", "storage_bits", number, "compressed weights", size=8192),
-    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+    _number(
+        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
+    ),
 )
 
 
