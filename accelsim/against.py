@@ -66,8 +66,8 @@ def _with_inputs_of(network: Network, found: Network) -> Network:
 def unpruned(network: Network) -> Network:
     """Return the network with the least weight there is in place of every zero, of integers 1.
 
-    It counts, and of real weights changes no result: activations stay those of the pruned network, whichever weights
-    were there before.
+    It counts, and of real weights changes results by next to nothing: what a ReLU makes zero stays zero. Activations
+    stay those of the pruned network, whichever weights were there before.
     """
     return replace(network, name=f"{network.name} (dense)", layers=[_whole(layer) for layer in network])
 
@@ -77,7 +77,8 @@ def _whole(layer: Layer) -> Layer:
 
     def weights() -> NDArray[Any]:
         weight = layer.weight
-        least = np.finfo(weight.dtype).smallest_subnormal if weight.dtype.kind == "f" else weight.dtype.type(1)
+        # Below zero: where all weights of an output are gone, what is behind its ReLU has to stay zero.
+        least = -np.finfo(weight.dtype).smallest_subnormal if weight.dtype.kind == "f" else weight.dtype.type(1)
         return np.where(weight == 0, least, weight)
 
     return replace(layer, weight_source=weights, codebook=None, granularity=None)
