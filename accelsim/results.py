@@ -160,6 +160,7 @@ _ACTIONS = (
 )
 
 _STORAGE = (
+    Column("stored_as", TEXT, "type in which the weights come: that of their file or array"),
     Column("stored_entries", INTEGER, "entries stored, padding and bias included", "entries"),
     Column("storage_bits", INTEGER, "size of the compressed layer", "bits"),
     Column("storage_values_bits", INTEGER, "codes of the weights", "bits"),
@@ -167,7 +168,8 @@ _STORAGE = (
     Column("storage_padding_bits", INTEGER, "padding entries", "bits"),
     Column("storage_pointers_bits", INTEGER, "column pointers", "bits"),
     Column("storage_codebook_bits", INTEGER, "shared weights", "bits"),
-    Column("compression_ratio", REAL, "dense 32-bit size, bias included / storage_bits", "-"),
+    Column("dense_bits", INTEGER, "size of the weights alone, zeros included, in the type of `stored_as`", "bits"),
+    Column("compression_ratio", REAL, "dense_bits / storage_bits", "-"),
 )
 
 _ENERGY = (
@@ -282,7 +284,7 @@ SUMMED = tuple(
     if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
     or column.name.startswith(("world_", "unpaid_"))
     or column.name in ("cycles", "time_us", "macs", "padding_macs", "stored_entries")
-    or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
+    or column.name in ("dense_bits", "busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
 

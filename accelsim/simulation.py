@@ -26,6 +26,7 @@ from accelsim.network import Density, Layer, Network, Scope, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_countable, check_fits_memory
+from accelsim.number_formats import bits_of
 from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class Prepared:
                     row = columns | provenance(each.chip, backend) | verified
                     try:
                         row |= each.row(each_layer, weights, samples, asked)
+                        row["compression_ratio"] = row["dense_bits"] / row["storage_bits"]
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
                         row |= _unsupported(each_layer, weights)
@@ -237,10 +239,11 @@ class Prepared:
         samples = self._inputs[layer.name]
         if not self._keep:
             samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
-        columns = {"network": self.network.name, **_given(layer, samples), **self._scope}
         groups, rows, per_group, vectors = layer.products
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
-        ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
+        weights = WeightMatrix(layer.matrix, layer.bias)
+        columns = {"network": self.network.name, **_given(layer, samples), **_stored(layer, weights), **self._scope}
+        ready = _Ready(layer, weights, samples, columns)
         if self._keep:
             self._ready[layer.name] = ready
         return ready
@@ -268,11 +271,18 @@ def _given(layer: Layer, samples: Samples) -> Row:
     }
 
 
+def _stored(layer: Layer, weights: WeightMatrix) -> Row:
+    """Return in what type the weights come, and their size in it: the unit in which all machines are compared."""
+    kept = layer.stored_as or weights.weight.dtype.name
+    return {"stored_as": kept, "dense_bits": bits_of(kept) * layer.weight_count}
+
+
 def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed", *OF_NETWORK)
+    known = {"out_features", "in_features", "batch", "vectors", "dense_macs", "dense_bits", "activation_density"}
+    known |= {"seed", *OF_NETWORK}
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

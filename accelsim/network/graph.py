@@ -1,4 +1,4 @@
-"""What stands between layers: operations without weights of their own to simulate, and who takes what from whom."""
+"""What stands between layers: operations that are no layers, and who takes what from whom."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ CHART_WIDTH = 60
 MAX_CHART_ROWS = 40
 
 DROPPED_FIRST = (
-    "MACs\nused", "\nsmaller", "outputs\nx inputs", "weights\nnot 0", "power\nmW", "inputs\nnot 0", "size\nKiB",
+    "MACs\nused", "outputs\nx inputs", "weights\nnot 0", "power\nmW", "inputs\nnot 0", "size\nKiB",
 )  # fmt: skip
 """Columns that a narrow terminal goes without, first to last."""
 
@@ -47,6 +47,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         pad_edge=False,
         padding=(0, 1),
     )
+    smaller = f"smaller than\n{stored_types(results)}"
     columns: list[tuple[str, str, Any]] = [
         (
             "layer",
@@ -65,7 +66,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("SRAM\nGB/s", number(total["sram_gb_per_s"]), lambda r: number(r["sram_gb_per_s"])),
         ("DRAM\nGB/s", number(total["dram_gb_per_s"]), lambda r: number(r["dram_gb_per_s"])),
         ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
-        ("\nsmaller", times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
+        (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
@@ -74,7 +75,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         for heading, footer, cell in columns
     ]
     widths = [max(map(len, column)) + 3 for column in texts]  # a space on either side and the separator
-    for heading in DROPPED_FIRST:
+    for heading in (DROPPED_FIRST[0], smaller, *DROPPED_FIRST[1:]):
         if sum(widths) > width:
             place = next((i for i, column in enumerate(columns) if column[0] == heading), None)
             if place is not None:
@@ -86,6 +87,12 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     for _, row in results.iterrows():
         grid.add_row(*(cell(row) for _, _, cell in columns))
     return grid
+
+
+def stored_types(results: pd.DataFrame) -> str:
+    """Return the types in which weights come, in which sizes are compared."""
+    found = [str(name) for name in results["stored_as"].unique() if name != "-"] if "stored_as" in results else []
+    return found[0] if len(found) == 1 else "dense"
 
 
 LACKS_PINS = " + pins"
@@ -289,6 +296,24 @@ def compare_table(totals: pd.DataFrame) -> Table:
     return grid
 
 
+def gains_table(gains: pd.DataFrame) -> Table:
+    """Return one line per chip: what a network takes less than the one that it is held against."""
+    first = gains.iloc[0]
+    grid = Table(
+        title=escape(f"{first['network']} against {first['against']}"), title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    headings = ["chip", "faster", "energy\nless by", "DRAM bytes\nless by", "size\nless by"]
+    known = gains[["accuracy", "accuracy_against"]].notna().to_numpy().any()
+    for heading in (*headings, *(["accuracy", "against"] if known else [])):
+        grid.add_column(heading, justify="left" if heading == "chip" else "right")
+    for _, row in gains.iterrows():
+        ratios = (times(row[name]) for name in ("speed_up", "energy_saving", "bytes_saving", "size_saving"))
+        scores = [percent(row[name]) for name in ("accuracy", "accuracy_against")] if known else []
+        grid.add_row(Text(str(row["hardware"])), *ratios, *scores)
+    return grid
+
+
 def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
     grid = Table(title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -341,7 +366,11 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
 
 def inspection_table(name: str, table: pd.DataFrame) -> Table:
     """Return one line per layer of `inspect`."""
-    grid = Table(title=escape(f"{name}: sizes in KiB with 16-bit values"), title_justify="left", box=box.SIMPLE_HEAD)
+    grid = Table(
+        title=escape(f"{name}: sizes in KiB with {stored_types(table)} values"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     sizes = [column for column in table.columns if column.endswith("_bits")]
     headings = ["layer", "kind", "shape", "not 0", "patterns that hold", "empty filters", "channels", "kernels"]
     for heading in (*headings, *(column.removesuffix("_bits").replace("_", " ") for column in sizes)):

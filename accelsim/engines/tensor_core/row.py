@@ -43,7 +43,6 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
     """
     config = chip.engine
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
-    elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * NUMBER_FORMATS[product.dtype].bits, outcome.metadata_bits
     ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
     peak = config.fma_per_cycle[product.dtype] * config.cores
@@ -63,7 +62,6 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
         "storage_bits": values + metadata,
         "storage_values_bits": values,
         "storage_indices_bits": metadata,
-        "compression_ratio": 32 * elements / (values + metadata),
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
