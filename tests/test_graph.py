@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 from safetensors.numpy import save_file
 
 from accelsim import InputError, Layer, Network, load_network
 from accelsim.inspection import inspect_graph
 from accelsim.network import LeftOut
 from accelsim.network.graph import ActivationProduct, Graph, Operation, in_order
+from accelsim.network.operations import OPERATORS
 from accelsim.network.topology import chain
 
 LAYER = """
@@ -284,6 +286,13 @@ def test_the_graph_of_a_chain_is_shown_with_what_is_taken_for_granted(accelsim: 
     refused = accelsim("inspect", tmp_path / "h.safetensors", "--graph")
     assert refused.code == 2
     assert "layer b: takes (4,), what comes before it gives (2,)" in " ".join(refused.err.split())
+
+
+def test_the_docs_list_every_operation() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    listed = {name.lower() for row in re.findall(r"^\| \w+ \| (.*) \|$", page, re.MULTILINE) for name in
+              re.findall(r"`([A-Z]\w+)`", row)}  # fmt: skip
+    assert listed == set(OPERATORS)
 
 
 def test_every_operation_has_a_row() -> None:
