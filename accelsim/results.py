@@ -81,6 +81,19 @@ _LAYER = (
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
     Column(
+        "activations",
+        TEXT,
+        "whose they are: real, of a run of this network on its inputs; as given, which came with the layer, whatever "
+        "its weights are now; drawn, from a density; assumed dense, where none are known",
+    ),
+    Column(
+        "accuracy",
+        REAL,
+        "share of the samples whose largest output is that of their label, as the chip computes the network; empty: no "
+        "labels are known",
+        "-",
+    ),
+    Column(
         "simulated_weights_share",
         REAL,
         "weights of all layers / those of the whole network, with what is named and not simulated; zeros count",
