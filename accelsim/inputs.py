@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, did_you_mean, listed, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
 from accelsim.network.activations import Activations, Array, Samples
@@ -20,7 +21,7 @@ from accelsim.network.sizes import check_fits_memory
 Given = Mapping[str, "ArrayLike | float | Density"] | float | Density | None
 """By layer one sample, a batch or a density; one density for all; or None, for what the network knows."""
 
-REAL, KEPT, DRAWN, ASSUMED, MIXED = "real", "as given", "drawn", "assumed dense", "mixed"
+REAL, KEPT, DRAWN, ASSUMED, MIXED = "real", AS_GIVEN, "drawn", "assumed dense", "mixed"
 
 WORDS: Mapping[str, str] = {
     REAL: "the network was run on its inputs with these weights",

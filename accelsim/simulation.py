@@ -21,7 +21,7 @@ from accelsim.network import Density, Layer, Network, Scope, load_network
 from accelsim.network.samples import Inputs, with_inputs
 from accelsim.network.sizes import check_countable
 from accelsim.number_formats import bits_of
-from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, OF_NETWORK, of_network, provenance, table, unit_table
 from accelsim.verification import check_outputs
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Prepared:
     def _told(self, chip: Hardware) -> Row:
         """Return how good the network is as a chip computes it, where that is known."""
         if self.network.labels is None:
-            return {"accuracy": None}
+            return {}
         precision = engine_of(chip).precision(chip)
         if precision not in self._accuracy:
             self._accuracy[precision] = accuracy_on(self.network, precision)
@@ -325,7 +325,7 @@ def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
     known = {"out_features", "in_features", "batch", "vectors", "dense_macs", "dense_bits", "activation_density"}
-    known |= {"seed", "accuracy", *OF_NETWORK}
+    known |= {"seed", *MAY_BE_EMPTY, *OF_NETWORK}
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),

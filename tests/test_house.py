@@ -27,7 +27,6 @@ CAUSES: dict[str, str] = {
     "accelsim.curves.curve": BY_NAME,
     "accelsim.network.layer.Layer.conv2d": BY_NAME,
     "accelsim.pruning.training.prune_and_train": BY_NAME,
-    "accelsim.simulation.simulate": BY_NAME,
     "accelsim.simulation.simulated_rows": "the keywords of `simulate`, which hands them on, and one more",
 }
 """Functions that need more parameters, as `module.function` or `module.Class.method`, and why."""
