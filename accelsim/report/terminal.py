@@ -396,6 +396,26 @@ def inspection_table(name: str, table: pd.DataFrame) -> Table:
     return grid
 
 
+def graph_table(name: str, table: pd.DataFrame, outputs: Sequence[str]) -> Table:
+    """Return one line per input, layer and operation of `inspect_graph`; what stands right above is not named anew."""
+    grid = Table(
+        title=escape(f"{name}: what runs, in this order, of one sample"), title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1), caption_justify="left",
+        caption=escape(f"takes: where nothing stands there, the line above. The network gives {', '.join(outputs)}."),
+    )  # fmt: skip
+    for heading in ("name", "what", "takes", "gives"):
+        grid.add_column(heading, overflow="fold")
+    grid.add_column("MACs", justify="right", overflow="fold")
+    above = ""
+    for row in table.to_dict("records"):
+        what = row["kind"] if row["does"].lower() in ("", row["kind"]) else f"{row['does']} ({row['kind']})"
+        macs = "unknown" if pd.isna(row["macs"]) else f"{row['macs']:,}" if row["macs"] else ""
+        takes = "" if row["inputs"] == above else row["inputs"]
+        grid.add_row(Text(row["name"]), Text(what), Text(takes), row["shape"], macs)
+        above = row["name"]
+    return grid
+
+
 MOST_POINTS_SHOWN = 20
 
 
