@@ -156,6 +156,8 @@ class Network:
         known = None if labels is None else np.asarray(labels).reshape(-1)
         if known is not None and len(known) != batch:
             raise InputError(f"labels: there are {len(known)} for {batch} samples; give one of each")
+        if known is not None and known.dtype.kind not in "iu":
+            raise InputError(f"labels: must be whole numbers, the class of each sample (got {known.dtype})")
         return replace(self, samples=arrays, labels=known)
 
     def seen(self, *, outputs: bool = False) -> Iterator[Seen]:
