@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accelsim.billing import BEFORE_ALL, Bill
 from accelsim.costs import check_io, with_io
 from accelsim.engines import BACKENDS, Asked, Row, engine_of
 from accelsim.errors import (
@@ -25,9 +27,10 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, Scope, load_network
 from accelsim.network.activations import Activations, Samples
 from accelsim.network.arrays import activation_problems
+from accelsim.network.graph import KINDS
 from accelsim.network.sizes import check_countable, check_fits_memory
 from accelsim.number_formats import bits_of
-from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
+from accelsim.results import COLUMNS, OF_NETWORK, provenance, table, unit_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +51,9 @@ def simulate(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    operations: bool = True,
 ) -> pd.DataFrame:
-    """Run every layer of a network on one chip or several; returns one row per chip and layer.
+    """Run every layer of a network on one chip or several; returns one row per chip and layer, and per operation.
 
     `activations`: per layer one sample (`Layer.input_shape`), a batch of them or a density in (0, 1]; one density for
     all layers; or None, for the network's own. Layer n draws with `seed` + n. Layers are independent: outputs are not
@@ -59,13 +63,16 @@ def simulate(
     `progress` is called with the name of each layer as it starts.
     `count_io`: charge every chip alike for reading the network's inputs (those of the first layer) from its DRAM and
     writing its outputs (of the last) to it, wherever its run did not; changes energy and DRAM bytes, and no cycle.
+    `operations`: of a network that knows its graph also what is no layer, such as attention and pooling, in the order
+    of the graph behind the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]` make of it.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
     rows = simulated_rows(
-        network, hardware, activations, backend, verify=verify, seed=seed, progress=progress, count_io=count_io
-    )
+        network, hardware, activations, backend,
+        verify=verify, seed=seed, progress=progress, count_io=count_io, operations=operations,
+    )  # fmt: skip
     return table(rows)
 
 
@@ -98,6 +105,7 @@ def simulated_rows(
     progress: Callable[[str], None] | None = None,
     units: bool = False,
     count_io: bool = False,
+    operations: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
     problems: list[str] = []
@@ -116,7 +124,9 @@ def simulated_rows(
     raise_if_any(dict.fromkeys(problems))
     if prepared is None:
         raise ValueError("a network without problems is prepared")
-    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units, count_io=count_io)
+    each_chip = prepared.rows(
+        chips, backend, verify=verify, progress=progress, units=units, count_io=count_io, operations=operations
+    )
     return [row for rows in each_chip for row in rows]
 
 
@@ -151,7 +161,7 @@ class Prepared:
         self._keep = keep
         self._inputs = resolve_activations(network, activations, seed)
         self._ready: dict[str, _Ready] = {}
-        self._scope = of_network(scope or network.scope)
+        self._scope = scope or network.scope
 
     def rows(
         self,
@@ -162,8 +172,9 @@ class Prepared:
         progress: Callable[[str], None] | None = None,
         units: bool = False,
         count_io: bool = False,
+        operations: bool = True,
     ) -> list[list[dict[str, Any]]]:
-        """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
+        """Return the rows of each chip, one per layer and operation; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         for chip in chips if count_io else ():
             with collecting(problems):
@@ -171,6 +182,7 @@ class Prepared:
         raise_if_any(problems)
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
+        bills = [Bill(net if operations else replace(net, graph=None), each, self._scope) for each in runs]
         asked, verified = Asked(backend, verify, units), {"verified": "exact" if verify else "no"}
         waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
@@ -189,8 +201,11 @@ class Prepared:
                 continue
             for each_layer, weights, samples, columns in waiting:
                 no_weights = False
-                for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                    row = columns | provenance(each.chip, backend) | verified
+                for each, bill, mine, not_run in zip(runs, bills, rows, lacking, strict=True):
+                    told = provenance(each.chip, backend) | verified
+                    if each_layer is net.layers[0]:
+                        mine += bill.rows(BEFORE_ALL, len(samples), asked, told)
+                    row = columns | bill.of_network | told
                     try:
                         row |= each.row(each_layer, weights, samples, asked)
                         row["compression_ratio"] = row["dense_bits"] / row["storage_bits"]
@@ -200,7 +215,7 @@ class Prepared:
                     except InputError as error:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
-                    mine.append(row)
+                    mine += [row, *bill.rows(each_layer.name, len(samples), asked, told)]
                     no_weights |= not row["weight_density"]
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
@@ -219,7 +234,7 @@ class Prepared:
         if count_io and not problems:
             for chip, mine in zip(chips, rows, strict=True):
                 with collecting(problems):
-                    _count_io(chip, mine)
+                    _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
         if not problems:
             for each in runs:
                 try:
@@ -242,7 +257,7 @@ class Prepared:
         groups, rows, per_group, vectors = layer.products
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
         weights = WeightMatrix(layer.matrix, layer.bias)
-        columns = {"network": self.network.name, **_given(layer, samples), **_stored(layer, weights), **self._scope}
+        columns = {"network": self.network.name, **_given(layer, samples), **_stored(layer, weights)}
         ready = _Ready(layer, weights, samples, columns)
         if self._keep:
             self._ready[layer.name] = ready
