@@ -17,6 +17,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, 
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, Scope, load_network
+from accelsim.network.activations import drawn_instead
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
@@ -195,7 +196,7 @@ def _cannot_at_all(network: Network, granularity: Granularity) -> bool:
 def with_density(network: Network, given: float | Density, seed: int) -> Network:
     """Return the network with drawn activations, of layer n from `seed` + n."""
     layers = [
-        replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))
+        replace(layer, activations=drawn_instead(layer.activations, given, seed + number))
         for number, layer in enumerate(network)
     ]
     return replace(network, layers=layers)

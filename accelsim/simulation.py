@@ -23,7 +23,7 @@ from accelsim.errors import (
 from accelsim.formats.counting import WeightMatrix
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Layer, Network, Scope, load_network
-from accelsim.network.activations import Activations, Samples
+from accelsim.network.activations import Activations, Samples, drawn_instead
 from accelsim.network.arrays import activation_problems
 from accelsim.network.sizes import check_countable, check_fits_memory
 from accelsim.number_formats import bits_of
@@ -305,7 +305,7 @@ def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, 
     for number, layer in enumerate(network):
         value: Any = per_layer.get(layer.name, None if isinstance(given, Mapping) else given)
         try:
-            chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
+            chosen = layer.activations if value is None else _as_activations(layer, value, seed + number)
             wrong = activation_problems(layer.name, chosen, layer.input_shape)
             check_fits_memory(8 * layer.maps.inputs, f"a sample of shape {layer.input_shape}")
         except (InputError, ValueError, TypeError) as error:
@@ -327,9 +327,7 @@ def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, 
     return resolved
 
 
-def _as_activations(value: Any, seed: int) -> Activations:
-    if isinstance(value, Density):
-        return value
+def _as_activations(layer: Layer, value: Any, seed: int) -> Activations:
     if np.ndim(value) == 0:
-        return Density(value.item() if isinstance(value, np.generic) else value, seed)
+        return drawn_instead(layer.activations, value.item() if isinstance(value, np.generic) else value, seed)
     return np.asarray(value)

@@ -133,6 +133,8 @@ def load(
         net = collect(problems, lambda: load_network(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
+        if net is not None:
+            net = collect(problems, reading.resized, net)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
