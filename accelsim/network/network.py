@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, needing, raise_if_any
+from accelsim.errors import InputError, needing, placing, raise_if_any
 from accelsim.network import language
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
@@ -132,8 +132,15 @@ class Network:
         """Return the network with what enters it, from which the activations of its layers follow.
 
         samples: (batch, ...), by the name of the input where there are several. labels: (batch,), the class of each.
-        Raises InputError with every problem.
+        Where nothing is known of what stands between the layers, they are taken for a chain with a ReLU between each
+        two, which `assumptions` then says. Raises InputError with every problem.
         """
+        from accelsim.network.topology import CHAIN, chain
+
+        if self.graph is None and self.executor is None:
+            with placing(f"network {self.name}"):
+                described = replace(self, graph=chain(self.layers), assumptions=[*self.assumptions, CHAIN])
+            return described.with_samples(samples, labels)
         runtime = self.runtime
         names = list(runtime.expected)
         given = samples if isinstance(samples, Mapping) else dict.fromkeys(names[:1], samples)

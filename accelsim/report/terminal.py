@@ -296,6 +296,24 @@ def compare_table(totals: pd.DataFrame) -> Table:
     return grid
 
 
+def gains_table(gains: pd.DataFrame) -> Table:
+    """Return one line per chip: what a network takes less than the one that it is held against."""
+    first = gains.iloc[0]
+    grid = Table(
+        title=escape(f"{first['network']} against {first['against']}"), title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    headings = ["chip", "faster", "energy\nless by", "DRAM bytes\nless by", "size\nless by"]
+    known = gains[["accuracy", "accuracy_against"]].notna().to_numpy().any()
+    for heading in (*headings, *(["accuracy", "against"] if known else [])):
+        grid.add_column(heading, justify="left" if heading == "chip" else "right")
+    for _, row in gains.iterrows():
+        ratios = (times(row[name]) for name in ("speed_up", "energy_saving", "bytes_saving", "size_saving"))
+        scores = [percent(row[name]) for name in ("accuracy", "accuracy_against")] if known else []
+        grid.add_row(Text(str(row["hardware"])), *ratios, *scores)
+    return grid
+
+
 def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
     grid = Table(title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
