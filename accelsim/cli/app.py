@@ -134,6 +134,7 @@ def load(
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
         if net is not None:
+            net = collect(problems, reading.resized, net)
             net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
