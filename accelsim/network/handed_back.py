@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import find, label
-from accelsim.errors import InputError, listed, raise_if_any
+from accelsim.errors import InputError, listed, needing, raise_if_any
 from accelsim.files import check_writable, write_whole
 from accelsim.network import bare
 from accelsim.network.files import TensorFile, is_tensors, open_tensors
@@ -92,11 +92,33 @@ def hand_back(
         raise InputError(f"masks: is {' or '.join(MASKS)} (got {masks!r})")
     told = Reading.of(**reading)
     if path.suffix == ".onnx":
-        raise NotImplementedError
+        return _hand_back_graph(pruned, path, target, told)
     if not is_tensors(path):
         raise InputError(f"{label(path)}: is no state dict and no ONNX graph to be handed back; {INSTEAD}")
     told.check_belongs(label(path), "a file of tensors")
     return _Tensors(pruned, path, target, into, told).write(masks)
+
+
+def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading) -> list[str]:
+    """Write a pruned network as the ONNX file from which it was read; see `hand_back`."""
+    reading.check_belongs(label(path), "an ONNX graph")
+    if target.suffix != ".onnx":
+        raise InputError(f"{target}: what came as {path.name} is written as .onnx; change the ending")
+    check_writable(target)
+    with needing("onnx"):
+        from accelsim.network.onnx_graph import read
+        from accelsim.network.onnx_graph.rewritten import rewrite
+    given = {layer.name: layer for layer in read(path, reading)}
+    raise_if_any(_misfits(pruned, given, label(path)))
+    with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=target.resolve().parent) as folder:
+        made = Path(folder) / target.name
+        said = rewrite(pruned, path, made, reading)
+        again = read(made, reading)
+        raise_if_any(f"{target}: {problem}; {INSTEAD}" for problem in differences(again, pruned, given, given))
+        # The data first: a model without it is none.
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file == made):
+            file.replace(target.with_name(file.name))
+    return said
 
 
 class _Numbered(TensorFile):
@@ -155,7 +177,7 @@ class _Tensors:
             raise InputError(f"{label(path)}: is a network of this package's own form; {INSTEAD}")
         self.numbered = _Numbered(self.file)
         self._places = self._read(self.numbered)
-        original = self._read(self.file)
+        original = {layer.name: layer for layer in self._read(self.file)}
         raise_if_any(_misfits(pruned, original, label(path)))
         self._users: dict[str, list[tuple[str, str]]] = {}
         """Of each array, the layers that are made of it, and by which key."""
@@ -340,7 +362,7 @@ class _Tensors:
 
 
 def differences(
-    again: Network, pruned: Network, given: Network, computed: Container[str] = frozenset()
+    again: Network, pruned: Network, given: Mapping[str, Layer], computed: Container[str] = frozenset()
 ) -> Iterable[str]:
     """Go through what of a network that was written and read again is not what was pruned, given before that.
 
@@ -366,11 +388,10 @@ def differences(
                 yield f"layer {layer.name}: {key}: is not written as it was pruned ({int(differs.sum())} numbers)"
 
 
-def _misfits(pruned: Network, given: Network, place: str) -> Iterable[str]:
+def _misfits(pruned: Network, given: Mapping[str, Layer], place: str) -> Iterable[str]:
     """Go through the layers of a pruned network that are not those of its source."""
-    of_source: dict[str, Layer] = {layer.name: layer for layer in given}
     for layer in pruned:
-        source = of_source.get(layer.name)
+        source = given.get(layer.name)
         if source is None:
             yield f"{place}: has no layer '{layer.name}', which is to be written back into it"
         elif source.weight_shape != layer.weight_shape:

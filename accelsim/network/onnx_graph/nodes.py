@@ -17,7 +17,7 @@ from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, inpu
 from accelsim.network.onnx_graph.macs import macs_of
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
-from accelsim.network.onnx_graph.products import Found, OpenError, layer_of
+from accelsim.network.onnx_graph.products import Found, OpenError, Product, layer_of
 from accelsim.network.onnx_graph.weights import Weight, Weights, packed_count
 from accelsim.network.reading import Reading
 
@@ -52,6 +52,13 @@ def read(path: Path, reading: Reading) -> Network:
     )
 
 
+def products_of(ready: Prepared) -> tuple[dict[str, Layer], dict[str, Product]]:
+    """Return the layers of a graph by name, and of each what its operation multiplies; raises InputError."""
+    walk = _Walk(ready)
+    raise_if_any(f"{ready.path}: {problem}" for problem in dict.fromkeys(walk.problems))
+    return {layer.name: layer for layer in walk.layers}, walk.products
+
+
 class _Walk:
     """The layers of a graph, what is not one, and what is wrong."""
 
@@ -59,6 +66,8 @@ class _Walk:
         self.layers: list[Layer] = []
         self.values: dict[str, tuple[str, str]] = {}
         """Of each layer, the value that it takes and the one that it gives."""
+        self.products: dict[str, Product] = {}
+        """Of each layer, what its operation multiplies."""
         self.others: list[LeftOut] = []
         self.assumptions: list[str] = []
         self.problems: list[str] = []
@@ -150,6 +159,7 @@ class _Walk:
             with collecting(self.problems):
                 self.layers.append(layer_of(name + product.end, product, tokens))
                 self.values[name + product.end] = product.data, node.output[0]
+                self.products[name + product.end] = product
             for part in () if product.bias is None else product.bias.parts:
                 self._account.take(self._ready.constants[part])
         self._held(node)
