@@ -27,7 +27,8 @@ class Operator(NamedTuple):
     """Of what it takes, each (batch, ...), in float32; its attributes are checked before."""
     shape: Callable[[Operation, Sequence[Shape]], Shape] = lambda _, shapes: shapes[0]
     """Of one sample of its output."""
-    channels: Callable[[Operation, Sequence[Shape]], Channels] = lambda *_: "same"
+    channels: Callable[[Operation, Sequence[Shape], Shape], Channels] = lambda *_: "same"
+    """Of what it gives, of this shape."""
     needs: tuple[str, ...] = ()
     """Attributes without which it cannot run."""
 
@@ -111,6 +112,8 @@ def _operands(said: Operation, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _stretched(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    if len(set(shapes)) == 1 and "value" not in said.attributes:
+        return shapes[0]
     try:
         return np.broadcast_shapes(*_operands(said, shapes))
     except ValueError:
@@ -118,9 +121,8 @@ def _stretched(said: Operation, shapes: Sequence[Shape]) -> Shape:
         raise InputError(f"operation {said.name}: inputs: shapes {texts} do not go together") from None
 
 
-def _if_alike(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _if_alike(said: Operation, shapes: Sequence[Shape], whole: Shape) -> Channels:
     """Channels meet their own kind where all tensors have as many; a single number is for all."""
-    whole = _stretched(said, shapes)
     axis = channel_axis(whole)
     sized = [shape for shape in _operands(said, shapes) if math.prod(shape) > 1]
     alike = all(len(shape) >= -axis and shape[axis] == whole[axis] for shape in sized)
@@ -251,7 +253,7 @@ def _mean(said: Operation, given: Sequence[Array]) -> Array:
     return mean
 
 
-def _unless_along_channels(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _unless_along_channels(said: Operation, shapes: Sequence[Shape], _: Shape) -> Channels:
     return "mixed" if channel_axis(shapes[0]) % len(shapes[0]) in axes_of(said, shapes[0]) else "same"
 
 
@@ -264,8 +266,8 @@ def _concat_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
     return *shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]
 
 
-def _concat_channels(said: Operation, shapes: Sequence[Shape]) -> Channels:
-    return "joined" if _unless_along_channels(said, shapes) == "mixed" else "same"
+def _concat_channels(said: Operation, shapes: Sequence[Shape], after: Shape) -> Channels:
+    return "joined" if _unless_along_channels(said, shapes, after) == "mixed" else "same"
 
 
 def _concat(said: Operation, given: Sequence[Array]) -> Array:
@@ -289,9 +291,9 @@ def _slice(said: Operation, given: Sequence[Array]) -> Array:
     return given[0][(slice(None), *_sliced(said, given[0].shape[1:]))]
 
 
-def _flattened(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _flattened(_: Operation, shapes: Sequence[Shape], after: Shape) -> Channels:
     """Values stay in their order: channel by channel, where channels come first and the result is one vector."""
-    before, after = shapes[0], said.shape
+    before = shapes[0]
     if before == after:
         return "same"
     return "flattened" if len(after) == 1 and (len(before) == 3 or len(before) == 1) else "mixed"
