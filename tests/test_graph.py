@@ -160,6 +160,11 @@ operation = [
         ('["flat"]', '["pool"]', r"layer fc: inputs: pool gives \(4, 5, 5\), and the layer takes \(200,\)"),
         ("image = [3, 9, 9]", "image = [1, 9, 9]", r"layer stem: inputs: image gives \(1, 9, 9\)"),
         ('does = "Flatten"', 'does = "Flaten"', r"operation flat: kind: is missing, and 'Flaten' does not tell it"),
+        (
+            'inputs = ["joined"]',
+            'inputs = ["joined", "add"]',
+            r"operation flat: inputs: Flatten takes 1 \(got 2: joined, add",
+        ),
         ('does = "Flatten"', 'does = "x", kind = "y"', r"operation flat: kind: "),
         ('name = "relu"', 'name = "stem"', r"operation stem: name: is used more than once"),
         ('name = "softmax", ', 'name = "softmax", kernels = 3, ', r"operation softmax: kernels: unknown key"),
@@ -237,12 +242,15 @@ def test_operations_of_other_runtimes_are_saved_as_they_are(tmp_path: Path) -> N
         ),
         Operation(name="mix", kind="other", inputs=("turn", "fc"), shape=(3,), does="Add", macs=None, weights=5),
     ]  # fmt: skip
-    graph = Graph({"x": (4,)}, {"fc": ("x",)}, tuple(odd), ("mix",))
+    graph = Graph({"x": (4,)}, {"fc": ("x",)}, tuple(odd), ("mix",), runtime="PyTorch")
     network = Network("odd", [Layer.linear("fc", np.ones((10, 4), np.float32))], graph=graph)
     network.save(tmp_path / "odd.safetensors")
-    first, second = load_network(tmp_path / "odd.safetensors").graph.operations
+    again = load_network(tmp_path / "odd.safetensors")
+    first, second = again.graph.operations
     assert first == replace(odd[0], attributes={"perm": [0, 2, 1], "axis": 1})
     assert second == odd[1]
+    with pytest.raises(InputError, match="network odd: is run by PyTorch, whose operations NumPy does not know"):
+        again.with_samples(np.ones((1, 4)))
 
 
 def test_layers_that_fit_are_a_chain() -> None:

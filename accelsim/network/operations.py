@@ -31,6 +31,14 @@ class Operator(NamedTuple):
     """Of what it gives, of this shape."""
     needs: tuple[str, ...] = ()
     """Attributes without which it cannot run."""
+    takes: int | None = 1
+    """How many tensors; None: one or more."""
+
+    def problem(self, does: str, inputs: Sequence[str]) -> str:
+        """Say what is wrong with the number of tensors that an operation takes; empty: nothing."""
+        if self.takes in (None, len(inputs)):
+            return ""
+        return f"{does} takes {self.takes} (got {len(inputs)}: {', '.join(inputs)}); correct them"
 
 
 def operator_of(does: str) -> Operator | None:
@@ -104,7 +112,7 @@ def _together(function: Callable[[Array, Array], Array]) -> Operator:
             result = function(result, other)
         return result
 
-    return Operator("elementwise", run, _stretched, _if_alike)
+    return Operator("elementwise", run, _stretched, _if_alike, takes=None)
 
 
 def _operands(said: Operation, shapes: Sequence[Shape]) -> list[Shape]:
@@ -489,7 +497,7 @@ OPERATORS: Mapping[str, Operator] = {
     "sub": _together(np.subtract),
     "mul": _together(np.multiply),
     "div": _together(np.divide),
-    "concat": Operator("concat", _concat, _concat_shape, _concat_channels, ("axis",)),
+    "concat": Operator("concat", _concat, _concat_shape, _concat_channels, ("axis",), takes=None),
     "split": Operator("concat", _slice, _slice_shape, _unless_along_channels, ("axis",)),
     "slice": Operator("reshape", _slice, _slice_shape, _unless_along_channels, ("axis",)),
     "flatten": Operator("reshape", _reshape, lambda _, shapes: (math.prod(shapes[0]),), _flattened),
@@ -501,7 +509,7 @@ OPERATORS: Mapping[str, Operator] = {
     "rmsnormalization": Operator("normalisation", _rms_norm, channels=_mixed),
     "lrn": Operator("normalisation", _lrn, channels=_mixed, needs=("size",)),
     "gather": Operator("embedding", _gather, _gather_shape, _mixed, ("value",)),
-    "attentionscores": Operator("attention", _scores, _scores_shape, _mixed),
-    "attentionvalues": Operator("attention", _values, _values_shape, _mixed),
+    "attentionscores": Operator("attention", _scores, _scores_shape, _mixed, takes=2),
+    "attentionvalues": Operator("attention", _values, _values_shape, _mixed, takes=2),
 }
 """By the name of ONNX's operator in small letters; the last two are the products of an attention."""

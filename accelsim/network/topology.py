@@ -112,7 +112,7 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     raise_if_any(problems)
     used = {each for source in takes.values() for each in source}
     outputs = spec.outputs or tuple(name for name in order if name not in used)
-    return Graph(inputs, sources, tuple(operations[each] for each in specs), outputs, order)
+    return Graph(inputs, sources, tuple(operations[each] for each in specs), outputs, order, spec.runtime)
 
 
 def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str]) -> list[str]:
@@ -163,6 +163,8 @@ def _operation(
     if operator is None and spec.kind is None:
         near = did_you_mean(spec.does, OPERATORS) if spec.does else ""
         raise InputError(f"operation {spec.name}: kind: is missing, and '{spec.does}' does not tell it; add it{near}")
+    if operator is not None and not whole and (problem := operator.problem(spec.does, spec.inputs)):
+        raise InputError(f"operation {spec.name}: inputs: {problem}")
     given = {key: value for key in ATTRIBUTE_KEYS if (value := getattr(spec, key)) is not None}
     product = None if spec.product is None else ActivationProduct(**vars(spec.product))
     made = Operation(
