@@ -24,6 +24,7 @@ from accelsim.network.onnx_graph.prepared import Input, Prepared, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.replaced import replaced
 from accelsim.network.onnx_graph.sampled import expected_of, joined, parted, problems_of
+from accelsim.network.onnx_graph.scope import number_of
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
 
@@ -54,9 +55,11 @@ class _Held(NamedTuple):
         marks = marks_of(ready.nodes, ready.constants, ready.shapes, axes) if ready.batch > 1 else {}
         return cls(ready, walk, marks)
 
-    def parted(self, name: str, array: Array) -> Array:
+    def parted(self, name: str, array: Array, mark: Mark | None = None) -> Array:
         """Return a value of one run sample by sample; see `accelsim.network.onnx_graph.sampled.parted`."""
         batch = self.ready.batch
+        if mark is not None:
+            return parted(array, mark, batch)
         if batch == 1 or name in self.marks or name in self.ready.constants:
             return parted(array, self.marks.get(name), batch)
         axis = next((place for place, size in enumerate(array.shape) if size % batch == 0), None)
@@ -67,6 +70,7 @@ class _Capture(NamedTuple):
     """What is to be seen of a layer: values of the graph, and how they become its inputs and outputs."""
 
     layer: Layer
+    node: Any
     product: Product
     held: _Held
     taken: tuple[str, ...]
@@ -78,7 +82,9 @@ class _Capture(NamedTuple):
         """Return what to capture of a layer; of its outputs nothing where the file holds them in other units."""
         gives = product.gives or made.node.output[0]
         is_there = outputs and product.restored is not None and not _is_scaled(made.node, product, held.ready)
-        return cls(layer, product, held, product.states or (product.data,), product.zero, gives if is_there else "")
+        return cls(
+            layer, made.node, product, held, product.states or (product.data,), product.zero, gives if is_there else ""
+        )
 
     @property
     def values(self) -> list[str]:
@@ -88,7 +94,7 @@ class _Capture(NamedTuple):
     def seen(self, arrays: Sequence[Array], samples: int) -> Seen:
         """Return what the layer sees, of these values (runs, *shape)."""
         found = dict(zip(self.values, arrays, strict=True))
-        taken = [self._sampled(name, found[name]) for name in self.taken]
+        taken = [self._sampled(name, found[name], place) for place, name in enumerate(self.taken)]
         if self.zero:
             zero = self._sampled(self.zero, found[self.zero])
             taken[0] = without_zero(taken[0], zero.reshape(len(zero), -1, *[1] * (taken[0].ndim - 2))[:, :1])
@@ -106,12 +112,15 @@ class _Capture(NamedTuple):
             shape = (*images, layer.out_features, *layer.convolution.output_hw)
         return made.reshape(-1, *shape)[:samples]
 
-    def _sampled(self, name: str, array: Array) -> Array:
-        """Return a value (runs, *shape) as (runs x samples of each, *shape of one)."""
-        of_runs = [self.held.parted(name, each) for each in array] if len(array) > 1 else None
-        if of_runs is None:
-            return self.held.parted(name, array[0])
-        return np.concatenate(of_runs)
+    def _sampled(self, name: str, array: Array, place: int = 0) -> Array:
+        """Return a value (runs, *shape) as (runs x samples of each, *shape of one).
+
+        place: among the states of a recurrent cell; the first states may be a constant, which is marked nowhere.
+        """
+        mark = Mark(0 if number_of(self.node, "layout", 0) else 1) if place else None
+        if len(array) == 1:
+            return self.held.parted(name, array[0], mark)
+        return np.concatenate([self.held.parted(name, each, mark) for each in array])
 
 
 @dataclass
