@@ -107,6 +107,7 @@ class Network:
             not_simulated=captured.not_simulated,
             assumptions=captured.assumptions,
             provenance=captured.provenance,
+            graph=captured.graph,
         )
 
     def save(self, path: str | Path) -> None:
