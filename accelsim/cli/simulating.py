@@ -331,6 +331,7 @@ def _range(text: str) -> list[float]:
 
 
 def _print_results(results: pd.DataFrame) -> None:
+    from accelsim.amdahl import amdahl, sentence, ways
     from accelsim.report import terminal
     from accelsim.totals import left_out
 
@@ -349,5 +350,6 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
+    say(filter(None, [*(sentence(row) for _, row in amdahl(results).iterrows()), *ways(results)]))
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)
