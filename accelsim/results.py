@@ -83,6 +83,19 @@ _LAYER = (
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
     Column(
+        "activations",
+        TEXT,
+        "whose they are: real, of a run of this network on its inputs; as given, which came with the layer, whatever "
+        "its weights are now; drawn, from a density; assumed dense, where none are known",
+    ),
+    Column(
+        "accuracy",
+        REAL,
+        "share of the samples whose largest output is that of their label, as the chip computes the network; empty: no "
+        "labels are known",
+        "-",
+    ),
+    Column(
         "simulated_weights_share",
         REAL,
         "weights of all layers / those of the whole network, with what is named and not simulated; zeros count",
@@ -324,14 +337,19 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
     known = {column.name for column in columns} | ({"units"} if columns is COLUMNS else set())
     _check_known({key for row in rows for key in row} - known, known)
     found = {
-        column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
+        column.name: typed(
+            [row.get(column.name, _EMPTY.get(column.name, _LACKING[column.dtype])) for row in rows], column.dtype
+        )
         for column in columns
     }
     return pd.DataFrame(found).copy()  # in one piece: pandas warns of columns that are added to more than 100 pieces
 
 
+MAY_BE_EMPTY = ("accuracy",)
+"""Columns that are empty where nobody knows them."""
+
 _LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}
-_EMPTY = {column.name: _LACKING[column.dtype] for column in COLUMNS}
+_EMPTY = {column.name: None if column.name in MAY_BE_EMPTY else _LACKING[column.dtype] for column in COLUMNS}
 _IN_ORDER = itemgetter(*_EMPTY)
 
 

@@ -40,12 +40,12 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     """Return the totals of layers, one row for each value of `by`, in order and as its index.
 
     Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums; `area_mm2` is that
-    of the chip, OF_NETWORK are those of the network. `layers` is how many there are, `able` how many ran: only these
-    count, and a mean leaves out where it is empty. `missing` is the share of the dense multiply-accumulates in the
-    others. Operations that are no layers are in all sums as far as the chip runs them; where there are any,
-    `operations` says how many, and `elsewhere` how many of them are in no number. Where no layer ran all else is empty
-    (NaN); with `whole` also where any did not, since a network without one of its layers is another one. A sum of 0
-    stays 0, such as the energy of a chip that has no prices.
+    of the chip, OF_NETWORK and `accuracy` are those of the network. `layers` is how many there are, `able` how many
+    ran: only these count, and a mean leaves out where it is empty. `missing` is the share of the dense
+    multiply-accumulates in the others. Operations that are no layers are in all sums as far as the chip runs them;
+    where there are any, `operations` says how many, and `elsewhere` how many of them are in no number. Where no
+    layer ran all else is empty (NaN); with `whole` also where any did not, since a network without one of its
+    layers is another one. A sum of 0 stays 0, such as the energy of a chip that has no prices.
     """
     import numpy as np
     import pandas as pd
@@ -61,7 +61,7 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     if "dense_macs" in results:
         parts["dense"] = results["dense_macs"].astype(np.float64).where(is_layer)
         parts["ran"] = parts["dense"].where(results["cycles"].notna(), 0.0)
-    alike = [name for name in ("area_mm2", *OF_NETWORK) if name in results]
+    alike = [name for name in ("area_mm2", "accuracy", *OF_NETWORK) if name in results]
     told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), *alike)}
     told |= {"is_layer": is_layer, "ran_layer": is_layer & results["cycles"].notna()}
     if not is_layer.all():
@@ -85,7 +85,8 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
         found["dram_gb_per_s"] = traffic / sums["time_us"] / 1e3  # bytes / us = MB/s
     # Of several networks the least share, so that no total seems to hold more than it does.
-    found |= {n: (groups[n].min() if n.endswith("_share") else groups[n].max()).astype(np.float64) for n in alike}
+    least = [name for name in alike if name.endswith(("_share", "accuracy"))]
+    found |= {n: (groups[n].min() if n in least else groups[n].max()).astype(np.float64) for n in alike}
     if whole:
         found = {name: column.where(able == layers) for name, column in found.items()}
     return pd.DataFrame(counted | found)

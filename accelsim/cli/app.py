@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -15,7 +15,7 @@ import typer
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, raise_if_any, told
+from accelsim.errors import AccelsimError, InputError, raise_if_any, told, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,8 @@ def load(
         net = collect(problems, lambda: load_network(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
+        if net is not None:
+            net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
@@ -166,9 +168,12 @@ def note(lines: Iterable[str]) -> None:
         errors().print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def say_left_out(network: Network) -> None:
-    """Say below the results what of the network is not in them."""
-    say(network.told_left_out)
+def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
+    """Say below the results what of the network is not in them: operations are that all of these chips run."""
+    from accelsim.billing import billed
+
+    by_chip = [billed(network, chip) for chip in chips]
+    say(network.told_beside(set.intersection(*by_chip) if by_chip else ()))
 
 
 def say(lines: Iterable[str]) -> None:
@@ -291,5 +296,5 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         finally:
             timer.cancel()
             bar.stop()
-    for message in dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning)):
+    for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
         notes.print(f"note: {message}", markup=False, soft_wrap=True)

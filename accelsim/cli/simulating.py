@@ -31,7 +31,7 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -51,7 +51,7 @@ class Backend(StrEnum):
 
 
 @app.command()
-@reads_network
+@runs_network
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -98,7 +98,7 @@ def run(
     results = table(rows)
     if not quiet:
         _print_results(results)
-        say_left_out(net)
+        say_left_out(net, chips)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
@@ -106,7 +106,7 @@ def run(
 
 
 @app.command()
-@reads_network
+@runs_network
 def energy(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -154,7 +154,7 @@ def energy(
         console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
-    say_left_out(net)
+    say_left_out(net, chips)
     write_all(results, outputs)
 
 
@@ -176,7 +176,7 @@ def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused:
 
 
 @app.command("compare")
-@reads_network
+@runs_network
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -217,13 +217,13 @@ def compare_command(
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
     say(left_out(results, ["hardware", "pruned_by"]))
-    say_left_out(net)
+    say_left_out(net, chips)
     note(differences(chips))
     write_all(results, outputs)
 
 
 @app.command("curve")
-@reads_network
+@runs_network
 def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -277,13 +277,13 @@ def curve_command(
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
-    say_left_out(net)
+    say_left_out(net, chips)
     for path in outputs.values():
         say_wrote(path)
 
 
 @app.command("divisions")
-@reads_network
+@runs_network
 def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -311,7 +311,7 @@ def divisions_command(
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
-    say_left_out(net)
+    say_left_out(net, chips)
     write_all(table, outputs)
 
 
@@ -341,6 +341,7 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        out.print(terminal.activations_note(mine), markup=False, soft_wrap=True)
         if note := terminal.pins_note(mine):
             out.print(note, markup=False, soft_wrap=True)
         out.print()

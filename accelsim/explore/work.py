@@ -17,7 +17,6 @@ import numpy as np
 
 import accelsim
 from accelsim.config import shipped_dir
-from accelsim.curves import with_density
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError
@@ -29,6 +28,7 @@ from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
+from accelsim.inputs import with_density
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
