@@ -66,17 +66,12 @@ def amdahl(results: pd.DataFrame, before: pd.DataFrame | None = None) -> pd.Data
 def _times(results: pd.DataFrame) -> pd.DataFrame:
     """Return by chip the time of layers and of all else, and how many operations there are, and are elsewhere."""
     is_operation = operations(results)
-    layers = over_layers(results[~is_operation], "hardware", whole=True)["time_us"]
-    rest = results[is_operation].groupby("hardware")
-    return (
-        layers.rename("layers_us")
-        .to_frame()
-        .assign(
-            operations_us=rest["time_us"].sum().astype(float).reindex(layers.index, fill_value=0.0),
-            operations=rest.size().reindex(layers.index, fill_value=0),
-            elsewhere=rest["executed_as"].agg(lambda ways: (ways == ELSEWHERE).sum()).reindex(layers.index).fillna(0),
-        )
-    ).astype({"operations": int, "elsewhere": int})
+    layers = over_layers(results[~is_operation], "hardware", whole=True)["time_us"].rename("layers_us").to_frame()
+    rest = results.loc[is_operation, ["hardware", "time_us"]].assign(
+        operations=1, elsewhere=(results["executed_as"] == ELSEWHERE).astype(int)
+    )
+    sums = rest.groupby("hardware")[["time_us", "operations", "elsewhere"]].sum().reindex(layers.index, fill_value=0)
+    return layers.join(sums.rename(columns={"time_us": "operations_us"}).astype({"operations_us": float}))
 
 
 def _by_kind(rows: pd.DataFrame) -> pd.Series[Any]:
@@ -86,8 +81,8 @@ def _by_kind(rows: pd.DataFrame) -> pd.Series[Any]:
 
 
 def sentence(row: pd.Series[Any]) -> str:
-    """Say a row of `amdahl` in a sentence; "" where there are no operations, so that all is layers."""
-    if not row["operations"] or row["operations"] == row["elsewhere"] or row["layers_us"] != row["layers_us"]:
+    """Say a row of `amdahl` in a sentence; "" where all of the time is that of layers, or is not known."""
+    if not row["operations_us"] or row["layers_us"] != row["layers_us"]:
         return ""
     known = row["speed_up"] == row["speed_up"]
     said = f"layers take {_percent(row['layers_share'])} of the time" + (" unpruned" if known else "")
