@@ -15,7 +15,7 @@ import typer
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, raise_if_any, told
+from accelsim.errors import AccelsimError, InputError, raise_if_any, told, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,18 +123,25 @@ def load(
     density: float | None,
     weights: Path | None = None,
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+    *,
+    weights_alone: bool = False,
 ) -> tuple[Any, list[Any]]:
-    """Return the network and the chips that a command was given, or their problems."""
+    """Return the network and the chips that a command was given, or their problems.
+
+    weights_alone: whether the weights of a bare file will do, without what it does not say of convolutions.
+    """
     from accelsim.hardware import load_hardware
-    from accelsim.network import Density, load_network, with_weights
+    from accelsim.network import Density, load_network, load_weights, with_weights
 
     net: Any = None
     if told := collect(problems, reading.keywords_beside, weights, network):
-        net = collect(problems, lambda: load_network(network, **told[0]))
+        read = load_weights if weights_alone else load_network
+        net = collect(problems, lambda: read(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
         if net is not None:
             net = collect(problems, reading.resized, net)
+            net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
@@ -293,5 +300,5 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         finally:
             timer.cancel()
             bar.stop()
-    for message in dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning)):
+    for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
         notes.print(f"note: {message}", markup=False, soft_wrap=True)

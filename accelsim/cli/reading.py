@@ -37,13 +37,15 @@ class ReadingOptions:
     input_shape: list[str] | None = None
     batch_dim: list[str] | None = None
     input_value: list[str] | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
     phase: str | None = None
     tokens: int | None = None
     context: int | None = None
     batch: int | None = None
 
     @property
-    def given(self) -> dict[str, str | int | list[str] | None]:
+    def given(self) -> dict[str, Any]:
         """Every option under its name on the command line."""
         return {_flag(name): value for name, value in vars(self).items()}
 
@@ -86,6 +88,16 @@ class ReadingOptions:
                     values[name] = value
         raise_if_any(problems)
         return {name: value for name, value in found.items() if value}
+
+    def entering(self, network: Network, density: float | None = None) -> Network:
+        """Return a network with its inputs, where they were given; raises InputError with every problem."""
+        if self.inputs is None and self.labels is None:
+            return network
+        if density is not None:
+            raise InputError("--density: draws activations, and with --inputs they are real; leave one of them out")
+        from accelsim.network.samples import with_inputs
+
+        return with_inputs(network, self.inputs, self.labels)
 
     def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keywords for a network, and for the file of weights that replaces its own.
@@ -205,6 +217,20 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_INPUTS: dict[str, Any] = {
+    "inputs": Annotated[
+        Path | None,
+        typer.Option(
+            "--inputs", metavar="FILE", help="Run the network on these samples: .npz, .npy or .safetensors, by input."
+        ),
+    ],
+    "labels": Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Class of each; else the array labels of --inputs, if there."),
+    ],
+}
+
+
 def _amount(option: str, kind: Any, text: str, **more: Any) -> Any:
     """Return the annotation of an option that says how much of a network runs."""
     return Annotated[kind | None, typer.Option(option, help=text, rich_help_panel=AMOUNT_PANEL, **more)]
@@ -224,8 +250,8 @@ def reads_network(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def runs_network(command: Callable[..., T]) -> Callable[..., T]:
-    """Return a command with the options of reading, and those that say how much runs; see `reads_network`."""
-    return _with_options(command, _OPTIONS | _AMOUNTS)
+    """Return a command with the options of `reads_network`, and those that say what enters and how much runs."""
+    return _with_options(command, _INPUTS | _OPTIONS | _AMOUNTS)
 
 
 def _with_options(command: Callable[..., T], options: Mapping[str, Any]) -> Callable[..., T]:

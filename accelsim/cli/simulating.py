@@ -340,6 +340,7 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        out.print(terminal.activations_note(mine), markup=False, soft_wrap=True)
         if note := terminal.pins_note(mine):
             out.print(note, markup=False, soft_wrap=True)
         out.print()

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean, placing, raise_if_any
+from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.operations import operator_of
-from accelsim.network.topology import chain
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -67,10 +66,9 @@ class NumPyExecutor:
     @classmethod
     def of(cls, network: Network) -> NumPyExecutor:
         """Return what runs this network and its variants; raises InputError naming each operation that NumPy lacks."""
-        graph = network.graph
+        graph = network.wired().graph
         if graph is None:
-            with placing(f"network {network.name}"):
-                graph = chain(network.layers)
+            raise ValueError("a network that is wired has a graph")
         raise_if_any(f"network {network.name}: {problem}" for problem in _problems(graph, network))
         users = graph.users
         looked_up = {

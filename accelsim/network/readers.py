@@ -129,7 +129,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     def locate(owner: str, key: str, name: str, problems: list[str]) -> FileArray:
         return FileArray(file, Logical.stored(file, name), f"{owner}: {key}")
 
-    return _network(path, data, locate)
+    return _network(path, data, locate, whole=True)
 
 
 _REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
@@ -138,8 +138,8 @@ Locate = Callable[[str, str, str, list[str]], "FileArray | None"]
 """Finds the tensor that a key names: given "layer" or "operation" with its name, key, text, where to add a problem."""
 
 
-def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
-    """Return the network that the data describes; raises InputError with every problem."""
+def _network(path: Path, data: Mapping[str, Any], locate: Locate, *, whole: bool = False) -> Network:
+    """Return the network that the data describes, `whole` where it was saved; raises InputError with every problem."""
     spec = build(NetworkSpec, data, label(path))
     names = [spec.name, *(layer.name for layer in spec.layer)]
     problems = name_problems(names[1:])
@@ -159,7 +159,7 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
     graph = None
     if not problems:
         with collecting(problems):
-            graph = described_graph(spec, made, lambda *asked: _array(locate, *asked))
+            graph = described_graph(spec, made, lambda *asked: _array(locate, *asked), whole=whole)
     raise_if_any(f"{label(path)}: {problem}" for problem in problems)
     not_simulated = [each if isinstance(each, str) else each.left_out for each in spec.not_simulated]
     return Network(

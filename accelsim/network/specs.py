@@ -105,9 +105,9 @@ class LayerSpec:
 
     name: str
     """What it is called in results; each layer its own."""
-    inputs: Annotated[tuple[str, ...], Field(max_length=1)] = ()
-    """Name of the layer, operation or input of the network that it takes: maps are flattened, channel first, where it
-    takes vectors. The layer before it where it is left out, of the first layer the network's first input."""
+    inputs: tuple[str, ...] = ()
+    """Name of the layer, operation or input of the network that it takes, a list of one: maps are flattened, channel
+    first, where it takes vectors. The layer before it where it is left out, of the first the network's first input."""
     kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
     """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
     convolution of its input with filters (out x kh x kw, in / groups, 1, 1). Its weight may be stored as that or as

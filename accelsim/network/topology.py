@@ -14,14 +14,14 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.network.graph import ActivationProduct, Graph, Operation, in_order
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
-from accelsim.network.operations import OPERATORS, channel_axis, operator_of
+from accelsim.network.operations import OPERATORS, operator_of
 from accelsim.network.specs import ARRAY_KEYS, ATTRIBUTE_KEYS, NetworkSpec, OperationSpec
 
 INPUT = "input"
 """What the input of a network is called that gives it no name."""
 
 CHAIN = (
-    "what stands between the layers is not in the file: a ReLU is taken to stand between each two, and nothing else; "
+    "what stands between the layers is not known: a ReLU is taken to stand between each two, and nothing else; "
     "describe it otherwise, as [[operation]] tables of a network file"
 )
 """What is taken for granted where a chain is executed that nobody described."""
@@ -72,10 +72,11 @@ def chain(layers: Sequence[Layer]) -> Graph:
     return Graph(inputs, sources, tuple(operations), (layers[-1].name,))
 
 
-def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read) -> Graph | None:
+def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, whole: bool = False) -> Graph | None:
     """Return the graph that a network file describes; None where it says nothing of one.
 
-    Raises InputError with every problem of names, attributes and shapes.
+    whole: everything is written out, as `Network.save` does, whatever runtime the operations are of: sizes are taken as
+    they are, and nothing is derived. Raises InputError with every problem of names, attributes and shapes.
     """
     if not (spec.operation or spec.inputs or spec.outputs or any(each.inputs for each in spec.layer)):
         return None
@@ -92,7 +93,7 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read) -> G
         taken = [shapes[each] for each in takes[name] if each in shapes]
         if name in by_name:
             layer = by_name[name]
-            if taken and math.prod(taken[0]) != math.prod(layer.input_shape):
+            if taken and not whole and math.prod(taken[0]) != math.prod(layer.input_shape):
                 problems.append(
                     f"layer {name}: inputs: {takes[name][0]} gives {taken[0]}, and the layer takes "
                     f"{layer.input_shape}; correct its sizes, or describe what stands between them"
@@ -105,7 +106,7 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read) -> G
                     for key in ARRAY_KEYS
                     if (said := getattr(specs[name], key)) is not None
                 }
-                operations[name] = _operation(specs[name], taken, arrays)
+                operations[name] = _operation(specs[name], taken, arrays, whole=whole)
                 shapes[name] = operations[name].shape
     raise_if_any(problems)
     used = {each for source in takes.values() for each in source}
@@ -152,7 +153,9 @@ def _what(name: str, layers: Sequence[str]) -> str:
     return f"layer {name}" if name in layers else f"operation {name}"
 
 
-def _operation(spec: OperationSpec, shapes: Sequence[tuple[int, ...]], arrays: Mapping[str, Any]) -> Operation:
+def _operation(
+    spec: OperationSpec, shapes: Sequence[tuple[int, ...]], arrays: Mapping[str, Any], *, whole: bool = False
+) -> Operation:
     """Return an operation that takes tensors of these shapes; raises InputError for what cannot be derived."""
     operator = operator_of(spec.does)
     if operator is None and spec.kind is None:
@@ -173,6 +176,8 @@ def _operation(spec: OperationSpec, shapes: Sequence[tuple[int, ...]], arrays: M
         product=product,
         channels=spec.channels or "mixed",
     )
+    if whole:
+        return made
     if operator is None:
         return made if spec.shape else replace(made, shape=shapes[0] if shapes else ())
     missing = [key for key in ("kernel", "axis") if key in operator.needs and key not in made.attributes]
@@ -208,6 +213,3 @@ def left_out_of(graph: Graph, named: Iterable[LeftOut | str]) -> list[LeftOut]:
         for each in graph.operations
         if each.macs != 0 and each.name not in names
     ]
-
-
-__all__ = ["CHAIN", "INPUT", "chain", "channel_axis", "described_graph", "left_out_of", "output_shape"]

@@ -54,7 +54,7 @@ def save(network: Network, path: Path) -> None:
         data["inputs"] = {name: [int(size) for size in shape] for name, shape in graph.inputs.items()}
         data["outputs"] = list(graph.outputs)
         for entry in data["layer"]:
-            entry["inputs"] = list(graph.sources[entry["name"]][:1])
+            entry["inputs"] = list(graph.sources[entry["name"]])
         operations = graph.by_name
         data["operation"] = [_operation(operations[name], tensors) for name in graph.order if name in operations]
     try:
@@ -122,8 +122,8 @@ def _operation(operation: Operation, tensors: dict[str, Any]) -> dict[str, Any]:
         if key in ARRAY_KEYS and np.ndim(value):
             entry[key] = f"{operation.name}.{key}"
             tensors[entry[key]] = np.ascontiguousarray(value)
-        elif _is_plain(value):
-            known[key] = value
+        elif _is_plain(plain := value.item() if isinstance(value, np.generic) else value):
+            known[key] = plain
     return {**entry, "attributes": known} if known else entry
 
 
