@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelsim.against import stated_accuracy, unpruned
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network import Density, Network, load_network
 from accelsim.results import of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -48,8 +48,8 @@ def divisions(
     if not any(np.any(layer.weight == 0) for layer in net):
         raise InputError(f"network {net.name}: no weight is zero, so both divisions are one; prune it first")
     accuracy = {
-        "closed": dict.fromkeys((chip.name for chip in chips), _stated(net, "accuracy_dense")),
-        "open": dict.fromkeys((chip.name for chip in chips), _stated(net, "accuracy_pruned"))
+        "closed": dict.fromkeys((chip.name for chip in chips), stated_accuracy(net, "accuracy_dense")),
+        "open": dict.fromkeys((chip.name for chip in chips), stated_accuracy(net, "accuracy_pruned"))
         if evaluate is None
         else _scores(net, chips, load_evaluation(evaluate, net)),
     }
@@ -60,7 +60,7 @@ def divisions(
             "(evaluate=, --evaluate FILE.py:FUNCTION), and accuracy_dense in the provenance of the network for closed"
         )
     rows: list[dict[str, Any]] = []
-    for name, variant in (("closed", replace(net, layers=[_unpruned(layer) for layer in net])), ("open", net)):
+    for name, variant in (("closed", unpruned(net)), ("open", net)):
         if progress is not None:
             progress(name)
         table = simulate(variant, chips, activations, seed=seed)
@@ -93,22 +93,3 @@ def _scores(network: Network, chips: Sequence[Hardware], score: Evaluate) -> dic
     precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
     values = {each: score(as_computed(network, each)) for each in dict.fromkeys(precisions.values())}
     return {name: values[each] for name, each in precisions.items()}
-
-
-def _unpruned(layer: Layer) -> Layer:
-    """Return the layer with a weight in place of every zero; which one matters to no count."""
-    weight = layer.weight
-    return replace(
-        layer,
-        weight_source=lambda: np.where(weight == 0, weight.dtype.type(1), weight),
-        codebook=None,
-        granularity=None,
-    )
-
-
-def _stated(network: Network, key: str) -> float:
-    """Return an accuracy that the network states in its provenance, NaN if it states none."""
-    try:
-        return float(network.provenance.get(key, np.nan))
-    except (TypeError, ValueError):
-        return float("nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -176,6 +177,19 @@ def format_of(dtype: np.dtype[Any]) -> NumberFormat:
     if dtype.name not in ARRAY_TYPES:
         raise InputError(f"weight: {unsupported(dtype)}")
     return ARRAY_TYPES[dtype.name]
+
+
+def bits_of(name: str) -> int:
+    """Return the width of a number by the name of its format, as in bfloat16, BF16, int4 (GPTQ) or Q4_K.
+
+    Of what no table has it is the number in the name, without scales that blocks share; 32 where there is none.
+    """
+    first = name.split()[0] if name else ""
+    form = ARRAY_TYPES.get(first) or SAFETENSORS_TYPES.get(first) or NUMBER_FORMATS.get(first)
+    if form is not None:
+        return form.bits
+    said = re.search(r"[0-9]+", name)
+    return int(said[0]) if said else 32
 
 
 def is_supported(dtype: np.dtype[Any]) -> bool:

@@ -114,9 +114,9 @@ def test_inspection_finds_what_was_put_in() -> None:
     assert "nm:2:4" in found.loc["nm", "patterns"]
     assert found.loc["nm", "density"] == 0.5
     assert found.loc["channels", "empty_channels"] == 16
-    # 32 x 64 values of 16 bits; half of them and two bits each; a bit for every place.
+    # 32 x 64 values of 32 bits, as they come; half of them and two bits each; a bit for every place.
     assert found.loc["nm", ["dense_bits", "nm_bits", "bitmask_bits"]].tolist() == [
-        32 * 64 * 16, 32 * 32 * (16 + 2), 32 * 32 * 16 + 32 * 64,
+        32 * 64 * 32, 32 * 32 * (32 + 2), 32 * 32 * 32 + 32 * 64,
     ]  # fmt: skip
 
 
