@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, 
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, Scope, load_network
-from accelsim.pruned import prune_network, shrunk
+from accelsim.pruned import prune_network, shrunk, with_density
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
 from accelsim.simulation import simulate
@@ -190,15 +189,6 @@ def _cannot_at_all(network: Network, granularity: Granularity) -> bool:
             continue
         return False
     return True
-
-
-def with_density(network: Network, given: float | Density, seed: int) -> Network:
-    """Return the network with drawn activations, of layer n from `seed` + n."""
-    layers = [
-        replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))
-        for number, layer in enumerate(network)
-    ]
-    return replace(network, layers=layers)
 
 
 def _sparsity(network: Network) -> float:

@@ -17,7 +17,6 @@ import numpy as np
 
 import accelsim
 from accelsim.config import shipped_dir
-from accelsim.curves import with_density
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError
@@ -32,7 +31,7 @@ from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
-from accelsim.pruned import prune_network, shrunk
+from accelsim.pruned import prune_network, shrunk, with_density
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import cells
 from accelsim.simulation import Prepared
