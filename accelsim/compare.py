@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
+from accelsim.inputs import with_density
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import prune_network, shrunk, with_density
+from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import OF_NETWORK, Column, of_network, supported
 from accelsim.simulation import simulate

@@ -15,8 +15,9 @@ from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import with_density
 from accelsim.network import Density, Network, Scope, load_network
-from accelsim.pruned import prune_network, shrunk, with_density
+from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
 from accelsim.simulation import simulate

@@ -9,6 +9,7 @@ import numpy as np
 from accelsim.engines import ENGINES
 from accelsim.formats import bitmask, bsr, csr, dense, nm
 from accelsim.network import Network
+from accelsim.network.topology import output_shape
 from accelsim.number_formats import bits_of
 from accelsim.pruning import Granularity, detect
 
@@ -64,6 +65,37 @@ def inspect(network: Network) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def inspect_graph(network: Network) -> pd.DataFrame:
+    """Return one row per input, layer and operation of a network, in the order in which they run, all of one sample.
+
+    Columns: name, kind, does (its name where it comes from), inputs (whose outputs it takes), shape of its output,
+    channels (see `accelsim.network.graph.Channels`; of inputs and layers empty), reads (elements of activations),
+    weights (stored elements that it reads), macs (None: not known). Layers of which nothing says what stands between
+    them are a chain where their shapes allow it. Raises InputError where they do not.
+    """
+    import pandas as pd
+
+    graph = network.wired().graph
+    if graph is None:
+        raise ValueError("a network that is wired has a graph")
+    operations, layers = graph.by_name, {layer.name: layer for layer in network}
+    rows: list[dict[str, Any]] = []
+    for name in (*graph.inputs, *graph.order):
+        row: dict[str, Any] = {"name": name, "kind": "input", "does": "", "inputs": ", ".join(graph.takes(name))}
+        if name in layers:
+            layer = layers[name]
+            row |= {"kind": layer.kind, "shape": output_shape(layer), "channels": "", "reads": layer.maps.inputs}
+            row |= {"weights": layer.weight_count, "macs": layer.macs}
+        elif name in operations:
+            said = operations[name]
+            row |= {"kind": said.kind, "does": said.does, "shape": said.shape, "channels": said.channels}
+            row |= {"reads": said.reads, "weights": said.weights, "macs": said.macs}
+        else:
+            row |= {"shape": graph.inputs.get(name, ()), "channels": "", "reads": 0, "weights": 0, "macs": 0}
+        rows.append(row | {"shape": " x ".join(map(str, row["shape"]))})
+    return pd.DataFrame(rows).astype({"macs": "Int64"})
 
 
 def _index_bits(columns: int) -> int:

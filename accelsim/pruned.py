@@ -281,15 +281,6 @@ def removed(network: Network, *, ends: bool = False) -> Network:
     return without(network, slices, slices.needed(network))
 
 
-def with_density(network: Network, given: float | Density, seed: int) -> Network:
-    """Return the network with drawn activations, of layer n from `seed` + n."""
-    layers = [
-        replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))
-        for number, layer in enumerate(network)
-    ]
-    return replace(network, layers=layers)
-
-
 def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity, seed: int) -> Data:
     """Return what a criterion looks at beside the weights, as far as the layer has it."""
     match criterion:

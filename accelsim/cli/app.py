@@ -15,7 +15,7 @@ import typer
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, raise_if_any, told
+from accelsim.errors import AccelsimError, InputError, raise_if_any, told, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,8 @@ def load(
         net = collect(problems, lambda: load_network(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
+        if net is not None:
+            net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
     chips = [collect(problems, load_hardware, name, changes) for name in names or []]
@@ -291,5 +293,5 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         finally:
             timer.cancel()
             bar.stop()
-    for message in dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning)):
+    for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
         notes.print(f"note: {message}", markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
@@ -49,7 +49,7 @@ PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criteri
 
 
 @app.command()
-@reads_network
+@runs_network
 def prune(
     network: NetworkArgument = DENSE_NETWORK,
     weights: WeightsOption = None,
@@ -98,7 +98,7 @@ def prune(
 
 
 @app.command("sensitivity")
-@reads_network
+@runs_network
 def sensitivity_command(
     network: NetworkArgument = DENSE_NETWORK,
     granularity: GranularityOption = "fine",
@@ -137,7 +137,7 @@ def sensitivity_command(
 
 
 @app.command("allocate")
-@reads_network
+@runs_network
 def allocate_command(
     network: NetworkArgument = DENSE_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,

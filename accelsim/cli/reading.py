@@ -9,11 +9,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
 from accelsim.errors import InputError, collecting, raise_if_any
+
+if TYPE_CHECKING:
+    from accelsim.network import Network
 
 T = TypeVar("T")
 
@@ -32,9 +35,11 @@ class ReadingOptions:
     input_shape: list[str] | None = None
     batch_dim: list[str] | None = None
     input_value: list[str] | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
 
     @property
-    def given(self) -> dict[str, str | list[str] | None]:
+    def given(self) -> dict[str, Any]:
         """Every option under its name on the command line."""
         return {_flag(name): value for name, value in vars(self).items()}
 
@@ -56,6 +61,16 @@ class ReadingOptions:
                     values[name] = value
         raise_if_any(problems)
         return {name: value for name, value in found.items() if value}
+
+    def entering(self, network: Network, density: float | None = None) -> Network:
+        """Return a network with its inputs, where they were given; raises InputError with every problem."""
+        if self.inputs is None and self.labels is None:
+            return network
+        if density is not None:
+            raise InputError("--density: draws activations, and with --inputs they are real; leave one of them out")
+        from accelsim.network.samples import with_inputs
+
+        return with_inputs(network, self.inputs, self.labels)
 
     def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keywords for a network, and for the file of weights that replaces its own.
@@ -175,12 +190,37 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def reads_network(command: Callable[..., T]) -> Callable[..., T]:
-    """Return a command with the options of this module; it gets them as one keyword `reading`, a ReadingOptions."""
+_INPUTS: dict[str, Any] = {
+    "inputs": Annotated[
+        Path | None,
+        typer.Option(
+            "--inputs", metavar="FILE", help="Run the network on these samples: .npz, .npy or .safetensors, by input."
+        ),
+    ],
+    "labels": Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Class of each; else the array labels of --inputs, if there."),
+    ],
+}
 
+
+def reads_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of this module that say how a file is read.
+
+    It gets them as one keyword `reading`, a ReadingOptions.
+    """
+    return _taking(command, _OPTIONS)
+
+
+def runs_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of `reads_network` and those that say what enters the network."""
+    return _taking(command, _INPUTS | _OPTIONS)
+
+
+def _taking(command: Callable[..., T], options: dict[str, Any]) -> Callable[..., T]:
     @functools.wraps(command)
     def with_options(*arguments: Any, **given: Any) -> T:
-        reading = ReadingOptions(**{name: given.pop(name, None) for name in _OPTIONS})
+        reading = ReadingOptions(**{name: given.pop(name, None) for name in options})
         return command(*arguments, reading=reading, **given)
 
     hints = get_type_hints(command, include_extras=True)
@@ -188,7 +228,7 @@ def reads_network(command: Callable[..., T]) -> Callable[..., T]:
     shown = [own[name].replace(annotation=hints[name]) for name in own if name != "reading"]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _OPTIONS.items()
+        for name, annotation in options.items()
     ]
     with_options.__signature__ = inspect.Signature([*shown, *more])  # type: ignore[attr-defined]
     with_options.__annotations__ = {each.name: each.annotation for each in (*shown, *more)}

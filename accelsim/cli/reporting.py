@@ -24,7 +24,7 @@ from accelsim.cli.app import (
     say_left_out,
     say_wrote,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
@@ -34,7 +34,7 @@ SUFFIXES = (".html", ".htm")
 
 
 @app.command("report")
-@reads_network
+@runs_network
 def report_command(
     source: Annotated[
         str, typer.Argument(help="A network, as of accelsim run, or results: .csv, .json or .parquet.")

@@ -31,7 +31,7 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -51,7 +51,7 @@ class Backend(StrEnum):
 
 
 @app.command()
-@reads_network
+@runs_network
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -106,7 +106,7 @@ def run(
 
 
 @app.command()
-@reads_network
+@runs_network
 def energy(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -176,7 +176,7 @@ def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused:
 
 
 @app.command("compare")
-@reads_network
+@runs_network
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -223,7 +223,7 @@ def compare_command(
 
 
 @app.command("curve")
-@reads_network
+@runs_network
 def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -283,7 +283,7 @@ def curve_command(
 
 
 @app.command("divisions")
-@reads_network
+@runs_network
 def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -340,6 +340,7 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+        out.print(terminal.activations_note(mine), markup=False, soft_wrap=True)
         if note := terminal.pins_note(mine):
             out.print(note, markup=False, soft_wrap=True)
         out.print()

@@ -28,10 +28,11 @@ from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
+from accelsim.inputs import with_density
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
-from accelsim.pruned import prune_network, shrunk, with_density
+from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import cells
 from accelsim.simulation import Prepared
@@ -62,6 +63,9 @@ def evaluation_hash(text: str) -> str:
 def network_hash(network: Network) -> str:
     """Return a hash of all of a network that can change a result; reads every weight once."""
     found = hashlib.blake2b(repr((network.name, network.scope)).encode(), digest_size=16)
+    if (graph := network.graph) is not None:  # but for attributes, which no cost depends on
+        between = [replace(each, attributes={}) for each in graph.operations]
+        found.update(repr((graph.inputs, graph.sources, graph.outputs, graph.order, between)).encode())
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations

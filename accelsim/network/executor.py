@@ -20,7 +20,7 @@ class Seen(NamedTuple):
     inputs: Array
     """(batch, *Layer.input_shape)."""
     outputs: Array | None = None
-    """As `accelsim.network.forward.outputs` gives them, bias included; None where they were not asked for."""
+    """As `accelsim.network.execution.outputs_of` gives them, bias included; None where they were not asked for."""
 
 
 class Expected(NamedTuple):

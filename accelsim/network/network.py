@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, needing, raise_if_any
+from accelsim.errors import InputError, needing, placing, raise_if_any
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
@@ -115,6 +115,18 @@ class Network:
         """
         save(self, Path(path))
 
+    def wired(self) -> Network:
+        """Return the network with a graph: its own, or that of a chain with a ReLU between each two layers.
+
+        Of the latter `assumptions` says so. Raises InputError where the layers are no chain.
+        """
+        if self.graph is not None:
+            return self
+        from accelsim.network.topology import CHAIN, chain
+
+        with placing(f"network {self.name}"):
+            return replace(self, graph=chain(self.layers), assumptions=[*self.assumptions, CHAIN])
+
     @property
     def runtime(self) -> Executor:
         """What runs it on samples: the runtime of where it comes from, else NumPy.
@@ -131,8 +143,11 @@ class Network:
         """Return the network with what enters it, from which the activations of its layers follow.
 
         samples: (batch, ...), by the name of the input where there are several. labels: (batch,), the class of each.
-        Raises InputError with every problem.
+        Where nothing is known of what stands between the layers they are a chain; see `wired`. Raises InputError with
+        every problem.
         """
+        if self.graph is None and self.executor is None:
+            return self.wired().with_samples(samples, labels)
         runtime = self.runtime
         names = list(runtime.expected)
         given = samples if isinstance(samples, Mapping) else dict.fromkeys(names[:1], samples)
@@ -141,6 +156,8 @@ class Network:
         known = None if labels is None else np.asarray(labels).reshape(-1)
         if known is not None and len(known) != batch:
             raise InputError(f"labels: there are {len(known)} for {batch} samples; give one of each")
+        if known is not None and known.dtype.kind not in "iu":
+            raise InputError(f"labels: must be whole numbers, the class of each sample (got {known.dtype})")
         return replace(self, samples=arrays, labels=known)
 
     def seen(self, *, outputs: bool = False) -> Iterator[Seen]:

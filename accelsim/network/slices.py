@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.errors import InputError
 from accelsim.network.graph import Graph, Operation
+from accelsim.network.topology import chain
 
 if TYPE_CHECKING:
     from accelsim.network.layer import Layer
@@ -140,24 +141,13 @@ def graph_of(network: Network) -> Graph | None:
     """
     if network.graph is not None:
         return network.graph
-    layers = list(network)
-    chained = all(before.maps.outputs == layer.maps.inputs for before, layer in itertools.pairwise(layers))
-    several = any(layer.tokens * layer.steps > 1 or layer.kind == "conv_transpose2d" for layer in layers)
-    if not chained or several or any(each.weights or each.macs for each in network.left_out):
+    several = any(layer.tokens * layer.steps > 1 or layer.kind == "conv_transpose2d" for layer in network)
+    if several or any(each.weights or each.macs for each in network.left_out):
         return None
-    sources = {layers[0].name: ("input",)}
-    operations = []
-    for before, layer in itertools.pairwise(layers):
-        sources[layer.name] = (before.name,)
-        if layer.convolution is None and before.convolution is not None:
-            name = f"flatten before {layer.name}"
-            operations.append(
-                Operation(
-                    name=name, kind="reshape", inputs=(before.name,), shape=(layer.in_features,), channels="flattened"
-                )
-            )
-            sources[layer.name] = (name,)
-    return Graph({"input": layers[0].input_shape}, sources, tuple(operations), (layers[-1].name,))
+    try:
+        return chain(network.layers)
+    except InputError:
+        return None
 
 
 class _Followed:
@@ -302,7 +292,7 @@ def _keeps_zero(operation: Operation) -> bool:
         case "activation":
             return operation.does.lower().replace("_", "") in KEEPS_ZERO
         case "elementwise":
-            return len(operation.inputs) > 1
+            return len(operation.inputs) > 1 or operation.does.lower() in ("mul", "div")
         case kind:
             return kind in ("pooling", "concat", "reshape")
 

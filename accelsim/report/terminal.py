@@ -15,6 +15,7 @@ from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
+from accelsim.inputs import WORDS, together
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import supported
 from accelsim.totals import over_layers, without_pins
@@ -68,6 +69,8 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
         (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
+    if results["activations"].nunique() > 1:
+        columns.insert(4, ("inputs\nare", "", lambda r: r["activations"]))
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
     texts = [
@@ -93,6 +96,14 @@ def stored_types(results: pd.DataFrame) -> str:
     """Return the types in which weights come, in which sizes are compared."""
     found = [str(name) for name in results["stored_as"].unique() if name != "-"] if "stored_as" in results else []
     return found[0] if len(found) == 1 else "dense"
+
+
+def activations_note(results: pd.DataFrame) -> str:
+    """Return whose activations the rows of one chip have, and how good the network is on them where that is known."""
+    whose = together(list(results["activations"]))
+    said = f"activations: {whose}" + (f", {WORDS[whose]}" if whose in WORDS else "")
+    accuracy = results["accuracy"].iloc[0]
+    return said if pd.isna(accuracy) else f"{said}; accuracy {percent(accuracy)}, as the chip computes it"
 
 
 LACKS_PINS = " + pins"
@@ -382,6 +393,26 @@ def inspection_table(name: str, table: pd.DataFrame) -> Table:
             *(f"{row[f'empty_{kind}']:,}" for kind in ("filters", "channels", "kernels")),
             *(number(row[column] / 8192) if row[column] else "-" for column in sizes),
         )  # fmt: skip
+    return grid
+
+
+def graph_table(name: str, table: pd.DataFrame, outputs: Sequence[str]) -> Table:
+    """Return one line per input, layer and operation of `inspect_graph`; what stands right above is not named anew."""
+    grid = Table(
+        title=escape(f"{name}: what runs, in this order, of one sample"), title_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1), caption_justify="left",
+        caption=escape(f"takes: where nothing stands there, the line above. The network gives {', '.join(outputs)}."),
+    )  # fmt: skip
+    for heading in ("name", "what", "takes", "gives"):
+        grid.add_column(heading, overflow="fold")
+    grid.add_column("MACs", justify="right", overflow="fold")
+    above = ""
+    for row in table.to_dict("records"):
+        what = row["kind"] if row["does"].lower() in ("", row["kind"]) else f"{row['does']} ({row['kind']})"
+        macs = "unknown" if pd.isna(row["macs"]) else f"{row['macs']:,}" if row["macs"] else ""
+        takes = "" if row["inputs"] == above else row["inputs"]
+        grid.add_row(Text(row["name"]), Text(what), Text(takes), row["shape"], macs)
+        above = row["name"]
     return grid
 
 

@@ -88,6 +88,8 @@ class Folding:
         self.assumptions: list[str] = []
         self.stored: dict[str, Constant] = {}
         """Tensors of the file, those of bodies as well."""
+        self.closed: list[Any] = []
+        """Operations whose bodies stay closed: what they make depends on the samples."""
         self.small_inputs = set(small_inputs)
         """Inputs of the graph of one element, whose value can be given."""
         self.second_runs = SECOND_RUNS
@@ -173,7 +175,10 @@ class Folding:
             self._put(node, scope, {}, "lacks an input")
             return ()
         if standard and node.op_type in bodies.READ:
-            return bodies.READ[node.op_type](self, node, scope)
+            entered = bodies.READ[node.op_type](self, node, scope)
+            if scope is self.scope and isinstance(entered, tuple):  # a branch that is entered is a list
+                self.closed.append(node)
+            return entered
         types, failed = self._inferred(node, scope)
         if standard and self._fold(node, scope, types):
             return ()
