@@ -11,6 +11,7 @@ from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
 from accelsim.inputs import with_density
 from accelsim.network import Density, Network, load_network
+from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import OF_NETWORK, Column, of_network, supported
@@ -38,13 +39,14 @@ def compare(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    ends: bool = False,
 ) -> pd.DataFrame:
-    """Prune every layer by each granularity and run it on each chip; returns the rows of `simulate` with three more.
+    """Prune a network by each granularity and run it on each chip; returns the rows of `simulate` with three more.
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
-    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
-    `count_io`: as of `simulate`.
+    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink.
+    `count_io`: as of `simulate`; `ends`: as of `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
@@ -59,12 +61,14 @@ def compare(
     if not (isinstance(sparsity, int | float) and 0 <= sparsity < 1):
         problems.append(f"sparsity: must be at least 0 and below 1 (got {sparsity!r})")
     raise_if_any(problems)
-    inputs = net if activations is None else with_density(net, activations, seed)
+    inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
     variants = {AS_GIVEN: inputs}
     for granularity in chosen:
         with collecting(problems):
             share = None if granularity.pattern else sparsity
-            variants[str(granularity)] = shrunk(prune_network(inputs, granularity, share, seed=seed))
+            variants[str(granularity)] = shrunk(
+                prune_network(inputs, granularity, share, seed=seed, ends=ends), ends=ends
+            )
     raise_if_any(problems)
     tables = []
     for name, variant in variants.items():

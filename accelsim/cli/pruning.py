@@ -9,6 +9,7 @@ import typer
 
 from accelsim.cli.app import (
     DensityOption,
+    EndsOption,
     NetworkArgument,
     SetOption,
     WeightsOption,
@@ -26,7 +27,7 @@ from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
-from accelsim.pruning.spelling import SPELT
+from accelsim.pruning.spelling import SPELT, WHOLE_CHANNELS
 from accelsim.report.files import check_outputs, write
 
 DENSE_NETWORK = "lenet-300-100-digits-dense"
@@ -46,6 +47,9 @@ StoreOption = Annotated[
     Path | None, typer.Option(help="Keep scores in this JSON file; a run that was broken off goes on from it.")
 ]
 PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
+RemoveOption = Annotated[
+    bool, typer.Option("--remove", help="Take out the channels that filter and channel prune, wherever they lead.")
+]
 
 
 @app.command()
@@ -65,6 +69,8 @@ def prune(
         bool, typer.Option("--update", help="Give surviving weights new values that keep each layer's outputs.")
     ] = False,
     seed: PruningSeedOption = 0,
+    remove: RemoveOption = False,
+    ends: EndsOption = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
         "pruned.safetensors"
     ),
@@ -78,22 +84,34 @@ def prune(
     collect(problems, check_writable, output)
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
+    if (remove or ends) and granularity not in WHOLE_CHANNELS:
+        problems.append(
+            f"--{'remove' if remove else 'ends'}: is of channels, and '{granularity}' prunes none; "
+            "choose --granularity channel or filter, or leave it out"
+        )
     raise_if_any(problems)
     note(net.assumptions)
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
-    from accelsim.pruned import prune_network
+    from accelsim.network.forward import with_seen
+    from accelsim.network.samples import with_known_inputs
+    from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
 
     with reporting(1, quiet=False) as step:
         step("pruning")
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
-        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
-        pruned.save(output)
+        net = with_known_inputs(net)
+        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
+        if remove:
+            pruned = shrunk(pruned, ends=ends)
+        with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
     say_left_out(pruned)
+    if granularity in WHOLE_CHANNELS and not remove:
+        note(["what was pruned is zero and still there; --remove takes it out, as compare and curve do"])
     say_wrote(output)
 
 
