@@ -51,6 +51,9 @@ SetOption = Annotated[
 DensityOption = Annotated[
     float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
 ]
+EndsOption = Annotated[
+    bool, typer.Option("--ends", help="Let filter and channel prune inputs and outputs of the network itself, too.")
+]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
 ]

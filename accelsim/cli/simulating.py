@@ -12,6 +12,7 @@ from accelsim.cli.app import (
     AtOption,
     CountIoOption,
     DensityOption,
+    EndsOption,
     HardwareOption,
     NetworkArgument,
     SeedOption,
@@ -190,6 +191,7 @@ def compare_command(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    ends: EndsOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
@@ -213,7 +215,9 @@ def compare_command(
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
-        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
+        results = compare(
+            net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io, ends=ends
+        )
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
     say(left_out(results, ["hardware", "pruned_by"]))
@@ -244,6 +248,7 @@ def curve_command(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    ends: EndsOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
@@ -271,7 +276,7 @@ def curve_command(
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
         table = curve(
             net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
-            count_io=count_io,
+            count_io=count_io, ends=ends,
         )  # fmt: skip
     note(differences(chips))
     figure = plots.curve(table, column)
