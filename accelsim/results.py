@@ -8,9 +8,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
+from accelsim.chips.operations import ELSEWHERE
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
+from accelsim.network.graph import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,10 +68,10 @@ UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
 
 _LAYER = (
     Column("network", TEXT, "name of the network"),
-    Column("layer", TEXT, "name of the layer"),
-    Column("kind", TEXT, "linear or conv2d"),
-    Column("out_features", INTEGER, "outputs", "outputs"),
-    Column("in_features", INTEGER, "inputs, bias not counted", "inputs"),
+    Column("layer", TEXT, "name of the layer, or of an operation that is none"),
+    Column("kind", TEXT, f"linear or conv2d; of operations that are no layers {', '.join(KINDS)}"),
+    Column("out_features", INTEGER, "outputs; of an operation those of a product, empty of others", "outputs"),
+    Column("in_features", INTEGER, "inputs, bias not counted; of an operation as outputs", "inputs"),
     Column("batch", INTEGER, "samples", "samples"),
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
     Column(
@@ -115,7 +117,8 @@ _HOW = (
     Column(
         "executed_as",
         TEXT,
-        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot",
+        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot; of "
+        "operations computed, moved, fused (into what stands before or behind), or elsewhere: in no number here",
     ),
     Column("hardware", TEXT, "name of the chip"),
     Column("engine", TEXT, "kind of engine"),
@@ -312,8 +315,15 @@ def of_network(scope: Scope) -> Row:
 
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of layers that their chips can run."""
-    return results[results["executed_as"] != "unsupported"]
+    """Return the rows of layers and operations that their chips run."""
+    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE])]
+
+
+def operations(results: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are operations and no layers; of a table without kinds, none."""
+    import pandas as pd
+
+    return results["kind"].isin(list(KINDS)) if "kind" in results else pd.Series(False, results.index)
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:

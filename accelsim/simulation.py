@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accelsim.billing import BEFORE_ALL, Bill
 from accelsim.costs import check_io, with_io
 from accelsim.engines import BACKENDS, Asked, Row, engine_of
 from accelsim.errors import InputError, UnsupportedError, collecting, raise_if_any, warn
@@ -18,10 +20,11 @@ from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import Entering, Given, LayerInputs
 from accelsim.network import Density, Layer, Network, Scope, load_network
+from accelsim.network.graph import KINDS
 from accelsim.network.samples import Inputs, with_inputs
 from accelsim.network.sizes import check_countable
 from accelsim.number_formats import bits_of
-from accelsim.results import COLUMNS, MAY_BE_EMPTY, OF_NETWORK, of_network, provenance, table, unit_table
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, OF_NETWORK, provenance, table, unit_table
 from accelsim.verification import check_outputs
 
 if TYPE_CHECKING:
@@ -44,8 +47,9 @@ def simulate(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    operations: bool = True,
 ) -> pd.DataFrame:
-    """Run every layer of a network on one chip or several; returns one row per chip and layer.
+    """Run every layer of a network on one chip or several; returns one row per chip and layer, and per operation.
 
     `inputs`: samples (batch, ...) of the network, by name where it has several inputs, or a .npz, .npy or .safetensors
     of them: the network is run on them, and each layer on what enters it then. `labels`: the class of each; then
@@ -59,13 +63,15 @@ def simulate(
     `progress` is called with the name of each layer as it starts.
     `count_io`: charge every chip alike for reading the network's inputs (those of the first layer) from its DRAM and
     writing its outputs (of the last) to it, wherever its run did not; changes energy and DRAM bytes, and no cycle.
+    `operations`: of a network that knows its graph also what is no layer, such as attention and pooling, in the order
+    of the graph behind the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]` make of it.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
     rows = simulated_rows(
         network, hardware, activations, backend, verify=verify, inputs=inputs, labels=labels, seed=seed,
-        progress=progress, count_io=count_io,
+        progress=progress, count_io=count_io, operations=operations,
     )  # fmt: skip
     return table(rows)
 
@@ -101,6 +107,7 @@ def simulated_rows(
     progress: Callable[[str], None] | None = None,
     units: bool = False,
     count_io: bool = False,
+    operations: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
     problems: list[str] = []
@@ -120,7 +127,9 @@ def simulated_rows(
     raise_if_any(dict.fromkeys(problems))
     if prepared is None:
         raise ValueError("a network without problems is prepared")
-    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units, count_io=count_io)
+    each_chip = prepared.rows(
+        chips, backend, verify=verify, progress=progress, units=units, count_io=count_io, operations=operations
+    )
     return [row for rows in each_chip for row in rows]
 
 
@@ -154,13 +163,13 @@ class Prepared:
         keep: bool = False,
         scope: Scope | None = None,
     ) -> None:
-        self.network = network
         self._keep = keep
         self._inputs = LayerInputs(network, activations, seed)
+        self.network = self._inputs.network
         self._entering: list[Entering] = []
         self._accuracy: dict[Precision, float] = {}
         self._ready: dict[str, _Ready] = {}
-        self._scope = of_network(scope or network.scope)
+        self._scope = scope or network.scope
 
     def rows(
         self,
@@ -171,8 +180,9 @@ class Prepared:
         progress: Callable[[str], None] | None = None,
         units: bool = False,
         count_io: bool = False,
+        operations: bool = True,
     ) -> list[list[dict[str, Any]]]:
-        """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
+        """Return the rows of each chip, one per layer and operation; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         for chip in chips if count_io else ():
             with collecting(problems):
@@ -180,8 +190,9 @@ class Prepared:
         raise_if_any(problems)
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
+        bills = [Bill(net if operations else replace(net, graph=None), each, self._scope) for each in runs]
         asked = Asked(backend, verify, units)
-        told = [self._told(each.chip) | {"verified": "exact" if verify else "no"} for each in runs]
+        told = [self._told(chip, asked) for chip in chips]
         entering = self._each_entering(outputs=verify)
         waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
@@ -203,9 +214,11 @@ class Prepared:
                 enters = next(each for each in entering if each.layer == each_layer.name)
                 if enters.outputs is not None:
                     check_outputs(each_layer, enters, [engine_of(chip).precision(chip) for chip in chips])
-                columns = columns | _entered(enters)
-                for each, mine, not_run, more in zip(runs, rows, lacking, told, strict=True):
-                    row = columns | provenance(each.chip, backend) | more
+                batch = len(enters.samples)
+                for each, bill, mine, not_run, more in zip(runs, bills, rows, lacking, told, strict=True):
+                    if each_layer is net.layers[0]:
+                        mine += bill.rows(BEFORE_ALL, batch, asked, more)
+                    row = columns | _entered(enters) | bill.of_network | more
                     try:
                         row |= each.row(each_layer, weights, enters.samples, asked)
                         row["compression_ratio"] = row["dense_bits"] / row["storage_bits"]
@@ -215,26 +228,17 @@ class Prepared:
                     except InputError as error:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
-                    mine.append(row)
+                    mine += [row, *bill.rows(each_layer.name, batch, asked, more)]
                     no_weights |= not row["weight_density"]
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
-        for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
-            said = [
-                f"layer {name} on {each.chip.name}: {problem}"
-                for name, error in not_run.items()
-                for problem in error.problems
-            ]
-            if len(not_run) == len(net):
-                problems += said
-            elif said:
-                remains = "the row of this layer is empty and no total has it"
-                warn("\n".join(f"{problem}; {remains}" for problem in said))
+        for chip, not_run in zip(chips, lacking, strict=True) if any(lacking) else ():
+            problems += _refused(chip, not_run, len(net))
         if count_io and not problems:
             for chip, mine in zip(chips, rows, strict=True):
                 with collecting(problems):
-                    _count_io(chip, mine)
+                    _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
         if not problems:
             for each in runs:
                 try:
@@ -248,14 +252,15 @@ class Prepared:
         """Let go of what is kept of the layers, before chips that share none of it."""
         self._ready.clear()
 
-    def _told(self, chip: Hardware) -> Row:
-        """Return how good the network is as a chip computes it, where that is known."""
+    def _told(self, chip: Hardware, asked: Asked) -> Row:
+        """Return where rows on a chip are from, and how good the network is as it computes it, where that is known."""
+        told = provenance(chip, asked.backend) | {"verified": "exact" if asked.verify else "no"}
         if self.network.labels is None:
-            return {}
+            return told
         precision = engine_of(chip).precision(chip)
         if precision not in self._accuracy:
             self._accuracy[precision] = accuracy_on(self.network, precision)
-        return {"accuracy": self._accuracy[precision]}
+        return told | {"accuracy": self._accuracy[precision]}
 
     def _each_entering(self, *, outputs: bool) -> Iterator[Entering]:
         """Go through what enters each layer, kept from an earlier run where it may be."""
@@ -277,11 +282,20 @@ class Prepared:
         batch = self._inputs.batch(layer.name)
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": batch * vectors})
         weights = WeightMatrix(layer.matrix, layer.bias)
-        columns = {"network": self.network.name, **_given(layer, batch), **_stored(layer, weights), **self._scope}
+        columns = {"network": self.network.name, **_given(layer, batch), **_stored(layer, weights)}
         ready = _Ready(layer, weights, columns)
         if self._keep:
             self._ready[layer.name] = ready
         return ready
+
+
+def _refused(chip: Hardware, lacking: Mapping[str, UnsupportedError], layers: int) -> list[str]:
+    """Return what keeps a chip from running any of the layers; where it runs some, warn of the others instead."""
+    said = [f"layer {name} on {chip.name}: {problem}" for name, error in lacking.items() for problem in error.problems]
+    if said and len(lacking) < layers:
+        warn("\n".join(f"{problem}; the row of this layer is empty and no total has it" for problem in said))
+        return []
+    return said
 
 
 def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:

@@ -63,6 +63,9 @@ def evaluation_hash(text: str) -> str:
 def network_hash(network: Network) -> str:
     """Return a hash of all of a network that can change a result; reads every weight once."""
     found = hashlib.blake2b(repr((network.name, network.scope)).encode(), digest_size=16)
+    if (graph := network.graph) is not None:  # but for attributes, which no cost depends on
+        between = [replace(each, attributes={}) for each in graph.operations]
+        found.update(repr((graph.inputs, graph.sources, graph.outputs, graph.order, between)).encode())
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations
