@@ -12,6 +12,7 @@ from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
 from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network.activations import drawn_instead
 from accelsim.pruned import pruned_layer, shrunk_layer
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import OF_NETWORK, Column, of_network, supported
@@ -152,11 +153,9 @@ def _pruned(
 
 def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
     """Return the activations that `simulate` would take, drawn before channels are removed; None: none are known."""
-    chosen = layer.activations if given is None else given
-    if isinstance(chosen, int | float):
-        chosen = Density(chosen, seed)
+    chosen = layer.activations if given is None else drawn_instead(layer.activations, given, seed)
     if isinstance(chosen, Density):
-        return chosen.draw(math.prod(layer.input_shape)).reshape(layer.input_shape)
+        return chosen.draw(math.prod(layer.input_shape)).reshape(-1, *layer.input_shape)
     return chosen
 
 

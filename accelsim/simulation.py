@@ -233,8 +233,8 @@ class Prepared:
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
-        for chip, not_run in zip(chips, lacking, strict=True) if any(lacking) else ():
-            problems += _refused(chip, not_run, len(net))
+        for each, not_run in zip(runs, lacking, strict=True):
+            problems += _say_not_run(each.chip, not_run, len(net))
         if count_io and not problems:
             for chip, mine in zip(chips, rows, strict=True):
                 with collecting(problems):
@@ -289,13 +289,15 @@ class Prepared:
         return ready
 
 
-def _refused(chip: Hardware, lacking: Mapping[str, UnsupportedError], layers: int) -> list[str]:
-    """Return what keeps a chip from running any of the layers; where it runs some, warn of the others instead."""
-    said = [f"layer {name} on {chip.name}: {problem}" for name, error in lacking.items() for problem in error.problems]
-    if said and len(lacking) < layers:
-        warn("\n".join(f"{problem}; the row of this layer is empty and no total has it" for problem in said))
-        return []
-    return said
+def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers: int) -> list[str]:
+    """Warn of the layers that a chip cannot run; returns the reasons where it can run none."""
+    said = [f"layer {name} on {chip.name}: {problem}" for name, error in not_run.items() for problem in error.problems]
+    if len(not_run) == layers:
+        return said
+    if said:
+        remains = "the row of this layer is empty and no total has it"
+        warn("\n".join(f"{problem}; {remains}" for problem in said))
+    return []
 
 
 def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:

@@ -65,17 +65,36 @@ def prune(
         bool, typer.Option("--update", help="Give surviving weights new values that keep each layer's outputs.")
     ] = False,
     seed: PruningSeedOption = 0,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
-        "pruned.safetensors"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output",
+            help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
+            ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
+        ),
+    ] = None,
+    masks: Annotated[
+        str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig and NAME_mask).")
+    ] = "folded",
     *,
     reading: ReadingOptions,
-) -> None:
-    """Prune a network and write it to one file that every command reads."""
+) -> None:  # fmt: skip
+    """Prune a network and write it in the form in which it came, or to one file that every command reads."""
+    from accelsim.network.handed_back import MASKS, default_target, is_handed_back
+
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading)[0]
+    source = found if (found := weights or Path(network)).exists() else Path(network)
+    output = output or default_target(source)
+    is_back = bool(collect(problems, is_handed_back, source, output))
+    bare = is_back and weights is None
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
     shares = collect(problems, _sparsities, sparsity)
-    collect(problems, check_writable, output)
+    if not output.is_dir():
+        collect(problems, check_writable, output)
+    if masks not in MASKS:
+        problems.append(f"--masks {masks}: is {' or '.join(MASKS)}")
+    elif masks != "folded" and not (is_back and source.suffix != ".onnx"):
+        problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     raise_if_any(problems)
@@ -83,6 +102,7 @@ def prune(
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
+    from accelsim.network.handed_back import hand_back
     from accelsim.pruned import prune_network
     from accelsim.report import terminal
 
@@ -91,9 +111,15 @@ def prune(
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
-        pruned.save(output)
+        said: list[str] = []
+        if is_back:
+            told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
+            said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
+        else:
+            pruned.save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
     say_left_out(pruned)
+    note(said)
     say_wrote(output)
 
 

@@ -106,8 +106,8 @@ def _met(graph: Graph) -> dict[str, Fraction]:
             continue
         if operation.product is not None and not _of_values(operation, operations):
             found[name] = met(operation.product, operation.product.rows)
-        elif operation.kind in IN_ATTENTION and operation.product is None and operation.inputs[:1]:
-            found |= {name: found[first] for first in operation.inputs[:1] if first in found}
+        elif operation.kind in IN_ATTENTION and operation.product is None:
+            found |= {name: found[source] for source in operation.inputs[:1] if source in found}  # noqa: B035
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import ChainMap, Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +78,14 @@ AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 class Folding:
     """A graph of fixed sizes in one pass: its constants, shapes and other operations."""
 
-    def __init__(self, model: Any, file: ModelFile, small_inputs: Iterable[str], stored_bytes: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        file: ModelFile,
+        small_inputs: Iterable[str],
+        stored_bytes: int,
+        put: Callable[[str, Constant], Constant] | None = None,
+    ) -> None:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
@@ -88,12 +95,16 @@ class Folding:
         self.assumptions: list[str] = []
         self.stored: dict[str, Constant] = {}
         """Tensors of the file, those of bodies as well."""
+        self.closed: list[Any] = []
+        """Operations whose bodies stay closed: what they make depends on the samples."""
         self.small_inputs = set(small_inputs)
         """Inputs of the graph of one element, whose value can be given."""
         self.second_runs = SECOND_RUNS
         """Bodies of loops through which one may still go again."""
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
+        self._put_instead = put
+        """Gives what stands in the place of a tensor of the file, by its name."""
         self._file = file
         self._model = model
         self._uses = Counter(uses(model.graph))
@@ -134,7 +145,8 @@ class Folding:
         while key in self.stored:
             number += 1
             key = f"{constant.name}.{number}"
-        self.stored[key] = replace(constant, made_of=frozenset((key,)))
+        constant = replace(constant, made_of=frozenset((key,)))
+        self.stored[key] = constant if self._put_instead is None else self._put_instead(key, constant)
         scope.hold(name, self.stored[key])
 
     def through(self, nodes: Iterable[Any], scope: Scope) -> list[Any]:
@@ -173,7 +185,10 @@ class Folding:
             self._put(node, scope, {}, "lacks an input")
             return ()
         if standard and node.op_type in bodies.READ:
-            return bodies.READ[node.op_type](self, node, scope)
+            entered = bodies.READ[node.op_type](self, node, scope)
+            if scope is self.scope and isinstance(entered, tuple):  # a branch that is entered is a list
+                self.closed.append(node)
+            return entered
         types, failed = self._inferred(node, scope)
         if standard and self._fold(node, scope, types):
             return ()

@@ -114,6 +114,11 @@ def turned(node: Any, side: str, rank: int) -> list[int]:
     return order
 
 
+def is_attention(node: Any) -> bool:
+    """Return whether an operation is an attention as a whole."""
+    return node.domain in (*STANDARD, MICROSOFT) and node.op_type in ATTENTIONS
+
+
 def input_of(node: Any, position: int | None) -> str:
     """Return the name of an input, empty where it is left out."""
     return node.input[position] if position is not None and position < len(node.input) else ""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from accelsim.network.onnx_graph.attention import heads_of
 from accelsim.network.onnx_graph.constants import Constant
 from accelsim.network.onnx_graph.einsum import equation_of
 from accelsim.network.onnx_graph.forms import (
@@ -20,10 +21,9 @@ from accelsim.network.onnx_graph.forms import (
     RECURRENT,
     STANDARD,
     TRANSPOSED,
-    attributes_of,
-    input_of,
     turned,
 )
+from accelsim.network.onnx_graph.node_shapes import NodeShapes
 from accelsim.network.onnx_graph.windows import channels_first, window_of
 
 
@@ -41,7 +41,7 @@ def macs_of(node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[s
     if count is None:
         return 0 if _is_free(node) else None
     try:
-        return int(count(_Inputs(node, shapes, constants)))
+        return int(count(NodeShapes(node, shapes, constants)))
     except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError):
         return None  # sizes that are open, or do not fit
 
@@ -80,35 +80,7 @@ FREE_OF_ML = frozenset(
 """The same of ONNX's operations for classical models."""
 
 
-class _Inputs:
-    """The shapes and attributes of a node; raises LookupError where a shape is not known."""
-
-    def __init__(self, node: Any, shapes: Mapping[str, Sequence[int]], constants: Mapping[str, Constant]) -> None:
-        self.node = node
-        self.attributes = attributes_of(node)
-        self._shapes, self._constants = shapes, constants
-
-    def shape(self, position: int) -> list[int]:
-        """Return the shape of an input."""
-        return self._of(input_of(self.node, position))
-
-    def output(self, position: int) -> list[int] | None:
-        """Return the shape of an output, None where it is not known."""
-        name = self.node.output[position] if position < len(self.node.output) else ""
-        return self._of(name) if name in self._shapes else None
-
-    def has(self, position: int) -> bool:
-        """Return whether an input is there."""
-        return bool(input_of(self.node, position))
-
-    def _of(self, name: str) -> list[int]:
-        found = list(self._constants[name].dims if name in self._constants else self._shapes[name])
-        if any(not isinstance(size, int | np.integer) or size < 0 for size in found):
-            raise LookupError(name)
-        return [int(size) for size in found]
-
-
-def _convolution(inputs: _Inputs) -> int:
+def _convolution(inputs: NodeShapes) -> int:
     form = CONVOLUTIONS.get(inputs.node.op_type, CONVOLUTIONS["Conv"])
     batch, _, *sizes = channels_first(inputs.node, inputs.shape(form.left))
     out, per_group, *kernel = inputs.shape(form.right)
@@ -116,12 +88,12 @@ def _convolution(inputs: _Inputs) -> int:
     return batch * math.prod(outputs) * out * per_group * math.prod(kernel)
 
 
-def _transposed(inputs: _Inputs) -> int:
+def _transposed(inputs: NodeShapes) -> int:
     (batch, _, *sizes), weight = inputs.shape(0), inputs.shape(1)
     return batch * math.prod(sizes) * math.prod(weight)
 
 
-def _matrices(inputs: _Inputs) -> int:
+def _matrices(inputs: NodeShapes) -> int:
     form = MATRICES[inputs.node.op_type]
     left, right = inputs.shape(form.left), inputs.shape(form.right)
     left = [1, *left] if len(left) == 1 else left
@@ -135,88 +107,32 @@ def _matrices(inputs: _Inputs) -> int:
     return math.prod(batch) * left[-2] * left[-1] * right[-1]
 
 
-def _packed(inputs: _Inputs) -> int:
+def _packed(inputs: NodeShapes) -> int:
     (*before, _), attributes = inputs.shape(0), inputs.attributes
     return int(math.prod(before) * attributes["K"] * attributes["N"])
 
 
-def _einsum(inputs: _Inputs) -> int:
+def _einsum(inputs: NodeShapes) -> int:
     shapes = [inputs.shape(number) for number in range(len(inputs.node.input))]
     return equation_of(inputs.attributes["equation"].decode(), shapes).macs
 
 
-def _recurrent(inputs: _Inputs) -> int:
+def _recurrent(inputs: NodeShapes) -> int:
     first, second, _ = inputs.shape(0)
     return first * second * (math.prod(inputs.shape(1)) + math.prod(inputs.shape(2)))
 
 
-def _attention(inputs: _Inputs) -> int:
-    """Count that of ONNX: queries, keys and values of 4 dimensions, or of 3 with the number of heads beside them."""
-    attributes = inputs.attributes
-
-    def spread(position: int, heads: str) -> tuple[int, int, int, int]:
-        shape = inputs.shape(position)
-        if len(shape) == 3:
-            batch, length, width = shape
-            return batch, attributes[heads], length, width // attributes[heads]
-        batch, count, length, width = shape
-        return batch, count, length, width
-
-    batch, heads, queries, width = spread(0, "q_num_heads")
-    keys = spread(1, "kv_num_heads")[2] + (inputs.shape(4)[2] if inputs.has(4) else 0)
-    return batch * heads * queries * keys * (width + spread(2, "kv_num_heads")[3])
+def _attention(inputs: NodeShapes) -> int:
+    return heads_of(inputs).macs
 
 
-def _projected_attention(inputs: _Inputs) -> int:
+def _projected_attention(inputs: NodeShapes) -> int:
     """Count that of ONNX Runtime, which makes queries, keys and values itself."""
     batch, queries, width = inputs.shape(0)
-    out = inputs.shape(1)[1]
-    return batch * queries * width * out + attended(inputs.node, inputs.shape(0), out, _past(inputs))
+    return batch * queries * width * inputs.shape(1)[1] + heads_of(inputs).macs
 
 
-def _past(inputs: _Inputs) -> int:
-    position = 8 if inputs.node.op_type == "QAttention" else 4
-    return inputs.shape(position)[3] if inputs.has(position) else 0
-
-
-def attended(node: Any, data: Sequence[int], out: int, past: int) -> int:
-    """Return the products of queries, keys and values (batch, tokens, `out` together) of an `Attention`."""
-    batch, queries, _ = data
-    sizes = attributes_of(node).get("qkv_hidden_sizes") or [out // 3] * 3
-    return int(batch * queries * (queries + past) * (sizes[0] + sizes[2]))
-
-
-def _many_heads(inputs: _Inputs) -> int:
-    query = inputs.shape(0)
-    if len(query) == 5:  # (batch, tokens, heads, 3, width): all three in one
-        batch, queries, heads, _, width = query
-        keys, query_width, value_width = queries, heads * width, heads * width
-    else:
-        batch, queries, query_width = query
-        key = inputs.shape(1)
-        keys = key[2] if len(key) == 4 else key[1]
-        if len(key) == 5:
-            value_width = key[2] * key[4]
-        else:
-            value = inputs.shape(2)
-            value_width = value[1] * value[3] if len(value) == 4 else value[2]
-    keys += inputs.shape(6)[2] if inputs.has(6) else 0
-    return int(batch * queries * keys * (query_width + value_width))
-
-
-def _grouped_queries(inputs: _Inputs) -> int:
-    heads, shared = inputs.attributes["num_heads"], inputs.attributes["kv_num_heads"]
-    batch, queries, width = inputs.shape(0)
-    width //= heads if inputs.has(1) else heads + 2 * shared
-    present = inputs.output(1)
-    if present is not None and len(present) == 4:
-        keys = present[2]
-    else:
-        keys = queries + (inputs.shape(3)[2] if inputs.has(3) else 0)
-    return int(2 * batch * queries * keys * heads * width)
-
-
-def _experts(inputs: _Inputs) -> int:
+def _experts(inputs: NodeShapes) -> int:
     """Count the experts that each token is sent to: of their weights (experts, out, in)."""
     *before, _ = inputs.shape(0)
     experts = inputs.shape(1)[-1]
@@ -225,11 +141,11 @@ def _experts(inputs: _Inputs) -> int:
     return int(math.prod(before) * chosen * weights)
 
 
-def _linear(inputs: _Inputs) -> int:
+def _linear(inputs: NodeShapes) -> int:
     return math.prod(inputs.shape(0)[:-1]) * len(inputs.attributes["coefficients"])
 
 
-BOTH: dict[str, Callable[[_Inputs], int]] = {
+BOTH: dict[str, Callable[[NodeShapes], int]] = {
     **dict.fromkeys(CONVOLUTIONS, _convolution),
     **dict.fromkeys(TRANSPOSED, _transposed),
     **dict.fromkeys(MATRICES, _matrices),
@@ -239,13 +155,13 @@ BOTH: dict[str, Callable[[_Inputs], int]] = {
     "Einsum": _einsum,
 }
 
-COUNTS: dict[tuple[bool, str], Callable[[_Inputs], int]] = {
+COUNTS: dict[tuple[bool, str], Callable[[NodeShapes], int]] = {
     **{(of_runtime, kind): count for kind, count in BOTH.items() for of_runtime in (False, True)},
     (False, "Attention"): _attention,
     (True, "Attention"): _projected_attention,
     (True, "QAttention"): _projected_attention,
-    (True, "MultiHeadAttention"): _many_heads,
-    (True, "GroupQueryAttention"): _grouped_queries,
+    (True, "MultiHeadAttention"): _attention,
+    (True, "GroupQueryAttention"): _attention,
     (True, "MoE"): _experts,
 }
 """Operations that multiply and accumulate, of ONNX or of ONNX Runtime."""

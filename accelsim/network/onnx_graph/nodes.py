@@ -13,11 +13,14 @@ from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.network import Network
 from accelsim.network.onnx_graph.account import Account
-from accelsim.network.onnx_graph.forms import ATTENTIONS, LOOK_UPS, PACKED, input_of, kind_of, place_of, stem_of
+from accelsim.network.onnx_graph.attention import attended, heads_of
+from accelsim.network.onnx_graph.between import Made, graph_of
+from accelsim.network.onnx_graph.forms import LOOK_UPS, PACKED, input_of, is_attention, kind_of, place_of, stem_of
 from accelsim.network.onnx_graph.macs import macs_of
+from accelsim.network.onnx_graph.node_shapes import NodeShapes
 from accelsim.network.onnx_graph.operations import needed_by, reader_of
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
-from accelsim.network.onnx_graph.products import Found, OpenError, layer_of
+from accelsim.network.onnx_graph.products import Found, OpenError, Product, layer_of
 from accelsim.network.onnx_graph.weights import Weight, Weights, packed_count
 from accelsim.network.reading import Reading
 
@@ -34,7 +37,7 @@ def read(path: Path, reading: Reading) -> Network:
     Raises InputError with every problem: a file that is damaged, sizes that are left open, weights that are not there.
     """
     ready = prepared(path, reading)
-    walk = _Walk(ready)
+    walk = Walk(ready)
     raise_if_any(f"{path}: {problem}" for problem in dict.fromkeys(walk.problems))
     if not walk.layers:
         raise_if_any(f"{path}: {problem}" for problem in walk.open)
@@ -49,16 +52,26 @@ def read(path: Path, reading: Reading) -> Network:
         source=path.name,
         not_simulated=[*walk.others, *ready.left_out],
         assumptions=[*ready.assumptions, *walk.assumptions],
+        graph=graph_of(ready, walk.made, walk.taken),
     )
 
 
-class _Walk:
+def products_of(ready: Prepared) -> tuple[dict[str, Layer], dict[str, Product]]:
+    """Return the layers of a graph by name, and of each what its operation multiplies; raises InputError."""
+    walk = Walk(ready)
+    raise_if_any(f"{ready.path}: {problem}" for problem in dict.fromkeys(walk.problems))
+    return {layer.name: layer for layer in walk.layers}, walk.products
+
+
+class Walk:
     """The layers of a graph, what is not one, and what is wrong."""
 
     def __init__(self, ready: Prepared) -> None:
         self.layers: list[Layer] = []
-        self.values: dict[str, tuple[str, str]] = {}
-        """Of each layer, the value that it takes and the one that it gives."""
+        self.made: list[Made] = []
+        """Of each operation of the prepared graph, what it is made into."""
+        self.products: dict[str, Product] = {}
+        """Of each layer, what its operation multiplies."""
         self.others: list[LeftOut] = []
         self.assumptions: list[str] = []
         self.problems: list[str] = []
@@ -71,18 +84,16 @@ class _Walk:
             for value in node.input:
                 self._users.setdefault(value, []).append(node)
         self._read: set[str] = set()
-        self._taken: set[str] = set()
-        self._left: set[str] = set()
+        self.taken: set[str] = set(ready.inputs)
+        """Names of inputs, layers and what is left out."""
         self._account = Account(ready.stored)
         """Of the tensors that are part of what is already named."""
         found = [self._products(node) for node in ready.nodes]
         self._own_biases = self._biases_of_one(each for each in found if each is not None)
         """Biases of one weight alone, after which its layer may be called."""
         for node, each in zip(ready.nodes, found, strict=True):
-            if each is not None:
-                self._take(node, each)
-        for node, each in zip(ready.nodes, found, strict=True):
-            self._leave_out(node, each)
+            self.made.append(Made(node, {} if each is None else self._take(node, each)))
+        self.made = [self._leave_out(made, each) for made, each in zip(self.made, found, strict=True)]
         self._leave_out_rest()
         self._say_what_is_not_counted()
 
@@ -142,23 +153,26 @@ class _Walk:
         )
         return {bias for bias, of in weights.items() if len(set(of)) == 1 and users[bias] <= len(of)}
 
-    def _take(self, node: Any, found: Found) -> None:
-        """Take the layers of a node."""
+    def _take(self, node: Any, found: Found) -> dict[str, Product]:
+        """Take the layers of a node; return its products by their names."""
+        taken = {}
         name = self._name(node, found)
         for product in found.products:
             tokens = self._per_sample(product.vectors) * product.together
             with collecting(self.problems):
                 self.layers.append(layer_of(name + product.end, product, tokens))
-                self.values[name + product.end] = product.data, node.output[0]
+                taken[name + product.end] = product
+                self.products[name + product.end] = product
             for part in () if product.bias is None else product.bias.parts:
                 self._account.take(self._ready.constants[part])
         self._held(node)
+        return taken
 
     def _name(self, node: Any, found: Found) -> str:
         """Return the name of a node's layers, used by no other: from a weight or bias, else that of the node."""
         names = [*found.names[:1], *(each for each in found.names[1:] if each in self._own_biases)]
         name = next(filter(None, map(stem_of, names)), "") or place_of(node)
-        return _unused(name, self._taken, [each.end for each in found.products])
+        return _unused(name, self.taken, [each.end for each in found.products])
 
     def _per_sample(self, count: int) -> int:
         """Return how many of all samples' belong to one; what the samples do not divide depends on none of them."""
@@ -176,49 +190,57 @@ class _Walk:
         found = self.find(value)
         return frozenset() if found is None else found.parts
 
-    def _leave_out(self, node: Any, found: Found | None) -> None:
-        """Name what of a node is not simulated."""
+    def _leave_out(self, made: Made, found: Found | None) -> Made:
+        """Name what of a node is not simulated; return it with that."""
+        node = made.node
         if found is not None:
-            self.others += [
-                replace(
-                    each, name=self._once(each.name), macs=None if each.macs is None else self._per_sample(each.macs)
-                )
-                for each in found.left_out
-            ]
-            return
+            return self._left(made, found.left_out)
         if node.output and all(self.find(value) is not None for value in node.output if value):
-            return  # a constant that is dequantised or turned: a part of what takes it
+            return replace(made, is_constant=True)  # dequantised or turned: a part of what takes it
         kind, is_look_up = kind_of(node), self._takes_rows(node)
         constant = [value for value in node.input if self.find(value) is not None]
         held = self._held(node)
         macs = macs_of(node, self._ready.shapes, self._ready.constants)
-        macs = None if macs is None else self._per_sample(macs)
         if is_look_up:
             kind = "look-up"
-        elif node.op_type in ATTENTIONS:
-            kind = "attention"
+        elif is_attention(node):
+            return self._left(made, self._attended(node, held, macs))
         elif macs != 0 and reader_of(node) is not None and not constant:
             kind = f"{kind} of activations"
         if held or is_look_up or macs != 0:
-            self.others.append(LeftOut(self._once(place_of(node)), kind, held, macs))
-        else:
-            self.others.append(LeftOut(kind))
+            return self._left(made, [LeftOut(place_of(node), kind, held, macs)], is_look_up=is_look_up)
+        self.others.append(LeftOut(kind))
+        return replace(made, name=_unused(place_of(node), self.taken))
+
+    def _left(self, made: Made, left: Iterable[LeftOut], *, is_look_up: bool = False) -> Made:
+        """Leave parts of a node out, of all samples together; return it with what is left."""
+        named = [
+            replace(each, name=_unused(each.name, self.taken), macs=each.macs and self._per_sample(each.macs))
+            for each in left
+        ]
+        self.others += named
+        name = named[0].name if len(named) == 1 and not made.products else ""
+        return replace(made, name=name, left_out=tuple(named), is_look_up=is_look_up)
+
+    def _attended(self, node: Any, held: int, macs: int | None) -> list[LeftOut]:
+        """Return an attention as it is left out, of all samples together; what it projects by activations as well."""
+        heads = None if macs is None else heads_of(NodeShapes(node, self._ready.shapes, self._ready.constants))
+        scores, values = attended(place_of(node), heads)
+        rest = 0 if heads is None or macs is None else macs - heads.macs
+        projected = [LeftOut(place_of(node), "projection by activations", macs=rest)] if rest else []
+        return [replace(scores, weights=held), values, *projected]
 
     def _takes_rows(self, node: Any) -> bool:
         """Return whether a node looks rows of a constant table up."""
         found = (self.find(input_of(node, each)) for each in LOOK_UPS.get(node.op_type, ()))
         return any(each is not None and len(each.dims) >= 2 for each in found)
 
-    def _once(self, name: str) -> str:
-        """Return a name that no other of what is left out has."""
-        return _unused(name, self._left)
-
     def _leave_out_rest(self) -> None:
         """Name the constants that no operation took."""
         for name, constant in self._ready.constants.items():
             held = self._account.take(constant)
             if held:
-                self.others.append(LeftOut(self._once(constant.name or name), "constant", held))
+                self.others.append(LeftOut(_unused(constant.name or name, self.taken), "constant", held))
 
     def _say_what_is_not_counted(self) -> None:
         """Say which sizes are open, and what of transposed convolutions is left to whoever adds up their outputs."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.network.integers import smallest, unpacked_bits
 from accelsim.network.left_out import LeftOut
+from accelsim.network.onnx_graph.attention import attended, heads_of_projected
 from accelsim.network.onnx_graph.einsum import equation_of
 from accelsim.network.onnx_graph.forms import (
     CONVOLUTIONS,
@@ -25,7 +26,6 @@ from accelsim.network.onnx_graph.forms import (
     input_of,
     place_of,
 )
-from accelsim.network.onnx_graph.macs import attended
 from accelsim.network.onnx_graph.products import Found, Graph, Product, Reader, bias_of
 from accelsim.network.onnx_graph.weights import Weight
 from accelsim.network.onnx_graph.windows import channels_first, window_of
@@ -137,29 +137,31 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
     if shape[-1] != weight.dims[-1]:
         raise ValueError(f"a weight of {weight.dims[-1]} inputs does not fit vectors of {shape[-1]}")
     products = _batched(weight.times(attributes.get("alpha", 1.0)), shape, data)
-    added = _added(graph, node, form, products, on_right)
+    added, gives = _added(graph, node, form, products, on_right)
     bias = bias_of(added, products[0].weight.dims[0], attributes.get("beta", 1.0), of_rows=not on_right)
     left_out = []
     if bias is not None:
-        products = [replace(each, bias=bias) for each in products]
+        products = [replace(each, bias=bias, gives=gives) for each in products]
     elif added is not None and len(added.dims) >= 2:
-        left_out = [LeftOut(place_of(node), "Add", added.size)]
+        left_out = [LeftOut(f"{place_of(node)}.add", "Add", added.size)]
     return Found(products=products, left_out=left_out, names=_names(weight, bias and added))
 
 
-def _added(graph: Graph, node: Any, form: Form, products: Sequence[Product], on_right: bool) -> Weight | None:
-    """Return what is added to a product: an input of its own, or a vector that an Add behind it has."""
+def _added(
+    graph: Graph, node: Any, form: Form, products: Sequence[Product], on_right: bool
+) -> tuple[Weight | None, str]:
+    """Return what is added to a product: an input of its own, or a vector that an Add behind it has and its result."""
     if form.bias is not None:
-        return graph.find(input_of(node, form.bias))
+        return graph.find(input_of(node, form.bias)), ""
     if not on_right or len(products) > 1:
-        return None
+        return None, ""
     rows = products[0].weight.dims[0]
     for user in graph.users(node.output[0]):
         for value in user.input if user.op_type == "Add" else ():
             found = graph.find(value)
             if found is not None and found.dims[-1:] == (rows,) and found.size == rows:
-                return found
-    return None
+                return found, user.output[0]
+    return None, ""
 
 
 def _batched(weight: Weight, shape: Sequence[int], data: str) -> list[Product]:
@@ -317,8 +319,11 @@ def _attention(graph: Graph, node: Any) -> Found | None:
         vectors=batch * tokens,
         bias=bias_of(bias, weight.dims[1]),
     )
-    inner = LeftOut(place_of(node), "attention", macs=attended(node, shape, weight.dims[1], seen))
-    return Found(products=[product], left_out=[inner], names=_names(weight, bias))
+    return Found(
+        products=[product],
+        left_out=attended(place_of(node), heads_of_projected(node, shape, weight.dims[1], seen)),
+        names=_names(weight, bias),
+    )
 
 
 def _linear(graph: Graph, node: Any) -> Found | None:

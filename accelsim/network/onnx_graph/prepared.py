@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from accelsim.network.onnx_graph.account import Account
 from accelsim.network.onnx_graph.batch import batch_of
 from accelsim.network.onnx_graph.constants import Constant, ModelFile
 from accelsim.network.onnx_graph.folding import Folding
-from accelsim.network.onnx_graph.open_sizes import sized
+from accelsim.network.onnx_graph.open_sizes import Sized, sized
 from accelsim.network.onnx_graph.scope import graphs_of, tensor_type
 from accelsim.network.onnx_graph.wire import without_data
 from accelsim.network.reading import Reading
@@ -33,6 +33,17 @@ MAX_OPERATIONS = 10**6
 
 OF_A_MACHINE = ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 """Domains of operations whose weights ONNX Runtime put in blocks of channels, as many as the machine likes."""
+
+
+class Input(NamedTuple):
+    """An input of a graph: its shape, samples included, its type, one of `onnx.TensorProto.DataType`."""
+
+    shape: list[int]
+    elem_type: int
+    batch_axis: int | None
+    """Dimension that counts samples; None: all of it belongs to one."""
+    is_open: bool
+    """Whether the file leaves to whoever runs it how many samples there are."""
 
 
 class Prepared(NamedTuple):
@@ -56,28 +67,38 @@ class Prepared(NamedTuple):
     """Why the shape of a value is not known."""
     stored: Mapping[str, Constant]
     """Tensors of the file by the names that `Constant.made_of` has."""
+    inputs: Mapping[str, Input]
+    """What enters, but for what was given a value."""
+    outputs: list[str]
+    closed: list[Any]
+    """Operations with bodies that depend on the samples, which are none of `nodes`."""
 
 
-def prepared(path: Path, reading: Reading) -> Prepared:
+Put = Callable[[str, Constant], Constant]
+"""Gives what stands in the place of a tensor of a file, by its name there."""
+
+
+def prepared(path: Path, reading: Reading, put: Put | None = None) -> Prepared:
     """Return the graph of an ONNX file with all that follows from the file and from what the reader is told.
 
     Operations on constants are computed by ONNX's own evaluation, as far as memory allows it; DequantizeLinear is not,
-    so that quantised weights keep their integers. Raises InputError: a file that is damaged, sizes that are left open,
-    a condition that depends on an input, samples that cannot be counted.
+    so that quantised weights keep their integers. `put` may put other numbers into tensors of the file. Raises
+    InputError: a file that is damaged, sizes that are left open, a condition that depends on an input, samples that
+    cannot be counted.
     """
     model, file = _model(path)
     with placing(str(path)):
-        return _prepared(file, model, reading)
+        return _prepared(file, model, reading, put)
 
 
-def _prepared(file: ModelFile, model: Any, reading: Reading) -> Prepared:
+def _prepared(file: ModelFile, model: Any, reading: Reading, put: Put | None) -> Prepared:
     graph = model.graph
     held = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     inputs = [value for value in graph.input if value.name not in held]
     _check_values(reading.input_values, [value.name for value in inputs])
     given = sized(inputs, reading)
     small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
-    folding = Folding(model, file, small, constants.bytes_stored(file.path, graph.initializer))
+    folding = Folding(model, file, small, constants.bytes_stored(file.path, graph.initializer), put)
     for value in inputs:
         tensor = value.type.tensor_type
         if value.name in reading.input_values:
@@ -116,7 +137,28 @@ def _prepared(file: ModelFile, model: Any, reading: Reading) -> Prepared:
         folding.opsets,
         scope.open,
         folding.stored,
+        _entering(inputs, given, batch, reading),
+        [value.name for value in graph.output if value.name not in scope.constants],
+        folding.closed,
     )
+
+
+def _entering(inputs: Iterable[Any], given: Sized, batch: int, reading: Reading) -> dict[str, Input]:
+    """Return the inputs of a graph of fixed sizes, and which of their dimensions count samples."""
+    found = {}
+    for value in inputs:
+        if value.name not in given.shapes:
+            continue
+        shape, tensor = given.shapes[value.name], value.type.tensor_type
+        axis = reading.batch_dims.get(value.name, given.batch_dims.get(value.name))
+        if axis is None and value.name not in reading.batch_dims and len(shape) >= 2:
+            axis = next((place for place, size in enumerate(shape) if size == batch), None) if batch > 1 else None
+            axis = 0 if axis is None and shape[0] == batch == 1 else axis
+        axis = None if axis is None else axis % len(shape)
+        dims = tensor.shape.dim
+        is_open = axis is not None and (axis >= len(dims) or dims[axis].dim_value <= 0)
+        found[value.name] = Input(shape, tensor.elem_type, axis, is_open)
+    return found
 
 
 def _model(path: Path) -> tuple[Any, ModelFile]:

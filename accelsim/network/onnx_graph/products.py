@@ -27,6 +27,8 @@ class Product:
     """(out_features, in_features), or (out, in / groups, kh, kw)."""
     data: str
     """The value that is multiplied by it."""
+    gives: str = ""
+    """The value that it makes with its bias, where that is not the first of its node."""
     vectors: int = 1
     """Of all samples together; of a convolution, images."""
     together: int = 1
