@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accelsim.defaults import AS_GIVEN
-from accelsim.errors import InputError, collecting, raise_if_any, warn
+from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
-from accelsim.network import Density, Layer, Network, load_network
-from accelsim.network.activations import drawn_instead
-from accelsim.pruned import pruned_layer, shrunk_layer
+from accelsim.inputs import with_density
+from accelsim.network import Density, Network, load_network
+from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import OF_NETWORK, Column, of_network, supported
 from accelsim.simulation import simulate
@@ -61,16 +59,18 @@ def compare(
     if not (isinstance(sparsity, int | float) and 0 <= sparsity < 1):
         problems.append(f"sparsity: must be at least 0 and below 1 (got {sparsity!r})")
     raise_if_any(problems)
-    variants = {AS_GIVEN: net}
+    inputs = net if activations is None else with_density(net, activations, seed)
+    variants = {AS_GIVEN: inputs}
     for granularity in chosen:
-        variants[str(granularity)] = _pruned(net, granularity, sparsity, activations, seed, problems)
+        with collecting(problems):
+            share = None if granularity.pattern else sparsity
+            variants[str(granularity)] = shrunk(prune_network(inputs, granularity, share, seed=seed))
     raise_if_any(problems)
     tables = []
     for name, variant in variants.items():
-        given = activations if name == AS_GIVEN else None
         if progress is not None:
             progress(name)
-        results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
+        results = simulate(variant, hardware, seed=seed, count_io=count_io)
         results = results.assign(**of_network(net.scope))
         results.insert(0, "pruned_by", name)
         tables.append(results)
@@ -125,41 +125,3 @@ def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:
         "energy_saving": before["energy_pj"].to_numpy() / table["energy_pj"],
     }
     return table.assign(**ratios)
-
-
-def _pruned(
-    network: Network,
-    granularity: Granularity,
-    sparsity: float,
-    activations: float | Density | None,
-    seed: int,
-    problems: list[str],
-) -> Network:
-    layers: list[Layer] = []
-    kept: list[str] = []
-    for number, layer in enumerate(network):
-        inputs = _inputs(layer, activations, seed + number)
-        try:
-            layers.append(_pruned_layer(layer, granularity, sparsity, inputs))
-        except InputError as error:
-            kept += [f"layer {layer.name}: {problem}" for problem in error.problems]
-            layers.append(replace(layer, activations=inputs))
-    if len(kept) == len(network):
-        problems += kept
-    elif kept:
-        warn("\n".join(f"{problem}; it stays as given" for problem in kept))
-    return replace(network, layers=layers)
-
-
-def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
-    """Return the activations that `simulate` would take, drawn before channels are removed; None: none are known."""
-    chosen = layer.activations if given is None else drawn_instead(layer.activations, given, seed)
-    if isinstance(chosen, Density):
-        return chosen.draw(math.prod(layer.input_shape)).reshape(-1, *layer.input_shape)
-    return chosen
-
-
-def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
-    """Return the layer pruned; filters and input channels are taken out, inputs with them."""
-    share = None if granularity.pattern else sparsity
-    return shrunk_layer(replace(pruned_layer(layer, granularity, share), activations=inputs))
