@@ -15,7 +15,7 @@ from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
-from accelsim.inputs import WORDS, together
+from accelsim.inputs import MIXED, WORDS, together
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins
@@ -81,7 +81,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         ),
         (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
-    if results["activations"].nunique() > 1:
+    if together(results["activations"]) == MIXED:
         columns.insert(4, ("inputs\nare", "", lambda r: r["activations"]))
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: whole(r["vectors"])))
@@ -122,9 +122,9 @@ def stored_types(results: pd.DataFrame) -> str:
 
 def activations_note(results: pd.DataFrame) -> str:
     """Return whose activations the rows of one chip have, and how good the network is on them where that is known."""
-    whose = together(list(results["activations"]))
+    whose = together(results["activations"])
     said = f"activations: {whose}" + (f", {WORDS[whose]}" if whose in WORDS else "")
-    accuracy = results["accuracy"].iloc[0]
+    accuracy = results["accuracy"].max()
     return said if pd.isna(accuracy) else f"{said}; accuracy {percent(accuracy)}, as the chip computes it"
 
 
