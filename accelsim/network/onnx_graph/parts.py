@@ -99,19 +99,20 @@ class Run:
             raise InputError(f"nothing in the graph makes '{lacking}', which is in the body of another operation")
 
     def _run(self, part: Part, store: dict[str, Array]) -> None:
-        """Run a part as often as there are inputs; keep what is wanted of it."""
+        """Run a part as often as there are inputs; keep what is wanted of it.
+
+        What it makes is written where it is kept, but for the first time, which shows how large that is.
+        """
         session: Session | None = None
         for time, given in enumerate(self._inputs):
             inputs = {name: given[name] if name in given else store[name][time] for name in part.inputs}
             if session is None:
                 session = Session(part.nodes, self._nodes.constants, inputs, part.outputs, self._opsets)
-            results = session.run(inputs)
-            for name, result in zip(part.outputs, results, strict=True):
+            into = {name: store[name][time] for name in part.outputs if name in store}
+            for name, result in session.run(inputs, into).items():
                 if not isinstance(result, np.ndarray):
                     raise InputError(f"'{name}' is no tensor, and it cannot be handed from one part to the next")
-                if len(self._inputs) == 1:
-                    store[name] = result[None]
-                else:
-                    if time == 0:
-                        store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
+                if name not in store:
+                    store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
+                if name not in into:
                     store[name][time] = result

@@ -120,6 +120,8 @@ class _Capture(NamedTuple):
         mark = Mark(0 if number_of(self.node, "layout", 0) else 1) if place else None
         if len(array) == 1:
             return self.held.parted(name, array[0], mark)
+        if mark is None and self.held.marks.get(name) == Mark(0) and self.held.ready.batch == array.shape[1]:
+            return array.reshape(-1, 1, *array.shape[2:])  # as it lies, not copied
         return np.concatenate([self.held.parted(name, each, mark) for each in array])
 
 
