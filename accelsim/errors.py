@@ -117,12 +117,26 @@ def needing(extra: str) -> Iterator[None]:
         raise InputError(f"{error.name}: is not installed; install it with: pip install 'accelsim[{extra}]'") from None
 
 
-def warn(message: str) -> None:
-    """Warn, and point to the line that called this package, from whatever depth of it."""
+class Told(UserWarning):
+    """A warning that says something else on the command line, where there are other words for what to do."""
+
+    def __init__(self, message: str, typed: str = "") -> None:
+        """Take the message, and what a command says instead."""
+        super().__init__(message)
+        self.typed = typed or message
+
+
+def warn(message: str, typed: str = "") -> None:
+    """Warn, and point to the line that called this package, from whatever depth of it; `typed`: see `Told`."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(Told(message, typed), stacklevel=level)
+
+
+def typed(warning: Warning | str) -> str:
+    """Return what a command says of a warning."""
+    return warning.typed if isinstance(warning, Told) else str(warning)
 
 
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")

@@ -29,6 +29,38 @@ def accuracy(network: Network, samples: NDArray[Any], labels: NDArray[Any]) -> f
     return float(np.mean(forward(network, samples).argmax(axis=1) == labels))
 
 
+def labelled(original: Network) -> Evaluate:
+    """Return the share of the samples of a network whose largest output is that of their label.
+
+    Raises InputError where its samples or labels are not known, and where it gives no row of classes for each.
+    """
+    samples, labels = original.samples, original.labels
+    if samples is None or labels is None:
+        raise InputError(
+            f"network {original.name}: no labels are known of its inputs; give it both (Network.with_samples, --inputs "
+            "FILE --labels FILE), or score it by a function of your own (evaluate=, --evaluate FILE.py:FUNCTION)"
+        )
+
+    def score(network: Network) -> float:
+        given = np.asarray(network.runtime.answers(network, samples))
+        classes = given.size // len(given)
+        if max(given.shape[1:], default=0) != classes:
+            raise InputError(
+                f"labels: network {network.name} gives {given.shape[1:]} for a sample, and no row of classes; score it "
+                "by a function of your own (evaluate=, --evaluate FILE.py:FUNCTION)"
+            )
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise InputError(f"labels: must be from 0 to {classes - 1} (got {labels.min()} to {labels.max()})")
+        return float(np.mean(given.reshape(len(given), -1).argmax(axis=1) == labels))
+
+    return score
+
+
+def accuracy_on(network: Network, precision: Precision) -> float:
+    """Return how many samples a network with labels has right, as a chip of a precision computes it."""
+    return labelled(network)(as_computed(network, precision))
+
+
 def log_likelihood(network: Network, samples: NDArray[Any], labels: NDArray[Any]) -> float:
     """Return the mean logarithm of the probability that a softmax over the outputs gives to the labels."""
     scores = forward(network, samples).astype(np.float64)
@@ -40,32 +72,39 @@ def log_likelihood(network: Network, samples: NDArray[Any], labels: NDArray[Any]
 def fidelity(original: Network) -> Evaluate:
     """Return a score that needs no labels: 1 - mean over layers of |Y' - Y|^2 / |Y|^2, Y what each gave unpruned.
 
-    Every layer sees its own activations, a batch of real ones, whatever was pruned before it.
-    Raises InputError for layers without them.
+    Every layer sees what entered it in the network as given, a batch of real ones, whatever was pruned before it.
+    Raises InputError for layers where that is not known.
     """
+    if original.samples is not None:
+        return lambda network: 1.0 - float(
+            np.mean([
+                _error(network[seen.layer], seen.inputs, outputs_of(original[seen.layer], seen.inputs))
+                for seen in original.seen()
+            ])
+        )  # fmt: skip
     lacking = [layer.name for layer in original if layer.activations is None or isinstance(layer.activations, Density)]
     if lacking:
         raise InputError(
-            f"network {original.name}: no real activations for {listed(lacking)}, whose outputs fidelity compares; put "
-            "them into the file as LAYER.activations, or score the network by a function of your own (evaluate=, "
-            "--evaluate FILE.py:FUNCTION)"
+            f"network {original.name}: no real activations for {listed(lacking)}, whose outputs fidelity compares; "
+            "give the network samples (Network.with_samples, --inputs FILE), put them into its file as "
+            "LAYER.activations, or score it by a function of your own (evaluate=, --evaluate FILE.py:FUNCTION)"
         )
-    wanted = {layer.name: _outputs(layer) for layer in original}
-
-    def score(network: Network) -> float:
-        errors = []
-        for layer in network:
-            before = wanted[layer.name]
-            error = np.square(_outputs(layer) - before, dtype=np.float64).sum()
-            errors.append(error / max(np.square(before, dtype=np.float64).sum(), np.finfo(np.float64).tiny))
-        return 1.0 - float(np.mean(errors))
-
-    return score
+    wanted = {layer.name: outputs_of(layer, _samples(layer)) for layer in original}
+    return lambda network: (
+        1.0 - float(np.mean([_error(layer, _samples(layer), wanted[layer.name]) for layer in network]))
+    )
 
 
-def _outputs(layer: Layer) -> NDArray[Any]:
+def _error(layer: Layer, samples: NDArray[Any], before: NDArray[Any]) -> float:
+    """Return how far the outputs of a layer are from those before it was pruned: squares over squares."""
+    error = np.square(outputs_of(layer, samples) - before, dtype=np.float64).sum()
+    return float(error / max(np.square(before, dtype=np.float64).sum(), np.finfo(np.float64).tiny))
+
+
+def _samples(layer: Layer) -> NDArray[Any]:
+    """Return the activations of a layer that has real ones."""
     samples: Any = layer.activations
-    return outputs_of(layer, samples.reshape(-1, *layer.input_shape))
+    return np.reshape(samples, (-1, *layer.input_shape))
 
 
 def as_computed(network: Network, precision: Precision) -> Network:
@@ -110,8 +149,14 @@ EVALUATIONS: dict[str, Callable[[Network], Evaluate]] = {
     "digits": lambda _: lambda network: accuracy(network, *digits("test")),
     "digits-train": lambda _: lambda network: log_likelihood(network, *digits("train")),
     "fidelity": fidelity,
+    "labels": labelled,
 }
 """Scores with a name, each made for the network before it is pruned."""
+
+
+def default_evaluation(network: Network) -> str:
+    """Return the score that a network has by itself: by its labels where they are known, else its outputs'."""
+    return "fidelity" if network.labels is None else "labels"
 
 
 def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:

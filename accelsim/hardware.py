@@ -27,6 +27,7 @@ from accelsim.config import (
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
 from accelsim.keys import json_schema
+from accelsim.network.graph import KINDS
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]
@@ -119,7 +120,22 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
         raise InputError(
             f"{source}: technology: is not used: engine {data['engine']['kind']} is not priced by one; leave it out"
         )
-    return build(described, data, source)
+    chip = build(described, data, source)
+    raise_if_any(f"{source}: operations: {problem}" for problem in _ways_beyond(chip))
+    return chip
+
+
+def _ways_beyond(chip: Hardware) -> list[str]:
+    """Say which kinds of operations a chip is to run in a way that its machine cannot."""
+    if chip.operations is None:
+        return []
+    engine = ENGINES[chip.engine.kind]
+    given = {kind: chip.operations.way_of(kind) for kind in KINDS}
+    return [
+        f"{kind}: engine {engine.kind} cannot have it {way}; leave it out, or set it to 'elsewhere'"
+        for kind, way in given.items()
+        if way not in engine.ways
+    ]
 
 
 def _uses(kind: type[Hardware], key: str) -> bool:

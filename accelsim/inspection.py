@@ -9,13 +9,12 @@ import numpy as np
 from accelsim.engines import ENGINES
 from accelsim.formats import bitmask, bsr, csr, dense, nm
 from accelsim.network import Network
+from accelsim.network.topology import output_shape
+from accelsim.number_formats import bits_of
 from accelsim.pruning import Granularity, detect
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VALUE_BITS = 16
-"""Width of a value in the sizes that are compared."""
 
 BLOCK = (4, 4)
 
@@ -23,9 +22,9 @@ BLOCK = (4, 4)
 def inspect(network: Network) -> pd.DataFrame:
     """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
 
-    Sizes are in bits with 16-bit values: dense, bitmask, CSR, blocks of 4 x 4, the best N:M that holds (indices);
-    and in formats that one machine alone has, as its default configuration stores them. The matrix is (outputs,
-    inputs), of a convolution with channels fastest.
+    Sizes are in bits with values of the type that the weights come in (`stored_as`): dense, bitmask, CSR, blocks of
+    4 x 4, the best N:M that holds (indices); and in formats that one machine alone has, as its default configuration
+    stores them. The matrix is (outputs, inputs), of a convolution with channels fastest.
     """
     import pandas as pd
 
@@ -33,16 +32,18 @@ def inspect(network: Network) -> pd.DataFrame:
     for layer in network:
         weight = layer.weight
         patterns = detect(weight)
+        kept = layer.stored_as or weight.dtype.name
+        value_bits = bits_of(kept)
         matrix = np.ascontiguousarray(Granularity("block", (1, 1)).view(weight))
         best = patterns.best_nm
         sizes = {
-            "dense": dense.encode(matrix).bits(VALUE_BITS).total,
-            "bitmask": bitmask.encode(matrix).bits(VALUE_BITS).total,
-            "csr": csr.encode(matrix, index_bits=_index_bits(matrix.shape[1])).bits(VALUE_BITS).total,
-            "bsr_4x4": bsr.encode(matrix, BLOCK, pad=True).bits(VALUE_BITS).total,
+            "dense": dense.encode(matrix).bits(value_bits).total,
+            "bitmask": bitmask.encode(matrix).bits(value_bits).total,
+            "csr": csr.encode(matrix, index_bits=_index_bits(matrix.shape[1])).bits(value_bits).total,
+            "bsr_4x4": bsr.encode(matrix, BLOCK, pad=True).bits(value_bits).total,
             "nm": 0
             if best is None or best.pattern is None
-            else nm.encode(matrix, *best.pattern, pad=True).bits(VALUE_BITS).total,
+            else nm.encode(matrix, *best.pattern, pad=True).bits(value_bits).total,
         }
         for engine in ENGINES.values():
             sizes |= engine.stored_bits(matrix)
@@ -52,6 +53,7 @@ def inspect(network: Network) -> pd.DataFrame:
             {
                 "layer": layer.name,
                 "kind": layer.kind,
+                "stored_as": kept,
                 "shape": " x ".join(map(str, weight.shape)),
                 "density": patterns.density,
                 "patterns": ", ".join(held) or "-",
@@ -63,6 +65,37 @@ def inspect(network: Network) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def inspect_graph(network: Network) -> pd.DataFrame:
+    """Return one row per input, layer and operation of a network, in the order in which they run, all of one sample.
+
+    Columns: name, kind, does (its name where it comes from), inputs (whose outputs it takes), shape of its output,
+    channels (see `accelsim.network.graph.Channels`; of inputs and layers empty), reads (elements of activations),
+    weights (stored elements that it reads), macs (None: not known). Layers of which nothing says what stands between
+    them are a chain where their shapes allow it. Raises InputError where they do not.
+    """
+    import pandas as pd
+
+    graph = network.wired().graph
+    if graph is None:
+        raise ValueError("a network that is wired has a graph")
+    operations, layers = graph.by_name, {layer.name: layer for layer in network}
+    rows: list[dict[str, Any]] = []
+    for name in (*graph.inputs, *graph.order):
+        row: dict[str, Any] = {"name": name, "kind": "input", "does": "", "inputs": ", ".join(graph.takes(name))}
+        if name in layers:
+            layer = layers[name]
+            row |= {"kind": layer.kind, "shape": output_shape(layer), "channels": "", "reads": layer.maps.inputs}
+            row |= {"weights": layer.weight_count, "macs": layer.macs}
+        elif name in operations:
+            said = operations[name]
+            row |= {"kind": said.kind, "does": said.does, "shape": said.shape, "channels": said.channels}
+            row |= {"reads": said.reads, "weights": said.weights, "macs": said.macs}
+        else:
+            row |= {"shape": graph.inputs.get(name, ()), "channels": "", "reads": 0, "weights": 0, "macs": 0}
+        rows.append(row | {"shape": " x ".join(map(str, row["shape"]))})
+    return pd.DataFrame(rows).astype({"macs": "Int64"})
 
 
 def _index_bits(columns: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -98,6 +99,22 @@ class NumberFormat(NamedTuple):
             table.take(codes[part], out=values[part], mode="clip")
         return values.reshape(stored.shape)
 
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return elements of `stored_type` that stand for these numbers, or for the nearest that it has.
+
+        What `values` returns of elements gives the same elements again.
+        """
+        if self.in_numpy:
+            return values.astype(self.stored_type)
+        nearest = self.nearest(values).astype(np.float32)
+        signs = np.signbit(values).astype(self.unsigned) << (self.bits - 1)
+        if self.bits == 16:
+            magnitudes = np.abs(nearest).view(np.uint32) >> 16
+        else:
+            magnitudes = np.searchsorted(_values_of_codes(self)[: int(self.first_nonfinite)], np.abs(nearest))
+        codes: NDArray[Any] = magnitudes.astype(self.stored_type) | signs
+        return codes
+
 
 @lru_cache(maxsize=4)
 def _values_of_codes(form: NumberFormat) -> NDArray[np.float32]:
@@ -160,6 +177,19 @@ def format_of(dtype: np.dtype[Any]) -> NumberFormat:
     if dtype.name not in ARRAY_TYPES:
         raise InputError(f"weight: {unsupported(dtype)}")
     return ARRAY_TYPES[dtype.name]
+
+
+def bits_of(name: str) -> int:
+    """Return the width of a number by the name of its format, as in bfloat16, BF16, int4 (GPTQ) or Q4_K.
+
+    Of what no table has it is the number in the name, without scales that blocks share; 32 where there is none.
+    """
+    first = name.split()[0] if name else ""
+    form = ARRAY_TYPES.get(first) or SAFETENSORS_TYPES.get(first) or NUMBER_FORMATS.get(first)
+    if form is not None:
+        return form.bits
+    said = re.search(r"[0-9]+", name)
+    return int(said[0]) if said else 32
 
 
 def is_supported(dtype: np.dtype[Any]) -> bool:

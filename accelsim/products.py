@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from accelsim.engines import BACKENDS, Product, engine_of
 from accelsim.errors import InputError, did_you_mean
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.number_formats import bits_of
 from accelsim.results import provenance, table
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def gemm(
     chip = load_hardware(hardware)
     row = engine_of(chip).product(chip, Product(tokens, out_features, in_features, dtype, pattern, tile), backend)
     kept, of = (1, 1) if pattern is None else map(int, pattern.split(":"))
+    dense_bits = bits_of(dtype) * out_features * in_features
     named = {
         "network": "gemm",
         "layer": f"{tokens} x {out_features} x {in_features}",
@@ -46,6 +48,9 @@ def gemm(
         "batch": 1,
         "vectors": tokens,
         "dense_macs": tokens * out_features * in_features,
+        "stored_as": dtype,
+        "dense_bits": dense_bits,
+        "compression_ratio": dense_bits / row["storage_bits"],
         "weight_density": kept / of,
         "activation_density": 1.0,
         "simulated_weights_share": 1.0,

@@ -8,9 +8,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
+from accelsim.chips.operations import ELSEWHERE
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
+from accelsim.network.graph import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,10 +68,10 @@ UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
 
 _LAYER = (
     Column("network", TEXT, "name of the network"),
-    Column("layer", TEXT, "name of the layer"),
-    Column("kind", TEXT, "linear or conv2d"),
-    Column("out_features", INTEGER, "outputs", "outputs"),
-    Column("in_features", INTEGER, "inputs, bias not counted", "inputs"),
+    Column("layer", TEXT, "name of the layer, or of an operation that is none"),
+    Column("kind", TEXT, f"linear or conv2d; of operations that are no layers {', '.join(KINDS)}"),
+    Column("out_features", INTEGER, "outputs; of an operation those of a product, empty of others", "outputs"),
+    Column("in_features", INTEGER, "inputs, bias not counted; of an operation as outputs", "inputs"),
     Column("batch", INTEGER, "samples", "samples"),
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
     Column(
@@ -80,6 +82,19 @@ _LAYER = (
     ),
     Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
+    Column(
+        "activations",
+        TEXT,
+        "whose they are: real, of a run of this network on its inputs; as given, which came with the layer, whatever "
+        "its weights are now; drawn, from a density; assumed dense, where none are known",
+    ),
+    Column(
+        "accuracy",
+        REAL,
+        "share of the samples whose largest output is that of their label, as the chip computes the network; empty: no "
+        "labels are known",
+        "-",
+    ),
     Column(
         "simulated_weights_share",
         REAL,
@@ -102,7 +117,8 @@ _HOW = (
     Column(
         "executed_as",
         TEXT,
-        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot",
+        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot; of "
+        "operations computed, moved, fused (into what stands before or behind), or elsewhere: in no number here",
     ),
     Column("hardware", TEXT, "name of the chip"),
     Column("engine", TEXT, "kind of engine"),
@@ -160,6 +176,7 @@ _ACTIONS = (
 )
 
 _STORAGE = (
+    Column("stored_as", TEXT, "type in which the weights come: that of their file or array"),
     Column("stored_entries", INTEGER, "entries stored, padding and bias included", "entries"),
     Column("storage_bits", INTEGER, "size of the compressed layer", "bits"),
     Column("storage_values_bits", INTEGER, "codes of the weights", "bits"),
@@ -167,7 +184,8 @@ _STORAGE = (
     Column("storage_padding_bits", INTEGER, "padding entries", "bits"),
     Column("storage_pointers_bits", INTEGER, "column pointers", "bits"),
     Column("storage_codebook_bits", INTEGER, "shared weights", "bits"),
-    Column("compression_ratio", REAL, "dense 32-bit size, bias included / storage_bits", "-"),
+    Column("dense_bits", INTEGER, "size of the weights alone, zeros included, in the type of `stored_as`", "bits"),
+    Column("compression_ratio", REAL, "dense_bits / storage_bits", "-"),
 )
 
 _ENERGY = (
@@ -282,7 +300,7 @@ SUMMED = tuple(
     if column.name.startswith(("stall_", "count_", "storage_", "energy_", "dram_read", "dram_write"))
     or column.name.startswith(("world_", "unpaid_"))
     or column.name in ("cycles", "time_us", "macs", "padding_macs", "stored_entries")
-    or column.name in ("busy_cycles", "work_cycles", "padding_cycles")
+    or column.name in ("dense_bits", "busy_cycles", "work_cycles", "padding_cycles")
 )
 """Columns whose total over layers is their sum."""
 
@@ -297,8 +315,15 @@ def of_network(scope: Scope) -> Row:
 
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of layers that their chips can run."""
-    return results[results["executed_as"] != "unsupported"]
+    """Return the rows of what its chip runs and takes time for: no operations that are fused at no cost."""
+    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE]) & (results["cycles"] != 0)]
+
+
+def operations(results: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows are operations and no layers; of a table without kinds, none."""
+    import pandas as pd
+
+    return results["kind"].isin(list(KINDS)) if "kind" in results else pd.Series(False, results.index)
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -> pd.DataFrame:
@@ -312,14 +337,19 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
     known = {column.name for column in columns} | ({"units"} if columns is COLUMNS else set())
     _check_known({key for row in rows for key in row} - known, known)
     found = {
-        column.name: typed([row.get(column.name, _LACKING[column.dtype]) for row in rows], column.dtype)
+        column.name: typed(
+            [row.get(column.name, _EMPTY.get(column.name, _LACKING[column.dtype])) for row in rows], column.dtype
+        )
         for column in columns
     }
     return pd.DataFrame(found).copy()  # in one piece: pandas warns of columns that are added to more than 100 pieces
 
 
+MAY_BE_EMPTY = ("accuracy",)
+"""Columns that are empty where nobody knows them."""
+
 _LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}
-_EMPTY = {column.name: _LACKING[column.dtype] for column in COLUMNS}
+_EMPTY = {column.name: None if column.name in MAY_BE_EMPTY else _LACKING[column.dtype] for column in COLUMNS}
 _IN_ORDER = itemgetter(*_EMPTY)
 
 

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from accelsim.billing import BEFORE_ALL, Bill
 from accelsim.costs import check_io, with_io
 from accelsim.engines import BACKENDS, Asked, Row, engine_of
-from accelsim.errors import (
-    InputError,
-    UnsupportedError,
-    collecting,
-    did_you_mean,
-    listed,
-    raise_if_any,
-    warn,
-)
+from accelsim.errors import InputError, UnsupportedError, collecting, raise_if_any, warn
+from accelsim.evaluation import accuracy_on
 from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import Entering, Given, LayerInputs
 from accelsim.network import Density, Layer, Network, Scope, load_network
-from accelsim.network.activations import Activations, Samples
-from accelsim.network.arrays import activation_problems
-from accelsim.network.sizes import check_countable, check_fits_memory
-from accelsim.results import COLUMNS, OF_NETWORK, of_network, provenance, table, unit_table
+from accelsim.network.graph import KINDS
+from accelsim.network.samples import Inputs, with_inputs
+from accelsim.network.sizes import check_countable
+from accelsim.number_formats import bits_of
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, OF_NETWORK, provenance, table, unit_table
+from accelsim.verification import check_outputs
 
 if TYPE_CHECKING:
     import pandas as pd
 
 UNSUPPORTED = "unsupported"
 
-Given = Mapping[str, "ArrayLike | float | Density"] | float | Density | None
 Backend = Literal["compiled", "simpy"]
 
 
@@ -44,27 +42,37 @@ def simulate(
     backend: Backend = "compiled",
     *,
     verify: bool = False,
+    inputs: Inputs | None = None,
+    labels: ArrayLike | str | Path | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    operations: bool = True,
 ) -> pd.DataFrame:
-    """Run every layer of a network on one chip or several; returns one row per chip and layer.
+    """Run every layer of a network on one chip or several; returns one row per chip and layer, and per operation.
 
-    `activations`: per layer one sample (`Layer.input_shape`), a batch of them or a density in (0, 1]; one density for
-    all layers; or None, for the network's own. Layer n draws with `seed` + n. Layers are independent: outputs are not
-    fed forward. Samples, output pixels and tokens are matrix-vector products one after another.
+    `inputs`: samples (batch, ...) of the network, by name where it has several inputs, or a .npz, .npy or .safetensors
+    of them: the network is run on them, and each layer on what enters it then. `labels`: the class of each; then
+    `accuracy` is known. `activations` in their place: per layer one sample (`Layer.input_shape`), a batch of them or a
+    density in (0, 1]; or one density for all. None of them: what the network knows (`Network.with_samples`, its
+    layers' own). Layer n draws with `seed` + n; the column `activations` says whose they are (`accelsim.inputs.WORDS`).
+    Samples, output pixels and tokens are matrix-vector products one after another.
     `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
-    `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit.
+    `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit; and
+    where the network is run, what it makes of each layer with the product (`accelsim.verification`).
     `progress` is called with the name of each layer as it starts.
     `count_io`: charge every chip alike for reading the network's inputs (those of the first layer) from its DRAM and
     writing its outputs (of the last) to it, wherever its run did not; changes energy and DRAM bytes, and no cycle.
+    `operations`: of a network that knows its graph also what is no layer, such as attention and pooling, in the order
+    of the graph behind the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]` make of it.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
     """
     rows = simulated_rows(
-        network, hardware, activations, backend, verify=verify, seed=seed, progress=progress, count_io=count_io
-    )
+        network, hardware, activations, backend, verify=verify, inputs=inputs, labels=labels, seed=seed,
+        progress=progress, count_io=count_io, operations=operations,
+    )  # fmt: skip
     return table(rows)
 
 
@@ -93,10 +101,13 @@ def simulated_rows(
     backend: Backend = "compiled",
     *,
     verify: bool = False,
+    inputs: Inputs | None = None,
+    labels: ArrayLike | str | Path | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     units: bool = False,
     count_io: bool = False,
+    operations: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the rows of `simulate` before they are a table; with `units`, also for `unit_table`."""
     problems: list[str] = []
@@ -111,11 +122,14 @@ def simulated_rows(
         problems.append(f"backend: must be 'compiled' or 'simpy' (got {backend!r})")
     net = Network(network.name, [network]) if isinstance(network, Layer) else load_network(network)
     with collecting(problems):
+        net = net if inputs is None else with_inputs(net, inputs, labels)
         prepared = Prepared(net, activations, seed)
     raise_if_any(dict.fromkeys(problems))
     if prepared is None:
         raise ValueError("a network without problems is prepared")
-    each_chip = prepared.rows(chips, backend, verify=verify, progress=progress, units=units, count_io=count_io)
+    each_chip = prepared.rows(
+        chips, backend, verify=verify, progress=progress, units=units, count_io=count_io, operations=operations
+    )
     return [row for rows in each_chip for row in rows]
 
 
@@ -124,15 +138,18 @@ class _Ready(NamedTuple):
 
     layer: Layer
     weights: WeightMatrix
-    samples: Samples
     columns: Row
+
+
+MOST_KEPT_BYTES = 2**28
+"""Of activations that were seen, which are kept from one run to the next; those of larger networks are made again."""
 
 
 class Prepared:
     """A network with its activations, ready to run on chips: what they share of a layer is made once.
 
     `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
-    of them need. Otherwise each call reads layers one by one, and lets go of each before the next.
+    of them need, and MOST_KEPT_BYTES. Otherwise each call reads layers one by one, and lets go of each before the next.
     `scope`: how much its layers are of the network that they were pruned from; None: of itself.
     Raises InputError with every problem of the activations.
     """
@@ -146,11 +163,13 @@ class Prepared:
         keep: bool = False,
         scope: Scope | None = None,
     ) -> None:
-        self.network = network
         self._keep = keep
-        self._inputs = resolve_activations(network, activations, seed)
+        self._inputs = LayerInputs(network, activations, seed)
+        self.network = self._inputs.network
+        self._entering: list[Entering] = []
+        self._accuracy: dict[Precision, float] = {}
         self._ready: dict[str, _Ready] = {}
-        self._scope = of_network(scope or network.scope)
+        self._scope = scope or network.scope
 
     def rows(
         self,
@@ -161,8 +180,9 @@ class Prepared:
         progress: Callable[[str], None] | None = None,
         units: bool = False,
         count_io: bool = False,
+        operations: bool = True,
     ) -> list[list[dict[str, Any]]]:
-        """Return the rows of each chip, one per layer; for the rest see `simulated_rows`."""
+        """Return the rows of each chip, one per layer and operation; for the rest see `simulated_rows`."""
         net, problems = self.network, list[str]()
         for chip in chips if count_io else ():
             with collecting(problems):
@@ -170,7 +190,10 @@ class Prepared:
         raise_if_any(problems)
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
-        asked, verified = Asked(backend, verify, units), {"verified": "exact" if verify else "no"}
+        bills = [Bill(net if operations else replace(net, graph=None), each, self._scope) for each in runs]
+        asked = Asked(backend, verify, units)
+        told = [self._told(chip, asked) for chip in chips]
+        entering = self._each_entering(outputs=verify)
         waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
         for number, layer in enumerate(net, 1):
@@ -186,38 +209,36 @@ class Prepared:
             # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
             if number < len(net) and not all(each.known for each in runs):
                 continue
-            for each_layer, weights, samples, columns in waiting:
+            for each_layer, weights, columns in waiting:
                 no_weights = False
-                for each, mine, not_run in zip(runs, rows, lacking, strict=True):
-                    row = columns | provenance(each.chip, backend) | verified
+                enters = next(each for each in entering if each.layer == each_layer.name)
+                if enters.outputs is not None:
+                    check_outputs(each_layer, enters, [engine_of(chip).precision(chip) for chip in chips])
+                batch = len(enters.samples)
+                for each, bill, mine, not_run, more in zip(runs, bills, rows, lacking, told, strict=True):
+                    if each_layer is net.layers[0]:
+                        mine += bill.rows(BEFORE_ALL, batch, asked, more)
+                    row = columns | _entered(enters) | bill.of_network | more
                     try:
-                        row |= each.row(each_layer, weights, samples, asked)
+                        row |= each.row(each_layer, weights, enters.samples, asked)
+                        row["compression_ratio"] = row["dense_bits"] / row["storage_bits"]
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
                         row |= _unsupported(each_layer, weights)
                     except InputError as error:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
-                    mine.append(row)
+                    mine += [row, *bill.rows(each_layer.name, batch, asked, more)]
                     no_weights |= not row["weight_density"]
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
-        for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
-            said = [
-                f"layer {name} on {each.chip.name}: {problem}"
-                for name, error in not_run.items()
-                for problem in error.problems
-            ]
-            if len(not_run) == len(net):
-                problems += said
-            elif said:
-                remains = "the row of this layer is empty and no total has it"
-                warn("\n".join(f"{problem}; {remains}" for problem in said))
+        for each, not_run in zip(runs, lacking, strict=True):
+            problems += _say_not_run(each.chip, not_run, len(net))
         if count_io and not problems:
             for chip, mine in zip(chips, rows, strict=True):
                 with collecting(problems):
-                    _count_io(chip, mine)
+                    _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
         if not problems:
             for each in runs:
                 try:
@@ -231,19 +252,52 @@ class Prepared:
         """Let go of what is kept of the layers, before chips that share none of it."""
         self._ready.clear()
 
+    def _told(self, chip: Hardware, asked: Asked) -> Row:
+        """Return where rows on a chip are from, and how good the network is as it computes it, where that is known."""
+        told = provenance(chip, asked.backend) | {"verified": "exact" if asked.verify else "no"}
+        if self.network.labels is None:
+            return told
+        precision = engine_of(chip).precision(chip)
+        if precision not in self._accuracy:
+            self._accuracy[precision] = accuracy_on(self.network, precision)
+        return told | {"accuracy": self._accuracy[precision]}
+
+    def _each_entering(self, *, outputs: bool) -> Iterator[Entering]:
+        """Go through what enters each layer, kept from an earlier run where it may be."""
+        if self._entering:
+            yield from self._entering
+            return
+        kept, size_bytes = list[Entering](), 0
+        for each in self._inputs.each(outputs=outputs):
+            if self._keep and not outputs and size_bytes <= MOST_KEPT_BYTES:
+                size_bytes += 0 if isinstance(each.samples.source, Density) else each.samples.source.nbytes
+                kept = [*kept, each] if size_bytes <= MOST_KEPT_BYTES else []
+            yield each
+        self._entering = kept if len(kept) == len(self.network) else []
+
     def _of(self, layer: Layer) -> _Ready:
         if layer.name in self._ready:
             return self._ready[layer.name]
-        samples = self._inputs[layer.name]
-        if not self._keep:
-            samples = Samples(samples.source, samples.input_shape)  # what is drawn for it goes with the layer
-        columns = {"network": self.network.name, **_given(layer, samples), **self._scope}
         groups, rows, per_group, vectors = layer.products
-        check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": len(samples) * vectors})
-        ready = _Ready(layer, WeightMatrix(layer.matrix, layer.bias), samples, columns)
+        batch = self._inputs.batch(layer.name)
+        check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": batch * vectors})
+        weights = WeightMatrix(layer.matrix, layer.bias)
+        columns = {"network": self.network.name, **_given(layer, batch), **_stored(layer, weights)}
+        ready = _Ready(layer, weights, columns)
         if self._keep:
             self._ready[layer.name] = ready
         return ready
+
+
+def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers: int) -> list[str]:
+    """Warn of the layers that a chip cannot run; returns the reasons where it can run none."""
+    said = [f"layer {name} on {chip.name}: {problem}" for name, error in not_run.items() for problem in error.problems]
+    if len(not_run) == layers:
+        return said
+    if said:
+        remains = "the row of this layer is empty and no total has it"
+        warn("\n".join(f"{problem}; {remains}" for problem in said))
+    return []
 
 
 def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:
@@ -253,73 +307,44 @@ def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:
             row |= with_io(row, chip, inputs=row is rows[0], outputs=row is rows[-1])
 
 
-def _given(layer: Layer, samples: Samples) -> Row:
-    """Return the columns that say which layer runs on what, the same for all chips."""
+def _given(layer: Layer, batch: int) -> Row:
+    """Return the columns that say which layer runs, the same for all chips."""
     return {
         "layer": layer.name,
         "kind": layer.kind,
         "out_features": layer.out_features,
         "in_features": layer.in_features,
-        "batch": len(samples),
-        "vectors": len(samples) * layer.products.vectors,
-        "dense_macs": len(samples) * layer.products.vectors * layer.weight_count,
+        "batch": batch,
+        "vectors": batch * layer.products.vectors,
+        "dense_macs": batch * layer.products.vectors * layer.weight_count,
+    }
+
+
+def _entered(entering: Entering) -> Row:
+    """Return the columns that say what a layer runs on."""
+    samples = entering.samples
+    return {
         "activation_density": samples.density,
+        "activations": entering.activations,
         "seed": samples.seed,
     }
+
+
+def _stored(layer: Layer, weights: WeightMatrix) -> Row:
+    """Return in what type the weights come, and their size in it: the unit in which all machines are compared."""
+    kept = layer.stored_as or weights.weight.dtype.name
+    return {"stored_as": kept, "dense_bits": bits_of(kept) * layer.weight_count}
 
 
 def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
     nonzeros = int(np.count_nonzero(weights.weight))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
-    known = ("out_features", "in_features", "batch", "vectors", "dense_macs", "activation_density", "seed", *OF_NETWORK)
+    known = {"out_features", "in_features", "batch", "vectors", "dense_macs", "dense_bits", "activation_density"}
+    known |= {"seed", *MAY_BE_EMPTY, *OF_NETWORK}
     return {name: value for name, value in empty.items() if name not in known} | {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),
         "executed_as": UNSUPPORTED,
         "verified": "no",
     }
-
-
-def resolve_activations(network: Network, given: Given, seed: int) -> dict[str, Samples]:
-    """Return the activations of every layer; raises InputError with every problem, warns where none are known."""
-    names = [layer.name for layer in network]
-    per_layer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    problems = [
-        f"activations: network {network.name} has no layer '{name}'" + did_you_mean(name, names)
-        for name in per_layer
-        if name not in names
-    ]
-    resolved: dict[str, Samples] = {}
-    unknown: list[str] = []
-    for number, layer in enumerate(network):
-        value: Any = per_layer.get(layer.name, None if isinstance(given, Mapping) else given)
-        try:
-            chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
-            wrong = activation_problems(layer.name, chosen, layer.input_shape)
-            check_fits_memory(8 * layer.maps.inputs, f"a sample of shape {layer.input_shape}")
-        except (InputError, ValueError, TypeError) as error:
-            problems.append(f"layer {layer.name}: activations: {error}")
-            continue
-        if wrong:
-            problems += wrong
-            continue
-        if chosen is None:
-            unknown.append(layer.name)
-            chosen = np.broadcast_to(1.0, layer.input_shape)
-        resolved[layer.name] = Samples(chosen, layer.input_shape)
-    raise_if_any(problems)
-    if unknown:
-        warn(
-            f"no activations for {listed(unknown)}: every input counts as non-zero (density 1.0); "
-            "pass activations= a sample, a batch or a density (--density 0.4)"
-        )
-    return resolved
-
-
-def _as_activations(value: Any, seed: int) -> Activations:
-    if isinstance(value, Density):
-        return value
-    if np.ndim(value) == 0:
-        return Density(value.item() if isinstance(value, np.generic) else value, seed)
-    return np.asarray(value)

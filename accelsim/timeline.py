@@ -13,8 +13,9 @@ from accelsim.engines.events import unit_order as order_among
 from accelsim.engines.words import UnitKind
 from accelsim.errors import collecting, did_you_mean, raise_if_any
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import Given, LayerInputs
 from accelsim.network import Layer, Network, load_network
-from accelsim.simulation import Backend, Given, resolve_activations
+from accelsim.simulation import Backend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +70,11 @@ def timeline(
         target = list(net)[number]
         if isinstance(activations, Mapping):
             activations = {name: given for name, given in activations.items() if name == layer or name not in names}
+        runs = net.samples is not None and (activations is None or isinstance(activations, Mapping))
+        alone = net if runs else Network(net.name, [target])
         with collecting(problems):
-            samples = resolve_activations(Network(net.name, [target]), activations, seed + number)[layer]
+            entering = LayerInputs(alone, activations, seed if runs else seed + number).each()
+            samples = next(each for each in entering if each.layer == layer).samples
     raise_if_any(dict.fromkeys(problems))
     return engine_of(chip).timeline(chip, net, target, samples, backend, (first_cycle, last_cycle))
 

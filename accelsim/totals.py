@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelsim.results import OF_NETWORK, SUMMED
+from accelsim.chips.operations import ELSEWHERE
+from accelsim.results import OF_NETWORK, SUMMED, operations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,15 +40,18 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     """Return the totals of layers, one row for each value of `by`, in order and as its index.
 
     Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums; `area_mm2` is that
-    of the chip, OF_NETWORK are those of the network. `layers` is how many there are, `able` how many ran: only these
-    count, and a mean leaves out where it is empty. `missing` is the share of the dense multiply-accumulates in the
-    others. Where none ran all else is empty (NaN); with `whole` also where any did not, since a network without one of
-    its layers is another one. A sum of 0 stays 0, such as the energy of a chip that has no prices.
+    of the chip, OF_NETWORK and `accuracy` are those of the network. `layers` is how many there are, `able` how many
+    ran: only these count, and a mean leaves out where it is empty. `missing` is the share of the dense
+    multiply-accumulates in the others. Operations that are no layers are in all sums as far as the chip runs them;
+    where there are any, `operations` says how many, and `elsewhere` how many of them are in no number. Where no
+    layer ran all else is empty (NaN); with `whole` also where any did not, since a network without one of its
+    layers is another one. A sum of 0 stays 0, such as the energy of a chip that has no prices.
     """
     import numpy as np
     import pandas as pd
 
     keys: Any = by if isinstance(by, str) else list(by)  # a list of one would make tuples of the index
+    is_layer = ~operations(results)
     # As floating point from the start: sums of integers would wrap where each still fits.
     parts: dict[str, pd.Series[Any]] = {name: results[name].astype(np.float64) for name in SUMMED if name in results}
     means = {name: weight for name, weight in MEANS.items() if name in results and weight in results}
@@ -55,14 +59,21 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         amounts, weights = results[name].astype(np.float64), results[weight].astype(np.float64)
         parts |= {name: amounts * weights, f"weight of {name}": weights.where(amounts.notna())}
     if "dense_macs" in results:
-        parts["dense"] = results["dense_macs"].astype(np.float64)
+        parts["dense"] = results["dense_macs"].astype(np.float64).where(is_layer)
         parts["ran"] = parts["dense"].where(results["cycles"].notna(), 0.0)
-    alike = [name for name in ("area_mm2", *OF_NETWORK) if name in results]
+    alike = [name for name in ("area_mm2", "accuracy", *OF_NETWORK) if name in results]
     told = {name: results[name] for name in (*([by] if isinstance(by, str) else by), *alike)}
+    told |= {"is_layer": is_layer, "ran_layer": is_layer & results["cycles"].notna()}
+    if not is_layer.all():
+        told["elsewhere"] = results["executed_as"] == ELSEWHERE
     groups = pd.DataFrame(told | parts).groupby(keys, sort=False)
     sums = groups[list(parts)].sum(min_count=1)
-    layers, able = groups.size(), groups["cycles"].count().astype(np.int64)
+    layers = groups["is_layer"].sum().astype(np.int64)
+    able = groups["ran_layer"].sum().astype(np.int64)
     counted = {"layers": layers, "able": able}
+    if not is_layer.all():
+        sums = sums.where(able > 0)
+        counted |= {"operations": groups.size() - layers, "elsewhere": groups["elsewhere"].sum().astype(np.int64)}
     if "ran" in sums:
         counted["missing"] = 1 - sums["ran"] / sums["dense"]
     found = {name: sums[name] for name in SUMMED if name in sums}
@@ -74,7 +85,8 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
         traffic = sums["dram_read_bytes"] + sums["dram_write_bytes"]
         found["dram_gb_per_s"] = traffic / sums["time_us"] / 1e3  # bytes / us = MB/s
     # Of several networks the least share, so that no total seems to hold more than it does.
-    found |= {n: (groups[n].min() if n.endswith("_share") else groups[n].max()).astype(np.float64) for n in alike}
+    least = [name for name in alike if name.endswith(("_share", "accuracy"))]
+    found |= {n: (groups[n].min() if n in least else groups[n].max()).astype(np.float64) for n in alike}
     if whole:
         found = {name: column.where(able == layers) for name, column in found.items()}
     return pd.DataFrame(counted | found)

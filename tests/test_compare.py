@@ -40,9 +40,9 @@ def test_every_granularity_has_a_row_for_each_layer_and_chip(table) -> None:  # 
 def test_half_of_the_weights_are_gone(table) -> None:  # type: ignore[no-untyped-def]
     one = table[(table["layer"] == "one") & (table["hardware"] == CHIPS[0])].set_index("pruned_by")
     assert one.loc[["fine", "nm:2:4", "block:4x4"], "weight_density"].tolist() == [0.5, 0.5, 0.5]
-    # Slices are taken out: the matrix shrinks and is dense.
-    assert one.loc["filter", ["out_features", "in_features", "weight_density"]].tolist() == [32, 128, 1.0]
-    assert one.loc["channel", ["out_features", "in_features", "weight_density"]].tolist() == [64, 64, 1.0]
+    # Whole channels are taken out, half of the 64 between the layers: the matrix shrinks and is dense.
+    for kind in ("filter", "channel"):
+        assert one.loc[kind, ["out_features", "in_features", "weight_density"]].tolist() == [32, 128, 1.0]
     assert (one["macs"].drop(AS_GIVEN) * 2 == one.loc[AS_GIVEN, "macs"]).all()
 
 
@@ -114,9 +114,9 @@ def test_inspection_finds_what_was_put_in() -> None:
     assert "nm:2:4" in found.loc["nm", "patterns"]
     assert found.loc["nm", "density"] == 0.5
     assert found.loc["channels", "empty_channels"] == 16
-    # 32 x 64 values of 16 bits; half of them and two bits each; a bit for every place.
+    # 32 x 64 values of 32 bits, as they come; half of them and two bits each; a bit for every place.
     assert found.loc["nm", ["dense_bits", "nm_bits", "bitmask_bits"]].tolist() == [
-        32 * 64 * 16, 32 * 32 * (16 + 2), 32 * 32 * 16 + 32 * 64,
+        32 * 64 * 32, 32 * 32 * (32 + 2), 32 * 32 * 32 + 32 * 64,
     ]  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def test_every_weight_meets_every_pixel_that_is_not_zero() -> None:
         assert row["macs"] == 8 * 4 // groups * 9 * 4 * 4
         assert row["weight_density"] == 1.0
         assert row["granularity"] == "dense"
-        assert row["compression_ratio"] == 32 * 8 * 4 // groups * 9 / row["storage_bits"]
+        assert row["compression_ratio"] == 8 * conv.weight.itemsize * 8 * 4 // groups * 9 / row["storage_bits"]
 
 
 def test_padding_is_zero_and_skipped() -> None:

@@ -60,7 +60,21 @@ def test_storage_is_exact(layer: accelsim.Layer) -> None:
     assert row["storage_codebook_bits"] == 16 * 16
     parts = [name for name in row.index if name.startswith("storage_") and name != "storage_bits"]
     assert row["storage_bits"] == row[parts].sum()
-    assert row["compression_ratio"] == 32 * (200 * 300 + 200) / row["storage_bits"]
+    bits = 8 * layer.weight.itemsize
+    assert row["stored_as"] == layer.weight.dtype.name
+    assert row["compression_ratio"] == bits * 200 * 300 / row["storage_bits"]  # the weights alone, on every machine
+
+
+@pytest.mark.parametrize(
+    ("kept", "bits"), [("", 32), ("BF16", 16), ("int4 (GPTQ)", 4), ("fp4 (MXFP4)", 4), ("Q4_K", 4), ("F8_E4M3", 8)]
+)
+def test_sizes_are_compared_in_the_type_of_the_file_on_every_machine(kept: str, bits: int) -> None:
+    weight = np.ones((64, 64), np.float32)
+    layer = replace(accelsim.Layer.linear("fc", weight, np.ones(64, np.float32)), stored_as=kept)
+    rows = accelsim.simulate(layer, [CHIP, "a100-pcie"], 1.0)
+    assert rows["stored_as"].tolist() == [kept or "float32"] * 2
+    assert rows["dense_bits"].tolist() == [64 * 64 * bits] * 2
+    assert rows["compression_ratio"].tolist() == (64 * 64 * bits / rows["storage_bits"]).tolist()
 
 
 def test_densities_are_those_of_the_data(layer: accelsim.Layer) -> None:

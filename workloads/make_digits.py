@@ -155,9 +155,10 @@ def sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def provenance_toml(accuracy_dense: str, accuracy_pruned: str) -> str:
-    """The accuracies that a network states, as text that every run writes alike."""
-    return f'\n[provenance]\naccuracy_dense = "{accuracy_dense}"\naccuracy_pruned = "{accuracy_pruned}"\n'
+def provenance_toml(name: str, accuracy_dense: str, accuracy_pruned: str) -> str:
+    """What a network states: its parent, and accuracies as text that every run writes alike."""
+    parent = "" if name.endswith("-dense") else f'pruned_from = "{name}-dense"\n'
+    return f'\n[provenance]\n{parent}accuracy_dense = "{accuracy_dense}"\naccuracy_pruned = "{accuracy_pruned}"\n'
 
 
 def as_toml(name: str, description: str, notes: str, network: nn.Sequential, provenance: str) -> str:
@@ -232,7 +233,7 @@ def network_toml(network: Network) -> str:
     text = "# Written by make_digits.py: change the script, not this file.\n\n"
     text += f'name = "{network.name}"\n'
     text += "".join(toml_text(key, getattr(network, key)) for key in ("description", "source", "notes"))
-    text += provenance_toml(network.provenance["accuracy_dense"], network.provenance["accuracy_pruned"])
+    text += provenance_toml(network.name, network.provenance["accuracy_dense"], network.provenance["accuracy_pruned"])
     for layer in network:
         text += f'\n[[layer]]\nname = "{layer.name}"\nkind = "{layer.kind}"\n'
         if layer.convolution is not None:
@@ -273,7 +274,6 @@ def main() -> None:
         NAME: ("pruned by magnitude and fine-tuned", pruned),
         f"{NAME}-dense": (f"before pruning, the parent of {NAME}", dense),
     }
-    stated = provenance_toml(f"{accuracy_dense:.4f}", f"{accuracy_pruned:.4f}")
     images, labels = test_images[:SHIPPED_IMAGES], test_labels[:SHIPPED_IMAGES]
     for name, (state, network) in summaries.items():
         sparsity = total_sparsity(network)
@@ -297,6 +297,7 @@ def main() -> None:
         }
         content = as_safetensors(network, images, labels, metadata)
         write_whole(options.out / f"{name}.safetensors", content)
+        stated = provenance_toml(name, f"{accuracy_dense:.4f}", f"{accuracy_pruned:.4f}")
         write_whole(options.out / f"{name}.toml", as_toml(name, description, notes, network, stated).encode())
         print(f"{name}: {len(content):,} bytes. {notes}")
     make_convnet(options.out, options.seed)

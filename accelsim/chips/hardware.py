@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from accelsim.chips.operations import OperationsConfig
 from accelsim.chips.technology import Technology
 from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
 from accelsim.parts.bandwidth import BandwidthPart
@@ -111,6 +112,8 @@ class Hardware:
     technology: Technology | None = None
     """The process node: the name of a shipped one, or a .toml beside the chip's; or its keys."""
     memory: MemoryConfig | None = None
+    operations: OperationsConfig | None = None
+    """What it does with operations that are no layers; None: what its machine does by default."""
     description: str = ""
     """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""

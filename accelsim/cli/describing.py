@@ -34,6 +34,9 @@ class Described(StrEnum):
 @reads_network
 def inspect_command(
     network: NetworkArgument = DEFAULT_NETWORK,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Show the graph instead: inputs, layers, operations, who takes what.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
     *,
     reading: ReadingOptions,
@@ -47,13 +50,19 @@ def inspect_command(
     net: Any = None if told is None else collect(problems, lambda: load_weights(network, **told))
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
+    if graph:
+        net = net.wired()
     note(net.assumptions)
 
-    from accelsim.inspection import inspect
+    from accelsim.inspection import inspect, inspect_graph
     from accelsim.report import terminal
 
-    table = inspect(net)
-    console().print(terminal.inspection_table(net.name, table))
+    if graph:
+        table = inspect_graph(net)
+        console().print(terminal.graph_table(net.name, table, net.graph.outputs))
+    else:
+        table = inspect(net)
+        console().print(terminal.inspection_table(net.name, table))
     say_left_out(net)
     for kind, path in outputs.items():
         write(table, kind, path)

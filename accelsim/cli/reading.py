@@ -6,18 +6,23 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
 
 from accelsim.errors import InputError, collecting, raise_if_any
 
+if TYPE_CHECKING:
+    from accelsim.network import Network
+
 T = TypeVar("T")
 
 PANEL = "Reading files"
+
+AMOUNT_PANEL = "How much runs"
 
 NETWORK_SUFFIXES = ("", ".toml", ".onnx")
 """Of networks whose weights are under no key and have their shapes: what is said of a file of weights is not theirs."""
@@ -32,15 +37,42 @@ class ReadingOptions:
     input_shape: list[str] | None = None
     batch_dim: list[str] | None = None
     input_value: list[str] | None = None
+    inputs: Path | None = None
+    labels: Path | None = None
+    phase: str | None = None
+    tokens: int | None = None
+    context: int | None = None
+    batch: int | None = None
 
     @property
-    def given(self) -> dict[str, str | list[str] | None]:
+    def given(self) -> dict[str, Any]:
         """Every option under its name on the command line."""
         return {_flag(name): value for name, value in vars(self).items()}
 
     def unused(self, source: str) -> list[str]:
         """Say what was given that a source has no use for."""
         return [f"{option}: is of no use with {source}; leave it out" for option, value in self.given.items() if value]
+
+    @property
+    def amount(self) -> tuple[str, dict[str, Any]]:
+        """Return which method of a network makes of it what shall run, with its arguments; "": as it is."""
+        of_phase = {name: getattr(self, name) for name in ("phase", "tokens", "context")}
+        found = {name: value for name, value in of_phase.items() if value is not None}
+        method = "in_phase" if found else "in_batch"
+        if self.batch is not None:
+            found["batch"] = self.batch
+        return (method, found) if found else ("", {})
+
+    def resized(self, network: Network) -> Network:
+        """Return as much of a network as shall run; raises InputError with every problem, by the options' names."""
+        method, arguments = self.amount
+        if not method:
+            return network
+        problems: list[str] = []
+        with collecting(problems, "--"):
+            network = getattr(network, method)(**arguments)
+        raise_if_any(problems)
+        return network
 
     def keywords(self) -> dict[str, Any]:
         """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
@@ -56,6 +88,16 @@ class ReadingOptions:
                     values[name] = value
         raise_if_any(problems)
         return {name: value for name, value in found.items() if value}
+
+    def entering(self, network: Network, density: float | None = None) -> Network:
+        """Return a network with its inputs, where they were given; raises InputError with every problem."""
+        if self.inputs is None and self.labels is None:
+            return network
+        if density is not None:
+            raise InputError("--density: draws activations, and with --inputs they are real; leave one of them out")
+        from accelsim.network.samples import with_inputs
+
+        return with_inputs(network, self.inputs, self.labels)
 
     def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keywords for a network, and for the file of weights that replaces its own.
@@ -175,12 +217,47 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def reads_network(command: Callable[..., T]) -> Callable[..., T]:
-    """Return a command with the options of this module; it gets them as one keyword `reading`, a ReadingOptions."""
+_INPUTS: dict[str, Any] = {
+    "inputs": Annotated[
+        Path | None,
+        typer.Option(
+            "--inputs", metavar="FILE", help="Run the network on these samples: .npz, .npy or .safetensors, by input."
+        ),
+    ],
+    "labels": Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Class of each; else the array labels of --inputs, if there."),
+    ],
+}
 
+
+def _amount(option: str, kind: Any, text: str, **more: Any) -> Any:
+    """Return the annotation of an option that says how much of a network runs."""
+    return Annotated[kind | None, typer.Option(option, help=text, rich_help_panel=AMOUNT_PANEL, **more)]
+
+
+_AMOUNTS: dict[str, Any] = {
+    "phase": _amount("--phase", str, "Of a language model: prefill or decode.", metavar="PHASE"),
+    "tokens": _amount("--tokens", int, "Tokens of each sequence that run at once; in decode 1.", metavar="N"),
+    "context": _amount("--context", int, "Tokens that a query meets, those that run among them.", metavar="N"),
+    "batch": _amount("--batch", int, "Samples, or sequences; their activations are drawn.", metavar="N"),
+}
+
+
+def reads_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of reading; it gets them as one keyword `reading`, a ReadingOptions."""
+    return _with_options(command, _OPTIONS)
+
+
+def runs_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of `reads_network`, and those that say what enters and how much runs."""
+    return _with_options(command, _INPUTS | _OPTIONS | _AMOUNTS)
+
+
+def _with_options(command: Callable[..., T], options: Mapping[str, Any]) -> Callable[..., T]:
     @functools.wraps(command)
     def with_options(*arguments: Any, **given: Any) -> T:
-        reading = ReadingOptions(**{name: given.pop(name, None) for name in _OPTIONS})
+        reading = ReadingOptions(**{name: given.pop(name, None) for name in options})
         return command(*arguments, reading=reading, **given)
 
     hints = get_type_hints(command, include_extras=True)
@@ -188,7 +265,7 @@ def reads_network(command: Callable[..., T]) -> Callable[..., T]:
     shown = [own[name].replace(annotation=hints[name]) for name in own if name != "reading"]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _OPTIONS.items()
+        for name, annotation in options.items()
     ]
     with_options.__signature__ = inspect.Signature([*shown, *more])  # type: ignore[attr-defined]
     with_options.__annotations__ = {each.name: each.annotation for each in (*shown, *more)}

@@ -24,7 +24,7 @@ from accelsim.cli.app import (
     say_left_out,
     say_wrote,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.files import check_writable, write_whole
@@ -34,7 +34,7 @@ SUFFIXES = (".html", ".htm")
 
 
 @app.command("report")
-@reads_network
+@runs_network
 def report_command(
     source: Annotated[
         str, typer.Argument(help="A network, as of accelsim run, or results: .csv, .json or .parquet.")
@@ -113,7 +113,8 @@ def _of_network(
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     of_network, of_weights = reading.keywords_beside(weights, source)
-    say_left_out(net)
+    method, amount = reading.amount
+    say_left_out(net, chips)
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),
@@ -121,6 +122,7 @@ def _of_network(
         "",
         f"network = accelsim.load_network({_arguments(source, of_network)})",
         *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
+        *([f"network = network.{method}({_keywords(amount)})"] if method else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
         f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
@@ -166,7 +168,11 @@ def _of_results(
 
 def _arguments(file: str, keywords: dict[str, Any]) -> str:
     """Return the arguments of a call in Python."""
-    return ", ".join([repr(file), *(f"{name}={value!r}" for name, value in keywords.items())])
+    return ", ".join([repr(file), *([_keywords(keywords)] if keywords else [])])
+
+
+def _keywords(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _check_output(path: Path) -> None:

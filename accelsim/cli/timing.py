@@ -22,7 +22,7 @@ from accelsim.cli.app import (
     say_left_out,
     say_wrote,
 )
-from accelsim.cli.reading import ReadingOptions, reads_network
+from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.cli.simulating import Backend
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import did_you_mean, raise_if_any
@@ -31,7 +31,7 @@ from accelsim.report.files import check_outputs
 
 
 @app.command("timeline")
-@reads_network
+@runs_network
 def timeline_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from accelsim.engines.words import Words
-from accelsim.errors import InputError
+from accelsim.errors import InputError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from accelsim.chips import Hardware
+    from accelsim.chips import Hardware, OperationsConfig
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
+    from accelsim.engines.operations import Step
     from accelsim.formats.counting import WeightMatrix
     from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
@@ -114,6 +115,13 @@ class Run(Protocol):
         """
         ...
 
+    def operation(self, step: Step, asked: Asked) -> Row:
+        """Run an operation that is no layer: one that is computed or moved, or that is fused and reads operands.
+
+        By default raises UnsupportedError: a machine that can do so says how.
+        """
+        raise UnsupportedError(f"engine {self.chip.engine.kind} has nothing to run operations by; leave them elsewhere")
+
     def check_network(self) -> None:
         """Raise InputError where the layers run one by one and yet the network does not; once all have run."""
         return
@@ -125,6 +133,8 @@ class Engine(Protocol):
     kind: ClassVar[str]
     """`engine.kind` in the file of a chip."""
     words: ClassVar[Words]
+    ways: ClassVar[frozenset[str]] = frozenset({"fused", "elsewhere"})
+    """What it can do with operations that are no layers, of `accelsim.chips.operations`."""
 
     @property
     def chip(self) -> type[Hardware]:
@@ -153,6 +163,12 @@ class Engine(Protocol):
 
         Raises KeyError for an action without a price.
         """
+
+    def bill(self, chip: Hardware) -> OperationsConfig:
+        """Return what a chip does with operations that are no layers; by default all is left to something else."""
+        from accelsim.chips import OperationsConfig
+
+        return chip.operations or OperationsConfig()
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area of a chip, 0 where it is not known."""

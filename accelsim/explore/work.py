@@ -17,7 +17,6 @@ import numpy as np
 
 import accelsim
 from accelsim.config import shipped_dir
-from accelsim.curves import with_density
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError
@@ -29,6 +28,7 @@ from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
+from accelsim.inputs import with_density
 from accelsim.network import Density, Layer, Network, load_network
 from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
@@ -63,10 +63,17 @@ def evaluation_hash(text: str) -> str:
 def network_hash(network: Network) -> str:
     """Return a hash of all of a network that can change a result; reads every weight once."""
     found = hashlib.blake2b(repr((network.name, network.scope)).encode(), digest_size=16)
+    if (graph := network.graph) is not None:  # but for attributes, which no cost depends on
+        between = [replace(each, attributes={}) for each in graph.operations]
+        found.update(repr((graph.inputs, graph.sources, graph.outputs, graph.order, between)).encode())
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations
-        drawn = [inputs.density, inputs.seed] if isinstance(inputs, Density) else []
+        drawn = (
+            [inputs.density, inputs.seed, *([inputs.batch] if inputs.batch > 1 else [])]
+            if isinstance(inputs, Density)
+            else []
+        )
         told = [layer.name, content.digest, geometry_of(layer), layer.granularity, layer.tokens, layer.steps, drawn]
         found.update(json.dumps(told, sort_keys=True, default=str).encode())
         for array in (inputs, layer.codebook):

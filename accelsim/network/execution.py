@@ -1,8 +1,8 @@
-"""Networks executed by NumPy: what each layer makes of samples, before any operation behind it."""
+"""Networks executed by NumPy: what each layer makes of samples, and what operations make between them."""
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.executor import Expected, Seen
+from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
+from accelsim.network.operations import operator_of
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -51,51 +53,160 @@ def outputs_of(layer: Layer, samples: Array) -> Array:
 
 @dataclass(frozen=True)
 class NumPyExecutor:
-    """Runs a chain of layers with a ReLU between each two; maps are flattened, channel first, before vectors."""
+    """Runs the graph of a network, a layer takes maps flattened, channel first, where it takes vectors.
+
+    Without a graph its layers are run as a chain with a ReLU between each two. Every tensor is let go of after its last
+    use.
+    """
 
     runtime: ClassVar[str] = "NumPy"
     expected: Mapping[str, Expected]
+    graph: Graph
 
     @classmethod
     def of(cls, network: Network) -> NumPyExecutor:
-        """Return what runs this network and its variants; raises InputError where its layers are no chain."""
-        layers = list(network)
-        for before, layer in itertools.pairwise(layers):
-            if before.maps.outputs != layer.maps.inputs:
-                raise InputError(
-                    f"network {network.name}: layer {layer.name} takes {layer.maps.inputs} values, {before.name} "
-                    f"before it gives {before.maps.outputs}: the layers are no chain; describe what stands between them"
-                )
-        return cls({"input": Expected(layers[0].input_shape, "float32")})
+        """Return what runs this network and its variants; raises InputError naming each operation that NumPy lacks."""
+        graph = network.wired().graph
+        if graph is None:
+            raise ValueError("a network that is wired has a graph")
+        raise_if_any(f"network {network.name}: {problem}" for problem in _problems(graph, network))
+        users = graph.users
+        looked_up = {
+            name
+            for name in graph.inputs
+            if users[name] and all(name in graph.sources or _is_look_up(graph, each) for each in users[name])
+        }
+        return cls(
+            {
+                name: Expected(shape, "int64" if name in looked_up else "float32")
+                for name, shape in graph.inputs.items()
+            },
+            graph,
+        )
 
     def batched(self, inputs: Mapping[str, Array]) -> int:
         """Return how many samples inputs hold; raises InputError with every problem."""
-        shape = self.expected["input"].shape
-        problems = [f"inputs: there is no input '{name}'; it is called input" for name in inputs if name != "input"]
-        given = inputs.get("input")
-        if given is None:
-            problems.append(f"inputs: 'input' is missing, of shape (samples, {str(shape)[1:]}")
-        elif given.shape[1:] != shape or not len(given):
-            problems.append(f"inputs: input: must be of shape (samples, {str(shape)[1:]} (got {given.shape})")
-        elif given.dtype.kind not in "fiub" or not np.isfinite(given).all():
-            problems.append(f"inputs: input: must be numbers, all finite (got {given.dtype})")
+        known = ", ".join(self.expected)
+        problems = [
+            f"inputs: there is no input '{name}'{did_you_mean(name, self.expected)}; expected: {known}"
+            for name in inputs
+            if name not in self.expected
+        ]
+        lengths = {}
+        for name, (shape, dtype) in self.expected.items():
+            given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
+            if given is None:
+                problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
+            elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
+                problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
+            elif given.dtype.kind not in ("iu" if dtype == "int64" else "fiub"):
+                what = "whole numbers" if dtype == "int64" else "numbers"
+                problems.append(f"inputs: {name}: must be {what} (got {given.dtype})")
+            elif not np.isfinite(given).all():
+                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite")
+            else:
+                lengths[name] = len(given)
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
         raise_if_any(problems)
-        return 0 if given is None else len(given)
+        return next(iter(lengths.values()))
 
     def seen(self, network: Network, inputs: Mapping[str, Array], *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees, in order."""
-        for layer, before, after in self._passes(network, inputs):
-            yield Seen(layer.name, before, after if outputs else None)
+        for name, before, after in self._passes(network, inputs, network.layers[-1].name):
+            if before is not None:
+                yield Seen(name, before, after if outputs else None)
 
     def answers(self, network: Network, inputs: Mapping[str, Array]) -> Array:
-        """Return the outputs of the last layer."""
-        *_, (_, _, signal) = self._passes(network, inputs)
-        return signal
+        """Return the first output of the network."""
+        wanted = self.graph.outputs[0] if self.graph.outputs else self.graph.order[-1]
+        if wanted in inputs:
+            return inputs[wanted]
+        *_, (_, _, answer) = self._passes(network, inputs, wanted)
+        return answer
 
-    def _passes(self, network: Network, inputs: Mapping[str, Array]) -> Iterator[tuple[Layer, Array, Array]]:
-        signal = inputs["input"]
-        for number, layer in enumerate(network):
-            before = np.maximum(signal, 0) if number else signal
-            before = before.reshape(len(before), *layer.input_shape)
-            signal = outputs_of(layer, before)
-            yield layer, before, signal
+    def _passes(
+        self, network: Network, inputs: Mapping[str, Array], last: str
+    ) -> Iterator[tuple[str, Array | None, Array]]:
+        """Go through layers and operations up to the last: its name, what it takes if it is a layer, what it gives."""
+        graph = self.graph
+        order = graph.order[: graph.order.index(last) + 1]
+        layers = {layer.name: layer for layer in network.layers}
+        left = Counter(source for name in order for source in graph.takes(name))
+        values: dict[str, Array] = dict(inputs)
+        for name in order:
+            sources = graph.takes(name)
+            taken = [values[each] for each in sources]
+            for each in sources:
+                left[each] -= 1
+                if not left[each]:
+                    values.pop(each, None)
+            before = None
+            if name in layers:
+                before = taken[0].reshape(len(taken[0]), *layers[name].input_shape)
+                made = outputs_of(layers[name], before)
+            else:
+                made = _run(graph.by_name[name], taken)
+            del taken
+            if left[name]:
+                values[name] = made
+            yield name, before, made
+
+
+def _is_look_up(graph: Graph, name: str) -> bool:
+    return name in graph.by_name and graph.by_name[name].kind == "embedding"
+
+
+def _problems(graph: Graph, network: Network) -> list[str]:
+    """Say what keeps NumPy from running a graph with the layers of a network."""
+    if graph.runtime:
+        return [f"is run by {graph.runtime}, whose operations NumPy does not know: bring it from where it came"]
+    problems = []
+    for each in graph.operations:
+        operator = operator_of(each.does)
+        if operator is None:
+            what = f"'{each.does}' ({each.kind})" if each.does else f"an operation of kind {each.kind}"
+            problems.append(f"operation {each.name}: NumPy does not know {what}, and so cannot run the network")
+            continue
+        if problem := operator.problem(each.does, each.inputs):
+            problems.append(f"operation {each.name}: inputs: {problem}")
+        needs = ("value",) if operator.kind == "elementwise" and operator.takes != len(each.inputs) == 1 else ()
+        missing = [key for key in (*operator.needs, *needs) if key not in each.attributes]
+        if missing:
+            problems.append(
+                f"operation {each.name}: {', '.join(missing)}: must be known to run it; add what is missing"
+            )
+    for layer in network.layers:
+        if layer.name not in graph.sources:
+            problems.append(f"layer {layer.name}: is not in the graph of the network")
+        elif layer.kind == "conv_transpose2d":
+            problems.append(f"layer {layer.name}: adding up the outputs of a transposed convolution is not done here")
+        elif len(graph.sources[layer.name]) > 1:
+            problems.append(f"layer {layer.name}: takes several tensors; NumPy knows layers that take one")
+    names = {layer.name for layer in network.layers}
+    problems += [
+        f"layer {name}: is not in the network any more, and its graph needs it"
+        for name in graph.sources
+        if name not in names
+    ]
+    return problems
+
+
+def _run(said: Operation, taken: list[Array]) -> Array:
+    """Return what an operation makes of tensors (batch, ...); raises InputError where they do not fit."""
+    operator = operator_of(said.does)
+    if operator is None:
+        raise InputError(f"operation {said.name}: NumPy does not know '{said.does}'")
+    try:
+        made = operator.run(said, [each.astype(np.float32, copy=False) for each in taken])
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"operation {said.name}: {said.does} cannot be run: {error}") from error
+    if made.shape[1:] != said.shape:
+        raise InputError(
+            f"operation {said.name}: {said.does} gives {made.shape[1:]} of each sample, and {said.shape} is "
+            "described; correct its attributes"
+        )
+    return made

@@ -1,49 +1,51 @@
-"""The answer of a network that is one chain: each layer takes what the one before it gives."""
+"""The answer of a network, and the activations that its layers see, where the samples alone are at hand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError
-from accelsim.network.execution import outputs_of
+from accelsim.network.executor import Executor
 from accelsim.network.network import Network
 
 
 def forward(network: Network, samples: ArrayLike) -> NDArray[Any]:
-    """Return the outputs (batch, ...) of the last layer for samples (batch, *input_shape) of the first.
+    """Return the first output (batch, ...) of a network for samples of its first input, in any shape of as many values.
 
-    A ReLU stands between each two layers; maps are flattened, channel first, where a layer takes vectors.
-    Raises InputError naming the layer that does not fit what comes before it: other operations are not known here.
+    Raises InputError naming what its runtime does not know, or that its layers are no chain where no graph is known.
     """
-    *_, (_, signal) = _passes(network, samples)
-    return signal
+    runtime = network.runtime
+    return runtime.answers(network, _inputs(runtime, samples))
+
+
+def with_seen(network: Network) -> Network:
+    """Return the network with the activations that its layers see of its samples; as it is where these are not known.
+
+    All of them are in memory then.
+    """
+    if network.samples is None:
+        return network
+    found = {each.layer: each.inputs for each in network.seen()}
+    return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
 
 
 def with_activations(network: Network, samples: ArrayLike) -> Network:
-    """Return the network with the activations that each layer sees of samples of the first; see `forward`."""
-    inputs = [seen for seen, _ in _passes(network, samples)]
-    return replace(
-        network, layers=[replace(layer, activations=seen) for layer, seen in zip(network, inputs, strict=True)]
-    )
+    """Return the network with the activations that each layer sees of samples; see `forward`."""
+    runtime = network.runtime
+    found = {each.layer: each.inputs for each in runtime.seen(network, _inputs(runtime, samples))}
+    return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
 
 
-def _passes(network: Network, samples: ArrayLike) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Go through what each layer sees and makes of it."""
-    signal = np.asarray(samples)
-    for number, layer in enumerate(network):
-        if number:
-            signal = np.maximum(signal, 0)
-        if signal[0].size != np.prod(layer.input_shape):
-            raise InputError(
-                f"network {network.name}: layer {layer.name} takes {layer.input_shape}, what comes before it gives "
-                f"{signal.shape[1:]}: it is no chain of layers with a ReLU between them; evaluate it yourself and "
-                "pass evaluate= a function of the network (--evaluate FILE.py:FUNCTION)"
-            )
-        seen = signal.reshape(-1, *layer.input_shape)
-        signal = outputs_of(layer, seen)
-        yield seen, signal
+def _inputs(runtime: Executor, samples: ArrayLike) -> dict[str, NDArray[Any]]:
+    """Return samples as the first input of a network, in the shape that it takes."""
+    name, expected = next(iter(runtime.expected.items()))
+    given = np.asarray(samples)
+    sizes = [1 if size is None else size for size in expected.shape]
+    if None not in expected.shape and given.size % max(1, int(np.prod(sizes))) == 0 and given.shape[1:] != tuple(sizes):
+        given = given.reshape(-1, *sizes)
+    inputs = {name: given}
+    runtime.batched(inputs)
+    return inputs

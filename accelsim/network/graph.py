@@ -1,11 +1,13 @@
-"""What stands between layers: operations without weights of their own to simulate, and who takes what from whom."""
+"""What stands between layers: operations that are no layers, and who takes what from whom."""
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from accelsim.errors import raise_if_any
@@ -100,12 +102,15 @@ class Graph:
     outputs: tuple[str, ...] = ()
     """Names of what the network gives."""
     order: tuple[str, ...] = ()
-    """Names of layers and operations in the order in which they run; empty: layers and operations follow `sources`."""
+    """Names of layers and operations in the order in which they run; empty: as `in_order` puts them."""
+    runtime: str = ""
+    """Whose words `does` and `attributes` are, such as PyTorch; empty: those of a network file, which NumPy runs."""
 
     def __post_init__(self) -> None:
         """Check the names; raises InputError."""
         object.__setattr__(self, "operations", tuple(self.operations))
-        object.__setattr__(self, "order", tuple(self.order) or tuple(self._sorted()))
+        takes = dict(self.sources) | {each.name: each.inputs for each in self.operations}
+        object.__setattr__(self, "order", tuple(self.order) or in_order(takes, self.sources))
         raise_if_any(self._problems())
 
     def takes(self, name: str) -> tuple[str, ...]:
@@ -115,7 +120,7 @@ class Graph:
         found = self.by_name.get(name)
         return () if found is None else found.inputs
 
-    @property
+    @cached_property
     def by_name(self) -> dict[str, Operation]:
         """Operations by their names."""
         return {each.name: each for each in self.operations}
@@ -129,20 +134,6 @@ class Graph:
                 if name not in found[source]:
                     found[source].append(name)
         return {name: tuple(users) for name, users in found.items()}
-
-    def _sorted(self) -> Iterable[str]:
-        """Return layers and operations in an order in which they can run; those in a circle come last."""
-        takes: dict[str, tuple[str, ...]] = dict(self.sources) | {each.name: each.inputs for each in self.operations}
-        done: set[str] = set(self.inputs)
-        waiting = list(takes)
-        while waiting:
-            ready = [name for name in waiting if all(source in done or source not in takes for source in takes[name])]
-            if not ready:
-                break
-            yield from ready
-            done.update(ready)
-            waiting = [name for name in waiting if name not in done]
-        yield from waiting
 
     def _problems(self) -> list[str]:
         names = [*self.inputs, *self.sources, *(each.name for each in self.operations)]
@@ -166,3 +157,29 @@ class Graph:
             made.add(name)
         problems += [f"outputs: nothing is called '{name}'" for name in self.outputs if name not in names]
         return problems
+
+
+def in_order(takes: Mapping[str, tuple[str, ...]], layers: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return layers and operations in an order in which they can run: layers as they come, operations close behind.
+
+    takes: of each layer and operation by its name what it takes; what is not in it, such as an input, is there already.
+    Those of a circle come last.
+    """
+    place = {name: (name in layers, number) for number, name in enumerate(takes)}
+    names = list(takes)
+    missing = {name: len({each for each in inputs if each in takes}) for name, inputs in takes.items()}
+    users = defaultdict(list)
+    for name, inputs in takes.items():
+        for source in dict.fromkeys(inputs):
+            users[source].append(name)
+    ready = [place[name] for name, count in missing.items() if not count]
+    heapq.heapify(ready)
+    found: list[str] = []
+    while ready:
+        _, number = heapq.heappop(ready)
+        found.append(names[number])
+        for user in users[names[number]]:
+            missing[user] -= 1
+            if not missing[user]:
+                heapq.heappush(ready, place[user])
+    return (*found, *(name for name, count in missing.items() if count))

@@ -48,7 +48,7 @@ class Layer:
     """Times that the product runs one after another, since the inputs of each step are made from those before."""
     convolution: Convolution | None = None
     rounded: Callable[[Array], Array] | None = field(default=None, repr=False)
-    """What a chip makes of activations before it multiplies them (`accelsim.network.forward`); None: nothing."""
+    """What a chip makes of activations before it multiplies them (`accelsim.network.execution`); None: nothing."""
     stored_as: str = ""
     """How its file keeps the weights where that is not as `weight` is, such as BF16 or int4 (GPTQ)."""
     weights_key: str = ""

@@ -82,6 +82,19 @@ class Scope:
     unknown: tuple[str, ...]
     """What is left out with an unknown number of multiply-accumulates."""
 
+    def with_billed(self, billed: Iterable[LeftOut]) -> Scope:
+        """Return the scope where some of what the layers leave out is simulated all the same."""
+        found = list(billed)
+        weights, macs = sum(each.weights for each in found), sum(each.macs or 0 for each in found)
+        known = {str(each) for each in found}
+        return Scope(
+            self.weights + weights,
+            self.macs + macs,
+            self.weights_left_out - weights,
+            self.macs_left_out - macs,
+            tuple(each for each in self.unknown if each not in known),
+        )
+
     @property
     def weights_share(self) -> float:
         """Share of the weights that is simulated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, needing, raise_if_any
+from accelsim.errors import InputError, needing, placing, raise_if_any
+from accelsim.network import language
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
@@ -88,7 +89,13 @@ class Network:
     @property
     def told_left_out(self) -> list[str]:
         """What is not simulated, in a few lines to print: its share, and the largest of it by name; none: nothing."""
-        return told(self.scope, self.left_out)
+        return self.told_beside(())
+
+    def told_beside(self, billed: Collection[str]) -> list[str]:
+        """Return `told_left_out` where operations of these names are simulated."""
+        left = self.left_out
+        found = [each for each in left if each.name in billed]
+        return told(self.scope.with_billed(found), [each for each in left if each not in found])
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
@@ -106,6 +113,7 @@ class Network:
             not_simulated=captured.not_simulated,
             assumptions=captured.assumptions,
             provenance=captured.provenance,
+            graph=captured.graph,
         )
 
     def save(self, path: str | Path) -> None:
@@ -114,6 +122,18 @@ class Network:
         See `accelsim.network.writer.save`.
         """
         save(self, Path(path))
+
+    def wired(self) -> Network:
+        """Return the network with a graph: its own, or that of a chain with a ReLU between each two layers.
+
+        Of the latter `assumptions` says so. Raises InputError where the layers are no chain.
+        """
+        if self.graph is not None:
+            return self
+        from accelsim.network.topology import CHAIN, chain
+
+        with placing(f"network {self.name}"):
+            return replace(self, graph=chain(self.layers), assumptions=[*self.assumptions, CHAIN])
 
     @property
     def runtime(self) -> Executor:
@@ -131,8 +151,11 @@ class Network:
         """Return the network with what enters it, from which the activations of its layers follow.
 
         samples: (batch, ...), by the name of the input where there are several. labels: (batch,), the class of each.
-        Raises InputError with every problem.
+        Where nothing is known of what stands between the layers they are a chain; see `wired`. Raises InputError with
+        every problem.
         """
+        if self.graph is None and self.executor is None:
+            return self.wired().with_samples(samples, labels)
         runtime = self.runtime
         names = list(runtime.expected)
         given = samples if isinstance(samples, Mapping) else dict.fromkeys(names[:1], samples)
@@ -141,7 +164,24 @@ class Network:
         known = None if labels is None else np.asarray(labels).reshape(-1)
         if known is not None and len(known) != batch:
             raise InputError(f"labels: there are {len(known)} for {batch} samples; give one of each")
+        if known is not None and known.dtype.kind not in "iu":
+            raise InputError(f"labels: must be whole numbers, the class of each sample (got {known.dtype})")
         return replace(self, samples=arrays, labels=known)
+
+    def in_batch(self, batch: int) -> Network:
+        """Return the network with drawn activations of so many samples; see `accelsim.network.language.in_batch`."""
+        return language.in_batch(self, batch)
+
+    def in_phase(
+        self,
+        phase: str | None = None,
+        *,
+        tokens: int | None = None,
+        context: int | None = None,
+        batch: int = 1,
+    ) -> Network:
+        """Return a language model in "prefill" or "decode"; see `accelsim.network.language.in_phase`."""
+        return language.in_phase(self, phase, tokens=tokens, context=context, batch=batch)
 
     def seen(self, *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees of `samples`, in order; raises InputError where they are not known."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
-from accelsim.errors import InputError, did_you_mean, needing, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network import bare
 from accelsim.network.described import FileArray, layer_of
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
@@ -18,6 +18,7 @@ from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Roles, read_roles
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS, NetworkSpec
+from accelsim.network.topology import described_graph, left_out_of
 
 
 def load_network(
@@ -85,8 +86,8 @@ def _from_toml(path: Path) -> Network:
     check_kind(data, "network", label(path))
     files: dict[Path, Roles | None] = {}
 
-    def locate(layer: str, key: str, reference: str, problems: list[str]) -> FileArray | None:
-        place = f"layer {layer}: {key}"
+    def locate(owner: str, key: str, reference: str, problems: list[str]) -> FileArray | None:
+        place = f"{owner}: {key}"
         parts = _REFERENCE.fullmatch(reference)
         if parts is None:
             problems.append(f'{place}: write "file.safetensors:tensor" or "file.npz:tensor" (got "{reference}")')
@@ -125,20 +126,20 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     if not isinstance(data, dict):
         raise InputError(f"{path}: metadata '{METADATA_KEY}': must be one JSON object; save the network anew")
 
-    def locate(layer: str, key: str, name: str, problems: list[str]) -> FileArray:
-        return FileArray(file, Logical.stored(file, name), f"layer {layer}: {key}")
+    def locate(owner: str, key: str, name: str, problems: list[str]) -> FileArray:
+        return FileArray(file, Logical.stored(file, name), f"{owner}: {key}")
 
-    return _network(path, data, locate)
+    return _network(path, data, locate, whole=True)
 
 
 _REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
 
 Locate = Callable[[str, str, str, list[str]], "FileArray | None"]
-"""Finds the tensor that a key of a layer names: given layer, key, what it says, and where to add a problem."""
+"""Finds the tensor that a key names: given "layer" or "operation" with its name, key, text, where to add a problem."""
 
 
-def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
-    """Return the network that the data describes; raises InputError with every problem."""
+def _network(path: Path, data: Mapping[str, Any], locate: Locate, *, whole: bool = False) -> Network:
+    """Return the network that the data describes, `whole` where it was saved; raises InputError with every problem."""
     spec = build(NetworkSpec, data, label(path))
     names = [spec.name, *(layer.name for layer in spec.layer)]
     problems = name_problems(names[1:])
@@ -148,24 +149,41 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate) -> Network:
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}
         tensors = {
-            key: locate(layer.name, key, reference, problems)
+            key: locate(f"layer {layer.name}", key, reference, problems)
             for key, reference in references.items()
             if isinstance(reference, str)
         }
         if None not in tensors.values():
             layers.append(layer_of(layer, {key: tensor for key, tensor in tensors.items() if tensor}, problems))
+    made = [layer for layer in layers if layer]
+    graph = None
+    if not problems:
+        with collecting(problems):
+            graph = described_graph(spec, made, lambda *asked: _array(locate, *asked), whole=whole)
     raise_if_any(f"{label(path)}: {problem}" for problem in problems)
+    not_simulated = [each if isinstance(each, str) else each.left_out for each in spec.not_simulated]
     return Network(
         spec.name,
-        [layer for layer in layers if layer],
+        made,
         spec.description,
         spec.source,
         spec.notes,
-        not_simulated=[each if isinstance(each, str) else each.left_out for each in spec.not_simulated],
+        not_simulated=[*not_simulated, *(left_out_of(graph, not_simulated) if graph else ())],
         assumptions=spec.assumptions,
         aliases=spec.aliases,
         provenance=spec.provenance,
+        graph=graph,
     )
+
+
+def _array(locate: Locate, operation: str, key: str, text: str) -> Any:
+    """Return an array that an operation names; raises InputError."""
+    problems: list[str] = []
+    found = locate(f"operation {operation}", key, text, problems)
+    if found is not None and (problem := found.array.problem(found.file)):
+        problems.append(f"{found.place}: {problem}")
+    raise_if_any(problems)
+    return None if found is None else found.array.read()
 
 
 def _from_tensors(path: Path, reading: Reading, *, guess: bool = False) -> Network:

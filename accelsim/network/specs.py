@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
 from accelsim.errors import did_you_mean
+from accelsim.network.graph import KINDS, Channels
 from accelsim.network.left_out import LeftOut
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
@@ -39,6 +40,15 @@ KEYS = {
 
 TENSOR_KEYS = ("weight", "bias", "activations", "codebook")
 """What a layer takes from tensors: keys of a network file, endings of names in a bare one."""
+
+ARRAY_KEYS = ("scale", "shift", "mean", "variance", "value")
+"""What an operation takes from tensors."""
+
+ATTRIBUTE_KEYS = (
+    *("kernel", "stride", "padding", "dilation", "ceil", "count_padding", "axis", "start", "stop", "order"),
+    *("epsilon", "groups", "size", "alpha", "beta", "bias", "min", "max", "approximate", "factor"),
+)
+"""What an operation needs to know beside its inputs: each belongs to those that its meaning names."""
 
 METADATA_KEY = "accelsim"
 """Of a tensor file: the same keys as JSON, each tensor by its name in that file."""
@@ -85,6 +95,8 @@ class DensitySpec:
     """Share of activations that are not zero."""
     seed: Seed = 0
     """Of the draws."""
+    batch: Size = 1
+    """Samples that are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -93,6 +105,9 @@ class LayerSpec:
 
     name: str
     """What it is called in results; each layer its own."""
+    inputs: tuple[str, ...] = ()
+    """Name of the layer, operation or input of the network that it takes, a list of one: maps are flattened, channel
+    first, where it takes vectors. The layer before it where it is left out, of the first the network's first input."""
     kind: Literal["linear", "conv2d", "conv_transpose2d"] = "linear"
     """linear: a matrix; conv2d: a convolution; conv_transpose2d: a transposed one, as it is computed: the 1 x 1
     convolution of its input with filters (out x kh x kw, in / groups, 1, 1). Its weight may be stored as that or as
@@ -178,6 +193,128 @@ class LeftOutSpec:
         return LeftOut(self.name, self.kind, self.weights, None if self.macs_unknown else self.macs)
 
 
+Axis = Annotated[int, Field(strict=True, ge=-8, le=7)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Index = Annotated[int, Field(strict=True, ge=-(2**31), le=2**31 - 1)]
+Kind = Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class ProductSpec:
+    """A product of activations by activations of one sample, such as that of queries by keys."""
+
+    groups: Size
+    """Products side by side, such as heads of queries."""
+    rows: Size
+    """Outputs of each vector: keys that a query meets, or features of a value."""
+    columns: Size
+    """Inputs of each: features of a key, or keys."""
+    vectors: Size
+    """Vectors of each group: queries."""
+    causal: Annotated[bool, Field(strict=True)] = False
+    """Whether each query meets only keys up to its own place."""
+    operand_groups: NonNegativeInt = 0
+    """Second operands that there are, as many as heads of keys and values where several groups share one; 0: groups."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class OperationSpec:
+    """One [[operation]] of a network file: what stands between layers, said of one sample.
+
+    Axis 0 is the first dimension behind the one that counts samples.
+    """
+
+    name: str
+    """Used by no layer, input or other operation."""
+    inputs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the layers, operations and inputs of the network whose outputs it takes, in order."""
+    does: str = ""
+    """What ONNX calls it, as in Relu or MaxPool, in capitals or not; AttentionScores and AttentionValues are the two
+    products of an attention. Of those that docs/networks.md lists, kind, shape, reads and channels follow."""
+    kind: Kind | None = None
+    """What results call it: activation, attention, concat, elementwise, embedding, normalisation, pooling, reshape,
+    softmax or other; of other operations than those listed it must be given."""
+    shape: Annotated[list[Size], Field(max_length=8)] | None = None
+    """Of its output; of operations that are not listed, that of its first input where it is left out."""
+    product: ProductSpec | None = None
+    """What an attention multiplies."""
+    channels: Channels | None = None
+    """How the channels of what it takes become those that it gives: same, joined, flattened, or mixed."""
+    reads: NonNegativeCount | None = None
+    """Elements of activations that it reads; all of its inputs once where it is left out."""
+    weights: NonNegativeCount | None = None
+    """Elements of its own tensors that it reads, of a look-up the rows; those of its arrays where it is left out."""
+    macs: NonNegativeCount = 0
+    """Multiply-accumulates, where no product tells them."""
+    macs_unknown: Annotated[bool, Field(strict=True)] = False
+    """true: nobody knows how many multiply-accumulates; leave `macs` out then."""
+    kernel: Size | Pair | None = None
+    """Of MaxPool and AveragePool: height and width of windows."""
+    stride: Size | Pair | None = None
+    """Of windows, downwards and to the right; 1 where it is left out."""
+    padding: NonNegativeInt | list[NonNegativeInt] | None = None
+    """Around maps that are pooled: on every side, [height, width], or [top, left, bottom, right]; 0 where left out."""
+    dilation: Size | Pair | None = None
+    """Distance of the elements of a window; 1 where it is left out."""
+    ceil: Annotated[bool, Field(strict=True)] | None = None
+    """true: windows may reach over the end of maps; false where it is left out."""
+    count_padding: Annotated[bool, Field(strict=True)] | None = None
+    """true: zeros of the padding count in the mean of AveragePool; false where it is left out."""
+    axis: Axis | list[Axis] | None = None
+    """Of Softmax, Concat, Split, Slice, LayerNormalization and ReduceMean; -1 where the first and the last may do."""
+    start: Index | None = None
+    """Of Split and Slice: the first index that stays; 0 where it is left out."""
+    stop: Index | None = None
+    """Of Split and Slice: the first index that goes; none where it is left out."""
+    order: list[Axis] | None = None
+    """Of Transpose: the axes of its input in their new order; the other way round where it is left out."""
+    epsilon: Number | None = None
+    """Of normalisations: what is added to a variance; 1e-5 where it is left out."""
+    groups: Size | None = None
+    """Of GroupNormalization: groups of channels."""
+    size: Size | None = None
+    """Of LRN: channels that are added up."""
+    alpha: Number | None = None
+    """Of LRN, 1e-4 where it is left out; of LeakyRelu, the slope below 0, 0.01."""
+    beta: Number | None = None
+    """Of LRN: the exponent; 0.75 where it is left out."""
+    bias: Number | None = None
+    """Of LRN: what is added to the sum; 1 where it is left out."""
+    min: Number | None = None
+    """Of Clip: the smallest value."""
+    max: Number | None = None
+    """Of Clip: the largest value."""
+    approximate: Literal["none", "tanh"] | None = None
+    """Of Gelu: whether a tanh stands for the error function; none where it is left out."""
+    factor: Number | None = None
+    """Of AttentionScores: what products are multiplied by; 1 / sqrt(columns) where it is left out."""
+    scale: str | None = None
+    """Of normalisations, `file:tensor` as of a layer: by which channels are multiplied."""
+    shift: str | None = None
+    """Of normalisations, `file:tensor`: what is added to channels."""
+    mean: str | None = None
+    """Of BatchNormalization, `file:tensor`."""
+    variance: str | None = None
+    """Of BatchNormalization, `file:tensor`."""
+    value: str | Number | None = None
+    """Of Add, Sub, Mul and Div: a second operand, a number or `file:tensor`; of Gather the table."""
+    attributes: dict[str, JsonValue] = Field(default_factory=dict)
+    """What else is known of it, by any name."""
+
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
+        pairs = {key: getattr(self, key) for key in ("kernel", "stride", "dilation")}
+        problems = [
+            f"{key}: must be a whole number or two of them, [height, width] (got {value})"
+            for key, value in pairs.items()
+            if isinstance(value, list) and len(value) != 2
+        ]
+        if isinstance(self.padding, list) and len(self.padding) not in (2, 4):
+            problems.append(f"padding: must be one, two or four whole numbers (got {self.padding})")
+        if problems:
+            raise ValueError(*problems)
+
+
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class NetworkSpec:
     """A network file."""
@@ -185,6 +322,14 @@ class NetworkSpec:
     name: str
     """What it is called in results."""
     layer: Annotated[list[LayerSpec], Field(min_length=1)]
+    operation: list[OperationSpec] = Field(default_factory=list)
+    """What stands between layers; without it, and without `inputs` of layers, nothing is said of that."""
+    inputs: dict[str, Annotated[list[Size], Field(min_length=1, max_length=8)]] = Field(default_factory=dict)
+    """Shapes of what the network takes, of one sample, by name; the input of the first layer where it is left out."""
+    runtime: str = ""
+    """Whose words operations are said in where they come from elsewhere, as in a saved network: NumPy runs none."""
+    outputs: tuple[str, ...] = ()
+    """Names of what the network gives, the answer first; what nothing else takes where it is left out."""
     not_simulated: tuple[str | LeftOutSpec, ...] = ()
     """Operations without weights, such as "maxpool1", by name; others as tables with their size."""
     assumptions: tuple[str, ...] = ()

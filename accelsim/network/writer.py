@@ -13,9 +13,10 @@ from accelsim.errors import InputError
 from accelsim.files import check_writable, write_whole
 from accelsim.network.activations import Density
 from accelsim.network.left_out import LeftOut
-from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS
+from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
 
 if TYPE_CHECKING:
+    from accelsim.network.graph import Operation
     from accelsim.network.layer import Layer
     from accelsim.network.network import Network
 
@@ -47,6 +48,16 @@ def save(network: Network, path: Path) -> None:
         "provenance": {**network.provenance, "accelsim": __version__},
         "layer": [_entry(layer, tensors, owners) for layer in network],
     }
+    graph = network.graph
+    # A network without some of its layers is another one, of which the graph says nothing.
+    if graph is not None and set(graph.sources) == {layer.name for layer in network}:
+        data["inputs"] = {name: [int(size) for size in shape] for name, shape in graph.inputs.items()}
+        data["outputs"] = list(graph.outputs)
+        data |= {"runtime": graph.runtime} if graph.runtime else {}
+        for entry in data["layer"]:
+            entry["inputs"] = list(graph.sources[entry["name"]])
+        operations = graph.by_name
+        data["operation"] = [_operation(operations[name], tensors) for name in graph.order if name in operations]
     try:
         text = json.dumps(data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -79,7 +90,8 @@ def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dic
     for key in TENSOR_KEYS:
         array = getattr(layer, key)
         if isinstance(array, Density):
-            entry[key] = {"density": float(array.density), "seed": int(array.seed)}
+            batch = {} if array.batch == 1 else {"batch": int(array.batch)}
+            entry[key] = {"density": float(array.density), "seed": int(array.seed), **batch}
         elif array is not None:
             entry[key] = f"{layer.name}.{key}"
             if key == "weight" and layer.weights_key:
@@ -89,6 +101,40 @@ def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dic
                     continue
             tensors[entry[key]] = np.ascontiguousarray(array)
     return entry
+
+
+def _operation(operation: Operation, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return what a network file says about an operation, and add its arrays to the tensors."""
+    entry: dict[str, Any] = {
+        "name": operation.name,
+        "kind": operation.kind,
+        "does": operation.does,
+        "inputs": list(operation.inputs),
+        "shape": [int(size) for size in operation.shape],
+        "channels": operation.channels,
+        "reads": int(operation.reads),
+        "weights": int(operation.weights),
+        **({"macs_unknown": True} if operation.macs is None else {"macs": int(operation.macs)}),
+    }
+    if operation.product is not None:
+        entry["product"] = operation.product._asdict()
+    known: dict[str, Any] = {}
+    for key, value in operation.attributes.items():
+        if key in ARRAY_KEYS and np.ndim(value):
+            entry[key] = f"{operation.name}.{key}"
+            tensors[entry[key]] = np.ascontiguousarray(value)
+        elif _is_plain(plain := value.item() if isinstance(value, np.generic) else value):
+            known[key] = plain
+    return {**entry, "attributes": known} if known else entry
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether JSON has words for an attribute; others are of use to the runtime that it came with alone."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def geometry_of(layer: Layer) -> dict[str, Any]:

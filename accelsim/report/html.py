@@ -16,6 +16,7 @@ from accelsim.errors import needing
 from accelsim.network.left_out import by_kind
 from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
+from accelsim.report.drawing import graph_svg
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import io_counted, number, percent, times, whole
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
@@ -71,6 +72,8 @@ class Run(NamedTuple):
     name: str
     sentences: list[str]
     figures: list[Figure]
+    graph: str = ""
+    """SVG of the network's graph, where it is known."""
 
 
 def page(
@@ -102,7 +105,7 @@ def page(
     scripts = [chart_library(), _part("report.js")]
     overview = _overview(sums)
     runs = [
-        _run(total, rows[rows["run"] == total["run"]], place)
+        _run(total, rows[rows["run"] == total["run"]], place, network)
         for place, (_, total) in enumerate(sums.head(DETAILED_RUNS).iterrows())
     ]
     shown = rows if len(rows) <= MAX_ROWS else rows.loc[rows["energy_pj"].nlargest(MAX_ROWS).index.sort_values()]
@@ -171,7 +174,7 @@ def _overview(sums: pd.DataFrame) -> list[Figure]:
     ]
 
 
-def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
+def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None) -> Run:
     name = str(total["run"])
     figures = []
     if total["able"]:
@@ -183,7 +186,8 @@ def _run(total: Any, rows: pd.DataFrame, place: int) -> Run:
             Figure(f"storage-{place}", f"Size of each compressed layer{more}", charts.storage(rows)),
         ]
     drawn = [figure for figure in figures if figure.spec["data"]["values"]]
-    return Run(name, summary.of_run(total, rows), drawn)
+    graph = "" if network is None or network.graph is None else graph_svg(network, rows)
+    return Run(name, summary.of_run(total, rows), drawn, graph)
 
 
 def _text(heading: str, name: str, meaning: str) -> Field:
@@ -221,7 +225,9 @@ TOTAL_FIELDS = (
     _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
     _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
     _number("size", "", "storage_bits", lambda bits: say(bits, SIZE_BITS), "compressed weights"),
-    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+    _number(
+        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
+    ),
     _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
 )
 
@@ -263,7 +269,9 @@ LAYER_FIELDS = (
     _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
     _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
     _number("size", "KiB", "storage_bits", number, "compressed weights", size=8192),
-    _number("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense 32-bit weights"),
+    _number(
+        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
+    ),
 )
 
 

@@ -103,7 +103,7 @@ def _dominant(rows: pd.DataFrame) -> str:
 def _memory(rows: pd.DataFrame, total: pd.Series[Any]) -> str:
     """Say whether the weights stay on the chip."""
     size = say(total["storage_bits"], SIZE_BITS)
-    smaller = f"{size}, {_times(total['compression_ratio'])} smaller than dense 32-bit weights"
+    smaller = f"{size}, {_times(total['compression_ratio'])} smaller than dense weights in the type they come in"
     if (rows["capacity"] == "ignore").any():
         return f"The limits of its memories are lifted; the weights take {smaller}."
     if (rows["residency"] == "resident").all():

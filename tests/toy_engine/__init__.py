@@ -63,7 +63,7 @@ class ToyRun(Run):
             "sram_gb_per_s": 4e-3 * counts.actions["multiplies"] * config.clock_mhz / counts.cycles,
             "executed_as": "dense", "residency": "resident", "layer_hash": content.digest,
             "stored_entries": matrix.size, "storage_bits": bits, "storage_values_bits": bits,
-            "compression_ratio": 32 / BITS, "area_mm2": TOY.area_mm2(self.chip), "extrapolated": "no",
+            "area_mm2": TOY.area_mm2(self.chip), "extrapolated": "no",
         }  # fmt: skip
 
 

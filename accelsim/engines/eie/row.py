@@ -107,7 +107,6 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
     stored = storage(image, config)
     bias_nonzeros = 0 if weights.bias is None else int(np.count_nonzero(weights.bias))
     nonzeros = image.nonzeros - bias_nonzeros
-    dense_values = layer.weight_count + (0 if weights.bias is None else layer.out_features)
     return {
         "weight_density": nonzeros / layer.weight_count,
         "granularity": layer.pruned_as(nonzeros),
@@ -116,7 +115,6 @@ def _stored(layer: Layer, weights: WeightMatrix, image: EieImage, config: EieCon
         "stored_entries": image.stored_entries,
         "storage_bits": stored.total,
         **{f"storage_{part}_bits": bits for part, bits in stored._asdict().items()},
-        "compression_ratio": 32 * dense_values / stored.total,
         "layer_hash": image.digest,
     }
 

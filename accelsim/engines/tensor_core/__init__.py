@@ -13,7 +13,7 @@ from accelsim.engines.tensor_core.words import WORDS
 from accelsim.errors import InputError
 
 if TYPE_CHECKING:
-    from accelsim.chips import Hardware
+    from accelsim.chips import Hardware, OperationsConfig
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.engines.tensor_core.config import TensorCoreChip
@@ -28,6 +28,7 @@ class TensorCore(Engine):
 
     kind: ClassVar[Literal["tensor-core"]] = "tensor-core"
     words = WORDS
+    ways = frozenset({"computed", "moved", "fused", "elsewhere"})
 
     @property
     def chip(self) -> type[TensorCoreChip]:
@@ -73,6 +74,12 @@ class TensorCore(Engine):
 
         form = NUMBER_FORMATS[cast("TensorCoreChip", chip).engine.type_of_networks]
         return Precision(form, form)
+
+    def bill(self, chip: Hardware) -> OperationsConfig:
+        """Return what a chip says of operations, else what GPUs do with them."""
+        from accelsim.engines.tensor_core.operations import DEFAULT
+
+        return chip.operations or DEFAULT
 
     def area_mm2(self, chip: Hardware) -> float:
         """Return the area: memories from CACTI, published areas of arithmetic, control as a share; a board's is 0."""

@@ -63,9 +63,18 @@ def _of_board(chip: TensorCoreChip, power: Power, voltage: float, dtype: str) ->
         "sum_bytes": Price("shared_memory", 0.0, included),
         "l2_bytes": Price("l2", power.l2_pj_per_byte * voltage**2, own),
         "l2_writes": Price("l2", 0.0, "with the bytes from L2"),
+        "vector_elements": _vector_price(chip, voltage**2),
         "controller_bytes": Price("dram_io", power.dram_pj_per_byte, own),
         "powered_ns": Price("static", power.static_w * 1e3 * voltage, own),  # W x ns = nJ
     }
+
+
+def _vector_price(chip: TensorCoreChip, share: float = 1.0) -> Price:
+    """Return what an element costs in the vector units, which only the chip's own file says."""
+    said = chip.operations
+    if said is None or said.element_pj is None:
+        return Price("arithmetic", 0.0, "the chip has no operations.element_pj", known=False)
+    return Price("arithmetic", said.element_pj * share, said.source or chip.source)
 
 
 def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict[str, Price]:
@@ -91,6 +100,7 @@ def _bottom_up(chip: TensorCoreChip, technology: Technology, dtype: str) -> dict
         ),
         "l2_bytes": Price("l2", l2.read_pj_per_byte, l2.source),
         "l2_writes": Price("l2", l2.write_pj_per_byte, l2.source),
+        "vector_elements": _vector_price(chip),
         "controller_bytes": Price("dram_io", 0.0, "memory controller of the chip: no source", known=False),
         "powered_ns": Price(
             "static",

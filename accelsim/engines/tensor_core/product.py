@@ -57,6 +57,10 @@ class Gemm(NamedTuple):
     groups: int = 1
     input_share: float = 1.0
     """Activations that there are / tokens x in_features: less for a convolution, which is lowered as it is read."""
+    output_share: float = 1.0
+    """Results that leave the chip / tokens x out_features: 0 where the kernel goes on with them."""
+    launched: bool = True
+    """Whether it is a kernel of its own."""
 
 
 class GemmOutcome(NamedTuple):
@@ -170,7 +174,7 @@ def run(
     ran = BACKENDS[backend](machine, limits, size, choices, repeated, skipping)
     if ran is None:
         raise InputError(f"{chip.name}: engine splits: none of {kernel.splits} can be used; add 1")
-    time_us = max(kernel.floor_us, ran.time_us)
+    time_us = max(limits.floor_us, ran.time_us)
     n, m = pattern_of(gemm.pattern)
     stored = round(ran.tiles.weights * gemm.groups * gemm.out_features * gemm.in_features) * n // m
     return GemmOutcome(
@@ -198,10 +202,17 @@ def output_bytes(dtype: str) -> float:
 
 @lru_cache(maxsize=256)
 def _seen(
-    chip: TensorCoreChip, dtype: str, pattern: str | None, groups: int, input_share: float
+    chip: TensorCoreChip,
+    dtype: str,
+    pattern: str | None,
+    groups: int,
+    input_share: float,
+    output_share: float,
+    launched: bool,
 ) -> tuple[Machine, Limits, Choices]:
     """Return a chip as the products of a network see it that differ in size alone."""
-    gemm, config = Gemm(1, 1, 1, dtype, pattern, groups, input_share), chip.engine
+    gemm = Gemm(1, 1, 1, dtype, pattern, groups, input_share, output_share, launched)
+    config = chip.engine
     kernel = config.kernel_of(pattern)
     return (
         machine_of(gemm, chip, kernel),
@@ -231,7 +242,7 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=output_bytes(gemm.dtype),
+        output_bytes=output_bytes(gemm.dtype) * gemm.output_share,
         sum_bytes=config.sum_bits(gemm.dtype) / 8 if config.accumulators == "shared" else 0.0,
         packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),
@@ -260,8 +271,8 @@ def limits_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Limits:
     power, energies = chip.engine.power, linear(chip, gemm.dtype, gemm.pattern is not None)
     return Limits(
         minimize=MINIMIZE[chip.engine.minimize] if any(energies) else TIME_ALONE,
-        overhead_us=kernel.overhead_us,
-        floor_us=kernel.floor_us,
+        overhead_us=gemm.launched * kernel.overhead_us,
+        floor_us=gemm.launched * kernel.floor_us,
         overlap_loss_per_mille=round(1000 * kernel.overlap_loss),
         limit_w=0.0 if power is None else power.limit_w,
         static_w=energies.static_w,
@@ -317,7 +328,10 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
         macs=useful,
         padding_macs=executed - useful,
         busy_cycles=busy,
-        stall_cycles=dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
+        stall_cycles={
+            **dict(zip((*specification.CAUSES[1:], "wave"), stalls, strict=True)),
+            "vector": len(busy) * (0,),
+        },
         actions={
             "fma": executed,
             # Both operands are read, the sum is read and written.
@@ -328,6 +342,7 @@ def _counts(gemm: Gemm, config: TensorCoreConfig, ran: Ran, stored: int, time_us
             "sum_bytes": plan.sum_bytes,
             "l2_bytes": plan.l2_bytes,
             "l2_writes": plan.dram_bytes if config.l2_bytes else 0,
+            "vector_elements": 0,
             "controller_bytes": BLOCK_BYTES * (read + written),
             "dram_reads": read,
             "dram_writes": written,

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.chips.operations import COMPUTED
 from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Crossing, Pace, measures, world
+from accelsim.engines.operations import Step
 from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.operations import moved_row, product_of
 from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
 from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, output_bytes, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
@@ -43,7 +46,6 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
     """
     config = chip.engine
     plan, counts, time_us = outcome.plan, outcome.counts, outcome.time_us
-    elements = product.groups * product.out_features * product.in_features
     values, metadata = outcome.stored * NUMBER_FORMATS[product.dtype].bits, outcome.metadata_bits
     ran = Ran(counts.actions, counts.cycles, outcome.clock_mhz, product.dtype)
     peak = config.fma_per_cycle[product.dtype] * config.cores
@@ -63,7 +65,6 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
         "storage_bits": values + metadata,
         "storage_values_bits": values,
         "storage_indices_bits": metadata,
-        "compression_ratio": 32 * elements / (values + metadata),
         "sram_gb_per_s": (counts.actions["shared_bytes"] + counts.actions["l2_bytes"]) / time_us / 1e3,
         "compute_cycles": outcome.compute_cycles,
         "tile": f"{plan.tile_tokens} x {plan.tile_outputs}" + (f" / {plan.split}" if plan.split > 1 else ""),
@@ -81,8 +82,9 @@ def _world(product: Gemm, outcome: GemmOutcome, weight_bits: int, steps: int) ->
     groups, tokens = product.groups, product.tokens
     element_bits, result_bits = NUMBER_FORMATS[product.dtype].bits, round(8 * output_bytes(product.dtype))
     elements = round(outcome.inputs_read * product.input_share * groups * tokens * product.in_features)
-    result = groups * tokens * product.out_features * result_bits
-    missed = min(1.0, 8 * outcome.plan.dram_write_bytes / result)  # operands miss as results do, see `hit_share`
+    result = round(product.output_share * groups * tokens * product.out_features * result_bits)
+    # Operands miss as results do, see `hit_share`.
+    missed = min(1.0, 8 * outcome.plan.dram_write_bytes / result) if result else 1.0
 
     def crossing(bits: int, times: int = 1) -> Crossing:
         return Crossing(times * bits, round(times * bits * (1 - missed)))
@@ -140,6 +142,16 @@ class TensorCoreRun(Run):
             skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
             outcome = better(outcome, skipped, config.minimize)
         return product, outcome
+
+    def operation(self, step: Step, asked: Asked) -> Row:
+        """Run an operation that is no layer, as `accelsim.engines.tensor_core.operations` says."""
+        if step.way == COMPUTED:
+            gemm = product_of(step, self.chip)
+            if (gemm, asked.backend) not in self._ran:
+                self._ran[gemm, asked.backend] = run(gemm, self.chip, asked.backend, repeated=False)
+            row = gemm_row(gemm, self.chip, self._ran[gemm, asked.backend], units=asked.units)
+            return row | {"stored_entries": 0, "storage_bits": 0, "storage_values_bits": 0}
+        return moved_row(step, self.chip, units=asked.units)
 
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
         """Run one layer as `run` does; returns its row, what each core does among it where that is asked for."""

@@ -21,6 +21,7 @@ from accelsim.engines.words import (
 FOR_L2 = Bar(4, "waiting for L2", "#CC79A7", "#")
 STEPS = Bar(5, "shared memory, start of steps", "#882255", "+")
 TILES = Bar(6, "start and end of tiles", "#009E73", "=")
+VECTOR = Bar(7, "vector units", "#F0E442", "%")
 ON_CHIP = Bar(6, "registers, shared memory, L2", "#CC79A7", "#")
 
 WORDS = Words(
@@ -45,6 +46,7 @@ WORDS = Words(
             "cycles",
             DONE_EARLY,
         ),
+        Word("vector", "vector units, in operations that are no layers", "cycles", VECTOR),
     ),
     actions=(
         Word(
@@ -57,6 +59,7 @@ WORDS = Words(
         Word("sum_bytes", "bytes of sums that wait in shared memory, read and written in every step", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
         Word("l2_writes", "bytes written to L2: operands from DRAM, results on their way there", "bytes"),
+        Word("vector_elements", "elements that vector units took, of operations that are no layers", "elements"),
         Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
         *DRAM_ACTIONS,
         Word("powered_ns", "nanoseconds in which the chip was powered", "ns"),

@@ -89,6 +89,7 @@ class _Between:
             operations=tuple(self.operations.values()),
             outputs=tuple(dict.fromkeys(self.makers[name] for name in self.ready.outputs if name in self.makers)),
             order=tuple(self.order),
+            runtime="ONNX Runtime",
         )
 
     def _closed(self, node: Any) -> tuple[LeftOut, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from accelsim.errors import collecting
+from accelsim.errors import collecting, raise_if_any
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.onnx_graph.account import Account
@@ -22,6 +22,13 @@ from accelsim.network.onnx_graph.products import Found, OpenError, Product, laye
 from accelsim.network.onnx_graph.weights import Weight, Weights, packed_count
 
 
+def products_of(ready: Prepared) -> tuple[dict[str, Layer], dict[str, Product]]:
+    """Return the layers of a graph by name, and of each what its operation multiplies; raises InputError."""
+    walk = Walk(ready)
+    raise_if_any(f"{ready.path}: {problem}" for problem in dict.fromkeys(walk.problems))
+    return {layer.name: layer for layer in walk.layers}, walk.products
+
+
 class Walk:
     """The layers of a graph, what is not one, and what is wrong."""
 
@@ -29,6 +36,8 @@ class Walk:
         self.layers: list[Layer] = []
         self.made: list[Made] = []
         """Of each operation of the prepared graph, what it is made into."""
+        self.products: dict[str, Product] = {}
+        """Of each layer, what its operation multiplies."""
         self.others: list[LeftOut] = []
         self.assumptions: list[str] = []
         self.problems: list[str] = []
@@ -119,6 +128,7 @@ class Walk:
             with collecting(self.problems):
                 self.layers.append(layer_of(name + product.end, product, tokens))
                 taken[name + product.end] = product
+                self.products[name + product.end] = product
             for part in () if product.bias is None else product.bias.parts:
                 self._account.take(self._ready.constants[part])
         self._held(node)

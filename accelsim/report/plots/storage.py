@@ -53,6 +53,6 @@ def storage(table: pd.DataFrame, axes: Axes) -> Axes:
     axes.set_xlim(*log_limits([100.0, *shares]))
     plain_log_ticks(axes.xaxis)
     axes.grid(True)
-    axes.set_xlabel("size (% of dense, 16-bit values)")
+    axes.set_xlabel("size (% of dense, in the type of the weights)")
     legend_below(axes)
     return axes

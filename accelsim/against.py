@@ -1,0 +1,118 @@
+"""What pruning bought: a network beside the same network unpruned, or beside another, on the same chips."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError
+from accelsim.network import Layer, Network, load_network
+from accelsim.results import Column
+from accelsim.totals import over_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DENSE = "dense"
+"""The same network with every weight there."""
+
+PARENT = "pruned_from"
+"""Key of a network's provenance: name or file of the network that it was pruned from."""
+
+GAIN_COLUMNS = (
+    Column("hardware", "str", "name of the chip"),
+    Column("network", "str", "name of the network"),
+    Column("against", "str", "name of the network that it is held against"),
+    Column("speed_up", "float64", "time of that network / this time", "-"),
+    Column("energy_saving", "float64", "its energy / this energy", "-"),
+    Column("bytes_saving", "float64", "its DRAM traffic / this traffic; empty: neither has any", "-"),
+    Column("size_saving", "float64", "its storage / this storage", "-"),
+    Column("accuracy", "float64", "of the network, where it is known", "-"),
+    Column("accuracy_against", "float64", "of the other, where it is known", "-"),
+)
+"""The table of `gains`."""
+
+
+def other(network: Network, against: str | Path | Network | None = None) -> Network | None:
+    """Return the network that one is held against.
+
+    against: "dense", which is the network with a weight in place of every zero; a name or file of another; None: the
+    network that this one says it was pruned from (`provenance`), if it says one that can be read. What enters the
+    network enters the other, too. Returns None where nothing is asked for and nothing is known.
+    Raises InputError for what cannot be read, or takes other inputs.
+    """
+    if against is None:
+        parent = network.provenance.get(PARENT)
+        if not isinstance(parent, str):
+            return None
+        try:
+            return _with_inputs_of(network, load_network(parent))
+        except InputError:
+            return None  # it was said where the network comes from, and need not lie here
+    if against == DENSE:
+        return unpruned(network)
+    return _with_inputs_of(network, load_network(against))
+
+
+def _with_inputs_of(network: Network, found: Network) -> Network:
+    """Return a network with the samples of another."""
+    return found if network.samples is None else found.with_samples(network.samples, network.labels)
+
+
+def unpruned(network: Network) -> Network:
+    """Return the network with the least weight there is in place of every zero, of integers 1.
+
+    It counts, and of real weights changes results by next to nothing: what a ReLU makes zero stays zero. Activations
+    stay those of the pruned network, whichever weights were there before.
+    """
+    return replace(network, name=f"{network.name} (dense)", layers=[_whole(layer) for layer in network])
+
+
+def _whole(layer: Layer) -> Layer:
+    """Return the layer with a weight in place of every zero."""
+
+    def weights() -> NDArray[Any]:
+        weight = layer.weight
+        # Below zero: where all weights of an output are gone, what is behind its ReLU has to stay zero.
+        least = -np.finfo(weight.dtype).smallest_subnormal if weight.dtype.kind == "f" else weight.dtype.type(1)
+        return np.where(weight == 0, least, weight)
+
+    return replace(layer, weight_source=weights, codebook=None, granularity=None)
+
+
+def gains(
+    results: pd.DataFrame, others: pd.DataFrame, accuracy: float = np.nan, accuracy_against: float = np.nan
+) -> pd.DataFrame:
+    """Return one row per chip: what a network takes less than the other, and how accurate both are (GAIN_COLUMNS).
+
+    results, others: tables of `accelsim.simulate` of the two on the same chips. Ratios are of the totals of whole
+    networks; a chip that cannot run all of either has none.
+    """
+    import pandas as pd
+
+    mine, theirs = (over_layers(table, "hardware", whole=True) for table in (results, others))
+    theirs = theirs.reindex(mine.index)
+    traffic = [table["dram_read_bytes"] + table["dram_write_bytes"] for table in (theirs, mine)]
+    found = {
+        "network": results["network"].iloc[0],
+        "against": others["network"].iloc[0],
+        "speed_up": theirs["time_us"] / mine["time_us"],
+        "energy_saving": (theirs["energy_pj"] / mine["energy_pj"]).where(mine["energy_pj"] > 0),
+        "bytes_saving": (traffic[0] / traffic[1]).where(traffic[1] > 0),
+        "size_saving": theirs["storage_bits"] / mine["storage_bits"],
+        "accuracy": accuracy,
+        "accuracy_against": accuracy_against,
+    }
+    return pd.DataFrame(found, index=mine.index).rename_axis("hardware").reset_index()
+
+
+def stated_accuracy(network: Network, key: str = "accuracy") -> float:
+    """Return an accuracy that the network states in its provenance, NaN if it states none."""
+    try:
+        return float(network.provenance.get(key, np.nan))
+    except (TypeError, ValueError):
+        return float("nan")
