@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.onnx_graph.replaced import Nodes
+from accelsim.network.onnx_graph.replaced import Nodes, Rounding
 from accelsim.network.onnx_graph.sessions import Session
 
 Array = NDArray[Any]
@@ -37,7 +37,8 @@ def parts_of(nodes: Sequence[Any], known: Mapping[str, Any], wanted: Mapping[str
     cuts = []
     for place, node in enumerate(needed):
         adds = sum(wanted.get(name, 0) for name in node.output)
-        if made and made + adds > budget:
+        before = needed[place - 1] if place else node
+        if (made and made + adds > budget) or isinstance(node, Rounding) != isinstance(before, Rounding):
             cuts.append((start, place))
             start, made = place, 0
         made += adds
@@ -103,6 +104,13 @@ class Run:
 
         What it makes is written where it is kept, but for the first time, which shows how large that is.
         """
+        for node in part.nodes:
+            if isinstance(node, Rounding):
+                (data,), (rounded,) = node.input, node.output
+                taken = store[data] if data in store else np.stack([each[data] for each in self._inputs])
+                store[rounded] = node.rounded(taken).astype(taken.dtype, copy=False)
+        if isinstance(part.nodes[0], Rounding):
+            return
         session: Session | None = None
         for time, given in enumerate(self._inputs):
             inputs = {name: given[name] if name in given else store[name][time] for name in part.inputs}

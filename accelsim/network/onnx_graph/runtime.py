@@ -268,8 +268,6 @@ def _problems(layers: Mapping[str, Layer], own: Mapping[str, Layer], file: str) 
                 f"layer {name}: has weights {layer.weight_shape} for inputs {layer.input_shape}, in '{file}' it has "
                 f"{own[name].weight_shape} for {own[name].input_shape}: the file cannot run it"
             )
-        elif layer.rounded is not None:
-            yield f"layer {name}: rounds what enters it, which ONNX Runtime does not do here"
 
 
 def _sizes(wanted: Sequence[Sequence[str]], ready: Prepared, runs: int) -> dict[str, int]:
