@@ -55,6 +55,10 @@ class Event:
     """Layers that it runs: the name of their weights, and the number of the call."""
     weights: list[Tensor] = field(default_factory=list)
     """What those multiply by."""
+    parts: list[slice] = field(default_factory=list)
+    """Which of its outputs each of them makes."""
+    turned: bool = False
+    """Whether outputs are in rows: weights on the left of a product."""
     left: list[Left] = field(default_factory=list)
     uses: list[int] = field(default_factory=list)
     """Numbers of the tensors of the model that it reads otherwise."""
