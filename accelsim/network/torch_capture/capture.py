@@ -84,12 +84,23 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
         {"torch": torch.__version__},
         tuple(recorder.assumptions),
         graph,
-        _executor(model, arguments, keywords, recorder, layers),
+        _executor(
+            model,
+            arguments,
+            keywords,
+            recorder,
+            Passed(
+                {layer.name: layer for layer in layers},
+                recorder.calls_of,
+                recorder.folded,
+                frozenset(trace.overwritten),
+            ),
+        ),
     )
 
 
 def _executor(
-    model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], recorder: Recorder, layers: list[Layer]
+    model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], recorder: Recorder, passed: Passed
 ) -> TorchExecutor | None:
     """Return what runs the model on other samples; None where those are a list of tensors of their own."""
     named = {
@@ -99,7 +110,6 @@ def _executor(
     first = next(each for each in (*arguments, *keywords.values()) if _has_samples(each))
     if not isinstance(first, torch.Tensor) or all(each.samples is None for each in named.values()):
         return None
-    passed = Passed({layer.name: layer for layer in layers}, recorder.calls_of, recorder.folded)
     return TorchExecutor(model, arguments, keywords, named, passed, recorder.batch_dim)
 
 

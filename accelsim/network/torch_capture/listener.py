@@ -85,7 +85,7 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
 
     def _replayed(self, note: Replay, func: Any, handler: Any, args: Any, kwargs: Any) -> Any:
         """Run one operation with the weights of the network that is meant, and hand over what its layers see."""
-        note.starts()
+        note.starts(func, [*args, *kwargs.values()])
         if handler is None:
             return func(*args, **kwargs)
         call = _by_name(func, args, kwargs)

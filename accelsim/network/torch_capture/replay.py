@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import Tensor
 from accelsim.errors import InputError
 from accelsim.network.executor import Seen
 from accelsim.network.layer import Layer
-from accelsim.network.torch_capture.origins import storage_key, tensors_in
+from accelsim.network.torch_capture.origins import storage_key, tensors_in, written
 from accelsim.network.torch_capture.recorder import Call, Filters, Recorder, copied, merged_calls, samples_of
 from accelsim.torch_weights import as_array
 
@@ -29,6 +30,8 @@ class Passed(NamedTuple):
     """How often the weights of a name were multiplied by."""
     folded: frozenset[int]
     """Products of weights alone that are weights themselves."""
+    overwritten: frozenset[str]
+    """Names of the weights that multiply what the model writes over later, so that it has to be copied."""
 
 
 @dataclass(eq=False)
@@ -48,7 +51,7 @@ class Replay(Recorder):
 
     wanted: Mapping[str, Layer] = field(default_factory=dict)
     """Layers whose weights are multiplied by, in the order in which they are handed over."""
-    passed: Passed = field(default_factory=lambda: Passed({}, {}, frozenset()))
+    passed: Passed = field(default_factory=lambda: Passed({}, {}, frozenset(), frozenset()))
     hand_over: Callable[[Seen], None] | None = None
     outputs: bool = False
     _kept: list[_Kept] = field(default_factory=list)
@@ -58,6 +61,8 @@ class Replay(Recorder):
     _now: list[tuple[str, Call]] = field(default_factory=list)
     _ready: dict[str, Seen] = field(default_factory=dict)
     _handed: int = 0
+    _lent: dict[Any, Any] = field(default_factory=dict)
+    """By memory of the model what was handed over of it, as a weak reference."""
     _found_names: list[str | None] = field(default_factory=list)
     _given_names: list[str | None] | None = None
     """Names that were found for the weights of a recurrent operation before others were put in their place."""
@@ -65,8 +70,17 @@ class Replay(Recorder):
     # What a Recorder does otherwise
 
     def taken(self, tensor: Tensor) -> Array:
-        """Return a copy of what a layer sees, where somebody wants it."""
-        return copied(tensor) if self.hand_over is not None else np.empty((0,) * tensor.ndim)
+        """Return what a layer sees, where somebody wants it: the model's own memory, until `call` knows better."""
+        if self.hand_over is None:
+            return np.empty((0,) * tensor.ndim)
+        array = as_array(tensor)
+        if array.ctypes.data == tensor.data_ptr():
+            owner = array
+            while isinstance(owner.base, np.ndarray):
+                owner = owner.base
+            array.flags.writeable = False
+            self._lent[storage_key(tensor)[0]] = weakref.ref(owner)
+        return array
 
     def named(self, weight: Tensor, bias: Tensor | None, data: Tensor) -> str | None:
         """Return the name of a layer; the one found before where its weights are replaced already."""
@@ -101,8 +115,10 @@ class Replay(Recorder):
         """Note that a layer sees something; it is handed over when its operation has run."""
         self._numbers[name] = number = self._numbers.get(name, 0) + 1
         self.event.calls.append((name, number))
-        if self.hand_over is not None:
-            self._now.append((name, call))
+        if self.hand_over is None:
+            return
+        kept = np.array if name in self.passed.overwritten else np.ascontiguousarray
+        self._now.append((name, call._replace(samples=kept(call.samples))))
 
     def leave(self, kind: str, macs: int | None, operands: Iterable[Tensor], **others: Any) -> None:
         """Pass by what is no layer."""
@@ -117,8 +133,12 @@ class Replay(Recorder):
 
     # Weights in place of others
 
-    def starts(self) -> None:
-        """Forget the operation before."""
+    def starts(self, func: Any, arguments: list[Any]) -> None:
+        """Forget the operation before; raises InputError where one writes over what somebody still looks at."""
+        for tensor in written(func, arguments):
+            lent = self._lent.get(storage_key(tensor)[0])
+            if lent is not None and lent() is not None:
+                raise InputError(f"inputs: what a layer sees is written over where it was not before; {UNLIKE}")
         self._kept.clear()
         self._bias_after.clear()
         self._now.clear()
