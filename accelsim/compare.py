@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware
-from accelsim.inputs import with_density
+from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, load_network
+from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import OF_NETWORK, Column, of_network, supported
@@ -44,6 +45,7 @@ def compare(
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
     of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
+    Where the inputs of the network are known each variant is run on them anew, with labels for its `accuracy`.
     `count_io`: as of `simulate`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
@@ -59,7 +61,7 @@ def compare(
     if not (isinstance(sparsity, int | float) and 0 <= sparsity < 1):
         problems.append(f"sparsity: must be at least 0 and below 1 (got {sparsity!r})")
     raise_if_any(problems)
-    inputs = net if activations is None else with_density(net, activations, seed)
+    inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
     variants = {AS_GIVEN: inputs}
     for granularity in chosen:
         with collecting(problems):
@@ -94,10 +96,11 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
     found = sums.reindex(order)[
-        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", *OF_NETWORK]
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", "accuracy", *OF_NETWORK]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
+    found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
     return found
 
 
