@@ -21,6 +21,7 @@ from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import together
 from accelsim.network import Density, Network, load_network
+from accelsim.network.graph import KINDS
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import criterion_data, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity
@@ -184,16 +185,19 @@ class _Costs:
         self.whose = ""
 
     def of(self, sparsities: Mapping[str, float]) -> dict[str, float]:
-        """Return the cost of each layer of the network pruned by these sparsities, as simulated.
+        """Return the cost of each layer and operation of the network pruned by these sparsities, as simulated.
 
-        What the chip cannot run costs infinitely much, so that no budget allows it.
+        A layer that the chip cannot run costs infinitely much, so that no budget allows it; an operation that it leaves
+        to others costs it nothing.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
             pruned = replace(shrunk(self.scores.pruned(sparsities)), labels=None)  # whose score is asked for elsewhere
             table = simulate(pruned, self.chip, self.activations, seed=self.scores.seed)
         self.whose = together(table["activations"])
-        return dict(zip(table["layer"], table[self.metric].astype(float).fillna(np.inf), strict=True))
+        lacking = np.where(table["kind"].isin(list(KINDS)), 0.0, np.inf)
+        found = table[self.metric].astype(float)
+        return dict(zip(table["layer"], found.where(found.notna(), lacking), strict=True))
 
     def total(self, sparsities: Mapping[str, float]) -> float:
         """Return the cost of the network pruned by these sparsities."""
