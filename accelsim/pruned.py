@@ -17,9 +17,7 @@ from accelsim.network.samples import with_known_inputs
 from accelsim.network.slices import Flags, Numbers, Slices
 from accelsim.pruning import Granularity, prune
 from accelsim.pruning.criteria import Data
-
-WHOLE_CHANNELS = ("filter", "channel")
-"""Granularities that prune channels of a network, and not weights of one layer."""
+from accelsim.pruning.spelling import WHOLE_CHANNELS
 
 
 def prune_network(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from accelsim.network.executor import Executor, Expected, Seen
 from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
-from accelsim.network.slices import Flags, Slices, channel_axis, passes
+from accelsim.network.operations import channel_axis
+from accelsim.network.slices import Flags, Slices, passes
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -69,9 +70,7 @@ class Sliced:
         for name, numbers in self.slices.inputs.items():
             if name in found and not self.stays[numbers].all():
                 given = found[name]
-                sizes = list(given.shape)
-                sizes[channel_axis(sizes)] = int(np.count_nonzero(self.stays[numbers]))
-                found[name] = given._replace(shape=tuple(sizes))
+                found[name] = given._replace(shape=_shape(given.shape, self.stays[numbers]))
         return found
 
     def batched(self, inputs: Mapping[str, Array]) -> int:
@@ -104,7 +103,7 @@ class Sliced:
             flags, values = self.stays[numbers], inputs.get(name)
             if values is None or flags.all():
                 continue
-            axis = 1 if values.ndim == 4 else values.ndim - 1
+            axis = channel_axis(values.shape[1:]) % (values.ndim - 1) + 1
             if values.shape[axis] == np.count_nonzero(flags):  # others are named by what runs it
                 found[name] = np.zeros((*values.shape[:axis], len(flags), *values.shape[axis + 1 :]), values.dtype)
                 found[name][(slice(None),) * axis + (flags,)] = values
@@ -165,10 +164,10 @@ def _samples(samples: Mapping[str, Array], slices: Slices, stays: Flags) -> dict
     return found
 
 
-def _shape(shape: tuple[int, ...], flags: Flags) -> tuple[int, ...]:
+def _shape(shape: Sequence[Any], flags: Flags) -> tuple[Any, ...]:
     """Return the shape of one sample of a tensor with only the channels that stay."""
     sizes = list(shape)
-    sizes[channel_axis(shape)] = int(np.count_nonzero(flags))
+    sizes[channel_axis(tuple(shape))] = int(np.count_nonzero(flags))
     return tuple(sizes)
 
 
@@ -182,12 +181,15 @@ def _narrowed(operation: Operation, slices: Slices, stays: Flags) -> Operation:
     flags = stays[slices.operations[operation.name]]
     if flags.all() or operation.shape[channel_axis(operation.shape)] != len(flags):
         return operation
-    shape = _shape(operation.shape, flags)
+    shape, axis = _shape(operation.shape, flags), channel_axis(operation.shape)
     share = np.count_nonzero(flags) / len(flags)
-    own = {
-        key: value[flags] if isinstance(value, np.ndarray) and value.shape[:1] == flags.shape else value
-        for key, value in operation.attributes.items()
-    }
+    own = {}
+    for key, value in operation.attributes.items():
+        if isinstance(value, np.ndarray) and value.ndim:
+            # Numbers of each channel, or a constant that is stretched over the other dimensions.
+            place = axis if value.ndim >= -axis and value.ndim > 1 else 0
+            value = np.compress(flags, value, place) if value.shape[place] == len(flags) else value
+        own[key] = value
     return replace(
         operation,
         shape=shape,

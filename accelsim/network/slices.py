@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.graph import Graph, Operation
+from accelsim.network.operations import channel_axis
 from accelsim.network.topology import chain
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class _Followed:
         """Give numbers in the order in which a graph runs."""
         layers = {layer.name: layer for layer in self.network}
         for name, shape in graph.inputs.items():
-            self.made[name] = self.inputs[name] = self.new(shape[channel_axis(shape)], fixed=not self.ends)
+            self.made[name] = self.inputs[name] = self.new(_width(shape), fixed=not self.ends)
         operations = graph.by_name
         for name in graph.order:
             taken = [self.made[source] for source in graph.takes(name)]
@@ -256,12 +257,12 @@ class _Followed:
             case "same" if len({len(numbers) for numbers in taken}) == 1:
                 self.tied += [(taken[0], other) for other in taken[1:]]
                 return taken[0]
-            case "joined" if sum(map(len, taken)) == operation.shape[channel_axis(operation.shape)]:
+            case "joined" if sum(map(len, taken)) == _width(operation.shape):
                 return np.concatenate(taken)
             case "flattened" if len(taken) == 1 and not operation.writes % len(taken[0]):
                 return np.repeat(taken[0], operation.writes // len(taken[0]))
         self.stay += taken
-        return self.new(operation.shape[channel_axis(operation.shape)], fixed=True)
+        return self.new(_width(operation.shape), fixed=True)
 
     def _share_weights(self) -> None:
         """Tie layers that multiply by the same stored weights; what is stored in another shape stays whole."""
@@ -281,9 +282,9 @@ def _channels(layer: Layer) -> int:
     return layer.in_features if layer.convolution is None else layer.convolution.in_channels
 
 
-def channel_axis(shape: Sequence[Any]) -> int:
-    """Return the dimension of a tensor of one sample that counts channels: (channels, height, width), else the last."""
-    return 0 if len(shape) == 3 else -1
+def _width(shape: tuple[int, ...]) -> int:
+    """Return the channels of a tensor of one sample."""
+    return shape[channel_axis(shape)] if shape else 1
 
 
 def _keeps_zero(operation: Operation) -> bool:
