@@ -195,9 +195,9 @@ class _Costs:
             pruned = replace(shrunk(self.scores.pruned(sparsities)), labels=None)  # whose score is asked for elsewhere
             table = simulate(pruned, self.chip, self.activations, seed=self.scores.seed)
         self.whose = together(table["activations"])
+        found = table[self.metric].astype(float).to_numpy()
         lacking = np.where(table["kind"].isin(list(KINDS)), 0.0, np.inf)
-        found = table[self.metric].astype(float)
-        return dict(zip(table["layer"], found.where(found.notna(), lacking), strict=True))
+        return dict(zip(table["layer"], np.where(np.isnan(found), lacking, found).tolist(), strict=True))
 
     def total(self, sparsities: Mapping[str, float]) -> float:
         """Return the cost of the network pruned by these sparsities."""
