@@ -217,6 +217,17 @@ def model_of_length(tokens: int) -> Graph:
     return Graph({"ids": (tokens,)}, dict.fromkeys(("q", "k"), ("ids",)), (found,))
 
 
+def test_a_mask_that_is_added_to_scores_may_hide_what_comes() -> None:
+    network = model(causal=False)
+    graph = graph_of(network)
+    mask = operation("mask", "elementwise", ("scores",), HEADS, TOKENS, TOKENS, does="Add")
+    behind = [replace(each, inputs=("mask",)) if each.name == "softmax" else each for each in graph.operations]
+    masked = replace(network, graph=Graph(graph.inputs, graph.sources, (*behind, mask)))
+    assert by_name(masked.in_phase("decode", context=9))["mask"].shape == (HEADS, 1, 9)
+    # Nobody knows what it hides: all of it is multiplied.
+    assert not product_of(masked.in_phase("prefill", tokens=3), "scores").causal
+
+
 def test_encoders_take_other_numbers_of_tokens() -> None:
     network = model(causal=False).in_phase(tokens=7)
     assert network.scope.macs == 7 * (PROJECTIONS + WORDS * WIDTH)
