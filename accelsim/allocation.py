@@ -19,7 +19,7 @@ from accelsim.files import write_whole
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import criterion_data, prune_network, shrunk, whole_layer
+from accelsim.pruned import criterion_data, prune_network, shrunk
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -121,8 +121,6 @@ def sensitivity(
     whole = scores({})
     rows = []
     for layer in net:
-        if layer.name == whole_layer(net, chosen):
-            continue
         for share in shares:
             if progress is not None:
                 progress(f"{layer.name} at {share:.0%}")
