@@ -23,6 +23,7 @@ from accelsim.network.onnx_graph.prepared import Prepared, prepared
 from accelsim.network.onnx_graph.products import Found, OpenError, Product, layer_of
 from accelsim.network.onnx_graph.weights import Weight, Weights, packed_count
 from accelsim.network.reading import Reading
+from accelsim.network.writer import GRANULARITY_KEY, claimed
 
 
 def read(path: Path, reading: Reading) -> Network:
@@ -48,7 +49,7 @@ def read(path: Path, reading: Reading) -> Network:
         )
     return Network(
         ready.name or path.stem,
-        walk.layers,
+        claimed(walk.layers, ready.metadata.get(GRANULARITY_KEY, "")),
         source=path.name,
         not_simulated=[*walk.others, *ready.left_out],
         assumptions=[*ready.assumptions, *walk.assumptions],
