@@ -111,13 +111,14 @@ def prune(
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
+        table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             pruned.save(output)
-    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
     note(said)
     say_wrote(output)
