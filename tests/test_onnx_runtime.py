@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx_graphs import FLOAT, integers, model_of, reals
 
 from accelsim import InputError, Network, load_network
 from accelsim.evaluation import accuracy_on
@@ -17,7 +18,6 @@ from accelsim.formats.precision import Precision
 from accelsim.network.execution import outputs_of
 from accelsim.network.onnx_graph import parts, runtime
 from accelsim.number_formats import integer
-from onnx_graphs import FLOAT, MICROSOFT, integers, model_of, reals
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
 ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")

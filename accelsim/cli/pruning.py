@@ -129,13 +129,14 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         if remove:
             pruned = shrunk(pruned, ends=ends)
+        table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
