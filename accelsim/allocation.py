@@ -19,7 +19,7 @@ from accelsim.files import write_whole
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import criterion_data, prune_network, shrunk
+from accelsim.pruned import criterion_data, prunable, prune_network, shrunk
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -120,19 +120,19 @@ def sensitivity(
     scores = Scores(net, granularity, criterion, evaluate, seed, store)
     whole = scores({})
     rows = []
-    for layer in net:
+    for layer in prunable(net, chosen):
         for share in shares:
             if progress is not None:
-                progress(f"{layer.name} at {share:.0%}")
+                progress(f"{layer} at {share:.0%}")
             try:
-                scores.pruned({layer.name: share})
+                scores.pruned({layer: share})
             except InputError:  # this granularity cannot prune this layer, or not as far
                 break
-            score = scores({layer.name: share})
+            score = scores({layer: share})
             rows.append(
                 {
                     "network": net.name,
-                    "layer": layer.name,
+                    "layer": layer,
                     "granularity": str(chosen),
                     "criterion": criterion,
                     "sparsity": share,
@@ -216,7 +216,7 @@ def allocate(
     _check_budget(budget, metric, steps)
     scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
     costs = _Costs(scores, chip, metric, activations)
-    names = [layer.name for layer in net]
+    names = prunable(net, granularity)
     chosen: dict[str, float] = {}
     by_share = {0.0: costs.of({})} | {share: costs.of(dict.fromkeys(names, share)) for share in shares}
     total = sum(by_share[0.0].values())

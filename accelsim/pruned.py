@@ -68,6 +68,15 @@ def prune_network(
     return replace(network, layers=layers, provenance={**network.provenance, **told})
 
 
+def prunable(network: Network, granularity: str | Granularity) -> list[str]:
+    """Return the layers of which something can be pruned, by name: not those whose channels all stay."""
+    if str(granularity) not in WHOLE_CHANNELS:
+        return [layer.name for layer in network]
+    slices = Slices.of(network)
+    found = {name for width in _widths(network, slices, str(granularity)) for name in width.layers}
+    return [layer.name for layer in network if layer.name in found]
+
+
 def _layer_by_layer(
     network: Network,
     granularity: Granularity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -234,17 +234,8 @@ class Prepared:
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
-        for each, not_run in zip(runs, lacking, strict=True) if any(lacking) else ():
-            said = [
-                f"layer {name} on {each.chip.name}: {problem}"
-                for name, error in not_run.items()
-                for problem in error.problems
-            ]
-            if len(not_run) == len(net):
-                problems += said
-            elif said:
-                remains = "the row of this layer is empty and no total has it"
-                warn("\n".join(f"{problem}; {remains}" for problem in said))
+        for each, not_run in zip(runs, lacking, strict=True):
+            problems += _say_not_run(each.chip, not_run, len(net))
         if count_io and not problems:
             for chip, mine in zip(chips, rows, strict=True):
                 with collecting(problems):
@@ -296,6 +287,17 @@ class Prepared:
         if self._keep:
             self._ready[layer.name] = ready
         return ready
+
+
+def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers: int) -> list[str]:
+    """Warn of the layers that a chip cannot run; returns the reasons where it can run none."""
+    said = [f"layer {name} on {chip.name}: {problem}" for name, error in not_run.items() for problem in error.problems]
+    if len(not_run) == layers:
+        return said
+    if said:
+        remains = "the row of this layer is empty and no total has it"
+        warn("\n".join(f"{problem}; {remains}" for problem in said))
+    return []
 
 
 def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:

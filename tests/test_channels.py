@@ -335,6 +335,8 @@ def test_what_is_no_channel_cannot_be_taken_out(tmp_path: Path, accelsim: Run) -
         said = accelsim("prune", LENET.name, "--sparsity", "0.5", option, "-o", tmp_path / "pruned.safetensors")
         assert said.code == 2
         assert f"{option}: is of channels, and 'fine' prunes none" in said.errors[0]
+    typed = ["prune", LENET.name, "--granularity", "channel", "--sparsity", "0.5", "--remove", "-o"]
+    assert "--remove: changes shapes" in accelsim(*typed, tmp_path / "a.onnx").errors[0]
 
 
 def test_a_layer_alone_has_ends_only() -> None:

@@ -126,17 +126,24 @@ def load(
     density: float | None,
     weights: Path | None = None,
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+    *,
+    weights_alone: bool = False,
 ) -> tuple[Any, list[Any]]:
-    """Return the network and the chips that a command was given, or their problems."""
+    """Return the network and the chips that a command was given, or their problems.
+
+    weights_alone: whether the weights of a bare file will do, without what it does not say of convolutions.
+    """
     from accelsim.hardware import load_hardware
-    from accelsim.network import Density, load_network, with_weights
+    from accelsim.network import Density, load_network, load_weights, with_weights
 
     net: Any = None
     if told := collect(problems, reading.keywords_beside, weights, network):
-        net = collect(problems, lambda: load_network(network, **told[0]))
+        read = load_weights if weights_alone else load_network
+        net = collect(problems, lambda: read(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
         if net is not None:
+            net = collect(problems, reading.resized, net)
             net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)

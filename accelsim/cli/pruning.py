@@ -71,30 +71,46 @@ def prune(
     seed: PruningSeedOption = 0,
     remove: RemoveOption = False,
     ends: EndsOption = False,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The pruned network, one .safetensors file.")] = Path(
-        "pruned.safetensors"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output",
+            help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
+            ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
+        ),
+    ] = None,
+    masks: Annotated[
+        str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig and NAME_mask).")
+    ] = "folded",
     *,
     reading: ReadingOptions,
-) -> None:
-    """Prune a network and write it to one file that every command reads."""
+) -> None:  # fmt: skip
+    """Prune a network and write it in the form in which it came, or to one file that every command reads."""
+    from accelsim.network.handed_back import MASKS, default_target, is_handed_back
+
     problems: list[str] = []
-    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading)[0]
+    source = found if (found := weights or Path(network)).exists() else Path(network)
+    output = output or (Path("pruned.safetensors") if remove else default_target(source))
+    is_back = not remove and bool(collect(problems, is_handed_back, source, output))
+    bare = is_back and weights is None
+    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
     shares = collect(problems, _sparsities, sparsity)
-    collect(problems, check_writable, output)
+    if not output.is_dir():
+        collect(problems, check_writable, output)
+    if masks not in MASKS:
+        problems.append(f"--masks {masks}: is {' or '.join(MASKS)}")
+    elif masks != "folded" and not (is_back and source.suffix != ".onnx"):
+        problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
-    if (remove or ends) and granularity not in WHOLE_CHANNELS:
-        problems.append(
-            f"--{'remove' if remove else 'ends'}: is of channels, and '{granularity}' prunes none; "
-            "choose --granularity channel or filter, or leave it out"
-        )
+    problems += _channel_problems(granularity, remove, ends, output)
     raise_if_any(problems)
     note(net.assumptions)
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
     from accelsim.network.forward import with_seen
+    from accelsim.network.handed_back import hand_back
     from accelsim.network.samples import with_known_inputs
     from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
@@ -107,11 +123,17 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         if remove:
             pruned = shrunk(pruned, ends=ends)
-        with_seen(pruned).save(output)
+        said: list[str] = []
+        if granularity in WHOLE_CHANNELS and not remove:
+            said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
+        if is_back:
+            told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
+            said += hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
+        else:
+            with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
     say_left_out(pruned)
-    if granularity in WHOLE_CHANNELS and not remove:
-        note(["what was pruned is zero and still there; --remove takes it out, as compare and curve do"])
+    note(said)
     say_wrote(output)
 
 
@@ -210,6 +232,19 @@ def allocate_command(
     for path in (csv, output):
         if path is not None:
             say_wrote(path)
+
+
+def _channel_problems(granularity: str, remove: bool, ends: bool, output: Path) -> list[str]:
+    """Say what does not go together of what was asked for about channels."""
+    problems = []
+    if (remove or ends) and granularity not in WHOLE_CHANNELS:
+        problems.append(
+            f"--{'remove' if remove else 'ends'}: is of channels, and '{granularity}' prunes none; "
+            "choose --granularity channel or filter, or leave it out"
+        )
+    if remove and output.suffix != ".safetensors":
+        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
+    return problems
 
 
 def _sparsities(text: str | None) -> float | dict[str, float] | None:

@@ -113,6 +113,7 @@ def _of_network(
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     of_network, of_weights = reading.keywords_beside(weights, source)
+    method, amount = reading.amount
     say_left_out(net)
     python = [
         "import accelsim",
@@ -121,6 +122,7 @@ def _of_network(
         "",
         f"network = accelsim.load_network({_arguments(source, of_network)})",
         *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
+        *([f"network = network.{method}({_keywords(amount)})"] if method else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
         f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
@@ -166,7 +168,11 @@ def _of_results(
 
 def _arguments(file: str, keywords: dict[str, Any]) -> str:
     """Return the arguments of a call in Python."""
-    return ", ".join([repr(file), *(f"{name}={value!r}" for name, value in keywords.items())])
+    return ", ".join([repr(file), *([_keywords(keywords)] if keywords else [])])
+
+
+def _keywords(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _check_output(path: Path) -> None:

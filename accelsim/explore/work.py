@@ -69,7 +69,11 @@ def network_hash(network: Network) -> str:
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations
-        drawn = [inputs.density, inputs.seed] if isinstance(inputs, Density) else []
+        drawn = (
+            [inputs.density, inputs.seed, *([inputs.batch] if inputs.batch > 1 else [])]
+            if isinstance(inputs, Density)
+            else []
+        )
         told = [layer.name, content.digest, geometry_of(layer), layer.granularity, layer.tokens, layer.steps, drawn]
         found.update(json.dumps(told, sort_keys=True, default=str).encode())
         for array in (inputs, layer.codebook):

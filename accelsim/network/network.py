@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, needing, placing, raise_if_any
+from accelsim.network import language
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
@@ -159,6 +160,21 @@ class Network:
         if known is not None and known.dtype.kind not in "iu":
             raise InputError(f"labels: must be whole numbers, the class of each sample (got {known.dtype})")
         return replace(self, samples=arrays, labels=known)
+
+    def in_batch(self, batch: int) -> Network:
+        """Return the network with drawn activations of so many samples; see `accelsim.network.language.in_batch`."""
+        return language.in_batch(self, batch)
+
+    def in_phase(
+        self,
+        phase: str | None = None,
+        *,
+        tokens: int | None = None,
+        context: int | None = None,
+        batch: int = 1,
+    ) -> Network:
+        """Return a language model in "prefill" or "decode"; see `accelsim.network.language.in_phase`."""
+        return language.in_phase(self, phase, tokens=tokens, context=context, batch=batch)
 
     def seen(self, *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees of `samples`, in order; raises InputError where they are not known."""

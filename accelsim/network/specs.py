@@ -95,6 +95,8 @@ class DensitySpec:
     """Share of activations that are not zero."""
     seed: Seed = 0
     """Of the draws."""
+    batch: Size = 1
+    """Samples that are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

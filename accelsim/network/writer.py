@@ -89,7 +89,8 @@ def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dic
     for key in TENSOR_KEYS:
         array = getattr(layer, key)
         if isinstance(array, Density):
-            entry[key] = {"density": float(array.density), "seed": int(array.seed)}
+            batch = {} if array.batch == 1 else {"batch": int(array.batch)}
+            entry[key] = {"density": float(array.density), "seed": int(array.seed), **batch}
         elif array is not None:
             entry[key] = f"{layer.name}.{key}"
             if key == "weight" and layer.weights_key:

@@ -56,6 +56,13 @@ def read(path: Path, reading: Reading) -> Network:
     )
 
 
+def products_of(ready: Prepared) -> tuple[dict[str, Layer], dict[str, Product]]:
+    """Return the layers of a graph by name, and of each what its operation multiplies; raises InputError."""
+    walk = Walk(ready)
+    raise_if_any(f"{ready.path}: {problem}" for problem in dict.fromkeys(walk.problems))
+    return {layer.name: layer for layer in walk.layers}, walk.products
+
+
 class Walk:
     """The layers of a graph, what is not one, and what is wrong."""
 
@@ -63,6 +70,8 @@ class Walk:
         self.layers: list[Layer] = []
         self.made: list[Made] = []
         """Of each operation of the prepared graph, what it is made into."""
+        self.products: dict[str, Product] = {}
+        """Of each layer, what its operation multiplies."""
         self.others: list[LeftOut] = []
         self.assumptions: list[str] = []
         self.problems: list[str] = []
@@ -153,6 +162,7 @@ class Walk:
             with collecting(self.problems):
                 self.layers.append(layer_of(name + product.end, product, tokens))
                 taken[name + product.end] = product
+                self.products[name + product.end] = product
             for part in () if product.bias is None else product.bias.parts:
                 self._account.take(self._ready.constants[part])
         self._held(node)
