@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
-from accelsim.hardware import Hardware
+from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import with_density
 from accelsim.network import Density, Network, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import OF_NETWORK, Column, of_network, supported
+from accelsim.results import OF_NETWORK, Column, of_network, operations, supported
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers, without_pins
 
@@ -61,6 +62,7 @@ def compare(
     if not (isinstance(sparsity, int | float) and 0 <= sparsity < 1):
         problems.append(f"sparsity: must be at least 0 and below 1 (got {sparsity!r})")
     raise_if_any(problems)
+    chips = [load_hardware(chip) for chip in hardware]
     inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
     variants = {AS_GIVEN: inputs}
     for granularity in chosen:
@@ -71,11 +73,17 @@ def compare(
             )
     raise_if_any(problems)
     tables = []
+    of_whole = {chip.name: of_network(scope_on(net, chip)) for chip in chips}
     for name, variant in variants.items():
         if progress is not None:
             progress(name)
-        results = simulate(variant, hardware, seed=seed, count_io=count_io)
-        results = results.assign(**of_network(net.scope))
+        results = simulate(variant, chips, seed=seed, count_io=count_io)
+        results = results.assign(
+            **{
+                name: results["hardware"].map({chip: shares[name] for chip, shares in of_whole.items()})
+                for name in OF_NETWORK
+            }
+        )
         results.insert(0, "pruned_by", name)
         tables.append(results)
     whole = pd.concat(tables, ignore_index=True)
@@ -93,7 +101,9 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
 
     keys = ["hardware", "pruned_by"]
     sums = over_layers(table, keys)
-    sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
+    sums["executed_as"] = (
+        table[~operations(table)].groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
+    )
     # By chip first; the order of both is that of the table.
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
+from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
@@ -20,7 +21,7 @@ from accelsim.network import Density, Network, Scope, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
+from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network, operations
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -46,7 +47,12 @@ CURVE_COLUMNS = (
         "score", "float64", "how good the network is as the chip computes it; empty: no evaluation was asked for", "-"
     ),
     Column("precision", "str", "number formats of the chip, weights x activations"),
-    Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them", "cycles"),
+    Column(
+        "cycles",
+        "float64",
+        "of all layers and operations, as all that follow; empty: it cannot run a layer",
+        "cycles",
+    ),
     Column("time_us", "float64", "time", "µs"),
     Column("energy_pj", "float64", "energy", "pJ"),
     Column("storage_bits", "float64", "size of the compressed network", "bits"),
@@ -114,7 +120,7 @@ def curve(
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
-            | _sums(table[table["hardware"] == chip.name], net.scope)
+            | _sums(table[table["hardware"] == chip.name], scope_on(net, chip))
             for chip in chips
         ]
     return _compared(pd.DataFrame(rows))
@@ -201,13 +207,13 @@ def _sparsity(network: Network) -> float:
 
 
 def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:
-    """Return what all layers of one chip take together, and how much of the network they are."""
-    total = over_layers(table, "hardware", whole=True).iloc[0]
+    """Return what all of a network takes together on one chip, and how much of the network that is."""
+    total, layers = over_layers(table, "hardware", whole=True).iloc[0], table[~operations(table)]
     costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
     return {
         **{name: float(total[name]) for name in costs},
-        "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
-        "residency": ", ".join(dict.fromkeys(table["residency"])),
+        "executed_as": ", ".join(dict.fromkeys(layers["executed_as"])),
+        "residency": ", ".join(dict.fromkeys(layers["residency"])),
         "network_io": table["network_io"].iloc[0],
         **of_network(scope),
         "version": __version__,

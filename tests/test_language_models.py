@@ -220,5 +220,5 @@ def test_a_phase_has_no_inputs_of_its_own() -> None:
 
 def test_a_batch_of_given_samples_is_refused() -> None:
     network = Network("net", [Layer.linear("fc", np.ones((2, 3)), activations=np.ones(3))])
-    with pytest.raises(InputError, match="batch: layer fc has activations of its own"):
+    with pytest.raises(InputError, match="batch: fc of net: their activations are given; leave the batch out"):
         network.in_batch(2)

@@ -51,6 +51,18 @@ RemoveOption = Annotated[
     bool, typer.Option("--remove", help="Take out the channels that filter and channel prune, wherever they lead.")
 ]
 
+PrunedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output",
+        help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
+        ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
+    ),
+]  # fmt: skip
+MasksOption = Annotated[
+    str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig, NAME_mask).")
+]
+
 
 @app.command()
 @runs_network
@@ -71,20 +83,11 @@ def prune(
     seed: PruningSeedOption = 0,
     remove: RemoveOption = False,
     ends: EndsOption = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output",
-            help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
-            ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
-        ),
-    ] = None,
-    masks: Annotated[
-        str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig and NAME_mask).")
-    ] = "folded",
+    output: PrunedOption = None,
+    masks: MasksOption = "folded",
     *,
     reading: ReadingOptions,
-) -> None:  # fmt: skip
+) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
     from accelsim.network.handed_back import MASKS, default_target, is_handed_back
 
@@ -103,7 +106,9 @@ def prune(
         problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
-    problems += _channel_problems(granularity, remove, ends, output)
+    problems += _of_channels_alone(granularity, remove, ends)
+    if remove and output.suffix != ".safetensors":
+        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -124,17 +129,27 @@ def prune(
         if remove:
             pruned = shrunk(pruned, ends=ends)
         said: list[str] = []
-        if granularity in WHOLE_CHANNELS and not remove:
-            said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
-            said += hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
+            said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
     say_left_out(pruned)
+    if granularity in WHOLE_CHANNELS and not remove:
+        said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
     note(said)
     say_wrote(output)
+
+
+def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:
+    """Say which options are of whole channels where none are pruned."""
+    return [
+        f"{option}: is of channels, and '{granularity}' prunes none; choose --granularity channel or filter, or leave "
+        "it out"
+        for option, given in (("--remove", remove), ("--ends", ends))
+        if given and granularity not in WHOLE_CHANNELS
+    ]
 
 
 @app.command("sensitivity")
@@ -232,19 +247,6 @@ def allocate_command(
     for path in (csv, output):
         if path is not None:
             say_wrote(path)
-
-
-def _channel_problems(granularity: str, remove: bool, ends: bool, output: Path) -> list[str]:
-    """Say what does not go together of what was asked for about channels."""
-    problems = []
-    if (remove or ends) and granularity not in WHOLE_CHANNELS:
-        problems.append(
-            f"--{'remove' if remove else 'ends'}: is of channels, and '{granularity}' prunes none; "
-            "choose --granularity channel or filter, or leave it out"
-        )
-    if remove and output.suffix != ".safetensors":
-        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
-    return problems
 
 
 def _sparsities(text: str | None) -> float | dict[str, float] | None:

@@ -114,7 +114,7 @@ def _of_network(
     change = f", {changes!r}" if changes else ""
     of_network, of_weights = reading.keywords_beside(weights, source)
     method, amount = reading.amount
-    say_left_out(net)
+    say_left_out(net, chips)
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),

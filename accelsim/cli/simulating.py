@@ -99,7 +99,7 @@ def run(
     results = table(rows)
     if not quiet:
         _print_results(results)
-        say_left_out(net)
+        say_left_out(net, chips)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
@@ -155,7 +155,7 @@ def energy(
         console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
-    say_left_out(net)
+    say_left_out(net, chips)
     write_all(results, outputs)
 
 
@@ -221,7 +221,7 @@ def compare_command(
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
     say(left_out(results, ["hardware", "pruned_by"]))
-    say_left_out(net)
+    say_left_out(net, chips)
     note(differences(chips))
     write_all(results, outputs)
 
@@ -282,7 +282,7 @@ def curve_command(
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
-    say_left_out(net)
+    say_left_out(net, chips)
     for path in outputs.values():
         say_wrote(path)
 
@@ -316,7 +316,7 @@ def divisions_command(
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
-    say_left_out(net)
+    say_left_out(net, chips)
     write_all(table, outputs)
 
 
@@ -336,6 +336,7 @@ def _range(text: str) -> list[float]:
 
 
 def _print_results(results: pd.DataFrame) -> None:
+    from accelsim.amdahl import amdahl, sentence, ways
     from accelsim.report import terminal
     from accelsim.totals import left_out
 
@@ -355,5 +356,6 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
+    say(filter(None, [*(sentence(row) for _, row in amdahl(results).iterrows()), *ways(results)]))
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -160,6 +160,8 @@ def _is_look_up(graph: Graph, name: str) -> bool:
 
 def _problems(graph: Graph, network: Network) -> list[str]:
     """Say what keeps NumPy from running a graph with the layers of a network."""
+    if graph.runtime:
+        return [f"is run by {graph.runtime}, whose operations NumPy does not know: bring it from where it came"]
     problems = []
     for each in graph.operations:
         operator = operator_of(each.does)
@@ -167,7 +169,10 @@ def _problems(graph: Graph, network: Network) -> list[str]:
             what = f"'{each.does}' ({each.kind})" if each.does else f"an operation of kind {each.kind}"
             problems.append(f"operation {each.name}: NumPy does not know {what}, and so cannot run the network")
             continue
-        missing = [key for key in operator.needs if key not in each.attributes]
+        if problem := operator.problem(each.does, each.inputs):
+            problems.append(f"operation {each.name}: inputs: {problem}")
+        needs = ("value",) if operator.kind == "elementwise" and operator.takes != len(each.inputs) == 1 else ()
+        missing = [key for key in (*operator.needs, *needs) if key not in each.attributes]
         if missing:
             problems.append(
                 f"operation {each.name}: {', '.join(missing)}: must be known to run it; add what is missing"

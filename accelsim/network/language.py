@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, listed, raise_if_any
 from accelsim.network.activations import Activations, Density
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.graph import ActivationProduct, Graph, Operation
@@ -34,11 +34,9 @@ def in_batch(network: Network, batch: int) -> Network:
     Raises InputError for a number that is none, and for layers whose activations are given.
     """
     problems = [] if is_count(batch, 1) else [f"batch: must be a whole number, at least 1 (got {batch!r})"]
-    problems += [
-        f"batch: layer {layer.name} has activations of its own, as many samples as there are; leave the batch out"
-        for layer in network
-        if layer.activations is not None and not isinstance(layer.activations, Density)
-    ]
+    given = [layer.name for layer in network if isinstance(layer.activations, np.ndarray)]
+    if given:
+        problems.append(f"batch: {listed(given)} of {network.name}: their activations are given; leave the batch out")
     raise_if_any(problems)
     return network if batch == 1 else replace(network, layers=[_drawn(layer, batch) for layer in network])
 

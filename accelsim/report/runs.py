@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accelsim.errors import InputError, raise_if_any
-from accelsim.results import COLUMNS, supported
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, supported
 from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
         float
     )
     wrong = (numbers < 0) | ~(numbers.abs() <= LARGEST)
+    wrong[[*MAY_BE_EMPTY]] &= numbers[[*MAY_BE_EMPTY]].notna()
     wrong[list(FILLED)] |= numbers[list(FILLED)] == 0
     problems = []
     for name in wrong.columns[wrong.any()]:

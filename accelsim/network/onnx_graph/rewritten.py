@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,16 @@ from onnx import numpy_helper
 from accelsim.errors import InputError, listed, placing, raise_if_any
 from accelsim.network.network import Network
 from accelsim.network.onnx_graph.constants import ModelFile, dtype_of, of_tensor
-from accelsim.network.onnx_graph.nodes import products_of
 from accelsim.network.onnx_graph.order import uses
-from accelsim.network.onnx_graph.prepared import Prepared, prepared
+from accelsim.network.onnx_graph.prepared import Prepared, Put, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.scope import graphs_of
-from accelsim.network.onnx_graph.tracing import Change, Key, Tensors, is_mask, is_real, real
+from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
+from accelsim.network.onnx_graph.walk import products_of
 from accelsim.network.reading import Reading
 
 Array = NDArray[Any]
+Reader = Callable[[], Array]
 
 ALIGNED, ALIGNED_LARGE, LARGE = 64, 4096, 2**20
 """Bytes to which tensors in a file of data are aligned, and those of LARGE bytes or more, which may be mapped."""
@@ -64,22 +65,32 @@ def _new_tensors(
     parts = {key: _parts(products[key[0]], key[1], ready) for key in changes}
     origins = {name for key in changed for part in parts[key] for name in _origins(ready, part)}
     in_file = Tensors({name: each for name, each in ready.stored.items() if name in origins})
-    traced = in_file.traced(lambda put: _arrays(prepared(path, reading, put)))
-    traced = {key: each for key, each in traced.items() if key in changes and in_file.explains(each, changes[key])}
-    left = [key for key in changed if key not in traced]
+
+    def of_file(put: Put) -> Mapping[Key, Reader]:
+        return _readers(prepared(path, reading, put))
+
+    def of_graph(put: Put) -> Mapping[Key, Reader]:
+        return _readers(ready._replace(constants={name: put(name, each) for name, each in ready.constants.items()}))
+
+    found: dict[Key, Origin] = {**in_file.seen(of_file)}
+    # Others of the same tensors too, which may share a number.
+    touching = {
+        key for key in changes if key not in found and any(origins & set(_origins(ready, part)) for part in parts[key])
+    }
+    found |= in_file.traced(of_file, touching)
+    found = {key: each for key, each in found.items() if key in changes and in_file.explains(each, changes[key])}
+    left = [key for key in changed if key not in found]
     made = {part for key in left for part in parts[key] if ready.constants[part].made_of - {part}}
     in_graph = Tensors({part: ready.constants[part] for part in sorted(made)})
-    again = in_graph.traced(
-        lambda put: _arrays(ready._replace(constants={name: put(name, each) for name, each in ready.constants.items()}))
-    )
-    again = {key: each for key, each in again.items() if key in changes and in_graph.explains(each, changes[key])}
+    again = in_graph.traced(of_graph, left)
+    again = {key: each for key, each in again.items() if in_graph.explains(each, changes[key])}
     raise_if_any(
         f"layer {name}: its {kind} is packed in {listed(parts[name, kind]) or 'its operation'}, into which pruned "
         "weights are not written; prune the model that it was made from, or leave this layer as it is"
         for name, kind in left
         if (name, kind) not in again
     )
-    return in_file.settled(traced, changes), in_graph.settled({key: again[key] for key in left}, changes)
+    return in_file.settled(found, changes), in_graph.settled(again, changes)
 
 
 def _parts(product: Product, kind: str, ready: Prepared) -> list[str]:
@@ -101,10 +112,14 @@ def _origins(ready: Prepared, part: str) -> list[str]:
     return found if len(found) < 2 else [name for name in found if not is_mask(ready.stored[name])]
 
 
-def _arrays(ready: Prepared) -> dict[Key, Array]:
-    """Return weights and biases of all layers of a graph."""
-    layers, _ = products_of(ready)
-    return real(((name, kind), getattr(layer, kind)) for name, layer in layers.items() for kind in ("weight", "bias"))
+def _readers(ready: Prepared) -> dict[Key, Reader]:
+    """Return what reads weights and biases of all layers of a graph."""
+    found = {}
+    for name, product in products_of(ready)[1].items():
+        found[name, "weight"] = product.weight.read
+        if product.bias is not None:
+            found[name, "bias"] = product.bias.read
+    return found
 
 
 def _write(path: Path, target: Path, stored: Mapping[str, Array], computed: Mapping[str, tuple[Array, int]]) -> None:

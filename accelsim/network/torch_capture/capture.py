@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
@@ -10,13 +11,16 @@ import torch
 from torch import nn
 
 from accelsim.errors import InputError, raise_if_any
+from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
+from accelsim.network.torch_capture.assembly import graph_of
 from accelsim.network.torch_capture.listener import Listener
 from accelsim.network.torch_capture.naming import Names
 from accelsim.network.torch_capture.origins import Origins, tensors_in
 from accelsim.network.torch_capture.quantized import not_called
 from accelsim.network.torch_capture.recorder import Recorder
+from accelsim.network.torch_capture.trace import Trace, outputs_in
 
 
 class Captured(NamedTuple):
@@ -26,7 +30,8 @@ class Captured(NamedTuple):
     layers: list[Layer]
     not_simulated: list[LeftOut]
     provenance: dict[str, Any]
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[str, ...]
+    graph: Graph
 
 
 def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
@@ -53,9 +58,10 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     arguments, keywords, batch = _call_of(model, example_input, batch_dim)
     origins = Origins(model, tensors_in([arguments, keywords]))
     recorder = Recorder(origins, Names(model, origins.held), batch, batch_dim)
-    with _undisturbed(model), Listener(recorder, model).listening():
+    trace = Trace(named_inputs(model, arguments, keywords))
+    with _undisturbed(model), Listener(recorder, model, trace).listening():
         try:
-            model(*arguments, **keywords)
+            result = model(*arguments, **keywords)
         except InputError:
             raise
         except Exception as error:
@@ -66,13 +72,40 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
             f"model: {type(model).__name__} called no layer that can be simulated; "
             "it needs modules such as nn.Linear, nn.Conv2d, nn.LSTM or nn.MultiheadAttention"
         )
+    graph = graph_of(trace, recorder, [layer.name for layer in layers], outputs_in(result))
     return Captured(
         type(model).__name__,
         layers,
         [*recorder.left_out(), *not_called(recorder, model)],
         {"torch": torch.__version__},
         tuple(recorder.assumptions),
+        graph,
     )
+
+
+def named_inputs(model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a call by the names of the arguments, those of lists and dicts as `name.0` and so on."""
+    said = [
+        each.name
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    said += [f"input{number}" for number in range(len(said), len(arguments))]
+    found: dict[str, torch.Tensor] = {}
+
+    def put(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[name] = value
+        elif isinstance(value, (list, tuple)):
+            for number, each in enumerate(value):
+                put(f"{name}.{number}", each)
+        elif isinstance(value, Mapping):
+            for key, each in value.items():
+                put(f"{name}.{key}", each)
+
+    for name, value in (*zip(said, arguments, strict=False), *keywords.items()):
+        put(name, value)
+    return found
 
 
 def _call_of(model: Any, example: Any, batch_dim: int) -> tuple[tuple[Any, ...], Mapping[str, Any], int]:

@@ -11,15 +11,15 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from accelsim.network.torch_capture.grouping import LOOK_UPS, NORMALISATIONS
 from accelsim.network.torch_capture.operations import MULTIPLYING
 from accelsim.network.torch_capture.origins import tensors_in
 from accelsim.network.torch_capture.quantized import is_packed, note_quantized
-from accelsim.network.torch_capture.recorder import LOOK_UP, Place, Recorder
+from accelsim.network.torch_capture.recorder import LOOK_UP, Recorder
 from accelsim.network.torch_capture.recurrent import RECURRENT
+from accelsim.network.torch_capture.trace import Event, Place, Trace
 
 HANDLERS = MULTIPLYING | RECURRENT
-LOOK_UPS = {"embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select", "gather", "take"}
-NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_scaled_")
 """How those operations of `torch.ops.aten` begin that multiply, and whose multiply-accumulates nobody counts."""
 WITHOUT_WORK = ("prims", "profiler", "debugprims", "torchvision::nms", "torchvision::roi", "torchvision::ps_roi")
@@ -34,12 +34,16 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
 
     supports_higher_order_operators = True
 
-    def __init__(self, note: Recorder, model: nn.Module) -> None:
+    def __init__(self, note: Recorder, model: nn.Module, trace: Trace | None = None) -> None:
         super().__init__()
+        self._trace = trace
         self._note = note
         self._model = model
         self._whole: set[Any] = set()
         """Operations that are not made of others."""
+        self._outer: tuple[str, int] | None = None
+        """The operation that is being taken apart, and the number of that."""
+        self._taken_apart = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and note it."""
@@ -47,19 +51,31 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         space, name = _name(func)
         handler = HANDLERS.get(name) if space in ("aten", "torchvision") else None
         if handler is None and func not in self._whole and isinstance(func, torch._ops.OpOverload):
-            with self:
-                result = func.decompose(*args, **kwargs)
+            outer, self._taken_apart = self._outer, self._taken_apart + 1
+            self._outer = outer or (name, self._taken_apart)
+            try:
+                with self:
+                    result = func.decompose(*args, **kwargs)
+            finally:
+                self._outer = outer
             if result is not NotImplemented:
                 return result
             self._whole.add(func)
         result = func(*args, **kwargs)
         self._note.product = None
+        self._note.event = Event()
         if handler is not None:
             handler(self._note, result, _by_name(func, args, kwargs))
         arguments = [*args, *kwargs.values()]
         made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
             self._other(func, space, name, args, kwargs, result, read)
+        if self._trace is not None:
+            origins = self._note.origins
+            weights = [each for each in tensors_in(arguments) if (origin := origins.of(each)) and origin.sources]
+            call = _by_name(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else {"args": arguments}
+            told = name if space == "aten" else f"{space}::{name}"
+            self._trace.follow(func, told, self._outer, self._note.place, call, result, self._note.event, weights)
         return result
 
     def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any, read: set[int]) -> None:
@@ -98,7 +114,7 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
                 query = args[0] if args else kwargs.get("query")
                 if isinstance(query, torch.Tensor):
                     sequences = 1 if query.ndim == 2 else query.shape[not module.batch_first]
-            places.append(Place(path, sequences))
+            places.append(Place(path, sequences, type(module).__name__, not module._modules))
             self._note.place = places[-1]
 
         def leave(*_: Any) -> None:

@@ -58,7 +58,8 @@ def _multiply(note: Recorder, left: Tensor, right: Tensor, bias: Tensor | None =
         rows = left.shape[-2] if left.ndim > 1 else 1
         attends = note.place.sequences is not None
         kind, macs = "attention product" if attends else "matmul", math.prod(dims) * rows * left.shape[-1] * columns
-        note.leave(kind, macs, [left, right], by_place=attends)
+        product = note.activation_product(math.prod(dims), columns, left.shape[-1], rows)
+        note.leave(kind, macs, [left, right], by_place=attends, product=product)
         return
     weight = weight[:, None] if weight.ndim == 1 else weight
     data = data[None] if data.ndim == 1 else data
@@ -175,8 +176,13 @@ def _each(given: Any, dims: int) -> list[int]:
 def attention(note: Recorder, output: Any, given: Given) -> None:
     """Scaled dot products: queries by all keys, and their softmax by all values, masked or not."""
     query, key, value, *_ = given.values()
-    macs = query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-    note.leave("attention product", macs, [query, key, value], by_place=True)
+    heads, keys, queries = query.shape[:-2].numel(), key.shape[-2], query.shape[-2]
+    causal, shared = bool(given.get("is_causal")), key.shape[:-2].numel()
+    shared = 0 if shared == heads else shared
+    for role, rows, columns in (("scores", keys, query.shape[-1]), ("values", value.shape[-1], keys)):
+        product = note.activation_product(heads, rows, columns, queries, causal=causal, operands=shared)
+        macs = heads * queries * rows * columns
+        note.leave("attention product", macs, [query, key, value], by_place=True, role=role, product=product)
 
 
 def bilinear(note: Recorder, output: Tensor, given: Given) -> None:

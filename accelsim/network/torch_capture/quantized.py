@@ -71,6 +71,7 @@ def _recurrent(note: Recorder, module: Any, kind: str, arguments: list[Any]) -> 
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 2 + 2 * biased]
     names = [f"{each}_{end}" for end in ends for each in kinds]
     tensors = [held[name] for name in names]
+    note.event.recurrent = kind
     plain = [(each.dequantize() if each.is_quantized else each).float() for each in tensors]
     signal = data.transpose(0, 1) if batch_first else data
     for product in replayed(kind, signal, states, plain, biased, layers, bidirectional):

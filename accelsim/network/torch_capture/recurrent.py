@@ -84,6 +84,7 @@ def sequence(kind: str) -> Callable[..., None]:
             name = note.named(weights[0], None, data)
             raise InputError(f"layer {name}: a packed sequence cannot be captured; pad the example instead")
         signal = data.transpose(0, 1) if given["batch_first"] else data
+        note.event.recurrent = kind
         layers, bidirectional = given["num_layers"], given["bidirectional"]
         for product in replayed(kind, signal, given["hx"], weights, biased, layers, bidirectional):
             bias = None if product.bias is None else weights[product.bias]
@@ -96,6 +97,7 @@ def cell(note: Recorder, output: Any, given: Mapping[str, Any]) -> None:
     """One step: the product of the input and that of the state."""
     data, state = given["input"], given["hx"]
     before = state[0] if isinstance(state, (list, tuple)) else state
+    note.event.recurrent = "cell"
     for kind, vectors in (("ih", data), ("hh", before)):
         product = Product(0, None, vectors.reshape(1, -1, vectors.shape[-1]))
         _product(note, given[f"w_{kind}"], given[f"b_{kind}"], data, product)
