@@ -84,14 +84,18 @@ class Scores:
 def global_sparsities(
     network: Network | str | Path, sparsity: float, granularity: str = "fine", criterion: str = "l1", *, seed: int = 0
 ) -> dict[str, float]:
-    """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`."""
+    """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`.
+
+    Of whole channels `sparsity` is that of the channels themselves, each by the weights that rank it.
+    """
     net = load_network(network)
+    names = prunable(net, granularity)
     data = {
-        layer.name: criterion_data(layer, criterion, granularity, seed + number) for number, layer in enumerate(net)
+        layer.name: criterion_data(layer, criterion, granularity, seed + number)
+        for number, layer in enumerate(net)
+        if layer.name in names
     }
-    return pruning.global_sparsities(
-        {layer.name: layer.weight for layer in net}, sparsity, granularity, criterion, data
-    )
+    return pruning.global_sparsities({name: net[name].weight for name in names}, sparsity, granularity, criterion, data)
 
 
 def sensitivity(

@@ -212,6 +212,15 @@ def test_more_than_there_is_to_prune_is_refused() -> None:
         prune_network(ZOO, "channel", 0.99)
 
 
+def test_what_has_not_so_many_channels_is_left_out_of_a_comparison() -> None:
+    wide = Network("wide", [linear("one", 2, 400), linear("two", 3, 2)])  # of 806 weights 403 can go
+    with pytest.warns(UserWarning, match="0.6 of the weights .* give at most 0.5; it is left out"):
+        table = compare(wide, [CHIP], ["fine", "channel"], 0.6, activations=1.0)
+    assert set(table["pruned_by"]) == {"as given", "fine"}
+    with pytest.raises(InputError, match=r"0\.6 of the weights"):
+        compare(wide, [CHIP], ["channel"], 0.6, activations=1.0)
+
+
 # Inputs and outputs of the network.
 
 
