@@ -180,7 +180,8 @@ class _Costs:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
-            table = simulate(shrunk(self.scores.pruned(sparsities)), self.chip, self.activations, seed=self.scores.seed)
+            runs = shrunk(self.scores.pruned(sparsities)) if any(sparsities.values()) else self.scores.network
+            table = simulate(runs, self.chip, self.activations, seed=self.scores.seed)
         return dict(zip(table["layer"], table[self.metric].astype(float).fillna(np.inf), strict=True))
 
     def total(self, sparsities: Mapping[str, float]) -> float:

@@ -116,7 +116,8 @@ def curve(
             each: np.nan if score is None else score(as_computed(variant, each))
             for each in dict.fromkeys(precisions.values())
         }
-        table = simulate(shrunk(variant, ends=ends), chips, seed=seed, count_io=count_io)
+        runs = variant if granularity is None else shrunk(variant, ends=ends)
+        table = simulate(runs, chips, seed=seed, count_io=count_io)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}

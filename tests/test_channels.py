@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim import Density, InputError, Layer, Network, load_network, simulate
+from accelsim.allocation import cost
 from accelsim.compare import compare, totals
 from accelsim.curves import curve
 from accelsim.explore.points import Pruning
@@ -318,6 +319,15 @@ def test_compare_curve_and_prune_agree_to_the_cycle(name: str, kind: str, tmp_pa
         found = [compared[column], point[column], run[column].sum(), swept[column].sum()]
         assert found == pytest.approx([found[0]] * 4, rel=1e-12), column
     assert point["sparsity"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_as_given_a_masked_network_runs_as_it_is() -> None:
+    """Zeros that a file has are in its places wherever it runs as given."""
+    masked = prune_network(with_known_inputs(LENET), "channel", 0.5)
+    cycles = simulate(masked, CHIP)["cycles"].sum()
+    assert totals(compare(masked, [CHIP], ["nm:2:4"], 0.5)).set_index("pruned_by").loc["as given", "cycles"] == cycles
+    assert curve(masked, [CHIP], ["nm:2:4"], [0.5]).set_index("granularity").loc["as given", "cycles"] == cycles
+    assert cost(masked, CHIP, "cycles") == cycles
 
 
 def test_with_drawn_activations_they_agree_too(tmp_path: Path) -> None:

@@ -205,7 +205,8 @@ class Worker:
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
             if self.setup.evaluate is not None:
                 self._scores = Scores(pruned, load_evaluation(self.setup.evaluate, network))
-            self._prepared = Prepared(shrunk(pruned), seed=self.setup.seed, keep=True, scope=network.scope)
+            runs = shrunk(pruned) if point.pruning.parts else pruned
+            self._prepared = Prepared(runs, seed=self.setup.seed, keep=True, scope=network.scope)
             self._asked = asked
         counted = chip.name, chip.engine.count_key
         if counted != self._group:
