@@ -26,7 +26,7 @@ from accelsim.totals import over_layers
 if TYPE_CHECKING:
     import pandas as pd
 
-ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share"]
+ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share", "elsewhere"]
 """Columns of `accelsim.amdahl.amdahl` that both divisions have."""
 
 

@@ -153,7 +153,9 @@ class Form(NamedTuple):
 
 
 def _sizes(text: str) -> int | tuple[int, ...]:
-    """Read 128 as one size, 1,3,224,224 as a shape and 128, with its comma as one of one dimension."""
+    """Read 128 as one size, 1,3,224,224 or 1x3x224x224 as a shape and 128, with its comma as one of one dimension."""
+    if "x" in text and "," not in text:
+        text = text.replace("x", ",")
     parts = text.removesuffix(",").split(",")
     sizes = tuple(_count(part) for part in parts)
     if 0 in sizes:

@@ -312,12 +312,15 @@ def divisions_command(
     raise_if_any(dict.fromkeys(problems))
     note(net.assumptions)
 
+    from accelsim.amdahl import sentence
     from accelsim.divisions import divisions
     from accelsim.report import terminal
 
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
+    account = {row["hardware"]: sentence(row) for _, row in table[table["division"] == "open"].iterrows()}
+    say(f"{chip}: {said}" for chip, said in account.items() if said)
     say_left_out(net, chips)
     write_all(table, outputs)
 
@@ -358,6 +361,7 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
-    say(filter(None, [*(sentence(row) for _, row in amdahl(results).iterrows()), *ways(results)]))
+    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results).iterrows()]
+    say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -16,6 +16,7 @@ from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.inputs import MIXED, WORDS, together
+from accelsim.network.graph import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins
@@ -77,7 +78,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         (
             "size\nKiB",
             number(total["storage_bits"] / 8192),
-            lambda r: number(r["storage_bits"] / 8192) if r["storage_bits"] else "-",
+            lambda r: "-" if r["kind"] in KINDS else number(r["storage_bits"] / 8192),
         ),
         (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
