@@ -231,6 +231,7 @@ def allocate_command(
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
+    from accelsim.network.forward import with_seen
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -245,7 +246,7 @@ def allocate_command(
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:
-        found.network.save(output)
+        with_seen(found.network).save(output)
     for path in (csv, output):
         if path is not None:
             say_wrote(path)
