@@ -37,10 +37,11 @@ CriterionOption = Annotated[
     str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
 ]
 EvaluateOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Score of a pruned network: fidelity (of its outputs on its own activations), digits, digits-train, "
-        "or file.py:function."
+        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
+        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        show_default=False,
     ),
 ]
 StoreOption = Annotated[
@@ -161,7 +162,7 @@ def sensitivity_command(
         "0.3,0.5,0.6,0.7,0.8,0.85,0.9,0.95"
     ),
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     seed: PruningSeedOption = 0,
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
@@ -201,7 +202,7 @@ def allocate_command(
     ] = "time_us=60%",
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
     overrides: SetOption = None,
     density: DensityOption = None,

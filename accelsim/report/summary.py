@@ -10,7 +10,7 @@ from accelsim.engines import ENGINES
 from accelsim.errors import listed
 from accelsim.network.graph import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.report.terminal import percent
+from accelsim.report.terminal import activations_note, percent
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers
@@ -77,6 +77,7 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
         f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and it uses "
         f"{percent(total['utilization'])} of the multiply-accumulates that it could do."
     )
+    said.append(f"{activations_note(rows).capitalize()}.")
     idle_zeros = int(((able["executed_as"] == "dense") & (able["weight_density"] < 1)).sum())
     if idle_zeros:
         said.append(f"Runs {idle_zeros} of {int(total['able'])} layers dense: it has no use for their zeros.")
