@@ -93,9 +93,11 @@ def prune(
     from accelsim.network.handed_back import MASKS, default_target, is_handed_back
 
     problems: list[str] = []
-    source = found if (found := weights or Path(network)).exists() else Path(network)
+    source = weights or Path(network)
     output = output or (Path("pruned.safetensors") if remove else default_target(source))
     is_back = not remove and bool(collect(problems, is_handed_back, source, output))
+    # Put into a network that has more to say, they go back only into their own form.
+    is_back = is_back and (weights is None or weights.suffix == output.suffix)
     bare = is_back and weights is None
     net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
     shares = collect(problems, _sparsities, sparsity)
