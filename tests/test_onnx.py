@@ -214,7 +214,7 @@ def test_a_network_runs_with_a_density_and_survives_saving(tmp_path: Path) -> No
     chips = ["eie-64pe-45nm", "a100-pcie"]
     before, after = (accelsim.simulate(each, chips, 0.5) for each in (network, tmp_path / "n.safetensors"))
     assert before.equals(after)
-    assert before["activation_density"].tolist() == [0.5] * 4
+    assert before["activation_density"].dropna().tolist() == [0.5] * 4  # two layers on two chips
 
 
 def with_data_beside(tmp_path: Path) -> Path:

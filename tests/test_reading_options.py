@@ -27,14 +27,14 @@ def test_options_are_keywords_of_the_reader() -> None:
     typed = ReadingOptions(
         key="model.ema",
         transpose=["h.*", "fc"],
-        input_shape=["x=1,3,224,224", "seq_len=128", "a=b=7,", "input:0 = 1, 2"],
+        input_shape=["x=1,3,224,224", "seq_len=128", "a=b=7,", "input:0 = 1, 2", "y=1x3x8"],
         batch_dim=["x=0", "y=none", "z=-1"],
         input_value=["sr=16000", "flag=true", "p=0.5", "other=-2"],
     )
     assert typed.keywords() == {
         "key": "model.ema",
         "transpose": ["h.*", "fc"],
-        "input_shapes": {"x": (1, 3, 224, 224), "seq_len": 128, "a=b": (7,), "input:0": (1, 2)},
+        "input_shapes": {"x": (1, 3, 224, 224), "seq_len": 128, "a=b": (7,), "input:0": (1, 2), "y": (1, 3, 8)},
         "batch_dims": {"x": 0, "y": None, "z": -1},
         "input_values": {"sr": 16000, "flag": 1, "p": 0.5, "other": -2},
     }

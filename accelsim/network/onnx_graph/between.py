@@ -193,22 +193,20 @@ class _Between:
         if all(each.macs is not None for each in made.left_out):
             heads = heads_of(NodeShapes(node, self.ready.shapes, self.ready.constants))
         scores, values = (None, None) if heads is None else (heads.scores, heads.values)
-        takes = self._sources(node.input)
-        first = (layer,) if layer else takes[:1]
-        third = first if layer else self._sources([*node.input[2:3], *node.input[:1]])[:1]
-        others = tuple(
-            each for each in takes[0 if layer else 1 :] if each not in (*third, *self._sources(node.input[:1]))
+        queries, keys, values_of = (
+            ((layer,), (), (layer,)) if layer else [self._sources([each]) for each in (*node.input[:3], "", "")[:3]]
         )
+        others = self._sources(node.input[3:])
         left = {each.name.rpartition(".")[2].split(".call")[0]: each for each in made.left_out}
         named = {end: left[end].name if end in left else self._unused(f"{name}.{end}") for end in ("scores", "values")}
         softmax = self._unused(f"{name}.softmax")
         square = (0,) if scores is None else (scores.groups, scores.vectors, scores.rows)
-        self._add(_product_of(named["scores"], (*first, *others), square, node, scores, left.get("scores")))
+        self._add(_product_of(named["scores"], (*queries, *keys, *others), square, node, scores, left.get("scores")))
         size = math.prod(square)
         self._add(
             Operation(name=softmax, kind="softmax", inputs=(named["scores"],), shape=square, does="Softmax", reads=size)
         )
-        inputs = (softmax, *third)
+        inputs = (softmax, *(values_of or queries))
         self._add(_product_of(named["values"], inputs, self._shape(output), node, values, left.get("values")))
         self._give(node, named["values"], len(self.ready.shapes.get(output, (0,))) - 1)
 

@@ -150,7 +150,7 @@ def _cut(flow: Flow) -> Kept:
     """Follow through what changes sizes: channels that are as many as before are the same."""
     place = flow.axis + len(flow.result) - len(flow.shape)
     is_kept = 0 <= place < len(flow.result) and flow.result[place] == flow.shape[flow.axis]
-    return ("same", place) if is_kept else LOST
+    return ("same" if is_kept else "mixed", place if 0 <= place < len(flow.result) else None)
 
 
 def _chosen(flow: Flow) -> Kept:

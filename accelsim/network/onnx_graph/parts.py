@@ -102,7 +102,7 @@ class Run:
     def _run(self, part: Part, store: dict[str, Array]) -> None:
         """Run a part as often as there are inputs; keep what is wanted of it.
 
-        What it makes is written where it is kept, but for the first time, which shows how large that is.
+        What it makes is written where it is kept, but for the first time where only that shows how large it is.
         """
         for node in part.nodes:
             if isinstance(node, Rounding):
@@ -116,6 +116,8 @@ class Run:
             inputs = {name: given[name] if name in given else store[name][time] for name in part.inputs}
             if session is None:
                 session = Session(part.nodes, self._nodes.constants, inputs, part.outputs, self._opsets)
+                for name, (shape, dtype) in session.made.items():
+                    store[name] = np.empty((len(self._inputs), *shape), dtype)
             into = {name: store[name][time] for name in part.outputs if name in store}
             for name, result in session.run(inputs, into).items():
                 if not isinstance(result, np.ndarray):

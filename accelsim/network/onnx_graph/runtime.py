@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-CHUNK_BYTES = 2**24
+CHUNK_BYTES = 2**23
 """Of the largest value that is seen, in the samples that run at once."""
 
-LEAST_BYTES = 2**24
+LEAST_BYTES = 2**25
 """Of what is seen at once, of all samples: less is not worth another part of the graph."""
 
 
@@ -120,6 +120,8 @@ class _Capture(NamedTuple):
         mark = Mark(0 if number_of(self.node, "layout", 0) else 1) if place else None
         if len(array) == 1:
             return self.held.parted(name, array[0], mark)
+        if self.held.ready.batch == 1:
+            return array
         if mark is None and self.held.marks.get(name) == Mark(0) and self.held.ready.batch == array.shape[1]:
             return array.reshape(-1, 1, *array.shape[2:])  # as it lies, not copied
         return np.concatenate([self.held.parted(name, each, mark) for each in array])
@@ -173,7 +175,7 @@ class OnnxExecutor:
         sizes = _sizes(wanted, held.ready, len(runs))
         largest = max(sum(sizes[name] for name in names) for names in wanted)
         with placing(str(self.path)):
-            stream = self._run(held, layers, runs).values(wanted, sizes, max(LEAST_BYTES, largest))
+            stream = self._run(held, layers, runs).values(wanted, sizes, max(LEAST_BYTES, largest // 2))
             for capture in captures:
                 yield capture.seen(next(stream), samples)
 
@@ -232,7 +234,8 @@ class OnnxExecutor:
         if not all(each.is_open for each in entering.values()) or first.ready.batch > 1:
             return first
         largest = max(4 * layer.maps.inputs for layer in self.own.values())
-        at_once = min(samples, max(1, CHUNK_BYTES // largest))
+        at_once = max(1, CHUNK_BYTES // largest)
+        at_once = -(-samples // -(-samples // at_once))  # as often, and no more of the last than it needs
         if at_once not in self._held:
             self._held[at_once] = self._made_ready(at_once, entering)
         return self._held[at_once] or first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,26 @@ QUIET = 4
 """What ONNX Runtime logs: only what ends the program; what fails is raised."""
 
 
+TYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""Types of ONNX Runtime as NumPy calls them."""
+
+
+@cache
+def _share_memory() -> None:
+    """Let all sessions take memory from one place, so that the next has what the one before gave back."""
+    import onnxruntime as ort
+
+    as_needed = ort.OrtArenaCfg({"arena_extend_strategy": 1})
+    cpu = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(cpu, as_needed)
+
+
 class Session:
     """A part of a graph, ready to run."""
 
@@ -45,6 +66,8 @@ class Session:
         self.outputs = list(outputs)
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        _share_memory()
         used = dict.fromkeys(name for node in nodes for name in node.input if name in constants)
         tensors, shared = [], {}
         for name in used:
@@ -69,6 +92,16 @@ class Session:
             self._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         except Exception as error:
             raise InputError(_told(error)) from None
+
+    @property
+    def made(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of what is wanted, where ONNX Runtime knows them beforehand and NumPy has that type."""
+        given = {each.name: (tuple(each.shape), TYPES.get(each.type, "")) for each in self._session.get_outputs()}
+        return {
+            name: (shape, kind)
+            for name, (shape, kind) in given.items()
+            if kind and all(isinstance(size, int) and size > 0 for size in shape)
+        }
 
     def run(self, inputs: Mapping[str, Array], into: Mapping[str, Array]) -> dict[str, Array]:
         """Return what is wanted, for inputs of the shapes and types given; raises InputError.
