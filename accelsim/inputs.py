@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, did_you_mean, listed, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
-from accelsim.network.activations import Activations, Array, Samples
+from accelsim.network.activations import Activations, Array, Samples, drawn_instead
 from accelsim.network.arrays import activation_problems
 from accelsim.network.samples import with_known_inputs
 from accelsim.network.sizes import check_fits_memory
@@ -94,15 +94,15 @@ def _ended(passing: Iterator[Any]) -> Iterator[None]:
 
 
 def together(kinds: Iterable[str]) -> str:
-    """Return whose activations several layers have."""
-    found = dict.fromkeys(kinds)
-    return next(iter(found)) if len(found) == 1 else MIXED
+    """Return whose activations several layers have; operations have none of their own, "-"."""
+    found = [kind for kind in dict.fromkeys(kinds) if kind != "-"]
+    return found[0] if len(found) == 1 else MIXED
 
 
 def with_density(network: Network, given: float | Density, seed: int) -> Network:
     """Return the network with drawn activations, of layer n from `seed` + n, and no inputs that could make others."""
     layers = [
-        replace(layer, activations=given if isinstance(given, Density) else Density(given, seed + number))
+        replace(layer, activations=drawn_instead(layer.activations, given, seed + number))
         for number, layer in enumerate(network)
     ]
     return replace(network, layers=layers, samples=None, labels=None)
@@ -124,7 +124,7 @@ def _resolved(network: Network, given: Given, seed: int) -> dict[str, Entering]:
         if value is None and network.samples is not None:
             continue
         try:
-            chosen: Activations = layer.activations if value is None else _as_activations(value, seed + number)
+            chosen: Activations = layer.activations if value is None else _as_activations(layer, value, seed + number)
             wrong = activation_problems(layer.name, chosen, layer.input_shape)
             check_fits_memory(8 * layer.maps.inputs, f"a sample of shape {layer.input_shape}")
         except (InputError, ValueError, TypeError) as error:
@@ -153,9 +153,7 @@ def _entering(layer: Layer, chosen: Activations) -> Entering:
     return Entering(layer.name, Samples(chosen, layer.input_shape), kind)
 
 
-def _as_activations(value: Any, seed: int) -> Activations:
-    if isinstance(value, Density):
-        return value
+def _as_activations(layer: Layer, value: Any, seed: int) -> Activations:
     if np.ndim(value) == 0:
-        return Density(value.item() if isinstance(value, np.generic) else value, seed)
+        return drawn_instead(layer.activations, value.item() if isinstance(value, np.generic) else value, seed)
     return np.asarray(value)

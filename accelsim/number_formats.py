@@ -99,6 +99,22 @@ class NumberFormat(NamedTuple):
             table.take(codes[part], out=values[part], mode="clip")
         return values.reshape(stored.shape)
 
+    def stored(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return elements of `stored_type` that stand for these numbers, or for the nearest that it has.
+
+        What `values` returns of elements gives the same elements again.
+        """
+        if self.in_numpy:
+            return values.astype(self.stored_type)
+        nearest = self.nearest(values).astype(np.float32)
+        signs = np.signbit(values).astype(self.unsigned) << (self.bits - 1)
+        if self.bits == 16:
+            magnitudes = np.abs(nearest).view(np.uint32) >> 16
+        else:
+            magnitudes = np.searchsorted(_values_of_codes(self)[: int(self.first_nonfinite)], np.abs(nearest))
+        codes: NDArray[Any] = magnitudes.astype(self.stored_type) | signs
+        return codes
+
 
 @lru_cache(maxsize=4)
 def _values_of_codes(form: NumberFormat) -> NDArray[np.float32]:

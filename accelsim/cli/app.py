@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -50,6 +50,9 @@ SetOption = Annotated[
 ]
 DensityOption = Annotated[
     float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
+]
+EndsOption = Annotated[
+    bool, typer.Option("--ends", help="Let filter and channel prune inputs and outputs of the network itself, too.")
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
@@ -123,17 +126,24 @@ def load(
     density: float | None,
     weights: Path | None = None,
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+    *,
+    weights_alone: bool = False,
 ) -> tuple[Any, list[Any]]:
-    """Return the network and the chips that a command was given, or their problems."""
+    """Return the network and the chips that a command was given, or their problems.
+
+    weights_alone: whether the weights of a bare file will do, without what it does not say of convolutions.
+    """
     from accelsim.hardware import load_hardware
-    from accelsim.network import Density, load_network, with_weights
+    from accelsim.network import Density, load_network, load_weights, with_weights
 
     net: Any = None
     if told := collect(problems, reading.keywords_beside, weights, network):
-        net = collect(problems, lambda: load_network(network, **told[0]))
+        read = load_weights if weights_alone else load_network
+        net = collect(problems, lambda: read(network, **told[0]))
         if net is not None and weights is not None:
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
         if net is not None:
+            net = collect(problems, reading.resized, net)
             net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
@@ -168,9 +178,12 @@ def note(lines: Iterable[str]) -> None:
         errors().print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def say_left_out(network: Network) -> None:
-    """Say below the results what of the network is not in them."""
-    say(network.told_left_out)
+def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
+    """Say below the results what of the network is not in them: operations are that all of these chips run."""
+    from accelsim.billing import billed
+
+    by_chip = [billed(network, chip) for chip in chips]
+    say(network.told_beside(set.intersection(*by_chip) if by_chip else ()))
 
 
 def say(lines: Iterable[str]) -> None:

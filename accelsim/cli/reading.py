@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_type_hints
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PANEL = "Reading files"
+
+AMOUNT_PANEL = "How much runs"
 
 NETWORK_SUFFIXES = ("", ".toml", ".onnx")
 """Of networks whose weights are under no key and have their shapes: what is said of a file of weights is not theirs."""
@@ -37,6 +39,10 @@ class ReadingOptions:
     input_value: list[str] | None = None
     inputs: Path | None = None
     labels: Path | None = None
+    phase: str | None = None
+    tokens: int | None = None
+    context: int | None = None
+    batch: int | None = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -46,6 +52,27 @@ class ReadingOptions:
     def unused(self, source: str) -> list[str]:
         """Say what was given that a source has no use for."""
         return [f"{option}: is of no use with {source}; leave it out" for option, value in self.given.items() if value]
+
+    @property
+    def amount(self) -> tuple[str, dict[str, Any]]:
+        """Return which method of a network makes of it what shall run, with its arguments; "": as it is."""
+        of_phase = {name: getattr(self, name) for name in ("phase", "tokens", "context")}
+        found = {name: value for name, value in of_phase.items() if value is not None}
+        method = "in_phase" if found else "in_batch"
+        if self.batch is not None:
+            found["batch"] = self.batch
+        return (method, found) if found else ("", {})
+
+    def resized(self, network: Network) -> Network:
+        """Return as much of a network as shall run; raises InputError with every problem, by the options' names."""
+        method, arguments = self.amount
+        if not method:
+            return network
+        problems: list[str] = []
+        with collecting(problems, "--"):
+            network = getattr(network, method)(**arguments)
+        raise_if_any(problems)
+        return network
 
     def keywords(self) -> dict[str, Any]:
         """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
@@ -71,6 +98,12 @@ class ReadingOptions:
         from accelsim.network.samples import with_inputs
 
         return with_inputs(network, self.inputs, self.labels)
+
+    @property
+    def python_of_inputs(self) -> list[str]:
+        """The line of Python that does what `entering` does; none where nothing was given."""
+        inputs, labels = (None if path is None else str(path) for path in (self.inputs, self.labels))
+        return [] if inputs is labels is None else [f"network = with_inputs(network, {inputs!r}, {labels!r})"]
 
     def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keywords for a network, and for the file of weights that replaces its own.
@@ -120,7 +153,9 @@ class Form(NamedTuple):
 
 
 def _sizes(text: str) -> int | tuple[int, ...]:
-    """Read 128 as one size, 1,3,224,224 as a shape and 128, with its comma as one of one dimension."""
+    """Read 128 as one size, 1,3,224,224 or 1x3x224x224 as a shape and 128, with its comma as one of one dimension."""
+    if "x" in text and "," not in text:
+        text = text.replace("x", ",")
     parts = text.removesuffix(",").split(",")
     sizes = tuple(_count(part) for part in parts)
     if 0 in sizes:
@@ -204,20 +239,30 @@ _INPUTS: dict[str, Any] = {
 }
 
 
-def reads_network(command: Callable[..., T]) -> Callable[..., T]:
-    """Return a command with the options of this module that say how a file is read.
+def _amount(option: str, kind: Any, text: str, **more: Any) -> Any:
+    """Return the annotation of an option that says how much of a network runs."""
+    return Annotated[kind | None, typer.Option(option, help=text, rich_help_panel=AMOUNT_PANEL, **more)]
 
-    It gets them as one keyword `reading`, a ReadingOptions.
-    """
-    return _taking(command, _OPTIONS)
+
+_AMOUNTS: dict[str, Any] = {
+    "phase": _amount("--phase", str, "Of a language model: prefill or decode.", metavar="PHASE"),
+    "tokens": _amount("--tokens", int, "Tokens of each sequence that run at once; in decode 1.", metavar="N"),
+    "context": _amount("--context", int, "Tokens that a query meets, those that run among them.", metavar="N"),
+    "batch": _amount("--batch", int, "Samples, or sequences; their activations are drawn.", metavar="N"),
+}
+
+
+def reads_network(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options of reading; it gets them as one keyword `reading`, a ReadingOptions."""
+    return _with_options(command, _OPTIONS)
 
 
 def runs_network(command: Callable[..., T]) -> Callable[..., T]:
-    """Return a command with the options of `reads_network` and those that say what enters the network."""
-    return _taking(command, _INPUTS | _OPTIONS)
+    """Return a command with the options of `reads_network`, and those that say what enters and how much runs."""
+    return _with_options(command, _INPUTS | _OPTIONS | _AMOUNTS)
 
 
-def _taking(command: Callable[..., T], options: dict[str, Any]) -> Callable[..., T]:
+def _with_options(command: Callable[..., T], options: Mapping[str, Any]) -> Callable[..., T]:
     @functools.wraps(command)
     def with_options(*arguments: Any, **given: Any) -> T:
         reading = ReadingOptions(**{name: given.pop(name, None) for name in options})

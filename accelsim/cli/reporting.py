@@ -26,7 +26,7 @@ from accelsim.cli.app import (
 )
 from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
-from accelsim.errors import InputError, raise_if_any, warn
+from accelsim.errors import InputError, raise_if_any, typed, warn
 from accelsim.files import check_writable, write_whole
 
 DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
@@ -106,21 +106,25 @@ def _of_network(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
-        notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
+        notes = dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning))
         for each in notes:
             warn(each)  # for the terminal, too
     note(differences(chips))
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     of_network, of_weights = reading.keywords_beside(weights, source)
-    say_left_out(net)
+    method, amount = reading.amount
+    say_left_out(net, chips)
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),
+        *(["from accelsim.network.samples import with_inputs"] if reading.python_of_inputs else []),
         *(["from accelsim.terms import at"] if at else []),
         "",
         f"network = accelsim.load_network({_arguments(source, of_network)})",
         *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
+        *reading.python_of_inputs,
+        *([f"network = network.{method}({_keywords(amount)})"] if method else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
         f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
@@ -166,7 +170,11 @@ def _of_results(
 
 def _arguments(file: str, keywords: dict[str, Any]) -> str:
     """Return the arguments of a call in Python."""
-    return ", ".join([repr(file), *(f"{name}={value!r}" for name, value in keywords.items())])
+    return ", ".join([repr(file), *([_keywords(keywords)] if keywords else [])])
+
+
+def _keywords(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
 
 
 def _check_output(path: Path) -> None:

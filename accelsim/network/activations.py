@@ -21,6 +21,8 @@ class Density:
 
     density: float
     seed: int = 0
+    batch: int = 1
+    """Samples that are drawn, each with as many values that are not zero at places of its own."""
 
     def __post_init__(self) -> None:
         """Check the values; raises InputError."""
@@ -29,22 +31,40 @@ class Density:
             problems.append(f"density must be above 0 and at most 1 (got {self.density!r})")
         if not (isinstance(self.seed, int) and self.seed >= 0):
             problems.append(f"seed must be a whole number, 0 or above (got {self.seed!r})")
+        if not (isinstance(self.batch, int) and self.batch >= 1):
+            problems.append(f"batch must be a whole number, at least 1 (got {self.batch!r})")
         raise_if_any(problems)
 
     def count(self, length: int) -> int:
-        """Return how many of so many are not zero."""
+        """Return how many of the values of a sample, so many, are not zero."""
         return max(1, round(self.density * length))
 
     def draw(self, length: int) -> Array:
-        """Return a vector (length,) with round(density x length), at least one, positive values at random places."""
-        rng = np.random.default_rng(self.seed)
-        vector = np.zeros(length)
-        places = rng.permutation(length)[: self.count(length)]
-        vector[places] = 1.0 - rng.random(len(places))
-        return vector
+        """Return samples (batch x length,), one behind the other.
+
+        Each has round(density x length), at least one, positive values at random places; the first is the same in
+        every batch.
+        """
+        vectors = np.zeros((self.batch, length))
+        for number, vector in enumerate(vectors):
+            rng = np.random.default_rng((self.seed, number) if number else self.seed)
+            places = rng.permutation(length)[: self.count(length)]
+            vector[places] = 1.0 - rng.random(len(places))
+        return vectors.reshape(-1)
+
+    def at(self, density: float, seed: int) -> Density:
+        """Return as many samples that are drawn by another density and seed."""
+        return Density(density, seed, self.batch)
 
 
 Activations = NDArray[Any] | Density | None
+
+
+def drawn_instead(own: Activations, given: float | Density, seed: int) -> Density:
+    """Return what is drawn in place of a layer's own activations: of a density alone, as many samples as were drawn."""
+    if isinstance(given, Density):
+        return given
+    return own.at(given, seed) if isinstance(own, Density) else Density(given, seed)
 
 
 class Samples:
@@ -56,7 +76,9 @@ class Samples:
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return 1 if isinstance(self.source, Density) else self.source.size // math.prod(self.input_shape)
+        return (
+            self.source.batch if isinstance(self.source, Density) else self.source.size // math.prod(self.input_shape)
+        )
 
     @property
     def seed(self) -> int:

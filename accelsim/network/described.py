@@ -82,7 +82,8 @@ def layer_of(spec: LayerSpec, tensors: Mapping[str, FileArray], problems: list[s
 
 def _activations(spec: LayerSpec, tensors: Mapping[str, FileArray]) -> Activations:
     if isinstance(spec.activations, DensitySpec):
-        return Density(spec.activations.density, spec.activations.seed)
+        drawn = spec.activations
+        return Density(drawn.density, drawn.seed, drawn.batch)
     return tensors["activations"].array.read() if "activations" in tensors else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import InputError, needing, placing, raise_if_any
+from accelsim.network import language
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
@@ -88,7 +89,13 @@ class Network:
     @property
     def told_left_out(self) -> list[str]:
         """What is not simulated, in a few lines to print: its share, and the largest of it by name; none: nothing."""
-        return told(self.scope, self.left_out)
+        return self.told_beside(())
+
+    def told_beside(self, billed: Collection[str]) -> list[str]:
+        """Return `told_left_out` where operations of these names are simulated."""
+        left = self.left_out
+        found = [each for each in left if each.name in billed]
+        return told(self.scope.with_billed(found), [each for each in left if each not in found])
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
@@ -162,6 +169,21 @@ class Network:
         if known is not None and known.dtype.kind not in "iu":
             raise InputError(f"labels: must be whole numbers, the class of each sample (got {known.dtype})")
         return replace(self, samples=arrays, labels=known)
+
+    def in_batch(self, batch: int) -> Network:
+        """Return the network with drawn activations of so many samples; see `accelsim.network.language.in_batch`."""
+        return language.in_batch(self, batch)
+
+    def in_phase(
+        self,
+        phase: str | None = None,
+        *,
+        tokens: int | None = None,
+        context: int | None = None,
+        batch: int = 1,
+    ) -> Network:
+        """Return a language model in "prefill" or "decode"; see `accelsim.network.language.in_phase`."""
+        return language.in_phase(self, phase, tokens=tokens, context=context, batch=batch)
 
     def seen(self, *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees of `samples`, in order; raises InputError where they are not known."""

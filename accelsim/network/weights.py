@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import shipped_names
 from accelsim.errors import InputError, did_you_mean, listed, raise_if_any
-from accelsim.network.files import TENSOR_SUFFIXES, is_tensors, open_tensors
+from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.matching import Match, Piece, best_match, spelled
@@ -43,7 +43,13 @@ def with_weights(
     if not is_tensors(path):
         raise InputError(f"{path}: weights are in a {', '.join(TENSOR_SUFFIXES)} file, or a folder of shards")
     reading = Reading(key=key, transpose=tuple(transpose))
-    roles = read_roles(open_tensors(path, reading), reading)
+    return put_into(network, open_tensors(path, reading), reading)
+
+
+def put_into(network: Network, file: TensorFile, reading: Reading) -> Network:
+    """Return a network with the weights of an open file; see `with_weights`."""
+    path = file.path
+    roles = read_roles(file, reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     held = _Held(roles)
     match = held.match(network)

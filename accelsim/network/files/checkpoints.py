@@ -37,6 +37,8 @@ class Chosen(NamedTuple):
     prefix: str = ""
     """What leads to it from the top, where it is not the only one."""
     assumptions: tuple[str, ...] = ()
+    under: str = ""
+    """The key under which it lies, dots between levels."""
 
 
 def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> Chosen:
@@ -53,7 +55,8 @@ def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> 
     masks = _masks(found)
     if key is not None:
         tensors = _under(path, held, key)
-        return Chosen(tensors | _fitting(masks, tensors), f"{key}." if len(found) > 1 and key != "." else "")
+        prefix = f"{key}." if len(found) > 1 and key != "." else ""
+        return Chosen(tensors | _fitting(masks, tensors), prefix, under="" if key == "." else key)
     rest = {name: each for name, each in found.items() if not MASKS.search(name)}
     if len(rest) == 1 and (fitting := _fitting(masks, next(iter(rest.values())))):
         found = {name: each | fitting for name, each in rest.items()}
@@ -73,9 +76,10 @@ def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> 
         )
     ((name, tensors),) = found.items()
     if not name or name.rpartition(".")[2] in WRAPPINGS:
-        return Chosen(tensors)
+        return Chosen(tensors, under=name)
     return Chosen(
         tensors,
+        under=name,
         assumptions=(f"the network is what lies under the key '{name}', the only tensors; --key names another",),
     )
 
@@ -126,14 +130,8 @@ def _original(name: str) -> str:
 
 def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
     """Return what lies under a key, deeper levels by names with dots."""
-    place: Any = held
-    rest = "" if key == "." else key
-    while rest and isinstance(place, dict):
-        # A key may have dots itself.
-        steps = [each for each in place if isinstance(each, str) and f"{rest}.".startswith(f"{each}.")]
-        step = max(steps, key=len, default=None)
-        place, rest = (None, "") if step is None else (place[step], rest[len(step) + 1 :])
-    flat = dict(_flat(place)) if isinstance(place, dict) and not rest else {}
+    place, is_there = placed(held, key)
+    flat = dict(_flat(place)) if isinstance(place, dict) and is_there else {}
     if not any(isinstance(each, (Tensor, Sparse, Unreadable)) for each in flat.values()):
         known = [name for name, _ in _dicts(held) if name]
         if not known and place is None and _tensors(held):
@@ -141,6 +139,18 @@ def _under(path: Path, held: dict[Any, Any], key: str) -> dict[str, Any]:
         what = _what(place) if isinstance(place, Instance) else f"no tensors are there{did_you_mean(key, known)}"
         raise InputError(f"{path}: --key '{key}': {what}" if known or place is not None else f"{path}: {_what(held)}")
     return flat
+
+
+def placed(held: Any, key: str) -> tuple[Any, bool]:
+    """Return what lies under a key, dots between levels, and whether the key leads there whole."""
+    place: Any = held
+    rest = "" if key == "." else key
+    while rest and isinstance(place, dict):
+        # A key may have dots itself.
+        steps = [each for each in place if isinstance(each, str) and f"{rest}.".startswith(f"{each}.")]
+        step = max(steps, key=len, default=None)
+        place, rest = (None, "") if step is None else (place[step], rest[len(step) + 1 :])
+    return place, not rest
 
 
 def _flat(held: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -12,8 +14,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, reason_of
-from accelsim.network.files.tensor_file import TensorFile, mapped, too_large
+from accelsim.errors import InputError, raise_if_any, reason_of
+from accelsim.network.files.tensor_file import TensorFile, Written, mapped, too_large
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import SAFETENSORS_TYPES, unsupported
 
@@ -104,6 +106,28 @@ class Gguf(TensorFile):
         rows = (*shape[:-1], shape[-1] // numbers * block_bytes)
         array: NDArray[Any] = dequantize(mapped(self.path, np.dtype(np.uint8), start, rows), kind)
         return array.reshape(shape)
+
+    def write(self, target: Path, arrays: Sequence[Written]) -> None:
+        """Write the same file with new numbers in their places; raises InputError for blocks and for other names."""
+        raise_if_any(
+            f"{self.path}: '{each.stored}' is stored in blocks of type {self.types[each.stored]}, in which single "
+            "weights are not pruned; prune the model that it was made from"
+            for each in arrays
+            if each.numbers is not None and self.types[each.stored] not in SAFETENSORS_TYPES
+        )
+        raise_if_any(
+            f"{self.path}: a GGUF file has no place for '{each.name}', as its readers know no masks; fold them"
+            for each in arrays
+            if each.name != each.stored
+        )
+        shutil.copyfile(self.path, target)
+        for each in arrays:
+            if each.numbers is not None:
+                form, shape = SAFETENSORS_TYPES[self.types[each.stored]], self.shapes[each.stored]
+                values, new = each.numbers()
+                lying = np.memmap(target, form.stored_type, "r+", offset=self._blocks[each.stored].start, shape=shape)
+                lying[new] = form.stored(values[new])
+                lying.flush()
 
 
 class _Header:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, reason_of
-from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.files.tensor_file import TensorFile, Written
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import is_supported, unsupported
 
@@ -56,6 +58,11 @@ class Npz(TensorFile):
             )
 
     def _read(self, name: str) -> NDArray[Any]:
+        array = self._as_it_lies(name)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+    def _as_it_lies(self, name: str) -> NDArray[Any]:
+        """Return an array in its own order of bytes."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 member = archive.getinfo(f"{name}.npy")
@@ -66,4 +73,24 @@ class Npz(TensorFile):
             raise
         except Exception as error:
             raise InputError(f"{self.path}: '{name}' cannot be read: {reason_of(error)}") from None
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return array
+
+    def write(self, target: Path, arrays: Sequence[Written]) -> None:
+        """Write such an archive, each array compressed as it was; what is no array comes along as it is."""
+        with zipfile.ZipFile(self.path) as source, zipfile.ZipFile(target, "w", allowZip64=True) as archive:
+            for each in arrays:
+                member = source.getinfo(f"{each.stored}.npy")
+                place = zipfile.ZipInfo(f"{each.name}.npy", member.date_time)
+                place.compress_type, place.external_attr = member.compress_type, member.external_attr
+                with archive.open(place, "w", force_zip64=True) as out:
+                    if each.numbers is None:
+                        with source.open(member) as lying:
+                            shutil.copyfileobj(lying, out)
+                        continue
+                    values, new = each.numbers()
+                    changed = np.array(self._as_it_lies(each.stored))
+                    changed[new] = values[new]
+                    npy_format.write_array(out, changed, allow_pickle=False)
+            for member in source.infolist():
+                if not member.filename.endswith(".npy"):
+                    archive.writestr(member, source.read(member))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ from accelsim.config import existing_file
 from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
 from accelsim.network.files.containers import open_file
 from accelsim.network.files.kinds import SUFFIXES, TENSORFLOW, Foreign, of_name
-from accelsim.network.files.tensor_file import TensorFile
+from accelsim.network.files.tensor_file import TensorFile, Written
 from accelsim.network.reading import Reading
 
 INDEX = ".index.json"
@@ -65,6 +66,20 @@ class Shards(TensorFile):
 
     def _read(self, name: str) -> NDArray[Any]:
         return self._holders[name][name]
+
+    def write(self, target: Path, arrays: Sequence[Written]) -> None:
+        """Write a folder of such files under the same names, with an index where there is one."""
+        held: dict[Path, list[Written]] = {}
+        for each in arrays:
+            held.setdefault(self._holders[each.stored].path, []).append(each)
+        for file in dict.fromkeys(self._holders.values()):
+            file.write(target / file.path.name, held.get(file.path, []))
+        indices = [self.path] if is_index(self.path) else sorted(self.path.glob(f"*{INDEX}"))
+        for index in indices:
+            data = json.loads(index.read_bytes())
+            places = {each.name: file.name for file, written in held.items() for each in written}
+            data["weight_map"] = {name: places[name] for name in sorted(places)}
+            (target / index.name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def is_index(path: Path) -> bool:

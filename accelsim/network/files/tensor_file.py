@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
+
+
+class Written(NamedTuple):
+    """An array of a file that is written: one that is stored, under its name or another, with new numbers in places."""
+
+    name: str
+    stored: str
+    """The array whose type, shape and place in the file it has."""
+    numbers: Callable[[], tuple[NDArray[Any], NDArray[Any]]] | None = None
+    """Returns values as they are read, and which of them are new; all others, or without this all, stay as they lie."""
 
 
 class TensorFile:
@@ -62,6 +72,13 @@ class TensorFile:
                 f"{self.path}: '{name}': {size} numbers are more than this machine's free memory holds; free some, or "
                 "save it as safetensors, which is mapped and not loaded"
             ) from None
+
+    def write(self, target: Path, arrays: Sequence[Written]) -> None:
+        """Write such a file of these arrays, in this order; what else it holds beside arrays comes along.
+
+        Raises InputError for what cannot be written so, OSError where the place does not take it.
+        """
+        raise NotImplementedError
 
     def _now(self) -> tuple[int, ...]:
         """Return what tells this version of the file from another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, reason_of
-from accelsim.network.files.checkpoints import chosen_of
+from accelsim.errors import InputError, needing, reason_of
+from accelsim.network.files.checkpoints import DEEPEST, chosen_of, placed
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
-from accelsim.network.files.tensor_file import TensorFile, mapped, printable, too_large
+from accelsim.network.files.tensor_file import TensorFile, Written, mapped, printable, too_large
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
 from accelsim.network.integers import without_zero
 from accelsim.network.reading import Reading
@@ -66,6 +66,7 @@ class StateDict(TensorFile):
             ) from None
         chosen = chosen_of(path, held, reading.key, part=part)
         self.prefix = chosen.prefix
+        self._under = chosen.under
         self.assumptions += chosen.assumptions
         self._tensors: dict[str, Tensor | Sparse] = {}
         for name, each in chosen.tensors.items():
@@ -194,6 +195,37 @@ class StateDict(TensorFile):
         except ValueError as error:
             raise InputError(f"{self.path}: '{name}' is no whole sparse tensor: {error}; save it again") from None
 
+    def write(self, target: Path, arrays: Sequence[Written]) -> None:
+        """Write what the file holds with new tensors in the place of the network's, as torch.save does.
+
+        Tensors that share their numbers still do. Raises InputError for a file that torch.load(weights_only=True)
+        does not take, and without PyTorch.
+        """
+        with needing("torch"):
+            import torch
+        try:
+            held = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            # torch.load raises several types; each says at length what it will not unpickle.
+            raise InputError(
+                f"{self.path}: torch.load(weights_only=True) does not take it ({reason_of(error)[:200]}); save its "
+                "state dict alone, torch.save(model.state_dict(), path), or write it as .safetensors"
+            ) from None
+        wanted: dict[str, list[Written]] = {}
+        for each in arrays:
+            wanted.setdefault(each.stored, []).append(each)
+        for inside, prefix in list(_dicts_of(placed(held, self._under)[0])):
+            items: list[tuple[Any, Any]] = []
+            for key, each in inside.items():
+                name = printable(f"{prefix}{key}")
+                if not isinstance(each, torch.Tensor) or name not in self._tensors:
+                    items.append((key, each))
+                for made in wanted.get(name, ()) if isinstance(each, torch.Tensor) else ():
+                    items.append((made.name.removeprefix(prefix), _changed(each, made)))
+            inside.clear()
+            inside.update(items)
+        torch.save(held, target)
+
     def _array(self, tensor: Tensor) -> NDArray[Any]:
         """Return a tensor as an array, the file's own pages where its numbers can be used as they lie."""
         form = ARRAY_TYPES[QUANTISED.get(tensor.dtype, tensor.dtype)]
@@ -249,3 +281,33 @@ def _holds_tensors(held: Any) -> bool:
     """Return whether a list, tuple or dict has a tensor or an object right in it."""
     items = held.values() if isinstance(held, dict) else held if isinstance(held, (list, tuple)) else ()
     return any(isinstance(each, (Tensor, Sparse, Unreadable, Instance)) for each in items)
+
+
+def _dicts_of(held: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[Any, str]]:
+    """Go through a dict and those within it, each with what stands before the names of its items."""
+    if isinstance(held, dict) and depth <= DEEPEST:
+        yield held, prefix
+        for key, each in held.items():
+            yield from _dicts_of(each, f"{prefix}{key}.", depth + 1)
+
+
+def _changed(tensor: Any, made: Written) -> Any:
+    """Return a tensor of PyTorch with new numbers: the same object where it keeps its name, as others may share it."""
+    import torch
+
+    if made.numbers is None:
+        return tensor
+    values, new = (torch.from_numpy(np.ascontiguousarray(each)) for each in made.numbers())
+    values = values.to(tensor.dtype)
+    if tensor.layout != torch.strided:
+        whole = torch.where(new, values, tensor.to_dense())
+        block = (
+            {"blocksize": tensor.values().shape[1:3]} if tensor.layout in (torch.sparse_bsr, torch.sparse_bsc) else {}
+        )
+        return whole.to_sparse(layout=tensor.layout, **block)
+    with torch.no_grad():
+        changed = tensor if made.name == made.stored else tensor.detach().clone()
+        # As integers: not every type of 8 bits can be indexed.
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        changed.view(bits)[new] = values.view(bits)[new]
+    return changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import ChainMap, Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,7 +78,14 @@ AROUND = {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 class Folding:
     """A graph of fixed sizes in one pass: its constants, shapes and other operations."""
 
-    def __init__(self, model: Any, file: ModelFile, small_inputs: Iterable[str], stored_bytes: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        file: ModelFile,
+        small_inputs: Iterable[str],
+        stored_bytes: int,
+        put: Callable[[str, Constant], Constant] | None = None,
+    ) -> None:
         self.opsets = {each.domain if each.domain != "ai.onnx" else "": each.version for each in model.opset_import}
         self.opsets.setdefault("", 1)
         self.scope = Scope()
@@ -96,6 +103,8 @@ class Folding:
         """Bodies of loops through which one may still go again."""
         self.examples: dict[str, float] = {}
         """Values with which the graph compares an input."""
+        self._put_instead = put
+        """Gives what stands in the place of a tensor of the file, by its name."""
         self._file = file
         self._model = model
         self._uses = Counter(uses(model.graph))
@@ -136,7 +145,8 @@ class Folding:
         while key in self.stored:
             number += 1
             key = f"{constant.name}.{number}"
-        self.stored[key] = replace(constant, made_of=frozenset((key,)))
+        constant = replace(constant, made_of=frozenset((key,)))
+        self.stored[key] = constant if self._put_instead is None else self._put_instead(key, constant)
         scope.hold(name, self.stored[key])
 
     def through(self, nodes: Iterable[Any], scope: Scope) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +67,8 @@ class Prepared(NamedTuple):
     """Why the shape of a value is not known."""
     stored: Mapping[str, Constant]
     """Tensors of the file by the names that `Constant.made_of` has."""
+    metadata: Mapping[str, str]
+    """What the file says of itself."""
     inputs: Mapping[str, Input]
     """What enters, but for what was given a value."""
     outputs: list[str]
@@ -74,26 +76,31 @@ class Prepared(NamedTuple):
     """Operations with bodies that depend on the samples, which are none of `nodes`."""
 
 
-def prepared(path: Path, reading: Reading) -> Prepared:
+Put = Callable[[str, Constant], Constant]
+"""Gives what stands in the place of a tensor of a file, by its name there."""
+
+
+def prepared(path: Path, reading: Reading, put: Put | None = None) -> Prepared:
     """Return the graph of an ONNX file with all that follows from the file and from what the reader is told.
 
     Operations on constants are computed by ONNX's own evaluation, as far as memory allows it; DequantizeLinear is not,
-    so that quantised weights keep their integers. Raises InputError: a file that is damaged, sizes that are left open,
-    a condition that depends on an input, samples that cannot be counted.
+    so that quantised weights keep their integers. `put` may put other numbers into tensors of the file. Raises
+    InputError: a file that is damaged, sizes that are left open, a condition that depends on an input, samples that
+    cannot be counted.
     """
     model, file = _model(path)
     with placing(str(path)):
-        return _prepared(file, model, reading)
+        return _prepared(file, model, reading, put)
 
 
-def _prepared(file: ModelFile, model: Any, reading: Reading) -> Prepared:
+def _prepared(file: ModelFile, model: Any, reading: Reading, put: Put | None) -> Prepared:
     graph = model.graph
     held = {tensor.name for tensor in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     inputs = [value for value in graph.input if value.name not in held]
     _check_values(reading.input_values, [value.name for value in inputs])
     given = sized(inputs, reading)
     small = [name for name, shape in given.shapes.items() if int(np.prod(shape)) == 1]
-    folding = Folding(model, file, small, constants.bytes_stored(file.path, graph.initializer))
+    folding = Folding(model, file, small, constants.bytes_stored(file.path, graph.initializer), put)
     for value in inputs:
         tensor = value.type.tensor_type
         if value.name in reading.input_values:
@@ -132,6 +139,7 @@ def _prepared(file: ModelFile, model: Any, reading: Reading) -> Prepared:
         folding.opsets,
         scope.open,
         folding.stored,
+        {each.key: each.value for each in model.metadata_props},
         _entering(inputs, given, batch, reading),
         [value.name for value in graph.output if value.name not in scope.constants],
         folding.closed,
