@@ -378,8 +378,11 @@ def test_a_captured_network_runs_and_survives_saving(tmp_path: Path) -> None:
     network.save(tmp_path / "n.safetensors")
     chips = ["eie-64pe-45nm", "a100-pcie"]
     before, after = (accelsim.simulate(each, chips) for each in (network, load_network(tmp_path / "n.safetensors")))
-    assert before.equals(after)
-    assert before["vectors"].tolist() == [2, 6, 6] * 2
+    # A file keeps what was seen, not the model that could run anew.
+    assert set(before["activations"]) - set(after["activations"]) == {"real"}
+    assert before.drop(columns="activations").equals(after.drop(columns="activations"))
+    layers = before[before["layer"].isin([layer.name for layer in network])]
+    assert layers["vectors"].tolist() == [2, 6, 6] * 2
     assert load_network(tmp_path / "n.safetensors").provenance["torch"] == torch.__version__
 
 
