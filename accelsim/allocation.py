@@ -20,8 +20,8 @@ from accelsim.files import write_whole
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import together
+from accelsim.kinds import KINDS
 from accelsim.network import Density, Network, load_network
-from accelsim.network.graph import KINDS
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import criterion_data, prunable, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from accelsim.chips.operations import ELSEWHERE
+from accelsim.kinds import ELSEWHERE
 from accelsim.results import Column, operations
 from accelsim.totals import over_layers
 

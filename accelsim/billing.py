@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accelsim.chips import Hardware
-from accelsim.chips.operations import COMPUTED, ELSEWHERE, FUSED
 from accelsim.engines import Asked, Row, Run, engine_of
 from accelsim.engines.operations import Planned, Step, plan
 from accelsim.errors import UnsupportedError, warn
+from accelsim.kinds import COMPUTED, ELSEWHERE, FUSED
 from accelsim.network import Network, Scope
 from accelsim.network.graph import Operation
 from accelsim.results import COLUMNS, of_network

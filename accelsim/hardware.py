@@ -27,7 +27,7 @@ from accelsim.config import (
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
 from accelsim.keys import json_schema
-from accelsim.network.graph import KINDS
+from accelsim.kinds import KINDS
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]

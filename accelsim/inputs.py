@@ -1,4 +1,4 @@
-"""What enters each layer of a network: seen as the network runs on its samples, given, drawn, or assumed."""
+"""What enters each layer of a network: seen as it runs on its samples, given, drawn or assumed."""
 
 from __future__ import annotations
 

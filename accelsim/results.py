@@ -8,11 +8,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
-from accelsim.chips.operations import ELSEWHERE
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
-from accelsim.network.graph import KINDS
+from accelsim.kinds import ELSEWHERE, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,8 @@ from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import Entering, Given, LayerInputs
+from accelsim.kinds import KINDS
 from accelsim.network import Density, Layer, Network, Scope, load_network
-from accelsim.network.graph import KINDS
 from accelsim.network.samples import Inputs, with_inputs
 from accelsim.network.sizes import check_countable
 from accelsim.number_formats import bits_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelsim.chips.operations import ELSEWHERE
+from accelsim.kinds import ELSEWHERE
 from accelsim.results import OF_NETWORK, SUMMED, operations
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Whether a run of a network and the product of a layer agree: what was captured is what is simulated."""
+"""Whether a run of a network and the product of a layer agree: what is captured is simulated."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
-
-COMPUTED, MOVED, FUSED, ELSEWHERE = "computed", "moved", "fused", "elsewhere"
+from accelsim.kinds import COMPUTED
 
 Moved = Literal["moved", "fused", "elsewhere"]
 """moved: a kernel of its own, which reads and writes; fused: at no cost, whatever stands before; elsewhere: a host."""
@@ -19,7 +18,7 @@ Moved = Literal["moved", "fused", "elsewhere"]
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class OperationsConfig(Hashed):
-    """What becomes of each kind of operation (`accelsim.network.graph.KINDS`), and how fast and dear the rest is.
+    """What becomes of each kind of operation (`accelsim.kinds.KINDS`), and how fast and dear the rest is.
 
     computed: products, by what computes layers. moved: a kernel that takes as long as its bytes need from and to DRAM,
     or its elements in the vector units, and is launched. fused: part of what stands before or behind; of operands

@@ -7,7 +7,8 @@ from fractions import Fraction
 from math import ceil, prod
 from typing import NamedTuple
 
-from accelsim.chips.operations import COMPUTED, ELSEWHERE, FUSED, MOVED, OperationsConfig
+from accelsim.chips.operations import OperationsConfig
+from accelsim.kinds import COMPUTED, ELSEWHERE, FUSED, MOVED
 from accelsim.network.graph import ActivationProduct, Graph, Operation
 
 IN_ATTENTION = ("activation", "elementwise", "reshape", "softmax")

@@ -11,20 +11,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from accelsim.errors import raise_if_any
-
-KINDS: Mapping[str, str] = {
-    "activation": "a function of one value, such as ReLU or GELU",
-    "attention": "a product of activations by activations, as of queries by keys or of probabilities by values",
-    "concat": "tensors put one behind the other, or taken apart",
-    "elementwise": "sums, products and the like of tensors, element by element",
-    "embedding": "rows looked up in a table",
-    "normalisation": "batch, layer, group or RMS normalisation",
-    "pooling": "the largest or the mean of windows, or of whole maps",
-    "reshape": "the same values in another shape or order",
-    "softmax": "softmax",
-    "other": "anything else",
-}
-"""Kinds of operations, and what each is."""
+from accelsim.kinds import KINDS
 
 Channels = Literal["same", "joined", "flattened", "mixed"]
 """How the channels of what an operation takes become those that it gives (the features of a linear layer are channels):

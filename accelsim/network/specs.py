@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
 from accelsim.errors import did_you_mean
-from accelsim.network.graph import KINDS, Channels
+from accelsim.kinds import KINDS
+from accelsim.network.graph import Channels
 from accelsim.network.left_out import LeftOut
 
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]

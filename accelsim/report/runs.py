@@ -47,7 +47,7 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
     raise_if_any(problems)
     named = [name for name in APART if name == "hardware" or (name in results and results[name].nunique() > 1)]
     run = results[named].astype(str).agg(" · ".join, axis=1)
-    twice = results[results.assign(run=run).duplicated(["run", "layer"], keep=False)]
+    twice = results[results[["layer"]].assign(run=run).duplicated(keep=False)]
     if len(twice):
         first = twice.iloc[0]
         mine = twice[(twice["layer"] == first["layer"]) & (run[twice.index] == run[twice.index[0]])]
@@ -57,7 +57,7 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
             "run of a network on each chip: keep the rows of one"
             + (f", of those that differ in {', '.join(differ[:3])}" if differ else "")
         )
-    return results.assign(run=run)
+    return results.copy().assign(run=run)  # in one piece, or pandas warns of columns added to many
 
 
 def totals(results: pd.DataFrame) -> pd.DataFrame:

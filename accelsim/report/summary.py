@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from accelsim.amdahl import amdahl, sentence, ways
 from accelsim.engines import ENGINES
 from accelsim.errors import listed
-from accelsim.network.graph import KINDS
+from accelsim.kinds import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.report.terminal import activations_note, percent
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say

@@ -16,7 +16,7 @@ from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.inputs import MIXED, WORDS, together
-from accelsim.network.graph import KINDS
+from accelsim.kinds import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins

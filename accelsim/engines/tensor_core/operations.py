@@ -8,7 +8,6 @@ from __future__ import annotations
 from math import ceil
 
 from accelsim.chips import OperationsConfig
-from accelsim.chips.operations import MOVED
 from accelsim.engines.counts import Counts, per_unit
 from accelsim.engines.engine import Ran, Row
 from accelsim.engines.measures import Crossing, Pace, measures, world
@@ -18,6 +17,7 @@ from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
 from accelsim.engines.tensor_core.product import Gemm, output_bytes
 from accelsim.engines.tensor_core.specification import CAUSES, WAVE
 from accelsim.engines.tensor_core.words import WORDS
+from accelsim.kinds import MOVED
 from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
 from accelsim.parts.timed import BLOCK_BYTES

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.chips.operations import COMPUTED
 from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Crossing, Pace, measures, world
@@ -26,6 +25,7 @@ from accelsim.errors import VerificationError
 from accelsim.formats import block_bitmask, nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
+from accelsim.kinds import COMPUTED
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
 from accelsim.number_formats import NUMBER_FORMATS
