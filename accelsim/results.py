@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
-from accelsim.chips.operations import ELSEWHERE
+from accelsim.chips.operations import ELSEWHERE, FUSED
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
@@ -316,7 +316,8 @@ def of_network(scope: Scope) -> Row:
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of what its chip runs and takes time for: no operations that are fused at no cost."""
-    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE]) & (results["cycles"] != 0)]
+    free = (results["executed_as"] == FUSED) & (results["cycles"] == 0)
+    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE]) & ~free]
 
 
 def operations(results: pd.DataFrame) -> pd.Series[bool]:
