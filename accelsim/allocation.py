@@ -23,7 +23,7 @@ from accelsim.inputs import together
 from accelsim.network import Density, Network, load_network
 from accelsim.network.graph import KINDS
 from accelsim.network.samples import with_known_inputs
-from accelsim.pruned import criterion_data, prune_network, seeing, shrunk
+from accelsim.pruned import criterion_data, prunable, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -93,15 +93,18 @@ class Scores:
 def global_sparsities(
     network: Network | str | Path, sparsity: float, granularity: str = "fine", criterion: str = "l1", *, seed: int = 0
 ) -> dict[str, float]:
-    """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`."""
+    """Return the share to prune of each layer by one threshold over all; see `accelsim.pruning.global_sparsities`.
+
+    Of whole channels `sparsity` is that of the channels themselves, each by the weights that rank it.
+    """
     net = with_known_inputs(load_network(network))
+    names = prunable(net, granularity)
     data = {
         layer.name: criterion_data(layer, criterion, granularity, seed + number)
         for number, layer in enumerate(seeing(net, criterion))
+        if layer.name in names
     }
-    return pruning.global_sparsities(
-        {layer.name: layer.weight for layer in net}, sparsity, granularity, criterion, data
-    )
+    return pruning.global_sparsities({name: net[name].weight for name in names}, sparsity, granularity, criterion, data)
 
 
 def sensitivity(
@@ -132,19 +135,19 @@ def sensitivity(
     scores = Scores(net, granularity, criterion, evaluate, seed, store)
     whole = scores({})
     rows = []
-    for layer in net:
+    for layer in prunable(net, chosen):
         for share in shares:
             if progress is not None:
-                progress(f"{layer.name} at {share:.0%}")
+                progress(f"{layer} at {share:.0%}")
             try:
-                scores.pruned({layer.name: share})
+                scores.pruned({layer: share})
             except InputError:  # this granularity cannot prune this layer, or not as far
                 break
-            score = scores({layer.name: share})
+            score = scores({layer: share})
             rows.append(
                 {
                     "network": net.name,
-                    "layer": layer.name,
+                    "layer": layer,
                     "granularity": str(chosen),
                     "criterion": criterion,
                     "sparsity": share,
@@ -192,8 +195,9 @@ class _Costs:
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
-            pruned = replace(shrunk(self.scores.pruned(sparsities)), labels=None)  # whose score is asked for elsewhere
-            table = simulate(pruned, self.chip, self.activations, seed=self.scores.seed)
+            runs = shrunk(self.scores.pruned(sparsities)) if any(sparsities.values()) else self.scores.network
+            runs = replace(runs, labels=None)  # whose score is asked for elsewhere
+            table = simulate(runs, self.chip, self.activations, seed=self.scores.seed)
         self.whose = together(table["activations"])
         found = table[self.metric].astype(float).to_numpy()
         lacking = np.where(table["kind"].isin(list(KINDS)), 0.0, np.inf)
@@ -236,7 +240,7 @@ def allocate(
     _check_budget(budget, metric, steps)
     scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
     costs = _Costs(scores, chip, metric, activations)
-    names = [layer.name for layer in net]
+    names = prunable(net, granularity)
     chosen: dict[str, float] = {}
     by_share = {0.0: costs.of({})} | {share: costs.of(dict.fromkeys(names, share)) for share in shares}
     total = sum(by_share[0.0].values())

@@ -121,8 +121,9 @@ def curve(
             each: np.nan if score is None else score(as_computed(variant, each))
             for each in dict.fromkeys(precisions.values())
         }
-        small = replace(shrunk(variant, ends=ends), labels=None)  # whose score is asked for by itself
-        table = simulate(small, chips, seed=seed, count_io=count_io)
+        runs = variant if granularity is None else shrunk(variant, ends=ends)
+        # Its score is asked for by itself.
+        table = simulate(replace(runs, labels=None), chips, seed=seed, count_io=count_io)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}

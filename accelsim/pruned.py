@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim import pruning
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
@@ -68,6 +69,15 @@ def prune_network(
         warn("\n".join(f"{problem}; it stays as given" for problem in refused))
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
     return replace(network, layers=layers, provenance={**network.provenance, **told})
+
+
+def prunable(network: Network, granularity: str | Granularity) -> list[str]:
+    """Return the layers of which something can be pruned, by name: not those whose channels all stay."""
+    if str(granularity) not in WHOLE_CHANNELS:
+        return [layer.name for layer in network]
+    slices = Slices.of(network)
+    found = {name for width in _widths(network, slices, str(granularity)) for name in width.layers}
+    return [layer.name for layer in network if layer.name in found]
 
 
 def _layer_by_layer(
@@ -207,17 +217,29 @@ class _Channels:
         rows, columns = self.slices.mask(layer, stays)
         if rows.all() and columns.all():
             return layer
-        weight, bias = layer.weight, layer.bias
-        kept = np.zeros(weight.shape, bool)
-        kept[np.ix_(rows, columns)] = True
+        source, bias = layer.weight_source, layer.bias
         if update and not columns.all():
-            inputs = criterion_data(layer, "obs", self.kind, seed)["activations"]
-            weight = np.array(weight, dtype=np.result_type(weight.dtype, np.float32))
-            weight[rows] = pruning.reconstruct(weight[rows], kept[rows], inputs)
-        zeroed = np.where(kept, weight, weight.dtype.type(0))
+            updated = _updated(layer, rows, columns, criterion_data(layer, "obs", self.kind, seed)["activations"])
+            source = lambda: updated  # noqa: E731
+
+        def zeroed() -> NDArray[Any]:
+            weight = np.array(source())
+            weight[~rows] = 0
+            weight[:, ~columns] = 0
+            return weight
+
         if bias is not None:
             bias = np.where(rows, bias, bias.dtype.type(0))
-        return replace(layer, weight_source=lambda: zeroed, bias=bias, codebook=None, granularity=self.kind)
+        return replace(layer, weight_source=zeroed, bias=bias, codebook=None, granularity=self.kind)
+
+
+def _updated(layer: Layer, rows: Flags, columns: Flags, inputs: Any) -> NDArray[Any]:
+    """Return weights whose rows and columns that stay make up for the columns that go."""
+    weight = layer.weight
+    kept = np.broadcast_to(columns.reshape(-1, *(1,) * (weight.ndim - 2)), weight[rows].shape)
+    result = weight.astype(np.result_type(weight.dtype, np.float32))
+    result[rows] = pruning.reconstruct(weight[rows], kept, inputs)
+    return result
 
 
 def _widths(network: Network, slices: Slices, kind: str) -> list[_Width]:

@@ -94,8 +94,8 @@ def prune(
 
     problems: list[str] = []
     source = found if (found := weights or Path(network)).exists() else Path(network)
-    output = output or default_target(source)
-    is_back = bool(collect(problems, is_handed_back, source, output))
+    output = output or (Path("pruned.safetensors") if remove else default_target(source))
+    is_back = not remove and bool(collect(problems, is_handed_back, source, output))
     bare = is_back and weights is None
     net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
     shares = collect(problems, _sparsities, sparsity)
@@ -108,8 +108,8 @@ def prune(
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)
-    if remove and is_back:
-        problems.append(f"--remove: {source} cannot be written back with fewer channels; give another form of network")
+    if remove and output.suffix != ".safetensors":
+        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -129,13 +129,14 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         if remove:
             pruned = shrunk(pruned, ends=ends)
+        table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
@@ -230,6 +231,7 @@ def allocate_command(
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
+    from accelsim.network.forward import with_seen
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -244,7 +246,7 @@ def allocate_command(
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:
-        found.network.save(output)
+        with_seen(found.network).save(output)
     for path in (csv, output):
         if path is not None:
             say_wrote(path)

@@ -269,9 +269,7 @@ def curve_command(
 
     column: Any = collect(problems, column_of, metric)
     if metric == "accuracy" and evaluate is None and (net is None or net.labels is None):
-        problems.append(
-            "--metric accuracy: needs labels (--inputs, --labels), or --evaluate, such as digits or file.py:function"
-        )
+        problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function, or --labels")
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
