@@ -11,7 +11,7 @@ from accelsim import __version__
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
 from accelsim.errors import did_you_mean
-from accelsim.kinds import ELSEWHERE, KINDS
+from accelsim.kinds import ELSEWHERE, FUSED, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -315,7 +315,8 @@ def of_network(scope: Scope) -> Row:
 
 def supported(results: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of what its chip runs and takes time for: no operations that are fused at no cost."""
-    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE]) & (results["cycles"] != 0)]
+    free = (results["executed_as"] == FUSED) & (results["cycles"] == 0)
+    return results[~results["executed_as"].isin(["unsupported", ELSEWHERE]) & ~free]
 
 
 def operations(results: pd.DataFrame) -> pd.Series[bool]:
