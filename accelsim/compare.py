@@ -10,11 +10,12 @@ from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.inputs import with_density
+from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
+from accelsim.pruning.spelling import WHOLE_CHANNELS
 from accelsim.results import OF_NETWORK, Column, of_network, operations, supported
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers, without_pins
@@ -46,9 +47,11 @@ def compare(
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
-    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink.
+    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink. Where the inputs
+    of the network are known each variant is run on them anew, with labels for its `accuracy`.
     `count_io`: as of `simulate`; `ends`: as of `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
+    A network that has not so many channels to prune is left out of `filter` and `channel`, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
     import pandas as pd
@@ -65,13 +68,15 @@ def compare(
     chips = [load_hardware(chip) for chip in hardware]
     inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
     variants = {AS_GIVEN: inputs}
+    beyond: list[str] = []  # what a network does not have so many channels for
     for granularity in chosen:
-        with collecting(problems):
+        with collecting(beyond if granularity.kind in WHOLE_CHANNELS else problems):
             share = None if granularity.pattern else sparsity
-            variants[str(granularity)] = shrunk(
-                prune_network(inputs, granularity, share, seed=seed, ends=ends), ends=ends
-            )
-    raise_if_any(problems)
+            pruned = prune_network(inputs, granularity, share, seed=seed, ends=ends)
+            variants[str(granularity)] = shrunk(pruned, ends=ends)
+    raise_if_any(problems + (beyond if len(variants) == 1 else []))
+    if beyond:
+        warn("\n".join(f"{problem}; it is left out" for problem in beyond))
     tables = []
     of_whole = {chip.name: of_network(scope_on(net, chip)) for chip in chips}
     for name, variant in variants.items():
@@ -108,10 +113,11 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
     found = sums.reindex(order)[
-        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", *OF_NETWORK]
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", "accuracy", *OF_NETWORK]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
+    found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
     return found
 
 

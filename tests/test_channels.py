@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accelsim import Density, InputError, Layer, Network, load_network, simulate
+from accelsim.allocation import cost
 from accelsim.compare import compare, totals
 from accelsim.curves import curve
 from accelsim.explore.points import Pruning
@@ -212,6 +213,15 @@ def test_more_than_there_is_to_prune_is_refused() -> None:
         prune_network(ZOO, "channel", 0.99)
 
 
+def test_what_has_not_so_many_channels_is_left_out_of_a_comparison() -> None:
+    wide = Network("wide", [linear("one", 2, 400), linear("two", 3, 2)])  # of 806 weights 403 can go
+    with pytest.warns(UserWarning, match="0.6 of the weights .* give at most 0.5; it is left out"):
+        table = compare(wide, [CHIP], ["fine", "channel"], 0.6, activations=1.0)
+    assert set(table["pruned_by"]) == {"as given", "fine"}
+    with pytest.raises(InputError, match=r"0\.6 of the weights"):
+        compare(wide, [CHIP], ["channel"], 0.6, activations=1.0)
+
+
 # Inputs and outputs of the network.
 
 
@@ -311,6 +321,15 @@ def test_compare_curve_and_prune_agree_to_the_cycle(name: str, kind: str, tmp_pa
     assert point["sparsity"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_as_given_a_masked_network_runs_as_it_is() -> None:
+    """Zeros that a file has are in its places wherever it runs as given."""
+    masked = prune_network(with_known_inputs(LENET), "channel", 0.5)
+    cycles = simulate(masked, CHIP)["cycles"].sum()
+    assert totals(compare(masked, [CHIP], ["nm:2:4"], 0.5)).set_index("pruned_by").loc["as given", "cycles"] == cycles
+    assert curve(masked, [CHIP], ["nm:2:4"], [0.5]).set_index("granularity").loc["as given", "cycles"] == cycles
+    assert cost(masked, CHIP, "cycles") == cycles
+
+
 def test_with_drawn_activations_they_agree_too(tmp_path: Path) -> None:
     compared = totals(compare(LENET, [CHIP], ["channel"], 0.5, activations=0.4, seed=3)).set_index("pruned_by")
     point = curve(LENET, [CHIP], ["channel"], [0.5], activations=0.4, seed=3).set_index("granularity")
@@ -335,6 +354,8 @@ def test_what_is_no_channel_cannot_be_taken_out(tmp_path: Path, accelsim: Run) -
         said = accelsim("prune", LENET.name, "--sparsity", "0.5", option, "-o", tmp_path / "pruned.safetensors")
         assert said.code == 2
         assert f"{option}: is of channels, and 'fine' prunes none" in said.errors[0]
+    typed = ["prune", LENET.name, "--granularity", "channel", "--sparsity", "0.5", "--remove", "-o"]
+    assert "--remove: changes shapes" in accelsim(*typed, tmp_path / "a.onnx").errors[0]
 
 
 def test_a_layer_alone_has_ends_only() -> None:

@@ -124,7 +124,8 @@ def test_convolutions_lose_filters_and_channels_and_their_inputs() -> None:
     weight = RNG.normal(size=(16, 8, 3, 3)).astype(np.float32)
     layer = accelsim.Layer.conv2d("conv", weight, input_hw=9, padding=1, activations=RNG.random((8, 9, 9)))
     kinds = ["kernel", "filter", "channel", "nm:2:4"]
-    rows = compare(accelsim.Network("n", [layer]), ["a100-pcie"], kinds, 0.5).set_index("pruned_by")
+    rows = compare(accelsim.Network("n", [layer]), ["a100-pcie"], kinds, 0.5, ends=True)
+    rows = rows.set_index("pruned_by")
     assert rows["vectors"].tolist() == [81] * 5
     assert rows["in_features"].to_dict() == {AS_GIVEN: 72, "kernel": 72, "filter": 72, "channel": 36, "nm:2:4": 72}
     assert rows["out_features"].to_dict() == {AS_GIVEN: 16, "kernel": 16, "filter": 8, "channel": 16, "nm:2:4": 16}

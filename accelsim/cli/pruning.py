@@ -37,10 +37,11 @@ CriterionOption = Annotated[
     str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
 ]
 EvaluateOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Score of a pruned network: fidelity (of its outputs on its own activations), digits, digits-train, "
-        "or file.py:function."
+        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
+        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        show_default=False,
     ),
 ]
 StoreOption = Annotated[
@@ -93,8 +94,8 @@ def prune(
 
     problems: list[str] = []
     source = found if (found := weights or Path(network)).exists() else Path(network)
-    output = output or default_target(source)
-    is_back = bool(collect(problems, is_handed_back, source, output))
+    output = output or (Path("pruned.safetensors") if remove else default_target(source))
+    is_back = not remove and bool(collect(problems, is_handed_back, source, output))
     bare = is_back and weights is None
     net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
     shares = collect(problems, _sparsities, sparsity)
@@ -107,8 +108,8 @@ def prune(
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)
-    if remove and is_back:
-        problems.append(f"--remove: {source} cannot be written back with fewer channels; give another form of network")
+    if remove and output.suffix != ".safetensors":
+        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -128,13 +129,14 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         if remove:
             pruned = shrunk(pruned, ends=ends)
+        table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
@@ -161,7 +163,7 @@ def sensitivity_command(
         "0.3,0.5,0.6,0.7,0.8,0.85,0.9,0.95"
     ),
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     seed: PruningSeedOption = 0,
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
@@ -201,7 +203,7 @@ def allocate_command(
     ] = "time_us=60%",
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -229,6 +231,7 @@ def allocate_command(
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
+    from accelsim.network.forward import with_seen
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -243,7 +246,7 @@ def allocate_command(
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:
-        found.network.save(output)
+        with_seen(found.network).save(output)
     for path in (csv, output):
         if path is not None:
             say_wrote(path)

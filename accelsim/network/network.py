@@ -94,6 +94,8 @@ class Network:
     def told_beside(self, billed: Collection[str]) -> list[str]:
         """Return `told_left_out` where operations of these names are simulated."""
         left = self.left_out
+        if self.graph is not None and billed:  # which has them all, those without a size as well
+            left = tuple(each for each in left if each.has_size)
         found = [each for each in left if each.name in billed]
         return told(self.scope.with_billed(found), [each for each in left if each not in found])
 
@@ -114,6 +116,8 @@ class Network:
             assumptions=captured.assumptions,
             provenance=captured.provenance,
             graph=captured.graph,
+            executor=captured.executor,
+            samples=None if captured.executor is None else captured.executor.samples(),
         )
 
     def save(self, path: str | Path) -> None:
