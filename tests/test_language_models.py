@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from conftest import Run
 
 import accelsim
 from accelsim import Density, Layer, Network
@@ -243,3 +246,21 @@ def test_a_batch_of_given_samples_is_refused() -> None:
     network = Network("net", [Layer.linear("fc", np.ones((2, 3)), activations=np.ones(3))])
     with pytest.raises(InputError, match="batch: fc of net: their activations are given; leave the batch out"):
         network.in_batch(2)
+
+
+def test_a_phase_that_cannot_be_is_told_beside_other_problems(accelsim: Run) -> None:
+    said = accelsim("run", "bert-base", "--phase", "decode", "--inputs", "none.npz", "--hardware", "eie-64pe-45")
+    assert said.code == 2
+    assert [error.partition(":")[0] for error in said.errors] == ["--phase decode", "'eie-64pe-45'"]
+
+
+def test_a_phase_on_the_command_line_is_that_of_python(accelsim: Run, tmp_path: Path) -> None:
+    model(seen=Density(0.5)).save(tmp_path / "tiny.safetensors")
+    out = tmp_path / "out.csv"
+    asked = ("--phase", "decode", "--context", "9", "--batch", "3", "--hardware", "a100-pcie", "--csv", out)
+    said = accelsim("run", tmp_path / "tiny.safetensors", *asked)
+    assert said.code == 0, said.err
+    assert "decode: 3 sequences, of their tokens 1 at once, context 9" in said.err
+    rows = pd.read_csv(out).set_index("layer")
+    assert list(rows.loc[["q", "down", "head"], "vectors"]) == [3, 3, 3]
+    assert rows.loc["scores", "macs"] == 3 * HEADS * 9 * HEAD

@@ -144,6 +144,7 @@ def load(
             net = collect(problems, lambda: with_weights(net, weights, **told[1]))
         if net is not None:
             net = collect(problems, reading.resized, net)
+        if net is not None:
             net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)

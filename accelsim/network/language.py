@@ -67,7 +67,8 @@ def in_phase(
     if not is_count(batch, 1):
         raise InputError(f"batch: must be a whole number, at least 1 (got {batch!r})")
     resized = sequence.resized(size, last_only=phase is not None)
-    said = f"{phase or 'sequence'}: {size.tokens:,} tokens of each of {batch:,} sequences, context {size.context:,}"
+    sequences = "1 sequence, of its tokens" if batch == 1 else f"{batch:,} sequences, of their tokens"
+    said = f"{phase or 'tokens'}: {sequences} {size.tokens:,} at once, context {size.context:,}"
     assumptions = [*network.assumptions, said]
     if size.context > sequence.length:
         assumptions.append(
