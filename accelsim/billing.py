@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from accelsim.chips import Hardware
 from accelsim.chips.operations import COMPUTED, ELSEWHERE, FUSED
 from accelsim.engines import Asked, Row, Run, engine_of
-from accelsim.engines.operations import Step, plan
+from accelsim.engines.operations import Planned, Step, plan
 from accelsim.errors import UnsupportedError, warn
 from accelsim.network import Network, Scope
 from accelsim.network.graph import Operation
-from accelsim.results import COLUMNS, OF_NETWORK, of_network
+from accelsim.results import COLUMNS, of_network
 
 NO_PRODUCT: Row = {"load_balance": None}
 """Ratios that are empty of what does not multiply."""
@@ -19,21 +20,36 @@ BEFORE_ALL = ""
 """Stands for the layer behind which operations come that run before the first."""
 
 
+def billed(network: Network, chip: Hardware) -> set[str]:
+    """Return the names of the operations of a network that a chip runs, and does not leave elsewhere."""
+    return {name for name, planned in _planned(network, chip).items() if planned.way != ELSEWHERE}
+
+
+def scope_on(network: Network, chip: Hardware, scope: Scope | None = None) -> Scope:
+    """Return how much of a network its layers are, and the operations that a chip runs.
+
+    `scope`: how much its layers are of the network that they were pruned from; None: of itself.
+    """
+    names = billed(network, chip)
+    return (scope or network.scope).with_billed(each for each in network.left_out if each.name in names)
+
+
+def _planned(network: Network, chip: Hardware) -> dict[str, Planned]:
+    """Return what becomes of each operation on a chip; of a network without a graph there is none."""
+    if network.graph is None:
+        return {}
+    return plan(network.graph, {layer.name: layer.maps.outputs for layer in network}, engine_of(chip).bill(chip))
+
+
 class Bill:
-    """What one chip does with the operations of a network; of a network without a graph nothing."""
+    """What one chip does with the operations of a network."""
 
     def __init__(self, network: Network, run: Run, scope: Scope) -> None:
-        """`scope`: how much of the network its layers are."""
+        """`scope`: as of `scope_on`."""
         self._run, self._network = run, network.name
-        self._behind: dict[str, list[Operation]] = {}
-        billed = set[str]()
-        if network.graph is not None:
-            outputs = {layer.name: layer.maps.outputs for layer in network}
-            self._plan = plan(network.graph, outputs, engine_of(run.chip).bill(run.chip))
-            billed = {name for name, planned in self._plan.items() if planned.way != ELSEWHERE}
-            self._behind = _behind(network)
-        found = [each for each in network.left_out if each.name in billed]
-        self.of_network = of_network(scope.with_billed(found))
+        self._plan = _planned(network, run.chip)
+        self._behind = _behind(network)
+        self.of_network = of_network(scope_on(network, run.chip, scope))
         """Columns that say how much of the network layers and operations on the bill are."""
 
     def rows(self, layer: str, batch: int, asked: Asked, told: Row) -> Iterator[Row]:
@@ -45,11 +61,11 @@ class Bill:
             step = self._plan[operation.name].of(operation, batch)
             row = _given(step) | {"network": self._network, **self.of_network, **told}
             try:
-                yield row | self._ran(step, asked) | {"executed_as": step.way}
+                yield self._ran(step, asked) | row | {"executed_as": step.way}
             except UnsupportedError as error:
                 for problem in error.problems:
                     warn(f"operation {operation.name} on {self._run.chip.name}: {problem}; no total has it")
-                yield row | _nothing() | {"executed_as": ELSEWHERE}
+                yield _nothing() | row | {"executed_as": ELSEWHERE}
 
     def _ran(self, step: Step, asked: Asked) -> Row:
         """Return what an operation takes."""
@@ -94,12 +110,9 @@ def _given(step: Step) -> Row:
     }
 
 
-_GIVEN = ("out_features", "in_features", "batch", "vectors", "dense_macs", "seed", *OF_NETWORK)
-
-
 def _nothing() -> Row:
     """Return the numbers of what a chip leaves to something else: none is known."""
-    return {column.name: None for column in COLUMNS if column.dtype != "str" and column.name not in _GIVEN}
+    return {column.name: None for column in COLUMNS if column.dtype != "str"}
 
 
 def _free(run: Run) -> Row:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
-from accelsim.errors import InputError, collecting, raise_if_any, warn
-from accelsim.hardware import Hardware
-from accelsim.network import Density, Layer, Network, load_network
-from accelsim.network.activations import drawn_instead
-from accelsim.pruned import pruned_layer, shrunk_layer
+from accelsim.errors import collecting, raise_if_any, warn
+from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import together, with_density
+from accelsim.network import Density, Network, load_network
+from accelsim.network.samples import with_known_inputs
+from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import OF_NETWORK, Column, of_network, supported
+from accelsim.pruning.spelling import WHOLE_CHANNELS
+from accelsim.results import OF_NETWORK, Column, of_network, operations, supported
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers, without_pins
 
@@ -40,14 +41,17 @@ def compare(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    ends: bool = False,
 ) -> pd.DataFrame:
-    """Prune every layer by each granularity and run it on each chip; returns the rows of `simulate` with three more.
+    """Prune a network by each granularity and run it on each chip; returns the rows of `simulate` with three more.
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
-    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: the matrix shrinks.
-    `count_io`: as of `simulate`.
+    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink. Where the inputs
+    of the network are known each variant is run on them anew, with labels for its `accuracy`.
+    `count_io`: as of `simulate`; `ends`: as of `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
+    A network that has not so many channels to prune is left out of `filter` and `channel`, with a warning.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
     import pandas as pd
@@ -61,17 +65,30 @@ def compare(
     if not (isinstance(sparsity, int | float) and 0 <= sparsity < 1):
         problems.append(f"sparsity: must be at least 0 and below 1 (got {sparsity!r})")
     raise_if_any(problems)
-    variants = {AS_GIVEN: net}
+    chips = [load_hardware(chip) for chip in hardware]
+    inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
+    variants = {AS_GIVEN: inputs}
+    beyond: list[str] = []  # what a network does not have so many channels for
     for granularity in chosen:
-        variants[str(granularity)] = _pruned(net, granularity, sparsity, activations, seed, problems)
-    raise_if_any(problems)
+        with collecting(beyond if granularity.kind in WHOLE_CHANNELS else problems):
+            share = None if granularity.pattern else sparsity
+            pruned = prune_network(inputs, granularity, share, seed=seed, ends=ends)
+            variants[str(granularity)] = shrunk(pruned, ends=ends)
+    raise_if_any(problems + (beyond if len(variants) == 1 else []))
+    if beyond:
+        warn("\n".join(f"{problem}; it is left out" for problem in beyond))
     tables = []
+    of_whole = {chip.name: of_network(scope_on(net, chip)) for chip in chips}
     for name, variant in variants.items():
-        given = activations if name == AS_GIVEN else None
         if progress is not None:
             progress(name)
-        results = simulate(variant, hardware, given, seed=seed, count_io=count_io)
-        results = results.assign(**of_network(net.scope))
+        results = simulate(variant, chips, seed=seed, count_io=count_io)
+        results = results.assign(
+            **{
+                name: results["hardware"].map({chip: shares[name] for chip, shares in of_whole.items()})
+                for name in OF_NETWORK
+            }
+        )
         results.insert(0, "pruned_by", name)
         tables.append(results)
     whole = pd.concat(tables, ignore_index=True)
@@ -89,15 +106,18 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
 
     keys = ["hardware", "pruned_by"]
     sums = over_layers(table, keys)
-    sums["executed_as"] = table.groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
+    sums["executed_as"] = (
+        table[~operations(table)].groupby(keys)["executed_as"].agg(lambda each: ", ".join(dict.fromkeys(each)))
+    )
     # By chip first; the order of both is that of the table.
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
     found = sums.reindex(order)[
-        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", *OF_NETWORK]
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", "accuracy", *OF_NETWORK]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
+    found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
     return found
 
 
@@ -125,41 +145,3 @@ def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:
         "energy_saving": before["energy_pj"].to_numpy() / table["energy_pj"],
     }
     return table.assign(**ratios)
-
-
-def _pruned(
-    network: Network,
-    granularity: Granularity,
-    sparsity: float,
-    activations: float | Density | None,
-    seed: int,
-    problems: list[str],
-) -> Network:
-    layers: list[Layer] = []
-    kept: list[str] = []
-    for number, layer in enumerate(network):
-        inputs = _inputs(layer, activations, seed + number)
-        try:
-            layers.append(_pruned_layer(layer, granularity, sparsity, inputs))
-        except InputError as error:
-            kept += [f"layer {layer.name}: {problem}" for problem in error.problems]
-            layers.append(replace(layer, activations=inputs))
-    if len(kept) == len(network):
-        problems += kept
-    elif kept:
-        warn("\n".join(f"{problem}; it stays as given" for problem in kept))
-    return replace(network, layers=layers)
-
-
-def _inputs(layer: Layer, given: float | Density | None, seed: int) -> Any:
-    """Return the activations that `simulate` would take, drawn before channels are removed; None: none are known."""
-    chosen = layer.activations if given is None else drawn_instead(layer.activations, given, seed)
-    if isinstance(chosen, Density):
-        return chosen.draw(math.prod(layer.input_shape)).reshape(-1, *layer.input_shape)
-    return chosen
-
-
-def _pruned_layer(layer: Layer, granularity: Granularity, sparsity: float, inputs: Any) -> Layer:
-    """Return the layer pruned; filters and input channels are taken out, inputs with them."""
-    share = None if granularity.pattern else sparsity
-    return shrunk_layer(replace(pruned_layer(layer, granularity, share), activations=inputs))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accelsim import __version__
+from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
-from accelsim.evaluation import Evaluate, as_computed, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.inputs import with_density
+from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, Scope, load_network
+from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network
+from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network, operations
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -45,7 +48,12 @@ CURVE_COLUMNS = (
         "score", "float64", "how good the network is as the chip computes it; empty: no evaluation was asked for", "-"
     ),
     Column("precision", "str", "number formats of the chip, weights x activations"),
-    Column("cycles", "float64", "of all layers, as all that follow; empty: the chip cannot run one of them", "cycles"),
+    Column(
+        "cycles",
+        "float64",
+        "of all layers and operations, as all that follow; empty: it cannot run a layer",
+        "cycles",
+    ),
     Column("time_us", "float64", "time", "µs"),
     Column("energy_pj", "float64", "energy", "pJ"),
     Column("storage_bits", "float64", "size of the compressed network", "bits"),
@@ -54,7 +62,7 @@ CURVE_COLUMNS = (
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
     Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
-    *(column for column in COLUMNS if column.name in OF_NETWORK),
+    *(column for column in COLUMNS if column.name in ("activations", *OF_NETWORK)),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -73,13 +81,15 @@ def curve(
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
+    ends: bool = False,
 ) -> pd.DataFrame:
     """Prune a network for real to each sparsity and run it on each chip; returns one row per chip and point.
 
     The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
-    criterion, seed: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score. It is
-    asked once for every precision among the chips, of the network as they compute it
+    criterion, seed, ends: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: by labels
+    where they are known, else no score. Where the inputs of the network are known each point is run on them anew. The
+    score is asked for once for every precision among the chips, of the network as they compute it
     (`accelsim.evaluation.as_computed`). count_io: as of `accelsim.simulate`.
     Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
@@ -87,6 +97,9 @@ def curve(
     import pandas as pd
 
     net, chips, chosen = _checked(network, hardware, granularities, sparsities)
+    net = with_known_inputs(net)
+    if evaluate is None and net.labels is not None:
+        evaluate = default_evaluation(net)
     score = None if evaluate is None else load_evaluation(evaluate, net)
     inputs = net if activations is None else with_density(net, activations, seed)
     precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
@@ -100,7 +113,7 @@ def curve(
         variant: Network | None = inputs
         if granularity is not None:
             again = rows[-1]["granularity"] == name  # what it cannot prune was said at its first point
-            variant = _pruned(inputs, granularity, share, criterion, seed, quiet=again)
+            variant = _pruned(inputs, granularity, share, criterion, seed, quiet=again, ends=ends)
         if variant is None:
             continue
         reached = _sparsity(variant)
@@ -108,11 +121,13 @@ def curve(
             each: np.nan if score is None else score(as_computed(variant, each))
             for each in dict.fromkeys(precisions.values())
         }
-        table = simulate(shrunk(variant), chips, seed=seed, count_io=count_io)
+        runs = variant if granularity is None else shrunk(variant, ends=ends)
+        # Its score is asked for by itself.
+        table = simulate(replace(runs, labels=None), chips, seed=seed, count_io=count_io)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
-            | _sums(table[table["hardware"] == chip.name], net.scope)
+            | _sums(table[table["hardware"] == chip.name], scope_on(net, chip))
             for chip in chips
         ]
     return _compared(pd.DataFrame(rows))
@@ -148,7 +163,7 @@ def _checked(
 
 
 def _pruned(
-    network: Network, granularity: Granularity, share: float, criterion: str, seed: int, *, quiet: bool
+    network: Network, granularity: Granularity, share: float, criterion: str, seed: int, *, quiet: bool, ends: bool
 ) -> Network | None:
     """Return the network at one point, None with a warning where this share cannot be had of it.
 
@@ -159,7 +174,7 @@ def _pruned(
         if quiet:
             warnings.simplefilter("ignore")
         try:
-            return prune_network(network, granularity, asked, criterion, seed=seed)
+            return prune_network(network, granularity, asked, criterion, seed=seed, ends=ends)
         except InputError as error:
             if _cannot_at_all(network, granularity):
                 raise
@@ -199,14 +214,15 @@ def _sparsity(network: Network) -> float:
 
 
 def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:
-    """Return what all layers of one chip take together, and how much of the network they are."""
-    total = over_layers(table, "hardware", whole=True).iloc[0]
+    """Return what all of a network takes together on one chip, and how much of the network that is."""
+    total, layers = over_layers(table, "hardware", whole=True).iloc[0], table[~operations(table)]
     costs = ("cycles", "time_us", "energy_pj", "storage_bits", "edp_pj_s", "dram_gb_per_s")
     return {
         **{name: float(total[name]) for name in costs},
-        "executed_as": ", ".join(dict.fromkeys(table["executed_as"])),
-        "residency": ", ".join(dict.fromkeys(table["residency"])),
+        "executed_as": ", ".join(dict.fromkeys(layers["executed_as"])),
+        "residency": ", ".join(dict.fromkeys(layers["residency"])),
         "network_io": table["network_io"].iloc[0],
+        "activations": together(table["activations"]),
         **of_network(scope),
         "version": __version__,
     }

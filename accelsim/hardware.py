@@ -132,7 +132,7 @@ def _ways_beyond(chip: Hardware) -> list[str]:
     engine = ENGINES[chip.engine.kind]
     given = {kind: chip.operations.way_of(kind) for kind in KINDS}
     return [
-        f'{kind}: engine {engine.kind} can only leave it {" or ".join(sorted(engine.ways))} (got "{way}")'
+        f"{kind}: engine {engine.kind} cannot have it {way}; leave it out, or set it to 'elsewhere'"
         for kind, way in given.items()
         if way not in engine.ways
     ]

@@ -94,9 +94,9 @@ def _ended(passing: Iterator[Any]) -> Iterator[None]:
 
 
 def together(kinds: Iterable[str]) -> str:
-    """Return whose activations several layers have."""
-    found = dict.fromkeys(kinds)
-    return next(iter(found)) if len(found) == 1 else MIXED
+    """Return whose activations several layers have; operations have none of their own, "-"."""
+    found = [kind for kind in dict.fromkeys(kinds) if kind != "-"]
+    return found[0] if len(found) == 1 else MIXED
 
 
 def with_density(network: Network, given: float | Density, seed: int) -> Network:

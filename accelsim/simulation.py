@@ -163,9 +163,9 @@ class Prepared:
         keep: bool = False,
         scope: Scope | None = None,
     ) -> None:
-        self.network = network
         self._keep = keep
         self._inputs = LayerInputs(network, activations, seed)
+        self.network = self._inputs.network
         self._entering: list[Entering] = []
         self._accuracy: dict[Precision, float] = {}
         self._ready: dict[str, _Ready] = {}
@@ -190,10 +190,10 @@ class Prepared:
         raise_if_any(problems)
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
         runs = [engine_of(chip).on(chip) for chip in chips]
-        asked = Asked(backend, verify, units)
-        told = [self._told(each.chip) | {"verified": "exact" if verify else "no"} for each in runs]
-        entering = self._each_entering(outputs=verify)
         bills = [Bill(net if operations else replace(net, graph=None), each, self._scope) for each in runs]
+        asked = Asked(backend, verify, units)
+        told = [self._told(chip, asked) for chip in chips]
+        entering = self._each_entering(outputs=verify)
         waiting: list[_Ready] = []
         lacking: list[dict[str, UnsupportedError]] = [{} for _ in chips]
         for number, layer in enumerate(net, 1):
@@ -214,12 +214,11 @@ class Prepared:
                 enters = next(each for each in entering if each.layer == each_layer.name)
                 if enters.outputs is not None:
                     check_outputs(each_layer, enters, [engine_of(chip).precision(chip) for chip in chips])
-                columns = columns | _entered(enters)
+                batch = len(enters.samples)
                 for each, bill, mine, not_run, more in zip(runs, bills, rows, lacking, told, strict=True):
-                    from_where = provenance(each.chip, backend) | more
                     if each_layer is net.layers[0]:
-                        mine += bill.rows(BEFORE_ALL, len(enters.samples), asked, from_where)
-                    row = columns | bill.of_network | from_where
+                        mine += bill.rows(BEFORE_ALL, batch, asked, more)
+                    row = columns | _entered(enters) | bill.of_network | more
                     try:
                         row |= each.row(each_layer, weights, enters.samples, asked)
                         row["compression_ratio"] = row["dense_bits"] / row["storage_bits"]
@@ -229,7 +228,7 @@ class Prepared:
                     except InputError as error:
                         problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
                         continue
-                    mine += [row, *bill.rows(each_layer.name, len(enters.samples), asked, from_where)]
+                    mine += [row, *bill.rows(each_layer.name, batch, asked, more)]
                     no_weights |= not row["weight_density"]
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
@@ -253,14 +252,15 @@ class Prepared:
         """Let go of what is kept of the layers, before chips that share none of it."""
         self._ready.clear()
 
-    def _told(self, chip: Hardware) -> Row:
-        """Return how good the network is as a chip computes it, where that is known."""
+    def _told(self, chip: Hardware, asked: Asked) -> Row:
+        """Return where rows on a chip are from, and how good the network is as it computes it, where that is known."""
+        told = provenance(chip, asked.backend) | {"verified": "exact" if asked.verify else "no"}
         if self.network.labels is None:
-            return {}
+            return told
         precision = engine_of(chip).precision(chip)
         if precision not in self._accuracy:
             self._accuracy[precision] = accuracy_on(self.network, precision)
-        return {"accuracy": self._accuracy[precision]}
+        return told | {"accuracy": self._accuracy[precision]}
 
     def _each_entering(self, *, outputs: bool) -> Iterator[Entering]:
         """Go through what enters each layer, kept from an earlier run where it may be."""

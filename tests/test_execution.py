@@ -343,6 +343,12 @@ def test_what_numpy_does_not_know_is_named() -> None:
         ["operation pool", "kernel"],
         ["operation cat", "axis"],
     ]
+    alone = broken(lambda each: replace(each, inputs=("branch",)) if each.name == "add" else each)
+    with pytest.raises(InputError, match=r"operation add: value: must be known to run it"):
+        _ = alone.runtime
+    two = broken(lambda each: replace(each, inputs=("branch", "pool")) if each.name == "mean" else each)
+    with pytest.raises(InputError, match=r"operation mean: inputs: GlobalAveragePool takes 1 \(got 2: branch, pool"):
+        _ = two.runtime
     lacking = replace(residual(), layers=residual().layers[:2])
     with pytest.raises(InputError, match=r"layer fc: is not in the network any more"):
         _ = lacking.runtime

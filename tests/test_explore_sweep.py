@@ -411,7 +411,12 @@ def test_totals_are_the_columns_that_have_one(tmp_path: Path) -> None:
     """Every number of a row that `over_layers` makes something of, and no other."""
     rows = sweep({**SPACE, "network": tiny()}, tmp_path / "r.db", jobs=1)
     made = over_layers(rows, "point")
-    assert {*TOTALS} - {"score"} == {*made.columns} - {"layers", "able", "missing"}
+    assert {*TOTALS} - {"score"} == {*made.columns} - {
+        "layers",
+        "able",
+        "missing",
+        "accuracy",
+    }  # a score, where asked for
 
 
 def test_a_constant_objective_is_said_to_be_constant(tmp_path: Path, accelsim: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 from safetensors.numpy import save_file
 
 from accelsim import InputError, Layer, Network, load_network
 from accelsim.inspection import inspect_graph
 from accelsim.network import LeftOut
 from accelsim.network.graph import ActivationProduct, Graph, Operation, in_order
+from accelsim.network.operations import OPERATORS
 from accelsim.network.topology import chain
 
 LAYER = """
@@ -158,6 +160,11 @@ operation = [
         ('["flat"]', '["pool"]', r"layer fc: inputs: pool gives \(4, 5, 5\), and the layer takes \(200,\)"),
         ("image = [3, 9, 9]", "image = [1, 9, 9]", r"layer stem: inputs: image gives \(1, 9, 9\)"),
         ('does = "Flatten"', 'does = "Flaten"', r"operation flat: kind: is missing, and 'Flaten' does not tell it"),
+        (
+            'inputs = ["joined"]',
+            'inputs = ["joined", "add"]',
+            r"operation flat: inputs: Flatten takes 1 \(got 2: joined, add",
+        ),
         ('does = "Flatten"', 'does = "x", kind = "y"', r"operation flat: kind: "),
         ('name = "relu"', 'name = "stem"', r"operation stem: name: is used more than once"),
         ('name = "softmax", ', 'name = "softmax", kernels = 3, ', r"operation softmax: kernels: unknown key"),
@@ -235,12 +242,15 @@ def test_operations_of_other_runtimes_are_saved_as_they_are(tmp_path: Path) -> N
         ),
         Operation(name="mix", kind="other", inputs=("turn", "fc"), shape=(3,), does="Add", macs=None, weights=5),
     ]  # fmt: skip
-    graph = Graph({"x": (4,)}, {"fc": ("x",)}, tuple(odd), ("mix",))
+    graph = Graph({"x": (4,)}, {"fc": ("x",)}, tuple(odd), ("mix",), runtime="PyTorch")
     network = Network("odd", [Layer.linear("fc", np.ones((10, 4), np.float32))], graph=graph)
     network.save(tmp_path / "odd.safetensors")
-    first, second = load_network(tmp_path / "odd.safetensors").graph.operations
+    again = load_network(tmp_path / "odd.safetensors")
+    first, second = again.graph.operations
     assert first == replace(odd[0], attributes={"perm": [0, 2, 1], "axis": 1})
     assert second == odd[1]
+    with pytest.raises(InputError, match="network odd: is run by PyTorch, whose operations NumPy does not know"):
+        again.with_samples(np.ones((1, 4)))
 
 
 def test_layers_that_fit_are_a_chain() -> None:
@@ -284,6 +294,13 @@ def test_the_graph_of_a_chain_is_shown_with_what_is_taken_for_granted(accelsim: 
     refused = accelsim("inspect", tmp_path / "h.safetensors", "--graph")
     assert refused.code == 2
     assert "layer b: takes (4,), what comes before it gives (2,)" in " ".join(refused.err.split())
+
+
+def test_the_docs_list_every_operation() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+    listed = {name.lower() for row in re.findall(r"^\| \w+ \| (.*) \|$", page, re.MULTILINE) for name in
+              re.findall(r"`([A-Z]\w+)`", row)}  # fmt: skip
+    assert listed == set(OPERATORS)
 
 
 def test_every_operation_has_a_row() -> None:

@@ -24,6 +24,7 @@ BY_NAME = "called by users, who give what they need by name"
 CAUSES: dict[str, str] = {
     "accelsim.allocation.allocate": BY_NAME,
     "accelsim.allocation.uniform": BY_NAME,
+    "accelsim.compare.compare": BY_NAME,
     "accelsim.curves.curve": BY_NAME,
     "accelsim.network.layer.Layer.conv2d": BY_NAME,
     "accelsim.pruning.training.prune_and_train": BY_NAME,

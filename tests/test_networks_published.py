@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import EVIDENCE
@@ -45,6 +46,19 @@ def left_out(name: str, key: str) -> dict[str, int]:
     return {entry["name"]: entry[key] for entry in entries if isinstance(entry, dict) and key in entry}
 
 
+def operations_of(name: str) -> list[dict[str, Any]]:
+    """What a file says stands between its layers, as TOML alone reads it."""
+    return read_toml(shipped_dir("workloads") / f"{name}.toml").get("operation", [])
+
+
+def multiplied(operation: dict[str, Any]) -> int:
+    """Multiply-accumulates of a product of activations, 0 of anything else."""
+    return math.prod(operation["product"][key] for key in SIZES) if "product" in operation else 0
+
+
+SIZES = ("groups", "rows", "columns", "vectors")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loader_sees_the_same_work(name: str) -> None:
     loaded = load_network(name)
@@ -57,7 +71,8 @@ def test_the_loader_sees_the_same_work(name: str) -> None:
     assert loaded.scope.weights == total(name, weights_of)
     assert loaded.scope.macs == total(name, macs_of)
     assert loaded.scope.weights_left_out == sum(left_out(name, "weights").values())
-    assert loaded.scope.macs_left_out == sum(left_out(name, "macs").values())
+    products = sum(multiplied(operation) for operation in operations_of(name))
+    assert loaded.scope.macs_left_out == sum(left_out(name, "macs").values()) + products
     assert not loaded.scope.unknown
 
 
@@ -84,9 +99,12 @@ def test_an_attention_multiplies_every_token_by_every_token(
 ) -> None:
     # Per block and head, queries (tokens x head width) times keys (head width x tokens), and what the softmax makes of
     # them (tokens x tokens) times values (tokens x head width).
-    macs = left_out(name, "macs")
-    assert macs["attention scores"] == blocks * heads * (tokens * head_width * tokens)
-    assert macs["attention values"] == blocks * heads * (tokens * tokens * head_width)
+    for part, macs in (("scores", tokens * head_width * tokens), ("values", tokens * tokens * head_width)):
+        products = [each for each in operations_of(name) if each["name"].endswith(f".{part}")]
+        assert [multiplied(each) for each in products] == [heads * macs] * blocks
+        assert {each["product"]["groups"] for each in products} == {heads}
+        # Every query of BERT meets every key, that of a language model those before it.
+        assert {each["product"].get("causal", False) for each in products} == {not name.startswith("bert")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -362,17 +380,17 @@ def test_gpt_2_fits_together() -> None:
         assert (projection["in_features"], projection["out_features"]) == (width, width)
         assert (up["in_features"], up["out_features"]) == (width, 4 * width)
         assert (down["in_features"], down["out_features"]) == (4 * width, width)
+    head = next(layers)
+    assert (head["in_features"], head["out_features"]) == (width, 50257)
     assert next(layers, None) is None
     assert {layer["tokens"] for layer in layers_of("gpt-2")} == {1024}
-    assert round(total("gpt-2", weights_of) / 1e6) == 85
-    # 124,439,808 parameters of the published model: with token embedding (also the head), positions, biases, and two
-    # normalisations per block and one at the end.
-    embeddings = (50257 + 1024) * width
-    biases = sum(layer["out_features"] for layer in layers_of("gpt-2"))
-    assert total("gpt-2", weights_of) + embeddings + biases + (2 * 12 + 1) * 2 * width == 124_439_808
-    # The head scores each token by the token embedding, whose weights count once.
-    assert left_out("gpt-2", "weights") == {"wte": 50257 * width, "wpe": 1024 * width}
-    assert left_out("gpt-2", "macs")["lm_head"] == 1024 * 50257 * width
+    assert round((total("gpt-2", weights_of) - weights_of(head)) / 1e6) == 85
+    # 124,439,808 parameters of the published model: with the head (also the token embedding), positions, biases, which
+    # the head has none of, and two normalisations per block and one at the end.
+    biases = sum(layer["out_features"] for layer in layers_of("gpt-2")) - 50257
+    assert total("gpt-2", weights_of) + 1024 * width + biases + (2 * 12 + 1) * 2 * width == 124_439_808
+    # Its weights are looked up by words, too, and count once.
+    assert left_out("gpt-2", "weights") == {"wpe": 1024 * width}
 
 
 def test_llama_7b_fits_together() -> None:

@@ -209,7 +209,8 @@ def test_a_transformer_names_what_is_not_simulated() -> None:
         ("places (add)", 40, 0),
         ("embedding (look-up)", 88, 0),
         ("unused (not called)", 9, 0),
-        ("layer.self_attn (attention product)", 0, 2 * 5 * 5 * 8),
+        ("layer.self_attn.scores (attention product)", 0, 5 * 5 * 8),
+        ("layer.self_attn.values (attention product)", 0, 5 * 5 * 8),
     ]
 
 

@@ -54,7 +54,25 @@ def holds(model: Any, example: Any, batch: int, uncounted: int = 0) -> Network:
     assert batch * (scope.macs + scope.macs_left_out) == counted(model, example) + uncounted
     weights = sum(layer.weight_count for layer in network if ".call" not in layer.name)
     assert weights + scope.weights_left_out == sum(each.numel() for each in model.parameters() if each.ndim >= 2)
+    is_whole(network)
     return network
+
+
+def is_whole(network: Network) -> None:
+    """Check that the graph has all layers and products, and leads from the inputs to the outputs through each."""
+    graph = network.graph
+    assert graph is not None
+    sized = {each.name: each.macs for each in graph.operations if each.macs}
+    left = {each.name: each.macs for each in network.left_out if each.macs}
+    assert sum(sized.values()) == sum(left.values())
+    assert sized == left
+    needed, fed = set(graph.outputs), set(graph.inputs)
+    for name in reversed(graph.order):
+        if name in needed:
+            needed.update(graph.takes(name))
+    for name in graph.order:
+        fed |= {name} if fed.intersection(graph.takes(name)) else set()
+    assert {layer.name for layer in network} <= set(graph.order) <= needed & fed
 
 
 class Residual(nn.Module):
@@ -157,7 +175,8 @@ def test_an_encoder_of_patches(masked: bool) -> None:
     network = holds(Patches(), images(3, 16, 16), 2)
     assert len(network) == 1 + 2 * 6
     attention = {each.name: each.macs for each in network.left_out if each.kind == "attention product"}
-    assert attention == {f"layers.{at}.self_attn": 2 * 17 * 17 * 16 for at in (0, 1)}
+    products = [f"layers.{at}.self_attn.{product}" for at in (0, 1) for product in ("scores", "values")]
+    assert attention == dict.fromkeys(products, 17 * 17 * 16)
 
 
 def test_attention_within_windows() -> None:

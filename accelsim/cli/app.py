@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -50,6 +50,9 @@ SetOption = Annotated[
 ]
 DensityOption = Annotated[
     float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
+]
+EndsOption = Annotated[
+    bool, typer.Option("--ends", help="Let filter and channel prune inputs and outputs of the network itself, too.")
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
@@ -175,9 +178,12 @@ def note(lines: Iterable[str]) -> None:
         errors().print(f"note: {line}", markup=False, soft_wrap=True)
 
 
-def say_left_out(network: Network) -> None:
-    """Say below the results what of the network is not in them."""
-    say(network.told_left_out)
+def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
+    """Say below the results what of the network is not in them: operations are that all of these chips run."""
+    from accelsim.billing import billed
+
+    by_chip = [billed(network, chip) for chip in chips]
+    say(network.told_beside(set.intersection(*by_chip) if by_chip else ()))
 
 
 def say(lines: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from accelsim.cli.app import (
     DensityOption,
+    EndsOption,
     NetworkArgument,
     SetOption,
     WeightsOption,
@@ -26,7 +27,7 @@ from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
-from accelsim.pruning.spelling import SPELT
+from accelsim.pruning.spelling import SPELT, WHOLE_CHANNELS
 from accelsim.report.files import check_outputs, write
 
 DENSE_NETWORK = "lenet-300-100-digits-dense"
@@ -36,16 +37,32 @@ CriterionOption = Annotated[
     str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
 ]
 EvaluateOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Score of a pruned network: fidelity (of its outputs on its own activations), digits, digits-train, "
-        "or file.py:function."
+        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
+        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        show_default=False,
     ),
 ]
 StoreOption = Annotated[
     Path | None, typer.Option(help="Keep scores in this JSON file; a run that was broken off goes on from it.")
 ]
 PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
+RemoveOption = Annotated[
+    bool, typer.Option("--remove", help="Take out the channels that filter and channel prune, wherever they lead.")
+]
+
+PrunedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output",
+        help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
+        ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
+    ),
+]  # fmt: skip
+MasksOption = Annotated[
+    str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig, NAME_mask).")
+]
 
 
 @app.command()
@@ -65,27 +82,20 @@ def prune(
         bool, typer.Option("--update", help="Give surviving weights new values that keep each layer's outputs.")
     ] = False,
     seed: PruningSeedOption = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output",
-            help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
-            ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
-        ),
-    ] = None,
-    masks: Annotated[
-        str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig and NAME_mask).")
-    ] = "folded",
+    remove: RemoveOption = False,
+    ends: EndsOption = False,
+    output: PrunedOption = None,
+    masks: MasksOption = "folded",
     *,
     reading: ReadingOptions,
-) -> None:  # fmt: skip
+) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
     from accelsim.network.handed_back import MASKS, default_target, is_handed_back
 
     problems: list[str] = []
     source = weights or Path(network)
-    output = output or default_target(source)
-    is_back = bool(collect(problems, is_handed_back, source, output))
+    output = output or (Path("pruned.safetensors") if remove else default_target(source))
+    is_back = not remove and bool(collect(problems, is_handed_back, source, output))
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
     bare = is_back and weights is None
@@ -99,31 +109,51 @@ def prune(
         problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
+    problems += _of_channels_alone(granularity, remove, ends)
+    if remove and output.suffix != ".safetensors":
+        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
+    from accelsim.network.forward import with_seen
     from accelsim.network.handed_back import hand_back
-    from accelsim.pruned import prune_network
+    from accelsim.network.samples import with_known_inputs
+    from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
 
     with reporting(1, quiet=False) as step:
         step("pruning")
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
-        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed)
+        net = with_known_inputs(net)
+        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
+        if remove:
+            pruned = shrunk(pruned, ends=ends)
         table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
-            pruned.save(output)
+            with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
+    if granularity in WHOLE_CHANNELS and not remove:
+        said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
     note(said)
     say_wrote(output)
+
+
+def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:
+    """Say which options are of whole channels where none are pruned."""
+    return [
+        f"{option}: is of channels, and '{granularity}' prunes none; choose --granularity channel or filter, or leave "
+        "it out"
+        for option, given in (("--remove", remove), ("--ends", ends))
+        if given and granularity not in WHOLE_CHANNELS
+    ]
 
 
 @app.command("sensitivity")
@@ -135,7 +165,7 @@ def sensitivity_command(
         "0.3,0.5,0.6,0.7,0.8,0.85,0.9,0.95"
     ),
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     seed: PruningSeedOption = 0,
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
@@ -175,7 +205,7 @@ def allocate_command(
     ] = "time_us=60%",
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -203,6 +233,7 @@ def allocate_command(
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
+    from accelsim.network.forward import with_seen
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -217,7 +248,7 @@ def allocate_command(
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:
-        found.network.save(output)
+        with_seen(found.network).save(output)
     for path in (csv, output):
         if path is not None:
             say_wrote(path)

@@ -12,6 +12,7 @@ from accelsim.cli.app import (
     AtOption,
     CountIoOption,
     DensityOption,
+    EndsOption,
     HardwareOption,
     NetworkArgument,
     SeedOption,
@@ -98,7 +99,7 @@ def run(
     results = table(rows)
     if not quiet:
         _print_results(results)
-        say_left_out(net)
+        say_left_out(net, chips)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
@@ -154,7 +155,7 @@ def energy(
         console().print(terminal.energy_table(row, by_name[row["hardware"]]))
         console().print()
     console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
-    say_left_out(net)
+    say_left_out(net, chips)
     write_all(results, outputs)
 
 
@@ -190,6 +191,7 @@ def compare_command(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    ends: EndsOption = False,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
@@ -213,11 +215,13 @@ def compare_command(
 
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
-        results = compare(net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io)
+        results = compare(
+            net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io, ends=ends
+        )
     console().print(terminal.terms_table(terms(chips)))
     console().print(terminal.compare_table(totals(results)))
     say(left_out(results, ["hardware", "pruned_by"]))
-    say_left_out(net)
+    say_left_out(net, chips)
     note(differences(chips))
     write_all(results, outputs)
 
@@ -236,7 +240,8 @@ def curve_command(
     metric: Annotated[str, typer.Option(help="energy, latency, edp, bandwidth, storage or accuracy.")] = "energy",
     criterion: Annotated[str, typer.Option(help="What ranks groups of weights, as of accelsim prune.")] = "l1",
     evaluate: Annotated[
-        str | None, typer.Option(help="Score of a pruned network: fidelity, digits, digits-train or file.py:function.")
+        str | None,
+        typer.Option(help="Score of a pruned network: labels, fidelity, digits, digits-train or file.py:function."),
     ] = None,
     weights: WeightsOption = None,
     overrides: SetOption = None,
@@ -244,6 +249,7 @@ def curve_command(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    ends: EndsOption = False,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
     ] = Path("curve.svg"),
@@ -262,8 +268,8 @@ def curve_command(
     from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
-    if metric == "accuracy" and evaluate is None:
-        problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
+    if metric == "accuracy" and evaluate is None and (net is None or net.labels is None):
+        problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function, or --labels")
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
@@ -271,13 +277,13 @@ def curve_command(
     with reporting(1 + len(names) * len(shares), quiet=False) as step:
         table = curve(
             net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
-            count_io=count_io,
+            count_io=count_io, ends=ends,
         )  # fmt: skip
     note(differences(chips))
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     write(table, "csv", outputs["csv"])
-    say_left_out(net)
+    say_left_out(net, chips)
     for path in outputs.values():
         say_wrote(path)
 
@@ -288,7 +294,8 @@ def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     evaluate: Annotated[
-        str | None, typer.Option(help="Accuracy of the network: digits, or file.py:function; else what it states.")
+        str | None,
+        typer.Option(help="Accuracy of the network: labels, digits, or file.py:function; else what it states."),
     ] = None,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -305,13 +312,16 @@ def divisions_command(
     raise_if_any(dict.fromkeys(problems))
     note(net.assumptions)
 
+    from accelsim.amdahl import sentence
     from accelsim.divisions import divisions
     from accelsim.report import terminal
 
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
-    say_left_out(net)
+    account = {row["hardware"]: sentence(row) for _, row in table[table["division"] == "open"].iterrows()}
+    say(f"{chip}: {said}" for chip, said in account.items() if said)
+    say_left_out(net, chips)
     write_all(table, outputs)
 
 
@@ -331,6 +341,7 @@ def _range(text: str) -> list[float]:
 
 
 def _print_results(results: pd.DataFrame) -> None:
+    from accelsim.amdahl import amdahl, sentence, ways
     from accelsim.report import terminal
     from accelsim.totals import left_out
 
@@ -350,5 +361,7 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
+    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results).iterrows()]
+    say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

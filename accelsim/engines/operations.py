@@ -75,12 +75,14 @@ def plan(graph: Graph, layer_outputs: Mapping[str, int], config: OperationsConfi
         carrier = _carrier(operation, users, graph.outputs, open_ends)
         if name in kept and operation.product is None:
             found[name] = Planned(FUSED, sum(sizes[each] for each in operation.inputs if each not in kept))
-        elif way == ELSEWHERE or operation.product is not None:
+        elif operation.product is not None:
             stays, of_values = kept.get(name, (False, False)), _of_values(operation, operations)
             found[name] = Planned(way, stays=stays, of_values=of_values)
-        elif carrier is not None and config.fuses(operation.kind, operation.does):
+        elif carrier is not None and operation.macs == 0 and config.fuses(operation.kind, operation.does):
             found[name] = Planned(FUSED, sum(sizes[each] for each in operation.inputs if each != carrier))
             open_ends.add(name)
+        elif way == ELSEWHERE:
+            found[name] = Planned(ELSEWHERE)
         elif way == FUSED:
             found[name] = Planned(FUSED)
             open_ends.update({name} if carrier is not None else ())
@@ -106,8 +108,8 @@ def _met(graph: Graph) -> dict[str, Fraction]:
             continue
         if operation.product is not None and not _of_values(operation, operations):
             found[name] = met(operation.product, operation.product.rows)
-        elif operation.kind in IN_ATTENTION and operation.product is None:
-            found |= {name: found[source] for source in operation.inputs[:1] if source in found}  # noqa: B035
+        elif operation.kind in IN_ATTENTION and operation.product is None and operation.inputs:
+            found[name] = found.get(operation.inputs[0], Fraction(1))
     return found
 
 

@@ -40,7 +40,9 @@ def outputs_of(layer: Layer, samples: Array) -> Array:
     step = max(1, CHUNK_ELEMENTS // layer.in_features)
     for first in range(0, len(vectors), step):
         part = vectors[first : first + step].reshape(-1, groups, columns)
-        result[first : first + step] = np.einsum("vgc,grc->vgr", part, weight, optimize=True).reshape(len(part), -1)
+        result[first : first + step] = (
+            (part.swapaxes(0, 1) @ weight.swapaxes(1, 2)).swapaxes(0, 1).reshape(len(part), -1)
+        )
     if layer.bias is not None:
         result += layer.bias.astype(np.float32, copy=False)
     if layer.convolution is not None:
@@ -160,6 +162,8 @@ def _is_look_up(graph: Graph, name: str) -> bool:
 
 def _problems(graph: Graph, network: Network) -> list[str]:
     """Say what keeps NumPy from running a graph with the layers of a network."""
+    if graph.runtime:
+        return [f"is run by {graph.runtime}, whose operations NumPy does not know: bring it from where it came"]
     problems = []
     for each in graph.operations:
         operator = operator_of(each.does)
@@ -167,7 +171,10 @@ def _problems(graph: Graph, network: Network) -> list[str]:
             what = f"'{each.does}' ({each.kind})" if each.does else f"an operation of kind {each.kind}"
             problems.append(f"operation {each.name}: NumPy does not know {what}, and so cannot run the network")
             continue
-        missing = [key for key in operator.needs if key not in each.attributes]
+        if problem := operator.problem(each.does, each.inputs):
+            problems.append(f"operation {each.name}: inputs: {problem}")
+        needs = ("value",) if operator.kind == "elementwise" and operator.takes != len(each.inputs) == 1 else ()
+        missing = [key for key in (*operator.needs, *needs) if key not in each.attributes]
         if missing:
             problems.append(
                 f"operation {each.name}: {', '.join(missing)}: must be known to run it; add what is missing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -37,8 +37,9 @@ class Executor(Protocol):
     It is asked with the network that is meant: weights and biases of its layers stand in place of the source's own.
     """
 
-    runtime: ClassVar[str]
-    """What computes: "NumPy", "ONNX Runtime", "PyTorch"; said where results are shown."""
+    @property
+    def runtime(self) -> str:
+        """What computes: "NumPy", "ONNX Runtime", "PyTorch"; said where results are shown."""
 
     @property
     def expected(self) -> Mapping[str, Expected]:

@@ -21,6 +21,17 @@ def forward(network: Network, samples: ArrayLike) -> NDArray[Any]:
     return runtime.answers(network, _inputs(runtime, samples))
 
 
+def with_seen(network: Network) -> Network:
+    """Return the network with the activations that its layers see of its samples; as it is where these are not known.
+
+    All of them are in memory then.
+    """
+    if network.samples is None:
+        return network
+    found = {each.layer: each.inputs for each in network.seen()}
+    return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
+
+
 def with_activations(network: Network, samples: ArrayLike) -> Network:
     """Return the network with the activations that each layer sees of samples; see `forward`."""
     runtime = network.runtime

@@ -103,6 +103,8 @@ class Graph:
     """Names of what the network gives."""
     order: tuple[str, ...] = ()
     """Names of layers and operations in the order in which they run; empty: as `in_order` puts them."""
+    runtime: str = ""
+    """Whose words `does` and `attributes` are, such as PyTorch; empty: those of a network file, which NumPy runs."""
 
     def __post_init__(self) -> None:
         """Check the names; raises InputError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,15 @@ class Network:
     @property
     def told_left_out(self) -> list[str]:
         """What is not simulated, in a few lines to print: its share, and the largest of it by name; none: nothing."""
-        return told(self.scope, self.left_out)
+        return self.told_beside(())
+
+    def told_beside(self, billed: Collection[str]) -> list[str]:
+        """Return `told_left_out` where operations of these names are simulated."""
+        left = self.left_out
+        if self.graph is not None and billed:  # which has them all, those without a size as well
+            left = tuple(each for each in left if each.has_size)
+        found = [each for each in left if each.name in billed]
+        return told(self.scope.with_billed(found), [each for each in left if each not in found])
 
     @classmethod
     def from_torch(cls, model: Any, example_input: Any, name: str | None = None, *, batch_dim: int = 0) -> Network:
@@ -107,6 +115,9 @@ class Network:
             not_simulated=captured.not_simulated,
             assumptions=captured.assumptions,
             provenance=captured.provenance,
+            graph=captured.graph,
+            executor=captured.executor,
+            samples=None if captured.executor is None else captured.executor.samples(),
         )
 
     def save(self, path: str | Path) -> None:

@@ -27,9 +27,18 @@ class Operator(NamedTuple):
     """Of what it takes, each (batch, ...), in float32; its attributes are checked before."""
     shape: Callable[[Operation, Sequence[Shape]], Shape] = lambda _, shapes: shapes[0]
     """Of one sample of its output."""
-    channels: Callable[[Operation, Sequence[Shape]], Channels] = lambda *_: "same"
+    channels: Callable[[Operation, Sequence[Shape], Shape], Channels] = lambda *_: "same"
+    """Of what it gives, of this shape."""
     needs: tuple[str, ...] = ()
     """Attributes without which it cannot run."""
+    takes: int | None = 1
+    """How many tensors; None: one or more."""
+
+    def problem(self, does: str, inputs: Sequence[str]) -> str:
+        """Say what is wrong with the number of tensors that an operation takes; empty: nothing."""
+        if self.takes in (None, len(inputs)):
+            return ""
+        return f"{does} takes {self.takes} (got {len(inputs)}: {', '.join(inputs)}); correct them"
 
 
 def operator_of(does: str) -> Operator | None:
@@ -103,7 +112,7 @@ def _together(function: Callable[[Array, Array], Array]) -> Operator:
             result = function(result, other)
         return result
 
-    return Operator("elementwise", run, _stretched, _if_alike)
+    return Operator("elementwise", run, _stretched, _if_alike, takes=None)
 
 
 def _operands(said: Operation, shapes: Sequence[Shape]) -> list[Shape]:
@@ -111,6 +120,8 @@ def _operands(said: Operation, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _stretched(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    if len(set(shapes)) == 1 and "value" not in said.attributes:
+        return shapes[0]
     try:
         return np.broadcast_shapes(*_operands(said, shapes))
     except ValueError:
@@ -118,9 +129,8 @@ def _stretched(said: Operation, shapes: Sequence[Shape]) -> Shape:
         raise InputError(f"operation {said.name}: inputs: shapes {texts} do not go together") from None
 
 
-def _if_alike(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _if_alike(said: Operation, shapes: Sequence[Shape], whole: Shape) -> Channels:
     """Channels meet their own kind where all tensors have as many; a single number is for all."""
-    whole = _stretched(said, shapes)
     axis = channel_axis(whole)
     sized = [shape for shape in _operands(said, shapes) if math.prod(shape) > 1]
     alike = all(len(shape) >= -axis and shape[axis] == whole[axis] for shape in sized)
@@ -251,7 +261,7 @@ def _mean(said: Operation, given: Sequence[Array]) -> Array:
     return mean
 
 
-def _unless_along_channels(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _unless_along_channels(said: Operation, shapes: Sequence[Shape], _: Shape) -> Channels:
     return "mixed" if channel_axis(shapes[0]) % len(shapes[0]) in axes_of(said, shapes[0]) else "same"
 
 
@@ -264,8 +274,8 @@ def _concat_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
     return *shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :]
 
 
-def _concat_channels(said: Operation, shapes: Sequence[Shape]) -> Channels:
-    return "joined" if _unless_along_channels(said, shapes) == "mixed" else "same"
+def _concat_channels(said: Operation, shapes: Sequence[Shape], after: Shape) -> Channels:
+    return "joined" if _unless_along_channels(said, shapes, after) == "mixed" else "same"
 
 
 def _concat(said: Operation, given: Sequence[Array]) -> Array:
@@ -289,9 +299,9 @@ def _slice(said: Operation, given: Sequence[Array]) -> Array:
     return given[0][(slice(None), *_sliced(said, given[0].shape[1:]))]
 
 
-def _flattened(said: Operation, shapes: Sequence[Shape]) -> Channels:
+def _flattened(_: Operation, shapes: Sequence[Shape], after: Shape) -> Channels:
     """Values stay in their order: channel by channel, where channels come first and the result is one vector."""
-    before, after = shapes[0], said.shape
+    before = shapes[0]
     if before == after:
         return "same"
     return "flattened" if len(after) == 1 and (len(before) == 3 or len(before) == 1) else "mixed"
@@ -487,7 +497,7 @@ OPERATORS: Mapping[str, Operator] = {
     "sub": _together(np.subtract),
     "mul": _together(np.multiply),
     "div": _together(np.divide),
-    "concat": Operator("concat", _concat, _concat_shape, _concat_channels, ("axis",)),
+    "concat": Operator("concat", _concat, _concat_shape, _concat_channels, ("axis",), takes=None),
     "split": Operator("concat", _slice, _slice_shape, _unless_along_channels, ("axis",)),
     "slice": Operator("reshape", _slice, _slice_shape, _unless_along_channels, ("axis",)),
     "flatten": Operator("reshape", _reshape, lambda _, shapes: (math.prod(shapes[0]),), _flattened),
@@ -499,7 +509,7 @@ OPERATORS: Mapping[str, Operator] = {
     "rmsnormalization": Operator("normalisation", _rms_norm, channels=_mixed),
     "lrn": Operator("normalisation", _lrn, channels=_mixed, needs=("size",)),
     "gather": Operator("embedding", _gather, _gather_shape, _mixed, ("value",)),
-    "attentionscores": Operator("attention", _scores, _scores_shape, _mixed),
-    "attentionvalues": Operator("attention", _values, _values_shape, _mixed),
+    "attentionscores": Operator("attention", _scores, _scores_shape, _mixed, takes=2),
+    "attentionvalues": Operator("attention", _values, _values_shape, _mixed, takes=2),
 }
 """By the name of ONNX's operator in small letters; the last two are the products of an attention."""

@@ -38,11 +38,11 @@ def with_inputs(network: Network, inputs: Inputs | None, labels: ArrayLike | str
     Raises InputError with every problem.
     """
     classes: ArrayLike | None = _labels(labels) if isinstance(labels, str | Path) else labels
+    network = with_known_inputs(network)  # what proves its inputs proves what stands between its layers, too
     if inputs is None:
-        known = with_known_inputs(network)
-        if known.samples is None:
+        if network.samples is None:
             raise InputError(f"network {network.name}: labels are of no use without its inputs; give both")
-        return known.with_samples(known.samples, classes)
+        return network.with_samples(network.samples, classes)
     if not isinstance(inputs, str | Path):
         return network.with_samples(inputs, classes)
     arrays, names = _read(Path(inputs)), list(network.runtime.expected)
@@ -72,7 +72,10 @@ def with_known_inputs(network: Network) -> Network:
         )
     except InputError:
         return network
-    return replace(found, assumptions=network.assumptions) if alike else network
+    if not alike:
+        return network
+    # What runs it is known, but no operation is put on its bill that its file does not name.
+    return replace(network, samples=found.samples, executor=found.runtime)
 
 
 def _alike(seen: Array, stored: Array) -> bool:

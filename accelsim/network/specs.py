@@ -326,6 +326,8 @@ class NetworkSpec:
     """What stands between layers; without it, and without `inputs` of layers, nothing is said of that."""
     inputs: dict[str, Annotated[list[Size], Field(min_length=1, max_length=8)]] = Field(default_factory=dict)
     """Shapes of what the network takes, of one sample, by name; the input of the first layer where it is left out."""
+    runtime: str = ""
+    """Whose words operations are said in where they come from elsewhere, as in a saved network: NumPy runs none."""
     outputs: tuple[str, ...] = ()
     """Names of what the network gives, the answer first; what nothing else takes where it is left out."""
     not_simulated: tuple[str | LeftOutSpec, ...] = ()

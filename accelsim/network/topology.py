@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     specs = {each.name: each for each in spec.operation}
     takes = sources | {name: each.inputs for name, each in specs.items()}
     order = in_order(takes, sources)
-    problems = _problems(spec, takes, order, [layer.name for layer in layers])
+    problems = _problems(spec, takes, order)
     shapes, by_name = dict(inputs), {layer.name: layer for layer in layers}
     operations: dict[str, Operation] = {}
     for name in order if not problems else ():
@@ -111,11 +112,12 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     raise_if_any(problems)
     used = {each for source in takes.values() for each in source}
     outputs = spec.outputs or tuple(name for name in order if name not in used)
-    return Graph(inputs, sources, tuple(operations[each] for each in specs), outputs, order)
+    return Graph(inputs, sources, tuple(operations[each] for each in specs), outputs, order, spec.runtime)
 
 
-def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str], layers: Sequence[str]) -> list[str]:
+def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str]) -> list[str]:
     """Say what is wrong with the names of a description, and with the order of its layers."""
+    layers = dict.fromkeys(each.name for each in spec.layer)
     known = {*spec.inputs, *takes} | (set() if spec.inputs else {INPUT})
     problems = [
         f"{_what(name, layers)}: inputs: nothing is called '{source}'{did_you_mean(source, known)}"
@@ -126,8 +128,8 @@ def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str],
     problems += [
         f"outputs: nothing is called '{each}'{did_you_mean(each, known)}" for each in spec.outputs if each not in known
     ]
-    names = [each.name for each in spec.operation]
-    twice = [name for name in dict.fromkeys(names) if name in layers or name in spec.inputs or names.count(name) > 1]
+    counts = Counter([*layers, *spec.inputs, *(each.name for each in spec.operation)])
+    twice = [name for name, count in counts.items() if count > 1]
     problems += [
         f"operation {name}: name: is used more than once; give each layer, operation and input a name of its own"
         for name in twice
@@ -139,7 +141,7 @@ def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str],
             f"{_what(name, layers)}: inputs: '{source}' needs its own output; break the circle" for source in late
         ]
         made.add(name)
-    ran = [name for name in order if name in set(layers)]
+    ran = [name for name in order if name in layers]
     problems += [
         f"layer {early}: takes what layer {late} leads to, and stands before it; put the layers in the order in which "
         "they run"
@@ -149,7 +151,7 @@ def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str],
     return problems
 
 
-def _what(name: str, layers: Sequence[str]) -> str:
+def _what(name: str, layers: Iterable[str]) -> str:
     return f"layer {name}" if name in layers else f"operation {name}"
 
 
@@ -161,8 +163,10 @@ def _operation(
     if operator is None and spec.kind is None:
         near = did_you_mean(spec.does, OPERATORS) if spec.does else ""
         raise InputError(f"operation {spec.name}: kind: is missing, and '{spec.does}' does not tell it; add it{near}")
+    if operator is not None and not whole and (problem := operator.problem(spec.does, spec.inputs)):
+        raise InputError(f"operation {spec.name}: inputs: {problem}")
     given = {key: value for key in ATTRIBUTE_KEYS if (value := getattr(spec, key)) is not None}
-    product = None if spec.product is None else ActivationProduct(**_fields(spec.product))
+    product = None if spec.product is None else ActivationProduct(**vars(spec.product))
     made = Operation(
         name=spec.name,
         kind=spec.kind or (operator.kind if operator else ""),
@@ -190,19 +194,13 @@ def _operation(
                 f"operation {spec.name}: shape: is {tuple(spec.shape)}, but {spec.does} of "
                 f"{' and '.join(map(str, shapes))} gives {shape}; correct it or leave it out"
             )
-        made = replace(made, shape=shape)
-        if spec.channels is None:
-            made = replace(made, channels=operator.channels(made, shapes))
+        made = replace(made, shape=shape, channels=spec.channels or operator.channels(made, shapes, shape))
     return made
 
 
 def _weights(spec: OperationSpec, arrays: Mapping[str, Any]) -> int:
     """Return the elements of its own tensors that an operation reads: all that it has, unless it says otherwise."""
     return sum(np.size(each) for each in arrays.values()) if spec.weights is None else spec.weights
-
-
-def _fields(spec: Any) -> dict[str, Any]:
-    return {field.name: getattr(spec, field.name) for field in fields(spec)}
 
 
 def left_out_of(graph: Graph, named: Iterable[LeftOut | str]) -> list[LeftOut]:

@@ -79,6 +79,7 @@ def save(network: Network, path: Path) -> None:
     if graph is not None and set(graph.sources) == {layer.name for layer in network}:
         data["inputs"] = {name: [int(size) for size in shape] for name, shape in graph.inputs.items()}
         data["outputs"] = list(graph.outputs)
+        data |= {"runtime": graph.runtime} if graph.runtime else {}
         for entry in data["layer"]:
             entry["inputs"] = list(graph.sources[entry["name"]])
         operations = graph.by_name

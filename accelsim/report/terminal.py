@@ -15,9 +15,10 @@ from accelsim.costs import entries, prices
 from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
-from accelsim.inputs import WORDS, together
+from accelsim.inputs import MIXED, WORDS, together
+from accelsim.network.graph import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.results import supported
+from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
@@ -35,10 +36,18 @@ DROPPED_FIRST = (
 def layer_table(results: pd.DataFrame, width: int) -> Table:
     """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
     first = results.iloc[0]
-    total = over_layers(results, "hardware").iloc[0]
+    is_operation = operations(results)
+    sums = [over_layers(results[~is_operation], "hardware").iloc[0]]
+    sums += [over_layers(results, "hardware").iloc[0]] if is_operation.any() else []
+    total = sums[0]
     whole_network = total["able"] == total["layers"]
+    name = "total" if whole_network else f"total of {total['able']:.0f} of {total['layers']:.0f}"
+    if is_operation.any():
+        name = f"{'layers' if whole_network else name} only\n{_all_of(sums[1])}"
+    counted = is_operation & results.index.isin(supported(results).index)
     area = f" ({total['area_mm2']:.1f} mm²)" if total["area_mm2"] > 0 else ""
-    counts = results["vectors"].unique()
+    counts = results.loc[~is_operation, "vectors"].unique()
+    results = results[~is_operation | counted]
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     grid = Table(
         title=escape(f"{first['network']} on {first['hardware']}{area}{vectors}"),
@@ -48,33 +57,37 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         pad_edge=False,
         padding=(0, 1),
     )
+
+    def both(text: Callable[[Any], str]) -> str:
+        return "\n".join(text(each) for each in sums)
+
     smaller = f"smaller than\n{stored_types(results)}"
     columns: list[tuple[str, str, Any]] = [
-        (
-            "layer",
-            "total" if whole_network else f"total of {total['able']:.0f} of {total['layers']:.0f}",
-            lambda r: Text(str(r["layer"])),
-        ),
-        ("outputs\nx inputs", "", lambda r: f"{r['out_features']} x {r['in_features']}"),
+        ("layer", name, lambda r: Text(str(r["layer"]))),
+        ("outputs\nx inputs", "", _shape),
         ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
         ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
-        ("\ncycles", whole(total["cycles"]), lambda r: whole(r["cycles"])),
-        ("time\nµs", number(total["time_us"]), lambda r: number(r["time_us"])),
-        ("MACs\nused", percent(total["utilization"]), lambda r: percent(r["utilization"])),
-        ("load\nbalance", percent(total["load_balance"]), lambda r: percent(r["load_balance"])),
-        ("energy\nnJ", total_energy(total["energy_pj"], results), lambda r: number(r["energy_pj"] / 1e3)),
-        ("power\nmW", number(total["power_mw"]), lambda r: number(r["power_mw"])),
-        ("SRAM\nGB/s", number(total["sram_gb_per_s"]), lambda r: number(r["sram_gb_per_s"])),
-        ("DRAM\nGB/s", number(total["dram_gb_per_s"]), lambda r: number(r["dram_gb_per_s"])),
-        ("size\nKiB", number(total["storage_bits"] / 8192), lambda r: number(r["storage_bits"] / 8192)),
+        ("\ncycles", both(lambda t: whole(t["cycles"])), lambda r: whole(r["cycles"])),
+        ("time\nµs", both(lambda t: number(t["time_us"])), lambda r: number(r["time_us"])),
+        ("MACs\nused", both(lambda t: percent(t["utilization"])), lambda r: percent(r["utilization"])),
+        ("load\nbalance", both(lambda t: percent(t["load_balance"])), lambda r: percent(r["load_balance"])),
+        ("energy\nnJ", both(lambda t: total_energy(t["energy_pj"], results)), lambda r: number(r["energy_pj"] / 1e3)),
+        ("power\nmW", both(lambda t: number(t["power_mw"])), lambda r: number(r["power_mw"])),
+        ("SRAM\nGB/s", both(lambda t: number(t["sram_gb_per_s"])), lambda r: number(r["sram_gb_per_s"])),
+        ("DRAM\nGB/s", both(lambda t: number(t["dram_gb_per_s"])), lambda r: number(r["dram_gb_per_s"])),
+        (
+            "size\nKiB",
+            number(total["storage_bits"] / 8192),
+            lambda r: "-" if r["kind"] in KINDS else number(r["storage_bits"] / 8192),
+        ),
         (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
-    if results["activations"].nunique() > 1:
+    if together(results["activations"]) == MIXED:
         columns.insert(4, ("inputs\nare", "", lambda r: r["activations"]))
     if len(counts) > 1:
-        columns.insert(4, ("\nvectors", "", lambda r: f"{r['vectors']:,}"))
+        columns.insert(4, ("\nvectors", "", lambda r: whole(r["vectors"])))
     texts = [
-        [*heading.split("\n"), footer, *(str(cell(row)) for _, row in results.iterrows())]
+        [*heading.split("\n"), *footer.split("\n"), *(str(cell(row)) for _, row in results.iterrows())]
         for heading, footer, cell in columns
     ]
     widths = [max(map(len, column)) + 3 for column in texts]  # a space on either side and the separator
@@ -92,6 +105,16 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     return grid
 
 
+def _all_of(total: pd.Series[Any]) -> str:
+    """Return what a total is of that has operations in it."""
+    return "all operations" + (f" but {total['elsewhere']:.0f}" if total["elsewhere"] else "")
+
+
+def _shape(row: pd.Series[Any]) -> str:
+    """Return the outputs and inputs of a product, else what kind of operation it is."""
+    return str(row["kind"]) if pd.isna(row["out_features"]) else f"{row['out_features']} x {row['in_features']}"
+
+
 def stored_types(results: pd.DataFrame) -> str:
     """Return the types in which weights come, in which sizes are compared."""
     found = [str(name) for name in results["stored_as"].unique() if name != "-"] if "stored_as" in results else []
@@ -100,9 +123,9 @@ def stored_types(results: pd.DataFrame) -> str:
 
 def activations_note(results: pd.DataFrame) -> str:
     """Return whose activations the rows of one chip have, and how good the network is on them where that is known."""
-    whose = together(list(results["activations"]))
+    whose = together(results["activations"])
     said = f"activations: {whose}" + (f", {WORDS[whose]}" if whose in WORDS else "")
-    accuracy = results["accuracy"].iloc[0]
+    accuracy = results["accuracy"].max()
     return said if pd.isna(accuracy) else f"{said}; accuracy {percent(accuracy)}, as the chip computes it"
 
 
@@ -224,7 +247,8 @@ def prices_table(hardware: Hardware) -> Table:
 
 def chip_totals(results: pd.DataFrame) -> Table:
     """Return one line per chip, for a comparison; 80 characters wide."""
-    title = ", ".join(filter(None, ("totals", io_counted(results))))
+    what = "totals of all operations" if operations(results).any() else "totals"
+    title = ", ".join(filter(None, (what, io_counted(results))))
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("hardware", overflow="fold", min_width=12)
     for heading in ("layers", "cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
@@ -280,15 +304,24 @@ def _beside_dram(row: pd.Series[Any]) -> tuple[str, str]:
     return f"{channels} channels" if channels > 1 else "", f"pins {pins}" if pins != "-" else ""
 
 
+def whose_note(whose: pd.Series[Any], of: pd.Series[Any]) -> str:
+    """Return whose activations rows have, and by their names which where they differ."""
+    if whose.nunique() == 1:
+        return f"activations: {whose.iloc[0]}"
+    names = {kind: ", ".join(dict.fromkeys(of[whose == kind].astype(str))) for kind in dict.fromkeys(whose)}
+    return "activations: " + "; ".join(f"{kind} of {listed}" for kind, listed in names.items())
+
+
 def compare_table(totals: pd.DataFrame) -> Table:
     """Return one line per chip and granularity: what it buys over the network as it was given; 80 characters wide."""
+    known = bool(totals["accuracy"].notna().any())
     grid = Table(
         title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1, 0, 0), caption=whose_note(totals["activations"], totals["pruned_by"]), caption_justify="left",
     )  # fmt: skip
     grid.add_column("pruned by", overflow="fold")
     grid.add_column("executed as", overflow="fold")
-    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB"):
+    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB", *["right\nanswers"] * known):
         grid.add_column(heading, justify="right", no_wrap=True)
     for chip, rows in totals.groupby("hardware", sort=False):
         grid.add_section()
@@ -303,6 +336,7 @@ def compare_table(totals: pd.DataFrame) -> Table:
                 number(row["energy_pj"] / 1e6),
                 times(row["energy_saving"]),
                 number(row["storage_bits"] / 8192),
+                *[percent(row["accuracy"])] * known,
             )
     return grid
 
@@ -327,7 +361,10 @@ def gains_table(gains: pd.DataFrame) -> Table:
 
 def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
-    grid = Table(title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        caption=whose_note(table["activations"], table["division"]), caption_justify="left",
+    )  # fmt: skip
     headings = ("chip", "division", "samples/s", "latency µs", "energy µJ", "accuracy", "faster", "saves")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in headings[:2] else "right", no_wrap=True)
@@ -363,7 +400,8 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
     grid = Table(
-        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, caption=f"score: of the network in {found.precision}",
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False,
+        caption=f"score: of the network in {found.precision}; activations: {found.activations}",
         caption_justify="left",
     )  # fmt: skip
     grid.add_column("layer", f"{metric}\nscore")

@@ -27,6 +27,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "chips",
         "results",
         "comparing",
+        "whole_networks",
         "figures",
         "report",
         "timeline",

@@ -365,6 +365,9 @@ class TensorCoreChip(Hardware):
                 f"engine.minimize: the chip has no energies to choose by (got {self.engine.minimize!r}); name a "
                 'technology, or use "time"'
             )
+        if (said := self.operations) is not None and said.dtype and said.dtype not in self.engine.fma_per_cycle:
+            known = ", ".join(self.engine.fma_per_cycle)
+            yield f"operations.dtype: '{said.dtype}' has no rate in engine.fma_per_cycle; it has {known}"
         if self.technology is None:
             given = [f"engine.{key}" for key in BOTTOM_UP if getattr(self.engine, key) is not None]
             given += ["constants"] if self.constants is not None else []

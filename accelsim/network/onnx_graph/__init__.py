@@ -1,5 +1,5 @@
 """Networks from ONNX files: constants folded, all sizes fixed, every product with a constant a layer."""
 
-from accelsim.network.onnx_graph.nodes import read
+from accelsim.network.onnx_graph.reader import read
 
 __all__ = ["read"]

@@ -87,6 +87,22 @@ def batch_of(
     raise InputError(_asked(followed, inputs))
 
 
+def marks_of(
+    nodes: Sequence[Any], constants: Mapping[str, Constant], shapes: Shapes, axes: Mapping[str, int]
+) -> dict[str, Mark]:
+    """Return where samples are in each value, of which dimensions of inputs count them; where nothing is known, none.
+
+    axes: by the name of an input, of more than one sample.
+    """
+    found: dict[str, Mark | None] = {}
+    for name, axis in axes.items():
+        each = _Followed(name, axis, shapes[name][axis], {name: Mark(axis)}, set())
+        _follow(each, nodes, constants, shapes)
+        for value, mark in each.marks.items():
+            found[value] = mark if found.get(value, mark) == mark else None
+    return {value: mark for value, mark in found.items() if mark is not None}
+
+
 def _told(told: Mapping[str, int | None], shapes: Shapes) -> int | None:
     """Return the samples by what the reader was told; None: nothing."""
     problems = []

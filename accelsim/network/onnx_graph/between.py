@@ -77,8 +77,8 @@ class _Between:
         nodes = [each.node for each in self.made]
         for node in in_order([*nodes, *self.ready.closed], {*self.ready.constants, *self.ready.inputs}):
             each = made.get(id(node)) or Made(node, left_out=self._closed(node))
-            if each.is_constant:
-                continue
+            if each.is_constant or (node.output and node.output[0] in self.makers):
+                continue  # a part of a constant, or a bias that belongs to its layer
             if each.products:
                 self._layers(each)
             else:
@@ -89,6 +89,7 @@ class _Between:
             operations=tuple(self.operations.values()),
             outputs=tuple(dict.fromkeys(self.makers[name] for name in self.ready.outputs if name in self.makers)),
             order=tuple(self.order),
+            runtime="ONNX Runtime",
         )
 
     def _closed(self, node: Any) -> tuple[LeftOut, ...]:
@@ -98,26 +99,16 @@ class _Between:
     def _layers(self, made: Made) -> None:
         """Put the layers of a node, and what stands behind them."""
         node, names = made.node, list(made.products)
-        for name, product in made.products.items():
-            source = self._sources([product.data])
-            if name.removesuffix("_reverse").endswith(".hh"):
-                # States are made of what the inputs make, one step after another.
-                source = (
-                    name.removesuffix("_reverse")[: -len(".hh")] + ".ih" + "_reverse" * name.endswith("_reverse"),
-                )
-            self.sources[name] = source
+        for place, (name, product) in enumerate(made.products.items()):
+            # States are made of what the inputs of the same direction make, one step after another.
+            self.sources[name] = (names[place - 1],) if product.states else self._sources([product.data])
             self.order.append(name)
             self._meet(node, product)
         if is_attention(node):
             self._attention(made, names[0])
         elif len(names) > 1:
-            parts = {".ih", ".hh"} & {each.removesuffix("_reverse")[-3:] for each in names}
-            self._put(
-                made,
-                kind="other" if parts else "concat",
-                inputs=(*names, *self._sources(node.input[1:])),
-                name=place_of(node),
-            )
+            kind = "other" if any(each.states for each in made.products.values()) else "concat"
+            self._put(made, kind=kind, inputs=(*names, *self._sources(node.input[1:])), name=place_of(node))
         else:
             (product,) = made.products.values()
             self._give(node, names[0], _axis_of(node, product, self._rank(node.output[0]), made=True))
@@ -249,9 +240,8 @@ class _Between:
             return "mixed", None
         known = [(shape, axis) for shape, axis in shapes if shape is not None]
         if made.products or kind in ("attention", "embedding") or len(known) < len(shapes):
-            return "mixed", _usual_axis(result)
-        channels, axis = channels_of(Flow(node, known, result, self.ready.constants))
-        return channels, _usual_axis(result) if axis is None else axis
+            return "mixed", None
+        return channels_of(Flow(node, known, result, self.ready.constants))
 
     def _meet(self, node: Any, product: Product) -> None:
         """Say of what a layer takes that its channels are mixed, where the layer's inputs are no channels of it."""

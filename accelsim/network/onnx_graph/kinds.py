@@ -88,8 +88,16 @@ def channels_of(flow: Flow) -> Kept:
     kind = flow.node.op_type
     rule = _RULES.get(kind)
     if rule is None:
-        rule = _pointwise if KINDS.get(kind) in ("activation", "elementwise") else None
-    return LOST if rule is None else rule(flow)
+        rule = _pointwise if KINDS.get(kind) in ("activation", "elementwise") else _mixed
+    try:
+        return rule(flow)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        return LOST  # attributes that do not fit
+
+
+def _mixed(flow: Flow) -> Kept:
+    """Follow through what mixes channels; where sizes stay, they stay where they are."""
+    return "mixed", flow.axis if list(flow.shape) == list(flow.result) else None
 
 
 def _pointwise(flow: Flow) -> Kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,11 @@ from accelsim.network.onnx_graph.forms import (
     input_of,
     place_of,
 )
-from accelsim.network.onnx_graph.products import Found, Graph, Product, Reader, bias_of
+from accelsim.network.onnx_graph.products import Found, Graph, Product, Reader, bias_of, whole
 from accelsim.network.onnx_graph.weights import Weight
 from accelsim.network.onnx_graph.windows import channels_first, window_of
+
+Array = NDArray[Any]
 
 
 def reader_of(node: Any) -> Reader | None:
@@ -62,8 +64,9 @@ def _convolution(graph: Graph, node: Any) -> Found | None:
     window = window_of(attributes, sizes, kernel.dims[2:])
     if dims not in (1, 2):
         return _of_other_dimensions(graph, node, kernel, images * math.prod(window.outputs))
-    padding = window.before
+    padding, extra = window.before, [(0, 0)] * dims
     if window.before != window.after:
+        extra = list(zip(window.before, window.after, strict=True))
         sizes = [sum(each) for each in zip(sizes, window.before, window.after, strict=True)]
         padding = [0] * dims
     geometry = {"input_hw": sizes, "stride": window.stride, "padding": padding, "dilation": window.dilation}
@@ -71,6 +74,12 @@ def _convolution(graph: Graph, node: Any) -> Found | None:
         kernel = kernel.shaped(*kernel.dims[:2], 1, kernel.dims[2])
         geometry = {key: [0 if key == "padding" else 1, *value] for key, value in geometry.items()}
     bias = graph.find(input_of(node, form.bias))
+    is_last = channels_first(node, range(dims + 2)) != list(range(dims + 2))
+
+    def arranged(data: Array) -> Array:
+        data = np.moveaxis(data, -1, 2) if is_last else data  # (samples, images, channels, sizes...)
+        return np.pad(data, [(0, 0)] * 3 + extra) if any(map(any, extra)) else data
+
     product = Product(
         weight=kernel,
         data=node.input[form.left],
@@ -78,8 +87,16 @@ def _convolution(graph: Graph, node: Any) -> Found | None:
         bias=bias_of(bias, kernel.dims[0]),
         kind="conv2d",
         geometry=geometry | {"groups": groups},
+        zero=input_of(node, form.left_zero),
+        arranged=arranged,
     )
-    return Found(products=[product], names=_names(kernel, bias))
+    is_plain = node.op_type in ("Conv", "ConvInteger") and _is_added(product, node, form)
+    return Found(products=[product if is_plain else replace(product, restored=None)], names=_names(kernel, bias))
+
+
+def _is_added(product: Product, node: Any, form: Form) -> bool:
+    """Return whether what a node adds to its product, if anything, is the bias."""
+    return product.bias is not None or not input_of(node, form.bias)
 
 
 def _transposed(graph: Graph, node: Any) -> Found | None:
@@ -101,6 +118,7 @@ def _transposed(graph: Graph, node: Any) -> Found | None:
         vectors=images,
         kind="conv_transpose2d",
         geometry={"input_hw": [1, *sizes][-2:], "groups": groups},
+        restored=None,
     )
     return Found(products=[product], names=_names(kernel, graph.find(input_of(node, form.bias))))
 
@@ -123,6 +141,7 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
     if weight is None:
         return None
     data = node.input[form.left if on_right else form.right]
+    zero = input_of(node, form.left_zero if on_right else form.right_zero)
     shape = graph.shape(node, data)
     if swaps[on_right]:
         weight = _swapped(weight)
@@ -136,7 +155,9 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
         shape = [*shape[:-2], shape[-1], shape[-2]] if len(shape) > 1 else [1, *shape]
     if shape[-1] != weight.dims[-1]:
         raise ValueError(f"a weight of {weight.dims[-1]} inputs does not fit vectors of {shape[-1]}")
-    products = _batched(weight.times(attributes.get("alpha", 1.0)), shape, data)
+    is_turned = len(shape) > 1 and bool(swaps[0] if on_right else not swaps[1])
+    products = _batched(weight.times(attributes.get("alpha", 1.0)), shape, data, is_turned)
+    products = [replace(each, zero=zero) for each in products]
     added, gives = _added(graph, node, form, products, on_right)
     bias = bias_of(added, products[0].weight.dims[0], attributes.get("beta", 1.0), of_rows=not on_right)
     left_out = []
@@ -144,6 +165,9 @@ def _matrices(graph: Graph, node: Any) -> Found | None:
         products = [replace(each, bias=bias, gives=gives) for each in products]
     elif added is not None and len(added.dims) >= 2:
         left_out = [LeftOut(f"{place_of(node)}.add", "Add", added.size)]
+    is_plain = node.op_type in PLAIN and _is_added(products[0], node, form) and len(products) == 1
+    restored = None if not is_plain or math.prod(weight.dims[:-2]) > 1 else whole if on_right else _columns_last
+    products = [replace(each, restored=restored) for each in products]
     return Found(products=products, left_out=left_out, names=_names(weight, bias and added))
 
 
@@ -164,8 +188,19 @@ def _added(
     return None, ""
 
 
-def _batched(weight: Weight, shape: Sequence[int], data: str) -> list[Product]:
+PLAIN = ("MatMul", "FusedMatMul", "TransposeMatMul", "Gemm", "MatMulInteger", "MatMulInteger16")
+"""Operations whose result is the product, and no function of it."""
+
+
+def _columns_last(array: Array) -> Array:
+    """Swap the last two dimensions, of (samples, ...); a vector of each sample is as it was."""
+    return array.swapaxes(-1, -2) if array.ndim > 2 else array
+
+
+def _batched(weight: Weight, shape: Sequence[int], data: str, is_turned: bool) -> list[Product]:
     """Return the products of weights (..., rows, columns) and data (..., vectors, columns) as matmul pairs them.
+
+    is_turned: the data has its last two dimensions swapped.
 
     Weights that all meet the same vectors are one matrix, one below the other; others have vectors of their own.
     """
@@ -182,14 +217,40 @@ def _batched(weight: Weight, shape: Sequence[int], data: str) -> list[Product]:
     ordered = weight.shaped(*mine, rows, columns).turned(*single, *paired, *below, depth, depth + 1)
     ordered = ordered.shaped(groups, math.prod(mine[axis] for axis in below) * rows, columns)
     vectors = shape[-2] * math.prod(theirs[axis] for axis in single)
-    return _parts(ordered, vectors, data)
+    lacking = depth - len(shape) + 2
+
+    def arranged(array: Array) -> Array:
+        """Return (groups, samples, vectors, columns) where there are several groups, else (samples, ...)."""
+        array = _columns_last(array) if is_turned else array
+        if groups == 1:
+            return array
+        array = array.reshape(len(array), *[1] * lacking, *array.shape[1:])
+        order = [*(axis + 1 for axis in paired), 0, *(axis + 1 for axis in single), depth + 1, depth + 2]
+        array = array.transpose(*order, *(axis + 1 for axis in below))
+        return array.reshape(groups, array.shape[len(paired)], -1, array.shape[depth + 2 - len(below)])
+
+    return _parts(ordered, vectors, data, arranged)
 
 
-def _parts(weight: Weight, vectors: int, data: str) -> list[Product]:
-    """Return a product for each of some weights (groups, rows, columns), all with as many vectors."""
+def _parts(weight: Weight, vectors: int, data: str, arranged: Callable[[Array], Array]) -> list[Product]:
+    """Return a product for each of some weights (groups, rows, columns), all with as many vectors.
+
+    arranged: makes vectors of each group, (groups, samples, ...), of the data; of one group, (samples, ...).
+    """
     groups = weight.dims[0]
+
+    def of(number: int) -> Callable[[Array], Array]:
+        return arranged if groups == 1 else lambda data: arranged(data)[number]
+
     return [
-        Product(weight=weight.part(number), data=data, vectors=vectors, end=f".{number}" if groups > 1 else "")
+        Product(
+            weight=weight.part(number),
+            data=data,
+            vectors=vectors,
+            end=f".{number}" if groups > 1 else "",
+            arranged=of(number),
+            restored=whole if groups == 1 else None,
+        )
         for number in range(groups)
     ]
 
@@ -215,7 +276,19 @@ def _einsum(graph: Graph, node: Any) -> Found | None:
         return None  # no product of matrices, or one whose operands are repeated
     ordered = weight.turned(*(spelled.index(letter) for letter in letters.groups + letters.rows + letters.columns))
     sizes = [equation.size(each) for each in (letters.groups, letters.rows, letters.columns)]
-    products = _parts(ordered.shaped(*sizes), equation.size(letters.vectors), node.input[1 - constant])
+    data, result = equation.operands[1 - constant], equation.output
+    wanted, made = letters.groups + letters.vectors + letters.columns, letters.vectors + letters.rows
+
+    def arranged(array: Array) -> Array:
+        order = [data.index(letter) + 1 for letter in wanted]
+        split = len(letters.groups)
+        array = array.transpose(*order[:split], 0, *order[split:])
+        return array.reshape(-1, *array.shape[split:]) if split else array
+
+    products = _parts(ordered.shaped(*sizes), equation.size(letters.vectors), node.input[1 - constant], arranged)
+    if not letters.groups:
+        turn = [0, *(result.index(letter) + 1 for letter in made)]
+        products = [replace(each, restored=lambda array: array.transpose(turn)) for each in products]
     return Found(products=products, names=_names(weight))
 
 
@@ -232,7 +305,7 @@ def _packed(graph: Graph, node: Any) -> Found | None:
     stored = codes.shaped(rows * blocks, codes.size // (rows * blocks))
     *before, _ = graph.shape(node, node.input[0])
 
-    def read() -> NDArray[Any]:
+    def read() -> Array:
         of_blocks = unpacked_bits(stored.read(), bits, block)
         integers = of_blocks.reshape(rows, blocks * block)[:, :columns].astype(np.int32)
         if zeros is None:
@@ -245,9 +318,13 @@ def _packed(graph: Graph, node: Any) -> Found | None:
         return smallest(difference) if difference.dtype == np.int32 else difference.astype(np.float32)
 
     stored_as = f"int{bits} in blocks of {block}"
-    weight = replace(codes, dims=(rows, columns), dtype=np.dtype(np.int8), read=read, stored_as=stored_as)
+    weight = replace(
+        codes, dims=(rows, columns), dtype=np.dtype(np.int8), source=read, stored_as=stored_as, change=whole, back=None
+    )
     bias = graph.find(input_of(node, 5))
-    product = Product(weight=weight, data=node.input[0], vectors=math.prod(before), bias=bias_of(bias, rows))
+    product = Product(
+        weight=weight, data=node.input[0], vectors=math.prod(before), bias=bias_of(bias, rows), restored=None
+    )
     return Found(products=[product], names=_names(codes, bias))
 
 
@@ -269,18 +346,43 @@ def _recurrent(graph: Graph, node: Any) -> Found | None:
     offsets = graph.find(input_of(node, 3))
     products = []
     ends = ("_reverse",) if attributes.get("direction") == b"reverse" else ("", "_reverse")
+    if not node.output[0]:
+        node.output[0] = f"{place_of(node)}.states"  # so that they can be seen
+    states_of = tuple(filter(None, (node.output[0], input_of(node, 5))))
     for direction, end in zip(range(inputs.dims[0]), ends, strict=False):
         both: Sequence[Weight | None] = (None, None)
         if offsets is not None:
             halves = offsets.shaped(inputs.dims[0], 2, inputs.dims[1]).part(direction)
             both = halves.part(0), halves.part(1)
-        given = {"data": node.input[0], "vectors": batch}
+        given: dict[str, Any] = {"data": node.input[0], "vectors": batch, "restored": None}
         # Vectors of all steps at once, and of one step after another.
         products.append(Product(weight=inputs.part(direction), bias=both[0], end=f".ih{end}", together=length, **given))
-        products.append(Product(weight=states.part(direction), bias=both[1], end=f".hh{end}", steps=length, **given))
+        seen = _states_before(direction, bool(end), attributes.get("layout", 0))
+        weight = states.part(direction)
+        products.append(
+            Product(
+                weight=weight, bias=both[1], end=f".hh{end}", steps=length, states=states_of, arranged=seen, **given
+            )
+        )
     peepholes = graph.find(input_of(node, 7))
     left_out = [] if peepholes is None else [LeftOut(place_of(node), "peepholes", peepholes.size)]
     return Found(products=products, left_out=left_out)
+
+
+def _states_before(direction: int, is_reverse: bool, layout: int) -> Callable[..., Array]:
+    """Return what makes the states before each step, (samples, steps, batch, hidden), of those after it."""
+
+    def arranged(states: Array, *first: Array) -> Array:
+        """Take (samples, steps, directions, batch, hidden), or (samples, batch, steps, directions, hidden)."""
+        after = states.transpose(0, 2, 3, 1, 4) if layout else states
+        after = after[:, ::-1, direction] if is_reverse else after[:, :, direction]
+        start = np.zeros_like(after[:, :1])
+        if first:
+            given = first[0].swapaxes(1, 2) if layout else first[0]
+            start = np.broadcast_to(given[:, direction, None], start.shape)
+        return np.concatenate([start, after[:, :-1]], axis=1)
+
+    return arranged
 
 
 def _of_directions(graph: Graph, node: Any, position: int, zero_position: int | None) -> Weight | None:
@@ -318,6 +420,8 @@ def _attention(graph: Graph, node: Any) -> Found | None:
         data=node.input[0],
         vectors=batch * tokens,
         bias=bias_of(bias, weight.dims[1]),
+        zero=input_of(node, 6 if quantised else None),
+        restored=None,
     )
     return Found(
         products=[product],

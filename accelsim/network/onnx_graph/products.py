@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.network.arrays import count_problems
@@ -16,7 +17,13 @@ from accelsim.network.lowering import Convolution
 from accelsim.network.onnx_graph.weights import Weight
 from accelsim.number_formats import is_supported, unsupported
 
+Array = NDArray[Any]
 Geometry = Mapping[str, Any]
+
+
+def whole(array: Array) -> Array:
+    """Return an array as it is."""
+    return array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +34,17 @@ class Product:
     """(out_features, in_features), or (out, in / groups, kh, kw)."""
     data: str
     """The value that is multiplied by it."""
+    zero: str = ""
+    """The value that is the zero point of its data."""
+    states: tuple[str, ...] = ()
+    """Values of which the vectors are made instead of `data`: of a recurrent cell all states, and the first one."""
+    arranged: Callable[..., Array] = whole
+    """Makes vectors in the order in which the layer has them of the data of samples (samples, *shape of one); of
+    `states`, where it has some."""
     gives: str = ""
     """The value that it makes with its bias, where that is not the first of its node."""
+    restored: Callable[[Array], Array] | None = whole
+    """Makes what the layer gives of that value, (samples, *shape of one); None: the product itself is no value."""
     vectors: int = 1
     """Of all samples together; of a convolution, images."""
     together: int = 1

@@ -14,12 +14,12 @@ from onnx import numpy_helper
 from accelsim.errors import InputError, listed, placing, raise_if_any
 from accelsim.network.network import Network
 from accelsim.network.onnx_graph.constants import ModelFile, dtype_of, of_tensor
-from accelsim.network.onnx_graph.nodes import products_of
 from accelsim.network.onnx_graph.order import uses
 from accelsim.network.onnx_graph.prepared import Prepared, Put, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.scope import graphs_of
 from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
+from accelsim.network.onnx_graph.walk import products_of
 from accelsim.network.reading import Reading
 from accelsim.network.writer import GRANULARITY_KEY, claims_of
 

@@ -18,6 +18,17 @@ from accelsim.number_formats import is_supported
 Array = NDArray[Any]
 
 
+def _put(stored: Array, values: Array) -> Array:
+    """Return values in the type of what they take the place of; raises ValueError where that has no such values."""
+    if values.dtype == stored.dtype:
+        return values
+    with np.errstate(all="ignore"):
+        cast = values.astype(stored.dtype)
+    if stored.dtype.kind in "iu" and not np.array_equal(cast, values):
+        raise ValueError(f"the file keeps them as {stored.dtype}, which has no such values")
+    return cast
+
+
 @dataclass(frozen=True)
 class Weight:
     """A constant as an operation takes it: the integers of a quantised one, its zero point taken off."""
@@ -26,11 +37,23 @@ class Weight:
     dims: tuple[int, ...]
     dtype: np.dtype[Any]
     """Of what is stored."""
-    read: Callable[[], Array]
+    source: Callable[[], Array]
+    """Returns what is stored."""
     parts: frozenset[str]
     """The constants that it is made of, by the names that the graph gives them."""
     stored_as: str = ""
     """What the file holds, where that is not what is read."""
+    origin: str = ""
+    """The constant that is stored, by the name that the graph gives it; empty: no whole one."""
+    change: Callable[[Array], Array] = lambda stored: stored
+    """Makes it of what is stored."""
+    back: Callable[[Array, Array], Array] | None = _put
+    """Returns what would have to be stored in place of its first argument so that this were the second; raises
+    ValueError where nothing would. None: nobody knows."""
+
+    def read(self) -> Array:
+        """Return the elements."""
+        return self.change(self.source())
 
     @property
     def size(self) -> int:
@@ -41,27 +64,51 @@ class Weight:
         """Return it with its axes in this order."""
         if axes == tuple(range(len(self.dims))):
             return self
-        return self._made([self.dims[axis] for axis in axes], lambda array: array.transpose(axes))
+        order = np.argsort(axes)
+        return self._made(
+            [self.dims[axis] for axis in axes],
+            lambda array: array.transpose(axes),
+            lambda _, values: values.transpose(order),
+        )
 
     def shaped(self, *dims: int) -> Weight:
         """Return it in another shape of as many elements; raises ValueError where they are not as many."""
         if math.prod(dims) != self.size:
             raise ValueError(f"'{self.name}' of shape {list(self.dims)} has no {math.prod(dims)} elements")
-        return self if dims == self.dims else self._made(dims, lambda array: array.reshape(dims))
+        before = self.dims
+        if dims == before:
+            return self
+        return self._made(dims, lambda array: array.reshape(dims), lambda _, values: values.reshape(before))
 
     def part(self, number: int) -> Weight:
         """Return one of its slices along the first axis."""
-        return self._made(self.dims[1:], lambda array: array[number])
+
+        def back(whole: Array, values: Array) -> Array:
+            whole = whole.astype(np.promote_types(whole.dtype, values.dtype))
+            whole[number] = values
+            return whole
+
+        return self._made(self.dims[1:], lambda array: array[number], back)
 
     def repeated(self, times: int) -> Weight:
         """Return one element so many times."""
-        return self._made([times], lambda array: np.repeat(array, times))
+
+        def back(_: Array, values: Array) -> Array:
+            if np.any(values != values[0]):
+                raise ValueError("the file keeps one value for all of them")
+            return values[:1]
+
+        return self._made([times], lambda array: np.repeat(array, times), back)
 
     def times(self, factor: float) -> Weight:
         """Return it scaled; integers stay what they are, as their scale does not belong to them."""
         if factor == 1.0 or not np.issubdtype(self.dtype, np.floating):
             return self
-        return self._made(self.dims, lambda array: array * array.dtype.type(factor))
+        return self._made(
+            self.dims,
+            lambda array: array * array.dtype.type(factor),
+            lambda _, values: values / values.dtype.type(factor),
+        )
 
     def less(self, zero: Weight | None, axis: int, block: int = 0) -> Weight:
         """Return the integers without a zero point: a number, or one for each place or block along an axis.
@@ -72,11 +119,23 @@ class Weight:
             return self
         shape = _along(zero.dims, self.dims, axis, block)
         taken = replace(self, parts=self.parts | zero.parts, stored_as=self.dtype.name)
-        return taken._made(self.dims, lambda array: without_zero(array, _spread(zero.read(), shape, self.dims)))
+        return taken._made(
+            self.dims,
+            lambda array: without_zero(array, _spread(zero.read(), shape, self.dims)),
+            lambda _, values: values + _spread(zero.read().astype(np.int64), shape, self.dims),
+        )
 
-    def _made(self, dims: Iterable[int], change: Callable[[Array], Array]) -> Weight:
-        read = self.read
-        return replace(self, dims=tuple(dims), read=lambda: change(read()))
+    def _made(
+        self, dims: Iterable[int], change: Callable[[Array], Array], back: Callable[[Array, Array], Array]
+    ) -> Weight:
+        """Return what is made of it, by what takes it there and what takes it back."""
+        of, into = self.change, self.back
+        return replace(
+            self,
+            dims=tuple(dims),
+            change=lambda stored: change(of(stored)),
+            back=None if into is None else lambda stored, values: into(stored, back(of(stored), values)),
+        )
 
 
 def as_stored(constant: Constant, name: str) -> Weight:
@@ -88,6 +147,7 @@ def as_stored(constant: Constant, name: str) -> Weight:
         lambda: _plain(constant.read()),
         frozenset({name}),
         "" if is_supported(constant.dtype) else constant.dtype.name,
+        name,
     )
 
 

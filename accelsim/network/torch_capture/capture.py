@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import inspect
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from accelsim.errors import InputError, raise_if_any
+from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
+from accelsim.network.torch_capture.assembly import graph_of
 from accelsim.network.torch_capture.listener import Listener
 from accelsim.network.torch_capture.naming import Names
 from accelsim.network.torch_capture.origins import Origins, tensors_in
 from accelsim.network.torch_capture.quantized import not_called
 from accelsim.network.torch_capture.recorder import Recorder
+from accelsim.network.torch_capture.replay import Passed
+from accelsim.network.torch_capture.runtime import Argument, TorchExecutor
+from accelsim.network.torch_capture.trace import Trace, outputs_in
+from accelsim.network.torch_capture.undisturbed import undisturbed
 
 
 class Captured(NamedTuple):
@@ -26,7 +32,10 @@ class Captured(NamedTuple):
     layers: list[Layer]
     not_simulated: list[LeftOut]
     provenance: dict[str, Any]
-    assumptions: tuple[str, ...] = ()
+    assumptions: tuple[str, ...]
+    graph: Graph
+    executor: TorchExecutor | None
+    """None where samples are a list of tensors of their own."""
 
 
 def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
@@ -53,9 +62,10 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     arguments, keywords, batch = _call_of(model, example_input, batch_dim)
     origins = Origins(model, tensors_in([arguments, keywords]))
     recorder = Recorder(origins, Names(model, origins.held), batch, batch_dim)
-    with _undisturbed(model), Listener(recorder, model).listening():
+    trace = Trace(named_inputs(model, arguments, keywords))
+    with undisturbed(model), Listener(recorder, model, trace).listening():
         try:
-            model(*arguments, **keywords)
+            result = model(*arguments, **keywords)
         except InputError:
             raise
         except Exception as error:
@@ -66,13 +76,66 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
             f"model: {type(model).__name__} called no layer that can be simulated; "
             "it needs modules such as nn.Linear, nn.Conv2d, nn.LSTM or nn.MultiheadAttention"
         )
+    graph = graph_of(trace, recorder, [layer.name for layer in layers], outputs_in(result))
     return Captured(
         type(model).__name__,
         layers,
         [*recorder.left_out(), *not_called(recorder, model)],
         {"torch": torch.__version__},
         tuple(recorder.assumptions),
+        graph,
+        _executor(
+            model,
+            arguments,
+            keywords,
+            recorder,
+            Passed(
+                {layer.name: layer for layer in layers},
+                recorder.calls_of,
+                recorder.folded,
+                frozenset(trace.overwritten),
+            ),
+        ),
     )
+
+
+def _executor(
+    model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], recorder: Recorder, passed: Passed
+) -> TorchExecutor | None:
+    """Return what runs the model on other samples; None where those are a list of tensors of their own."""
+    named = {
+        name: Argument(tensor, recorder.dim_of_samples(tensor.shape))
+        for name, tensor in named_inputs(model, arguments, keywords).items()
+    }
+    first = next(each for each in (*arguments, *keywords.values()) if _has_samples(each))
+    if not isinstance(first, torch.Tensor) or all(each.samples is None for each in named.values()):
+        return None
+    return TorchExecutor(model, arguments, keywords, named, passed, recorder.batch_dim)
+
+
+def named_inputs(model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a call by the names of the arguments, those of lists and dicts as `name.0` and so on."""
+    said = [
+        each.name
+        for each in inspect.signature(model.forward).parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    said += [f"input{number}" for number in range(len(said), len(arguments))]
+    found: dict[str, torch.Tensor] = {}
+
+    def put(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[name] = value
+        elif isinstance(value, (list, tuple)):
+            for number, each in enumerate(value):
+                put(f"{name}.{number}", each)
+        elif isinstance(value, Mapping):
+            for key, each in value.items():
+                put(f"{name}.{key}", each)
+
+    for name, value in (*zip(said, arguments, strict=False), *keywords.items()):
+        put(name, value)
+    return found
 
 
 def _call_of(model: Any, example: Any, batch_dim: int) -> tuple[tuple[Any, ...], Mapping[str, Any], int]:
@@ -107,52 +170,3 @@ def _has_samples(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (
         type(value) in (list, tuple) and bool(value) and all(isinstance(each, torch.Tensor) for each in value)
     )
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a block in evaluation mode; afterwards attributes, buffers, modes and random numbers are as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    # Of scripted modules PyTorch keeps the attributes elsewhere.
-    kept = [
-        (module, dict(module.__dict__), dict(module._buffers))
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {each.device.index for each in (*model.parameters(), *model.buffers()) if each.device.type == "cuda"}
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    try:
-        # The fast path of a transformer's encoder goes past its modules.
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
-            for module, _ in modes:
-                module.training = False
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for module, mode in modes:
-            module.training = mode
-        for module, attributes, buffers in kept:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
-        with torch.no_grad():
-            for buffer, value in values:
-                if not _equal(buffer, value):
-                    buffer.copy_(value)
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Run modules that torch.compile wraps as they were written."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # new in PyTorch 2.6
-    return nullcontext() if set_stance is None else set_stance("force_eager")
-
-
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether tensors are known to be equal; PyTorch compares none of 8 bits and fewer."""
-    try:
-        return bool(torch.equal(one, other))
-    except NotImplementedError:
-        return False

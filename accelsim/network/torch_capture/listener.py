@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -11,15 +12,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from accelsim.network.torch_capture.grouping import LOOK_UPS, NORMALISATIONS
 from accelsim.network.torch_capture.operations import MULTIPLYING
 from accelsim.network.torch_capture.origins import tensors_in
 from accelsim.network.torch_capture.quantized import is_packed, note_quantized
-from accelsim.network.torch_capture.recorder import LOOK_UP, Place, Recorder
+from accelsim.network.torch_capture.recorder import LOOK_UP, Recorder
 from accelsim.network.torch_capture.recurrent import RECURRENT
+from accelsim.network.torch_capture.replay import Replay
+from accelsim.network.torch_capture.trace import Event, Place, Trace
 
 HANDLERS = MULTIPLYING | RECURRENT
-LOOK_UPS = {"embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "index_select", "gather", "take"}
-NORMALISATIONS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_scaled_")
 """How those operations of `torch.ops.aten` begin that multiply, and whose multiply-accumulates nobody counts."""
 WITHOUT_WORK = ("prims", "profiler", "debugprims", "torchvision::nms", "torchvision::roi", "torchvision::ps_roi")
@@ -34,12 +36,16 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
 
     supports_higher_order_operators = True
 
-    def __init__(self, note: Recorder, model: nn.Module) -> None:
+    def __init__(self, note: Recorder, model: nn.Module, trace: Trace | None = None) -> None:
         super().__init__()
+        self._trace = trace
         self._note = note
         self._model = model
         self._whole: set[Any] = set()
         """Operations that are not made of others."""
+        self._outer: tuple[str, int] | None = None
+        """The operation that is being taken apart, and the number of that."""
+        self._taken_apart = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and note it."""
@@ -47,25 +53,64 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         space, name = _name(func)
         handler = HANDLERS.get(name) if space in ("aten", "torchvision") else None
         if handler is None and func not in self._whole and isinstance(func, torch._ops.OpOverload):
-            with self:
-                result = func.decompose(*args, **kwargs)
+            outer, self._taken_apart = self._outer, self._taken_apart + 1
+            self._outer = outer or (name, self._taken_apart)
+            try:
+                with self:
+                    result = func.decompose(*args, **kwargs)
+            finally:
+                self._outer = outer
             if result is not NotImplemented:
                 return result
             self._whole.add(func)
-        result = func(*args, **kwargs)
         self._note.product = None
-        if handler is not None:
-            handler(self._note, result, _by_name(func, args, kwargs))
+        self._note.event = Event()
+        if isinstance(self._note, Replay):
+            result = self._replayed(self._note, func, handler, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+            if handler is not None:
+                handler(self._note, result, _by_name(func, args, kwargs))
         arguments = [*args, *kwargs.values()]
         made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
             self._other(func, space, name, args, kwargs, result, read)
+        if self._trace is not None:
+            origins = self._note.origins
+            weights = [each for each in tensors_in(arguments) if (origin := origins.of(each)) and origin.sources]
+            call = _by_name(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else {"args": arguments}
+            told = name if space == "aten" else f"{space}::{name}"
+            self._trace.follow(func, told, self._outer, self._note.place, call, result, self._note.event, weights)
+        return result
+
+    def _replayed(self, note: Replay, func: Any, handler: Any, args: Any, kwargs: Any) -> Any:
+        """Run one operation with the weights of the network that is meant, and hand over what its layers see."""
+        note.starts(func, [*args, *kwargs.values()])
+        if handler is None:
+            return func(*args, **kwargs)
+        call = _by_name(func, args, kwargs)
+        if handler in RECURRENT.values():
+            instead = note.recurrent(handler, call)
+        else:
+            handler(note, None, call)
+            instead = note.replaced(call) or call
+        if instead is not call:
+            said = func._schema.arguments
+            args = [instead[each.name] for each in said if not each.kwarg_only]
+            kwargs = {each.name: instead[each.name] for each in said if each.kwarg_only}
+        product = note.product
+        result = note.ends(func(*args, **kwargs))
+        note.product = product
         return result
 
     def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any, read: set[int]) -> None:
         """Note what else activations meet: weights, or work of which nothing is known."""
         if name.startswith("quantized_") or (space != "aten" and is_packed(args)):
             note_quantized(self._note, self._model, name, list(args))
+            if isinstance(self._note, Replay):
+                self._note.ends(None)
+            return
+        if isinstance(self._note, Replay):
             return
         macs: int | None = 0
         formula = flop_registry.get(getattr(func, "overloadpacket", func))
@@ -91,19 +136,23 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
     def listening(self) -> Iterator[None]:
         """Listen to what runs in a block, and know in which module."""
         places = [self._note.place]
+        thread = get_ident()
 
         def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+            if get_ident() != thread:
+                return
             sequences = places[-1].sequences
             if isinstance(module, nn.MultiheadAttention):
                 query = args[0] if args else kwargs.get("query")
                 if isinstance(query, torch.Tensor):
                     sequences = 1 if query.ndim == 2 else query.shape[not module.batch_first]
-            places.append(Place(path, sequences))
+            places.append(Place(path, sequences, type(module).__name__, not module._modules))
             self._note.place = places[-1]
 
         def leave(*_: Any) -> None:
-            places.pop()
-            self._note.place = places[-1]
+            if get_ident() == thread:
+                places.pop()
+                self._note.place = places[-1]
 
         with ExitStack() as stack:
             for path, module in self._model.named_modules():

@@ -73,12 +73,7 @@ class Origins:
 
     def _key(self, tensor: Tensor) -> Any:
         """Return what tells a tensor's memory from others for as long as this object lives."""
-        try:
-            # A weak reference keeps the address from being used again, not the memory.
-            reference: Any = StorageWeakRef(tensor.untyped_storage())
-            key = reference.cdata
-        except (NotImplementedError, RuntimeError):  # sparse tensors have none
-            reference, key = tensor, ("tensor", id(tensor))
+        key, reference = storage_key(tensor)
         if key not in self._made and key not in self._parts:
             self._references.append(reference)
         return key
@@ -125,7 +120,7 @@ class Origins:
             sources = tuple(dict.fromkeys(number for each in known for number in each.sources))
             products = frozenset().union(*(each.products for each in known))
             made = Origin(sources, products if product is None else products | {product})
-        for tensor in _written(func, arguments):
+        for tensor in written(func, arguments):
             key = self._key(tensor)
             if made is None or (key not in self._parts and self._made.get(key, made) is not None):
                 self._made[key] = self._made_of(made, tensor)
@@ -148,6 +143,16 @@ class Origins:
             return not held.is_parameter, held.tensor.numel() != tensor.numel(), -held.tensor.numel()
 
         return tuple(sorted(sources, key=rank))
+
+
+def storage_key(tensor: Tensor) -> tuple[Any, Any]:
+    """Return what tells a tensor's memory from others as long as what is returned behind it is kept."""
+    try:
+        # A weak reference keeps the address from being used again, not the memory.
+        reference: Any = StorageWeakRef(tensor.untyped_storage())
+        return reference.cdata, reference
+    except (NotImplementedError, RuntimeError):  # sparse tensors have none
+        return ("tensor", id(tensor)), tensor
 
 
 def _tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -175,7 +180,7 @@ def _whole(tensor: Tensor, sources: tuple[int, ...], products: frozenset[int] = 
     return Origin(sources, products, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
 
 
-def _written(func: Any, arguments: list[Any]) -> Iterator[Tensor]:
+def written(func: Any, arguments: list[Any]) -> Iterator[Tensor]:
     """Yield the tensors that an operation changes."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:

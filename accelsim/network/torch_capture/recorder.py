@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from accelsim.errors import collecting, raise_if_any
+from accelsim.network.graph import ActivationProduct
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
 from accelsim.network.torch_capture.naming import Names, offset_in
 from accelsim.network.torch_capture.origins import Held, Origin, Origins
+from accelsim.network.torch_capture.trace import Event, Left, Place
 from accelsim.torch_weights import as_array
 
 Array = NDArray[Any]
@@ -50,15 +52,6 @@ class Use:
 
 
 @dataclass
-class Place:
-    """Where in the model the forward pass is."""
-
-    module: str = ""
-    sequences: int | None = None
-    """Inside an attention of PyTorch, whose tensors are (tokens, sequences, features): how many there are."""
-
-
-@dataclass
 class Recorder:
     """Writes down each product of the forward pass, by the name of its weights."""
 
@@ -79,8 +72,11 @@ class Recorder:
     """Of each layer, which one that is."""
     _folded: set[int] = field(default_factory=set)
     _uses: dict[int, Use] = field(default_factory=dict)
-    _others: dict[tuple[str, str], int | None] = field(default_factory=dict)
-    _waiting: dict[int, Callable[[], None]] = field(default_factory=dict)
+    event: Event = field(default_factory=Event)
+    """What the operation that runs turns out to be."""
+    others: list[Left] = field(default_factory=list)
+    """Operations that are no layer and have no weights by which they could be named."""
+    _waiting: dict[int, tuple[Event, Callable[[], None]]] = field(default_factory=dict)
     _order: dict[str, int] = field(default_factory=dict)
     packed: set[str] = field(default_factory=set)
     """Paths of the modules with packed weights that ran."""
@@ -93,10 +89,11 @@ class Recorder:
         if origin is None:
             self.leave(kind, weight.numel() * (vectors.numel() // max(1, weight.shape[1])), [weight, vectors])
             return
-        samples, module = copied(self.by_sample(vectors)), self.place.module
+        samples, module = self.taken(self.by_sample(vectors)), self.place.module
 
         def note(product: int | None = None) -> None:
             for part in self.names.parts(weight, origin, module):
+                self.event.parts.append(part.rows)
                 self.keep(part.name, weight[part.rows], None if bias is None else bias[part.rows], weight)
                 self.call(part.name, Call(samples), product)
 
@@ -107,7 +104,7 @@ class Recorder:
         origin = self._as_weight(stored, given)
         if origin is None:
             raise ValueError(NO_LAYER)
-        samples, module = [copied(self.by_sample(each)) for each in vectors], self.place.module
+        samples, module = [self.taken(self.by_sample(each)) for each in vectors], self.place.module
 
         def note(product: int | None = None) -> None:
             name = self.names.parts(stored, origin, module)[0].name
@@ -118,19 +115,33 @@ class Recorder:
 
         self._note(note)
 
+    def taken(self, tensor: Tensor) -> Array:
+        """Return what a layer sees, which does not change with the model."""
+        return copied(tensor)
+
+    @property
+    def calls_of(self) -> dict[str, int]:
+        """How often the weights of a name were multiplied by."""
+        return {name: len(calls) for name, calls in self._calls.items()}
+
+    @property
+    def folded(self) -> frozenset[int]:
+        """Products of weights alone that turned out to be weights."""
+        return frozenset(self._folded)
+
     def _note(self, note: Callable[..., None]) -> None:
         """Write a call down; one of weights alone only at the end, when it is known whether its result is a weight."""
         if self.product is None:
             note()
         else:
-            self._waiting[self.product] = partial(note, self.product)
+            self._waiting[self.product] = self.event, partial(note, self.product)
 
     def images(self, filters: Filters, images: Tensor, geometry: Mapping[str, Any], given: Tensor) -> None:
         """Note a convolution of images (count, channels, height, width), made of what is `given` to the operation."""
         origin = self._as_weight(filters.stored, given)
         if origin is None:
             raise ValueError(NO_LAYER)
-        samples, module = copied(self.images_of_samples(images)), self.place.module
+        samples, module = self.taken(self.images_of_samples(images)), self.place.module
 
         def note(product: int | None = None) -> None:
             name = self.names.parts(filters.stored, origin, module)[0].name
@@ -161,6 +172,7 @@ class Recorder:
                 self.use(number, "input", 0)
         for number in origin.sources:
             self._covered.setdefault(number, 0)
+        self.event.weights.append(weight)
         return origin
 
     def named(self, weight: Tensor, bias: Tensor | None, data: Tensor) -> str | None:
@@ -199,22 +211,43 @@ class Recorder:
         if order is None:
             self._counted += 1
         self._order.setdefault(name, self._counted if order is None else order)
-        self._calls.setdefault(name, []).append(call)
+        calls = self._calls.setdefault(name, [])
+        calls.append(call)
+        self.event.calls.append((name, len(calls)))
 
-    def leave(self, kind: str, macs: int | None, operands: Iterable[Tensor], *, by_place: bool = False) -> None:
-        """Note an operation that is no layer, with all its multiply-accumulates: by its weights, or where it runs."""
+    def leave(
+        self, kind: str, macs: int | None, operands: Iterable[Tensor], *, by_place: bool = False, role: str = "",
+        product: ActivationProduct | None = None,
+    ) -> None:  # fmt: skip
+        """Note an operation that is no layer, with all its multiply-accumulates: by its weights, or where it runs.
+
+        role: which of several products of one operation; product: of one sample, where it is of activations alone.
+        """
         self.product = None
         origins = [self.origins.of(each) for each in operands]
         for number in {number for each in origins if each is not None for number in each.sources}:
             self.use(number, kind, 0)
         plain = [each for each in origins if each is not None and not each.products and self._has_weights(each)]
         if plain and not by_place and len(plain) < len(origins):
-            self.use(plain[0].sources[0], kind, macs)
+            number = plain[0].sources[0]
+            self.use(number, kind, macs)
+            self.event.left.append(Left(kind, macs, number))
             return
         constants = sum(each is not None for each in origins)
         said = "of activations" if not constants else "of constants" if constants == len(origins) else "by a constant"
-        key = self.names.of_module(self.place.module), kind if by_place else f"{kind} {said}"
-        self._others[key] = added(self._others.get(key, 0), macs)
+        left = Left(kind if by_place else f"{kind} {said}", macs, None, None if constants else product, role)
+        self.event.left.append(left)
+        self.others.append(left)
+
+    def activation_product(
+        self, groups: int, rows: int, columns: int, vectors: int, *, causal: bool = False, operands: int = 0
+    ) -> ActivationProduct | None:
+        """Return the share of one sample of a product of activations; None where the groups do not divide."""
+        if groups % self.batch == 0:
+            return ActivationProduct(groups // self.batch, rows, columns, vectors, causal, operands // self.batch)
+        if groups == 1 and vectors % self.batch == 0:
+            return ActivationProduct(1, rows, columns, vectors // self.batch, causal)
+        return None
 
     def _has_weights(self, origin: Origin) -> bool:
         return any(self.origins.held[number].is_parameter for number in origin.sources)
@@ -226,6 +259,7 @@ class Recorder:
     def use(self, number: int, kind: str, macs: int | None) -> None:
         """Note what a tensor of the model is used for other than as a layer's weights: products come first."""
         known = self._uses.get(number)
+        self.event.uses.append(number)
         if known is None:
             self._uses[number] = Use(kind, macs)
         else:
@@ -251,6 +285,19 @@ class Recorder:
         if self.batch_dim == 1:
             return vectors.reshape(-1, self.batch, features).transpose(0, 1)
         return vectors.reshape(self.batch, -1, features)
+
+    def dim_of_samples(self, shape: Sequence[int]) -> int | None:
+        """Return which dimension of a tensor counts samples, one by one; None where none does."""
+        return next((at for at in (self.batch_dim, 0, 1) if at < len(shape) and shape[at] == self.batch), None)
+
+    def shape_of_sample(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the share of one sample of a tensor, whose first dimension may also be samples times others."""
+        dim = self.dim_of_samples(shape)
+        if dim is not None:
+            return (*shape[:dim], *shape[dim + 1 :])
+        if shape and shape[0] % self.batch == 0:
+            return (shape[0] // self.batch, *shape[1:])
+        return tuple(shape)
 
     def sequences_of_samples(self, sequences: Tensor) -> Tensor:
         """Return sequences (steps, sequences, features) as (batch, vectors of a sample, features), one by one."""
@@ -287,13 +334,14 @@ class Recorder:
         """Return what was called, in order; raises InputError with every problem."""
         layers = []
         problems: list[str] = []
-        for product, note in self._waiting.items():
+        for product, (event, note) in self._waiting.items():
             if product not in self._folded:
+                self.event = event
                 note()
         self._waiting.clear()
         for name in sorted(self._calls, key=lambda name: self._order[name]):
             weight, bias = self._arrays[name]
-            for number, call in enumerate(_merged(self._calls[name]), 1):
+            for number, call in enumerate(merged_calls(self._calls[name]), 1):
                 with collecting(problems):
                     layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
                     layers.append(replace(layer, weights_key=self._owner_of.get(name, name)))
@@ -307,14 +355,21 @@ class Recorder:
         for number, held in enumerate(self.origins.held):
             use, rest = self._uses.get(number), self._rest(number, held)
             if use is not None and (rest or use.macs != 0 or (held.is_counted and use.kind == LOOK_UP)):
-                missing.append(LeftOut(self.names.of(held), use.kind, rest, self._of_one_sample(use.macs)))
+                missing.append(LeftOut(self.names.of(held), use.kind, rest, self.of_one_sample(use.macs)))
             elif rest and number in self._covered:
                 missing.append(LeftOut(self.names.of(held), "part not used", rest))
             elif rest:
                 missing += self._not_used(number, held)
         return [*missing, *self._packed.values()] + [
-            LeftOut(name, kind, 0, self._of_one_sample(macs)) for (name, kind), macs in self._others.items()
+            LeftOut(each.node.name if each.node else "operation", each.kind, 0, self.of_one_sample(each.macs))
+            for each in self.others
         ]
+
+    def is_named(self, number: int) -> bool:
+        """Return whether a tensor of the model is left out by its own name, since an operation reads it."""
+        held, use = self.origins.held[number], self._uses.get(number)
+        rest = self._rest(number, held)
+        return use is not None and bool(rest or use.macs != 0)
 
     def _rest(self, number: int, held: Held) -> int:
         """Return how many weights of a tensor no layer has; what is folded into another tensor is part of its layer."""
@@ -323,7 +378,8 @@ class Recorder:
             return 0
         return max(0, int(held.tensor.numel()) - (covered or 0))
 
-    def _of_one_sample(self, macs: int | None) -> int | None:
+    def of_one_sample(self, macs: int | None) -> int | None:
+        """Return the multiply-accumulates of one sample of those of all."""
         return macs if macs is None else -(-macs // self.batch)
 
     def _not_used(self, number: int, held: Held) -> list[LeftOut]:
@@ -348,7 +404,7 @@ def added(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
-def _merged(calls: list[Call]) -> list[Call]:
+def merged_calls(calls: list[Call]) -> list[Call]:
     """Return the calls of a linear layer on inputs of one shape as one that takes them step by step; others apart."""
     if len(calls) < 2 or calls[0].geometry is not None:
         return calls
@@ -358,15 +414,18 @@ def _merged(calls: list[Call]) -> list[Call]:
     return [Call(np.concatenate([each.samples for each in calls], axis=1), sum(each.steps for each in calls))]
 
 
+def samples_of(call: Call) -> Array:
+    """Return what a layer sees, (batch, *Layer.input_shape)."""
+    return call.samples[:, 0] if call.samples.shape[1] == 1 else call.samples
+
+
 def _layer(name: str, weight: Array, bias: Array | None, call: Call) -> Layer:
-    samples = call.samples
+    samples, inputs = call.samples, samples_of(call)
     if call.geometry is not None:
         images = samples.reshape(-1, *samples.shape[2:])
         layer = Layer.conv2d(name, weight, bias, activations=images, input_hw=samples.shape[3:], **call.geometry)
-        several = samples.shape[1]
-        return replace(layer, kind=call.kind, tokens=several, activations=images if several == 1 else samples)
+        return replace(layer, kind=call.kind, tokens=samples.shape[1], activations=inputs)
     vectors = samples.shape[1]
-    inputs = samples[:, 0] if vectors == 1 else samples
     return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accelsim.errors import InputError
-from accelsim.network.torch_capture.recorder import Call, Recorder, copied
+from accelsim.network.torch_capture.recorder import Call, Recorder
 
 RUNS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
 
@@ -25,7 +25,7 @@ class Product(NamedTuple):
     def call(self, note: Recorder) -> Call:
         """Return it as a call of a layer."""
         by_sample = note.sequences_of_samples if self.steps == 1 else note.steps_of_samples
-        return Call(copied(by_sample(self.vectors)), self.steps)
+        return Call(note.taken(by_sample(self.vectors)), self.steps)
 
 
 def replayed(
@@ -84,6 +84,7 @@ def sequence(kind: str) -> Callable[..., None]:
             name = note.named(weights[0], None, data)
             raise InputError(f"layer {name}: a packed sequence cannot be captured; pad the example instead")
         signal = data.transpose(0, 1) if given["batch_first"] else data
+        note.event.recurrent = kind
         layers, bidirectional = given["num_layers"], given["bidirectional"]
         for product in replayed(kind, signal, given["hx"], weights, biased, layers, bidirectional):
             bias = None if product.bias is None else weights[product.bias]
@@ -96,6 +97,7 @@ def cell(note: Recorder, output: Any, given: Mapping[str, Any]) -> None:
     """One step: the product of the input and that of the state."""
     data, state = given["input"], given["hx"]
     before = state[0] if isinstance(state, (list, tuple)) else state
+    note.event.recurrent = "cell"
     for kind, vectors in (("ih", data), ("hh", before)):
         product = Product(0, None, vectors.reshape(1, -1, vectors.shape[-1]))
         _product(note, given[f"w_{kind}"], given[f"b_{kind}"], data, product)
