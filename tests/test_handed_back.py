@@ -77,10 +77,11 @@ def arrays_of(path: Path) -> dict[str, np.ndarray]:
 
 
 def pruned_from(path: Path, granularity: str = "fine", **options: Any) -> Network:
-    given = {} if granularity.startswith("nm") else {"sparsity": 0.6}
+    given: dict[str, Any] = {} if granularity.startswith("nm") else {"sparsity": 0.6, "ends": granularity == "filter"}
     return prune_network(load_weights(path), granularity, **(given | options))
 
 
+@pytest.mark.filterwarnings("ignore:network net. nothing says which layer takes what from which")
 @pytest.mark.parametrize("granularity", ["fine", "filter", "vector:1x2"])
 @pytest.mark.parametrize("ending", [".safetensors", ".npz", pytest.param(".pt", marks=pytest.mark.needs("torch"))])
 def test_a_state_dict_keeps_all_but_what_is_pruned(tmp_path: Path, ending: str, granularity: str) -> None:

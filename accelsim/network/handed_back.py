@@ -154,7 +154,9 @@ class _Numbered(TensorFile):
     def owners(self, places: Array) -> list[str]:
         """Return the arrays in which places lie."""
         names, starts = list(self.first), np.fromiter(self.first.values(), np.int64)
-        numbers = np.unique(np.searchsorted(starts, places.reshape(-1), "right") - 1)
+        ends = np.searchsorted(starts, (places.min(initial=starts[-1]), places.max(initial=0)), "right") - 1
+        # Most layers lie in one array.
+        numbers = ends[:1] if ends[0] == ends[1] else np.unique(np.searchsorted(starts, places, "right") - 1)
         return [names[number] for number in numbers if number >= 0]
 
     def _now(self) -> tuple[int, ...]:
@@ -341,9 +343,13 @@ class _Tensors:
         users = self._users.get(name, [])
         for number, (layer, key) in enumerate(users):
             places = getattr(self._places[layer], key)
-            here = (places >= first) & (places < first + logical.size)
-            at = places[here].astype(np.int64) - first
-            wanted = getattr(self._pruned[layer], key)[here]
+            if np.array_equal(places.reshape(-1), np.arange(first, first + logical.size)):
+                at: Any = slice(None)
+                wanted = getattr(self._pruned[layer], key).reshape(-1)
+            else:
+                here = (places >= first) & (places < first + logical.size)
+                at = places[here].astype(np.int64) - first
+                wanted = getattr(self._pruned[layer], key)[here]
             differs = flat[at] != wanted
             if (differs & taken[at]).any():
                 others = listed(dict.fromkeys(other for other, _ in users[:number]))
@@ -352,8 +358,8 @@ class _Tensors:
                     "sparsity and a criterion that looks at weights alone"
                 )
             taken[at] = True
-            new[at[differs]] = True
-            flat[at[differs]] = wanted[differs]
+            new[at] |= differs
+            flat[at] = np.where(differs, wanted, flat[at])
         return values, new.reshape(values.shape)
 
     def _check(self, place: Path, reading: Reading) -> None:
