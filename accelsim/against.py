@@ -90,7 +90,7 @@ def gains(
     """Return one row per chip: what a network takes less than the other, and how accurate both are (GAIN_COLUMNS).
 
     results, others: tables of `accelsim.simulate` of the two on the same chips. Ratios are of the totals of whole
-    networks; a chip that cannot run all of either has none.
+    networks; a chip that cannot run all of either has none. Accuracy by labels goes before the one that is given.
     """
     import pandas as pd
 
@@ -104,8 +104,8 @@ def gains(
         "energy_saving": (theirs["energy_pj"] / mine["energy_pj"]).where(mine["energy_pj"] > 0),
         "bytes_saving": (traffic[0] / traffic[1]).where(traffic[1] > 0),
         "size_saving": theirs["storage_bits"] / mine["storage_bits"],
-        "accuracy": accuracy,
-        "accuracy_against": accuracy_against,
+        "accuracy": mine["accuracy"].fillna(accuracy),
+        "accuracy_against": theirs["accuracy"].fillna(accuracy_against),
     }
     return pd.DataFrame(found, index=mine.index).rename_axis("hardware").reset_index()
 

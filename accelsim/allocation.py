@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,12 +15,15 @@ import numpy as np
 from accelsim import pruning
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.evaluation import Evaluate, as_computed, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
 from accelsim.files import write_whole
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import together
 from accelsim.network import Density, Network, load_network
-from accelsim.pruned import criterion_data, prunable, prune_network, shrunk
+from accelsim.network.graph import KINDS
+from accelsim.network.samples import with_known_inputs
+from accelsim.pruned import criterion_data, prunable, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -56,13 +60,18 @@ class Scores:
     ) -> None:
         self.precision = precision or Precision()
         self.network, self.granularity, self.criterion, self.seed = network, granularity, criterion, seed
-        name = evaluate if isinstance(evaluate, str) else getattr(evaluate, "__qualname__", "fidelity")
-        self._evaluate = load_evaluation(evaluate or "fidelity", network)
+        chosen = evaluate or default_evaluation(network)
+        name = chosen if isinstance(chosen, str) else getattr(chosen, "__qualname__", "score")
+        self._evaluate = load_evaluation(chosen, network)
         self._path = None if store is None else Path(store)
         weights = hashlib.sha256()
         for layer in network:
             weights.update(f"{layer.name} {layer.weight.shape} {layer.weight.dtype}".encode())
             weights.update(np.ascontiguousarray(layer.weight).tobytes())
+        entering = dict(network.samples or {}) | ({} if network.labels is None else {"labels": network.labels})
+        for name_of, array in entering.items():
+            weights.update(f"{name_of} {array.shape} {array.dtype}".encode())
+            weights.update(np.ascontiguousarray(array).tobytes())
         self._key = f"{weights.hexdigest()[:32]} {granularity} {criterion} {seed} {name} {precision}"
         self._known: dict[str, float] = _read(self._path)
 
@@ -88,11 +97,11 @@ def global_sparsities(
 
     Of whole channels `sparsity` is that of the channels themselves, each by the weights that rank it.
     """
-    net = load_network(network)
+    net = with_known_inputs(load_network(network))
     names = prunable(net, granularity)
     data = {
         layer.name: criterion_data(layer, criterion, granularity, seed + number)
-        for number, layer in enumerate(net)
+        for number, layer in enumerate(seeing(net, criterion))
         if layer.name in names
     }
     return pruning.global_sparsities({name: net[name].weight for name in names}, sparsity, granularity, criterion, data)
@@ -112,15 +121,17 @@ def sensitivity(
     """Prune one layer at a time and measure; returns one row per layer that can be pruned, and sparsity.
 
     evaluate: a function of the pruned network that returns a score, higher is better, or the name of one in
-    `accelsim.evaluation.EVALUATIONS`; None is how well each layer's outputs are kept on its own activations. N:M
-    patterns have one sparsity. store: a file for the scores, from which a run that was broken off goes on.
+    `accelsim.evaluation.EVALUATIONS`; None is `labels` where those of its samples are known, else how well each
+    layer's outputs are kept on its own activations. N:M patterns have one sparsity. store: a file for the scores,
+    from which a run that was broken off goes on.
     Columns: network, layer, granularity, criterion, sparsity, score, score_loss (below the unpruned network).
     Raises InputError with every problem of the arguments.
     Source: Han et al., NeurIPS 2015, section 4.1 and figure 6.
     """
     import pandas as pd
 
-    net, chosen, shares = load_network(network), Granularity.parse(granularity), _shares(granularity, sparsities)
+    net = with_known_inputs(load_network(network))
+    chosen, shares = Granularity.parse(granularity), _shares(granularity, sparsities)
     scores = Scores(net, granularity, criterion, evaluate, seed, store)
     whole = scores({})
     rows = []
@@ -165,6 +176,8 @@ class Allocation(NamedTuple):
     """One row per step: which layer was pruned further, how far, and cost and score of the network after it."""
     precision: str
     """Number formats of the chip, weights x activations."""
+    activations: str
+    """Whose they are in what was simulated, as `accelsim.inputs.WORDS` says it."""
 
 
 class _Costs:
@@ -172,17 +185,23 @@ class _Costs:
 
     def __init__(self, scores: Scores, chip: Hardware, metric: str, activations: float | Density | None) -> None:
         self.scores, self.chip, self.metric, self.activations = scores, chip, metric, activations
+        self.whose = ""
 
     def of(self, sparsities: Mapping[str, float]) -> dict[str, float]:
-        """Return the cost of each layer of the network pruned by these sparsities, as simulated.
+        """Return the cost of each layer and operation of the network pruned by these sparsities, as simulated.
 
-        What the chip cannot run costs infinitely much, so that no budget allows it.
+        A layer that the chip cannot run costs infinitely much, so that no budget allows it; an operation that it leaves
+        to others costs it nothing.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
             runs = shrunk(self.scores.pruned(sparsities)) if any(sparsities.values()) else self.scores.network
-            table = simulate(runs, self.chip, self.activations, seed=self.scores.seed)
-        return dict(zip(table["layer"], table[self.metric].astype(float).fillna(np.inf), strict=True))
+            # Their score is asked for elsewhere.
+            table = simulate(replace(runs, labels=None), self.chip, self.activations, seed=self.scores.seed)
+        self.whose = together(table["activations"])
+        found = table[self.metric].astype(float).to_numpy()
+        lacking = np.where(table["kind"].isin(list(KINDS)), 0.0, np.inf)
+        return dict(zip(table["layer"], np.where(np.isnan(found), lacking, found).tolist(), strict=True))
 
     def total(self, sparsities: Mapping[str, float]) -> float:
         """Return the cost of the network pruned by these sparsities."""
@@ -216,7 +235,7 @@ def allocate(
     """
     import pandas as pd
 
-    net, chip = load_network(network), load_hardware(hardware)
+    net, chip = with_known_inputs(load_network(network)), load_hardware(hardware)
     shares = _shares(granularity, sparsities)
     _check_budget(budget, metric, steps)
     scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
@@ -258,7 +277,7 @@ def allocate(
             {"step": len(history), "layer": name, "sparsity": share, metric: total, "score": tried[name, share]}
         )
     return Allocation(
-        chosen, scores.pruned(chosen), total, scores(chosen), pd.DataFrame(history), str(scores.precision)
+        chosen, scores.pruned(chosen), total, scores(chosen), pd.DataFrame(history), str(scores.precision), costs.whose
     )
 
 
@@ -281,7 +300,7 @@ def uniform(
     """
     import pandas as pd
 
-    net, chip = load_network(network), load_hardware(hardware)
+    net, chip = with_known_inputs(load_network(network)), load_hardware(hardware)
     _check_budget(budget, metric, 1)
     scores = Scores(net, granularity, criterion, evaluate, seed, store, engine_of(chip).precision(chip))
     costs = _Costs(scores, chip, metric, activations)
@@ -302,7 +321,7 @@ def uniform(
     steps = pd.DataFrame(
         [{"step": 0, "layer": "all", "sparsity": next(iter(chosen.values()), 0.0), metric: total, "score": score}]
     )
-    return Allocation(chosen, scores.pruned(chosen), total, score, steps, str(scores.precision))
+    return Allocation(chosen, scores.pruned(chosen), total, score, steps, str(scores.precision), costs.whose)
 
 
 def _check_budget(budget: float, metric: str, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from accelsim.chips.operations import ELSEWHERE
@@ -82,10 +83,11 @@ def _by_kind(rows: pd.DataFrame) -> pd.Series[Any]:
 
 def sentence(row: pd.Series[Any]) -> str:
     """Say a row of `amdahl` in a sentence; "" where all of the time is that of layers, or is not known."""
-    if not row["operations_us"] or row["layers_us"] != row["layers_us"]:
+    if not row["most_speed_up"] < math.inf:
         return ""
     known = row["speed_up"] == row["speed_up"]
     said = f"layers take {_percent(row['layers_share'])} of the time" + (" unpruned" if known else "")
+    said += " that is simulated" if row["elsewhere"] else ""
     if known:
         said += f"; pruning makes them {row['layers_speed_up']:.2f}x as fast, and the whole {row['speed_up']:.2f}x"
     if row["next_share"] > 0:
@@ -93,7 +95,7 @@ def sentence(row: pd.Series[Any]) -> str:
             f", at most {row['most_speed_up']:.3g}x if they took none; next is {row['next_bottleneck']}, "
             f"{_percent(row['next_share'])} of what it takes now"
         )
-    return f"{row['hardware']}: {said}"
+    return said
 
 
 def _percent(share: float) -> str:

@@ -10,7 +10,7 @@ from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.inputs import with_density
+from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
@@ -47,7 +47,8 @@ def compare(
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
-    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink.
+    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink. Where the inputs
+    of the network are known each variant is run on them anew, with labels for its `accuracy`.
     `count_io`: as of `simulate`; `ends`: as of `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     A network that has not so many channels to prune is left out of `filter` and `channel`, with a warning.
@@ -112,10 +113,11 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     order = pd.MultiIndex.from_product([list(dict.fromkeys(table[key])) for key in keys], names=keys)
     costs = ["cycles", "time_us", "energy_pj", "dram_read_bytes", "dram_write_bytes", "storage_bits"]
     found = sums.reindex(order)[
-        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", *OF_NETWORK]
+        ["layers", "able", "missing", *costs, "executed_as", "speed_up", "energy_saving", "accuracy", *OF_NETWORK]
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
+    found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
     return found
 
 

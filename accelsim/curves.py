@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
-from accelsim.evaluation import Evaluate, as_computed, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
-from accelsim.inputs import with_density
+from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, Scope, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
@@ -61,7 +62,7 @@ CURVE_COLUMNS = (
     Column("executed_as", "str", "how the chip ran the layers"),
     Column("residency", "str", "resident: the weights fit on the chip"),
     Column("network_io", "str", "counted: --count-io is in energy and traffic; as run"),
-    *(column for column in COLUMNS if column.name in OF_NETWORK),
+    *(column for column in COLUMNS if column.name in ("activations", *OF_NETWORK)),
     Column("version", "str", "version of accelsim"),
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
@@ -86,8 +87,9 @@ def curve(
 
     The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
-    criterion, seed, ends: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: no score. It
-    is asked once for every precision among the chips, of the network as they compute it
+    criterion, seed, ends: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: by labels
+    where they are known, else no score. Where the inputs of the network are known each point is run on them anew. The
+    score is asked for once for every precision among the chips, of the network as they compute it
     (`accelsim.evaluation.as_computed`). count_io: as of `accelsim.simulate`.
     Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
@@ -95,8 +97,11 @@ def curve(
     import pandas as pd
 
     net, chips, chosen = _checked(network, hardware, granularities, sparsities)
+    net = with_known_inputs(net)
+    if evaluate is None and net.labels is not None:
+        evaluate = default_evaluation(net)
     score = None if evaluate is None else load_evaluation(evaluate, net)
-    inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
+    inputs = net if activations is None else with_density(net, activations, seed)
     precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
 
     rows: list[dict[str, Any]] = []
@@ -117,6 +122,7 @@ def curve(
             for each in dict.fromkeys(precisions.values())
         }
         runs = variant if granularity is None else shrunk(variant, ends=ends)
+        runs = replace(runs, labels=None)  # whose score is asked for by itself
         table = simulate(runs, chips, seed=seed, count_io=count_io)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
@@ -216,6 +222,7 @@ def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:
         "executed_as": ", ".join(dict.fromkeys(layers["executed_as"])),
         "residency": ", ".join(dict.fromkeys(layers["residency"])),
         "network_io": table["network_io"].iloc[0],
+        "activations": together(table["activations"]),
         **of_network(scope),
         "version": __version__,
     }

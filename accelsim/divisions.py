@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ from accelsim.amdahl import amdahl
 from accelsim.billing import scope_on
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, warn
-from accelsim.evaluation import Evaluate, as_computed, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
+from accelsim.inputs import together
 from accelsim.network import Density, Network, load_network
+from accelsim.network.samples import with_known_inputs
 from accelsim.results import of_network
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
@@ -23,7 +26,7 @@ from accelsim.totals import over_layers
 if TYPE_CHECKING:
     import pandas as pd
 
-ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share"]
+ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share", "elsewhere"]
 """Columns of `accelsim.amdahl.amdahl` that both divisions have."""
 
 
@@ -40,20 +43,22 @@ def divisions(
 
     closed: the model unchanged: every weight of the network not zero, all else the same. open: the network as it is.
     Columns: network, hardware, division, samples_per_s, latency_us and energy_uj of a sample, accuracy (of open: what
-    `evaluate` says of it as the chip computes it, else what the network states as `accuracy_pruned` in its provenance;
-    of closed `accuracy_dense` there; NaN where unknown, with a warning), how much of the network its layers are
-    (`accelsim.results.OF_NETWORK`), speed_up and energy_saving over closed, and why the whole gains no more (ACCOUNT,
-    of `accelsim.amdahl`; before is closed). Layers that a chip cannot run in either
+    `evaluate`, by default labels where they are known, says of it as the chip computes it, else what the network states
+    as `accuracy_pruned` in its provenance; of closed `accuracy_dense` there; NaN where unknown, with a warning), how
+    much of the network its layers are (`accelsim.results.OF_NETWORK`), speed_up and energy_saving over closed, and why
+    the whole gains no more (ACCOUNT, of `accelsim.amdahl`; before is closed). Layers that a chip cannot run in either
     division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
     Raises InputError for a network without zeros.
     Source: the closed and open divisions of MLPerf Inference (Reddi et al., ISCA 2020, section IV).
     """
     import pandas as pd
 
-    net, chips = load_network(network), [load_hardware(chip) for chip in hardware]
+    net, chips = with_known_inputs(load_network(network)), [load_hardware(chip) for chip in hardware]
     if not any(np.any(layer.weight == 0) for layer in net):
         raise InputError(f"network {net.name}: no weight is zero, so both divisions are one; prune it first")
     by_name = {chip.name: chip for chip in chips}
+    if evaluate is None and net.labels is not None:
+        evaluate = default_evaluation(net)
     accuracy = {
         "closed": dict.fromkeys((chip.name for chip in chips), stated_accuracy(net, "accuracy_dense")),
         "open": dict.fromkeys((chip.name for chip in chips), stated_accuracy(net, "accuracy_pruned"))
@@ -71,7 +76,8 @@ def divisions(
     for name, variant in (("closed", unpruned(net)), ("open", net)):
         if progress is not None:
             progress(name)
-        table = tables[name] = simulate(variant, chips, activations, seed=seed)
+        table = tables[name] = simulate(replace(variant, labels=None), chips, activations, seed=seed)
+        whose = table.groupby("hardware")["activations"].agg(together)
         samples = int(table["batch"].iloc[0])
         for chip, total in over_layers(table, "hardware", whole=True).iterrows():
             time_us = float(total["time_us"]) / samples
@@ -85,6 +91,8 @@ def divisions(
                     "energy_uj": float(total["energy_pj"]) / samples / 1e6,
                     "accuracy": accuracy[name][str(chip)],
                     **of_network(scope_on(net, by_name[str(chip)])),
+                    "activations": whose[str(chip)],
+                    **of_network(net.scope),
                 }
             )
     result = pd.DataFrame(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, 
 from accelsim.network import Density, Layer, Network
 from accelsim.network.execution import outputs_of
 from accelsim.network.removal import without
+from accelsim.network.samples import with_known_inputs
 from accelsim.network.slices import Flags, Numbers, Slices
 from accelsim.pruning import Granularity, prune
 from accelsim.pruning.criteria import Data
@@ -33,9 +34,10 @@ def prune_network(
     """Return the network with the weights of every layer pruned; shapes stay, pruned weights are zero.
 
     sparsity: share of weights to prune of every layer, or by name of layer, where those not named and those at 0 stay
-    as they are; N:M patterns set their own. Criteria that look at activations get those of the layer
-    (`Layer.activations`, a batch of real ones), `apoz` by `filter` its outputs behind a ReLU; `random` draws with
-    `seed` + n.
+    as they are; N:M patterns set their own. Criteria that look at activations get what the layer sees of the network's
+    samples, where these are known, else its own (`Layer.activations`, a batch of real ones), `apoz` by `filter` its
+    outputs behind a ReLU; `random` draws with `seed` + n. Samples stay, so that activations of what is returned follow
+    from its own weights.
     `channel` and `filter` prune channels of the whole network, each with all that makes it and all that reads it
     (`accelsim.network.slices.Slices`): both are zero then, biases too, and `shrunk` takes them out. One sparsity is the
     share of all weights of the network as given that go so, as near as whole channels come, where every width loses the
@@ -48,7 +50,7 @@ def prune_network(
     Raises InputError with every problem where no layer can be pruned so.
     """
     chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
-    names = [layer.name for layer in network]
+    network, names = with_known_inputs(network), [layer.name for layer in network]
     if isinstance(sparsity, Mapping):
         raise_if_any(
             f"sparsity: network {network.name} has no layer '{name}'" + did_you_mean(name, names)
@@ -89,12 +91,13 @@ def _layer_by_layer(
 ) -> list[Layer]:
     """Return the layers, each pruned by itself; adds what cannot be pruned to `refused`."""
     layers: list[Layer] = []
-    for number, layer in enumerate(network):
+    for number, layer in enumerate(seeing(network, criterion, update=update)):
         share = sparsity.get(layer.name, 0.0) if isinstance(sparsity, Mapping) else sparsity
-        layers.append(layer)
+        layers.append(own := network.layers[number])
         if share != 0:
             with collecting(refused, f"layer {layer.name}: "):
-                layers[-1] = pruned_layer(layer, granularity, share, criterion, update=update, seed=seed + number)
+                made = pruned_layer(layer, granularity, share, criterion, update=update, seed=seed + number)
+                layers[-1] = replace(made, activations=own.activations)
     return layers
 
 
@@ -162,7 +165,7 @@ class _Channels:
         scores = np.zeros(len(self.slices))
         barred: set[str] = set()
         by_layer = {name: share for width, share in zip(self.widths, shares, strict=True) for name in width.layers}
-        for number, layer in enumerate(self.network):
+        for number, layer in enumerate(seeing(self.network, criterion)):
             numbers = self._ranked(layer)
             if by_layer.get(layer.name) and len(numbers):
                 before = len(refused)
@@ -177,7 +180,11 @@ class _Channels:
             if not barred & width.layers:
                 order = np.argsort(-scores[width.slices], kind="stable")
                 stays[width.slices[order[len(order) - width.gone(share) :]]] = False
-        return [self._masked(layer, stays, update, seed) for layer in self.network]
+        masked = [self._masked(layer, stays, update, seed) for layer in seeing(self.network, update=update)]
+        return [
+            replace(each, activations=own.activations) if each is not own else own
+            for each, own in zip(masked, self.network, strict=True)
+        ]
 
     def _ranked(self, layer: Layer) -> Numbers:
         return self.slices.readers(layer) if self.kind == "channel" else self.slices.makers(layer)
@@ -301,12 +308,25 @@ def removed(network: Network, *, ends: bool = False) -> Network:
     return without(network, slices, slices.needed(network))
 
 
+LOOK_AT_ACTIVATIONS = ("obd", "obs", "wanda", "regression", "apoz")
+"""Criteria that do."""
+
+
+def seeing(network: Network, criterion: str = "l1", *, update: bool = False) -> Iterator[Layer]:
+    """Go through the layers of a network, each with what it sees of the samples where pruning looks at it."""
+    if network.samples is None or not (update or criterion in LOOK_AT_ACTIVATIONS):
+        yield from network
+        return
+    for seen in network.seen():
+        yield replace(network[seen.layer], activations=seen.inputs)
+
+
 def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity, seed: int) -> Data:
     """Return what a criterion looks at beside the weights, as far as the layer has it."""
     match criterion:
         case "random":
             return {"seed": seed}
-        case "obd" | "obs" | "wanda" | "regression" | "apoz":
+        case _ if criterion in LOOK_AT_ACTIVATIONS:
             given = layer.activations
             if given is None or isinstance(given, Density):
                 raise InputError(

@@ -62,6 +62,7 @@ TORCH_FILES = (
     "test_torch_flops.py",
     "test_torch_functions.py",
     "test_torch_graph.py",
+    "test_torch_runtime.py",
     "test_training.py",
 )
 """Files that are nothing without PyTorch, which the extra `test` does not bring."""

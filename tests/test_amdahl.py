@@ -65,8 +65,8 @@ def test_shares_and_ratios_by_hand() -> None:
     assert alone["layers_share"] == pytest.approx(12 / 17)
     assert alone[["layers_speed_up", "speed_up"]].isna().all()
     assert sentence(found) == (
-        "chip: layers take 80.0 % of the time unpruned; pruning makes them 1.67x as fast, and the whole 1.47x, at most "
-        "5x if they took none; next is softmax, 17.6 % of what it takes now"
+        "layers take 80.0 % of the time unpruned that is simulated; pruning makes them 1.67x as fast, and the whole "
+        "1.47x, at most 5x if they took none; next is softmax, 17.6 % of what it takes now"
     )
     assert ways(after) == ["chip: fused at no cost: 1 activation", "chip: elsewhere, in no number here: 1 other"]
 
@@ -107,6 +107,7 @@ def test_divisions_say_why_the_whole_gains_no_more() -> None:
         for name in ("layers_share", "layers_speed_up", "most_speed_up", "next_share", "speed_up"):
             assert both.loc[(chip, "open"), name] == pytest.approx(found.loc[chip, name])
         assert both.loc[(chip, "closed"), "layers_speed_up"] == 1
+        assert sentence(both.loc[(chip, "open")]) == sentence(found.loc[chip])
 
 
 def test_a_chip_that_cannot_run_a_layer_has_no_account() -> None:

@@ -142,9 +142,19 @@ def test_a_batch_costs_as_many_samples() -> None:
     chip = accelsim.load_hardware("eie-64pe-45nm")
     for network in (model(seen=Density(0.5)).in_phase("decode", batch=4), model(seen=Density(0.5)).in_batch(4)):
         table = accelsim.simulate(network, chip)
-        assert set(table["batch"]) == {4}
-        assert list(table["vectors"]) == [4 * layer.tokens for layer in network]
-        assert set(accelsim.simulate(network, chip, 0.25)["batch"]) == {4}
+        of_layers = table[table["kind"] == "linear"]
+        assert set(of_layers["batch"]) == {4}
+        assert list(of_layers["vectors"]) == [4 * layer.tokens for layer in network]
+        assert set(accelsim.simulate(network, chip, 0.25)["batch"].dropna()) == {4}
+
+
+@pytest.mark.parametrize(("batch", "context"), [(1, 1000), (4, 1000), (4, 3000)])
+def test_keys_of_every_sequence_are_read_in_decode(batch: int, context: int) -> None:
+    network = model(seen=Density(1.0)).in_phase("decode", context=context, batch=batch)
+    rows = accelsim.simulate(network, "a100-pcie").set_index("layer")
+    # Half floats of three heads of keys; the query of a sequence, 12 of them, fills a sector of 32 bytes.
+    assert rows.loc["scores", "dram_read_bytes"] == batch * (context * SHARED * HEAD * 2 + 32)
+    assert rows.loc["scores", "macs"] == batch * context * HEADS * HEAD
 
 
 def test_samples_of_a_batch_have_places_of_their_own_and_the_first_is_that_of_one() -> None:
@@ -205,6 +215,17 @@ def model_of_length(tokens: int) -> Graph:
     scores = ActivationProduct(HEADS, tokens, HEAD, tokens, True)
     found = operation("scores", "attention", ("q", "k"), HEADS, tokens, tokens, product=scores)
     return Graph({"ids": (tokens,)}, dict.fromkeys(("q", "k"), ("ids",)), (found,))
+
+
+def test_a_mask_that_is_added_to_scores_may_hide_what_comes() -> None:
+    network = model(causal=False)
+    graph = graph_of(network)
+    mask = operation("mask", "elementwise", ("scores",), HEADS, TOKENS, TOKENS, does="Add")
+    behind = [replace(each, inputs=("mask",)) if each.name == "softmax" else each for each in graph.operations]
+    masked = replace(network, graph=Graph(graph.inputs, graph.sources, (*behind, mask)))
+    assert by_name(masked.in_phase("decode", context=9))["mask"].shape == (HEADS, 1, 9)
+    # Nobody knows what it hides: all of it is multiplied.
+    assert not product_of(masked.in_phase("prefill", tokens=3), "scores").causal
 
 
 def test_encoders_take_other_numbers_of_tokens() -> None:

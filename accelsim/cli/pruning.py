@@ -37,10 +37,11 @@ CriterionOption = Annotated[
     str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
 ]
 EvaluateOption = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Score of a pruned network: fidelity (of its outputs on its own activations), digits, digits-train, "
-        "or file.py:function."
+        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
+        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        show_default=False,
     ),
 ]
 StoreOption = Annotated[
@@ -128,13 +129,14 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         if remove:
             pruned = shrunk(pruned, ends=ends)
+        table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, inspect(pruned)))
+    console().print(terminal.inspection_table(pruned.name, table))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
@@ -161,7 +163,7 @@ def sensitivity_command(
         "0.3,0.5,0.6,0.7,0.8,0.85,0.9,0.95"
     ),
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     seed: PruningSeedOption = 0,
     store: StoreOption = None,
     csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
@@ -201,7 +203,7 @@ def allocate_command(
     ] = "time_us=60%",
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
-    evaluate: EvaluateOption = "fidelity",
+    evaluate: EvaluateOption = None,
     steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
     overrides: SetOption = None,
     density: DensityOption = None,

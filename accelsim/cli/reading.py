@@ -99,6 +99,12 @@ class ReadingOptions:
 
         return with_inputs(network, self.inputs, self.labels)
 
+    @property
+    def python_of_inputs(self) -> list[str]:
+        """The line of Python that does what `entering` does; none where nothing was given."""
+        inputs, labels = (None if path is None else str(path) for path in (self.inputs, self.labels))
+        return [] if inputs is labels is None else [f"network = with_inputs(network, {inputs!r}, {labels!r})"]
+
     def keywords_beside(self, weights: Path | None, network: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return keywords for a network, and for the file of weights that replaces its own.
 
@@ -147,7 +153,9 @@ class Form(NamedTuple):
 
 
 def _sizes(text: str) -> int | tuple[int, ...]:
-    """Read 128 as one size, 1,3,224,224 as a shape and 128, with its comma as one of one dimension."""
+    """Read 128 as one size, 1,3,224,224 or 1x3x224x224 as a shape and 128, with its comma as one of one dimension."""
+    if "x" in text and "," not in text:
+        text = text.replace("x", ",")
     parts = text.removesuffix(",").split(",")
     sizes = tuple(_count(part) for part in parts)
     if 0 in sizes:

@@ -26,7 +26,7 @@ from accelsim.cli.app import (
 )
 from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
-from accelsim.errors import InputError, raise_if_any, warn
+from accelsim.errors import InputError, raise_if_any, typed, warn
 from accelsim.files import check_writable, write_whole
 
 DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
@@ -106,7 +106,7 @@ def _of_network(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
-        notes = dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, UserWarning))
+        notes = dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning))
         for each in notes:
             warn(each)  # for the terminal, too
     note(differences(chips))
@@ -118,10 +118,12 @@ def _of_network(
     python = [
         "import accelsim",
         *(["from accelsim.network import with_weights"] if weights else []),
+        *(["from accelsim.network.samples import with_inputs"] if reading.python_of_inputs else []),
         *(["from accelsim.terms import at"] if at else []),
         "",
         f"network = accelsim.load_network({_arguments(source, of_network)})",
         *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
+        *reading.python_of_inputs,
         *([f"network = network.{method}({_keywords(amount)})"] if method else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),

@@ -240,7 +240,8 @@ def curve_command(
     metric: Annotated[str, typer.Option(help="energy, latency, edp, bandwidth, storage or accuracy.")] = "energy",
     criterion: Annotated[str, typer.Option(help="What ranks groups of weights, as of accelsim prune.")] = "l1",
     evaluate: Annotated[
-        str | None, typer.Option(help="Score of a pruned network: fidelity, digits, digits-train or file.py:function.")
+        str | None,
+        typer.Option(help="Score of a pruned network: labels, fidelity, digits, digits-train or file.py:function."),
     ] = None,
     weights: WeightsOption = None,
     overrides: SetOption = None,
@@ -267,8 +268,10 @@ def curve_command(
     from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
-    if metric == "accuracy" and evaluate is None:
-        problems.append("--metric accuracy: needs --evaluate, such as digits or file.py:function")
+    if metric == "accuracy" and evaluate is None and (net is None or net.labels is None):
+        problems.append(
+            "--metric accuracy: needs labels (--inputs, --labels), or --evaluate, such as digits or file.py:function"
+        )
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
@@ -293,7 +296,8 @@ def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     evaluate: Annotated[
-        str | None, typer.Option(help="Accuracy of the network: digits, or file.py:function; else what it states.")
+        str | None,
+        typer.Option(help="Accuracy of the network: labels, digits, or file.py:function; else what it states."),
     ] = None,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -310,12 +314,15 @@ def divisions_command(
     raise_if_any(dict.fromkeys(problems))
     note(net.assumptions)
 
+    from accelsim.amdahl import sentence
     from accelsim.divisions import divisions
     from accelsim.report import terminal
 
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
     console().print(terminal.divisions_table(table))
+    account = {row["hardware"]: sentence(row) for _, row in table[table["division"] == "open"].iterrows()}
+    say(f"{chip}: {said}" for chip, said in account.items() if said)
     say_left_out(net, chips)
     write_all(table, outputs)
 
@@ -356,6 +363,7 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
-    say(filter(None, [*(sentence(row) for _, row in amdahl(results).iterrows()), *ways(results)]))
+    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results).iterrows()]
+    say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

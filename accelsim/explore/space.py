@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml, shipped_names
 from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
-from accelsim.evaluation import EVALUATIONS
+from accelsim.evaluation import EVALUATIONS, labelled
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
 from accelsim.explore.points import Point, Pruning, pruning_of
@@ -25,6 +25,8 @@ from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, LeftOut, Network, load_network
+from accelsim.network.part import Part
+from accelsim.network.samples import with_inputs, with_known_inputs
 from accelsim.pruning.criteria import CRITERIA
 from accelsim.pruning.granularity import Granularity
 
@@ -79,7 +81,12 @@ class SpaceSpec:
     criterion: str = "l1"
     """What ranks groups of weights, where the space prunes."""
     evaluate: str | None = None
-    """Score of a pruned network: fidelity, digits, digits-train or file.py:function."""
+    """Score of a pruned network: fidelity, digits, digits-train, file.py:function or labels, which is what those with
+    labels have by themselves."""
+    inputs: str | None = None
+    """Samples that the network runs on, a .npz, .npy or .safetensors beside this file."""
+    labels: str | None = None
+    """Class of each sample, a file beside this one; else the array labels of `inputs`."""
     density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
     """Share of activations that are not zero; those of the network where it is left out."""
     seed: Whole = 0
@@ -120,6 +127,10 @@ class Space:
         for text in spec.objectives:
             with collecting(problems, f"{self.source}: "):
                 self.objectives.append(Objective.parse(text))
+        self.inputs = tuple(
+            None if each is None else str((folder / each).resolve()) for each in (spec.inputs, spec.labels)
+        )
+        """Files of what enters its networks, and of labels."""
         self.chips: dict[str, Chips] = {}
         self.networks: dict[str, Network] = {}
         self.files: dict[str, str] = {}
@@ -131,14 +142,20 @@ class Space:
             with collecting(problems, f"{self.source}: network: "):
                 if name not in networks:
                     self.files[name] = str(_network_beside(folder, name))
-                self.networks[name] = subset(networks.get(name) or load_network(self.files[name]), spec.layers)
+                self.networks[name] = subset(
+                    entered(networks.get(name) or load_network(self.files[name]), self.inputs), spec.layers
+                )
         self._problems_of_names(problems)
         self.evaluate = spec.evaluate
+        if self.evaluate is None and self.networks and all(net.labels is not None for net in self.networks.values()):
+            self.evaluate = "labels"
         with collecting(problems, f"{self.source}: "):
             check_criterion(spec.criterion)
         with collecting(problems, f"{self.source}: evaluate: "):
             if spec.evaluate is not None:
                 self.evaluate = check_evaluation(spec.evaluate, folder)
+            for net in self.networks.values() if self.evaluate == "labels" else ():
+                labelled(net)  # or every point would say so
         lacking = {*self._values_of("hardware", spec.hardware)} - {*self.chips}
         lacking |= {*self._values_of("network", spec.network)} - {*self.networks}
         if not lacking:  # or values would be wrong for want of a chip
@@ -286,7 +303,7 @@ class Space:
                 for name in constraint.names
                 if name not in columns
             ]
-        if self.spec.evaluate is None:
+        if self.spec.evaluate is None and any(net.labels is None for net in self.networks.values()):
             used = [each.column for each in self.objectives] + [n for each in self.constraints for n in each.names]
             if "score" in used:
                 problems.append(
@@ -405,6 +422,12 @@ def _network_beside(folder: Path, name: str) -> str | Path:
     return (folder / name).resolve() if is_folder else _beside(folder, name)
 
 
+def entered(network: Network, files: tuple[str | None, ...]) -> Network:
+    """Return a network with what enters it: what is in files of samples and labels, or what it proves itself."""
+    inputs, labels = files
+    return with_known_inputs(network) if inputs is None and labels is None else with_inputs(network, inputs, labels)
+
+
 def subset(network: Network, names: Sequence[str]) -> Network:
     """Return a network with some of its layers, all where none is named; raises InputError for one it lacks.
 
@@ -424,4 +447,5 @@ def subset(network: Network, names: Sequence[str]) -> Network:
             is_new = not layer.weights_key or layer.weights_key not in counted
             others.append(LeftOut(layer.name, "layer that was not chosen", is_new * layer.weight_count, layer.macs))
             counted.add(layer.weights_key)
-    return dataclasses.replace(network, layers=kept, not_simulated=[*network.left_out, *others])
+    part = dataclasses.replace(network, layers=kept, graph=None, not_simulated=[*network.left_out, *others])
+    return part if network.samples is None else dataclasses.replace(part, executor=Part(network))

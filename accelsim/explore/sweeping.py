@@ -86,6 +86,7 @@ def setup_of(space: Space, *, shared_path: bool = True) -> Setup:
         engine=engine_version(),
         criterion=spec.criterion,
         evaluate=space.evaluate,
+        inputs=space.inputs,
         seed=spec.seed,
     )
 

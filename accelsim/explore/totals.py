@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.inputs import together
 from accelsim.results import COLUMNS, OF_NETWORK, SUMMED
 from accelsim.totals import MEANS, RATIOS, over_layers
 
@@ -31,7 +32,7 @@ TOTALS: Mapping[str, str] = {name: _EVERY[name] for name in FIRST} | _EVERY
 
 NEEDED = (
     "energy_pj", "time_us", "cycles", "macs", "padding_macs", "storage_bits", "dram_read_bytes", "dram_write_bytes",
-    "area_mm2", "utilization", "load_balance", "executed_as", "hardware", *OF_NETWORK,
+    "area_mm2", "utilization", "load_balance", "executed_as", "hardware", "activations", *OF_NETWORK,
 )  # fmt: skip
 """Columns of the results that every table of totals is made of."""
 
@@ -65,6 +66,8 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
         for name in TOTALS
         if name in made
     }
+    if "activations" in results:
+        found["activations"] = results.groupby("point")["activations"].agg(together)
     if "hardware" in results:
         found.setdefault("hardware", first["hardware"])
     return pd.DataFrame(found).rename_axis("point").reset_index()

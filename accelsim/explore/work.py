@@ -23,7 +23,7 @@ from accelsim.errors import InputError
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
 from accelsim.explore.points import Point, Pruning
-from accelsim.explore.space import subset
+from accelsim.explore.space import entered, subset
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
@@ -66,6 +66,9 @@ def network_hash(network: Network) -> str:
     if (graph := network.graph) is not None:  # but for attributes, which no cost depends on
         between = [replace(each, attributes={}) for each in graph.operations]
         found.update(repr((graph.inputs, graph.sources, graph.outputs, graph.order, between)).encode())
+    entering = dict(network.samples or {}) | ({} if network.labels is None else {"labels": network.labels})
+    for name, values in entering.items():
+        found.update(f"{name}{values.dtype}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
         inputs = layer.activations
@@ -94,6 +97,8 @@ class Setup:
     engine: str
     criterion: str = "l1"
     evaluate: str | None = None
+    inputs: tuple[str | None, ...] = (None, None)
+    """Files of what enters networks that a worker reads by itself, and of labels."""
     seed: int = 0
 
     def chip(self, point: Point) -> Hardware:
@@ -205,8 +210,9 @@ class Worker:
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
             if self.setup.evaluate is not None:
                 self._scores = Scores(pruned, load_evaluation(self.setup.evaluate, network))
-            runs = shrunk(pruned) if point.pruning.parts else pruned
-            self._prepared = Prepared(runs, seed=self.setup.seed, keep=True, scope=network.scope)
+            run = shrunk(pruned) if point.pruning.parts else pruned
+            run = replace(run, labels=None)  # whose score is asked for by itself
+            self._prepared = Prepared(run, seed=self.setup.seed, keep=True, scope=network.scope)
             self._asked = asked
         counted = chip.name, chip.engine.count_key
         if counted != self._group:
@@ -217,8 +223,10 @@ class Worker:
     def _load(self, name: str) -> Network:
         """Return a network; raises InputError where its file is another than when the points got their keys."""
         given = self.setup.networks[name]
-        network = subset(load_network(given), self.setup.layers)
-        if not isinstance(given, Network) and name not in self._unchanged:
+        if isinstance(given, Network):
+            return given
+        network = subset(entered(load_network(given), self.setup.inputs), self.setup.layers)
+        if name not in self._unchanged:
             if network_hash(network) != self.setup.hashes[name]:
                 raise InputError(f"network {name}: {given} has changed since the sweep began; run it again")
             self._unchanged.add(name)

@@ -18,7 +18,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import Role, Roles, read_roles
 from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.specs import LayerSpec
-from accelsim.network.writer import described
+from accelsim.network.writer import GRANULARITY_KEY, claimed, described
 
 
 def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -> Network:
@@ -42,7 +42,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         raise InputError(f"{path}: {_no_layers(file, roles)}")
     return Network(
         path.stem,
-        [layer for layer in layers if layer],
+        claimed([layer for layer in layers if layer], file.metadata.get(GRANULARITY_KEY, "")),
         source=path.name,
         not_simulated=[*roles.left_out, WITHOUT_WEIGHTS],
         assumptions=roles.assumptions,

@@ -40,7 +40,9 @@ def outputs_of(layer: Layer, samples: Array) -> Array:
     step = max(1, CHUNK_ELEMENTS // layer.in_features)
     for first in range(0, len(vectors), step):
         part = vectors[first : first + step].reshape(-1, groups, columns)
-        result[first : first + step] = np.einsum("vgc,grc->vgr", part, weight, optimize=True).reshape(len(part), -1)
+        result[first : first + step] = (
+            (part.swapaxes(0, 1) @ weight.swapaxes(1, 2)).swapaxes(0, 1).reshape(len(part), -1)
+        )
     if layer.bias is not None:
         result += layer.bias.astype(np.float32, copy=False)
     if layer.convolution is not None:

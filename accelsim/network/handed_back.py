@@ -32,6 +32,7 @@ from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.names import common_prefix
 from accelsim.network.specs import METADATA_KEY
 from accelsim.network.weights import put_into
+from accelsim.network.writer import GRANULARITY_KEY, claims_of
 from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES, format_of
 
 Array = NDArray[Any]
@@ -203,6 +204,9 @@ class _Tensors:
         raise_if_any(self._problems())
         said: list[str] = []
         arrays = self._arrays(masks, said)
+        self.file.metadata = {**self.file.metadata, GRANULARITY_KEY: claims_of(self._pruned)}
+        if not self.file.metadata[GRANULARITY_KEY]:
+            del self.file.metadata[GRANULARITY_KEY]
         if isinstance(self.file, Shards) and self.target.suffix != ".safetensors":
             self._write_folder(arrays)
             return said

@@ -56,8 +56,9 @@ def in_phase(
     hides from each query what is behind it. The output head scores the last token of each sequence, and without a
     phase every token, as the network does. Activations are drawn: dense, or with the share of zeros that is known.
     Raises InputError with every problem: for a network whose graph is not known, has no attention over its tokens, or,
-    where a phase is asked for, meets tokens that are still to come; for numbers that do not fit; and for a sequence
-    that is as long as something else is wide, where tokens cannot be told apart.
+    where a phase is asked for, meets tokens that are still to come (no causal mask, and nothing that may be one); for
+    numbers that do not fit; and for a sequence that is as long as something else is wide, where tokens cannot be told
+    apart.
     """
     sequence = _Sequence.of(network, phase)
     if context is None and phase == "decode":
@@ -132,7 +133,7 @@ class _Sequence:
             raise InputError(
                 f"{asked}: {network.name} is no language model as far as is known: {why}; see accelsim inspect --graph"
             )
-        if phase is not None and not all(product.causal for product in products):
+        if phase is not None and not _hides_what_comes(graph):
             raise InputError(
                 f"{asked}: {network.name} is no language model that generates text: its queries meet tokens that are "
                 "still to come; leave the phase out and give tokens alone"
@@ -227,6 +228,29 @@ def _outputs(
     found = {name: math.prod(shape) for name, shape in inputs.items()}
     found |= {layer.name: layer.maps.outputs for layer in layers}
     return found | {each.name: each.writes for each in operations}
+
+
+MASKS = frozenset({"add", "sub", "where", "maskedfill"})
+"""What operations that put a mask over scores are called, in capitals or not, without underscores."""
+
+
+def _hides_what_comes(graph: Graph) -> bool:
+    """Return whether all products of scores are causal, or something that may be a mask stands before their softmax."""
+    users, by_name = graph.users, graph.by_name
+    for each in graph.operations:
+        if each.product is None or each.product.causal:
+            continue
+        behind = [by_name[name] for name in users[each.name] if name in by_name]
+        is_scores = False
+        while behind:
+            found = behind.pop()
+            if found.kind == "softmax":
+                is_scores = True
+            elif found.kind != "attention" and found.does.replace("_", "").lower() not in MASKS:
+                behind += [by_name[name] for name in users[found.name] if name in by_name]
+        if is_scores:
+            return False
+    return True
 
 
 def _reached(names: Iterable[str], users: Mapping[str, Iterable[str]]) -> frozenset[str]:

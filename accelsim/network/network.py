@@ -114,6 +114,8 @@ class Network:
             assumptions=captured.assumptions,
             provenance=captured.provenance,
             graph=captured.graph,
+            executor=captured.executor,
+            samples=None if captured.executor is None else captured.executor.samples(),
         )
 
     def save(self, path: str | Path) -> None:

@@ -38,11 +38,11 @@ def with_inputs(network: Network, inputs: Inputs | None, labels: ArrayLike | str
     Raises InputError with every problem.
     """
     classes: ArrayLike | None = _labels(labels) if isinstance(labels, str | Path) else labels
+    network = with_known_inputs(network)  # what proves its inputs proves what stands between its layers, too
     if inputs is None:
-        known = with_known_inputs(network)
-        if known.samples is None:
+        if network.samples is None:
             raise InputError(f"network {network.name}: labels are of no use without its inputs; give both")
-        return known.with_samples(known.samples, classes)
+        return network.with_samples(network.samples, classes)
     if not isinstance(inputs, str | Path):
         return network.with_samples(inputs, classes)
     arrays, names = _read(Path(inputs)), list(network.runtime.expected)

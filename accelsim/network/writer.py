@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,29 @@ if TYPE_CHECKING:
     from accelsim.network.graph import Operation
     from accelsim.network.layer import Layer
     from accelsim.network.network import Network
+
+
+GRANULARITY_KEY = "accelsim.granularity"
+"""In the metadata of a file of another form: JSON of how each layer was pruned, by its name."""
+
+_CLAIM = re.compile(r"nm:[1-9]\d{0,3}:[1-9]\d{0,3}|(?!nm)[a-z]{1,20}(:\d{1,9}x\d{1,9})?")
+
+
+def claims_of(network: Network) -> str:
+    """Return what the metadata of a file say of how a network's layers were pruned, empty for nothing."""
+    claims = {layer.name: layer.granularity for layer in network if layer.granularity}
+    return json.dumps(claims, sort_keys=True) if claims else ""
+
+
+def claimed(layers: Sequence[Layer], text: str) -> list[Layer]:
+    """Return layers with how they were pruned, as metadata say it; what is no such text says nothing."""
+    try:
+        claims = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        claims = {}
+    claims = claims if isinstance(claims, dict) else {}
+    sound = {name: each for name, each in claims.items() if isinstance(each, str) and _CLAIM.fullmatch(each)}
+    return [replace(each, granularity=sound[each.name]) if each.name in sound else each for each in layers]
 
 
 def save(network: Network, path: Path) -> None:

@@ -17,7 +17,7 @@ from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
-from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, typed
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, operations, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     cells = _read(path)
     _check_columns(path, cells, COLUMNS, "accelsim run NETWORK --csv FILE")
     table = _typed(path, cells, (*COLUMNS, *COMPARED_COLUMNS))
-    ran = table["executed_as"] != "unsupported"
+    ran = (table["executed_as"] != "unsupported") & ~operations(table)
     names = [column.name for column in COLUMNS if column.name not in MAY_BE_EMPTY]
     empty = [name for name in names if table.loc[ran, name].isna().any()]
     raise_if_any(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accelsim.errors import InputError, raise_if_any
-from accelsim.results import COLUMNS, MAY_BE_EMPTY, supported
+from accelsim.results import COLUMNS, MAY_BE_EMPTY, operations, supported
 from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
     )
     wrong = (numbers < 0) | ~(numbers.abs() <= LARGEST)
     wrong[[*MAY_BE_EMPTY]] &= numbers[[*MAY_BE_EMPTY]].notna()
-    wrong[list(FILLED)] |= numbers[list(FILLED)] == 0
+    is_layer = ~operations(able)
+    wrong = wrong.where(is_layer, wrong & numbers.notna())  # what is of weights is empty of operations
+    wrong[list(FILLED)] |= (numbers[list(FILLED)] == 0).where(is_layer, False)
     problems = []
     for name in wrong.columns[wrong.any()]:
         first = able[wrong[name]].iloc[0]
@@ -59,6 +61,6 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def totals(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per run, in order: `accelsim.totals.over_layers`, and what its first layer says of all of them."""
+    """Return one row per run, in order: `accelsim.totals.over_layers`, and what its first row says of all of them."""
     first = results.drop_duplicates("run").set_index("run")[["network", "hardware", "engine", "hardware_hash", "batch"]]
     return first.join(over_layers(results, "run")).reset_index()

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from accelsim.amdahl import amdahl, sentence, ways
 from accelsim.engines import ENGINES
 from accelsim.errors import listed
+from accelsim.network.graph import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.report.terminal import percent
+from accelsim.report.terminal import activations_note, percent
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
-from accelsim.results import supported
+from accelsim.results import operations, supported
+from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +55,7 @@ def _ahead(totals: pd.DataFrame, column: str, scale: Any, wins: str, loses: str)
 
 def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left."""
-    able = supported(rows)
+    able, layers = supported(rows), rows[~operations(rows)]
     lacking = [str(name) for name in rows.loc[rows["executed_as"] == "unsupported", "layer"]]
     missing = f" They have {percent(total['missing'])} of the multiply-accumulates of all layers." if lacking else ""
     left_out = [f"Cannot run {_listed(lacking)}: no number here counts them.{missing}"] if lacking else []
@@ -74,10 +77,22 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
         f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and it uses "
         f"{percent(total['utilization'])} of the multiply-accumulates that it could do."
     )
+    said.append(f"{activations_note(rows).capitalize()}.")
     idle_zeros = int(((able["executed_as"] == "dense") & (able["weight_density"] < 1)).sum())
     if idle_zeros:
-        said.append(f"Runs {idle_zeros} of {len(able)} layers dense: it has no use for their zeros.")
-    return [*said, _memory(able, total), *left_out]
+        said.append(f"Runs {idle_zeros} of {int(total['able'])} layers dense: it has no use for their zeros.")
+    return [*said, _memory(supported(layers), total), *_operations(rows, layers), *left_out]
+
+
+def _operations(rows: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+    """Say what of all that is told of a run are its layers, and what becomes of operations that are none."""
+    if len(rows) == len(layers):
+        return []
+    total = over_layers(layers, "hardware").iloc[0]
+    cost = f"Its layers only: {say(total['time_us'], TIME_US)} and {say(total['energy_pj'], ENERGY_PJ)}"
+    account = [text for _, row in amdahl(rows).iterrows() if (text := sentence(row))]
+    notes = [text.partition(": ")[2] for text in ways(rows)]
+    return [f"{text[0].upper()}{text[1:]}." for text in ["; ".join([cost, *account]), *notes]]
 
 
 def _spent(total: pd.Series[Any], parts: Sequence[Part], sentence: str) -> str:
@@ -89,15 +104,17 @@ def _spent(total: pd.Series[Any], parts: Sequence[Part], sentence: str) -> str:
 
 
 def _dominant(rows: pd.DataFrame) -> str:
-    """Say which layers take most time and energy."""
+    """Say which layers or operations take most time and energy."""
     slowest, hungriest = (rows.nlargest(1, column).iloc[0] for column in ("time_us", "energy_pj"))
     time, energy = (
         f"{percent(row[column] / (rows[column].sum() or 1.0))} of the {what}"
         for row, column, what in ((slowest, "time_us", "time"), (hungriest, "energy_pj", "energy"))
     )
+    what, other = ("Operation" if row["kind"] in KINDS else "Layer" for row in (slowest, hungriest))
     if slowest["layer"] == hungriest["layer"]:
-        return f"Layer {slowest['layer']} takes most: {time} and {energy}."
-    return f"Layer {slowest['layer']} takes most time ({time}), layer {hungriest['layer']} most energy ({energy})."
+        return f"{what} {slowest['layer']} takes most: {time} and {energy}."
+    other = f"{other.lower()} {hungriest['layer']}"
+    return f"{what} {slowest['layer']} takes most time ({time}), {other} most energy ({energy})."
 
 
 def _memory(rows: pd.DataFrame, total: pd.Series[Any]) -> str:

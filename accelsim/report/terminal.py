@@ -16,6 +16,7 @@ from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.inputs import MIXED, WORDS, together
+from accelsim.network.graph import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins
@@ -77,7 +78,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         (
             "size\nKiB",
             number(total["storage_bits"] / 8192),
-            lambda r: number(r["storage_bits"] / 8192) if r["storage_bits"] else "-",
+            lambda r: "-" if r["kind"] in KINDS else number(r["storage_bits"] / 8192),
         ),
         (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
     ]
@@ -303,15 +304,24 @@ def _beside_dram(row: pd.Series[Any]) -> tuple[str, str]:
     return f"{channels} channels" if channels > 1 else "", f"pins {pins}" if pins != "-" else ""
 
 
+def whose_note(whose: pd.Series[Any], of: pd.Series[Any]) -> str:
+    """Return whose activations rows have, and by their names which where they differ."""
+    if whose.nunique() == 1:
+        return f"activations: {whose.iloc[0]}"
+    names = {kind: ", ".join(dict.fromkeys(of[whose == kind].astype(str))) for kind in dict.fromkeys(whose)}
+    return "activations: " + "; ".join(f"{kind} of {listed}" for kind, listed in names.items())
+
+
 def compare_table(totals: pd.DataFrame) -> Table:
     """Return one line per chip and granularity: what it buys over the network as it was given; 80 characters wide."""
+    known = bool(totals["accuracy"].notna().any())
     grid = Table(
         title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, 1, 0, 0), caption=whose_note(totals["activations"], totals["pruned_by"]), caption_justify="left",
     )  # fmt: skip
     grid.add_column("pruned by", overflow="fold")
     grid.add_column("executed as", overflow="fold")
-    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB"):
+    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB", *["right\nanswers"] * known):
         grid.add_column(heading, justify="right", no_wrap=True)
     for chip, rows in totals.groupby("hardware", sort=False):
         grid.add_section()
@@ -326,6 +336,7 @@ def compare_table(totals: pd.DataFrame) -> Table:
                 number(row["energy_pj"] / 1e6),
                 times(row["energy_saving"]),
                 number(row["storage_bits"] / 8192),
+                *[percent(row["accuracy"])] * known,
             )
     return grid
 
@@ -350,7 +361,10 @@ def gains_table(gains: pd.DataFrame) -> Table:
 
 def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
-    grid = Table(title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
+        caption=whose_note(table["activations"], table["division"]), caption_justify="left",
+    )  # fmt: skip
     headings = ("chip", "division", "samples/s", "latency µs", "energy µJ", "accuracy", "faster", "saves")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in headings[:2] else "right", no_wrap=True)
@@ -386,7 +400,8 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
     before = found.steps.iloc[0]
     grid = Table(
-        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, caption=f"score: of the network in {found.precision}",
+        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False,
+        caption=f"score: of the network in {found.precision}; activations: {found.activations}",
         caption_justify="left",
     )  # fmt: skip
     grid.add_column("layer", f"{metric}\nscore")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.network.onnx_graph.replaced import Nodes
+from accelsim.network.onnx_graph.replaced import Nodes, Rounding
 from accelsim.network.onnx_graph.sessions import Session
 
 Array = NDArray[Any]
@@ -37,7 +37,8 @@ def parts_of(nodes: Sequence[Any], known: Mapping[str, Any], wanted: Mapping[str
     cuts = []
     for place, node in enumerate(needed):
         adds = sum(wanted.get(name, 0) for name in node.output)
-        if made and made + adds > budget:
+        before = needed[place - 1] if place else node
+        if (made and made + adds > budget) or isinstance(node, Rounding) != isinstance(before, Rounding):
             cuts.append((start, place))
             start, made = place, 0
         made += adds
@@ -99,19 +100,27 @@ class Run:
             raise InputError(f"nothing in the graph makes '{lacking}', which is in the body of another operation")
 
     def _run(self, part: Part, store: dict[str, Array]) -> None:
-        """Run a part as often as there are inputs; keep what is wanted of it."""
+        """Run a part as often as there are inputs; keep what is wanted of it.
+
+        What it makes is written where it is kept, but for the first time, which shows how large that is.
+        """
+        for node in part.nodes:
+            if isinstance(node, Rounding):
+                (data,), (rounded,) = node.input, node.output
+                taken = store[data] if data in store else np.stack([each[data] for each in self._inputs])
+                store[rounded] = node.rounded(taken).astype(taken.dtype, copy=False)
+        if isinstance(part.nodes[0], Rounding):
+            return
         session: Session | None = None
         for time, given in enumerate(self._inputs):
             inputs = {name: given[name] if name in given else store[name][time] for name in part.inputs}
             if session is None:
                 session = Session(part.nodes, self._nodes.constants, inputs, part.outputs, self._opsets)
-            results = session.run(inputs)
-            for name, result in zip(part.outputs, results, strict=True):
+            into = {name: store[name][time] for name in part.outputs if name in store}
+            for name, result in session.run(inputs, into).items():
                 if not isinstance(result, np.ndarray):
                     raise InputError(f"'{name}' is no tensor, and it cannot be handed from one part to the next")
-                if len(self._inputs) == 1:
-                    store[name] = result[None]
-                else:
-                    if time == 0:
-                        store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
+                if name not in store:
+                    store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
+                if name not in into:
                     store[name][time] = result

@@ -67,6 +67,8 @@ class Prepared(NamedTuple):
     """Why the shape of a value is not known."""
     stored: Mapping[str, Constant]
     """Tensors of the file by the names that `Constant.made_of` has."""
+    metadata: Mapping[str, str]
+    """What the file says of itself."""
     inputs: Mapping[str, Input]
     """What enters, but for what was given a value."""
     outputs: list[str]
@@ -137,6 +139,7 @@ def _prepared(file: ModelFile, model: Any, reading: Reading, put: Put | None) ->
         folding.opsets,
         scope.open,
         folding.stored,
+        {each.key: each.value for each in model.metadata_props},
         _entering(inputs, given, batch, reading),
         [value.name for value in graph.output if value.name not in scope.constants],
         folding.closed,

@@ -12,6 +12,7 @@ from accelsim.network.onnx_graph.prepared import prepared
 from accelsim.network.onnx_graph.runtime import OnnxExecutor
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
+from accelsim.network.writer import GRANULARITY_KEY, claimed
 
 
 def read(path: Path, reading: Reading) -> Network:
@@ -37,7 +38,7 @@ def read(path: Path, reading: Reading) -> Network:
         )
     return Network(
         ready.name or path.stem,
-        walk.layers,
+        claimed(walk.layers, ready.metadata.get(GRANULARITY_KEY, "")),
         source=path.name,
         not_simulated=[*walk.others, *ready.left_out],
         assumptions=[*ready.assumptions, *walk.assumptions],

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ class Nodes:
 
     nodes: list[Any]
     constants: Mapping[str, Reader]
+
+
+class Rounding(NamedTuple):
+    """Stands among operations: a value of all samples together, rounded as a chip does before it multiplies."""
+
+    input: list[str]
+    output: list[str]
+    rounded: Callable[[Array], Array]
 
 
 @dataclass
@@ -82,7 +90,32 @@ def replaced(ready: Prepared, made: Sequence[Made], layers: Mapping[str, Layer],
                 change = changes.setdefault((id(node), weight.origin), _Change(name, weight.origin, constant.read))
                 change.parts.append((weight, values))
     raise_if_any(problems)
-    return _with_changes(ready, changes)
+    nodes = _with_changes(ready, changes)
+    return replace(nodes, nodes=_with_rounding(nodes.nodes, made, layers))
+
+
+def _with_rounding(nodes: Sequence[Any], made: Sequence[Made], layers: Mapping[str, Layer]) -> list[Any]:
+    """Return operations whose data is rounded before them as their layers say (`Layer.rounded`), once for each value.
+
+    Integers are left as they are, and so are the states of a recurrent cell, which no other operation sees.
+    """
+    asked: dict[str, list[tuple[str, Callable[[Array], Array]]]] = {}
+    for each in made:
+        for name, product in each.products.items():
+            layer = layers.get(name)
+            if layer is not None and layer.rounded is not None and not product.zero and not product.states:
+                asked.setdefault(each.node.output[0], []).append((product.data, layer.rounded))
+    names: dict[tuple[str, Callable[[Array], Array]], str] = {}
+    given = []
+    for node in nodes:
+        for data, rounded in dict.fromkeys(asked.get(node.output[0], ()) if node.output else ()):
+            if (data, rounded) not in names:
+                names[data, rounded] = f"{data} rounded ({len(names)})"
+                given.append(Rounding([data], [names[data, rounded]], rounded))
+            node = _copied(node)
+            node.input[:] = [names[data, rounded] if value == data else value for value in node.input]
+        given.append(node)
+    return given
 
 
 def _reader(array: Array | None) -> Reader:

@@ -21,6 +21,7 @@ from accelsim.network.onnx_graph.scope import graphs_of
 from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
 from accelsim.network.onnx_graph.walk import products_of
 from accelsim.network.reading import Reading
+from accelsim.network.writer import GRANULARITY_KEY, claims_of
 
 Array = NDArray[Any]
 Reader = Callable[[], Array]
@@ -49,7 +50,10 @@ def rewrite(pruned: Network, path: Path, target: Path, reading: Reading) -> list
     changed = [key for key, change in changes.items() if change.differs.any()]
     with placing(str(path)):
         stored, computed = _new_tensors(path, reading, (ready, products), changes, changed)
-    _write(path, target, stored, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
+    model = onnx.load(path, load_external_data=False)
+    _compute_no_more(model.graph, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
+    _say(model, GRANULARITY_KEY, claims_of(pruned))
+    _write(model, ModelFile.of(path), target, stored)
     return [f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}"] if computed else []
 
 
@@ -122,18 +126,15 @@ def _readers(ready: Prepared) -> dict[Key, Reader]:
     return found
 
 
-def _write(path: Path, target: Path, stored: Mapping[str, Array], computed: Mapping[str, tuple[Array, int]]) -> None:
+def _write(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
     """Write a model with other tensors, its data beside it where it was there."""
-    model = onnx.load(path, load_external_data=False)
-    file = ModelFile.of(path)
     found = dict(_tensors(model.graph))
     raise_if_any(
-        f"{path}: '{name}' is a tensor of a function, into which pruned weights are not written; inline it first: "
+        f"{file.path}: '{name}' is a tensor of a function, into which pruned weights are not written; inline it first: "
         "onnx.inliner.inline_local_functions"
         for name in stored
         if name not in found
     )
-    _compute_no_more(model.graph, computed)
     beside = {id(each): each for _, each in _tensors(model.graph) if _is_external(each)}
     with (target.parent / f"{target.name}.data").open("wb") as data:
         for name, each in _tensors(model.graph):
@@ -153,6 +154,15 @@ def _write(path: Path, target: Path, stored: Mapping[str, Array], computed: Mapp
         target.write_bytes(model.SerializeToString())
     except ValueError as error:
         raise InputError(f"{target}: cannot be written as one file: {error}; keep its data beside it") from None
+
+
+def _say(model: Any, key: str, text: str) -> None:
+    """Put a text into the metadata of a model, in place of what it said."""
+    kept = [each for each in model.metadata_props if each.key != key]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    if text:
+        model.metadata_props.add(key=key, value=text)
 
 
 def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:

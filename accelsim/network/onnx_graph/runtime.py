@@ -120,6 +120,8 @@ class _Capture(NamedTuple):
         mark = Mark(0 if number_of(self.node, "layout", 0) else 1) if place else None
         if len(array) == 1:
             return self.held.parted(name, array[0], mark)
+        if mark is None and self.held.marks.get(name) == Mark(0) and self.held.ready.batch == array.shape[1]:
+            return array.reshape(-1, 1, *array.shape[2:])  # as it lies, not copied
         return np.concatenate([self.held.parted(name, each, mark) for each in array])
 
 
@@ -266,8 +268,6 @@ def _problems(layers: Mapping[str, Layer], own: Mapping[str, Layer], file: str) 
                 f"layer {name}: has weights {layer.weight_shape} for inputs {layer.input_shape}, in '{file}' it has "
                 f"{own[name].weight_shape} for {own[name].input_shape}: the file cannot run it"
             )
-        elif layer.rounded is not None:
-            yield f"layer {name}: rounds what enters it, which ONNX Runtime does not do here"
 
 
 def _sizes(wanted: Sequence[Sequence[str]], ready: Prepared, runs: int) -> dict[str, int]:

@@ -68,15 +68,33 @@ class Session:
         try:
             self._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         except Exception as error:
-            raise InputError(_told(error, nodes)) from None
-        self._nodes = nodes
+            raise InputError(_told(error)) from None
 
-    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return what is wanted, for inputs of the shapes and types given; raises InputError."""
+    def run(self, inputs: Mapping[str, Array], into: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what is wanted, for inputs of the shapes and types given; raises InputError.
+
+        into: arrays in C order that some of it is written to; these are returned as they are.
+        """
+        binding = self._session.io_binding()
         try:
-            return list(self._session.run(self.outputs, dict(inputs)))
+            for name, array in inputs.items():
+                _bind(binding.bind_input, name, array)
+            for name in self.outputs:
+                if name in into:
+                    _bind(binding.bind_output, name, into[name])
+                else:
+                    binding.bind_output(name, "cpu")
+            self._session.run_with_iobinding(binding)
+            values = dict(zip(self.outputs, binding.get_outputs(), strict=True))
+            return {name: into[name] if name in into else value.numpy() for name, value in values.items()}
         except Exception as error:
-            raise InputError(_told(error, self._nodes)) from None
+            raise InputError(_told(error)) from None
+
+
+def _bind(bind: Any, name: str, array: Array) -> None:
+    """Let an input or output of a session be an array where it lies."""
+    kind = helper.np_dtype_to_tensor_dtype(array.dtype)
+    bind(name, "cpu", 0, kind, array.shape, array.ctypes.data)
 
 
 def _elsewhere(name: str, array: Array) -> Any:
@@ -91,6 +109,6 @@ def _elsewhere(name: str, array: Array) -> Any:
     return tensor
 
 
-def _told(error: Exception, nodes: Sequence[Any]) -> str:
-    """Say what ONNX Runtime cannot run, by the operations that it may be."""
+def _told(error: Exception) -> str:
+    """Say what ONNX Runtime says."""
     return f"ONNX Runtime cannot run it: {reason_of(error)}"

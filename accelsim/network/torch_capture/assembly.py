@@ -31,6 +31,7 @@ def graph_of(trace: Trace, recorder: Recorder, names: Sequence[str], outputs: It
         tuple(assembly.operations),
         tuple(dict.fromkeys(name for node in made for name in assembly.gives.get(node, ()))),
         tuple(assembly.order),
+        runtime="PyTorch",
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +19,10 @@ from accelsim.network.torch_capture.naming import Names
 from accelsim.network.torch_capture.origins import Origins, tensors_in
 from accelsim.network.torch_capture.quantized import not_called
 from accelsim.network.torch_capture.recorder import Recorder
+from accelsim.network.torch_capture.replay import Passed
+from accelsim.network.torch_capture.runtime import Argument, TorchExecutor
 from accelsim.network.torch_capture.trace import Trace, outputs_in
+from accelsim.network.torch_capture.undisturbed import undisturbed
 
 
 class Captured(NamedTuple):
@@ -32,6 +34,8 @@ class Captured(NamedTuple):
     provenance: dict[str, Any]
     assumptions: tuple[str, ...]
     graph: Graph
+    executor: TorchExecutor | None
+    """None where samples are a list of tensors of their own."""
 
 
 def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
@@ -59,7 +63,7 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     origins = Origins(model, tensors_in([arguments, keywords]))
     recorder = Recorder(origins, Names(model, origins.held), batch, batch_dim)
     trace = Trace(named_inputs(model, arguments, keywords))
-    with _undisturbed(model), Listener(recorder, model, trace).listening():
+    with undisturbed(model), Listener(recorder, model, trace).listening():
         try:
             result = model(*arguments, **keywords)
         except InputError:
@@ -80,7 +84,33 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
         {"torch": torch.__version__},
         tuple(recorder.assumptions),
         graph,
+        _executor(
+            model,
+            arguments,
+            keywords,
+            recorder,
+            Passed(
+                {layer.name: layer for layer in layers},
+                recorder.calls_of,
+                recorder.folded,
+                frozenset(trace.overwritten),
+            ),
+        ),
     )
+
+
+def _executor(
+    model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], recorder: Recorder, passed: Passed
+) -> TorchExecutor | None:
+    """Return what runs the model on other samples; None where those are a list of tensors of their own."""
+    named = {
+        name: Argument(tensor, recorder.dim_of_samples(tensor.shape))
+        for name, tensor in named_inputs(model, arguments, keywords).items()
+    }
+    first = next(each for each in (*arguments, *keywords.values()) if _has_samples(each))
+    if not isinstance(first, torch.Tensor) or all(each.samples is None for each in named.values()):
+        return None
+    return TorchExecutor(model, arguments, keywords, named, passed, recorder.batch_dim)
 
 
 def named_inputs(model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, torch.Tensor]:
@@ -140,52 +170,3 @@ def _has_samples(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (
         type(value) in (list, tuple) and bool(value) and all(isinstance(each, torch.Tensor) for each in value)
     )
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run a block in evaluation mode; afterwards attributes, buffers, modes and random numbers are as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    # Of scripted modules PyTorch keeps the attributes elsewhere.
-    kept = [
-        (module, dict(module.__dict__), dict(module._buffers))
-        for module in model.modules()
-        if not isinstance(module, torch.jit.ScriptModule)
-    ]
-    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    devices = {each.device.index for each in (*model.parameters(), *model.buffers()) if each.device.type == "cuda"}
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    try:
-        # The fast path of a transformer's encoder goes past its modules.
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
-            for module, _ in modes:
-                module.training = False
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_attention)
-        for module, mode in modes:
-            module.training = mode
-        for module, attributes, buffers in kept:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            module._buffers.clear()
-            module._buffers.update(buffers)
-        with torch.no_grad():
-            for buffer, value in values:
-                if not _equal(buffer, value):
-                    buffer.copy_(value)
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Run modules that torch.compile wraps as they were written."""
-    set_stance = getattr(torch.compiler, "set_stance", None)  # new in PyTorch 2.6
-    return nullcontext() if set_stance is None else set_stance("force_eager")
-
-
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether tensors are known to be equal; PyTorch compares none of 8 bits and fewer."""
-    try:
-        return bool(torch.equal(one, other))
-    except NotImplementedError:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from accelsim.network.torch_capture.origins import tensors_in
 from accelsim.network.torch_capture.quantized import is_packed, note_quantized
 from accelsim.network.torch_capture.recorder import LOOK_UP, Recorder
 from accelsim.network.torch_capture.recurrent import RECURRENT
+from accelsim.network.torch_capture.replay import Replay
 from accelsim.network.torch_capture.trace import Event, Place, Trace
 
 HANDLERS = MULTIPLYING | RECURRENT
@@ -61,11 +63,14 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             if result is not NotImplemented:
                 return result
             self._whole.add(func)
-        result = func(*args, **kwargs)
         self._note.product = None
         self._note.event = Event()
-        if handler is not None:
-            handler(self._note, result, _by_name(func, args, kwargs))
+        if isinstance(self._note, Replay):
+            result = self._replayed(self._note, func, handler, args, kwargs)
+        else:
+            result = func(*args, **kwargs)
+            if handler is not None:
+                handler(self._note, result, _by_name(func, args, kwargs))
         arguments = [*args, *kwargs.values()]
         made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
@@ -78,10 +83,34 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             self._trace.follow(func, told, self._outer, self._note.place, call, result, self._note.event, weights)
         return result
 
+    def _replayed(self, note: Replay, func: Any, handler: Any, args: Any, kwargs: Any) -> Any:
+        """Run one operation with the weights of the network that is meant, and hand over what its layers see."""
+        note.starts(func, [*args, *kwargs.values()])
+        if handler is None:
+            return func(*args, **kwargs)
+        call = _by_name(func, args, kwargs)
+        if handler in RECURRENT.values():
+            instead = note.recurrent(handler, call)
+        else:
+            handler(note, None, call)
+            instead = note.replaced(call) or call
+        if instead is not call:
+            said = func._schema.arguments
+            args = [instead[each.name] for each in said if not each.kwarg_only]
+            kwargs = {each.name: instead[each.name] for each in said if each.kwarg_only}
+        product = note.product
+        result = note.ends(func(*args, **kwargs))
+        note.product = product
+        return result
+
     def _other(self, func: Any, space: str, name: str, args: Any, kwargs: Any, result: Any, read: set[int]) -> None:
         """Note what else activations meet: weights, or work of which nothing is known."""
         if name.startswith("quantized_") or (space != "aten" and is_packed(args)):
             note_quantized(self._note, self._model, name, list(args))
+            if isinstance(self._note, Replay):
+                self._note.ends(None)
+            return
+        if isinstance(self._note, Replay):
             return
         macs: int | None = 0
         formula = flop_registry.get(getattr(func, "overloadpacket", func))
@@ -107,8 +136,11 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
     def listening(self) -> Iterator[None]:
         """Listen to what runs in a block, and know in which module."""
         places = [self._note.place]
+        thread = get_ident()
 
         def enter(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+            if get_ident() != thread:
+                return
             sequences = places[-1].sequences
             if isinstance(module, nn.MultiheadAttention):
                 query = args[0] if args else kwargs.get("query")
@@ -118,8 +150,9 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             self._note.place = places[-1]
 
         def leave(*_: Any) -> None:
-            places.pop()
-            self._note.place = places[-1]
+            if get_ident() == thread:
+                places.pop()
+                self._note.place = places[-1]
 
         with ExitStack() as stack:
             for path, module in self._model.named_modules():

@@ -52,6 +52,7 @@ def _multiply(note: Recorder, left: Tensor, right: Tensor, bias: Tensor | None =
         data, weight = left, right
     elif note.is_layer(left, right):
         data, weight = (right.mT if right.ndim > 1 else right), (left.mT if left.ndim > 1 else left)
+        note.event.turned = right.ndim > 1
     else:
         columns = right.shape[-1] if right.ndim > 1 else 1
         dims = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -98,13 +99,13 @@ def _heads(note: Recorder, weight: Tensor, data: Tensor) -> None:
     note.heads(weight, [each.T for each in flat], list(spread.unbind(1)), data)
 
 
-def convolution(note: Recorder, output: Tensor, given: Given) -> None:
+def convolution(note: Recorder, output: Tensor | None, given: Given) -> None:
     """A convolution of one dimension (as of height 1) or two; of three it is named."""
     data, weight = given["input"], given["weight"]
     dims = weight.ndim - 2
     images = data if data.ndim == weight.ndim else data[None]
     if dims > 2 or not note.is_layer(weight, data):
-        pixels = output.numel() // max(1, output.shape[-dims - 1])
+        pixels = 0 if output is None else output.numel() // max(1, output.shape[-dims - 1])
         note.leave(_of(dims, "convolution"), weight.numel() * pixels, [data, weight])
         return
     dilation, padding = _each(given["dilation"], dims), given["padding"]
@@ -155,10 +156,11 @@ def _of(dims: int, kind: str) -> str:
     return f"{dims}-D {kind}" if dims > 2 else kind
 
 
-def deformed(note: Recorder, output: Tensor, given: Given) -> None:
+def deformed(note: Recorder, output: Tensor | None, given: Given) -> None:
     """A convolution whose pixels are taken from where activations say: torchvision's DeformConv2d."""
     weight = given["weight"]
-    note.leave("deformable convolution", weight.numel() * (output.numel() // output.shape[1]), [given["input"], weight])
+    pixels = 0 if output is None else output.numel() // output.shape[1]
+    note.leave("deformable convolution", weight.numel() * pixels, [given["input"], weight])
 
 
 def grouped(note: Recorder, output: Tensor, given: Given) -> None:

@@ -53,14 +53,14 @@ def _product(note: Recorder, kind: str, half: str, arguments: list[Any]) -> None
     values = copied(_integers(weight))
     note.keep_arrays(layer, values[:, :, None] if kind == "conv1d" else values, offset)
     if kind == "linear":
-        note.call(layer, Call(copied(note.by_sample(inputs))))
+        note.call(layer, Call(note.taken(note.by_sample(inputs))))
         return
     geometry: dict[str, Any] = {
         key: tuple(getattr(operations, f"conv2d_{key}")(packed)) for key in ("stride", "padding", "dilation")
     }
     images = inputs[:, :, None] if kind == "conv1d" else inputs
     geometry["groups"] = operations.conv2d_groups(packed)
-    note.call(layer, Call(copied(note.images_of_samples(images)), 1, geometry))
+    note.call(layer, Call(note.taken(note.images_of_samples(images)), 1, geometry))
 
 
 def _recurrent(note: Recorder, module: Any, kind: str, arguments: list[Any]) -> None:

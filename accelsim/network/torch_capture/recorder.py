@@ -89,10 +89,11 @@ class Recorder:
         if origin is None:
             self.leave(kind, weight.numel() * (vectors.numel() // max(1, weight.shape[1])), [weight, vectors])
             return
-        samples, module = copied(self.by_sample(vectors)), self.place.module
+        samples, module = self.taken(self.by_sample(vectors)), self.place.module
 
         def note(product: int | None = None) -> None:
             for part in self.names.parts(weight, origin, module):
+                self.event.parts.append(part.rows)
                 self.keep(part.name, weight[part.rows], None if bias is None else bias[part.rows], weight)
                 self.call(part.name, Call(samples), product)
 
@@ -103,7 +104,7 @@ class Recorder:
         origin = self._as_weight(stored, given)
         if origin is None:
             raise ValueError(NO_LAYER)
-        samples, module = [copied(self.by_sample(each)) for each in vectors], self.place.module
+        samples, module = [self.taken(self.by_sample(each)) for each in vectors], self.place.module
 
         def note(product: int | None = None) -> None:
             name = self.names.parts(stored, origin, module)[0].name
@@ -113,6 +114,20 @@ class Recorder:
                 self.call(of_head, Call(each), product)
 
         self._note(note)
+
+    def taken(self, tensor: Tensor) -> Array:
+        """Return what a layer sees, which does not change with the model."""
+        return copied(tensor)
+
+    @property
+    def calls_of(self) -> dict[str, int]:
+        """How often the weights of a name were multiplied by."""
+        return {name: len(calls) for name, calls in self._calls.items()}
+
+    @property
+    def folded(self) -> frozenset[int]:
+        """Products of weights alone that turned out to be weights."""
+        return frozenset(self._folded)
 
     def _note(self, note: Callable[..., None]) -> None:
         """Write a call down; one of weights alone only at the end, when it is known whether its result is a weight."""
@@ -126,7 +141,7 @@ class Recorder:
         origin = self._as_weight(filters.stored, given)
         if origin is None:
             raise ValueError(NO_LAYER)
-        samples, module = copied(self.images_of_samples(images)), self.place.module
+        samples, module = self.taken(self.images_of_samples(images)), self.place.module
 
         def note(product: int | None = None) -> None:
             name = self.names.parts(filters.stored, origin, module)[0].name
@@ -326,7 +341,7 @@ class Recorder:
         self._waiting.clear()
         for name in sorted(self._calls, key=lambda name: self._order[name]):
             weight, bias = self._arrays[name]
-            for number, call in enumerate(_merged(self._calls[name]), 1):
+            for number, call in enumerate(merged_calls(self._calls[name]), 1):
                 with collecting(problems):
                     layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
                     layers.append(replace(layer, weights_key=self._owner_of.get(name, name)))
@@ -389,7 +404,7 @@ def added(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
-def _merged(calls: list[Call]) -> list[Call]:
+def merged_calls(calls: list[Call]) -> list[Call]:
     """Return the calls of a linear layer on inputs of one shape as one that takes them step by step; others apart."""
     if len(calls) < 2 or calls[0].geometry is not None:
         return calls
@@ -399,15 +414,18 @@ def _merged(calls: list[Call]) -> list[Call]:
     return [Call(np.concatenate([each.samples for each in calls], axis=1), sum(each.steps for each in calls))]
 
 
+def samples_of(call: Call) -> Array:
+    """Return what a layer sees, (batch, *Layer.input_shape)."""
+    return call.samples[:, 0] if call.samples.shape[1] == 1 else call.samples
+
+
 def _layer(name: str, weight: Array, bias: Array | None, call: Call) -> Layer:
-    samples = call.samples
+    samples, inputs = call.samples, samples_of(call)
     if call.geometry is not None:
         images = samples.reshape(-1, *samples.shape[2:])
         layer = Layer.conv2d(name, weight, bias, activations=images, input_hw=samples.shape[3:], **call.geometry)
-        several = samples.shape[1]
-        return replace(layer, kind=call.kind, tokens=several, activations=images if several == 1 else samples)
+        return replace(layer, kind=call.kind, tokens=samples.shape[1], activations=inputs)
     vectors = samples.shape[1]
-    inputs = samples[:, 0] if vectors == 1 else samples
     return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)
 
 

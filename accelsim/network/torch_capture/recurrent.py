@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from accelsim.errors import InputError
-from accelsim.network.torch_capture.recorder import Call, Recorder, copied
+from accelsim.network.torch_capture.recorder import Call, Recorder
 
 RUNS = {"lstm": torch.lstm, "gru": torch.gru, "rnn_tanh": torch.rnn_tanh, "rnn_relu": torch.rnn_relu}
 
@@ -25,7 +25,7 @@ class Product(NamedTuple):
     def call(self, note: Recorder) -> Call:
         """Return it as a call of a layer."""
         by_sample = note.sequences_of_samples if self.steps == 1 else note.steps_of_samples
-        return Call(copied(by_sample(self.vectors)), self.steps)
+        return Call(note.taken(by_sample(self.vectors)), self.steps)
 
 
 def replayed(

@@ -55,6 +55,10 @@ class Event:
     """Layers that it runs: the name of their weights, and the number of the call."""
     weights: list[Tensor] = field(default_factory=list)
     """What those multiply by."""
+    parts: list[slice] = field(default_factory=list)
+    """Which of its outputs each of them makes."""
+    turned: bool = False
+    """Whether outputs are in rows: weights on the left of a product."""
     left: list[Left] = field(default_factory=list)
     uses: list[int] = field(default_factory=list)
     """Numbers of the tensors of the model that it reads otherwise."""
@@ -107,6 +111,9 @@ class Trace:
         self._time = 0
         self._kept: list[Any] = []
         self._storages: dict[Any, Any] = {}
+        self._fed: dict[Any, set[str]] = {}
+        self.overwritten: set[str] = set()
+        """Names of the weights that multiplied what is written over later."""
         for name, tensor in inputs.items():
             axis = 1 if tensor.ndim > 3 else tensor.ndim - 1
             node = Node("input", "other", [], tuple(tensor.shape), axis=axis, name=name)
@@ -128,9 +135,13 @@ class Trace:
         """Note an operation: its arguments by name, and of those `weights` the tensors of the model alone."""
         results = list(tensors_in([result]))
         changed = list(written(func, list(call.values())))
+        for tensor in changed:
+            self.overwritten |= self._fed.get(storage_key(tensor)[0], set())
         if not results and not changed:
             return
         used = {id(each) for each in event.weights}
+        for each in tensors_in(call.values()) if event.calls else ():
+            self._fed.setdefault(self._storage(each), set()).update(name_of for name_of, _ in event.calls)
         operands = [(each, self.maker(each)) for each in tensors_in(call.values()) if id(each) not in used]
         sources = [node for _, node in operands if node is not None]
         if not sources and not event.calls:

@@ -1,0 +1,182 @@
+"""PyTorch as what runs a network: its model, with the weights of the network's layers in place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.network.executor import Expected, Seen
+from accelsim.network.torch_capture.handing import handed_over
+from accelsim.network.torch_capture.listener import Listener
+from accelsim.network.torch_capture.naming import Names
+from accelsim.network.torch_capture.origins import Origins, tensors_in
+from accelsim.network.torch_capture.replay import Passed, Replay
+from accelsim.network.torch_capture.trace import outputs_in
+from accelsim.network.torch_capture.undisturbed import undisturbed
+from accelsim.torch_weights import as_array, type_name
+
+if TYPE_CHECKING:
+    from accelsim.network.network import Network
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A tensor among the arguments of a model."""
+
+    tensor: torch.Tensor
+    """That of the example."""
+    samples: int | None
+    """Which of its dimensions counts samples; None: it belongs to all of them and stays as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class TorchExecutor:
+    """Runs a PyTorch model on samples; weights are replaced where they are multiplied by, the model stays as it is.
+
+    `seen` runs the model in a thread that waits while its consumer works: one layer's activations are alive at a time.
+    """
+
+    runtime: ClassVar[str] = "PyTorch"
+    model: Any
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    named: Mapping[str, Argument]
+    passed: Passed
+    batch_dim: int = 0
+
+    @property
+    def expected(self) -> Mapping[str, Expected]:
+        """The tensors that the model takes of each sample, by the names of its arguments."""
+        return {
+            name: Expected(_without(each.tensor.shape, each.samples), type_name(each.tensor))
+            for name, each in self.named.items()
+            if each.samples is not None
+        }
+
+    def samples(self) -> dict[str, Array]:
+        """Return the example as inputs of the network."""
+        return {
+            name: np.array(as_array(each.tensor.movedim(each.samples, 0)))
+            for name, each in self.named.items()
+            if each.samples is not None
+        }
+
+    def batched(self, inputs: Mapping[str, Array]) -> int:
+        """Return how many samples inputs hold; raises InputError with every problem."""
+        expected = self.expected
+        known = ", ".join(expected)
+        problems = [
+            f"inputs: there is no input '{name}'{did_you_mean(name, expected)}; expected: {known}"
+            for name in inputs
+            if name not in expected
+        ]
+        lengths = {}
+        for name, (shape, dtype) in expected.items():
+            given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
+            real = "float" in dtype
+            if given is None:
+                problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
+            elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
+                problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
+            elif given.dtype.kind not in ("fiub" if real else "c" if "complex" in dtype else "iub"):
+                what = "numbers" if real else "complex numbers" if "complex" in dtype else "whole numbers"
+                problems.append(f"inputs: {name}: must be {what} (got {given.dtype})")
+            elif not np.isfinite(given).all():
+                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite")
+            else:
+                lengths[name] = len(given)
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
+        raise_if_any(problems)
+        return next(iter(lengths.values()))
+
+    def seen(self, network: Network, inputs: Mapping[str, Array], *, outputs: bool = False) -> Iterator[Seen]:
+        """Go through what each layer sees, in the order of the network's layers.
+
+        Outputs of layers of which the model shows none, as those inside of a recurrent operation, are None. Raises
+        InputError for weights that cannot be replaced, and where the model fails on these inputs.
+        """
+        batch = self.batched(inputs)
+
+        def run(put: Callable[[Seen], None]) -> None:
+            self._run(network, inputs, batch, put, outputs=outputs)
+
+        return handed_over(run)
+
+    def answers(self, network: Network, inputs: Mapping[str, Array]) -> Array:
+        """Return the first tensor that the model returns, (batch, ...)."""
+        batch = self.batched(inputs)
+        result = self._run(network, inputs, batch, None)
+        first = next(outputs_in(result), None)
+        if first is None:
+            raise InputError(f"model: {type(self.model).__name__} returns no tensor")
+        dim = next((at for at in (self.batch_dim, 0, 1) if at < first.ndim and first.shape[at] == batch), None)
+        if dim is None:
+            raise InputError(
+                f"model: what {type(self.model).__name__} returns, {tuple(first.shape)}, counts no samples"
+            )
+        return np.array(as_array(first.movedim(dim, 0)))
+
+    def _run(
+        self,
+        network: Network,
+        inputs: Mapping[str, Array],
+        batch: int,
+        hand_over: Callable[[Seen], None] | None,
+        *,
+        outputs: bool = False,
+    ) -> Any:
+        arguments, keywords = self._call(inputs)
+        origins = Origins(self.model, tensors_in([arguments, keywords]))
+        replay = Replay(
+            origins,
+            Names(self.model, origins.held),
+            batch,
+            self.batch_dim,
+            wanted={layer.name: layer for layer in network},
+            passed=self.passed,
+            hand_over=hand_over,
+            outputs=outputs,
+        )
+        with undisturbed(self.model), Listener(replay, self.model).listening():
+            try:
+                result = self.model(*arguments, **keywords)
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(f"inputs: the forward pass of {network.name} failed: {error}") from error
+            replay.finish()
+        return result
+
+    def _call(self, inputs: Mapping[str, Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the example with other samples in them."""
+        instead: dict[int, torch.Tensor] = {}
+        for name, each in self.named.items():
+            if each.samples is not None:
+                values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(inputs[name]), 0, each.samples)))
+                instead[id(each.tensor)] = values.to(each.tensor.device, each.tensor.dtype)
+        return _placed(self.arguments, instead), _placed(dict(self.keywords), instead)
+
+
+def _without(shape: torch.Size, dim: int | None) -> tuple[int, ...]:
+    return tuple(size for at, size in enumerate(shape) if at != dim)
+
+
+def _placed(value: Any, instead: Mapping[int, torch.Tensor]) -> Any:
+    """Return arguments with tensors in place of those of the example."""
+    if isinstance(value, torch.Tensor):
+        return instead.get(id(value), value)
+    if type(value) in (list, tuple):
+        return type(value)(_placed(each, instead) for each in value)
+    if isinstance(value, dict):
+        return {key: _placed(each, instead) for key, each in value.items()}
+    return value
