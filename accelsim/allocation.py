@@ -22,10 +22,6 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import together
 from accelsim.kinds import KINDS
 from accelsim.network import Density, Network, load_network
-<<<<<<< HEAD
-=======
-from accelsim.network.graph import KINDS
->>>>>>> h
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import criterion_data, prunable, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity
@@ -200,13 +196,8 @@ class _Costs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # each was said in the first call
             runs = shrunk(self.scores.pruned(sparsities)) if any(sparsities.values()) else self.scores.network
-<<<<<<< HEAD
-            runs = replace(runs, labels=None)  # whose score is asked for elsewhere
-            table = simulate(runs, self.chip, self.activations, seed=self.scores.seed)
-=======
             # Their score is asked for elsewhere.
             table = simulate(replace(runs, labels=None), self.chip, self.activations, seed=self.scores.seed)
->>>>>>> h
         self.whose = together(table["activations"])
         found = table[self.metric].astype(float).to_numpy()
         lacking = np.where(table["kind"].isin(list(KINDS)), 0.0, np.inf)

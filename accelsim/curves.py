@@ -122,13 +122,8 @@ def curve(
             for each in dict.fromkeys(precisions.values())
         }
         runs = variant if granularity is None else shrunk(variant, ends=ends)
-<<<<<<< HEAD
-        # Its score is asked for by itself.
-        table = simulate(replace(runs, labels=None), chips, seed=seed, count_io=count_io)
-=======
         runs = replace(runs, labels=None)  # whose score is asked for by itself
         table = simulate(runs, chips, seed=seed, count_io=count_io)
->>>>>>> h
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}

@@ -210,14 +210,9 @@ class Worker:
             pruned = prune(network, point.pruning, self.setup.criterion, self.setup.seed)
             if self.setup.evaluate is not None:
                 self._scores = Scores(pruned, load_evaluation(self.setup.evaluate, network))
-<<<<<<< HEAD
-            runs = replace(shrunk(pruned) if point.pruning.parts else pruned, labels=None)  # scored by itself
-            self._prepared = Prepared(runs, seed=self.setup.seed, keep=True, scope=network.scope)
-=======
             run = shrunk(pruned) if point.pruning.parts else pruned
             run = replace(run, labels=None)  # whose score is asked for by itself
             self._prepared = Prepared(run, seed=self.setup.seed, keep=True, scope=network.scope)
->>>>>>> h
             self._asked = asked
         counted = chip.name, chip.engine.count_key
         if counted != self._group:
