@@ -114,7 +114,7 @@ def test_what_is_left_gives_what_the_masked_file_gives(tmp_path: Path, granulari
     again = load_network(small)
     assert [layer.weight_shape for layer in again] == [layer.weight_shape for layer in network]
     assert {node.name for node in onnx.load(small).graph.node} == {node.name for node in onnx.load(path).graph.node}
-    one, other = (simulate(each, CHIP) for each in (again, network))
+    one, other = (simulate(each, CHIP, 0.5) for each in (again, network))
     assert one["cycles"].tolist() == other["cycles"].tolist()
     assert one["energy_pj"].sum() == pytest.approx(other["energy_pj"].sum(), rel=1e-12)
 
