@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import accelsim
-from accelsim.against import gains, other, stated_accuracy, unpruned
+from accelsim.against import gains, other, unpruned
 
 PRUNED, PARENT = "lenet-300-100-digits", "lenet-300-100-digits-dense"
 CHIPS = ["eie-64pe-45nm", "a100-pcie"]
@@ -28,7 +28,7 @@ def test_gains_are_ratios_of_what_whole_networks_take() -> None:
     parent = other(net)
     assert parent is not None
     mine, theirs = accelsim.simulate(net, CHIPS), accelsim.simulate(parent, CHIPS)
-    found = gains(mine, theirs, stated_accuracy(net, "accuracy_pruned"), stated_accuracy(net, "accuracy_dense"))
+    found = gains(mine, theirs, net, parent)
     assert found["hardware"].tolist() == CHIPS
     for _, row in found.iterrows():
         one, two = (table[table["hardware"] == row["hardware"]] for table in (mine, theirs))

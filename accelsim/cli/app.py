@@ -57,6 +57,15 @@ EndsOption = Annotated[
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
 ]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="dense|FILE|NAME|none",
+        help="Say what this network takes less than another: the same unpruned (dense), a file, or a shipped one; "
+        "else, if known, than the one that it was pruned from.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
 CountIoOption = Annotated[
@@ -153,6 +162,24 @@ def load(
     if density is not None:
         collect(problems, Density, density, place="--density: ")
     return net, chips
+
+
+def other_network(
+    problems: list[str],
+    network: Network | None,
+    against: str | None,
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+) -> Network | None:
+    """Return the network that --against names, as much of it as runs of the network; None where there is none."""
+    from accelsim.against import other
+    from accelsim.network import load_network
+
+    def read(name: str | Path) -> Network:
+        return reading.resized(load_network(name, **reading.keywords_beside(None, str(name))[0]))
+
+    if network is None:
+        return None
+    return collect(problems, other, network, against, read, place="" if against is None else "--against: ")
 
 
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:

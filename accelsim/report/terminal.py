@@ -350,7 +350,7 @@ def gains_table(gains: pd.DataFrame) -> Table:
     )  # fmt: skip
     headings = ["chip", "faster", "energy\nless by", "DRAM bytes\nless by", "size\nless by"]
     known = gains[["accuracy", "accuracy_against"]].notna().to_numpy().any()
-    for heading in (*headings, *(["accuracy", "against"] if known else [])):
+    for heading in (*headings, *(["accuracy\nof this", "of the\nother"] if known else [])):
         grid.add_column(heading, justify="left" if heading == "chip" else "right")
     for _, row in gains.iterrows():
         ratios = (times(row[name]) for name in ("speed_up", "energy_saving", "bytes_saving", "size_saving"))
