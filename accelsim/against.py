@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network import Layer, Network, load_network
+from accelsim.network.writer import PARENT
 from accelsim.results import Column
 from accelsim.totals import over_layers
 
@@ -23,9 +24,6 @@ DENSE = "dense"
 
 NOTHING = "none"
 """No other network."""
-
-PARENT = "pruned_from"
-"""Key of a network's provenance: name or file of the network that it was pruned from."""
 
 GAIN_COLUMNS = (
     Column("hardware", "str", "name of the chip"),

@@ -202,8 +202,9 @@ def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[lis
 
 def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
+    out = errors()
     for line in lines:
-        errors().print(f"note: {line}", markup=False, soft_wrap=True)
+        out.print(f"note: {line}", markup=False, soft_wrap=not out.is_terminal)
 
 
 def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
@@ -216,8 +217,9 @@ def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
 
 def say(lines: Iterable[str]) -> None:
     """Print lines as they are."""
+    out = console()
     for line in lines:
-        console().print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False, soft_wrap=not out.is_terminal)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
@@ -335,4 +337,4 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             timer.cancel()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
-        notes.print(f"note: {message}", markup=False, soft_wrap=True)
+        notes.print(f"note: {message}", markup=False, soft_wrap=not notes.is_terminal)

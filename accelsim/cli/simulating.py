@@ -370,9 +370,7 @@ def _print_results(results: pd.DataFrame, others: pd.DataFrame | None) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
-        out.print(terminal.activations_note(mine), markup=False, soft_wrap=True)
-        if note := terminal.pins_note(mine):
-            out.print(note, markup=False, soft_wrap=True)
+        say(filter(None, [terminal.activations_note(mine), terminal.pins_note(mine)]))
         out.print()
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
