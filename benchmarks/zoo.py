@@ -134,9 +134,6 @@ def language() -> Iterator[Model]:
         "gpt2": lambda: t.GPT2LMHeadModel(t.GPT2Config(n_embd=256, n_layer=2, n_head=4, vocab_size=1000)),
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**llama)),
         "qwen2": lambda: t.Qwen2ForCausalLM(t.Qwen2Config(**llama)),
-        "t5_encoder": lambda: t.T5EncoderModel(
-            t.T5Config(d_model=256, d_kv=64, d_ff=1024, num_layers=2, num_heads=4, vocab_size=1000)
-        ),
     }
     for name, make in made.items():
         yield Model(name, lambda make=make: Answer(make()), tokens(64))
@@ -181,7 +178,7 @@ def not_between(network: Network) -> list[str]:
     for name in graph.order:
         if fed.intersection(graph.takes(name)) or not graph.takes(name):
             fed.add(name)
-    sized = {each.name for each in network.left_out if each.has_size}
+    sized = {each.name for each in network.left_out if each.macs}
     names = dict.fromkeys([*(layer.name for layer in network), *graph.order, *sized])
     return [name for name in names if name not in needed or name not in fed]
 
