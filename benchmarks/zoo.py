@@ -1,4 +1,4 @@
-"""A zoo of models from file to table, by two roads: `python -m benchmarks.zoo [--only NAME] [--csv FILE]`.
+"""A zoo of models from file to table, by two roads: `python -m benchmarks.zoo [--only NAME...] [--csv FILE]`.
 
 Each model has random weights of a seed, half of those of its linear layers and convolutions pruned by
 `torch.nn.utils.prune`, and one random sample. It is captured from PyTorch, and exported to ONNX and read from there.
@@ -270,14 +270,14 @@ def _row(name: str, one: Road, counted: int, two: Road | None = None) -> dict[st
     }
 
 
-def rows(only: str) -> Iterator[dict[str, Any]]:
-    """Go through the rows of the models with `only` in their names; one that fails is a row that says so."""
-    models: list[Any] = [each for needs, some in (("torchvision", vision), ("transformers", language))
-              if importlib.util.find_spec(needs) for each in some()]  # fmt: skip
+def rows(only: list[str]) -> Iterator[dict[str, Any]]:
+    """Go through the rows of the models with one of `only` in their names; one that fails is a row that says so."""
+    families = (("torchvision", vision), ("transformers", language))
+    models = [model for package, family in families if importlib.util.find_spec(package) for model in family()]
     files = [name for name in PACKAGED if importlib.util.find_spec(name.partition("/")[0])]
     for model in (*models, *files):
         name = model if isinstance(model, str) else model.name
-        if only not in name:
+        if not any(part in name for part in only):
             continue
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -291,7 +291,9 @@ def rows(only: str) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run the models one by one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="models with this in their names")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="NAME", help="models with one of these in their names"
+    )
     parser.add_argument("--csv", type=Path, help="write the table to this file")
     options = parser.parse_args()
     found = []
