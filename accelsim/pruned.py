@@ -135,7 +135,8 @@ class _Channels:
         if not widths:
             raise InputError(
                 f"network {network.name}: '{kind}' can prune nothing of it: its channels are inputs or outputs of the "
-                "network, or go through operations that mix them; choose another granularity"
+                "network, which go only if that is asked for (--ends, ends=True), or operations mix them; choose "
+                "another granularity"
             )
         return cls(network, kind, slices, widths)
 

@@ -244,10 +244,10 @@ def test_a_gemm_is_whole() -> None:
 def test_taking_channels_out_leaves_the_share_of_the_network_as_it_was_given() -> None:
     """Half of the channels are gone, and the layer with them: not half of what is left out."""
     net = network(*WHOLE)
-    compared = compare(net, [EIE, CORE], ["channel", "fine"], 0.5)
+    compared = compare(net, [EIE, CORE], ["channel", "fine"], 0.5, ends=True)
     assert set(map(tuple, compared[list(OF_NETWORK)].to_numpy())) == {SHARES}
     assert set(map(tuple, totals(compared)[list(OF_NETWORK)].to_numpy())) == {SHARES}
-    drawn = curve(net, [EIE], ["channel"], [0.5, 0.75])
+    drawn = curve(net, [EIE], ["channel"], [0.5, 0.75], ends=True)
     assert list(drawn.columns) == [column.name for column in CURVE_COLUMNS]
     assert set(map(tuple, drawn[list(OF_NETWORK)].to_numpy())) == {SHARES}
     assert drawn["storage_bits"].nunique() > 1  # something was taken out
@@ -257,7 +257,7 @@ def test_taking_channels_out_leaves_the_share_of_the_network_as_it_was_given() -
 
 def test_points_of_a_sweep_say_it_and_layers_that_are_not_chosen_are_left_out(tmp_path: Path) -> None:
     net = Network("two", [layer("fc"), layer("head", 16, 8)], not_simulated=["relu"])
-    space = {"network": net, "layers": ["fc"], "vary": {"sparsity": [0.0, 0.5], "granularity": ["channel"]}}
+    space = {"network": net, "layers": ["fc"], "vary": {"sparsity": [0.0, 0.5], "granularity": ["fine"]}}
     rows = sweep(space, tmp_path / "out.db", jobs=1)
     assert set(map(tuple, rows[list(OF_NETWORK)].to_numpy())) == {(0.5, 0.5, 0)}
     assert set(map(tuple, totals_of_points(rows)[list(OF_NETWORK)].to_numpy())) == {(0.5, 0.5, 0)}

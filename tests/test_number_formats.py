@@ -170,12 +170,15 @@ def test_safetensors_and_state_dicts_give_the_counts_of_float32(tmp_path: Path, 
 
     save_file({"fc.weight": tensor}, tmp_path / "torch.safetensors")
     plain = accelsim.simulate(Layer.linear("fc", values), CHIPS, 0.5, verify=True)
-    columns = [name for name in plain if not name.startswith(("network", "source", "left_out"))]
+    said = ("stored_as", "dense_bits", "compression_ratio")  # which are of the type that the weights come in
+    columns = [name for name in plain if not name.startswith(("network", "source", "left_out", *said))]
     for path in (bare, tmp_path / "a.pt", tmp_path / "torch.safetensors"):
         network = load_network(path)
         assert np.array_equal(network["fc"].weight, values)
         assert network["fc"].weight.dtype == np.float32
-        assert accelsim.simulate(network, CHIPS, 0.5, verify=True)[columns].equals(plain[columns])
+        ours = accelsim.simulate(network, CHIPS, 0.5, verify=True)
+        assert ours[columns].equals(plain[columns])
+        assert ours["dense_bits"].tolist() == [form.bits * 70 * 90] * 2
     assert plain["weight_density"].tolist() == [np.count_nonzero(values) / values.size] * 2
 
 
@@ -285,7 +288,9 @@ def test_arrays_of_ml_dtypes_are_layers(tmp_path: Path, form: NumberFormat) -> N
     network = Network("n", [Layer.linear("fc", weight)])
     wide = Network("n", [Layer.linear("fc", form.values(codes))])
     ours, plain = (accelsim.simulate(each, CHIPS, 0.5, verify=True) for each in (network, wide))
-    columns = [name for name in plain if name != "layer_hash"]  # which is that of the bits
+    of_bits = ("layer_hash", "stored_as", "dense_bits", "compression_ratio")
+    columns = [name for name in plain if name not in of_bits]
+    assert ours["dense_bits"].tolist() == [form.bits * 32 * 64] * 2
     assert ours[columns].equals(plain[columns])
     pruned, expected = (accelsim.pruning.prune(each["fc"].weight, "nm:2:4", 0.5) for each in (network, wide))
     assert np.array_equal(pruned, expected)

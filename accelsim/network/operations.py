@@ -1,4 +1,4 @@
-"""Operations that NumPy executes: of each its kind, what shape it gives, what becomes of channels, and the values.
+"""Operations that NumPy executes: of each its kind, shape, channels and values.
 
 All are said of one sample: axis 0 is the first dimension behind the one that counts samples.
 """
