@@ -27,7 +27,6 @@ from accelsim import Network, load_network
 Array = NDArray[Any]
 
 RUNS = 5
-SAMPLES = 16
 
 
 class Model(NamedTuple):
@@ -206,13 +205,10 @@ def peak() -> int:
 def memory(name: str) -> tuple[float, float]:
     """Return the peak of a run, and of a second one, over weights and twice the largest layer's activations."""
     with tempfile.TemporaryDirectory() as folder:
-        path, x = saved("dense 8 x 2048^2", Path(folder))  # so that everything is imported
-        through(load_network(path).with_samples(x[:1]))
-        script = Path(folder) / "x.npy"
-        del x
         path, x = saved(name, Path(folder))
-        np.save(script, x)
-        command = [sys.executable, "-m", "benchmarks.capture", "--memory-of", str(path), str(script)]
+        samples = Path(folder) / "x.npy"
+        np.save(samples, x)
+        command = [sys.executable, "-m", "benchmarks.capture", "--memory-of", str(path), str(samples)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         once, twice = (float(each) for each in done.stdout.split())
     return once, twice

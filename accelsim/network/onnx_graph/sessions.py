@@ -73,6 +73,7 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
         options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads of a part that has run wait
         _share_memory()
         if runs == 1 and not any(_is_laid_out(node) for node in nodes):
             options.add_session_config_entry("session.disable_prepacking", "1")
