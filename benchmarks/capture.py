@@ -1,7 +1,7 @@
 """Cost of what each layer of an ONNX file sees: `python -m benchmarks.capture [--quick]`.
 
-Time is a ratio to ONNX Runtime's own forward pass of the same samples, all at once, in a session that is ready, measured
-in turn in one run; memory is that of a process of its own, above what it has before the file is read.
+Time is a ratio to ONNX Runtime's own forward pass of the same samples, all at once, in a session that is ready,
+measured in turn in one run; memory is that of a process of its own, above what it has before the file is read.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def residual(graph: Graph) -> None:
     graph.add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     channels = 64
     for width in (64, 128, 256, 512):
-        for block in range(2):
+        for _ in range(2):
             stride = 2 if width != channels else 1
             start = graph.last
             graph.convolution(width, channels, 3, stride)
@@ -190,7 +190,7 @@ def ratios(name: str, runs: int) -> tuple[float, Mapping[str, float]]:
             variant = other()
             times["forward"].append(taken(lambda: session.run(None, {"x": x})))
             times["again"].append(taken(lambda: through(network)))
-            times["variant"].append(taken(lambda: through(variant)))
+            times["variant"].append(taken(lambda variant=variant: through(variant)))
         least = {key: min(each) for key, each in times.items()}
         forward = least.pop("forward")
         return forward, {"first": first / forward} | {key: each / forward for key, each in least.items()}

@@ -36,7 +36,7 @@ Array = NDArray[Any]
 CHUNK_BYTES = 2**23
 """Of the largest value that is seen, in the samples that run at once."""
 
-LEAST_BYTES = 2**26
+LEAST_BYTES = 2**25
 """Of what is seen at once, of all samples: less is not worth another part of the graph."""
 
 
@@ -175,7 +175,7 @@ class OnnxExecutor:
         sizes = _sizes(wanted, held.ready, len(runs))
         largest = max(sum(sizes[name] for name in names) for names in wanted)
         with placing(str(self.path)):
-            stream = self._run(held, layers, runs).values(wanted, sizes, max(LEAST_BYTES, largest))
+            stream = self._run(held, layers, runs).values(wanted, sizes, max(LEAST_BYTES, largest // 2))
             for capture in captures:
                 yield capture.seen(next(stream), samples)
 

@@ -134,8 +134,10 @@ class Session:
 
 
 def _is_laid_out(node: Any) -> bool:
-    """Return whether what ONNX Runtime computes may depend on how weights were laid out before: not for products of
-    floating-point numbers, which lay them out while they run, as fast where they run once."""
+    """Return whether its weights are laid out before it runs, however often that is.
+
+    Products of floating-point numbers lay them out while they run as well, with the same result.
+    """
     return bool(node.domain) or node.op_type in LAID_OUT
 
 
