@@ -1,7 +1,7 @@
 """Cost of what each layer of an ONNX file sees: `python -m benchmarks.capture [--quick]`.
 
-Time is a ratio to ONNX Runtime's own forward pass of the same samples, all at once, in a session that is ready, measured
-in turn in one run; memory is that of a process of its own, above what it has before the file is read.
+Time is a ratio to ONNX Runtime's own forward pass of the same samples, all at once, in a session that is ready,
+measured in turn in one run; memory is that of a process of its own, above what it has before the file is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from accelsim import Network, load_network
 Array = NDArray[Any]
 
 RUNS = 5
-SAMPLES = 16
 
 
 class Model(NamedTuple):
@@ -96,7 +95,7 @@ def residual(graph: Graph) -> None:
     graph.add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     channels = 64
     for width in (64, 128, 256, 512):
-        for block in range(2):
+        for _ in range(2):
             stride = 2 if width != channels else 1
             start = graph.last
             graph.convolution(width, channels, 3, stride)
@@ -191,7 +190,7 @@ def ratios(name: str, runs: int) -> tuple[float, Mapping[str, float]]:
             variant = other()
             times["forward"].append(taken(lambda: session.run(None, {"x": x})))
             times["again"].append(taken(lambda: through(network)))
-            times["variant"].append(taken(lambda: through(variant)))
+            times["variant"].append(taken(lambda variant=variant: through(variant)))
         least = {key: min(each) for key, each in times.items()}
         forward = least.pop("forward")
         return forward, {"first": first / forward} | {key: each / forward for key, each in least.items()}
@@ -206,13 +205,10 @@ def peak() -> int:
 def memory(name: str) -> tuple[float, float]:
     """Return the peak of a run, and of a second one, over weights and twice the largest layer's activations."""
     with tempfile.TemporaryDirectory() as folder:
-        path, x = saved("dense 8 x 2048^2", Path(folder))  # so that everything is imported
-        through(load_network(path).with_samples(x[:1]))
-        script = Path(folder) / "x.npy"
-        del x
         path, x = saved(name, Path(folder))
-        np.save(script, x)
-        command = [sys.executable, "-m", "benchmarks.capture", "--memory-of", str(path), str(script)]
+        samples = Path(folder) / "x.npy"
+        np.save(samples, x)
+        command = [sys.executable, "-m", "benchmarks.capture", "--memory-of", str(path), str(samples)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         once, twice = (float(each) for each in done.stdout.split())
     return once, twice

@@ -73,6 +73,7 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
         options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads of a part that has run wait
         _share_memory()
         if runs == 1 and not any(_is_laid_out(node) for node in nodes):
             options.add_session_config_entry("session.disable_prepacking", "1")
@@ -133,9 +134,9 @@ class Session:
 
 
 def _is_laid_out(node: Any) -> bool:
-    """Return whether what ONNX Runtime computes may depend on how weights were laid out before.
+    """Return whether its weights are laid out before it runs, however often that is.
 
-    Not for products of floating-point numbers, which lay them out while they run, as fast where they run once.
+    Products of floating-point numbers lay them out while they run as well, with the same result.
     """
     return bool(node.domain) or node.op_type in LAID_OUT
 
