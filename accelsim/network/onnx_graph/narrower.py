@@ -132,7 +132,7 @@ class _Values:
     def _needed(self, node: Any, made: Sequence[Cuts], constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
         kind, out = node.op_type, made[0]
         match kind:
-            case "Conv" | "ConvTranspose":
+            case "Conv" | "ConvTranspose" | "QLinearConv":
                 yield from self._of_convolution(node, out)
             case "MatMul" | "Gemm":
                 yield from self._of_matrices(node, out, constant)
@@ -165,9 +165,12 @@ class _Values:
             if (per_group != per_group[0]).any():
                 raise UnableError("its groups would be of unequal widths")
             cuts[1] = per_group[0]
-        yield 1, cuts
+        is_quantised = node.op_type == "QLinearConv"
+        yield 3 if is_quantised else 1, cuts
         if rows is not None:
-            yield 2, {0: rows}
+            yield 8 if is_quantised else 2, {0: rows}
+            for place in (4, 5) if is_quantised else ():  # scales and zero points, of all outputs or of each
+                yield place, {0: rows} if self._shape(node.input[place]) == (len(rows),) else {}
 
     def _of_matrices(self, node: Any, out: Cuts, constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
         weight = 1 if 1 in constant else 0
@@ -307,7 +310,7 @@ class _Narrowed:
 
     def _resize(self, node: Any) -> None:
         """Put the sizes of what an operation makes, and its number of groups, in order."""
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in ("Conv", "ConvTranspose", "QLinearConv"):
             self._regroup(node)
         place = SHAPED_BY.get(node.op_type)
         if place is None or not input_of(node, place) or node.input[place] not in self._constants():
