@@ -175,6 +175,30 @@ def test_weights_that_are_dequantised_and_turned(tmp_path: Path) -> None:
     assert close(answer(masked, x=data)[0], answer(small, x=data)[0])
 
 
+def test_quantised_operations_give_the_same_integers(tmp_path: Path) -> None:
+    """Two quantised convolutions, one with scales and zero points of each output, and a quantised sum between."""
+    constants = {
+        "one": np.float32(1), "zero": np.int8(3), "a": integers(1, 6, 3, 3, 3, dtype=np.int8),
+        "a.scale": np.abs(reals(2, 6)) / 40 + 0.01, "a.zero": np.zeros(6, np.int8),
+        "a.bias": integers(3, 6, dtype=np.int32), "b": integers(4, 5, 6, 1, 1, dtype=np.int8),
+        "b.scale": np.float32(0.02), "b.zero": np.int8(0),
+    }  # fmt: skip
+    data, other = ["one", "zero"], ["r", "one", "zero"]
+    nodes = [
+        node("QLinearConv", ["x", *data, "a", "a.scale", "a.zero", *data, "a.bias"], ["r"], pads=[1] * 4),
+        node("QLinearAdd", [*other, *other, *data], ["s"], domain="com.microsoft"),
+        node("QLinearConv", ["s", *data, "b", "b.scale", "b.zero", *data], ["q"]),
+        node("DequantizeLinear", ["q", *data], ["y"]),
+    ]
+    given = integers(7, 1, 3, 6, 6, dtype=np.int8, least=-100, most=100)
+    masked, small, _ = removed(saved(tmp_path, model_of(nodes, {"x": given}, constants)), "filter", 0.4)
+    found = {each.name: tuple(each.dims) for each in onnx.load(small).graph.initializer}
+    assert found["a"][0] == found["a.scale"][0] == found["a.zero"][0] == found["a.bias"][0] == found["b"][1] < 6
+    expected = answer(masked, x=given)[0]
+    assert len(np.unique(expected)) > 5
+    assert np.array_equal(expected, answer(small, x=given)[0])
+
+
 def sized(nodes: list[Any], **constants: np.ndarray) -> Any:
     """What stands between two products of 6 channels, `h` and `r`."""
     ends = [node("MatMul", ["x", "a"], ["h"], name="a")], [node("MatMul", ["r", "b"], ["y"], name="b")]
@@ -201,7 +225,8 @@ def test_sizes_that_the_graph_computes_follow_or_are_refused(tmp_path: Path) -> 
     ("nodes", "constants", "why"),
     [
         ([node("Softplus", ["h"], ["r"], name="odd", domain="of.others")], {}, None),
-        ([node("Gelu", ["h"], ["r"], name="odd", domain="com.microsoft")], {}, "nothing is known of its constants"),
+        ([node("BiasGelu", ["h", "bias"], ["r"], name="odd", domain="com.microsoft")], {"bias": reals(3, 6)},
+         "nothing is known of its constants"),
         ([node("Unsqueeze", ["h", "axes"], ["u"]),
           node("MaxPool", ["u"], ["p", "places"], name="odd", kernel_shape=[1]),
           node("Squeeze", ["p", "axes"], ["r"])], {"axes": np.array([2])}, "also gives the places"),

@@ -7,6 +7,7 @@ value must have the sizes that are left, so that nothing depends on a rule for a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from onnx import numpy_helper
 from accelsim.errors import InputError, raise_if_any
 from accelsim.network.onnx_graph.between import Places, places_of
 from accelsim.network.onnx_graph.constants import ModelFile, of_tensor
-from accelsim.network.onnx_graph.forms import STANDARD, attributes_of, input_of, kind_of, place_of
+from accelsim.network.onnx_graph.forms import MICROSOFT, STANDARD, attributes_of, input_of, kind_of, place_of
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED
 from accelsim.network.onnx_graph.order import uses
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
@@ -34,6 +35,9 @@ from accelsim.network.slices import Flags, Slices
 Array = NDArray[Any]
 Cuts = dict[int, Flags]
 """Of a tensor, which places along an axis stay; no axis of which all do."""
+
+EACH_BY_ITSELF = ("activation", "elementwise", "pooling")
+"""Kinds of operations that treat channels alike where none of their constants has more than one number."""
 
 SHAPED_BY = {"Reshape": 1, "Expand": 1, "Resize": 3}
 """Position of the input that says the sizes of what an operation makes."""
@@ -116,9 +120,12 @@ class _Values:
         made = {name: self.cuts(name) for name in node.output if name}
         if not any((*taken.values(), *made.values())):
             return
-        if node.domain not in STANDARD:
-            raise UnableError("nothing is known of its constants")
         constant = [place for place, name in enumerate(node.input) if name in self.ready.constants or self._fixed(name)]
+        if node.domain not in STANDARD:
+            is_plain = node.domain == MICROSOFT and KINDS.get(node.op_type) in EACH_BY_ITSELF
+            if not is_plain or any(math.prod(self._shape(node.input[place])) > 1 for place in constant):
+                raise UnableError("nothing is known of its constants")
+            return
         for place, cuts in self._needed(node, [made.get(name, {}) for name in node.output], constant):
             if place in constant:
                 kept = {axis: flags for axis, flags in cuts.items() if not flags.all()}
