@@ -139,7 +139,7 @@ def prune(
             said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, table))
+    console().print(terminal.inspection_table(pruned.name, table, console().width))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")

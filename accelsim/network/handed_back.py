@@ -6,6 +6,7 @@ places instead of its own, and what then stands where a weight stood says from w
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -121,7 +122,7 @@ def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading
     raise_if_any(_misfits(pruned, given, label(path)))
     with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=target.resolve().parent) as folder:
         made = Path(folder) / target.name
-        said = rewrite(pruned, path, made, reading)
+        said = rewrite(pruned, path, made, reading, _from(path, target))
         again = read(made, reading)
         raise_if_any(f"{target}: {problem}; {INSTEAD}" for problem in differences(again, pruned, given, given))
         if ends is not None:
@@ -196,6 +197,12 @@ class _Numbered(TensorFile):
             return self.logical[name].read()
         first, shape = self.first[self.owner(name)], self.shapes[name]
         return np.arange(first, first + self.logical[name].size).reshape(shape)
+
+
+def _from(path: Path, target: Path) -> str:
+    """Return the way from where a file will lie to the one that it is made of; "" of one that takes its place."""
+    path, folder = path.resolve(), target.resolve().parent
+    return "" if path == target.resolve() else Path(os.path.relpath(path, folder)).as_posix()
 
 
 class _Tensors:

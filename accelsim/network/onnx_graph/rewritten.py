@@ -21,7 +21,7 @@ from accelsim.network.onnx_graph.scope import graphs_of
 from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
 from accelsim.network.onnx_graph.walk import products_of
 from accelsim.network.reading import Reading
-from accelsim.network.writer import GRANULARITY_KEY, claims_of
+from accelsim.network.writer import GRANULARITY_KEY, PARENT_KEY, claims_of
 
 Array = NDArray[Any]
 Reader = Callable[[], Array]
@@ -30,11 +30,12 @@ ALIGNED, ALIGNED_LARGE, LARGE = 64, 4096, 2**20
 """Bytes to which tensors in a file of data are aligned, and those of LARGE bytes or more, which may be mapped."""
 
 
-def rewrite(pruned: Network, path: Path, target: Path, reading: Reading) -> list[str]:
+def rewrite(pruned: Network, path: Path, target: Path, reading: Reading, parent: str = "") -> list[str]:
     """Write an ONNX file with the weights and biases of a pruned network; return what is to be known of it.
 
     Weights go into the tensors from which they come. What the graph computes of tensors otherwise than by moving,
     scaling and shifting numbers becomes a tensor, and the operations that made it go; that is returned, a sentence.
+    parent: what the file says that it was pruned from.
     Raises InputError with every layer whose weights are packed.
     """
     ready = prepared(path, reading)
@@ -53,6 +54,7 @@ def rewrite(pruned: Network, path: Path, target: Path, reading: Reading) -> list
     model = onnx.load(path, load_external_data=False)
     _compute_no_more(model.graph, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
     _say(model, GRANULARITY_KEY, claims_of(pruned))
+    _say(model, PARENT_KEY, parent)
     write_model(model, ModelFile.of(path), target, stored)
     return [f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}"] if computed else []
 
