@@ -12,6 +12,8 @@ from conftest import Run
 from onnx_graphs import integers, model_of, reals
 
 from accelsim import InputError, Network, load_network, simulate
+from accelsim.compare import compare, totals
+from accelsim.curves import curve
 from accelsim.network.handed_back import hand_back
 from accelsim.pruned import prune_network, shrunk
 
@@ -117,6 +119,17 @@ def test_what_is_left_gives_what_the_masked_file_gives(tmp_path: Path, granulari
     one, other = (simulate(each, CHIP, 0.5) for each in (again, network))
     assert one["cycles"].tolist() == other["cycles"].tolist()
     assert one["energy_pj"].sum() == pytest.approx(other["energy_pj"].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("granularity", ["channel", "filter"])
+def test_compare_and_curve_say_the_same_cycles(tmp_path: Path, granularity: str) -> None:
+    path = saved(tmp_path, zoo())
+    _, small, _ = removed(path, granularity)
+    network = load_network(path)
+    compared = totals(compare(network, [CHIP], [granularity], 0.5, activations=0.5)).set_index("pruned_by")
+    point = curve(network, [CHIP], [granularity], [0.5], activations=0.5).set_index("granularity")
+    cycles = simulate(load_network(small), CHIP, 0.5)["cycles"].sum()
+    assert compared.loc[granularity, "cycles"] == point.loc[granularity, "cycles"] == cycles
 
 
 def test_groups_biases_and_norms_follow(tmp_path: Path) -> None:
