@@ -12,6 +12,8 @@ from conftest import Run
 from onnx_graphs import integers, model_of, reals
 
 from accelsim import InputError, Network, load_network, simulate
+from accelsim.compare import compare, totals
+from accelsim.curves import curve
 from accelsim.network.handed_back import hand_back
 from accelsim.pruned import prune_network, shrunk
 
@@ -119,6 +121,17 @@ def test_what_is_left_gives_what_the_masked_file_gives(tmp_path: Path, granulari
     assert one["energy_pj"].sum() == pytest.approx(other["energy_pj"].sum(), rel=1e-12)
 
 
+@pytest.mark.parametrize("granularity", ["channel", "filter"])
+def test_compare_and_curve_say_the_same_cycles(tmp_path: Path, granularity: str) -> None:
+    path = saved(tmp_path, zoo())
+    _, small, _ = removed(path, granularity)
+    network = load_network(path)
+    compared = totals(compare(network, [CHIP], [granularity], 0.5, activations=0.5)).set_index("pruned_by")
+    point = curve(network, [CHIP], [granularity], [0.5], activations=0.5).set_index("granularity")
+    cycles = simulate(load_network(small), CHIP, 0.5)["cycles"].sum()
+    assert compared.loc[granularity, "cycles"] == point.loc[granularity, "cycles"] == cycles
+
+
 def test_groups_biases_and_norms_follow(tmp_path: Path) -> None:
     """Half of the stem by name: whatever touches these channels has half of them."""
     _, small, _ = removed(saved(tmp_path, zoo()), "filter", {"wide": 0.5})
@@ -175,6 +188,30 @@ def test_weights_that_are_dequantised_and_turned(tmp_path: Path) -> None:
     assert close(answer(masked, x=data)[0], answer(small, x=data)[0])
 
 
+def test_quantised_operations_give_the_same_integers(tmp_path: Path) -> None:
+    """Two quantised convolutions, one with scales and zero points of each output, and a quantised sum between."""
+    constants = {
+        "one": np.float32(1), "zero": np.int8(3), "a": integers(1, 6, 3, 3, 3, dtype=np.int8),
+        "a.scale": np.abs(reals(2, 6)) / 40 + 0.01, "a.zero": np.zeros(6, np.int8),
+        "a.bias": integers(3, 6, dtype=np.int32), "b": integers(4, 5, 6, 1, 1, dtype=np.int8),
+        "b.scale": np.float32(0.02), "b.zero": np.int8(0),
+    }  # fmt: skip
+    data, other = ["one", "zero"], ["r", "one", "zero"]
+    nodes = [
+        node("QLinearConv", ["x", *data, "a", "a.scale", "a.zero", *data, "a.bias"], ["r"], pads=[1] * 4),
+        node("QLinearAdd", [*other, *other, *data], ["s"], domain="com.microsoft"),
+        node("QLinearConv", ["s", *data, "b", "b.scale", "b.zero", *data], ["q"]),
+        node("DequantizeLinear", ["q", *data], ["y"]),
+    ]
+    given = integers(7, 1, 3, 6, 6, dtype=np.int8, least=-100, most=100)
+    masked, small, _ = removed(saved(tmp_path, model_of(nodes, {"x": given}, constants)), "filter", 0.4)
+    found = {each.name: tuple(each.dims) for each in onnx.load(small).graph.initializer}
+    assert found["a"][0] == found["a.scale"][0] == found["a.zero"][0] == found["a.bias"][0] == found["b"][1] < 6
+    expected = answer(masked, x=given)[0]
+    assert len(np.unique(expected)) > 5
+    assert np.array_equal(expected, answer(small, x=given)[0])
+
+
 def sized(nodes: list[Any], **constants: np.ndarray) -> Any:
     """What stands between two products of 6 channels, `h` and `r`."""
     ends = [node("MatMul", ["x", "a"], ["h"], name="a")], [node("MatMul", ["r", "b"], ["y"], name="b")]
@@ -201,7 +238,8 @@ def test_sizes_that_the_graph_computes_follow_or_are_refused(tmp_path: Path) -> 
     ("nodes", "constants", "why"),
     [
         ([node("Softplus", ["h"], ["r"], name="odd", domain="of.others")], {}, None),
-        ([node("Gelu", ["h"], ["r"], name="odd", domain="com.microsoft")], {}, "nothing is known of its constants"),
+        ([node("BiasGelu", ["h", "bias"], ["r"], name="odd", domain="com.microsoft")], {"bias": reals(3, 6)},
+         "nothing is known of its constants"),
         ([node("Unsqueeze", ["h", "axes"], ["u"]),
           node("MaxPool", ["u"], ["p", "places"], name="odd", kernel_shape=[1]),
           node("Squeeze", ["p", "axes"], ["r"])], {"axes": np.array([2])}, "also gives the places"),

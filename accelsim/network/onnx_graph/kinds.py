@@ -173,6 +173,7 @@ _RULES: Mapping[str, Callable[[Flow], Kept]] = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshaped),
     **dict.fromkeys(("Concat", "QLinearConcat"), _joined),
     **dict.fromkeys(("Slice", "Pad", "Expand", "Tile", "Resize", "Upsample", "Split", "CenterCropPad"), _cut),
+    **dict.fromkeys(("RotaryEmbedding", "GemmaRotaryEmbedding", "ComplexMul"), _mixed),  # pairs of channels
     "Transpose": _transposed,
     "Gather": _chosen,
 }  # fmt: skip

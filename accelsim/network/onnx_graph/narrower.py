@@ -7,6 +7,7 @@ value must have the sizes that are left, so that nothing depends on a rule for a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from onnx import numpy_helper
 from accelsim.errors import InputError, raise_if_any
 from accelsim.network.onnx_graph.between import Places, places_of
 from accelsim.network.onnx_graph.constants import ModelFile, of_tensor
-from accelsim.network.onnx_graph.forms import STANDARD, attributes_of, input_of, kind_of, place_of
+from accelsim.network.onnx_graph.forms import MICROSOFT, STANDARD, attributes_of, input_of, kind_of, place_of
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED
 from accelsim.network.onnx_graph.order import uses
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
@@ -34,6 +35,9 @@ from accelsim.network.slices import Flags, Slices
 Array = NDArray[Any]
 Cuts = dict[int, Flags]
 """Of a tensor, which places along an axis stay; no axis of which all do."""
+
+EACH_BY_ITSELF = ("activation", "elementwise", "pooling")
+"""Kinds of operations that treat channels alike where none of their constants has more than one number."""
 
 SHAPED_BY = {"Reshape": 1, "Expand": 1, "Resize": 3}
 """Position of the input that says the sizes of what an operation makes."""
@@ -116,9 +120,12 @@ class _Values:
         made = {name: self.cuts(name) for name in node.output if name}
         if not any((*taken.values(), *made.values())):
             return
-        if node.domain not in STANDARD:
-            raise UnableError("nothing is known of its constants")
         constant = [place for place, name in enumerate(node.input) if name in self.ready.constants or self._fixed(name)]
+        if node.domain not in STANDARD:
+            is_plain = node.domain == MICROSOFT and KINDS.get(node.op_type) in EACH_BY_ITSELF
+            if not is_plain or any(math.prod(self._shape(node.input[place])) > 1 for place in constant):
+                raise UnableError("nothing is known of its constants")
+            return
         for place, cuts in self._needed(node, [made.get(name, {}) for name in node.output], constant):
             if place in constant:
                 kept = {axis: flags for axis, flags in cuts.items() if not flags.all()}
@@ -132,7 +139,7 @@ class _Values:
     def _needed(self, node: Any, made: Sequence[Cuts], constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
         kind, out = node.op_type, made[0]
         match kind:
-            case "Conv" | "ConvTranspose":
+            case "Conv" | "ConvTranspose" | "QLinearConv":
                 yield from self._of_convolution(node, out)
             case "MatMul" | "Gemm":
                 yield from self._of_matrices(node, out, constant)
@@ -165,9 +172,12 @@ class _Values:
             if (per_group != per_group[0]).any():
                 raise UnableError("its groups would be of unequal widths")
             cuts[1] = per_group[0]
-        yield 1, cuts
+        is_quantised = node.op_type == "QLinearConv"
+        yield 3 if is_quantised else 1, cuts
         if rows is not None:
-            yield 2, {0: rows}
+            yield 8 if is_quantised else 2, {0: rows}
+            for place in (4, 5) if is_quantised else ():  # scales and zero points, of all outputs or of each
+                yield place, {0: rows} if self._shape(node.input[place]) == (len(rows),) else {}
 
     def _of_matrices(self, node: Any, out: Cuts, constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
         weight = 1 if 1 in constant else 0
@@ -307,7 +317,7 @@ class _Narrowed:
 
     def _resize(self, node: Any) -> None:
         """Put the sizes of what an operation makes, and its number of groups, in order."""
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in ("Conv", "ConvTranspose", "QLinearConv"):
             self._regroup(node)
         place = SHAPED_BY.get(node.op_type)
         if place is None or not input_of(node, place) or node.input[place] not in self._constants():
