@@ -55,7 +55,7 @@ def rewrite(pruned: Network, path: Path, target: Path, reading: Reading, parent:
     _compute_no_more(model.graph, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
     _say(model, GRANULARITY_KEY, claims_of(pruned))
     _say(model, PARENT_KEY, parent)
-    _write(model, ModelFile.of(path), target, stored)
+    write_model(model, ModelFile.of(path), target, stored)
     return [f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}"] if computed else []
 
 
@@ -128,18 +128,18 @@ def _readers(ready: Prepared) -> dict[Key, Reader]:
     return found
 
 
-def _write(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
+def write_model(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
     """Write a model with other tensors, its data beside it where it was there."""
-    found = dict(_tensors(model.graph))
+    found = dict(tensors_of(model.graph))
     raise_if_any(
         f"{file.path}: '{name}' is a tensor of a function, into which pruned weights are not written; inline it first: "
         "onnx.inliner.inline_local_functions"
         for name in stored
         if name not in found
     )
-    beside = {id(each): each for _, each in _tensors(model.graph) if _is_external(each)}
+    beside = {id(each): each for _, each in tensors_of(model.graph) if is_external(each)}
     with (target.parent / f"{target.name}.data").open("wb") as data:
-        for name, each in _tensors(model.graph):
+        for name, each in tensors_of(model.graph):
             values = stored.get(name)
             if isinstance(each, onnx.SparseTensorProto):
                 if values is not None:
@@ -167,7 +167,7 @@ def _say(model: Any, key: str, text: str) -> None:
         model.metadata_props.add(key=key, value=text)
 
 
-def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
+def tensors_of(graph: Any) -> Iterator[tuple[str, Any]]:
     """Go through the tensors of a graph and of bodies in it by the names that they have when it is read."""
     counts: dict[str, int] = {}
 
@@ -190,7 +190,8 @@ def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
     yield from of(graph)
 
 
-def _is_external(tensor: Any) -> bool:
+def is_external(tensor: Any) -> bool:
+    """Return whether the data of a tensor lie beside its file."""
     return isinstance(tensor, onnx.TensorProto) and tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
