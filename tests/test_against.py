@@ -114,7 +114,10 @@ def test_run_says_what_the_network_takes_less(accelsim: Run) -> None:
 def test_a_network_to_be_held_against_that_cannot_be_read(accelsim: Run) -> None:
     said = accelsim("run", PRUNED, "--against", "lenet-300")
     assert said.code == 2
-    assert said.err.startswith("error: --against: 'lenet-300': no network of this name is shipped")
+    assert said.err.startswith("error: --against lenet-300: 'lenet-300': no network of this name is shipped")
+    said = accelsim("run", "lenet-30", "--against", "lenet-300")
+    assert said.code == 2
+    assert [line.split(": ")[1] for line in said.err.splitlines()] == ["'lenet-30'", "--against lenet-300"]
 
 
 def test_a_report_has_the_table_and_how_to_make_it_again(accelsim: Run, tmp_path: Path) -> None:

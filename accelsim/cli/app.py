@@ -171,15 +171,18 @@ def other_network(
     reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
 ) -> Network | None:
     """Return the network that --against names, as much of it as runs of the network; None where there is none."""
-    from accelsim.against import other
+    from accelsim.against import DENSE, NOTHING, other
     from accelsim.network import load_network
 
     def read(name: str | Path) -> Network:
         return reading.resized(load_network(name, **reading.keywords_beside(None, str(name))[0]))
 
-    if network is None:
-        return None
-    return collect(problems, other, network, against, read, place="" if against is None else "--against: ")
+    place = f"--against {against}: "
+    if network is not None:
+        return collect(problems, other, network, against, read, place=place)
+    if against not in (None, DENSE, NOTHING):
+        collect(problems, read, against, place=place)  # what is wrong with it is told at once
+    return None
 
 
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:

@@ -389,11 +389,12 @@ def divisions_table(table: pd.DataFrame) -> Table:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
     grid = Table(
         title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        caption=whose_note(table["activations"], table["division"]), caption_justify="left",
+        padding=(0, 1, 0, 0), caption=whose_note(table["activations"], table["division"]), caption_justify="left",
     )  # fmt: skip
-    headings = ("chip", "division", "samples/s", "latency µs", "energy µJ", "accuracy", "faster", "saves")
-    for heading in headings:
-        grid.add_column(heading, justify="left" if heading in headings[:2] else "right", no_wrap=True)
+    grid.add_column("chip", overflow="fold", min_width=12)
+    grid.add_column("division", no_wrap=True)
+    for heading in ("samples/s", "latency\nµs", "energy\nµJ", "right\nanswers", "faster", "saves"):
+        grid.add_column(heading, justify="right", no_wrap=True)
     for _, row in table.iterrows():
         grid.add_row(
             Text(str(row["hardware"])), str(row["division"]), number(row["samples_per_s"]), number(row["latency_us"]),
