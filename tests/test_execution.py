@@ -336,6 +336,9 @@ def test_what_numpy_does_not_know_is_named() -> None:
     unknown = broken(lambda each: replace(each, does="Einsum") if each.name == "add" else each)
     with pytest.raises(InputError, match=r"operation add: NumPy does not know 'Einsum' \(elementwise\)"):
         _ = unknown.runtime
+    many = broken(lambda each: replace(each, does="Einsum", kind="other"))
+    with pytest.raises(InputError, match=r"operation \w+ and \d+ more: NumPy does not know 'Einsum' \(other\)"):
+        _ = many.runtime
     without = broken(lambda each: replace(each, attributes={}))
     with pytest.raises(InputError) as refused:
         NumPyExecutor.of(without)

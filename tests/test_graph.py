@@ -169,12 +169,63 @@ operation = [
         ('name = "relu"', 'name = "stem"', r"operation stem: name: is used more than once"),
         ('name = "softmax", ', 'name = "softmax", kernels = 3, ', r"operation softmax: kernels: unknown key"),
         ('name = "branches"', 'name = "branches"\noutputs = ["x"]', r"outputs: nothing is called 'x'"),
+        ("axis = 0", "axis = [0, 1]", r"operation joined: axis: must be a single one for Concat \(got \[0, 1\]\)"),
+        ("axis = 0", "axis = []", r"operation joined: axis: must name one axis or more, each once \(got \[\]\)"),
+        ("axis = 0", "axis = 0, macs = 9007199254740993", r"operation joined: macs: makes 9.01e\+15, and at most"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(write: Write, was: str, is_now: str, said: str) -> None:
     assert was in BRANCHES
     with pytest.raises(InputError, match=said):
         load_network(write(BRANCHES.replace(was, is_now)))
+
+
+ALONE = """
+name = "one"
+operation = [{ name = "op", inputs = ["conv"], %s }]
+[[layer]]
+name = "conv"
+kind = "conv2d"
+out_channels = 8
+in_channels = 3
+kernel = 1
+input_hw = 4
+synthetic = { density = 0.5 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("op", "said"),
+    [
+        ('does = "Slice", axis = 0, start = 8', r"start, stop: leave nothing of \(8, 4, 4\); correct them"),
+        ('does = "Slice", axis = [0, 1], stop = 1', r"axis: must be a single one for Slice"),
+        ('does = "Softmax", axis = [0, 1]', r"axis: must be a single one for Softmax"),
+        ('does = "ReduceMean", axis = [1, -2]', r"axis: must name one axis or more, each once"),
+        ('does = "GroupNormalization", groups = 3', r"groups: 3 do not divide the 8 channels"),
+        ('does = "LRN", size = 1000000000', r"size: 1000000000 channels reach beyond all 8"),
+        (
+            'does = "AttentionScores", inputs = ["conv", "conv"], '
+            "product = { groups = 3, operand_groups = 2, rows = 4, columns = 4, vectors = 4 }",
+            r"product.operand_groups: 2 do not divide 3 groups",
+        ),
+        (
+            'does = "AttentionScores", inputs = ["conv", "conv"], '
+            "product = { groups = 1, rows = 4, columns = 4, vectors = 5, causal = true }",
+            r"product.causal: the first of 5 queries meet none of the 4 keys",
+        ),
+        (
+            'does = "AttentionScores", inputs = ["conv", "conv"], '
+            "product = { groups = 2, rows = 1000000000, columns = 1000000000, vectors = 1000000000 }",
+            r"product: makes 2e\+27, and at most 9.01e\+15 can be counted",
+        ),
+        ('does = "x", kind = "other", shape = [2147483647, 2147483647]', r"shape: makes 4.61e\+18, and at most"),
+        ('does = "Relu", reads = 1000000000000000000000', r"reads: makes 1e\+21, and at most"),
+    ],
+)
+def test_an_operation_that_cannot_be_is_refused(write: Write, op: str, said: str) -> None:
+    text = ALONE % op if "inputs" not in op else ALONE.replace('inputs = ["conv"], %s', op)
+    with pytest.raises(InputError, match=f"operation op: {said}"):
+        load_network(write(text))
 
 
 def test_layers_stand_in_the_order_in_which_they_run(write: Write) -> None:

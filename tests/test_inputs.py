@@ -215,6 +215,9 @@ def test_labels_may_lie_in_a_file_of_their_own(net: accelsim.Network, tmp_path: 
     np.testing.assert_array_equal(found.labels, LABELS)
     again = with_inputs(net.with_samples(SAMPLES), None, tmp_path / "y.npy")
     np.testing.assert_array_equal(again.labels, LABELS)
+    np.save(tmp_path / "y.npy", LABELS[:5])
+    with pytest.raises(accelsim.InputError, match=r"y.npy: labels: there are 5 for 9 samples"):
+        with_inputs(net, tmp_path / "x.npy", tmp_path / "y.npy")
 
 
 @pytest.mark.parametrize(
@@ -224,6 +227,7 @@ def test_labels_may_lie_in_a_file_of_their_own(net: accelsim.Network, tmp_path: 
         ({"input": SAMPLES[:, :5]}, r"input: must be of shape \(samples, 12\) \(got \(9, 5\)\)"),
         ({"input": SAMPLES[0]}, r"input: must be of shape \(samples, 12\) \(got \(12,\)\)"),
         ({"input": np.where(SAMPLES > 1, np.nan, SAMPLES)}, "NaN"),
+        ({"input": SAMPLES.astype(np.float64) * 1e300}, "infinite numbers; all must be finite, as float32, too"),
         ({"input": SAMPLES.astype(str)}, "'input' has type <U"),
         ({"input": SAMPLES, "labels": LABELS[:5]}, "labels: there are 5 for 9 samples; give one of each"),
         ({"input": SAMPLES, "labels": LABELS + 0.5}, "labels: must be whole numbers"),
@@ -243,10 +247,16 @@ def test_inputs_that_do_not_fit_are_refused_by_name(
 def test_what_is_no_file_of_samples_is_refused(net: accelsim.Network, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_text("no array")
     np.savez(tmp_path / "two.npz", a=LABELS, b=LABELS)
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "folder.npy").mkdir()
+    np.save(tmp_path / "objects.npy", np.array([1, None], object), allow_pickle=True)
     for inputs, labels, said in (
         (tmp_path / "x.csv", None, "samples are a .npz, .npy, .safetensors file"),
         (tmp_path / "none.npz", None, "no such file"),
         (tmp_path / "x.npy", None, "is no array"),
+        (tmp_path / "empty.npy", None, "empty.npy: is no array"),
+        (tmp_path / "objects.npy", None, "objects.npy: is no array .*Python objects"),
+        (tmp_path / "folder.npy", None, r"^\S*folder.npy: is a directory; name a file in it"),
         (SAMPLES, tmp_path / "two.npz", "call the one with the class of each sample labels"),
         (None, LABELS, "labels are of no use without its inputs"),
     ):

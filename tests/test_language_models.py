@@ -195,9 +195,12 @@ def chain() -> Network:
         (model(causal=False), {"phase": "prefill"}, "phase prefill: tiny is no language model that generates text: its "
          "queries meet tokens that are still to come; leave the phase out and give tokens alone"),
         (model(), {"phase": "train"}, "phase: must be prefill or decode (got 'train')"),
-        (model(), {"phase": "decode", "context": 0}, "context: must be a whole number, at least 1 (got 0)"),
+        (model(), {"phase": "decode", "context": 0}, "context: must be a whole number, at least 1 and "
+         "at most 2,147,483,647 (got 0)"),
         (model(), {"phase": "prefill", "tokens": 4, "context": 3}, "context: 3 is less than the 4 tokens that run"),
-        (model(), {"tokens": 4, "batch": 0}, "batch: must be a whole number, at least 1 (got 0)"),
+        (model(), {"tokens": 4, "batch": 10**23}, "batch: must be a whole number, at least 1 and at most "),
+        (model(), {"tokens": 4, "batch": 0}, "batch: must be a whole number, at least 1 and at most "
+         "2,147,483,647 (got 0)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(network: Network, asked: dict[str, Any], said: str) -> None:

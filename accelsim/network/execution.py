@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -104,8 +104,8 @@ class NumPyExecutor:
             elif given.dtype.kind not in ("iu" if dtype == "int64" else "fiub"):
                 what = "whole numbers" if dtype == "int64" else "numbers"
                 problems.append(f"inputs: {name}: must be {what} (got {given.dtype})")
-            elif not np.isfinite(given).all():
-                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite")
+            elif not _finite(given):
+                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite, as float32, too")
             else:
                 lengths[name] = len(given)
         if len(set(lengths.values())) > 1:
@@ -156,6 +156,12 @@ class NumPyExecutor:
             yield name, before, made
 
 
+def _finite(values: Array) -> bool:
+    """Whether all values are finite in the precision in which they are run."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(np.float32, copy=False)).all())
+
+
 def _is_look_up(graph: Graph, name: str) -> bool:
     return name in graph.by_name and graph.by_name[name].kind == "embedding"
 
@@ -164,21 +170,26 @@ def _problems(graph: Graph, network: Network) -> list[str]:
     """Say what keeps NumPy from running a graph with the layers of a network."""
     if graph.runtime:
         return [f"is run by {graph.runtime}, whose operations NumPy does not know: bring it from where it came"]
-    problems = []
+    problems, unknown, lacking = [], dict[str, list[str]](), dict[str, list[str]]()
     for each in graph.operations:
         operator = operator_of(each.does)
         if operator is None:
             what = f"'{each.does}' ({each.kind})" if each.does else f"an operation of kind {each.kind}"
-            problems.append(f"operation {each.name}: NumPy does not know {what}, and so cannot run the network")
+            unknown.setdefault(what, []).append(each.name)
             continue
         if problem := operator.problem(each.does, each.inputs):
             problems.append(f"operation {each.name}: inputs: {problem}")
         needs = ("value",) if operator.kind == "elementwise" and operator.takes != len(each.inputs) == 1 else ()
         missing = [key for key in (*operator.needs, *needs) if key not in each.attributes]
         if missing:
-            problems.append(
-                f"operation {each.name}: {', '.join(missing)}: must be known to run it; add what is missing"
-            )
+            lacking.setdefault(", ".join(missing), []).append(each.name)
+    problems += [
+        f"{_operations(names)}: NumPy does not know {what}, and so cannot run the network"
+        for what, names in unknown.items()
+    ]
+    problems += [
+        f"{_operations(names)}: {keys}: must be known to run it; add what is missing" for keys, names in lacking.items()
+    ]
     for layer in network.layers:
         if layer.name not in graph.sources:
             problems.append(f"layer {layer.name}: is not in the graph of the network")
@@ -193,6 +204,11 @@ def _problems(graph: Graph, network: Network) -> list[str]:
         if name not in names
     ]
     return problems
+
+
+def _operations(names: Sequence[str]) -> str:
+    """Name one operation for all with the same problem."""
+    return f"operation {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _run(said: Operation, taken: list[Array]) -> Array:

@@ -25,6 +25,9 @@ Phase = Literal["prefill", "decode"]
 """prefill: the prompt, all of its tokens at once, of which the last is scored; decode: a token more of each sequence,
 whose query meets the keys and values of all before it, which are kept."""
 
+MOST = 2**31 - 1
+"""The largest number of samples, tokens or a context: the largest size that a network file may give."""
+
 PHASES: tuple[str, ...] = get_args(Phase)
 
 
@@ -33,7 +36,7 @@ def in_batch(network: Network, batch: int) -> Network:
 
     Raises InputError for a number that is none, and for layers whose activations are given.
     """
-    problems = [] if is_count(batch, 1) else [f"batch: must be a whole number, at least 1 (got {batch!r})"]
+    problems = _no_counts(batch=batch)
     given = [layer.name for layer in network if isinstance(layer.activations, np.ndarray)]
     if given:
         problems.append(f"batch: {listed(given)} of {network.name}: their activations are given; leave the batch out")
@@ -64,8 +67,7 @@ def in_phase(
     if context is None and phase == "decode":
         context = sequence.length
     size = _sizes(phase, tokens, context, sequence.length)
-    if not is_count(batch, 1):
-        raise InputError(f"batch: must be a whole number, at least 1 (got {batch!r})")
+    raise_if_any(_no_counts(batch=batch))
     resized = sequence.resized(size, last_only=phase is not None)
     sequences = "1 sequence, of its tokens" if batch == 1 else f"{batch:,} sequences, of their tokens"
     said = f"{phase or 'tokens'}: {sequences} {size.tokens:,} at once, context {size.context:,}"
@@ -99,13 +101,18 @@ class _Resized(NamedTuple):
     not_simulated: list[LeftOut]
 
 
+def _no_counts(**counts: int | None) -> list[str]:
+    """Say which of the numbers that were given are no counts."""
+    return [
+        f"{key}: must be a whole number, at least 1 and at most {MOST:,} (got {value!r})"
+        for key, value in counts.items()
+        if value is not None and not (is_count(value, 1) and value <= MOST)
+    ]
+
+
 def _sizes(phase: str | None, tokens: int | None, context: int | None, length: int) -> _Sizes:
     """Return the sizes that were asked for, or those that a phase has; raises InputError."""
-    raise_if_any(
-        f"{key}: must be a whole number, at least 1 (got {value!r})"
-        for key, value in (("tokens", tokens), ("context", context))
-        if value is not None and not is_count(value, 1)
-    )
+    raise_if_any(_no_counts(tokens=tokens, context=context))
     runs = tokens or (1 if phase == "decode" else context or length)
     meets = context or runs
     if meets < runs:

@@ -61,7 +61,18 @@ def axes_of(said: Operation, shape: Shape, default: int | Sequence[int] = -1) ->
                 f"operation {said.name}: axis: there is no {axis} in a sample of shape {shape}; the first is 0, the "
                 "dimension that counts samples does not count"
             )
-    return tuple(axis % len(shape) for axis in axes)
+    found = tuple(axis % len(shape) for axis in axes)
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"operation {said.name}: axis: must name one axis or more, each once (got {given})")
+    return found
+
+
+def axis_of(said: Operation, shape: Shape) -> int:
+    """Return the one axis that an operation names, counted from 0, by default the last; raises InputError."""
+    axes = axes_of(said, shape)
+    if len(axes) > 1:
+        raise InputError(f"operation {said.name}: axis: must be a single one for {said.does} (got {list(axes)})")
+    return axes[0]
 
 
 def _value(function: Callable[[Array, Operation], Array], kind: str = "activation") -> Operator:
@@ -138,14 +149,14 @@ def _if_alike(said: Operation, shapes: Sequence[Shape], whole: Shape) -> Channel
 
 
 def _softmax(said: Operation, given: Sequence[Array]) -> Array:
-    (axis,) = axes_of(said, given[0].shape[1:])
+    axis = axis_of(said, given[0].shape[1:])
     raised: Array = np.exp(given[0] - given[0].max(axis=axis + 1, keepdims=True))
     raised /= raised.sum(axis=axis + 1, keepdims=True)
     return raised
 
 
 def _log_softmax(said: Operation, given: Sequence[Array]) -> Array:
-    (axis,) = axes_of(said, given[0].shape[1:])
+    axis = axis_of(said, given[0].shape[1:])
     lowered: Array = given[0] - given[0].max(axis=axis + 1, keepdims=True)
     lowered -= np.log(np.exp(lowered).sum(axis=axis + 1, keepdims=True))
     return lowered
@@ -266,7 +277,7 @@ def _unless_along_channels(said: Operation, shapes: Sequence[Shape], _: Shape) -
 
 
 def _concat_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
-    (axis,) = axes_of(said, shapes[0])
+    axis = axis_of(said, shapes[0])
     rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}
     if len(rest) > 1:
         texts = " and ".join(map(str, shapes))
@@ -279,12 +290,12 @@ def _concat_channels(said: Operation, shapes: Sequence[Shape], after: Shape) -> 
 
 
 def _concat(said: Operation, given: Sequence[Array]) -> Array:
-    (axis,) = axes_of(said, given[0].shape[1:])
+    axis = axis_of(said, given[0].shape[1:])
     return np.concatenate(given, axis=axis + 1)
 
 
 def _sliced(said: Operation, shape: Shape) -> tuple[slice, ...]:
-    (axis,) = axes_of(said, shape)
+    axis = axis_of(said, shape)
     return (*axis * (slice(None),), slice(said.attributes.get("start", 0), said.attributes.get("stop")))
 
 
@@ -292,7 +303,36 @@ def _slice_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
     *before, part = _sliced(said, shapes[0])
     sizes = list(shapes[0])
     sizes[len(before)] = len(range(*part.indices(sizes[len(before)])))
+    if 0 in sizes:
+        raise InputError(f"operation {said.name}: start, stop: leave nothing of {shapes[0]}; correct them")
     return tuple(sizes)
+
+
+def _softmax_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    axis_of(said, shapes[0])
+    return shapes[0]
+
+
+def _layer_norm_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    axes_of(said, shapes[0])
+    return shapes[0]
+
+
+def _group_norm_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    groups = said.attributes["groups"]
+    if shapes[0][0] % groups:
+        raise InputError(
+            f"operation {said.name}: groups: {groups} do not divide the {shapes[0][0]} channels; correct it"
+        )
+    return shapes[0]
+
+
+def _lrn_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    _check_maps(said, shapes[0])
+    size, channels = said.attributes["size"], shapes[0][-3]
+    if size > 2 * channels:
+        raise InputError(f"operation {said.name}: size: {size} channels reach beyond all {channels}; correct it")
+    return shapes[0]
 
 
 def _slice(said: Operation, given: Sequence[Array]) -> Array:
@@ -428,6 +468,11 @@ def _heads(values: Array, groups: int, operand_groups: int, features: int, name:
 def _scores_shape(said: Operation, _: Sequence[Shape]) -> Shape:
     if said.product is None:
         raise InputError(f"operation {said.name}: product: is missing; add {{ groups, rows, columns, vectors }}")
+    if said.product.causal and said.product.vectors > said.product.rows:
+        raise InputError(
+            f"operation {said.name}: product.causal: the first of {said.product.vectors} queries meet none of the "
+            f"{said.product.rows} keys; correct vectors or rows"
+        )
     return said.product.groups, said.product.vectors, said.product.rows
 
 
@@ -486,8 +531,8 @@ OPERATORS: Mapping[str, Operator] = {
     "erf": _value(lambda x, _: _erf(x), "elementwise"),
     "sqrt": _value(lambda x, _: np.sqrt(x), "elementwise"),
     "exp": _value(lambda x, _: np.exp(x), "elementwise"),
-    "softmax": Operator("softmax", _softmax, channels=_mixed),
-    "logsoftmax": Operator("softmax", _log_softmax, channels=_mixed),
+    "softmax": Operator("softmax", _softmax, _softmax_shape, _mixed),
+    "logsoftmax": Operator("softmax", _log_softmax, _softmax_shape, _mixed),
     "maxpool": Operator("pooling", _max_pool, _pooled_shape, needs=("kernel",)),
     "averagepool": Operator("pooling", _average_pool, _pooled_shape, needs=("kernel",)),
     "globalaveragepool": _whole_maps(np.mean),
@@ -504,10 +549,10 @@ OPERATORS: Mapping[str, Operator] = {
     "reshape": Operator("reshape", _reshape, _reshape_shape, _flattened),
     "transpose": Operator("reshape", _transpose, _transpose_shape, _mixed),
     "batchnormalization": Operator("normalisation", _batch_norm, needs=("mean", "variance")),
-    "layernormalization": Operator("normalisation", _layer_norm, channels=_mixed),
-    "groupnormalization": Operator("normalisation", _group_norm, channels=_mixed, needs=("groups",)),
+    "layernormalization": Operator("normalisation", _layer_norm, _layer_norm_shape, _mixed),
+    "groupnormalization": Operator("normalisation", _group_norm, _group_norm_shape, _mixed, needs=("groups",)),
     "rmsnormalization": Operator("normalisation", _rms_norm, channels=_mixed),
-    "lrn": Operator("normalisation", _lrn, channels=_mixed, needs=("size",)),
+    "lrn": Operator("normalisation", _lrn, _lrn_shape, _mixed, needs=("size",)),
     "gather": Operator("embedding", _gather, _gather_shape, _mixed, ("value",)),
     "attentionscores": Operator("attention", _scores, _scores_shape, _mixed, takes=2),
     "attentionvalues": Operator("attention", _values, _values_shape, _mixed, takes=2),

@@ -52,7 +52,11 @@ def with_inputs(network: Network, inputs: Inputs | None, labels: ArrayLike | str
     if len(arrays) == len(names) == 1:
         arrays = dict(zip(names, arrays.values(), strict=True))
     with placing(str(inputs)):
-        return network.with_samples(arrays, classes)
+        given = network.with_samples(arrays)
+    if classes is None:
+        return given
+    with placing(str(labels if isinstance(labels, str | Path) else inputs)):
+        return given.with_samples(arrays, classes)
 
 
 def with_known_inputs(network: Network) -> Network:
@@ -90,9 +94,10 @@ def _read(path: Path) -> dict[str, Array]:
     if path.suffix.lower() not in SAMPLE_SUFFIXES:
         raise InputError(f"{path}: samples are a {', '.join(SAMPLE_SUFFIXES)} file; write one with np.savez")
     if path.suffix.lower() == ".npy":
+        existing_file(path)
         try:
-            return {"array": np.load(existing_file(path), mmap_mode="r", allow_pickle=False)}
-        except (OSError, ValueError) as error:
+            return {"array": np.lib.format.open_memmap(path, mode="r")}
+        except (OSError, ValueError, EOFError, OverflowError) as error:
             raise InputError(f"{path}: is no array ({error}); write it with np.save") from None
     file = open_tensors(path)
     raise_if_any(f"{path}: {problem}" for problem in map(file.problem, file.unusable) if problem)

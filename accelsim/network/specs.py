@@ -217,6 +217,11 @@ class ProductSpec:
     operand_groups: NonNegativeInt = 0
     """Second operands that there are, as many as heads of keys and values where several groups share one; 0: groups."""
 
+    def __post_init__(self) -> None:
+        """Check what the keys say together; raises ValueError."""
+        if self.operand_groups and self.groups % self.operand_groups:
+            raise ValueError(f"operand_groups: {self.operand_groups} do not divide {self.groups} groups; correct one")
+
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OperationSpec:

@@ -27,6 +27,9 @@ CHAIN = (
 )
 """What is taken for granted where a chain is executed that nobody described."""
 
+MOST = 2**53
+"""The largest count of elements or multiply-accumulates of one sample: every whole number up to it is a float, too."""
+
 Read = Callable[[str, str, str], Any]
 """Reads the array that a key of an operation names, given operation, key and what it says; raises InputError."""
 
@@ -180,6 +183,7 @@ def _operation(
         product=product,
         channels=spec.channels or "mixed",
     )
+    _check_counts(made)
     if whole:
         return made
     if operator is None:
@@ -195,7 +199,22 @@ def _operation(
                 f"{' and '.join(map(str, shapes))} gives {shape}; correct it or leave it out"
             )
         made = replace(made, shape=shape, channels=spec.channels or operator.channels(made, shapes, shape))
+        _check_counts(made)
     return made
+
+
+def _check_counts(said: Operation) -> None:
+    """Raise InputError for an operation whose numbers no table can hold."""
+    product = said.product is not None and said.macs == said.product.macs
+    counts = {
+        "reads": said.reads,
+        "weights": said.weights,
+        "product" if product else "macs": said.macs or 0,
+        "shape": math.prod(said.shape),
+    }
+    for key, count in counts.items():
+        if count > MOST:
+            raise InputError(f"operation {said.name}: {key}: makes {count:.3g}, and at most {MOST:.3g} can be counted")
 
 
 def _weights(spec: OperationSpec, arrays: Mapping[str, Any]) -> int:
