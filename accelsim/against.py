@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network import Layer, Network, load_network
+from accelsim.network.writer import PARENT
 from accelsim.results import Column
 from accelsim.totals import over_layers
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 DENSE = "dense"
 """The same network with every weight there."""
 
-PARENT = "pruned_from"
-"""Key of a network's provenance: name or file of the network that it was pruned from."""
+NOTHING = "none"
+"""No other network."""
 
 GAIN_COLUMNS = (
     Column("hardware", "str", "name of the chip"),
@@ -37,25 +39,29 @@ GAIN_COLUMNS = (
 """The table of `gains`."""
 
 
-def other(network: Network, against: str | Path | Network | None = None) -> Network | None:
+def other(
+    network: Network, against: str | Path | None = None, read: Callable[[str | Path], Network] = load_network
+) -> Network | None:
     """Return the network that one is held against.
 
-    against: "dense", which is the network with a weight in place of every zero; a name or file of another; None: the
-    network that this one says it was pruned from (`provenance`), if it says one that can be read. What enters the
-    network enters the other, too. Returns None where nothing is asked for and nothing is known.
+    against: "dense", which is the network with a weight in place of every zero; a name or file of another, which
+    `read` reads; "none"; None: the network that this one says it was pruned from (`provenance`), if that can be read.
+    What enters the network enters the other, too. Returns None where nothing is asked for and nothing is known.
     Raises InputError for what cannot be read, or takes other inputs.
     """
+    if against == NOTHING:
+        return None
     if against is None:
         parent = network.provenance.get(PARENT)
         if not isinstance(parent, str):
             return None
         try:
-            return _with_inputs_of(network, load_network(parent))
+            return _with_inputs_of(network, read(parent))
         except InputError:
             return None  # it was said where the network comes from, and need not lie here
     if against == DENSE:
         return unpruned(network)
-    return _with_inputs_of(network, load_network(against))
+    return _with_inputs_of(network, read(against))
 
 
 def _with_inputs_of(network: Network, found: Network) -> Network:
@@ -67,9 +73,11 @@ def unpruned(network: Network) -> Network:
     """Return the network with the least weight there is in place of every zero, of integers 1.
 
     It counts, and of real weights changes results by next to nothing: what a ReLU makes zero stays zero. Activations
-    stay those of the pruned network, whichever weights were there before.
+    stay those of the pruned network, whichever weights were there before. How accurate those were labels cannot tell.
     """
-    return replace(network, name=f"{network.name} (dense)", layers=[_whole(layer) for layer in network])
+    told = {key: value for key, value in network.provenance.items() if key != PARENT}
+    layers = [_whole(layer) for layer in network]
+    return replace(network, name=f"{network.name} (dense)", layers=layers, labels=None, provenance=told)
 
 
 def _whole(layer: Layer) -> Layer:
@@ -85,12 +93,13 @@ def _whole(layer: Layer) -> Layer:
 
 
 def gains(
-    results: pd.DataFrame, others: pd.DataFrame, accuracy: float = np.nan, accuracy_against: float = np.nan
+    results: pd.DataFrame, others: pd.DataFrame, network: Network | None = None, parent: Network | None = None
 ) -> pd.DataFrame:
     """Return one row per chip: what a network takes less than the other, and how accurate both are (GAIN_COLUMNS).
 
     results, others: tables of `accelsim.simulate` of the two on the same chips. Ratios are of the totals of whole
-    networks; a chip that cannot run all of either has none. Accuracy by labels goes before the one that is given.
+    networks; a chip that cannot run all of either has none. network, parent: what the two tables are of. Accuracy is
+    that by labels, else what they state (`provenance`): `accuracy_pruned` if they were pruned, else `accuracy_dense`.
     """
     import pandas as pd
 
@@ -104,13 +113,20 @@ def gains(
         "energy_saving": (theirs["energy_pj"] / mine["energy_pj"]).where(mine["energy_pj"] > 0),
         "bytes_saving": (traffic[0] / traffic[1]).where(traffic[1] > 0),
         "size_saving": theirs["storage_bits"] / mine["storage_bits"],
-        "accuracy": mine["accuracy"].fillna(accuracy),
-        "accuracy_against": theirs["accuracy"].fillna(accuracy_against),
+        "accuracy": mine["accuracy"].fillna(_stated(network)),
+        "accuracy_against": theirs["accuracy"].fillna(_stated(parent)),
     }
     return pd.DataFrame(found, index=mine.index).rename_axis("hardware").reset_index()
 
 
-def stated_accuracy(network: Network, key: str = "accuracy") -> float:
+def _stated(network: Network | None) -> float:
+    """Return the accuracy that a network states of itself, which names that of its parent or child, too."""
+    if network is None:
+        return float("nan")
+    return stated_accuracy(network, "accuracy_pruned" if PARENT in network.provenance else "accuracy_dense")
+
+
+def stated_accuracy(network: Network, key: str) -> float:
     """Return an accuracy that the network states in its provenance, NaN if it states none."""
     try:
         return float(network.provenance.get(key, np.nan))

@@ -92,7 +92,6 @@ def divisions(
                     "accuracy": accuracy[name][str(chip)],
                     **of_network(scope_on(net, by_name[str(chip)])),
                     "activations": whose[str(chip)],
-                    **of_network(net.scope),
                 }
             )
     result = pd.DataFrame(rows)

@@ -68,7 +68,8 @@ def prune_network(
     if refused:
         warn("\n".join(f"{problem}; it stays as given" for problem in refused))
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
-    return replace(network, layers=layers, provenance={**network.provenance, **told})
+    known = {key: value for key, value in network.provenance.items() if key != "accuracy_pruned"}  # of another pruning
+    return replace(network, layers=layers, provenance={**known, **told})
 
 
 def prunable(network: Network, granularity: str | Granularity) -> list[str]:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run
 
-import accelsim
+from accelsim import InputError, Layer, Network, load_network, simulate
 from accelsim.against import gains, other, stated_accuracy, unpruned
+from accelsim.pruned import prune_network
 
 PRUNED, PARENT = "lenet-300-100-digits", "lenet-300-100-digits-dense"
 CHIPS = ["eie-64pe-45nm", "a100-pcie"]
 
 
 def test_the_parent_is_the_one_that_the_network_states() -> None:
-    found = other(accelsim.load_network(PRUNED))
+    found = other(load_network(PRUNED))
     assert found is not None
     assert found.name == PARENT
-    assert other(accelsim.load_network(PARENT)) is None
-    assert other(replace(accelsim.load_network(PRUNED), provenance={"pruned_from": "nowhere"})) is None
+    assert other(load_network(PARENT)) is None
+    assert other(replace(load_network(PRUNED), provenance={"pruned_from": "nowhere"})) is None
 
 
 def test_gains_are_ratios_of_what_whole_networks_take() -> None:
-    net = accelsim.load_network(PRUNED)
+    net = load_network(PRUNED)
     parent = other(net)
     assert parent is not None
-    mine, theirs = accelsim.simulate(net, CHIPS), accelsim.simulate(parent, CHIPS)
-    found = gains(mine, theirs, stated_accuracy(net, "accuracy_pruned"), stated_accuracy(net, "accuracy_dense"))
+    mine, theirs = simulate(net, CHIPS), simulate(parent, CHIPS)
+    found = gains(mine, theirs, net, parent)
     assert found["hardware"].tolist() == CHIPS
     for _, row in found.iterrows():
         one, two = (table[table["hardware"] == row["hardware"]] for table in (mine, theirs))
@@ -41,7 +45,7 @@ def test_gains_are_ratios_of_what_whole_networks_take() -> None:
 
 
 def test_a_network_with_every_weight_there_computes_the_same() -> None:
-    net = accelsim.load_network(PRUNED)
+    net = load_network(PRUNED)
     given = net.with_samples(net.layers[0].activations)
     whole = unpruned(given)
     assert all(np.all(layer.weight != 0) for layer in whole)
@@ -51,12 +55,113 @@ def test_a_network_with_every_weight_there_computes_the_same() -> None:
 
 
 def test_what_enters_a_network_enters_the_one_that_it_is_held_against(tmp_path: Path) -> None:
-    net = accelsim.load_network(PRUNED)
+    net = load_network(PRUNED)
     given = net.with_samples(net.layers[0].activations)
     found = other(given)
     assert found is not None
     np.testing.assert_array_equal(found.samples["input"], given.samples["input"])
-    other_inputs = accelsim.Network("wide", [accelsim.Layer.linear("fc", np.ones((2, 65), np.float32))])
+    other_inputs = Network("wide", [Layer.linear("fc", np.ones((2, 65), np.float32))])
     other_inputs.save(tmp_path / "wide.safetensors")
-    with pytest.raises(accelsim.InputError, match=r"must be of shape \(samples, 65"):
+    with pytest.raises(InputError, match=r"must be of shape \(samples, 65"):
         other(given, tmp_path / "wide.safetensors")
+
+
+def test_a_network_is_held_against_what_was_asked_for() -> None:
+    net = load_network(PRUNED)
+    assert other(net, "none") is None
+    whole = other(net, "dense")
+    assert whole is not None
+    assert all(np.all(layer.weight != 0) for layer in whole)
+    named = other(net, "lenet-5")
+    assert named is not None
+    assert named.name == "lenet-5"
+
+
+def test_of_weights_that_nobody_trained_no_labels_tell_the_accuracy() -> None:
+    net = load_network(PRUNED)
+    samples = net.layers[0].activations
+    given = net.with_samples(samples, np.zeros(len(samples), np.int64))
+    whole = unpruned(given)
+    (row,) = gains(*(simulate(each, CHIPS[0]) for each in (given, whole)), given, whole).to_dict("records")
+    *_, last = given.seen(outputs=True)
+    assert row["accuracy"] == pytest.approx(np.mean(np.argmax(last.outputs.reshape(len(samples), -1), axis=1) == 0))
+    assert row["accuracy_against"] == 0.9822  # as the file states it of its parent
+
+
+def test_what_is_pruned_again_states_no_accuracy_of_the_pruning_before() -> None:
+    again = prune_network(load_network(PARENT), "fine", 0.5)
+    assert again.provenance["pruned_from"] == PARENT
+    assert np.isnan(stated_accuracy(again, "accuracy_pruned"))
+
+
+def test_run_says_what_the_network_takes_less(accelsim: Run) -> None:
+    said = accelsim("run", PRUNED)
+    assert said.code == 0
+    assert f"{PRUNED} against {PARENT}" in said.out
+    net = load_network(PRUNED)
+    parent = other(net)
+    assert parent is not None
+    (row,) = gains(simulate(net, CHIPS[0]), simulate(parent, CHIPS[0]), net, parent).to_dict("records")
+    line = next(line for line in said.out.splitlines() if line.split()[:1] == [CHIPS[0]] and "x" in line)
+    assert line.split() == [
+        CHIPS[0], f"{row['speed_up']:.2f}x", f"{row['energy_saving']:.2f}x", "-", f"{row['size_saving']:.2f}x",
+        "98.0", "%", "98.2", "%",
+    ]  # fmt: skip
+    assert "against" not in accelsim("run", PRUNED, "--against", "none").out
+    assert f"{PRUNED} against {PRUNED} (dense)" in accelsim("run", PRUNED, "--against", "dense").out
+
+
+def test_a_network_to_be_held_against_that_cannot_be_read(accelsim: Run) -> None:
+    said = accelsim("run", PRUNED, "--against", "lenet-300")
+    assert said.code == 2
+    assert said.err.startswith("error: --against: 'lenet-300': no network of this name is shipped")
+
+
+def test_a_report_has_the_table_and_how_to_make_it_again(accelsim: Run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert accelsim("report", PRUNED, "--hardware", CHIPS[0], "-o", page).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert f"<h3>{PRUNED} against {PARENT}</h3>" in text
+    code = text.partition("<pre><code>import accelsim")[2].partition("</code>")[0]
+    printed: list[Any] = []
+    exec("import accelsim" + html.unescape(code), {"print": printed.append})  # noqa: S102
+    (row,) = printed[0].to_dict("records")
+    net = load_network(PRUNED)
+    parent = other(net)
+    assert parent is not None
+    expected = gains(simulate(net, CHIPS[0]), simulate(parent, CHIPS[0]), net, parent)
+    assert row["speed_up"] == expected["speed_up"].iloc[0]
+    without = accelsim("report", PRUNED, "--hardware", CHIPS[0], "--against", "none", "-o", page)
+    assert without.code == 0
+    assert f"against {PARENT}" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.needs("onnx")
+def test_a_pruned_onnx_file_is_held_against_the_one_that_it_came_from(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+    from onnx import helper
+    from onnx_graphs import model_of, reals
+
+    nodes = [
+        helper.make_node("Gemm", ["x", "one.weight"], ["a"], transB=1, name="one"),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Gemm", ["b", "two.weight"], ["y"], transB=1, name="two"),
+    ]
+    weights = {"one.weight": reals(0, 64, 32), "two.weight": reals(1, 10, 64)}
+    model = model_of(nodes, {"x": reals(2, 1, 32)}, weights)
+    model.graph.name = "main_graph"  # as exporters call all of theirs
+    (tmp_path / "models").mkdir()
+    onnx.save(model, tmp_path / "models" / "mine.onnx")
+    np.savez(tmp_path / "samples.npz", x=reals(3, 4, 32), labels=np.arange(4))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["models/mine.onnx", "--granularity", "fine", "--sparsity", "0.9", "-o", "less.onnx"]
+    assert accelsim("prune", *arguments).code == 0
+    assert load_network("less.onnx").provenance["pruned_from"] == "models/mine.onnx"
+    assert "less against mine" in accelsim("run", "less.onnx", "--inputs", "samples.npz").out
+    moved = (tmp_path / "less.onnx").rename(tmp_path / "models" / "less.onnx")  # where it came from is elsewhere now
+    assert "against" not in accelsim("run", moved).out
+    over = ["models/mine.onnx", "--granularity", "fine", "--sparsity", "0.5", "-o", "models/mine.onnx"]
+    assert accelsim("prune", *over).code == 0
+    assert "pruned_from" not in load_network("models/mine.onnx").provenance

@@ -57,6 +57,15 @@ EndsOption = Annotated[
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="Take the weights from this file, X.weight of every layer X.")
 ]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="dense|FILE|NAME|none",
+        help="Say what this network takes less than another: the same unpruned (dense), a file, or a shipped one; "
+        "else, if known, than the one that it was pruned from.",
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
 
 CountIoOption = Annotated[
@@ -155,6 +164,24 @@ def load(
     return net, chips
 
 
+def other_network(
+    problems: list[str],
+    network: Network | None,
+    against: str | None,
+    reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+) -> Network | None:
+    """Return the network that --against names, as much of it as runs of the network; None where there is none."""
+    from accelsim.against import other
+    from accelsim.network import load_network
+
+    def read(name: str | Path) -> Network:
+        return reading.resized(load_network(name, **reading.keywords_beside(None, str(name))[0]))
+
+    if network is None:
+        return None
+    return collect(problems, other, network, against, read, place="" if against is None else "--against: ")
+
+
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:
     """Return the chips at the node and in the format that --at names, and what to say of those that cannot.
 
@@ -175,8 +202,9 @@ def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[lis
 
 def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
+    out = errors()
     for line in lines:
-        errors().print(f"note: {line}", markup=False, soft_wrap=True)
+        out.print(f"note: {line}", markup=False, soft_wrap=not out.is_terminal)
 
 
 def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
@@ -189,8 +217,9 @@ def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
 
 def say(lines: Iterable[str]) -> None:
     """Print lines as they are."""
+    out = console()
     for line in lines:
-        console().print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False, soft_wrap=not out.is_terminal)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
@@ -308,4 +337,4 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             timer.cancel()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
-        notes.print(f"note: {message}", markup=False, soft_wrap=True)
+        notes.print(f"note: {message}", markup=False, soft_wrap=not notes.is_terminal)

@@ -62,7 +62,7 @@ def inspect_command(
         console().print(terminal.graph_table(net.name, table, net.graph.outputs))
     else:
         table = inspect(net)
-        console().print(terminal.inspection_table(net.name, table))
+        console().print(terminal.inspection_table(net.name, table, console().width))
     say_left_out(net)
     for kind, path in outputs.items():
         write(table, kind, path)

@@ -94,8 +94,9 @@ def prune(
 
     problems: list[str] = []
     source = weights or Path(network)
-    output = output or (Path("pruned.safetensors") if remove else default_target(source))
-    is_back = not remove and bool(collect(problems, is_handed_back, source, output))
+    narrows = remove and source.suffix == ".onnx"
+    output = output or (default_target(source) if narrows or not remove else Path("pruned.safetensors"))
+    is_back = (narrows or not remove) and bool(collect(problems, is_handed_back, source, output))
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
     bare = is_back and weights is None
@@ -110,7 +111,7 @@ def prune(
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)
-    if remove and output.suffix != ".safetensors":
+    if remove and not is_back and output.suffix != ".safetensors":
         problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
@@ -129,16 +130,16 @@ def prune(
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
         net = with_known_inputs(net)
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
-        if remove:
-            pruned = shrunk(pruned, ends=ends)
+        whole, pruned = pruned, shrunk(pruned, ends=ends) if remove else pruned
         table = inspect(pruned)  # before it may take the place of the file that it comes from
         said: list[str] = []
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
-            said = hand_back(pruned, source, output, into=None if weights is None else net, masks=masks, **told)
+            into = None if weights is None else net
+            said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
             with_seen(pruned).save(output)
-    console().print(terminal.inspection_table(pruned.name, table))
+    console().print(terminal.inspection_table(pruned.name, table, console().width))
     say_left_out(pruned)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")

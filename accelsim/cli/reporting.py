@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AgainstOption,
     AtOption,
     CountIoOption,
     DensityOption,
@@ -19,6 +20,7 @@ from accelsim.cli.app import (
     collect,
     load,
     note,
+    other_network,
     put_at,
     reporting,
     say_left_out,
@@ -53,6 +55,7 @@ def report_command(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    against: AgainstOption = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page, .html.")] = Path("report.html"),
     *,
     reading: ReadingOptions,
@@ -65,7 +68,7 @@ def report_command(
     collect(problems, _check_output, output)
     collect(problems, chart_library)
     given: dict[str, Any] = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
-    given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None} | reading.given
+    given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None, "--against": against} | reading.given
     given |= {"--output": None if output == Path("report.html") else output}
     command = ["accelsim", "report", source]
     for option, value in given.items():
@@ -91,32 +94,59 @@ def _of_network(
     hardware, weights, overrides, density = (given[f"--{name}"] for name in ("hardware", "weights", "set", "density"))
     seed, at, count_io = given["--seed"] or 0, given["--at"], bool(given["--count-io"])
     net, chips = load(problems, source, hardware or DEFAULT_CHIPS, overrides, density, weights, reading)
+    parent = other_network(problems, net, given["--against"], reading)
     chips, left = put_at(problems, chips, at)
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
-    from accelsim.config import find, parse_override
+    from accelsim.against import gains
+    from accelsim.config import find
     from accelsim.report.describe import describe
     from accelsim.report.html import page
     from accelsim.simulation import simulate
-    from accelsim.terms import differences, parse_at
+    from accelsim.terms import differences
 
     files = [name.strip() for name in (hardware or DEFAULT_CHIPS).split(",")]
-    with reporting(len(net), quiet=False) as step:
+    bought = None
+    with reporting(len(net) + (0 if parent is None else len(parent)), quiet=False) as step:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             results = simulate(net, chips, density, seed=seed, progress=step, count_io=count_io)
         notes = dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning))
         for each in notes:
             warn(each)  # for the terminal, too
+        if parent is not None:
+            others = simulate(parent, chips, density, seed=seed, progress=step, count_io=count_io)
+            bought = gains(results, others, net, parent)
     note(differences(chips))
+    say_left_out(net, chips)
+    described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
+    told = [*net.assumptions, *left, *notes]
+    python = _python(source, files, given, reading, against=parent is not None)
+    return page(results, described, net, gains=bought, notes=told, command=command, python=python)
+
+
+def _python(
+    source: str, files: list[str], given: dict[str, Any], reading: ReadingOptions, *, against: bool
+) -> list[str]:
+    """Return the lines of Python that make the table of a report, and what the network is held against."""
+    from accelsim.config import parse_override
+    from accelsim.terms import parse_at
+
+    weights, overrides, density, at = (given[f"--{name}"] for name in ("weights", "set", "density", "at"))
     changes = dict(parse_override(text) for text in overrides or [])
     change = f", {changes!r}" if changes else ""
     of_network, of_weights = reading.keywords_beside(weights, source)
     method, amount = reading.amount
-    say_left_out(net, chips)
-    python = [
+    of_amount = f".{method}({_keywords(amount)})" if method else ""
+    run = f"{density}, seed={given['--seed'] or 0}{', count_io=True' if given['--count-io'] else ''}"
+    other = f"other(network, {given['--against']!r}"
+    if of_amount or of_network:
+        keywords = f", {_keywords(of_network)}" if of_network else ""
+        other += f", lambda name: accelsim.load_network(name{keywords}){of_amount}"
+    return [
         "import accelsim",
+        *(["from accelsim.against import gains, other"] if against else []),
         *(["from accelsim.network import with_weights"] if weights else []),
         *(["from accelsim.network.samples import with_inputs"] if reading.python_of_inputs else []),
         *(["from accelsim.terms import at"] if at else []),
@@ -124,13 +154,13 @@ def _of_network(
         f"network = accelsim.load_network({_arguments(source, of_network)})",
         *([f"network = with_weights(network, {_arguments(str(weights), of_weights)})"] if weights else []),
         *reading.python_of_inputs,
-        *([f"network = network.{method}({_keywords(amount)})"] if method else []),
+        *([f"network = network{of_amount}"] if method else []),
         f"chips = [{', '.join(f'accelsim.load_hardware({name!r}{change})' for name in files)}]",
         *(["chips = at(chips, {!r}, {!r})".format(*parse_at(at))] if at else []),
-        f"table = accelsim.simulate(network, chips, {density}, seed={seed}{', count_io=True' if count_io else ''})",
+        f"table = accelsim.simulate(network, chips, {run})",
+        *([f"before = {other})"] if against else []),
+        *([f"print(gains(table, accelsim.simulate(before, chips, {run}), network, before))"] if against else []),
     ]
-    described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
-    return page(results, described, net, notes=[*net.assumptions, *left, *notes], command=command, python=python)
 
 
 def _of_results(

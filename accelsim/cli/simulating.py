@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import (
+    AgainstOption,
     AtOption,
     CountIoOption,
     DensityOption,
@@ -25,6 +26,7 @@ from accelsim.cli.app import (
     load,
     names_chip,
     note,
+    other_network,
     put_at,
     reporting,
     say,
@@ -42,6 +44,8 @@ from accelsim.results import UNIT_OF_WORK
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from accelsim.network import Network
 
 
 class Backend(StrEnum):
@@ -62,6 +66,7 @@ def run(
     seed: SeedOption = 0,
     at: AtOption = None,
     count_io: CountIoOption = False,
+    against: AgainstOption = None,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
@@ -82,6 +87,7 @@ def run(
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
+    parent = other_network(problems, net, against, reading)
     chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
@@ -89,16 +95,21 @@ def run(
         note([*net.assumptions, *left])
 
     from accelsim.results import table, unit_table
-    from accelsim.simulation import simulated_rows
+    from accelsim.simulation import simulate, simulated_rows
 
-    with reporting(len(net), quiet) as step:
+    others = None
+    with reporting(len(net) + (0 if parent is None or quiet else len(parent)), quiet) as step:
         rows = simulated_rows(
             net, chips, density, backend.value, verify=verify, seed=seed, progress=step, units=units is not None,
             count_io=count_io,
         )  # fmt: skip
+        if parent is not None and not quiet:
+            others = simulate(parent, chips, density, seed=seed, progress=step, count_io=count_io)
     results = table(rows)
     if not quiet:
-        _print_results(results)
+        _print_results(results, others)
+        if others is not None:
+            _print_gains(results, others, net, parent)
         say_left_out(net, chips)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
@@ -340,7 +351,15 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
-def _print_results(results: pd.DataFrame) -> None:
+def _print_gains(results: pd.DataFrame, others: pd.DataFrame, net: Network, parent: Network | None) -> None:
+    """Print what a network takes less than another, and how much of each the chips can run."""
+    from accelsim.against import gains
+    from accelsim.report import terminal
+
+    console().print(terminal.gains_table(gains(results, others, net, parent)))
+
+
+def _print_results(results: pd.DataFrame, others: pd.DataFrame | None) -> None:
     from accelsim.amdahl import amdahl, sentence, ways
     from accelsim.report import terminal
     from accelsim.totals import left_out
@@ -351,9 +370,7 @@ def _print_results(results: pd.DataFrame) -> None:
         out.print(terminal.layer_table(mine, out.width))
         if (mine["capacity"] == "ignore").any():
             out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
-        out.print(terminal.activations_note(mine), markup=False, soft_wrap=True)
-        if note := terminal.pins_note(mine):
-            out.print(note, markup=False, soft_wrap=True)
+        say(filter(None, [terminal.activations_note(mine), terminal.pins_note(mine)]))
         out.print()
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
@@ -361,7 +378,7 @@ def _print_results(results: pd.DataFrame) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
-    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results).iterrows()]
+    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results, others).iterrows()]
     say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -6,6 +6,7 @@ places instead of its own, and what then stands where a weight stood says from w
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import find, label
-from accelsim.errors import InputError, listed, needing, raise_if_any
+from accelsim.errors import InputError, listed, needing, placing, raise_if_any
 from accelsim.files import check_writable, write_whole
 from accelsim.network import bare
 from accelsim.network.files import TensorFile, is_tensors, open_tensors
@@ -28,8 +29,10 @@ from accelsim.network.files.torch_file import QUANTISED
 from accelsim.network.layer import Layer
 from accelsim.network.network import Network
 from accelsim.network.reading import Reading
+from accelsim.network.removal import without
 from accelsim.network.roles.folding import logical_arrays
 from accelsim.network.roles.names import common_prefix
+from accelsim.network.slices import Slices
 from accelsim.network.specs import METADATA_KEY
 from accelsim.network.weights import put_into
 from accelsim.network.writer import GRANULARITY_KEY, claims_of
@@ -75,6 +78,8 @@ def hand_back(
     *,
     into: Network | None = None,
     masks: str = "folded",
+    remove: bool = False,
+    ends: bool = False,
     **reading: Any,
 ) -> list[str]:
     """Write a pruned network in the form in which it came; return what is to be known of it, a sentence each.
@@ -86,6 +91,8 @@ def hand_back(
     pruned weights are kept as `X_orig` and `X_mask`. All other numbers stay bit for bit. The target has the ending of
     the source, or .safetensors of any state dict; of several files it is a folder. What was written is read again and
     compared before it takes its place.
+    remove: takes the channels that are zero or that nobody reads out of an ONNX graph, as `accelsim.pruned.removed`
+    does of a network, `ends` as there; what cannot do with fewer channels is refused by name.
     Raises InputError with every layer that cannot be written back, such as one whose weights are packed.
     """
     path, target = find(str(source), "workloads", folders=True), Path(target)
@@ -93,15 +100,17 @@ def hand_back(
         raise InputError(f"masks: is {' or '.join(MASKS)} (got {masks!r})")
     told = Reading.of(**reading)
     if path.suffix == ".onnx":
-        return _hand_back_graph(pruned, path, target, told)
+        return _hand_back_graph(pruned, path, target, told, ends if remove else None)
+    if remove:
+        raise InputError(f"{label(path)}: channels are taken out of an ONNX graph alone; {INSTEAD}")
     if not is_tensors(path):
         raise InputError(f"{label(path)}: is no state dict and no ONNX graph to be handed back; {INSTEAD}")
     told.check_belongs(label(path), "a file of tensors")
     return _Tensors(pruned, path, target, into, told).write(masks)
 
 
-def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading) -> list[str]:
-    """Write a pruned network as the ONNX file from which it was read; see `hand_back`."""
+def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading, ends: bool | None) -> list[str]:
+    """Write a pruned network as the ONNX file from which it was read; see `hand_back`. ends: None removes nothing."""
     reading.check_belongs(label(path), "an ONNX graph")
     if target.suffix != ".onnx":
         raise InputError(f"{target}: what came as {path.name} is written as .onnx; change the ending")
@@ -113,13 +122,34 @@ def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading
     raise_if_any(_misfits(pruned, given, label(path)))
     with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=target.resolve().parent) as folder:
         made = Path(folder) / target.name
-        said = rewrite(pruned, path, made, reading)
+        said = rewrite(pruned, path, made, reading, _from(path, target))
         again = read(made, reading)
         raise_if_any(f"{target}: {problem}; {INSTEAD}" for problem in differences(again, pruned, given, given))
+        if ends is not None:
+            made = _narrowed(again, made, label(path), reading, ends)
         # The data first: a model without it is none.
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file == made):
+        for file in sorted(made.parent.iterdir(), key=lambda file: file == made):
             file.replace(target.with_name(file.name))
     return said
+
+
+def _narrowed(whole: Network, path: Path, source: str, reading: Reading, ends: bool) -> Path:
+    """Write an ONNX file without the channels that go, read it again and compare; return where it is.
+
+    source: what messages call it.
+    """
+    from accelsim.network.onnx_graph import read
+    from accelsim.network.onnx_graph.narrower import narrow
+
+    slices = Slices.of(whole, ends=ends)
+    small = without(whole, slices, slices.needed(whole))
+    target = path.parent / "narrow" / path.name
+    target.parent.mkdir()
+    with placing(source):
+        narrow(path, target, reading, ends=ends)
+        layers = {layer.name: layer for layer in small}
+        raise_if_any(f"{problem}; {INSTEAD}" for problem in differences(read(target, reading), small, layers))
+    return target
 
 
 class _Numbered(TensorFile):
@@ -167,6 +197,12 @@ class _Numbered(TensorFile):
             return self.logical[name].read()
         first, shape = self.first[self.owner(name)], self.shapes[name]
         return np.arange(first, first + self.logical[name].size).reshape(shape)
+
+
+def _from(path: Path, target: Path) -> str:
+    """Return the way from where a file will lie to the one that it is made of; "" of one that takes its place."""
+    path, folder = path.resolve(), target.resolve().parent
+    return "" if path == target.resolve() else Path(os.path.relpath(path, folder)).as_posix()
 
 
 class _Tensors:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 GRANULARITY_KEY = "accelsim.granularity"
 """In the metadata of a file of another form: JSON of how each layer was pruned, by its name."""
 
+PARENT = "pruned_from"
+"""Key of a network's provenance: name or file of the network that it was pruned from."""
+
+PARENT_KEY = f"accelsim.{PARENT}"
+"""The same in the metadata of a file of another form: a path, from where that file lies."""
+
 _CLAIM = re.compile(r"nm:[1-9]\d{0,3}:[1-9]\d{0,3}|(?!nm)[a-z]{1,20}(:\d{1,9}x\d{1,9})?")
 
 

@@ -81,6 +81,7 @@ def page(
     chips: Iterable[Chip] = (),
     network: Network | None = None,
     *,
+    gains: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     command: Sequence[str] = (),
     python: Sequence[str] = (),
@@ -88,7 +89,8 @@ def page(
     """Return the HTML of a report on results of `simulate`; the same arguments give the same text.
 
     `chips`: descriptions of the chips, by name; one that is not among them is said to be unknown. `network`: adds
-    shapes, source and provenance. `notes`: what the simulation warned of. `command`, `python`: how to make it again.
+    shapes, source and provenance. `gains`: of `accelsim.against`, a table of the summary. `notes`: what the simulation
+    warned of. `command`, `python`: how to make it again.
     Needs `accelsim[report]`. Raises InputError for results that have no rows, or one layer twice on a chip.
     """
     rows = with_runs(results)
@@ -124,6 +126,8 @@ def page(
         overview=overview,
         specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},
         totals=_table(TOTAL_FIELDS, sums),
+        gains=None if gains is None else _table(GAIN_FIELDS, gains),
+        against="" if gains is None else f"{gains['network'].iloc[0]} against {gains['against'].iloc[0]}",
         terms=_table(TERMS_FIELDS, terms(described)) if described else None,
         layers=_table(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
         run_names=list(sums["run"]) if len(sums) > 1 else [],
@@ -229,6 +233,16 @@ TOTAL_FIELDS = (
         "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
     ),
     _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
+)
+
+GAIN_FIELDS = (
+    _text("chip", "hardware", "name of the chip"),
+    _number("faster", "", "speed_up", times, "time of the other network / this time"),
+    _number("energy less by", "", "energy_saving", times, "its energy / this energy"),
+    _number("DRAM bytes less by", "", "bytes_saving", times, "its DRAM traffic / this traffic; -: neither has any"),
+    _number("size less by", "", "size_saving", times, "its weights as the chip stores them / these"),
+    _number("accuracy", "", "accuracy", percent, "of the network; -: unknown"),
+    _number("accuracy against", "", "accuracy_against", percent, "of the other; -: unknown"),
 )
 
 TERMS_FIELDS = (

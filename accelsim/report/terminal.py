@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -27,10 +27,19 @@ if TYPE_CHECKING:
 CHART_WIDTH = 60
 MAX_CHART_ROWS = 40
 
+SMALLER = "smaller than\n"
+
 DROPPED_FIRST = (
-    "MACs\nused", "outputs\nx inputs", "weights\nnot 0", "power\nmW", "inputs\nnot 0", "size\nKiB",
+    "MACs\nused", SMALLER, "outputs\nx inputs", "power\nmW", "SRAM\nGB/s", "\nvectors", "DRAM\nGB/s", "size\nKiB",
+    "load\nbalance",
 )  # fmt: skip
-"""Columns that a narrow terminal goes without, first to last."""
+"""Columns of layers that a narrow terminal goes without, first to last; SMALLER is that of all that begin so."""
+
+INSPECTED_LESS = (
+    "empty\nkernels", "kind", "bsr\n4x4", "empty\nchannels", "empty\nfilters", "bitmask", "shape", "csr", "nm",
+    "patterns\nthat hold",
+)  # fmt: skip
+"""The same of what `inspect` finds; before them go sizes in the format of one machine."""
 
 
 def layer_table(results: pd.DataFrame, width: int) -> Table:
@@ -61,7 +70,7 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     def both(text: Callable[[Any], str]) -> str:
         return "\n".join(text(each) for each in sums)
 
-    smaller = f"smaller than\n{stored_types(results)}"
+    smaller = f"{SMALLER}{stored_types(results)}"
     columns: list[tuple[str, str, Any]] = [
         ("layer", name, lambda r: Text(str(r["layer"]))),
         ("outputs\nx inputs", "", _shape),
@@ -86,23 +95,34 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
         columns.insert(4, ("inputs\nare", "", lambda r: r["activations"]))
     if len(counts) > 1:
         columns.insert(4, ("\nvectors", "", lambda r: whole(r["vectors"])))
-    texts = [
-        [*heading.split("\n"), *footer.split("\n"), *(str(cell(row)) for _, row in results.iterrows())]
-        for heading, footer, cell in columns
-    ]
-    widths = [max(map(len, column)) + 3 for column in texts]  # a space on either side and the separator
-    for heading in (DROPPED_FIRST[0], smaller, *DROPPED_FIRST[1:]):
-        if sum(widths) > width:
-            place = next((i for i, column in enumerate(columns) if column[0] == heading), None)
-            if place is not None:
-                del columns[place], widths[place]
-                grid.caption = "columns left out to fit the terminal; --csv writes all"
-    for heading, footer, _ in columns:
-        left = heading == "layer"
-        grid.add_column(heading, footer, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    texts = {heading: [footer, *(str(cell(row)) for _, row in results.iterrows())] for heading, footer, cell in columns}
+    kept = _fitting(texts, [smaller if heading == SMALLER else heading for heading in DROPPED_FIRST], width)
+    if len(kept) < len(columns):
+        grid.caption = "columns left out to fit the terminal; --csv writes all"
+    shown = [column for column in columns if column[0] in kept]
+    for heading, footer, _ in shown:
+        if heading == "layer":
+            grid.add_column(heading, footer, overflow="fold", min_width=max(map(len, footer.split("\n"))))
+        else:
+            grid.add_column(heading, footer, justify="right", no_wrap=True)
     for _, row in results.iterrows():
-        grid.add_row(*(cell(row) for _, _, cell in columns))
+        grid.add_row(*(cell(row) for _, _, cell in shown))
     return grid
+
+
+def _fitting(columns: Mapping[str, Sequence[str]], dropped: Iterable[str], width: int) -> list[str]:
+    """Return the headings of columns that fit beside each other, all but the first to be dropped.
+
+    columns: texts below each heading. The first may fold, and is taken to be no wider than a third of the terminal.
+    """
+    lines = {heading: "\n".join([heading, *texts]).split("\n") for heading, texts in columns.items()}
+    widths = {heading: max(map(len, each)) + 3 for heading, each in lines.items()}  # spaces and the separator
+    first = next(iter(widths))
+    widths[first] = min(widths[first], width // 3)
+    for heading in dropped:
+        if sum(widths.values()) > width:
+            widths.pop(heading, None)
+    return list(widths)
 
 
 def _all_of(total: pd.Series[Any]) -> str:
@@ -182,11 +202,17 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
             start = stop
         chart.append(f" {text(row[column])}\n")
     chart.append(" " * indent)
+    at = indent
     for part in parts:
         if part.label in used:
+            length = len(f"  {part.glyph} {part.label}")
+            if at > indent and at + length > width:
+                chart.append("\n" + " " * indent)
+                at = indent
             chart.append("  ")
             chart.append(part.glyph, style=part.colour)
             chart.append(f" {part.label}")
+            at += length
     chart.append("\n")
     if len(results) > len(shown):
         chart.append(f"({len(results) - len(shown)} more layers not drawn)\n")
@@ -350,7 +376,7 @@ def gains_table(gains: pd.DataFrame) -> Table:
     )  # fmt: skip
     headings = ["chip", "faster", "energy\nless by", "DRAM bytes\nless by", "size\nless by"]
     known = gains[["accuracy", "accuracy_against"]].notna().to_numpy().any()
-    for heading in (*headings, *(["accuracy", "against"] if known else [])):
+    for heading in (*headings, *(["accuracy\nof this", "of the\nother"] if known else [])):
         grid.add_column(heading, justify="left" if heading == "chip" else "right")
     for _, row in gains.iterrows():
         ratios = (times(row[name]) for name in ("speed_up", "energy_saving", "bytes_saving", "size_saving"))
@@ -413,24 +439,35 @@ def allocation_table(found: Any, metric: str, budget: float) -> Table:
     return grid
 
 
-def inspection_table(name: str, table: pd.DataFrame) -> Table:
-    """Return one line per layer of `inspect`."""
+def inspection_table(name: str, table: pd.DataFrame, width: int) -> Table:
+    """Return one line per layer of `inspect`; a narrow terminal gets fewer columns."""
     grid = Table(
         title=escape(f"{name}: sizes in KiB with {stored_types(table)} values"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    sizes = [column for column in table.columns if column.endswith("_bits")]
-    headings = ["layer", "kind", "shape", "not 0", "patterns that hold", "empty filters", "channels", "kernels"]
-    for heading in (*headings, *(column.removesuffix("_bits").replace("_", " ") for column in sizes)):
-        left = heading in ("layer", "kind", "shape", "patterns that hold")
-        grid.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for _, row in table.iterrows():
-        grid.add_row(
-            Text(row["layer"]), row["kind"], row["shape"], percent(row["density"]), row["patterns"],
-            *(f"{row[f'empty_{kind}']:,}" for kind in ("filters", "channels", "kernels")),
-            *(number(row[column] / 8192) if row[column] else "-" for column in sizes),
-        )  # fmt: skip
+    columns: dict[str, list[str]] = {heading: list(table[heading]) for heading in ("layer", "kind", "shape")}
+    columns["not 0"] = [percent(density) for density in table["density"]]
+    columns["patterns\nthat hold"] = [text.replace(", ", "\n") for text in table["patterns"]]
+    columns |= {
+        f"empty\n{kind}": [f"{count:,}" for count in table[f"empty_{kind}"]]
+        for kind in ("filters", "channels", "kernels")
+    }
+    sizes = {
+        name.removesuffix("_bits").replace("_", "\n"): [number(bits / 8192) if bits else "-" for bits in table[name]]
+        for name in table.columns
+        if name.endswith("_bits")
+    }
+    of_one_machine = [heading for heading in reversed(sizes) if heading not in ("dense", *INSPECTED_LESS)]
+    columns |= sizes
+    kept = _fitting(columns, [*of_one_machine, *INSPECTED_LESS], width)
+    if len(kept) < len(columns):
+        grid.caption = "columns left out to fit the terminal; accelsim inspect --csv writes all"
+    for heading in kept:
+        left = heading in ("layer", "kind", "shape", "patterns\nthat hold")
+        grid.add_column(heading, justify="left" if left else "right", no_wrap=heading != "layer", overflow="fold")
+    for line in zip(*(columns[heading] for heading in kept), strict=True):
+        grid.add_row(*map(Text, line))
     return grid
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelsim.network.graph import ActivationProduct, Channels, Graph, Operation
 from accelsim.network.left_out import LeftOut
@@ -47,6 +47,22 @@ class Made:
     is_look_up: bool = False
     is_constant: bool = False
     """Whether it is part of a constant, such as what dequantises a weight."""
+
+
+class Places(NamedTuple):
+    """Where channels are in the values of a prepared graph."""
+
+    makers: Mapping[str, str]
+    """Of each value, the layer, operation or input that makes it."""
+    axes: Mapping[str, int | None]
+    """Where channels are in it; None: nowhere."""
+
+
+def places_of(ready: Prepared, made: Sequence[Made], taken: set[str]) -> Places:
+    """Return where channels are in the values of the graph that `graph_of` gives for the same."""
+    between = _Between(ready, made, taken)
+    between.graph()
+    return Places(between.makers, between.axes)
 
 
 def graph_of(ready: Prepared, made: Sequence[Made], taken: set[str]) -> Graph:

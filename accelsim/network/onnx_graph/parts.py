@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
+from accelsim.network.onnx_graph.buffers import Buffers
 from accelsim.network.onnx_graph.replaced import Nodes, Rounding
 from accelsim.network.onnx_graph.sessions import Session
 
@@ -68,6 +69,7 @@ class Run:
 
     def __init__(self, nodes: Nodes, opsets: Mapping[str, int], inputs: Sequence[Mapping[str, Array]]) -> None:
         self._nodes, self._opsets, self._inputs = nodes, opsets, inputs
+        self._buffers = Buffers()
 
     def values(self, wanted: Sequence[Sequence[str]], sizes: Mapping[str, int], budget: int) -> Iterator[list[Array]]:
         """Go through sets of values in order, each (times that the graph runs, *shape).
@@ -115,14 +117,16 @@ class Run:
         for time, given in enumerate(self._inputs):
             inputs = {name: given[name] if name in given else store[name][time] for name in part.inputs}
             if session is None:
-                session = Session(part.nodes, self._nodes.constants, inputs, part.outputs, self._opsets)
+                session = Session(
+                    part.nodes, self._nodes.constants, inputs, part.outputs, self._opsets, runs=len(self._inputs)
+                )
                 for name, (shape, dtype) in session.made.items():
-                    store[name] = np.empty((len(self._inputs), *shape), dtype)
+                    store[name] = self._buffers.empty((len(self._inputs), *shape), dtype)
             into = {name: store[name][time] for name in part.outputs if name in store}
             for name, result in session.run(inputs, into).items():
                 if not isinstance(result, np.ndarray):
                     raise InputError(f"'{name}' is no tensor, and it cannot be handed from one part to the next")
                 if name not in store:
-                    store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
+                    store[name] = self._buffers.empty((len(self._inputs), *result.shape), result.dtype)
                 if name not in into:
                     store[name][time] = result

@@ -12,7 +12,10 @@ from accelsim.network.onnx_graph.prepared import prepared
 from accelsim.network.onnx_graph.runtime import OnnxExecutor
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
-from accelsim.network.writer import GRANULARITY_KEY, claimed
+from accelsim.network.writer import GRANULARITY_KEY, PARENT, PARENT_KEY, claimed
+
+NAMED_BY_EXPORTERS = ("", "main", "main_graph", "torch_jit", "torch-jit-export")
+"""Names of graphs that say nothing: such a network is called as its file."""
 
 
 def read(path: Path, reading: Reading) -> Network:
@@ -37,9 +40,10 @@ def read(path: Path, reading: Reading) -> Network:
             f"(it has {kinds})"
         )
     return Network(
-        ready.name or path.stem,
+        path.stem if ready.name in NAMED_BY_EXPORTERS else ready.name,
         claimed(walk.layers, ready.metadata.get(GRANULARITY_KEY, "")),
         source=path.name,
+        provenance={PARENT: str(path.parent / said)} if (said := ready.metadata.get(PARENT_KEY)) else {},
         not_simulated=[*walk.others, *ready.left_out],
         assumptions=[*ready.assumptions, *walk.assumptions],
         graph=graph_of(ready, walk.made, walk.taken),

@@ -21,7 +21,7 @@ from accelsim.network.onnx_graph.scope import graphs_of
 from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
 from accelsim.network.onnx_graph.walk import products_of
 from accelsim.network.reading import Reading
-from accelsim.network.writer import GRANULARITY_KEY, claims_of
+from accelsim.network.writer import GRANULARITY_KEY, PARENT_KEY, claims_of
 
 Array = NDArray[Any]
 Reader = Callable[[], Array]
@@ -30,11 +30,12 @@ ALIGNED, ALIGNED_LARGE, LARGE = 64, 4096, 2**20
 """Bytes to which tensors in a file of data are aligned, and those of LARGE bytes or more, which may be mapped."""
 
 
-def rewrite(pruned: Network, path: Path, target: Path, reading: Reading) -> list[str]:
+def rewrite(pruned: Network, path: Path, target: Path, reading: Reading, parent: str = "") -> list[str]:
     """Write an ONNX file with the weights and biases of a pruned network; return what is to be known of it.
 
     Weights go into the tensors from which they come. What the graph computes of tensors otherwise than by moving,
     scaling and shifting numbers becomes a tensor, and the operations that made it go; that is returned, a sentence.
+    parent: what the file says that it was pruned from.
     Raises InputError with every layer whose weights are packed.
     """
     ready = prepared(path, reading)
@@ -53,7 +54,8 @@ def rewrite(pruned: Network, path: Path, target: Path, reading: Reading) -> list
     model = onnx.load(path, load_external_data=False)
     _compute_no_more(model.graph, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
     _say(model, GRANULARITY_KEY, claims_of(pruned))
-    _write(model, ModelFile.of(path), target, stored)
+    _say(model, PARENT_KEY, parent)
+    write_model(model, ModelFile.of(path), target, stored)
     return [f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}"] if computed else []
 
 
@@ -126,18 +128,18 @@ def _readers(ready: Prepared) -> dict[Key, Reader]:
     return found
 
 
-def _write(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
+def write_model(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
     """Write a model with other tensors, its data beside it where it was there."""
-    found = dict(_tensors(model.graph))
+    found = dict(tensors_of(model.graph))
     raise_if_any(
         f"{file.path}: '{name}' is a tensor of a function, into which pruned weights are not written; inline it first: "
         "onnx.inliner.inline_local_functions"
         for name in stored
         if name not in found
     )
-    beside = {id(each): each for _, each in _tensors(model.graph) if _is_external(each)}
+    beside = {id(each): each for _, each in tensors_of(model.graph) if is_external(each)}
     with (target.parent / f"{target.name}.data").open("wb") as data:
-        for name, each in _tensors(model.graph):
+        for name, each in tensors_of(model.graph):
             values = stored.get(name)
             if isinstance(each, onnx.SparseTensorProto):
                 if values is not None:
@@ -165,7 +167,7 @@ def _say(model: Any, key: str, text: str) -> None:
         model.metadata_props.add(key=key, value=text)
 
 
-def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
+def tensors_of(graph: Any) -> Iterator[tuple[str, Any]]:
     """Go through the tensors of a graph and of bodies in it by the names that they have when it is read."""
     counts: dict[str, int] = {}
 
@@ -188,7 +190,8 @@ def _tensors(graph: Any) -> Iterator[tuple[str, Any]]:
     yield from of(graph)
 
 
-def _is_external(tensor: Any) -> bool:
+def is_external(tensor: Any) -> bool:
+    """Return whether the data of a tensor lie beside its file."""
     return isinstance(tensor, onnx.TensorProto) and tensor.data_location == onnx.TensorProto.EXTERNAL
 
 

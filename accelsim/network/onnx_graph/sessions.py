@@ -25,6 +25,8 @@ IR_VERSION = 10
 QUIET = 4
 """What ONNX Runtime logs: only what ends the program; what fails is raised."""
 
+LAID_OUT = {"LSTM", "GRU", "RNN", "Attention", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
+"""Operations whose weights are always laid out before they run."""
 
 TYPES = {
     "tensor(float)": "float32",
@@ -56,8 +58,12 @@ class Session:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         opsets: Mapping[str, int],
+        *,
+        runs: int,
     ) -> None:
         """Take nodes in order, constants by name, inputs of whose shapes and types it is, and what is wanted.
+
+        runs: how often it is to run.
 
         Raises InputError where ONNX Runtime is missing or cannot run it.
         """
@@ -68,6 +74,8 @@ class Session:
         options.log_severity_level = QUIET
         options.add_session_config_entry("session.use_env_allocators", "1")
         _share_memory()
+        if runs == 1 and not any(_is_laid_out(node) for node in nodes):
+            options.add_session_config_entry("session.disable_prepacking", "1")
         used = dict.fromkeys(name for node in nodes for name in node.input if name in constants)
         tensors, shared = [], {}
         for name in used:
@@ -122,6 +130,12 @@ class Session:
             return {name: into[name] if name in into else value.numpy() for name, value in values.items()}
         except Exception as error:
             raise InputError(_told(error)) from None
+
+
+def _is_laid_out(node: Any) -> bool:
+    """Return whether what ONNX Runtime computes may depend on how weights were laid out before: not for products of
+    floating-point numbers, which lay them out while they run, as fast where they run once."""
+    return bool(node.domain) or node.op_type in LAID_OUT
 
 
 def _bind(bind: Any, name: str, array: Array) -> None:
