@@ -39,6 +39,6 @@ class Buffers:
             self._free.clear()  # so that no more lies here than is used at once
             memory = np.empty(needs, np.uint8)
         # Every view of it holds this array, not the memory: NumPy takes no buffer for the owner of a view.
-        owner = np.frombuffer(memoryview(memory), kind, size)
+        owner = np.frombuffer(memory.data, kind, size)
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner.reshape(shape)

@@ -133,8 +133,10 @@ class Session:
 
 
 def _is_laid_out(node: Any) -> bool:
-    """Return whether what ONNX Runtime computes may depend on how weights were laid out before: not for products of
-    floating-point numbers, which lay them out while they run, as fast where they run once."""
+    """Return whether what ONNX Runtime computes may depend on how weights were laid out before.
+
+    Not for products of floating-point numbers, which lay them out while they run, as fast where they run once.
+    """
     return bool(node.domain) or node.op_type in LAID_OUT
 
 
