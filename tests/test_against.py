@@ -115,6 +115,8 @@ def test_a_network_to_be_held_against_that_cannot_be_read(accelsim: Run) -> None
     said = accelsim("run", PRUNED, "--against", "lenet-300")
     assert said.code == 2
     assert said.err.startswith("error: --against: 'lenet-300': no network of this name is shipped")
+    meant = accelsim("run", PRUNED, "--against", "dens")
+    assert (meant.code, meant.err) == (2, "error: --against: 'dens': did you mean 'dense'?\n")
 
 
 def test_a_report_has_the_table_and_how_to_make_it_again(accelsim: Run, tmp_path: Path) -> None:
