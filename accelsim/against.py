@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,9 @@ def other(
             return None  # it was said where the network comes from, and need not lie here
     if against == DENSE:
         return unpruned(network)
+    near = difflib.get_close_matches(str(against), (DENSE, NOTHING), 1)
+    if near and not Path(against).exists():
+        raise InputError(f"'{against}': did you mean '{near[0]}'?")
     return _with_inputs_of(network, read(against))
 
 

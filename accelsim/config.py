@@ -318,7 +318,8 @@ def _say(kind: type, data: Mapping[str, Any], keys: tuple[Any, ...], items: list
         return [f"{_key_text(data, keys)}: is missing; add it"]
     wanted = dict.fromkeys(_wanted(item, keys) for item in items)
     default = known.get(keys[-1])
-    remedy = "" if default in (None, "", dataclasses.MISSING) else f"; the default is {short(default)}"
+    is_said = isinstance(default, bool | int | float | str | tuple) and default != ""  # a list's is a factory
+    remedy = "" if not is_said else f"; the default is {short(default)}"
     return [f"{_key_text(data, keys)}: must be {' or '.join(wanted)} (got {got}){remedy}"]
 
 
@@ -328,6 +329,7 @@ WANTED = {
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "string_type": "text in quotes",
+    "string_pattern_mismatch": "of the form {pattern}",
     "literal_error": "{expected}",
     "greater_than": "above {gt}",
     "greater_than_equal": "at least {ge}",
@@ -335,6 +337,8 @@ WANTED = {
     "less_than_equal": "at most {le}",
     "dataclass_type": "one table, [{key}] or {key} = {{ ... }}",
     "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a table",
     "union_tag_invalid": "one of {expected_tags}",
     "model_attributes_type": "one table, [{key}] or {key} = {{ ... }}",
     "too_short": "a list of at least {min_length}",

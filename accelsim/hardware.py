@@ -27,7 +27,7 @@ from accelsim.config import (
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
 from accelsim.keys import json_schema
-from accelsim.kinds import KINDS
+from accelsim.kinds import KINDS, MOVED
 from accelsim.parts.timed import DramPart
 
 __all__ = ["Hardware", "load_hardware"]
@@ -125,13 +125,20 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
     return chip
 
 
+OF_KERNELS = ("dtype", "elements_per_cycle", "element_pj", "launch_us")
+"""Keys of operations that say how those run that are neither fused nor elsewhere."""
+
+
 def _ways_beyond(chip: Hardware) -> list[str]:
     """Say which kinds of operations a chip is to run in a way that its machine cannot."""
     if chip.operations is None:
         return []
     engine = ENGINES[chip.engine.kind]
     given = {kind: chip.operations.way_of(kind) for kind in KINDS}
+    unused = [key for key in OF_KERNELS if MOVED not in engine.ways and getattr(chip.operations, key) not in ("", None)]
     return [
+        f"{key}: engine {engine.kind} runs no operations, and has no use for it; leave it out" for key in unused
+    ] + [
         f"{kind}: engine {engine.kind} cannot have it {way}; leave it out, or set it to 'elsewhere'"
         for kind, way in given.items()
         if way not in engine.ways

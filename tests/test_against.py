@@ -118,6 +118,8 @@ def test_a_network_to_be_held_against_that_cannot_be_read(accelsim: Run) -> None
     said = accelsim("run", "lenet-30", "--against", "lenet-300")
     assert said.code == 2
     assert [line.split(": ")[1] for line in said.err.splitlines()] == ["'lenet-30'", "--against lenet-300"]
+    meant = accelsim("run", PRUNED, "--against", "dens")
+    assert (meant.code, meant.err) == (2, "error: --against dens: 'dens': did you mean 'dense'?\n")
 
 
 def test_a_report_has_the_table_and_how_to_make_it_again(accelsim: Run, tmp_path: Path) -> None:

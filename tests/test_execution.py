@@ -361,6 +361,13 @@ def test_what_numpy_does_not_know_is_named() -> None:
         list(given.seen())
 
 
+@pytest.mark.parametrize("kernel", ["x", [[1]], {"a": 1}, 0, -2])
+def test_attributes_of_a_damaged_file_are_told(kernel: Any) -> None:
+    network = broken(lambda each: replace(each, attributes={**each.attributes, "kernel": kernel}))
+    with pytest.raises(InputError, match=r"operation pool: MaxPool cannot be run .* correct its attributes \(kernel "):
+        list(network.with_samples({"image": drawn(1, 3, 8, 8)}).seen())
+
+
 def test_an_operation_is_known_however_it_is_spelt() -> None:
     assert operator_of("max_pool") is operator_of("MaxPool") is OPERATORS["maxpool"]
     assert operator_of("NonMaxSuppression") is None

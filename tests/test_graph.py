@@ -219,6 +219,12 @@ synthetic = { density = 0.5 }
             r"product: makes 2e\+27, and at most 9.01e\+15 can be counted",
         ),
         ('does = "x", kind = "other", shape = [2147483647, 2147483647]', r"shape: makes 4.61e\+18, and at most"),
+        (
+            'does = "MaxPool", attributes = { kernel = 3 }',
+            r"attributes.kernel: is a key of its own; write it as kernel =",
+        ),
+        ('does = "Relu", attributes = 3', r"attributes: must be a table \(got 3\)$"),
+        ('does = "Relu", kind = "x"', r"kind: must be of the form \^\(activation\|"),
         ('does = "Relu", reads = 1000000000000000000000', r"reads: makes 1e\+21, and at most"),
     ],
 )

@@ -353,6 +353,8 @@ def test_the_terminal_says_what_its_totals_contain() -> None:
     [
         (EIE, "attention", "computed", "attention: engine eie cannot have it computed"),
         (EIE, "softmax", "moved", "softmax: engine eie cannot have it moved"),
+        (EIE, "element_pj", 1.0, "operations: element_pj: engine eie runs no operations, and has no use for it"),
+        (EIE, "dtype", "fp16", "operations: dtype: engine eie runs no operations, and has no use for it"),
         (BOARD, "softmax", "computed", "operations.softmax: must be"),
         (BOARD, "attention", "moved", "operations.attention: must be"),
         (BOARD, "launch_us", -1.0, "operations.launch_us: must be"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.config import short
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.graph import Graph, Operation
@@ -218,10 +219,13 @@ def _run(said: Operation, taken: list[Array]) -> Array:
         raise InputError(f"operation {said.name}: NumPy does not know '{said.does}'")
     try:
         made = operator.run(said, [each.astype(np.float32, copy=False) for each in taken])
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"operation {said.name}: {said.does} cannot be run: {error}") from error
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        told = ", ".join(f"{key} {short(value)}" for key, value in said.attributes.items()) or "none"
+        raise InputError(
+            f"operation {said.name}: {said.does} cannot be run ({error}); correct its attributes ({told})"
+        ) from error
     if made.shape[1:] != said.shape:
         raise InputError(
             f"operation {said.name}: {said.does} gives {made.shape[1:]} of each sample, and {said.shape} is "

@@ -168,6 +168,9 @@ def _operation(
         raise InputError(f"operation {spec.name}: kind: is missing, and '{spec.does}' does not tell it; add it{near}")
     if operator is not None and not whole and (problem := operator.problem(spec.does, spec.inputs)):
         raise InputError(f"operation {spec.name}: inputs: {problem}")
+    own = [key for key in (*ATTRIBUTE_KEYS, *ARRAY_KEYS) if key in spec.attributes]
+    if own and not whole:
+        raise InputError(f"operation {spec.name}: attributes.{own[0]}: is a key of its own; write it as {own[0]} = ...")
     given = {key: value for key in ATTRIBUTE_KEYS if (value := getattr(spec, key)) is not None}
     product = None if spec.product is None else ActivationProduct(**vars(spec.product))
     made = Operation(

@@ -15,6 +15,7 @@ from accelsim.errors import InputError, did_you_mean, listed, placing, raise_if_
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.integers import without_zero
 from accelsim.network.layer import Layer
+from accelsim.network.left_out import LeftOut
 from accelsim.network.onnx_graph.batch import Mark, marks_of
 from accelsim.network.onnx_graph.between import Made
 from accelsim.network.onnx_graph.constants import dtype_of
@@ -24,7 +25,7 @@ from accelsim.network.onnx_graph.prepared import Input, Prepared, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.replaced import replaced
 from accelsim.network.onnx_graph.sampled import expected_of, joined, parted, problems_of
-from accelsim.network.onnx_graph.scope import number_of
+from accelsim.network.onnx_graph.scope import graphs_of, number_of
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
 
@@ -199,7 +200,13 @@ class OnnxExecutor:
         """Return the graph with these layers' weights, to be run; raises InputError where it is not run."""
         closed = [f"{place_of(node)} ({node.op_type})" for node in held.ready.closed]
         if closed:
-            inside = listed(str(each) for each in held.ready.left_out)
+            within = [each.op_type for node in held.ready.closed for _, body in graphs_of(node) for each in body.node]
+            sized = [
+                str(each)
+                for each in held.ready.left_out
+                if isinstance(each, LeftOut) and (each.weights or each.macs != 0)
+            ]
+            inside = listed(dict.fromkeys([*within, *sized]))
             raise InputError(
                 f"what runs in {listed(closed)} depends on the samples, and it is not run here "
                 f"(inside: {inside}); give inputs that decide it by --input-value, or export the model without it"
