@@ -30,6 +30,7 @@ from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import number, percent, whole
 from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say
+from accelsim.results import operations
 from benchmarks.browser import chromium, console, missing, open_report, requests
 
 CHIPS = ["eie-64pe-45nm", "edge-nm-16x16"]
@@ -640,3 +641,15 @@ def test_a_thousand_rows_stay_small(results: pd.DataFrame) -> None:
     many = pd.concat([results.iloc[[0]]] * 1000, ignore_index=True)
     many["layer"] = [f"block{number // 8}.attention.projection.fc{number}" for number in range(1000)]
     assert len(page(many).encode()) < 6e6
+
+
+def test_chips_that_leave_other_operations_elsewhere_are_held_against_each_other_by_their_layers() -> None:
+    """EIE leaves pooling to a host, a tensor core runs it: all of one and part of the other are not alike."""
+    results = with_runs(accelsim.simulate("squeezenet", ["eie-64pe-45nm", "edge-nm-16x16"]))
+    sums, of_layers = totals(results), totals(results[~operations(results)])
+    assert sums["elsewhere"].nunique() == 2
+    *said, alike = summary.compared(sums, of_layers)
+    assert said == summary.compared(of_layers)
+    assert said != summary.compared(sums)
+    left = int(sums.set_index("hardware").loc["eie-64pe-45nm", "elsewhere"])
+    assert f"eie-64pe-45nm leaves {left}, edge-nm-16x16 leaves 0 elsewhere" in alike

@@ -20,7 +20,7 @@ from accelsim.report.drawing import graph_svg
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import io_counted, number, percent, times, whole
 from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
-from accelsim.results import supported
+from accelsim.results import operations, supported
 from accelsim.terms import differences, terms
 from accelsim.totals import not_simulated, without_pins
 
@@ -121,7 +121,7 @@ def page(
         not_simulated=[] if network is None else _not_simulated(network),
         rows=rows,
         sums=sums,
-        compared=summary.compared(sums),
+        compared=summary.compared(sums, totals(rows[~operations(rows)])),
         runs=runs,
         overview=overview,
         specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},

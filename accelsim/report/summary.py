@@ -25,8 +25,15 @@ NAMED_LAYERS = 5
 """Layers that a sentence lists before it says how many more there are."""
 
 
-def compared(totals: pd.DataFrame) -> list[str]:
-    """Return sentences that hold runs against each other, over those that can run every layer."""
+def compared(totals: pd.DataFrame, of_layers: pd.DataFrame | None = None) -> list[str]:
+    """Return sentences that hold runs against each other, over those that can run every layer.
+
+    of_layers: the same totals of layers alone, by which runs are compared that do not run the same operations.
+    """
+    left = totals.get("elsewhere")
+    if left is not None and left.nunique() > 1 and of_layers is not None:
+        each = ", ".join(f"{run} leaves {number:.0f}" for run, number in zip(totals["run"], left, strict=True))
+        return [*compared(of_layers), f"That is by their layers alone: of the other operations {each} elsewhere."]
     whole = totals[totals["able"] == totals["layers"]]
     priced = whole[whole["energy_pj"] > 0]  # a chip whose memory has no published energy may have none
     said = []
