@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import short
-from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.network.executor import Expected, Seen
+from accelsim.errors import InputError, raise_if_any
+from accelsim.network.executor import Expected, Seen, batch_of
 from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.operations import operator_of
@@ -89,31 +89,7 @@ class NumPyExecutor:
 
     def batched(self, inputs: Mapping[str, Array]) -> int:
         """Return how many samples inputs hold; raises InputError with every problem."""
-        known = ", ".join(self.expected)
-        problems = [
-            f"inputs: there is no input '{name}'{did_you_mean(name, self.expected)}; expected: {known}"
-            for name in inputs
-            if name not in self.expected
-        ]
-        lengths = {}
-        for name, (shape, dtype) in self.expected.items():
-            given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
-            if given is None:
-                problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
-            elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
-                problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
-            elif given.dtype.kind not in ("iu" if dtype == "int64" else "fiub"):
-                what = "whole numbers" if dtype == "int64" else "numbers"
-                problems.append(f"inputs: {name}: must be {what} (got {given.dtype})")
-            elif not _finite(given):
-                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite, as float32, too")
-            else:
-                lengths[name] = len(given)
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
-            problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
-        raise_if_any(problems)
-        return next(iter(lengths.values()))
+        return batch_of(self.expected, inputs, _unlike)
 
     def seen(self, network: Network, inputs: Mapping[str, Array], *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees, in order."""
@@ -155,6 +131,13 @@ class NumPyExecutor:
             if left[name]:
                 values[name] = made
             yield name, before, made
+
+
+def _unlike(given: Array, dtype: str) -> str | None:
+    """Say what is wrong with the values of an input of this type, None where nothing is."""
+    if given.dtype.kind not in ("iu" if dtype == "int64" else "fiub"):
+        return f"must be {'whole numbers' if dtype == 'int64' else 'numbers'} (got {given.dtype})"
+    return None if _finite(given) else "holds NaN or infinite numbers; all must be finite, as float32, too"
 
 
 def _finite(values: Array) -> bool:

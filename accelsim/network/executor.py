@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
+
+from accelsim.errors import did_you_mean, raise_if_any
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -29,6 +31,40 @@ class Expected(NamedTuple):
     shape: tuple[int | None, ...]
     """None for a size that may be any."""
     dtype: str
+
+
+def batch_of(
+    expected: Mapping[str, Expected],
+    inputs: Mapping[str, Array],
+    unlike: Callable[[Array, str], str | None],
+) -> int:
+    """Return how many samples inputs hold that are all expected, each with a leading dimension that counts them.
+
+    unlike: what is wrong with the values of an array, given the type that is expected; None: nothing.
+    Raises InputError with every problem.
+    """
+    known = ", ".join(expected)
+    problems = [
+        f"inputs: there is no input '{name}'{did_you_mean(name, expected)}; expected: {known}"
+        for name in inputs
+        if name not in expected
+    ]
+    lengths = {}
+    for name, (shape, dtype) in expected.items():
+        given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
+        if given is None:
+            problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
+        elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
+            problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
+        elif (wrong := unlike(given, dtype)) is not None:
+            problems.append(f"inputs: {name}: {wrong}")
+        else:
+            lengths[name] = len(given)
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
+    raise_if_any(problems)
+    return next(iter(lengths.values()))
 
 
 class Executor(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.network.executor import Expected, Seen
+from accelsim.errors import InputError
+from accelsim.network.executor import Expected, Seen, batch_of
 from accelsim.network.torch_capture.handing import handed_over
 from accelsim.network.torch_capture.listener import Listener
 from accelsim.network.torch_capture.naming import Names
@@ -71,33 +71,7 @@ class TorchExecutor:
 
     def batched(self, inputs: Mapping[str, Array]) -> int:
         """Return how many samples inputs hold; raises InputError with every problem."""
-        expected = self.expected
-        known = ", ".join(expected)
-        problems = [
-            f"inputs: there is no input '{name}'{did_you_mean(name, expected)}; expected: {known}"
-            for name in inputs
-            if name not in expected
-        ]
-        lengths = {}
-        for name, (shape, dtype) in expected.items():
-            given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
-            real = "float" in dtype
-            if given is None:
-                problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
-            elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
-                problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
-            elif given.dtype.kind not in ("fiub" if real else "c" if "complex" in dtype else "iub"):
-                what = "numbers" if real else "complex numbers" if "complex" in dtype else "whole numbers"
-                problems.append(f"inputs: {name}: must be {what} (got {given.dtype})")
-            elif not np.isfinite(given).all():
-                problems.append(f"inputs: {name}: holds NaN or infinite numbers; all must be finite")
-            else:
-                lengths[name] = len(given)
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {count}" for name, count in lengths.items())
-            problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
-        raise_if_any(problems)
-        return next(iter(lengths.values()))
+        return batch_of(self.expected, inputs, _unlike)
 
     def seen(self, network: Network, inputs: Mapping[str, Array], *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees, in the order of the network's layers.
@@ -165,6 +139,15 @@ class TorchExecutor:
                 values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.array(inputs[name]), 0, each.samples)))
                 instead[id(each.tensor)] = values.to(each.tensor.device, each.tensor.dtype)
         return _placed(self.arguments, instead), _placed(dict(self.keywords), instead)
+
+
+def _unlike(given: Array, dtype: str) -> str | None:
+    """Say what is wrong with the values of an input of this type, None where nothing is."""
+    real = "float" in dtype
+    if given.dtype.kind not in ("fiub" if real else "c" if "complex" in dtype else "iub"):
+        what = "numbers" if real else "complex numbers" if "complex" in dtype else "whole numbers"
+        return f"must be {what} (got {given.dtype})"
+    return None if np.isfinite(given).all() else "holds NaN or infinite numbers; all must be finite"
 
 
 def _without(shape: torch.Size, dim: int | None) -> tuple[int, ...]:
