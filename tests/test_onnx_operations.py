@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from onnx_graphs import model_of
 
 import accelsim
 from accelsim import InputError, Layer, Network, load_network
@@ -20,22 +21,6 @@ reference = pytest.importorskip("onnx.reference")
 helper, numpy_helper, FLOAT = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
 MICROSOFT = "com.microsoft"
 Array = np.ndarray
-
-
-def model_of(
-    nodes: list[Any], inputs: dict[str, Array], constants: dict[str, Array], outputs: tuple[str, ...] = ("y",)
-) -> Any:
-    """A graph of these nodes for inputs of the shapes and types of these arrays."""
-    values = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(each.dtype), each.shape)
-        for name, each in inputs.items()
-    ]
-    tensors = [numpy_helper.from_array(np.asarray(each), name) for name, each in constants.items()]
-    given = [helper.make_tensor_value_info(name, FLOAT, None) for name in outputs]
-    graph = helper.make_graph(nodes, "net", values, given, tensors)
-    domains = {"": 21, MICROSOFT: 1, "ai.onnx.ml": 3, "of.others": 1}
-    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def read(tmp_path: Path, model: Any, batch_dim: int | None = None) -> Network:
