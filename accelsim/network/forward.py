@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.network.executor import Executor
+from accelsim.network.executor import Executor, Seen
 from accelsim.network.network import Network
 
 
@@ -28,14 +29,18 @@ def with_seen(network: Network) -> Network:
     """
     if network.samples is None:
         return network
-    found = {each.layer: each.inputs for each in network.seen()}
-    return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
+    return _holding(network, network.seen())
 
 
 def with_activations(network: Network, samples: ArrayLike) -> Network:
     """Return the network with the activations that each layer sees of samples; see `forward`."""
     runtime = network.runtime
-    found = {each.layer: each.inputs for each in runtime.seen(network, _inputs(runtime, samples))}
+    return _holding(network, runtime.seen(network, _inputs(runtime, samples)))
+
+
+def _holding(network: Network, seen: Iterable[Seen]) -> Network:
+    """Return a network with what its layers see as their activations."""
+    found = {each.layer: each.inputs for each in seen}
     return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
 
 
