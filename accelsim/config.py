@@ -135,10 +135,24 @@ def label(path: Path) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read one TOML file; a syntax error, a duplicate key or bad text is an InputError that names the file."""
+    return parsed_toml(toml_text(path), path)
+
+
+def toml_text(path: Path) -> str:
+    """Return the text of a TOML file; raises InputError for one that is too large or is no text."""
     try:
         if path.stat().st_size > MAX_TOML_BYTES:
             raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a TOML file?")
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parsed_toml(text: str, path: Path) -> dict[str, Any]:
+    """Return what the text of a TOML file says; raises InputError for what is no TOML."""
+    try:
         data = tomllib.loads(text)
         # Only of such digits does Python's own parser make integers that Python does not write.
         wide = _too_wide(data) if _LONG.search(text) else ()
@@ -148,13 +162,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return data
     except InputError:
         raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("Cannot overwrite a value", "a key is given twice")
         raise InputError(f"{path}: not valid TOML: {reason}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _too_wide(data: Any, key: str = "") -> Iterator[tuple[str, int]]:
@@ -329,6 +339,7 @@ WANTED = {
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "string_type": "text in quotes",
+    "string_too_short": "text that is not empty",
     "string_pattern_mismatch": "of the form {pattern}",
     "literal_error": "{expected}",
     "greater_than": "above {gt}",
@@ -364,7 +375,7 @@ def _key_text(data: Any, keys: tuple[Any, ...]) -> str:
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else data[key]
         if isinstance(key, int):
-            text += f" {data['name'] if isinstance(data, Mapping) and 'name' in data else key + 1}: "
+            text += f" {(isinstance(data, Mapping) and data.get('name')) or key + 1}: "
         else:
             text += key if not text or text.endswith(": ") else f".{key}"
     return text.removesuffix(": ")

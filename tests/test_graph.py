@@ -166,7 +166,13 @@ operation = [
             r"operation flat: inputs: Flatten takes 1 \(got 2: joined, add",
         ),
         ('does = "Flatten"', 'does = "x", kind = "y"', r"operation flat: kind: "),
-        ('name = "relu"', 'name = "stem"', r"operation stem: name: is used more than once"),
+        ('name = "relu"', 'name = "stem"', r"operation stem: name: is used 2 times; give each"),
+        ('name = "relu"', 'name = ""', r"net.toml: operation 1: name: must be text that is not empty \(got \"\"\)"),
+        ('name = "stem"', 'name = ""', r"net.toml: layer 1: name: is empty; give it a name"),
+        ('name = "branches"', 'name = "branches"\noutputs = ["image"]', r"outputs: 'image' is an input of the network"),
+        ('name = "branches"', 'name = "branches"\noutputs = ["fc", "fc"]', r"outputs: 'fc' stands there 2 times"),
+        ("image = [3, 9, 9]", '"" = [3, 9, 9]', r"net.toml: inputs: a name is empty; give it a name of its own"),
+        ("image = [3, 9, 9]", "add = [3, 9, 9]", r"operation add: name: is used 2 times; give each"),
         ('name = "softmax", ', 'name = "softmax", kernels = 3, ', r"operation softmax: kernels: unknown key"),
         ('name = "branches"', 'name = "branches"\noutputs = ["x"]', r"outputs: nothing is called 'x'"),
         ("axis = 0", "axis = [0, 1]", r"operation joined: axis: must be a single one for Concat \(got \[0, 1\]\)"),
@@ -178,6 +184,14 @@ def test_a_mistake_is_told_with_its_place(write: Write, was: str, is_now: str, s
     assert was in BRANCHES
     with pytest.raises(InputError, match=said):
         load_network(write(BRANCHES.replace(was, is_now)))
+
+
+def test_a_file_that_was_edited_is_read_anew_and_nobody_changes_what_another_reads(write: Write) -> None:
+    path = write(BRANCHES + "[provenance]\nseeds = [1]\n")
+    load_network(path).provenance["seeds"].append(2)
+    assert load_network(path).provenance == {"seeds": [1]}
+    path.write_text(path.read_text().replace("seeds = [1]", "seeds = [3]"))
+    assert load_network(path).provenance == {"seeds": [3]}
 
 
 ALONE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -124,26 +124,39 @@ class Graph:
 
     def _problems(self) -> list[str]:
         names = [*self.inputs, *self.sources, *(each.name for each in self.operations)]
-        problems = [
-            f"operation {name}: name: is used {times} times; give each layer, operation and input a name of its own"
-            for name, times in Counter(names).items()
-            if times > 1
+        problems = twice(names)
+        problems += [
+            f"operation {number}: name: is empty; give it a name of its own"
+            for number, each in enumerate(self.operations, 1)
+            if not each.name
         ]
+        problems += [] if "" not in self.inputs else ["inputs: a name is empty; give it a name of its own"]
         problems += [
             f"operation {each.name}: kind: '{each.kind}' is not known; it is one of {', '.join(KINDS)}"
             for each in self.operations
             if each.kind not in KINDS
         ]
-        made = set(self.inputs)
+        made, known = set(self.inputs), set(names)
         for name in self.order:
             for source in self.takes(name):
-                if source not in names:
+                if source in made:
+                    continue
+                if source not in known:
                     problems.append(f"operation {name}: inputs: nothing is called '{source}'")
-                elif source not in made:
+                else:
                     problems.append(f"operation {name}: inputs: '{source}' is made only after it")
             made.add(name)
-        problems += [f"outputs: nothing is called '{name}'" for name in self.outputs if name not in names]
+        problems += [f"outputs: nothing is called '{name}'" for name in self.outputs if name not in known]
         return problems
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Say which names of layers, operations and inputs are used more than once."""
+    return [
+        f"operation {name}: name: is used {times} times; give each layer, operation and input a name of its own"
+        for name, times in Counter(names).items()
+        if times > 1
+    ]
 
 
 def in_order(takes: Mapping[str, tuple[str, ...]], layers: Mapping[str, Any]) -> tuple[str, ...]:

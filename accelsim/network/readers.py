@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, read_toml
+from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, parsed_toml, toml_text
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network import bare
 from accelsim.network.described import FileArray, layer_of
@@ -81,9 +83,16 @@ def load_weights(name: str | Path | Network, **reading: Any) -> Network:
     return _from_tensors(path, told, guess=True)
 
 
-def _from_toml(path: Path) -> Network:
-    data = read_toml(path)
+@lru_cache(maxsize=32)
+def _spec_of(text: str, path: Path) -> NetworkSpec:
+    """Return what the text of a network file says; the same text is parsed and checked once."""
+    data = parsed_toml(text, path)
     check_kind(data, "network", label(path))
+    return build(NetworkSpec, data, label(path))
+
+
+def _from_toml(path: Path) -> Network:
+    spec = _spec_of(toml_text(path), path)
     files: dict[Path, Roles | None] = {}
 
     def locate(owner: str, key: str, reference: str, problems: list[str]) -> FileArray | None:
@@ -111,7 +120,7 @@ def _from_toml(path: Path) -> Network:
             return None
         return FileArray(roles.file, array, f"{place}: {path_of_file}")
 
-    return _network(path, data, locate)
+    return _network(path, spec, locate)
 
 
 def _from_saved(path: Path, file: TensorFile) -> Network:
@@ -129,7 +138,7 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     def locate(owner: str, key: str, name: str, problems: list[str]) -> FileArray:
         return FileArray(file, Logical.stored(file, name), f"{owner}: {key}")
 
-    return _network(path, data, locate, whole=True)
+    return _network(path, build(NetworkSpec, data, label(path)), locate, whole=True)
 
 
 _REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")
@@ -138,11 +147,16 @@ Locate = Callable[[str, str, str, list[str]], "FileArray | None"]
 """Finds the tensor that a key names: given "layer" or "operation" with its name, key, text, where to add a problem."""
 
 
-def _network(path: Path, data: Mapping[str, Any], locate: Locate, *, whole: bool = False) -> Network:
-    """Return the network that the data describes, `whole` where it was saved; raises InputError with every problem."""
-    spec = build(NetworkSpec, data, label(path))
+def _network(path: Path, spec: NetworkSpec, locate: Locate, *, whole: bool = False) -> Network:
+    """Return the network that a file describes, `whole` where it was saved; raises InputError with every problem."""
     names = [spec.name, *(layer.name for layer in spec.layer)]
     problems = name_problems(names[1:])
+    if not whole:  # a tensor of a file that was saved may be called `.weight`
+        problems += [
+            f"layer {number}: name: is empty; give it a name of its own"
+            for number, name in enumerate(names[1:], 1)
+            if not name
+        ]
     # JSON can hold halves of characters, which no file of results can.
     problems += [f"name {name!r}: is no text in UTF-8; call it otherwise" for name in names if printable(name) != name]
     layers = []
@@ -170,8 +184,8 @@ def _network(path: Path, data: Mapping[str, Any], locate: Locate, *, whole: bool
         spec.notes,
         not_simulated=[*not_simulated, *(left_out_of(graph, not_simulated) if graph else ())],
         assumptions=spec.assumptions,
-        aliases=spec.aliases,
-        provenance=spec.provenance,
+        aliases=dict(spec.aliases),
+        provenance=copy.deepcopy(spec.provenance),  # whoever changes it changes no other network of this file
         graph=graph,
     )
 

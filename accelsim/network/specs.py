@@ -20,6 +20,7 @@ NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 NonNegativeCount = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 DIMENSIONS = {
@@ -230,7 +231,7 @@ class OperationSpec:
     Axis 0 is the first dimension behind the one that counts samples.
     """
 
-    name: str
+    name: Name
     """Used by no layer, input or other operation."""
     inputs: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of the layers, operations and inputs of the network whose outputs it takes, in order."""

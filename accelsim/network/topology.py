@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
-from accelsim.network.graph import ActivationProduct, Graph, Operation, in_order
+from accelsim.network.graph import ActivationProduct, Graph, Operation, in_order, twice
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.operations import OPERATORS, operator_of
@@ -90,7 +90,7 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     specs = {each.name: each for each in spec.operation}
     takes = sources | {name: each.inputs for name, each in specs.items()}
     order = in_order(takes, sources)
-    problems = _problems(spec, takes, order)
+    problems = _problems(spec, takes, order, whole)
     shapes, by_name = dict(inputs), {layer.name: layer for layer in layers}
     operations: dict[str, Operation] = {}
     for name in order if not problems else ():
@@ -118,8 +118,8 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     return Graph(inputs, sources, tuple(operations[each] for each in specs), outputs, order, spec.runtime)
 
 
-def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str]) -> list[str]:
-    """Say what is wrong with the names of a description, and with the order of its layers."""
+def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str], whole: bool) -> list[str]:
+    """Say what is wrong with the names of a description, and with the order of its layers; `whole`: of a saved one."""
     layers = dict.fromkeys(each.name for each in spec.layer)
     known = {*spec.inputs, *takes} | (set() if spec.inputs else {INPUT})
     problems = [
@@ -131,12 +131,10 @@ def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str])
     problems += [
         f"outputs: nothing is called '{each}'{did_you_mean(each, known)}" for each in spec.outputs if each not in known
     ]
-    counts = Counter([*layers, *spec.inputs, *(each.name for each in spec.operation)])
-    twice = [name for name, count in counts.items() if count > 1]
-    problems += [
-        f"operation {name}: name: is used more than once; give each layer, operation and input a name of its own"
-        for name in twice
-    ]
+    problems += _ends(spec, set(takes) if not whole else known)
+    used = twice([*layers, *(spec.inputs or (INPUT,)), *(each.name for each in spec.operation)])
+    if used:
+        return problems + used  # what takes what is not to be told then
     made = known - set(takes)
     for name in order:
         late = [source for source in takes[name] if source not in made and source in takes]
@@ -154,6 +152,20 @@ def _problems(spec: NetworkSpec, takes: Mapping[str, Any], order: Sequence[str])
     return problems
 
 
+def _ends(spec: NetworkSpec, makers: Collection[str]) -> list[str]:
+    """Say what is wrong with the names of what a network takes and gives, beside those that nothing has."""
+    problems = [] if "" not in spec.inputs else ["inputs: a name is empty; give it a name of its own"]
+    for name, times in Counter(spec.outputs).items():
+        if times > 1:
+            problems.append(f"outputs: '{name}' stands there {times} times; name each output once")
+        if name in (spec.inputs or (INPUT,)) and name not in makers:
+            problems.append(
+                f"outputs: '{name}' is an input of the network, which it gives back as it is; name the layers or "
+                "operations whose outputs are wanted, or leave the key out for those that nothing takes"
+            )
+    return problems
+
+
 def _what(name: str, layers: Iterable[str]) -> str:
     return f"layer {name}" if name in layers else f"operation {name}"
 
@@ -168,10 +180,11 @@ def _operation(
         raise InputError(f"operation {spec.name}: kind: is missing, and '{spec.does}' does not tell it; add it{near}")
     if operator is not None and not whole and (problem := operator.problem(spec.does, spec.inputs)):
         raise InputError(f"operation {spec.name}: inputs: {problem}")
-    own = [key for key in (*ATTRIBUTE_KEYS, *ARRAY_KEYS) if key in spec.attributes]
+    own = [key for key in (*ATTRIBUTE_KEYS, *ARRAY_KEYS) if key in spec.attributes] if spec.attributes else []
     if own and not whole:
         raise InputError(f"operation {spec.name}: attributes.{own[0]}: is a key of its own; write it as {own[0]} = ...")
-    given = {key: value for key in ATTRIBUTE_KEYS if (value := getattr(spec, key)) is not None}
+    said = vars(spec)
+    given = {key: value for key in ATTRIBUTE_KEYS if (value := said[key]) is not None}
     product = None if spec.product is None else ActivationProduct(**vars(spec.product))
     made = Operation(
         name=spec.name,
@@ -186,11 +199,10 @@ def _operation(
         product=product,
         channels=spec.channels or "mixed",
     )
-    _check_counts(made)
     if whole:
-        return made
+        return _counted(made)
     if operator is None:
-        return made if spec.shape else replace(made, shape=shapes[0] if shapes else ())
+        return _counted(made if spec.shape else replace(made, shape=shapes[0] if shapes else ()))
     missing = [key for key in ("kernel", "axis") if key in operator.needs and key not in made.attributes]
     if missing and not spec.shape:
         raise InputError(f"operation {spec.name}: {missing[0]}: is missing; add it")
@@ -202,12 +214,11 @@ def _operation(
                 f"{' and '.join(map(str, shapes))} gives {shape}; correct it or leave it out"
             )
         made = replace(made, shape=shape, channels=spec.channels or operator.channels(made, shapes, shape))
-        _check_counts(made)
-    return made
+    return _counted(made)
 
 
-def _check_counts(said: Operation) -> None:
-    """Raise InputError for an operation whose numbers no table can hold."""
+def _counted(said: Operation) -> Operation:
+    """Return an operation; raises InputError for one whose numbers no table can hold."""
     product = said.product is not None and said.macs == said.product.macs
     counts = {
         "reads": said.reads,
@@ -218,6 +229,7 @@ def _check_counts(said: Operation) -> None:
     for key, count in counts.items():
         if count > MOST:
             raise InputError(f"operation {said.name}: {key}: makes {count:.3g}, and at most {MOST:.3g} can be counted")
+    return said
 
 
 def _weights(spec: OperationSpec, arrays: Mapping[str, Any]) -> int:
