@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError
-from accelsim.network import Layer, Network, load_network
+from accelsim.errors import InputError, warn
+from accelsim.network import Layer, Network, load_network, with_weights
+from accelsim.network.files import is_tensors, open_tensors
+from accelsim.network.specs import METADATA_KEY
 from accelsim.network.writer import PARENT
 from accelsim.results import Column
 from accelsim.totals import over_layers
@@ -46,7 +48,8 @@ def other(
     """Return the network that one is held against.
 
     against: "dense", which is the network with a weight in place of every zero; a name or file of another, which
-    `read` reads; "none"; None: the network that this one says it was pruned from (`provenance`), if that can be read.
+    `read` reads; "none"; None: the network that this one says it was pruned from (`provenance`), if that can be read,
+    else with a warning none.
     What enters the network enters the other, too. Returns None where nothing is asked for and nothing is known.
     Raises InputError for what cannot be read, or takes other inputs.
     """
@@ -57,8 +60,10 @@ def other(
         if not isinstance(parent, str):
             return None
         try:
-            return _with_inputs_of(network, read(parent))
-        except InputError:
+            return _with_inputs_of(network, _parent(network, parent, read))
+        except InputError as error:
+            why = f"not held against what it was pruned from ({error.problems[0].splitlines()[0]}); name that"
+            warn(f"network {network.name}: {why}: against=", typed=f"{network.name}: {why} with --against")
             return None  # it was said where the network comes from, and need not lie here
     if against == DENSE:
         return unpruned(network)
@@ -66,6 +71,15 @@ def other(
     if near and not Path(against).exists():
         raise InputError(f"'{against}': did you mean '{near[0]}'?")
     return _with_inputs_of(network, read(against))
+
+
+def _parent(network: Network, parent: str, read: Callable[[str | Path], Network]) -> Network:
+    """Return the network that one was pruned from; where its weights were put into it, so are those of its parent."""
+    if "weights" not in network.provenance or not Path(parent).suffix or not is_tensors(Path(parent)):
+        return read(parent)
+    if METADATA_KEY in open_tensors(Path(parent), part=True).metadata:
+        return read(parent)
+    return replace(with_weights(network, parent), name=f"{network.name} ({Path(parent).name})")
 
 
 def _with_inputs_of(network: Network, found: Network) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
+from safetensors.numpy import save_file
 
 from accelsim import InputError, Layer, Network, load_network, simulate
 from accelsim.against import gains, other, stated_accuracy, unpruned
+from accelsim.network.writer import way_to
 from accelsim.pruned import prune_network
+
+
+def drawn(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def written(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    match path.suffix:
+        case ".npz":
+            np.savez(path, **tensors)
+        case ".safetensors":
+            save_file(tensors, path)
+        case _:
+            import torch
+
+            torch.save({name: torch.from_numpy(each) for name, each in tensors.items()}, path)
+
 
 PRUNED, PARENT = "lenet-300-100-digits", "lenet-300-100-digits-dense"
 CHIPS = ["eie-64pe-45nm", "a100-pcie"]
@@ -24,7 +44,10 @@ def test_the_parent_is_the_one_that_the_network_states() -> None:
     assert found is not None
     assert found.name == PARENT
     assert other(load_network(PARENT)) is None
-    assert other(replace(load_network(PRUNED), provenance={"pruned_from": "nowhere"})) is None
+    with pytest.warns(
+        UserWarning, match=r"not held against what it was pruned from \('nowhere'.*\); name that: against="
+    ):
+        assert other(replace(load_network(PRUNED), provenance={"pruned_from": "nowhere"})) is None
 
 
 def test_gains_are_ratios_of_what_whole_networks_take() -> None:
@@ -166,7 +189,63 @@ def test_a_pruned_onnx_file_is_held_against_the_one_that_it_came_from(
     assert load_network("less.onnx").provenance["pruned_from"] == "models/mine.onnx"
     assert "less against mine" in accelsim("run", "less.onnx", "--inputs", "samples.npz").out
     moved = (tmp_path / "less.onnx").rename(tmp_path / "models" / "less.onnx")  # where it came from is elsewhere now
-    assert "against" not in accelsim("run", moved).out
+    alone = accelsim("run", moved)
+    assert "less against" not in alone.out
+    assert "note: less: not held against what it was pruned from (" in alone.err
+    assert alone.err.count("pruned from") == 1
     over = ["models/mine.onnx", "--granularity", "fine", "--sparsity", "0.5", "-o", "models/mine.onnx"]
     assert accelsim("prune", *over).code == 0
     assert "pruned_from" not in load_network("models/mine.onnx").provenance
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", pytest.param(".pt", marks=pytest.mark.needs("torch"))])
+@pytest.mark.parametrize("form", ["own", "state dict"])
+def test_a_pruned_state_dict_is_held_against_the_one_that_it_came_from(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, ending: str
+) -> None:
+    tensors = {"one.weight": drawn(0, 64, 32), "one.bias": drawn(1, 64), "two.weight": drawn(2, 10, 64)}
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    written(Path(f"models/mine{ending}"), tensors)
+    source, target = f"models/mine{ending}", f"less{ending}"
+    if form == "own":
+        target = "less.safetensors"
+        load_network(source).save(Path("models/own.safetensors"))
+        source = "models/own.safetensors"
+    assert accelsim("prune", source, "--sparsity", "0.9", "-o", target).code == 0
+    assert load_network(target).provenance["pruned_from"] == source
+    said = accelsim("run", target)
+    name = "mine" if form == "own" else "less"
+    assert f"{name} against mine" in said.out
+    (row,) = re.findall(r"eie\S+ +1.00x +([\d.]+)x +- +([\d.]+)x", said.out)
+    assert min(map(float, row)) > 1.1  # a tenth of the weights, of layers so small that they take no less time
+    # What is saved again elsewhere in the folder still says where it came from, and nothing of this machine.
+    load_network(target).save(Path("models/again.safetensors"))
+    assert load_network("models/again.safetensors").provenance["pruned_from"] == source
+    assert str(tmp_path) not in Path("models/again.safetensors").read_bytes().decode("latin-1")
+
+
+def test_a_path_says_no_more_than_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("work/models", "work/out", "private"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    parent = tmp_path / "work" / "models" / "net.npz"
+    assert way_to(parent, Path("models/less.npz")) == "net.npz"
+    assert way_to(parent, Path("less.npz")) == "models/net.npz"
+    assert way_to(parent, Path("out/less.npz")) == "../models/net.npz"
+    assert way_to(tmp_path / "private" / "net.npz", Path("less.npz")) == "net.npz"
+    assert way_to(parent, parent) == ""
+
+
+def test_weights_put_into_a_network_are_held_against_those_of_their_parent(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = load_network("convnet-digits-dense")
+    tensors = {f"{layer.name}.weight": layer.weight for layer in net}
+    tensors |= {f"{layer.name}.bias": layer.bias for layer in net if layer.bias is not None}
+    written(Path("mine.npz"), tensors)
+    command = ["convnet-digits-dense", "--weights"]
+    assert accelsim("prune", *command, "mine.npz", "--sparsity", "0.9", "-o", "less.npz").code == 0
+    said = " ".join(accelsim("run", *command, "less.npz").out.split())
+    assert "convnet-digits-dense against convnet-digits-dense (mine.npz)" in said

@@ -16,6 +16,7 @@ from accelsim.compare import compare, totals
 from accelsim.curves import curve
 from accelsim.network.handed_back import hand_back
 from accelsim.pruned import prune_network, shrunk
+from accelsim.pruned import removed as taken_out
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
 ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
@@ -210,6 +211,95 @@ def test_quantised_operations_give_the_same_integers(tmp_path: Path) -> None:
     expected = answer(masked, x=given)[0]
     assert len(np.unique(expected)) > 5
     assert np.array_equal(expected, answer(small, x=given)[0])
+
+
+@pytest.mark.parametrize("kind", ["QLinearMatMul", "QGemm"])
+def test_quantised_products_of_matrices_give_the_same_integers(tmp_path: Path, kind: str) -> None:
+    """One with a scale of each output and a bias where it has one, then one with a scale for all."""
+    constants = {
+        "one": np.float32(0.5), "zero": np.int8(3), "a": integers(1, 12, 8, dtype=np.int8),
+        "a.scale": np.abs(reals(2, 8)) / 40 + 0.01, "a.zero": np.zeros(8, np.int8),
+        "a.bias": integers(3, 8, dtype=np.int32), "b": integers(4, 8, 5, dtype=np.int8),
+        "b.scale": np.float32(0.02), "b.zero": np.int8(0),
+    }  # fmt: skip
+    data = ["one", "zero"]
+    if kind == "QGemm":
+        constants["b"] = np.ascontiguousarray(constants["b"].T)
+    bias = ["a.bias"] if kind == "QGemm" else []
+    domain = {"domain": "com.microsoft"} if kind == "QGemm" else {}
+    turned = {"transB": 1} if kind == "QGemm" else {}
+    nodes = [
+        node(kind, ["x", *data, "a", "a.scale", "a.zero", *bias, *data], ["h"], **domain),
+        node("Flatten", ["h"], ["r"]),
+        node(kind, ["r", *data, "b", "b.scale", "b.zero", *([""] if bias else []), *data], ["q"], **domain, **turned),
+        node("DequantizeLinear", ["q", *data], ["y"]),
+    ]
+    given = integers(7, 1, 12, dtype=np.int8, least=-100, most=100)
+    masked, small, _ = removed(saved(tmp_path, model_of(nodes, {"x": given}, constants)), "filter", 0.4)
+    found = {each.name: tuple(each.dims) for each in onnx.load(small).graph.initializer}
+    width = found["b"][kind == "QGemm"]
+    assert found["a"][1] == found["a.scale"][0] == found["a.zero"][0] == width < 8
+    expected = answer(masked, x=given)[0]
+    assert len(np.unique(expected)) > 3
+    assert np.array_equal(expected, answer(small, x=given)[0])
+
+
+@pytest.mark.parametrize("form", ["input", "attribute"])
+def test_what_pads_by_another_number_than_zero(tmp_path: Path, form: str) -> None:
+    """Channels of zeros that are read behind a pad by 2 stay, and those that nobody reads go."""
+    constants = {"a": reals(1, 8, 3, 3, 3), "b": reals(2, 4, 8, 3, 3), "two": np.float32(2.0)}
+    constants["a"][:2] = 0
+    pads = [0, 0, 1, 1, 0, 0, 1, 1]
+    if form == "input":
+        constants["pads"] = np.array(pads)
+        pad = node("Pad", ["r", "pads", "two"], ["p"])
+    else:
+        pad = node("Pad", ["r"], ["p"], pads=pads, value=2.0)
+    nodes = [node("Conv", ["x", "a"], ["h"]), node("Relu", ["h"], ["r"]), pad, node("Conv", ["p", "b"], ["y"])]
+    model = model_of(nodes, IMAGE, constants)
+    if form == "attribute":
+        del constants["two"], model.graph.initializer[2]
+        model.opset_import[0].version = 10
+        model.ir_version = 5
+    path = saved(tmp_path, model)
+    assert [layer.out_features for layer in taken_out(load_network(path))] == [8, 4]
+    masked, small, network = removed(path, "channel", 0.4)
+    data = reals(5, 2, 3, 8, 8)
+    assert network.layers[0].out_features < 8
+    (expected,), (found,) = answer(masked, x=data), answer(small, x=data)
+    assert np.abs(expected).max() > 1
+    assert close(expected, found)
+
+
+def test_what_stands_in_a_function_is_written_out(tmp_path: Path) -> None:
+    """A function with weights of its own, called twice: each call is pruned by itself."""
+    inside = [
+        node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(reals(1, 6, 6))),
+        node("MatMul", ["data", "w"], ["p"]),
+        node("Relu", ["p"], ["made"]),
+    ]
+    block = onnx.helper.make_function(
+        "of.others", "Block", ["data"], ["made"], inside, [onnx.helper.make_opsetid("", 21)]
+    )
+    nodes = [
+        node("MatMul", ["x", "a"], ["h"]),
+        node("Block", ["h"], ["one"], domain="of.others"), node("Block", ["one"], ["two"], domain="of.others"),
+        node("MatMul", ["two", "b"], ["y"]),
+    ]  # fmt: skip
+    model = model_of(nodes, {"x": reals(0, 1, 8)}, {"a": reals(2, 8, 6), "b": reals(3, 6, 4)})
+    model.functions.append(block)
+    path = saved(tmp_path, model)
+    whole = answer(path, x=reals(9, 1, 8))[0]
+    pruned = prune_network(load_network(path), "channel", 0.4)
+    said = hand_back(pruned, path, path.with_name("masked.onnx"))
+    assert said == ["Block: functions in net.onnx, and written out in masked.onnx"]
+    masked, small, network = removed(path, "channel", 0.4)
+    assert len(network) == 4
+    assert sum(layer.weight_count for layer in network) < 0.7 * sum(layer.weight_count for layer in pruned)
+    expected, found = (answer(each, x=reals(9, 1, 8))[0] for each in (masked, small))
+    assert close(expected, found)
+    assert not close(expected, whole)
+    assert not onnx.load(small).functions
 
 
 def sized(nodes: list[Any], **constants: np.ndarray) -> Any:

@@ -179,7 +179,11 @@ def other_network(
 
     place = f"--against {against}: "
     if network is not None:
-        return collect(problems, other, network, against, read, place=place)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = collect(problems, other, network, against, read, place=place)
+        note(typed(item.message) for item in caught)
+        return found
     if against not in (None, DENSE, NOTHING):
         collect(problems, read, against, place=place)  # what is wrong with it is told at once
     return None

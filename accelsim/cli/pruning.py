@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,6 +122,7 @@ def prune(
     from accelsim.network.forward import with_seen
     from accelsim.network.handed_back import hand_back
     from accelsim.network.samples import with_known_inputs
+    from accelsim.network.writer import PARENT
     from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
 
@@ -138,6 +140,8 @@ def prune(
             into = None if weights is None else net
             said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
+            if source.suffix:  # a shipped network goes by its name
+                pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
             with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, table, console().width))
     say_left_out(pruned)

@@ -18,7 +18,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import Role, Roles, read_roles
 from accelsim.network.roles.kinds import UNKNOWN
 from accelsim.network.specs import LayerSpec
-from accelsim.network.writer import GRANULARITY_KEY, claimed, described
+from accelsim.network.writer import GRANULARITY_KEY, claimed, described, parent_of
 
 
 def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -> Network:
@@ -46,6 +46,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         source=path.name,
         not_simulated=[*roles.left_out, WITHOUT_WEIGHTS],
         assumptions=roles.assumptions,
+        provenance=parent_of(file.path, file.metadata),
     )
 
 

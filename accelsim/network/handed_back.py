@@ -6,7 +6,6 @@ places instead of its own, and what then stands where a weight stood says from w
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -35,7 +34,7 @@ from accelsim.network.roles.names import common_prefix
 from accelsim.network.slices import Slices
 from accelsim.network.specs import METADATA_KEY
 from accelsim.network.weights import put_into
-from accelsim.network.writer import GRANULARITY_KEY, claims_of
+from accelsim.network.writer import GRANULARITY_KEY, PARENT_KEY, claims_of, way_to
 from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES, format_of
 
 Array = NDArray[Any]
@@ -122,19 +121,20 @@ def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading
     raise_if_any(_misfits(pruned, given, label(path)))
     with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=target.resolve().parent) as folder:
         made = Path(folder) / target.name
-        said = rewrite(pruned, path, made, reading, _from(path, target))
+        said = rewrite(pruned, path, made, reading, way_to(path, target))
         again = read(made, reading)
         raise_if_any(f"{target}: {problem}; {INSTEAD}" for problem in differences(again, pruned, given, given))
         if ends is not None:
-            made = _narrowed(again, made, label(path), reading, ends)
+            made, more = _narrowed(again, made, label(path), reading, ends)
+            said += more
         # The data first: a model without it is none.
         for file in sorted(made.parent.iterdir(), key=lambda file: file == made):
             file.replace(target.with_name(file.name))
     return said
 
 
-def _narrowed(whole: Network, path: Path, source: str, reading: Reading, ends: bool) -> Path:
-    """Write an ONNX file without the channels that go, read it again and compare; return where it is.
+def _narrowed(whole: Network, path: Path, source: str, reading: Reading, ends: bool) -> tuple[Path, list[str]]:
+    """Write an ONNX file without the channels that go, read it again and compare; return where it is, and what to say.
 
     source: what messages call it.
     """
@@ -146,10 +146,10 @@ def _narrowed(whole: Network, path: Path, source: str, reading: Reading, ends: b
     target = path.parent / "narrow" / path.name
     target.parent.mkdir()
     with placing(source):
-        narrow(path, target, reading, ends=ends)
+        said = narrow(path, target, reading, ends=ends)
         layers = {layer.name: layer for layer in small}
         raise_if_any(f"{problem}; {INSTEAD}" for problem in differences(read(target, reading), small, layers))
-    return target
+    return target, said
 
 
 class _Numbered(TensorFile):
@@ -199,12 +199,6 @@ class _Numbered(TensorFile):
         return np.arange(first, first + self.logical[name].size).reshape(shape)
 
 
-def _from(path: Path, target: Path) -> str:
-    """Return the way from where a file will lie to the one that it is made of; "" of one that takes its place."""
-    path, folder = path.resolve(), target.resolve().parent
-    return "" if path == target.resolve() else Path(os.path.relpath(path, folder)).as_posix()
-
-
 class _Tensors:
     """A state dict, and where the weights of a network lie in it."""
 
@@ -242,9 +236,8 @@ class _Tensors:
         raise_if_any(self._problems())
         said: list[str] = []
         arrays = self._arrays(masks, said)
-        self.file.metadata = {**self.file.metadata, GRANULARITY_KEY: claims_of(self._pruned)}
-        if not self.file.metadata[GRANULARITY_KEY]:
-            del self.file.metadata[GRANULARITY_KEY]
+        told = {GRANULARITY_KEY: claims_of(self._pruned), PARENT_KEY: way_to(self.path, self.target)}
+        self.file.metadata = {key: text for key, text in {**self.file.metadata, **told}.items() if text}
         if isinstance(self.file, Shards) and self.target.suffix != ".safetensors":
             self._write_folder(arrays)
             return said

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Roles, read_roles
 from accelsim.network.specs import METADATA_KEY, TENSOR_KEYS, NetworkSpec
 from accelsim.network.topology import described_graph, left_out_of
+from accelsim.network.writer import PARENT, lying
 
 
 def load_network(
@@ -138,7 +140,9 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     def locate(owner: str, key: str, name: str, problems: list[str]) -> FileArray:
         return FileArray(file, Logical.stored(file, name), f"{owner}: {key}")
 
-    return _network(path, build(NetworkSpec, data, label(path)), locate, whole=True)
+    network = _network(path, build(NetworkSpec, data, label(path)), locate, whole=True)
+    parent = lying(network.provenance.get(PARENT), path.parent)
+    return network if parent is None else replace(network, provenance={**network.provenance, PARENT: str(parent)})
 
 
 _REFERENCE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, (*TENSOR_SUFFIXES, '.index.json', '/')))})):(.+)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ Flags = NDArray[np.bool_]
 KEEPS_ZERO = frozenset({"relu", "relu6", "leakyrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish",
                         "hardswish", "tanh", "clip", "hardtanh"})  # fmt: skip
 """Activation functions that make zero of zero, as `does` names them, in small letters and without `_`."""
+
+ZERO_OF_ZEROS = frozenset({"add", "addrelu", "sub", "mul", "sum", "mean", "max", "maximum", "min", "minimum",
+                           "qlinearadd", "qlinearmul"})  # fmt: skip
+"""Operations on several tensors that make zero of zeros, as `does` names them."""
 
 
 class Sides(NamedTuple):
@@ -289,13 +293,25 @@ def _width(shape: tuple[int, ...]) -> int:
 
 def _keeps_zero(operation: Operation) -> bool:
     """Whether an operation makes zero of zero."""
+    does, said = operation.does.lower().replace("_", ""), operation.attributes
     match operation.kind:
         case "activation":
-            return operation.does.lower().replace("_", "") in KEEPS_ZERO
+            return does in KEEPS_ZERO and _among(
+                said.get("min", said.get("min_val")), said.get("max", said.get("max_val"))
+            )
         case "elementwise":
-            return len(operation.inputs) > 1 or operation.does.lower() in ("mul", "div")
+            return does in (ZERO_OF_ZEROS if len(operation.inputs) > 1 else ("mul", "div"))
+        case "pooling":
+            return "log" not in does
+        case "reshape":
+            return "pad" not in does or not said.get("value")
         case kind:
-            return kind in ("pooling", "concat", "reshape")
+            return kind == "concat"
+
+
+def _among(least: Any, most: Any) -> bool:
+    """Whether zero lies between two bounds, as far as they are known."""
+    return (not isinstance(least, int | float) or least <= 0) and (not isinstance(most, int | float) or most >= 0)
 
 
 def _joined(count: int, tied: Iterable[tuple[Numbers, Numbers]]) -> Numbers:

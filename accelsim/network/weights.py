@@ -22,6 +22,7 @@ from accelsim.network.network import Network
 from accelsim.network.readers import load_network
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Role, Roles, read_roles, turned
+from accelsim.network.writer import GRANULARITY_KEY, claimed, parent_of
 
 MOST_TOLD = 5
 """Layers that are told one by one; of more, the first few and how many others there are."""
@@ -61,11 +62,11 @@ def put_into(network: Network, file: TensorFile, reading: Reading) -> Network:
     raise_if_any(f"{path}: {problem}" for problem in problems)
     return replace(
         network,
-        layers=layers,
+        layers=claimed(layers, file.metadata.get(GRANULARITY_KEY, "")),
         notes=f"The weights are those of {path.name}, whatever is said of weights here. {network.notes}".strip(),
         not_simulated=held.left_out(network, match),
         assumptions=[*network.assumptions, *assumptions],
-        provenance={"weights": path.name},
+        provenance={"weights": path.name, **parent_of(path, file.metadata)},
     )
 
 

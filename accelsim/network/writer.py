@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,37 @@ PARENT_KEY = f"accelsim.{PARENT}"
 """The same in the metadata of a file of another form: a path, from where that file lies."""
 
 _CLAIM = re.compile(r"nm:[1-9]\d{0,3}:[1-9]\d{0,3}|(?!nm)[a-z]{1,20}(:\d{1,9}x\d{1,9})?")
+
+
+def parent_of(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what the provenance of the network in a file says of its parent, as the metadata have it."""
+    said = metadata.get(PARENT_KEY)
+    return {PARENT: str(path.parent / said)} if said else {}
+
+
+def lying(said: Any, folder: Path) -> Path | None:
+    """Return the file that a provenance names as a network's parent, from a folder; None: a name, or not there."""
+    if not isinstance(said, str) or not re.search(r"[/\\.]", said):
+        return None
+    try:
+        return folder / said if (folder / said).exists() else None
+    except (OSError, ValueError):  # no text for a name of a file
+        return None
+
+
+def way_to(parent: Path, target: Path) -> str:
+    """Return the way from where a file will lie to the one that it is made of; "" of one that takes its place.
+
+    Folders are named where the two share one that is not above the working directory, else the file alone is.
+    """
+    parent, folder = parent.resolve(), target.resolve().parent
+    if parent == target.resolve():
+        return ""
+    way = Path(os.path.relpath(parent, folder)).as_posix() if parent.drive == folder.drive else parent.name
+    if not way.startswith("../"):
+        return way
+    shared = Path(os.path.commonpath([parent, folder]))
+    return way if shared.is_relative_to(Path.cwd()) else parent.name
 
 
 def claims_of(network: Network) -> str:
@@ -77,7 +109,7 @@ def save(network: Network, path: Path) -> None:
         "not_simulated": [described(each) for each in network.left_out],
         "assumptions": list(network.assumptions),
         "aliases": {name: list(others) for name, others in network.aliases.items() if name in named},
-        "provenance": {**network.provenance, "accelsim": __version__},
+        "provenance": {**network.provenance, **_parent(network, path), "accelsim": __version__},
         "layer": [_entry(layer, tensors, owners) for layer in network],
     }
     graph = network.graph
@@ -100,6 +132,12 @@ def save(network: Network, path: Path) -> None:
     from safetensors.numpy import save_file
 
     write_whole(path, lambda target: save_file(tensors, target, {METADATA_KEY: text}))
+
+
+def _parent(network: Network, path: Path) -> dict[str, Any]:
+    """Return what is said of a network's parent where that is a file: the way to it."""
+    parent = lying(network.provenance.get(PARENT), Path())
+    return {} if parent is None else {PARENT: way_to(parent, path) or parent.name}
 
 
 def described(each: LeftOut) -> str | dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, reason_of
+from accelsim.network.files.archives import said_of, say
 from accelsim.network.files.tensor_file import TensorFile, Written
 from accelsim.network.sizes import check_fits_memory
 from accelsim.number_formats import is_supported, unsupported
@@ -25,6 +26,7 @@ class Npz(TensorFile):
         super().__init__(path)
         try:
             with zipfile.ZipFile(path) as archive:
+                self.metadata = said_of(archive)
                 for member in archive.infolist():
                     if member.filename.endswith(".npy"):
                         self._read_header(archive, member)
@@ -94,3 +96,4 @@ class Npz(TensorFile):
             for member in source.infolist():
                 if not member.filename.endswith(".npy"):
                     archive.writestr(member, source.read(member))
+        say(target, self.metadata)

@@ -73,6 +73,7 @@ class Shards(TensorFile):
         for each in arrays:
             held.setdefault(self._holders[each.stored].path, []).append(each)
         for file in dict.fromkeys(self._holders.values()):
+            file.metadata = {**file.metadata, **self.metadata}
             file.write(target / file.path.name, held.get(file.path, []))
         indices = [self.path] if is_index(self.path) else sorted(self.path.glob(f"*{INDEX}"))
         for index in indices:

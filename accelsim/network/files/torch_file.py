@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, needing, reason_of
+from accelsim.network.files.archives import said_of, say
 from accelsim.network.files.checkpoints import DEEPEST, chosen_of, placed
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
@@ -94,6 +95,7 @@ class StateDict(TensorFile):
                     self._places[key] = Place(_start(file, member), member.file_size)
             if f"{prefix}byteorder" in members and archive.read(f"{prefix}byteorder") == b"big":
                 self._order = ">"
+            self.metadata = said_of(archive)
             with archive.open(pickled) as stream:
                 return read_pickle(stream, MAKERS, persistent)
 
@@ -225,6 +227,7 @@ class StateDict(TensorFile):
             inside.clear()
             inside.update(items)
         torch.save(held, target)
+        say(target, self.metadata)
 
     def _array(self, tensor: Tensor) -> NDArray[Any]:
         """Return a tensor as an array, the file's own pages where its numbers can be used as they lie."""

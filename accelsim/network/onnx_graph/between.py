@@ -17,6 +17,7 @@ from accelsim.network.onnx_graph.forms import (
     MATRICES,
     TRANSPOSED,
     attributes_of,
+    input_of,
     is_attention,
     kind_of,
     place_of,
@@ -32,6 +33,9 @@ from accelsim.network.onnx_graph.windows import CHANNELS_LAST
 
 LONGEST = 64
 """Numbers of an attribute that an operation keeps."""
+
+GIVEN = {"Clip": {1: "min", 2: "max"}, "Pad": {2: "value"}}
+"""Position of the inputs that are single numbers, and what the same are called as attributes."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class _Between:
                     inputs=inputs,
                     shape=shape,
                     does=kind_of(node),
-                    attributes=_plain_attributes(node),
+                    attributes=_plain_attributes(node) | self._given(node),
                     reads=math.prod(shape) if len(parts) > 1 else reads,
                     weights=self._weights(made, kind, shape),
                     macs=_macs(made.left_out),
@@ -266,6 +270,18 @@ class _Between:
 
     def _rank(self, value: str) -> int:
         return len(self.ready.shapes.get(value, ()))
+
+    def _given(self, node: Any) -> dict[str, Any]:
+        """Return the numbers that an operation takes as inputs and that older ones have as attributes."""
+        found: dict[str, Any] = {}
+        for place, key in GIVEN.get(kind_of(node), {}).items():
+            name = input_of(node, place)
+            constant = self.ready.constants.get(name)
+            if constant is not None and constant.size == 1:
+                found[key] = constant.read().reshape(-1)[0].item()
+            elif name:
+                found[key] = "computed"
+        return found
 
     def _weights(self, made: Made, kind: str, shape: Sequence[int]) -> int:
         """Return the elements of its own tensors that an operation reads of one sample."""

@@ -21,12 +21,12 @@ from onnx import numpy_helper
 from accelsim.errors import InputError, raise_if_any
 from accelsim.network.onnx_graph.between import Places, places_of
 from accelsim.network.onnx_graph.constants import ModelFile, of_tensor
-from accelsim.network.onnx_graph.forms import MICROSOFT, STANDARD, attributes_of, input_of, kind_of, place_of
+from accelsim.network.onnx_graph.forms import MATRICES, MICROSOFT, STANDARD, attributes_of, input_of, kind_of, place_of
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED
 from accelsim.network.onnx_graph.order import uses
 from accelsim.network.onnx_graph.prepared import Prepared, prepared
 from accelsim.network.onnx_graph.reader import read
-from accelsim.network.onnx_graph.rewritten import tensors_of, write_model
+from accelsim.network.onnx_graph.rewritten import tensors_of, write_model, written_out
 from accelsim.network.onnx_graph.scope import number_of
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
@@ -38,6 +38,14 @@ Cuts = dict[int, Flags]
 
 EACH_BY_ITSELF = ("activation", "elementwise", "pooling")
 """Kinds of operations that treat channels alike where none of their constants has more than one number."""
+
+PRODUCTS = {
+    **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "GemmFastGelu", "MatMulInteger")),
+    "QLinearMatMul": 4,
+    "QGemm": 4,
+    "MatMulIntegerToFloat": 3,
+}
+"""Products of matrices, each with the position of the scales of its weights, one for all outputs or for each."""
 
 SHAPED_BY = {"Reshape": 1, "Expand": 1, "Resize": 3}
 """Position of the input that says the sizes of what an operation makes."""
@@ -64,10 +72,11 @@ class _Wanted(NamedTuple):
     """Equal for changes that are equal."""
 
 
-def narrow(path: Path, target: Path, reading: Reading, *, ends: bool = False) -> None:
+def narrow(path: Path, target: Path, reading: Reading, *, ends: bool = False) -> list[str]:
     """Write an ONNX file without the channels that nobody reads, or that are zero; see `accelsim.pruned.removed`.
 
-    ends: whether inputs and outputs of the graph may go. All other numbers stay bit for bit.
+    ends: whether inputs and outputs of the graph may go. All other numbers stay bit for bit. Returns what is to be
+    known of it, a sentence each.
     Raises InputError with every operation that cannot do with fewer channels, before anything is written, and where
     what was written would not compute the same.
     """
@@ -76,9 +85,10 @@ def narrow(path: Path, target: Path, reading: Reading, *, ends: bool = False) ->
     walk = Walk(ready)
     slices = Slices.of(network, ends=ends)
     values = _Values(ready, places_of(ready, walk.made, set(walk.taken)), slices, slices.needed(network))
-    model = onnx.load(path, load_external_data=False)
+    model, said = written_out(onnx.load(path, load_external_data=False), set(values.changing()), path, target)
     _Narrowed(model, ModelFile.of(path), values).write(target)
     _check(values, prepared(target, reading))
+    return said
 
 
 @dataclass
@@ -107,6 +117,15 @@ class _Values:
             raise UnableError(f"it is not known where the channels of '{value}' are")
         return {axis % len(shape): flags}
 
+    def changing(self) -> Iterator[str]:
+        """Go through the values that operations with fewer channels make."""
+        for node in self.ready.nodes:
+            try:
+                if any(self.cuts(name) for name in (*node.input, *node.output) if name):
+                    yield next(filter(None, node.output))
+            except UnableError:
+                continue  # it is told where it is asked for its constants
+
     def narrowed(self, value: str) -> list[int]:
         """Return the sizes that a value has then."""
         shape = list(self.ready.shapes[value])
@@ -121,7 +140,7 @@ class _Values:
         if not any((*taken.values(), *made.values())):
             return
         constant = [place for place, name in enumerate(node.input) if name in self.ready.constants or self._fixed(name)]
-        if node.domain not in STANDARD:
+        if node.domain not in STANDARD and node.op_type not in PRODUCTS:
             is_plain = node.domain == MICROSOFT and KINDS.get(node.op_type) in EACH_BY_ITSELF
             if not is_plain or any(math.prod(self._shape(node.input[place])) > 1 for place in constant):
                 raise UnableError("nothing is known of its constants")
@@ -141,7 +160,7 @@ class _Values:
         match kind:
             case "Conv" | "ConvTranspose" | "QLinearConv":
                 yield from self._of_convolution(node, out)
-            case "MatMul" | "Gemm":
+            case _ if kind in PRODUCTS:
                 yield from self._of_matrices(node, out, constant)
             case "BatchNormalization" | "InstanceNormalization":
                 yield from ((place, {0: flags}) for flags in out.values() for place in range(1, len(node.input)))
@@ -180,19 +199,35 @@ class _Values:
                 yield place, {0: rows} if self._shape(node.input[place]) == (len(rows),) else {}
 
     def _of_matrices(self, node: Any, out: Cuts, constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
-        weight = 1 if 1 in constant else 0
+        form, scale = MATRICES[node.op_type], PRODUCTS[node.op_type]
+        weight, data = (form.right, form.left) if form.right in constant else (form.left, form.right)
         if weight not in constant:
             raise UnableError("it multiplies activations")
-        is_right, is_turned = weight == 1, number_of(node, "transB" if weight else "transA", 0)
+        is_right = weight == form.right
+        if scale is not None and not is_right:
+            raise UnableError("its quantised weights stand on the left")
+        if any(each.name.startswith("transBatch") and each.i for each in node.attribute):
+            raise UnableError("what counts its matrices is turned")
+        is_turned = number_of(node, "transB" if is_right else "transA", 0)
         rank = self._rank(node.input[weight])
         rows, columns = (rank - 1, rank - 2) if is_right != bool(is_turned) else (rank - 2, rank - 1)
         cuts = {}
-        for side, axis in ((out, rows), (self.cuts(node.input[1 - weight]), columns)):
+        for side, axis in ((out, rows), (self.cuts(node.input[data]), columns)):
             for flags in side.values():
                 cuts[axis] = flags
         yield weight, cuts
-        if node.op_type == "Gemm" and out and 2 in constant:
-            yield 2, self._stretched(node.input[2], out, 2)
+        if rows not in cuts:
+            return
+        if form.bias is not None and form.bias in constant:
+            yield form.bias, self._stretched(node.input[form.bias], out, 2)
+        for place in (form.right_zero, scale):
+            if place is None or place not in constant or not input_of(node, place):
+                continue
+            shape = self._shape(node.input[place])
+            if math.prod(shape) > 1:  # one of each output; one of all stays
+                if shape[-1] != len(cuts[rows]):
+                    raise UnableError("its scales are of other parts than its outputs")
+                yield place, {len(shape) - 1: cuts[rows]}
 
     def _of_parts(self, node: Any, out: Cuts, constant: Sequence[int]) -> Iterator[tuple[int, Cuts]]:
         """Parts that are constants have the channels of the others, along another axis than theirs."""
@@ -222,12 +257,6 @@ class _Values:
             steps = constants.get(input_of(node, 4))
             if len(node.input) > 4 and node.input[4] and (steps is None or (steps.read() != 1).any()):
                 raise UnableError("it goes through channels in steps")
-        if node.op_type == "Pad":
-            filling = constants.get(input_of(node, 2))
-            if float(attributes_of(node).get("value", 0)) or (input_of(node, 2) and filling is None):
-                raise UnableError("it pads by what is not zero")
-            if filling is not None and filling.read().any():
-                raise UnableError("it pads by what is not zero")
 
     def _stretched(self, name: str, out: Cuts, rank: int) -> Cuts:
         """Return what stays of a constant that is stretched over what an operation makes."""
@@ -271,7 +300,7 @@ class _Narrowed:
                     continue
                 mine = own.get(next(filter(None, node.output), ""))
                 if mine is None or mine.op_type != node.op_type:
-                    raise UnableError("it stands in a function or a branch; inline it first: onnx.inliner, onnxsim")
+                    raise UnableError("it stands in a branch or a body; let onnxsim put it in place first")
                 for place, cuts in changes:
                     self._cut(mine, place, cuts)
                 self._resize(mine)

@@ -180,7 +180,7 @@ def _model(path: Path) -> tuple[Any, ModelFile]:
             )
         if any(isinstance(name, bytes) for graph in (model.graph, *model.functions) for name in _names(graph)):
             raise ValueError("it has names that are no text")
-        return _inlined(model) if model.functions else model, file
+        return inlined(model) if model.functions else model, file
     except InputError:
         raise
     except OSError as error:
@@ -237,7 +237,7 @@ def _operations(graph: Any, functions: Mapping[tuple[str, str], Any], known: dic
     return count
 
 
-def _inlined(model: Any) -> Any:
+def inlined(model: Any) -> Any:
     """Return a model without functions of its own; its tensors are not copied."""
     functions = {(function.domain, function.name): function for function in model.functions}
     _operations(model.graph, functions, {})

@@ -12,7 +12,7 @@ from accelsim.network.onnx_graph.prepared import prepared
 from accelsim.network.onnx_graph.runtime import OnnxExecutor
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
-from accelsim.network.writer import GRANULARITY_KEY, PARENT, PARENT_KEY, claimed
+from accelsim.network.writer import GRANULARITY_KEY, claimed, parent_of
 
 NAMED_BY_EXPORTERS = ("", "main", "main_graph", "torch_jit", "torch-jit-export")
 """Names of graphs that say nothing: such a network is called as its file."""
@@ -43,7 +43,7 @@ def read(path: Path, reading: Reading) -> Network:
         path.stem if ready.name in NAMED_BY_EXPORTERS else ready.name,
         claimed(walk.layers, ready.metadata.get(GRANULARITY_KEY, "")),
         source=path.name,
-        provenance={PARENT: str(path.parent / said)} if (said := ready.metadata.get(PARENT_KEY)) else {},
+        provenance=parent_of(path, ready.metadata),
         not_simulated=[*walk.others, *ready.left_out],
         assumptions=[*ready.assumptions, *walk.assumptions],
         graph=graph_of(ready, walk.made, walk.taken),

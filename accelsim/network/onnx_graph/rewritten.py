@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from accelsim.errors import InputError, listed, placing, raise_if_any
 from accelsim.network.network import Network
 from accelsim.network.onnx_graph.constants import ModelFile, dtype_of, of_tensor
 from accelsim.network.onnx_graph.order import uses
-from accelsim.network.onnx_graph.prepared import Prepared, Put, prepared
+from accelsim.network.onnx_graph.prepared import Prepared, Put, inlined, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.scope import graphs_of
 from accelsim.network.onnx_graph.tracing import Change, Key, Origin, Tensors, is_mask, is_real
@@ -51,12 +51,26 @@ def rewrite(pruned: Network, path: Path, target: Path, reading: Reading, parent:
     changed = [key for key, change in changes.items() if change.differs.any()]
     with placing(str(path)):
         stored, computed = _new_tensors(path, reading, (ready, products), changes, changed)
-    model = onnx.load(path, load_external_data=False)
+    model, said = written_out(onnx.load(path, load_external_data=False), {*stored, *computed}, path, target)
     _compute_no_more(model.graph, {name: (each, ready.constants[name].elem_type) for name, each in computed.items()})
     _say(model, GRANULARITY_KEY, claims_of(pruned))
     _say(model, PARENT_KEY, parent)
     write_model(model, ModelFile.of(path), target, stored)
-    return [f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}"] if computed else []
+    if computed:
+        said.append(f"{listed(sorted(computed))}: computed in {path.name}, and tensors in {target.name}")
+    return said
+
+
+def written_out(model: Any, names: Collection[str], path: Path, target: Path) -> tuple[Any, list[str]]:
+    """Return a model in whose graph all these tensors and values stand, and what is to be known of it.
+
+    Those of functions are not in it: the functions are put in their places then, each call by itself.
+    """
+    held = {name for name, _ in tensors_of(model.graph)} | {name for node in model.graph.node for name in node.output}
+    if not model.functions or held.issuperset(names):
+        return model, []
+    called = listed(sorted({each.name for each in model.functions}))
+    return inlined(model), [f"{called}: functions in {path.name}, and written out in {target.name}"]
 
 
 def _new_tensors(
@@ -130,13 +144,6 @@ def _readers(ready: Prepared) -> dict[Key, Reader]:
 
 def write_model(model: Any, file: ModelFile, target: Path, stored: Mapping[str, Array]) -> None:
     """Write a model with other tensors, its data beside it where it was there."""
-    found = dict(tensors_of(model.graph))
-    raise_if_any(
-        f"{file.path}: '{name}' is a tensor of a function, into which pruned weights are not written; inline it first: "
-        "onnx.inliner.inline_local_functions"
-        for name in stored
-        if name not in found
-    )
     beside = {id(each): each for _, each in tensors_of(model.graph) if is_external(each)}
     with (target.parent / f"{target.name}.data").open("wb") as data:
         for name, each in tensors_of(model.graph):

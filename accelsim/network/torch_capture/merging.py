@@ -98,7 +98,8 @@ def _chained(nodes: list[Node], made: Sequence[Node]) -> list[Node]:
             continue
         before = node.sources[0]
         alone = users.get(before) == [node] and before not in made and before.place.module == node.place.module
-        if before.kind == "reshape" and len(before.sources) == 1 and alone and not before.event.uses:
+        fills = any("pad" in each.does and each.attributes.get("value") for each in (before, node))
+        if before.kind == "reshape" and len(before.sources) == 1 and alone and not before.event.uses and not fills:
             node.sources, node.reads = before.sources, before.reads
             node.channels = _both(before.channels, node.channels)
             node.does, node.outer, node.attributes = "reshape", None, {}
