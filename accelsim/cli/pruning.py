@@ -91,13 +91,12 @@ def prune(
     reading: ReadingOptions,
 ) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
-    from accelsim.network.handed_back import MASKS, default_target, is_handed_back
+    from accelsim.network.handed_back import MASKS, cannot_remove, default_target, is_handed_back
 
     problems: list[str] = []
     source = weights or Path(network)
-    narrows = remove and source.suffix == ".onnx"
-    output = output or (default_target(source) if narrows or not remove else Path("pruned.safetensors"))
-    is_back = (narrows or not remove) and bool(collect(problems, is_handed_back, source, output))
+    output = output or default_target(source)
+    is_back = bool(collect(problems, is_handed_back, source, output))
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
     bare = is_back and weights is None
@@ -109,6 +108,8 @@ def prune(
         problems.append(f"--masks {masks}: is {' or '.join(MASKS)}")
     elif masks != "folded" and not (is_back and source.suffix != ".onnx"):
         problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
+    if remove and is_back and source.suffix != ".onnx" and net is not None:
+        problems += cannot_remove(net, str(source), masks)
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)

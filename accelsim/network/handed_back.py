@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from accelsim.network.files.shards import Shards
 from accelsim.network.files.tensor_file import Written
 from accelsim.network.files.torch_file import QUANTISED
 from accelsim.network.layer import Layer
+from accelsim.network.narrowed import Kept, Used, kept_of
 from accelsim.network.network import Network
 from accelsim.network.reading import Reading
 from accelsim.network.removal import without
@@ -42,6 +44,14 @@ Array = NDArray[Any]
 MASKS = ("folded", "weight_mask")
 """How a state dict says what is pruned: zeros in the weights, or the weights as `X_orig` beside a mask `X_mask`, as
 torch.nn.utils.prune keeps them."""
+
+GRAPH_HELP = (
+    "Name the network whose weights it holds: `accelsim prune NETWORK --weights FILE --remove`, where NETWORK is a "
+    "shipped one or a network file with what stands between its layers ([[operation]] and inputs, as `accelsim schema "
+    "network` describes); in Python, prune accelsim.Network.from_torch(model, example) and call "
+    "accelsim.network.handed_back.hand_back(pruned, FILE, TARGET, remove=True)"
+)
+"""What to do where nothing is known of what stands between the layers of a state dict."""
 
 INSTEAD = "pruned.save(path) in Python, or a network file, keeps it in this package's own form"
 
@@ -90,8 +100,10 @@ def hand_back(
     pruned weights are kept as `X_orig` and `X_mask`. All other numbers stay bit for bit. The target has the ending of
     the source, or .safetensors of any state dict; of several files it is a folder. What was written is read again and
     compared before it takes its place.
-    remove: takes the channels that are zero or that nobody reads out of an ONNX graph, as `accelsim.pruned.removed`
-    does of a network, `ends` as there; what cannot do with fewer channels is refused by name.
+    remove: takes the channels that are zero or that nobody reads out of the file, as `accelsim.pruned.removed` does of
+    a network, `ends` as there; what cannot do with fewer channels is refused by name. Of a state dict the graph of the
+    pruned network says which arrays those are in: the arrays of an operation, such as a batch norm, are those whose
+    names begin with its name.
     Raises InputError with every layer that cannot be written back, such as one whose weights are packed.
     """
     path, target = find(str(source), "workloads", folders=True), Path(target)
@@ -100,12 +112,23 @@ def hand_back(
     told = Reading.of(**reading)
     if path.suffix == ".onnx":
         return _hand_back_graph(pruned, path, target, told, ends if remove else None)
-    if remove:
-        raise InputError(f"{label(path)}: channels are taken out of an ONNX graph alone; {INSTEAD}")
     if not is_tensors(path):
         raise InputError(f"{label(path)}: is no state dict and no ONNX graph to be handed back; {INSTEAD}")
     told.check_belongs(label(path), "a file of tensors")
-    return _Tensors(pruned, path, target, into, told).write(masks)
+    if remove:
+        raise_if_any(cannot_remove(pruned, label(path), masks))
+    return _Tensors(pruned, path, target, into, told, ends if remove else None).write(masks)
+
+
+def cannot_remove(pruned: Network, place: str, masks: str) -> Iterable[str]:
+    """Say what keeps channels from being taken out of a state dict."""
+    if masks != "folded":
+        yield f"masks: what is removed needs none (got {masks!r}); leave it out, or do not remove"
+    if pruned.graph is None:
+        yield (
+            f"{place}: channels cannot be taken out: nothing says what stands between its layers, and so which arrays "
+            f"have the same channels. {GRAPH_HELP}"
+        )
 
 
 def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading, ends: bool | None) -> list[str]:
@@ -202,7 +225,9 @@ class _Numbered(TensorFile):
 class _Tensors:
     """A state dict, and where the weights of a network lie in it."""
 
-    def __init__(self, pruned: Network, path: Path, target: Path, into: Network | None, reading: Reading) -> None:
+    def __init__(
+        self, pruned: Network, path: Path, target: Path, into: Network | None, reading: Reading, ends: bool | None
+    ) -> None:
         self.file = open_tensors(path, reading)
         self.path, self.target = path, target
         self._pruned, self._into, self._reading = pruned, into, reading
@@ -218,6 +243,7 @@ class _Tensors:
         self._given = original
         self._folded: set[str] = set()
         """Layers that are made of parts."""
+        self._whole, self._kept = pruned, dict[str, Kept]()
         for layer in pruned:
             for key in ("weight", "bias"):
                 wanted, given = getattr(layer, key), getattr(original[layer.name], key)
@@ -230,6 +256,33 @@ class _Tensors:
                         self._folded.add(layer.name)
                     self._users.setdefault(name, []).append((layer.name, key))
                 self.changed.update(self.numbered.owners(places[differs]) if differs.any() else ())
+
+        if ends is not None:
+            self._remove(ends)
+
+    def _remove(self, ends: bool) -> None:
+        """Find what stays of each array, and the network that is left; raises InputError where that is not known."""
+        slices = Slices.of(self._pruned, ends=ends)
+        stays = slices.needed(self._pruned)
+        used = {name: [self._use(name, *user) for user in users] for name, users in self._users.items()}
+        shapes = {name: shape for name, shape in self.numbered.shapes.items() if self.numbered.owner(name) == name}
+        with placing(label(self.path)):
+            self._kept = kept_of(self._pruned, slices, stays, shapes, used)
+        self._pruned = without(self._pruned, slices, stays)
+        as_given = [
+            replace(layer, weight_source=self._given[layer.name].weight_source, bias=self._given[layer.name].bias)
+            for layer in self._whole
+        ]
+        given = without(replace(self._whole, layers=as_given, executor=None, samples=None), slices, stays)
+        self._given = {layer.name: layer for layer in given}
+        self._folded |= set(self._given)  # numbers that are new are compared as those of their type
+        self._into = None if self._into is None else without(self._into, slices, stays)
+
+    def _use(self, name: str, layer: str, key: str) -> Used:
+        """Return what a layer has of an array."""
+        first, places = self.numbered.first[name], getattr(self._places[layer], key)
+        inside = (places >= first) & (places < first + self.numbered.logical[name].size)
+        return Used(layer, key, np.where(inside, places - first, -1).astype(np.int64))
 
     def write(self, masks: str) -> list[str]:
         """Write the file, read it again and compare; see `hand_back`."""
@@ -284,7 +337,7 @@ class _Tensors:
     def _problems(self) -> list[str]:
         """Say which layers cannot be written back."""
         packed: dict[str, list[str]] = {}
-        for name in sorted(self.changed):
+        for name in sorted(self.changed | set(self._kept)):
             logical = self.numbered.logical[name]
             kind = self.file.types.get(logical.parts[0], "")
             how = logical.stored_as or (f"{kind}, with a scale" if kind in QUANTISED else "")
@@ -317,14 +370,15 @@ class _Tensors:
             main = next(part for part in each.parts if self.file.shapes[part] == each.shape)
             is_weight = any(key == "weight" for _, key in self._users.get(owner, ()))
             name = prefix + each.name if in_parts else stored
+            less = self._kept.get(owner, ())
             if masks == "weight_mask" and is_weight and (in_parts or owner in self.changed):
                 arrays += self._with_mask(name, main, owner)
                 kept.append(name)
             elif in_parts:
-                arrays.append(Written(name, main, self._numbers(owner, all_new=True)))
+                arrays.append(Written(name, main, self._numbers(owner, all_new=True), less))
                 folded.append(name)
             else:
-                arrays.append(Written(name, main, self._numbers(owner) if owner in self.changed else None))
+                arrays.append(Written(name, main, self._numbers(owner) if owner in self.changed else None, less))
         if folded:
             said.append(
                 f"{listed(folded)}: in parts in {self.path.name} (a mask, a norm), and whole in {self.target.name}; "
@@ -374,11 +428,11 @@ class _Tensors:
             places = getattr(self._places[layer], key)
             if np.array_equal(places.reshape(-1), np.arange(first, first + logical.size)):
                 at: Any = slice(None)
-                wanted = getattr(self._pruned[layer], key).reshape(-1)
+                wanted = getattr(self._whole[layer], key).reshape(-1)
             else:
                 here = (places >= first) & (places < first + logical.size)
                 at = places[here].astype(np.int64) - first
-                wanted = getattr(self._pruned[layer], key)[here]
+                wanted = getattr(self._whole[layer], key)[here]
             differs = flat[at] != wanted
             if (differs & taken[at]).any():
                 others = listed(dict.fromkeys(other for other, _ in users[:number]))

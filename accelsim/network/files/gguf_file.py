@@ -120,6 +120,12 @@ class Gguf(TensorFile):
             for each in arrays
             if each.name != each.stored
         )
+        raise_if_any(
+            f"{self.path}: '{each.stored}' loses channels, and a GGUF file says sizes in other places, too; write a "
+            ".safetensors"
+            for each in arrays
+            if each.kept
+        )
         shutil.copyfile(self.path, target)
         for each in arrays:
             if each.numbers is not None:

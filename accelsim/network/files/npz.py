@@ -85,14 +85,15 @@ class Npz(TensorFile):
                 place = zipfile.ZipInfo(f"{each.name}.npy", member.date_time)
                 place.compress_type, place.external_attr = member.compress_type, member.external_attr
                 with archive.open(place, "w", force_zip64=True) as out:
-                    if each.numbers is None:
+                    if each.numbers is None and not each.kept:
                         with source.open(member) as lying:
                             shutil.copyfileobj(lying, out)
                         continue
-                    values, new = each.numbers()
                     changed = np.array(self._as_it_lies(each.stored))
-                    changed[new] = values[new]
-                    npy_format.write_array(out, changed, allow_pickle=False)
+                    if each.numbers is not None:
+                        values, new = each.numbers()
+                        changed[new] = values[new]
+                    npy_format.write_array(out, each.taken(changed), allow_pickle=False)
             for member in source.infolist():
                 if not member.filename.endswith(".npy"):
                     archive.writestr(member, source.read(member))

@@ -68,7 +68,7 @@ def write_safetensors(file: TensorFile, target: Path, arrays: Sequence[Written])
     problems = [
         f"{file.path}: '{each.stored}' {unsupported(file.types[each.stored], SAFETENSORS_TYPES)}"
         for each in arrays
-        if forms[each.stored] is None and not (isinstance(file, Safetensors) and each.numbers is None)
+        if forms[each.stored] is None and not (isinstance(file, Safetensors) and each.numbers is None and not each.kept)
     ]
     raise_if_any(problems)
 
@@ -80,7 +80,7 @@ def write_safetensors(file: TensorFile, target: Path, arrays: Sequence[Written])
     at = 0
     ordered = sorted(arrays, key=item_bytes, reverse=True)
     for each in ordered:
-        form, shape = forms[each.stored], file.shapes[each.stored]
+        form, shape = forms[each.stored], each.shape(file.shapes[each.stored])
         if form is None and isinstance(file, Safetensors):
             kind, size = file.types[each.stored], file.bytes_of(each.stored).size
         else:
@@ -111,11 +111,11 @@ def _elements(file: TensorFile, each: Written, form: NumberFormat | None) -> NDA
     else:
         lying = form.stored(file[each.stored])
     if each.numbers is None:
-        return lying
+        return each.taken(lying)
     values, new = each.numbers()
     changed = np.array(lying)
     changed[new] = form.stored(values[new])
-    return changed
+    return each.taken(changed)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -22,6 +22,16 @@ class Written(NamedTuple):
     """The array whose type, shape and place in the file it has."""
     numbers: Callable[[], tuple[NDArray[Any], NDArray[Any]]] | None = None
     """Returns values as they are read, and which of them are new; all others, or without this all, stay as they lie."""
+    kept: tuple[NDArray[np.bool_], ...] = ()
+    """Which indices of each dimension are written; empty: all."""
+
+    def shape(self, stored: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape in which it is written, of the one in which it is stored."""
+        return tuple(int(np.count_nonzero(flags)) for flags in self.kept) if self.kept else tuple(stored)
+
+    def taken(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return what is written of a whole array."""
+        return np.ascontiguousarray(array[np.ix_(*self.kept)]) if self.kept else array
 
 
 class TensorFile:

@@ -214,6 +214,7 @@ class StateDict(TensorFile):
                 "state dict alone, torch.save(model.state_dict(), path), or write it as .safetensors"
             ) from None
         wanted: dict[str, list[Written]] = {}
+        narrowed: dict[Any, Any] = {}
         for each in arrays:
             wanted.setdefault(each.stored, []).append(each)
         for inside, prefix in list(_dicts_of(placed(held, self._under)[0])):
@@ -223,7 +224,10 @@ class StateDict(TensorFile):
                 if not isinstance(each, torch.Tensor) or name not in self._tensors:
                     items.append((key, each))
                 for made in wanted.get(name, ()) if isinstance(each, torch.Tensor) else ():
-                    items.append((made.name.removeprefix(prefix), _changed(each, made)))
+                    new = _changed(each, made)
+                    if made.kept:  # those that share their numbers still do
+                        new = narrowed.setdefault((each.data_ptr(), each.shape), _without(new, made.kept))
+                    items.append((made.name.removeprefix(prefix), new))
             inside.clear()
             inside.update(items)
         torch.save(held, target)
@@ -314,3 +318,15 @@ def _changed(tensor: Any, made: Written) -> Any:
         bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
         changed.view(bits)[new] = values.view(bits)[new]
     return changed
+
+
+def _without(tensor: Any, kept: Sequence[NDArray[np.bool_]]) -> Any:
+    """Return a tensor of PyTorch with only some indices of each dimension, a parameter where it is one."""
+    import torch
+
+    with torch.no_grad():
+        less = tensor.to_dense() if tensor.layout != torch.strided else tensor.detach()
+        for axis, flags in enumerate(kept):
+            less = less.index_select(axis, torch.from_numpy(np.flatnonzero(flags)))
+        less = less.contiguous()
+    return torch.nn.Parameter(less, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else less
