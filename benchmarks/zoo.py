@@ -1,10 +1,11 @@
-"""A zoo of models from file to table, by two roads: `python -m benchmarks.zoo [--only NAME...] [--csv FILE]`.
+"""A zoo of models from file to table, by two roads: `python -m benchmarks.zoo [--only NAME...] [--csv FILE] [--write]`.
 
 Each model has random weights of a seed, half of those of its linear layers and convolutions pruned by
 `torch.nn.utils.prune`, and one random sample. It is captured from PyTorch, and exported to ONNX and read from there.
-Compared are layers, multiply-accumulates, densities and cycles of the two roads, the multiply-accumulates with a count
-that is not the package's own, and whether each layer and operation lies between inputs and outputs. Files that Python
-packages ship have one road. Needs torchvision, transformers, onnxruntime and onnxscript; what is missing is left out.
+Compared are layers, multiply-accumulates, densities and cycles of the two roads, the time and the bytes of operations
+by their kind, the multiply-accumulates with a count that is not the package's own, and whether each layer and operation
+lies between inputs and outputs. Files that Python packages ship have one road. Needs torchvision, transformers,
+onnxruntime and onnxscript; what is missing is left out. `--write` puts the table into docs/whole_networks.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,13 @@ import pandas as pd
 
 import accelsim
 from accelsim.network.network import Network
+from benchmarks.documents import fill
 
 CHIPS = ["nm-matched-45nm", "a100-pcie"]
+BILLED = "a100-pcie"
+"""The chip on which operations are compared: it runs them all."""
+ROUNDED = 1e-9
+"""To which sums of the same numbers in another order agree."""
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 IMAGES = (
@@ -45,6 +51,8 @@ PACKAGED: dict[str, dict[str, Any]] = {
     "basic_pitch/saved_models/icassp_2022/nmp.onnx": {},
 }  # fmt: skip
 """ONNX files that Python packages ship, and what their files leave open."""
+BYTES = 256
+"""Whole numbers that enter a packaged file are below it: bytes."""
 
 
 class Model(NamedTuple):
@@ -69,6 +77,8 @@ class Road(NamedTuple):
     """Density of what enters each layer."""
     cycles: dict[str, list[int]]
     """Of each layer on each chip."""
+    bill: pd.DataFrame
+    """Operations by their kind on BILLED: how many, `time_us`, and `bytes` from and to DRAM."""
     lost: list[str]
     """Layers and operations that do not lie between the inputs and the outputs."""
 
@@ -186,9 +196,10 @@ def not_between(network: Network) -> list[str]:
 def road(network: Network, samples: Mapping[str, Any] | None) -> Road:
     """Simulate the layers of a network; samples: where it does not have them yet, and None where there are none."""
     given = network if samples is None else network.with_samples(samples)
-    table = accelsim.simulate(given, CHIPS, operations=False)
-    tables = {chip: table[table["hardware"] == chip].set_index("layer") for chip in CHIPS}
+    table = accelsim.simulate(given, CHIPS)
     names = [layer.name for layer in network]
+    layers = table[table["layer"].isin(names)]
+    tables = {chip: layers[layers["hardware"] == chip].set_index("layer") for chip in CHIPS}
     first = tables[CHIPS[0]]
     scope = network.scope
     return Road(
@@ -198,8 +209,22 @@ def road(network: Network, samples: Mapping[str, Any] | None) -> Road:
         weights=first["weight_density"].reindex(names).tolist(),
         inputs=first["activation_density"].reindex(names).tolist(),
         cycles={chip: tables[chip]["cycles"].reindex(names).tolist() for chip in CHIPS},
+        bill=bill_of(table[~table["layer"].isin(names) & (table["hardware"] == BILLED)]),
         lost=not_between(network),
     )
+
+
+def bill_of(operations: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of operations by their kind."""
+    whole = operations.assign(bytes=operations[["dram_read_bytes", "dram_write_bytes"]].sum(axis=1), count=1)
+    return whole.groupby("kind")[["count", "time_us", "bytes"]].sum()
+
+
+def gaps(one: pd.DataFrame, two: pd.DataFrame) -> pd.DataFrame:
+    """Return by how much the second of two bills differs from the first, by kind: 0.1 is a tenth more."""
+    mine, theirs = one.align(two, fill_value=0)
+    ratio = theirs[["time_us", "bytes"]] / mine[["time_us", "bytes"]] - 1
+    return ratio.where(~np.isclose(mine[["time_us", "bytes"]], theirs[["time_us", "bytes"]], rtol=ROUNDED), 0)
 
 
 def differences(one: Road, two: Road) -> list[str]:
@@ -207,6 +232,12 @@ def differences(one: Road, two: Road) -> list[str]:
     found = []
     if one.macs != two.macs:
         found.append(f"MACs {one.macs} and {two.macs}")
+    found += [
+        f"{named} of {kind} by {gap:+.1g}"
+        for column, named in (("time_us", "time"), ("bytes", "bytes"))
+        for kind, gap in gaps(one.bill, two.bill)[column].items()
+        if gap
+    ]
     if one.layers != two.layers:
         return [*found, f"{len(one.layers)} layers and {len(two.layers)}, or others or in another order"]
     if one.weights != two.weights:
@@ -238,7 +269,7 @@ def row_of(model: Model, folder: Path) -> dict[str, Any]:
 
 
 def row_of_file(name: str) -> dict[str, Any]:
-    """Return what a file gives that a package ships, with activations that are assumed dense."""
+    """Return what a file gives that a package ships, on random samples of a seed."""
     sys.path.append(str(TESTS))
     from independent_macs import macs_that_ran
 
@@ -246,7 +277,19 @@ def row_of_file(name: str) -> dict[str, Any]:
     (place, *_) = importlib.util.find_spec(package).submodule_search_locations  # type: ignore[union-attr,misc]
     path, said = Path(place, file), PACKAGED[name]
     counted = macs_that_ran(path, said.get("input_shapes", {}), said.get("input_values", {}))
-    return _row(name, road(accelsim.load_network(path, **said), None), counted)
+    read = accelsim.load_network(path, **said)
+    return _row(name, road(read, samples_of(read)), counted)
+
+
+def samples_of(network: Network) -> dict[str, Any]:
+    """Return one random sample of a seed for each input of a network: numbers from 0 to 1, whole ones below BYTES."""
+    random = np.random.default_rng(1)
+    return {
+        name: random.random((1, *each.shape), np.float32).astype(each.dtype)
+        if np.dtype(each.dtype).kind == "f"
+        else random.integers(0, BYTES, (1, *each.shape)).astype(each.dtype)
+        for name, each in network.runtime.expected.items()
+    }
 
 
 def _row(name: str, one: Road, counted: int, two: Road | None = None) -> dict[str, Any]:
@@ -262,6 +305,10 @@ def _row(name: str, one: Road, counted: int, two: Road | None = None) -> dict[st
         "model": name,
         "layers": len(one.layers),
         "operations": " / ".join(map(str, operations)),
+        "operations, us": " / ".join(dict.fromkeys(f"{each.bill['time_us'].sum():.1f}" for each in (one, two) if each)),
+        "operations, MB": " / ".join(
+            dict.fromkeys(f"{each.bill['bytes'].sum() / 1e6:.2f}" for each in (one, two) if each)
+        ),
         "MACs": one.macs,
         "weights not 0": float(np.nanmean(one.weights)),
         "inputs not 0": float(np.nanmean(one.inputs)),
@@ -270,14 +317,17 @@ def _row(name: str, one: Road, counted: int, two: Road | None = None) -> dict[st
     }
 
 
-def rows(only: list[str]) -> Iterator[dict[str, Any]]:
-    """Go through the rows of the models with one of `only` in their names; one that fails is a row that says so."""
+def rows(only: list[str], known: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """Go through the rows of the models with one of `only` in their names; one that fails is a row that says so.
+
+    known: names of models that are not run again.
+    """
     families = (("torchvision", vision), ("transformers", language))
     models = [model for package, family in families if importlib.util.find_spec(package) for model in family()]
     files = [name for name in PACKAGED if importlib.util.find_spec(name.partition("/")[0])]
     for model in (*models, *files):
         name = model if isinstance(model, str) else model.name
-        if not any(part in name for part in only):
+        if name in known or not any(part in name for part in only):
             continue
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -288,22 +338,46 @@ def rows(only: list[str]) -> Iterator[dict[str, Any]]:
                 yield {"model": name, "differs": f"{type(error).__name__}: {str(error)[:200]}"}
 
 
+def cells(row: Mapping[str, Any]) -> str:
+    """Return a row as a line of a table."""
+    texts = (
+        f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        for value in row.values()
+    )
+    return f"| {' | '.join(texts)} |"
+
+
+def table_of(found: list[dict[str, Any]]) -> str:
+    """Return the table as it stands in docs/whole_networks.md."""
+    columns = max(found, key=len)
+    said = [{name: row.get(name, "") for name in columns} for row in found]
+    return "\n".join([
+        f"| {' | '.join(columns)} |", "|---" * len(columns) + "|",
+        *(cells({**row, "model": f"`{row['model']}`"}) for row in said),
+    ])  # fmt: skip
+
+
 def main() -> None:
     """Run the models one by one and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--only", nargs="+", default=[""], metavar="NAME", help="models with one of these in their names"
     )
-    parser.add_argument("--csv", type=Path, help="write the table to this file")
+    parser.add_argument("--csv", type=Path, help="write the table to this file, row by row; go on with what it lacks")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/whole_networks.md")
     options = parser.parse_args()
+    if options.write and options.only != [""]:
+        parser.error("--write: is of all models; leave --only out")
     found = []
-    for row in rows(options.only):
+    if options.csv and options.csv.is_file():
+        found = pd.read_csv(options.csv, dtype={"operations, us": str, "operations, MB": str}).to_dict("records")
+    for row in rows(options.only, {row["model"] for row in found}):
         found.append(row)
-        cells = (f"{value:.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-                 for value in row.values())  # fmt: skip
-        print(f"| {' | '.join(cells)} |", flush=True)
-    if options.csv:
-        pd.DataFrame(found).to_csv(options.csv, index=False)
+        print(cells(row), flush=True)
+        if options.csv:
+            pd.DataFrame(found).to_csv(options.csv, index=False)
+    if options.write:
+        fill({"zoo": table_of(found)}, write=True)
 
 
 if __name__ == "__main__":

@@ -198,10 +198,11 @@ def test_every_value_is_made_by_one_thing_and_outputs_are_as_large_as_onnx_infer
         helper.make_node("MatMul", ["x", "w"], ["a"], name="fc"),
         helper.make_node("LayerNormalization", ["a", "s"], ["b"], name="ln"),
         helper.make_node("Sigmoid", ["b"], ["c"], name="sig"),
-        helper.make_node("Mul", ["b", "c"], ["d"], name="gate"),
+        helper.make_node("Mul", ["a", "c"], ["d"], name="gate"),
         helper.make_node("ReduceMean", ["d", "axes"], ["e"], keepdims=0, name="mean"),
         helper.make_node("Unsqueeze", ["e", "axes"], ["f"], name="back"),
-        helper.make_node("Tile", ["f", "times"], ["g"], name="tile"),
+        helper.make_node("Tanh", ["f"], ["tanh"], name="tanh"),
+        helper.make_node("Tile", ["tanh", "times"], ["g"], name="tile"),
         helper.make_node("TopK", ["g", "k"], ["h", "i"], name="top"),
         helper.make_node("Slice", ["h", "from", "to", "axes"], ["y"], name="cut"),
     ]
@@ -219,5 +220,5 @@ def test_every_value_is_made_by_one_thing_and_outputs_are_as_large_as_onnx_infer
     for node in nodes[1:]:
         assert found[node.name].writes == math.prod(shapes[node.output[0]])
     assert [each.kind for each in found.values()] == [
-        "normalisation", "activation", "elementwise", "pooling", "reshape", "reshape", "other", "reshape"
+        "normalisation", "activation", "elementwise", "pooling", "reshape", "activation", "reshape", "other", "reshape"
     ]  # fmt: skip

@@ -23,12 +23,13 @@ from accelsim.network.onnx_graph.forms import (
     place_of,
     turned,
 )
+from accelsim.network.onnx_graph.joined import Joined
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED, Flow, channels_of
-from accelsim.network.onnx_graph.node_shapes import NodeShapes
+from accelsim.network.onnx_graph.node_shapes import NodeShapes, one_sample
 from accelsim.network.onnx_graph.order import in_order
 from accelsim.network.onnx_graph.prepared import Prepared
 from accelsim.network.onnx_graph.products import Product
-from accelsim.network.onnx_graph.scope import number_of
+from accelsim.network.onnx_graph.scope import graphs_of, number_of
 from accelsim.network.onnx_graph.windows import CHANNELS_LAST
 
 LONGEST = 64
@@ -88,6 +89,8 @@ class _Between:
     """Of each value, the layer, operation or input that makes it."""
     axes: dict[str, int | None] = field(default_factory=dict)
     """Where channels are in each value; None: nowhere."""
+    fixed: set[str] = field(default_factory=set)
+    """Values that are made of constants alone and are none."""
 
     def graph(self) -> Graph:
         """Return the graph."""
@@ -103,6 +106,7 @@ class _Between:
                 self._layers(each)
             else:
                 self._operation(each)
+        Joined(self.ready, self.operations, self.order, self.sources, self.makers).join()
         return Graph(
             inputs={name: one_sample(each.shape, self.ready.batch) for name, each in self.ready.inputs.items()},
             sources=self.sources,
@@ -160,13 +164,21 @@ class _Between:
         """Put a node without layers: one operation, three of an attention, or none where it changes no value."""
         node = made.node
         sources = self._sources(node.input)
-        if node.op_type in PASSED and sources:
+        if not sources and self._is_of_constants(node):
+            self.fixed.update(node.output)  # the same for all samples: a part of what takes it
+        elif node.op_type in PASSED and sources:
             for name in node.output:
                 self.makers[name], self.axes[name] = sources[0], self.axes.get(node.input[0])
         elif is_attention(node):
             self._attention(made, "")
         else:
             self._put(made, kind=self._kind(made), inputs=sources, name=made.name or place_of(node))
+
+    def _is_of_constants(self, node: Any) -> bool:
+        """Return whether a node makes what it gives of constants alone, and of nothing by chance or in a body."""
+        taken = [name for name in node.input if name]
+        known = all(name in self.ready.constants or name in self.fixed for name in taken)
+        return bool(taken) and known and not node.op_type.startswith("Random") and not any(graphs_of(node))
 
     def _kind(self, made: Made) -> str:
         """Return the kind of a node's operation."""
@@ -286,11 +298,13 @@ class _Between:
     def _weights(self, made: Made, kind: str, shape: Sequence[int]) -> int:
         """Return the elements of its own tensors that an operation reads of one sample."""
         if made.is_look_up:
-            return math.prod(shape)
-        if kind in ("reshape", "concat", "pooling") or made.products:
+            tables = sum(self.ready.constants[each].size for each in made.node.input if each in self.ready.constants)
+            return min(math.prod(shape), tables or math.prod(shape))
+        if kind in ("reshape", "pooling") or made.node.op_type == "Split" or made.products:
             return 0
-        tensors = [self.ready.constants[each] for each in made.node.input if each in self.ready.constants]
-        return sum(each.size for each in tensors if each.size > 1)
+        shapes = [self.ready.constants[each].dims for each in made.node.input if each in self.ready.constants]
+        shapes += [tuple(self.ready.shapes.get(each, ())) for each in made.node.input if each in self.fixed]
+        return sum(math.prod(each) for each in shapes if math.prod(each) > 1)
 
     def _product(self, node: Any) -> ActivationProduct | None:
         """Return the product of activations of one sample that a node is, None where it is none or not known."""
@@ -326,16 +340,6 @@ class _Between:
     def _unused(self, name: str) -> str:
         """Return a name that nothing has."""
         return next(each for each in _numbered(name) if each not in self.taken)
-
-
-def one_sample(shape: Sequence[int], batch: int) -> tuple[int, ...]:
-    """Return the shape of one sample of so many, which stand in the first dimension that they divide."""
-    if len(shape) > 1 and shape[0] == batch:
-        return tuple(shape[1:])
-    for place, size in enumerate(shape if batch > 1 else ()):
-        if size and size % batch == 0:
-            return (*shape[:place], *((size // batch,) if size > batch else ()), *shape[place + 1 :])
-    return tuple(shape)
 
 
 def _product_of(

@@ -25,7 +25,8 @@ _KINDS = {
         "Add Sub Mul Div Pow Sqrt Exp Log Neg Abs Reciprocal Min Max Mean Sum Mod Where Equal Less LessOrEqual Greater "
         "GreaterOrEqual And Or Not Xor Floor Ceil Round Sign Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh "
         "IsNaN IsInf BitShift BitwiseAnd BitwiseOr BitwiseNot BitwiseXor BiasAdd QLinearAdd QLinearMul QLinearWhere "
-        "QuantizeLinear DequantizeLinear DynamicQuantizeLinear RotaryEmbedding GemmaRotaryEmbedding ComplexMul Scaler"
+        "QuantizeLinear DequantizeLinear DynamicQuantizeLinear RotaryEmbedding GemmaRotaryEmbedding ComplexMul Scaler "
+        "CumSum"
     ),
     "embedding": "EmbedLayerNormalization QEmbedLayerNormalization OneHot TorchEmbedding",
     "normalisation": (
@@ -40,13 +41,13 @@ _KINDS = {
     ),
     "reshape": (
         "Reshape Flatten Squeeze Unsqueeze Transpose Slice Expand Tile Pad Gather GatherElements GatherND "
-        "DepthToSpace SpaceToDepth Col2Im ReverseSequence CenterCropPad"
+        "DepthToSpace SpaceToDepth Col2Im ReverseSequence CenterCropPad Roll"
     ),
     "softmax": "Softmax LogSoftmax Hardmax QLinearSoftmax BiasSoftmax",
 }
 
 KINDS: Mapping[str, str] = {name: kind for kind, names in _KINDS.items() for name in names.split()}
-"""Kinds of operations by their types; all others are "other"."""
+"""Kinds of operations by their types, and of those that are only written out; all others are "other"."""
 
 
 class Flow(NamedTuple):

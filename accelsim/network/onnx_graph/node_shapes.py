@@ -1,4 +1,4 @@
-"""The shapes and attributes of one operation of an ONNX graph."""
+"""The shapes and attributes of one operation of an ONNX graph, and what of a shape is one sample."""
 
 from __future__ import annotations
 
@@ -37,3 +37,13 @@ class NodeShapes:
         if any(not isinstance(size, int | np.integer) or size < 0 for size in found):
             raise LookupError(name)
         return [int(size) for size in found]
+
+
+def one_sample(shape: Sequence[int], batch: int) -> tuple[int, ...]:
+    """Return the shape of one sample of so many, which stand in the first dimension that they divide."""
+    if len(shape) > 1 and shape[0] == batch:
+        return tuple(shape[1:])
+    for place, size in enumerate(shape if batch > 1 else ()):
+        if size and size % batch == 0:
+            return (*shape[:place], *((size // batch,) if size > batch else ()), *shape[place + 1 :])
+    return tuple(shape)
