@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,44 +23,56 @@ class Part(NamedTuple):
     outputs: list[str]
 
 
-def parts_of(nodes: Sequence[Any], known: Mapping[str, Any], wanted: Mapping[str, int], budget: int) -> Iterator[Part]:
-    """Go through a graph in parts in which no more bytes of what is wanted are made than the budget, or one value is.
+def parts_of(nodes: Nodes, wanted: Sequence[Sequence[str]], sizes: Mapping[str, int], budget: int) -> Iterator[Part]:
+    """Go through a graph in parts, each of which ends where a set of wanted values is whole.
 
-    Operations that nothing wanted is made of are left out. known: inputs and constants by name. wanted: bytes of values
-    by name.
+    A set needs some operations that none before it needed. Sets share a part while these values, and twice the constants
+    that make them, are no more bytes than the budget: constants as they lie in the file, and as ONNX Runtime lays them
+    out. No operation is cut off from one that it is fused with, as what is wanted has to be made whichever way.
+
+    wanted: sets of values in order. sizes: bytes of these.
     """
-    needed = _needed(nodes, wanted)
-    users: dict[str, int] = {}
-    for place, node in enumerate(needed):
-        users.update(dict.fromkeys(node.input, place))
-    start, made = 0, 0
-    cuts = []
-    for place, node in enumerate(needed):
-        adds = sum(wanted.get(name, 0) for name in node.output)
-        before = needed[place - 1] if place else node
-        if (made and made + adds > budget) or isinstance(node, Rounding) != isinstance(before, Rounding):
-            cuts.append((start, place))
-            start, made = place, 0
-        made += adds
-    for first, last in (*cuts, (start, len(needed))):
-        inside = needed[first:last]
-        own = {name for node in inside for name in node.output}
+    makers = {name: place for place, node in enumerate(nodes.nodes) for name in node.output if name}
+    done: set[int] = set()
+    groups: list[list[Any]] = [[]]
+    held = 0
+    for names in wanted:
+        new = _needed(nodes.nodes, makers, [name for name in names if makers.get(name) not in done], done)
+        done.update(new)
+        step = [nodes.nodes[place] for place in new]
+        adds = sum(sizes.get(name, 0) for name in dict.fromkeys(names) if makers.get(name) in new)
+        adds += 2 * sum(nodes.sizes.get(name, 0) for name in {name for node in step for name in node.input})
+        if groups[-1] and held + adds > budget:
+            groups.append([])
+            held = 0
+        held += adds
+        for node in step:
+            if groups[-1] and isinstance(node, Rounding) != isinstance(groups[-1][-1], Rounding):
+                groups.append([])
+            groups[-1].append(node)
+    asked = {name for names in wanted for name in names}
+    users = {name: number for number, inside in enumerate(groups) for node in inside for name in node.input}
+    for number, inside in enumerate(groups):
+        own = [name for node in inside for name in node.output if name]
         taken = dict.fromkeys(name for node in inside for name in node.input if name and name not in own)
-        outputs = [
-            name for node in inside for name in node.output if name and (name in wanted or users.get(name, -1) >= last)
-        ]
         if inside:
-            yield Part(inside, [name for name in taken if name not in known], outputs)
+            yield Part(
+                inside,
+                [name for name in taken if name not in nodes.constants],
+                [name for name in own if name in asked or users.get(name, -1) > number],
+            )
 
 
-def _needed(nodes: Sequence[Any], wanted: Mapping[str, int]) -> list[Any]:
-    """Return the operations, in order, of which something wanted is made."""
-    values, needed = set(wanted), []
-    for node in reversed(nodes):
-        if not values.isdisjoint(name for name in node.output if name):
-            values.update(node.input)
-            needed.append(node)
-    return needed[::-1]
+def _needed(nodes: Sequence[Any], makers: Mapping[str, int], names: Iterable[str], done: Container[int]) -> list[int]:
+    """Return the places of operations, in order, that make values and are not done."""
+    found: set[int] = set()
+    left = list(names)
+    while left:
+        place = makers.get(left.pop())
+        if place is not None and place not in done and place not in found:
+            found.add(place)
+            left += nodes[place].input
+    return sorted(found)
 
 
 class Run:
@@ -73,13 +85,12 @@ class Run:
         """Go through sets of values in order, each (times that the graph runs, *shape).
 
         A value is let go of once nobody asks for it any more. sizes: bytes of each value that is wanted, all times
-        together; budget: bytes of these that are made at once. Raises InputError where ONNX Runtime cannot run it.
+        together; budget: bytes that a part may need (`parts_of`). Raises InputError where ONNX Runtime cannot run it.
         """
         constants = self._nodes.constants
         last = {name: place for place, names in enumerate(wanted) for name in names}
         store = {name: np.stack([each[name] for each in self._inputs]) for name in self._inputs[0] if name in last}
-        asked = {name: sizes.get(name, 0) for name in last if name not in constants and name not in store}
-        parts = list(parts_of(self._nodes.nodes, constants, asked, budget))
+        parts = list(parts_of(self._nodes, wanted, sizes, budget))
         users = {name: number for number, part in enumerate(parts) for name in part.inputs}
         place = 0
         for number in range(len(parts) + 1):

@@ -25,6 +25,8 @@ class Nodes:
 
     nodes: list[Any]
     constants: Mapping[str, Reader]
+    sizes: Mapping[str, int]
+    """Bytes of these constants."""
 
 
 class Rounding(NamedTuple):
@@ -124,11 +126,12 @@ def _reader(array: Array | None) -> Reader:
 
 def _with_changes(ready: Prepared, changes: Mapping[tuple[int, str], _Change]) -> Nodes:
     constants: dict[str, Reader] = {name: each.read for name, each in ready.constants.items()}
+    sizes = {name: each.size * each.dtype.itemsize for name, each in ready.constants.items()}
     makers = {output: node for node in ready.nodes for output in node.output}
     by_node: dict[int, list[tuple[str, _Change]]] = {}
     for number, ((node, origin), change) in enumerate(changes.items()):
         name = f"{origin} of {change.layer} ({number})"
-        constants[name] = change
+        constants[name], sizes[name] = change, sizes[origin]
         by_node.setdefault(node, []).append((name, change))
     nodes = []
     for node in ready.nodes:
@@ -149,7 +152,7 @@ def _with_changes(ready: Prepared, changes: Mapping[tuple[int, str], _Change]) -
                     taken = turned.output[0]
                 node.input[place] = taken
         nodes.append(node)
-    return Nodes(nodes, constants)
+    return Nodes(nodes, constants, sizes)
 
 
 def _chain(value: str, ready: Prepared, makers: Mapping[str, Any]) -> Iterator[Any]:

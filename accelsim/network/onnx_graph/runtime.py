@@ -37,8 +37,8 @@ Array = NDArray[Any]
 CHUNK_BYTES = 2**23
 """Of the largest value that is seen, in the samples that run at once."""
 
-LEAST_BYTES = 2**25
-"""Of what is seen at once, of all samples: less is not worth another part of the graph."""
+LEAST_BYTES = 2**23
+"""Of what a part of the graph needs: less is not worth a part of its own."""
 
 
 class _Held(NamedTuple):
@@ -174,9 +174,11 @@ class OnnxExecutor:
         wanted = [each.values for each in captures]
         runs = self._inputs(held, inputs, samples)
         sizes = _sizes(wanted, held.ready, len(runs))
-        largest = max(sum(sizes[name] for name in names) for names in wanted)
+        largest = max(4 * samples * max(layer.maps.inputs, layer.maps.outputs) for layer in network)
+        weights = sum(each.size * each.dtype.itemsize for each in held.ready.constants.values())
         with placing(str(self.path)):
-            stream = self._run(held, layers, runs).values(wanted, sizes, max(LEAST_BYTES, largest // 2))
+            budget = max(LEAST_BYTES, (weights + 2 * largest) // 2)
+            stream = self._run(held, layers, runs).values(wanted, sizes, budget)
             for capture in captures:
                 yield capture.seen(next(stream), samples)
 
