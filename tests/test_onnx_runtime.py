@@ -94,13 +94,27 @@ def test_layers_see_what_onnx_runtime_has_there(tmp_path: Path, batch: int | str
     assert np.allclose(network.runtime.answers(network, network.samples), whole["y"], rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_seen_is_bit_for_bit_that_of_as_many_samples_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("budget", [0, 2**30])
+def test_what_is_seen_is_bit_for_bit_that_of_as_many_samples_at_once(
+    tmp_path: Path, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x = branched(), reals(10, 4, 3, 8, 9)
+    made: list[parts.Part] = []
+
+    def cut(nodes: Any, wanted: list[list[str]], sizes: dict[str, int], _: int) -> list[parts.Part]:
+        made.extend(parts_of(nodes, wanted, sizes, budget))
+        return made
+
+    parts_of = parts.parts_of
+    monkeypatch.setattr(parts, "parts_of", cut)
     network = saved(tmp_path, model).with_samples(x)
     for each in network.seen():
         name = SEEN[each.layer][0]
         if name != "x":
             assert np.array_equal(each.inputs, values_of(model, [name], x=x)[0].reshape(each.inputs.shape))
+    values = [name for name, _ in SEEN.values() if name != "x"]
+    assert len(made) == (len(values) if budget == 0 else 1)
+    assert all(part.outputs[-1] in values for part in made)
 
 
 def test_a_graph_in_many_parts_shows_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ from accelsim.network.onnx_graph.sessions import Session
 
 Array = NDArray[Any]
 
+COPIES = 3
+"""Of a constant, while a session is made: as it is, and twice as ONNX Runtime lays it out."""
+
 
 class Part(NamedTuple):
     """Operations that run together: what they take from outside, and what of theirs is wanted there."""
@@ -26,26 +29,26 @@ class Part(NamedTuple):
 def parts_of(nodes: Nodes, wanted: Sequence[Sequence[str]], sizes: Mapping[str, int], budget: int) -> Iterator[Part]:
     """Go through a graph in parts, each of which ends where a set of wanted values is whole.
 
-    A set needs some operations that none before it needed. Sets share a part while these values, and twice the constants
-    that make them, are no more bytes than the budget: constants as they lie in the file, and as ONNX Runtime lays them
-    out. No operation is cut off from one that it is fused with, as what is wanted has to be made whichever way.
+    Sets share a part while these values, the set before them and `COPIES` of the constants behind them are no more
+    bytes than the budget. An operation stays with those that it is fused with, as nothing is wanted between them.
 
     wanted: sets of values in order. sizes: bytes of these.
     """
     makers = {name: place for place, node in enumerate(nodes.nodes) for name in node.output if name}
     done: set[int] = set()
     groups: list[list[Any]] = [[]]
-    held = 0
+    held = before = 0
     for names in wanted:
         new = _needed(nodes.nodes, makers, [name for name in names if makers.get(name) not in done], done)
         done.update(new)
         step = [nodes.nodes[place] for place in new]
-        adds = sum(sizes.get(name, 0) for name in dict.fromkeys(names) if makers.get(name) in new)
-        adds += 2 * sum(nodes.sizes.get(name, 0) for name in {name for node in step for name in node.input})
+        adds = sum(sizes.get(name, 0) for node in step for name in node.output)
+        adds += COPIES * sum(nodes.sizes.get(name, 0) for name in {name for node in step for name in node.input})
         if groups[-1] and held + adds > budget:
             groups.append([])
-            held = 0
+            held = before
         held += adds
+        before = sum(sizes.get(name, 0) for name in names)
         for node in step:
             if groups[-1] and isinstance(node, Rounding) != isinstance(groups[-1][-1], Rounding):
                 groups.append([])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,8 +25,8 @@ IR_VERSION = 10
 QUIET = 4
 """What ONNX Runtime logs: only what ends the program; what fails is raised."""
 
-LAID_OUT = {"LSTM", "GRU", "RNN", "Attention", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
-"""Operations whose weights are always laid out before they run."""
+AS_THEY_RUN = {"Conv", "Gemm", "MatMul"}
+"""Operations of floating-point numbers that lay out their weights while they run as well, with the same result."""
 
 TYPES = {
     "tensor(float)": "float32",
@@ -74,9 +74,8 @@ class Session:
         options.log_severity_level = QUIET
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads of a part that has run wait
+        options.enable_mem_pattern = False  # one block for all values, which has no place where others were
         _share_memory()
-        if runs == 1 and not any(_is_laid_out(node) for node in nodes):
-            options.add_session_config_entry("session.disable_prepacking", "1")
         used = dict.fromkeys(name for node in nodes for name in node.input if name in constants)
         tensors, shared = [], {}
         for name in used:
@@ -86,6 +85,8 @@ class Session:
                 tensors.append(_elsewhere(name, array))
             else:
                 tensors.append(numpy_helper.from_array(array, name))
+        if runs == 1 and all(_is_laid_out_late(node, shared) for node in nodes):
+            options.add_session_config_entry("session.disable_prepacking", "1")
         if shared:
             options.add_external_initializers(list(shared), list(shared.values()))
         entering = [
@@ -133,12 +134,10 @@ class Session:
             raise InputError(_told(error)) from None
 
 
-def _is_laid_out(node: Any) -> bool:
-    """Return whether its weights are laid out before it runs, however often that is.
-
-    Products of floating-point numbers lay them out while they run as well, with the same result.
-    """
-    return bool(node.domain) or node.op_type in LAID_OUT
+def _is_laid_out_late(node: Any, large: Container[str]) -> bool:
+    """Return whether nothing is won by laying out the large constants of a node before it runs, if that is once."""
+    is_known = node.op_type in AS_THEY_RUN and node.domain in ("", "ai.onnx")
+    return is_known or not any(name in large for name in node.input)
 
 
 def _bind(bind: Any, name: str, array: Array) -> None:
