@@ -11,11 +11,10 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from difflib import SequenceMatcher
 from functools import cache, cached_property, lru_cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
@@ -430,16 +429,33 @@ class Hashed:
         return hash(self.content_hash)
 
 
+class ContentHash:
+    """What the `content_hash` of a dataclass is made of, field by field; of one that differs in some only those are new.
+
+    Sweeps hash every chip. Omitted fields do not count.
+    """
+
+    def __init__(self, value: Any, omit: tuple[str, ...] = ()) -> None:
+        names = [name for name in field_names(type(value)) if name not in omit]
+        self._texts = {name: self.text(name, getattr(value, name)) for name in names}
+
+    @staticmethod
+    def text(name: str, value: Any) -> str:
+        """Return what stands for a field; a dataclass, or its hash, counts by its own hash."""
+        return f"({name!r}, {_hashable(value)!r})"
+
+    def digest(self, changed: dict[str, str] | None = None) -> str:
+        """Return the hash with the texts of some fields changed, as 32 hexadecimal digits."""
+        text = f"[{', '.join((self._texts | (changed or {})).values())}]"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:
     """Return 128 bits over the content of a dataclass, as 32 hexadecimal digits; omitted fields do not count.
 
     A dataclass inside it counts by its own hash.
     """
-    text, values_of = _text_of(value.__class__, omit)
-    values = values_of(value)
-    if not _PLAIN.issuperset(map(type, values)):
-        values = tuple(map(_hashable, values))
-    return hashlib.blake2b((text % values).encode(), digest_size=16).hexdigest()
+    return ContentHash(value, omit).digest()
 
 
 _PLAIN = {type(None), bool, int, float, str}
@@ -449,15 +465,6 @@ _PLAIN = {type(None), bool, int, float, str}
 def field_names(kind: type) -> list[str]:
     """Return the names of the fields of a dataclass, sorted."""
     return sorted(field.name for field in dataclasses.fields(kind))
-
-
-@cache
-def _text_of(kind: type, omit: tuple[str, ...]) -> tuple[str, Callable[[Any], tuple[Any, ...]]]:
-    """Return the text that is hashed, with a place for each value, and what gets the values: sweeps hash every chip."""
-    names = [name for name in field_names(kind) if name not in omit]
-    pairs = ", ".join(f"({name!r}, %r)" for name in names)
-    get = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
-    return f"[{pairs}]", get
 
 
 def _hashable(value: Any) -> Any:

@@ -272,8 +272,9 @@ class Prepared:
             if self._keep and not outputs and size_bytes <= MOST_KEPT_BYTES:
                 size_bytes += 0 if isinstance(each.samples.source, Density) else each.samples.source.nbytes
                 kept = [*kept, each] if size_bytes <= MOST_KEPT_BYTES else []
+                if len(kept) == len(self.network):
+                    self._entering = kept  # before the last is handed over: nobody asks for one behind it
             yield each
-        self._entering = kept if len(kept) == len(self.network) else []
 
     def _of(self, layer: Layer) -> _Ready:
         if layer.name in self._ready:

@@ -98,6 +98,10 @@ class MemoryConfig(Hashed):
             )
 
 
+UNHASHED = ("name", "description", "source")
+"""Fields of a chip that change no result."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, config=NEVER_BUILT)
 class Hardware:
     """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
@@ -122,7 +126,7 @@ class Hardware:
     @cached_property
     def content_hash(self) -> str:
         """128 bits over everything that can change a result: 32 hexadecimal digits."""
-        return content_hash(self, omit=("name", "description", "source"))
+        return content_hash(self, omit=UNHASHED)
 
     def __eq__(self, other: object) -> bool:
         """Return whether another chip has the same content and name."""
