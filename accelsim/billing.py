@@ -117,10 +117,11 @@ def _nothing() -> Row:
 
 def _free(run: Run) -> Row:
     """Return what an operation takes that is part of another: nothing."""
+    area_mm2, extrapolated = run.area
     return NO_PRODUCT | {
         "clock_mhz": run.chip.engine.clock_mhz,
         "full_clock_mhz": run.chip.engine.clock_mhz,
-        "area_mm2": engine_of(run.chip).area_mm2(run.chip),
-        "extrapolated": engine_of(run.chip).extrapolated(run.chip),
+        "area_mm2": area_mm2,
+        "extrapolated": extrapolated,
         **dict.fromkeys(("power_mw", "sram_gb_per_s", "dram_gb_per_s")),
     }

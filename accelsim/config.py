@@ -430,13 +430,14 @@ class Hashed:
 
 
 class ContentHash:
-    """What the `content_hash` of a dataclass is made of, field by field; of one that differs in some only those are new.
+    """What the `content_hash` of a dataclass is made of, field by field: another that differs in some shares the rest.
 
     Sweeps hash every chip. Omitted fields do not count.
     """
 
     def __init__(self, value: Any, omit: tuple[str, ...] = ()) -> None:
-        names = [name for name in field_names(type(value)) if name not in omit]
+        kind: Any = type(value)
+        names = [name for name in field_names(kind) if name not in omit]
         self._texts = {name: self.text(name, getattr(value, name)) for name in names}
 
     @staticmethod

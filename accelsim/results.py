@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim import __version__
@@ -350,24 +349,86 @@ MAY_BE_EMPTY = ("accuracy",)
 
 _LACKING: dict[str, Any] = {"str": "-", "int64": 0, "float64": 0.0}
 _EMPTY = {column.name: None if column.name in MAY_BE_EMPTY else _LACKING[column.dtype] for column in COLUMNS}
-_IN_ORDER = itemgetter(*_EMPTY)
+_KNOWN = {*_EMPTY, "units"}
 
 
-def cells(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return a row of `table` as plain Python values in the order of the columns, None where it is empty.
+class Columns(NamedTuple):
+    """Rows of the table, column by column: what workers send and stores hold."""
 
-    Raises ValueError as `table` does.
-    """
-    whole = _EMPTY | row
-    if len(whole) > len(_EMPTY) + ("units" in whole):
-        _check_known(whole.keys() - _EMPTY.keys() - {"units"}, _EMPTY)
-    values: tuple[Any, ...] = _IN_ORDER(whole)
-    if _PLAIN.issuperset(map(type, values)):
-        return values
-    return tuple(value if type(value) in _PLAIN else value.item() for value in values)
+    rows: int
+    values: dict[str, Any]
+    """By name what all rows share, None where that is empty, or an array (rows,): of float64, where NaN is empty, of
+    int64, or of objects: text, and integers of which some are None."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], times: Sequence[int], order: Any = None) -> Columns:
+        """Return rows of which each stands for so many: numbers in it are one for all of these, or an array (times,).
+
+        `order`: in which the rows come that they stand for. Raises ValueError as `table` does.
+        """
+        for row in rows:
+            if not _KNOWN.issuperset(row):
+                _check_known(row.keys() - _KNOWN, _EMPTY)
+        total = sum(times)
+        several = [number for number, each in enumerate(times) if each > 1]
+        values = {}
+        for column in COLUMNS:
+            lacking = _EMPTY[column.name]
+            each = [row.get(column.name, lacking) for row in rows]
+            values[column.name] = _column(each, column.dtype, times, several)
+            if order is not None and _is_array(values[column.name]):
+                values[column.name] = values[column.name][order]
+        return cls(total, values)
 
 
-_PLAIN = {float, int, str, type(None)}
+NO_ROWS = Columns(0, {})
+
+
+def _column(each: list[Any], dtype: str, times: Sequence[int], several: Sequence[int]) -> Any:
+    """Return a column of `Columns`: what all of it shares, or an array; `several`: places of times above 1."""
+    import numpy as np
+
+    arrays = [place for place in several if _is_array(each[place])]
+    if not arrays and len(each):
+        first = each[0]
+        if all(value is first for value in each) or (dtype != "float64" and each.count(first) == len(each)):
+            return _plain(first, dtype)
+    if arrays and len(each) == 1:
+        return np.asarray(each[0], object if dtype == "str" else dtype)
+    if several:
+        parts = [
+            np.asarray(value, object if dtype == "str" else dtype) if _is_array(value) else _full(value, dtype, count)
+            for value, count in zip(each, times, strict=True)
+        ]
+        return np.concatenate(parts)
+    if dtype == "float64":
+        found = np.array(each, float)
+        bits = found.view(np.int64)  # or -0.0 would be 0.0
+        return found[0].item() if len(found) and (bits == bits[0]).all() else found
+    return np.array([_plain(value, dtype) for value in each], object if dtype == "str" or None in each else dtype)
+
+
+def _is_array(value: Any) -> bool:
+    import numpy as np
+
+    return type(value) is np.ndarray
+
+
+def _plain(value: Any, dtype: str) -> Any:
+    """Return a value as plain Python of the type of its column, None where it is empty."""
+    return None if value is None else _PLAIN[dtype](value)
+
+
+_PLAIN: dict[str, Any] = {"str": str, "int64": int, "float64": float}
+
+
+def _full(value: Any, dtype: str, count: int) -> Any:
+    """Return a value of a column as often as it stands there, as an array."""
+    import numpy as np
+
+    if dtype == "float64":
+        return np.full(count, np.nan if value is None else value)
+    return np.full(count, _plain(value, dtype), object if dtype == "str" or value is None else dtype)
 
 
 def _check_known(unknown: Iterable[str], known: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from accelsim.billing import BEFORE_ALL, Bill
 from accelsim.costs import check_io, with_io
-from accelsim.engines import BACKENDS, Asked, Row, engine_of
+from accelsim.engines import BACKENDS, Asked, Row, Run, engine_of
 from accelsim.errors import InputError, UnsupportedError, collecting, raise_if_any, warn
 from accelsim.evaluation import accuracy_on
 from accelsim.formats.counting import WeightMatrix
@@ -183,15 +183,40 @@ class Prepared:
         operations: bool = True,
     ) -> list[list[dict[str, Any]]]:
         """Return the rows of each chip, one per layer and operation; for the rest see `simulated_rows`."""
-        net, problems = self.network, list[str]()
+        problems: list[str] = []
         for chip in chips if count_io else ():
             with collecting(problems):
                 check_io(chip)
         raise_if_any(problems)
+        rows = self._rows(
+            [engine_of(chip).on(chip) for chip in chips], Asked(backend, verify, units), progress, operations
+        )
+        for chip, mine in zip(chips, rows, strict=True) if count_io else ():
+            with collecting(problems):
+                _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
+        raise_if_any(dict.fromkeys(problems))
+        return rows
+
+    def rows_together(self, chips: Sequence[Hardware]) -> list[dict[str, Any]]:
+        """Return the rows of chips that share name and `together_key`; numbers may be arrays (chips,).
+
+        See `Engine.together`. Raises ApartError, or what one of them would by itself, where they have to run alone.
+        """
+        with np.errstate(all="raise", under="ignore"):  # Python's numbers raise, too
+            (rows,) = self._rows([engine_of(chips[0]).together(chips)], Asked())
+        return rows
+
+    def _rows(
+        self,
+        runs: Sequence[Run],
+        asked: Asked,
+        progress: Callable[[str], None] | None = None,
+        operations: bool = True,
+    ) -> list[list[dict[str, Any]]]:
+        net, problems, verify = self.network, list[str](), asked.verify
+        chips = [each.chip for each in runs]
         rows: list[list[dict[str, Any]]] = [[] for _ in chips]
-        runs = [engine_of(chip).on(chip) for chip in chips]
         bills = [Bill(net if operations else replace(net, graph=None), each, self._scope) for each in runs]
-        asked = Asked(backend, verify, units)
         told = [self._told(chip, asked) for chip in chips]
         entering = self._each_entering(outputs=verify)
         waiting: list[_Ready] = []
@@ -235,10 +260,6 @@ class Prepared:
             waiting.clear()
         for each, not_run in zip(runs, lacking, strict=True):
             problems += _say_not_run(each.chip, not_run, len(net))
-        if count_io and not problems:
-            for chip, mine in zip(chips, rows, strict=True):
-                with collecting(problems):
-                    _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
         if not problems:
             for each in runs:
                 try:

@@ -90,7 +90,7 @@ def main():  # workers import what is above
     with Store(sys.argv[3]) as store:
         setup = setup_of(asked)
         with Crew(setup, store, jobs, None) as crew:
-            plan = Plan.of(asked, setup, store, crew=crew)
+            plan = Plan.begin(asked, setup, store)
             run_missing(plan, store, crew, look)
         taken = time.perf_counter() - start
         held = peak('self')

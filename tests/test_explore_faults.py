@@ -120,11 +120,11 @@ def runs(pid: int) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    """Return the processes that run points, not the one that looks after semaphores."""
+    """Return the processes that run points, not those that look after semaphores."""
     found = []
     for pid in processes_below(process.pid):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if b"popen_loky_posix" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

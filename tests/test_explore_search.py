@@ -14,7 +14,6 @@ from tiny_sweeps import rows_in, tiny
 
 from accelsim.errors import InputError
 from accelsim.explore import pareto, search, sweep, totals, work
-from accelsim.explore.store import Done
 
 pytest.importorskip("optuna", reason="the extra explore is not installed")
 
@@ -31,13 +30,14 @@ SPACE: dict[str, Any] = {
 
 def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
-    original = work.Worker._run
+    original = work.Worker.run
 
-    def counted(self: work.Worker, key: str, point: Any) -> Done:
-        ran.append(key)
-        return original(self, key, point)
+    def counted(self: work.Worker, *given: Any) -> Any:
+        batch = original(self, *given)
+        ran.extend(each.key for each in batch.done)
+        return batch
 
-    monkeypatch.setattr(work.Worker, "_run", counted)
+    monkeypatch.setattr(work.Worker, "run", counted)
     return ran
 
 

@@ -7,8 +7,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from accelsim.explore.store import Done
 from accelsim.explore.sweeping import Plan, setup_of
 from accelsim.network import Density
 from accelsim.network.writer import save
-from accelsim.results import COLUMNS, table
+from accelsim.results import COLUMNS, Columns, table
 
 
 def row(number: int = 1, **changed: Any) -> tuple[Any, ...]:
@@ -31,15 +32,31 @@ def row(number: int = 1, **changed: Any) -> tuple[Any, ...]:
     return tuple(changed.get(column.name, values[column.dtype]) for column in COLUMNS)
 
 
-def stored(path: Path, *done: Done) -> pd.DataFrame:
+class Ran(NamedTuple):
+    """A point as it is stored: its key, its rows, its score, or why it failed."""
+
+    key: str
+    rows: Sequence[tuple[Any, ...]] = ()
+    score: float | None = None
+    error: str | None = None
+
+
+def add(store: Store, ran: Sequence[Ran]) -> None:
+    names = [column.name for column in COLUMNS]
+    rows = [dict(zip(names, row, strict=True)) for each in ran for row in each.rows]
+    done = [Done(each.key, {}, len(each.rows), each.score, error=each.error) for each in ran]
+    store.add(done, "engine", Columns.of(rows, [1] * len(rows)))
+
+
+def stored(path: Path, *ran: Ran) -> pd.DataFrame:
     with Store(path) as store:
-        store.add(done, "engine")
-        return store.read([each.key for each in done])
+        add(store, ran)
+        return store.read([each.key for each in ran])
 
 
 def test_every_type_of_column_comes_back_as_it_went_in(tmp_path: Path) -> None:
     rows = [row(1), row(2, time_us=float("inf")), row(3, time_us=5e-324)]
-    read = stored(tmp_path / "r.db", Done("a", {}, rows, 0.5), Done("b", {}, [row(4)]))
+    read = stored(tmp_path / "r.db", Ran("a", rows, 0.5), Ran("b", [row(4)]))
     names = [column.name for column in COLUMNS]
     wanted = table([dict(zip(names, each, strict=True)) for each in (*rows, row(4))])
     pd.testing.assert_frame_equal(read[names], wanted, check_exact=True)
@@ -51,7 +68,7 @@ def test_every_type_of_column_comes_back_as_it_went_in(tmp_path: Path) -> None:
 
 def test_empty_integers_and_floats_come_back_empty_as_simulate_returns_them(tmp_path: Path) -> None:
     empty = row(2, cycles=None, time_us=None)
-    read = stored(tmp_path / "r.db", Done("a", {}, [row(1), empty]))
+    read = stored(tmp_path / "r.db", Ran("a", [row(1), empty]))
     names = [column.name for column in COLUMNS]
     wanted = table([dict(zip(names, each, strict=True)) for each in (row(1), empty)])
     pd.testing.assert_frame_equal(read[names], wanted, check_exact=True)
@@ -59,29 +76,43 @@ def test_empty_integers_and_floats_come_back_empty_as_simulate_returns_them(tmp_
     assert read["cycles"].iloc[0] == 2**62 + 1  # more than a float could hold
 
 
-def test_reading_in_parts_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = [Done(str(n), {}, [row(n), row(n + 1, cycles=None if n == 7 else n)]) for n in range(20)]
-    whole = stored(tmp_path / "r.db", *done)
-    monkeypatch.setattr("accelsim.explore.store.AT_ONCE", 3)
-    with Store(tmp_path / "r.db") as store:
-        pd.testing.assert_frame_equal(store.read([each.key for each in done]), whole, check_exact=True)
+def test_blocks_change_nothing(tmp_path: Path) -> None:
+    """Points that were stored together, one by one, or in another order are read alike."""
+    ran = [Ran(str(n), [row(n), row(n + 1, cycles=None if n == 7 else n)]) for n in range(20)]
+    whole = stored(tmp_path / "r.db", *ran)
+    with Store(tmp_path / "parts.db") as store:
+        for first in (12, 3, 0, 15):
+            add(store, ran[first : first + 5])
+        add(store, ran[8:12])
+        pd.testing.assert_frame_equal(store.read([each.key for each in ran]), whole, check_exact=True)
+
+
+def test_a_point_that_failed_beside_others_has_nothing_of_theirs(tmp_path: Path) -> None:
+    read = stored(tmp_path / "r.db", Ran("a", [row(1)]), Ran("b", error="no"), Ran("c", [row(2), row(3)]))
+    alone = stored(tmp_path / "o.db", Ran("a", [row(1)]), Ran("c", [row(2), row(3)]))
+    assert read["error"].tolist() == ["", "no", "", ""]
+    names = [column.name for column in COLUMNS]
+    assert read.loc[1, names].isna().all()
+    pd.testing.assert_frame_equal(
+        read.drop(index=1)[names].reset_index(drop=True).astype(alone[names].dtypes), alone[names], check_exact=True
+    )
 
 
 def test_a_store_without_results_has_the_same_columns(tmp_path: Path) -> None:
-    full, empty = stored(tmp_path / "r.db", Done("a", {}, [row()])), stored(tmp_path / "e.db")
+    full, empty = stored(tmp_path / "r.db", Ran("a", [row()])), stored(tmp_path / "e.db")
     assert list(full.columns) == list(empty.columns)
     assert empty.empty
 
 
 def test_a_failed_point_is_a_row_and_gives_way_to_one_that_ran(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
-    failed = stored(path, Done("a", {}, error="no"))
+    failed = stored(path, Ran("a", error="no"))
     assert failed["error"].tolist() == ["no"]
     assert failed["cycles"].isna().all()
-    assert stored(path, Done("a", {}, error="other"))["error"].tolist() == ["other"]
-    ran = stored(path, Done("a", {}, [row(1)]))
+    assert stored(path, Ran("a", error="other"))["error"].tolist() == ["other"]
+    ran = stored(path, Ran("a", [row(1)]))
     assert ran["error"].tolist() == [""]
-    kept = stored(path, Done("a", {}, error="late"), Done("a", {}, [row(9)]))
+    kept = stored(path, Ran("a", error="late"), Ran("a", [row(9)]))
     assert kept["cycles"].tolist() == [row(1)[[c.name for c in COLUMNS].index("cycles")]] * 2
 
 
@@ -152,13 +183,14 @@ def test_the_file_of_a_score_belongs_to_the_key(tmp_path: Path, monkeypatch: pyt
 
 def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
-    original = work.Worker._run
+    original = work.Worker.run
 
-    def counted(self: work.Worker, key: str, point: Any) -> Done:
-        ran.append(key)
-        return original(self, key, point)
+    def counted(self: work.Worker, *given: Any) -> Any:
+        batch = original(self, *given)
+        ran.extend(each.key for each in batch.done)
+        return batch
 
-    monkeypatch.setattr(work.Worker, "_run", counted)
+    monkeypatch.setattr(work.Worker, "run", counted)
     return ran
 
 
@@ -293,7 +325,7 @@ def other_format(path: Path) -> None:
 def other_columns(path: Path) -> None:
     swept(path)
     base = sqlite3.connect(path)
-    base.execute("ALTER TABLE results RENAME COLUMN cycles TO ticks")
+    base.execute("UPDATE columns SET name = 'ticks' WHERE name = 'cycles'")
     base.commit()
     base.close()
 

@@ -53,7 +53,7 @@ def rows_in(store: Path) -> tuple[int, int]:
     base = sqlite3.connect(store)
     try:
         (points,) = base.execute("SELECT count(*) FROM points").fetchone()
-        (rows,) = base.execute("SELECT count(*) FROM results").fetchone()
+        (rows,) = base.execute("SELECT sum(rows) FROM points").fetchone()
     finally:
         base.close()
     return points, rows

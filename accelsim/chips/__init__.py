@@ -3,8 +3,10 @@
 What a machine adds to it stands in its wing of `engines`.
 """
 
-from accelsim.chips.hardware import EngineConfig, Hardware, MemoryConfig
+from accelsim.chips.hardware import EngineConfig, Hardware, MemoryConfig, stack, stacked
 from accelsim.chips.operations import OperationsConfig
 from accelsim.chips.technology import SramTable, Technology
 
-__all__ = ["EngineConfig", "Hardware", "MemoryConfig", "OperationsConfig", "SramTable", "Technology"]
+__all__ = [
+    "EngineConfig", "Hardware", "MemoryConfig", "OperationsConfig", "SramTable", "Technology", "stack", "stacked",
+]  # fmt: skip

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from operator import attrgetter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
@@ -14,6 +17,8 @@ from accelsim.chips.technology import Technology
 from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import DramPart
+
+OfKind = TypeVar("OfKind", bound="Hardware")
 
 NEVER_BUILT = ConfigDict(**CHECKED, defer_build=True)
 """Of what only wings make something of: nothing is checked against it, so pydantic need not prepare that."""
@@ -90,6 +95,13 @@ class MemoryConfig(Hashed):
         """Channels of all parts together."""
         return self.channels * (self.dram.geometry.channels if isinstance(self.dram, DramPart) else 1)
 
+    @cached_property
+    def peak_gb_per_s(self) -> float:
+        """Data rate of all pins, as the data sheet has it."""
+        part = self.dram
+        each = part.bandwidth.peak_gb_per_s if isinstance(part, BandwidthPart) else part.peak_bytes_per_ns
+        return self.all_channels * each  # bytes / ns = GB/s
+
     def __post_init__(self) -> None:
         if self.timing == "exact" and isinstance(self.dram, BandwidthPart):
             raise ValueError(
@@ -135,3 +147,27 @@ class Hardware:
     def __hash__(self) -> int:
         """Return a hash of the content, which is known once: sweeps look up thousands of chips."""
         return hash(self.content_hash)
+
+
+def stacked(values: Sequence[Any]) -> Any:
+    """Return a value that several chips share, or an array of what each has, (chips,)."""
+    first = values[0]
+    if all(each is first or each == first for each in values):
+        return first
+    return np.array(values, float if isinstance(first, float) else object)
+
+
+def stack(chips: Sequence[OfKind], varied: Iterable[str]) -> OfKind:
+    """Return one chip for several of a kind and name: what differs between them is an array, (chips,).
+
+    That are the fields of the engine that are called varied, the hash, and the peak of DRAM; for all else the first
+    chip stands. Formulas over a chip then give a column, with the same operations on the same numbers.
+    """
+    first = chips[0]
+    chip, engine, memory = copy.copy(first), copy.copy(first.engine), copy.copy(first.memory)
+    engine.__dict__.update({name: stacked([getattr(each.engine, name) for each in chips]) for name in varied})
+    if memory is not None:
+        memory.__dict__["peak_gb_per_s"] = stacked([each.memory.peak_gb_per_s for each in chips if each.memory])
+    hashes = stacked([each.content_hash for each in chips])
+    chip.__dict__.update(engine=engine, memory=memory, content_hash=hashes)
+    return chip

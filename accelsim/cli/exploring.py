@@ -73,6 +73,7 @@ def sweep_command(
     asked = _space(problems, space, outputs)
 
     from accelsim.explore import Store, totals
+    from accelsim.explore.space import AT_ONCE
     from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
 
     with Store(":memory:" if dry_run and not store.exists() else store) as base:
@@ -80,12 +81,18 @@ def sweep_command(
         plan = None
         try:
             with Crew(setup, base, jobs, scheduler) as crew:
-                plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=None if dry_run else crew)
+                plan = Plan.begin(asked, setup, base, retry_failed=retry_failed)
+                with reporting(plan.left, quiet) as step:
+                    while plan.left:
+                        plan.look(AT_ONCE)
+                        step("points planned", len(plan.keys))
                 if not quiet:
                     _say_before(plan, asked, None if scheduler else crew.processes(len(plan.missing)))
                 if dry_run:
                     return
                 base.keep(asked.wanted)
+                if plan.missing:
+                    crew.runner(len(plan.missing))  # before a thread draws progress
                 with reporting(len(plan.missing), quiet) as step:
                     notes = run_missing(plan, base, crew, lambda done, _: step("points", done))
         except KeyboardInterrupt:

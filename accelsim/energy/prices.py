@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 
@@ -11,6 +13,7 @@ class Price(NamedTuple):
 
     component: str
     pj: float
+    """Of a stack of chips an array, (chips,)."""
     source: str
     known: bool = True
     """False: nobody says what it costs, so that it is in no sum."""
@@ -18,6 +21,14 @@ class Price(NamedTuple):
 
 Entry = tuple[str, int, Price]
 """One line of an account: an action, how many times, and the price of one."""
+
+
+def left_to_right(values: Iterable[float]) -> float:
+    """Return a sum whose last bit is the same everywhere: `sum` carries along what it rounds since Python 3.12.
+
+    The values may be arrays (chips,).
+    """
+    return reduce(add, values, 0.0)
 
 
 class Account(NamedTuple):
@@ -33,13 +44,13 @@ class Account(NamedTuple):
         """
         paid = dict.fromkeys(components, 0.0)
         for _action, times, price in entries:
-            paid[price.component] += times * price.pj
+            paid[price.component] = paid[price.component] + times * price.pj
         return cls(paid)
 
     @property
     def total_pj(self) -> float:
         """The sum of the components."""
-        return sum(self.components_pj.values())
+        return left_to_right(self.components_pj.values())
 
     def columns(self, time_us: float) -> dict[str, float]:
         """Return the columns of the table that tell of energy, of a run that took so long."""

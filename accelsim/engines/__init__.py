@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from accelsim.engines.eie import Eie
-from accelsim.engines.engine import BACKENDS, Asked, Engine, Operation, Product, Ran, Row, Run, Terms, union
+from accelsim.engines.engine import BACKENDS, ApartError, Asked, Engine, Operation, Product, Ran, Row, Run, Terms, union
 from accelsim.engines.tensor_core import TensorCore
 from accelsim.errors import InputError, collecting, raise_if_any
 
@@ -53,6 +53,7 @@ def engine_of(chip: Hardware) -> Engine:
 __all__ = [
     "BACKENDS",
     "ENGINES",
+    "ApartError",
     "Asked",
     "Engine",
     "Operation",

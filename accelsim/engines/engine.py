@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from accelsim.engines.words import Words
@@ -88,6 +88,10 @@ class Terms(NamedTuple):
     """What the energies are of a chip that no technology prices, as in "measured board"."""
 
 
+class ApartError(Exception):
+    """Chips that were to be priced together do not share their runs after all; each has to run by itself."""
+
+
 class Run(Protocol):
     """One chip on one network: its layers are looked at in order, then each is run.
 
@@ -122,6 +126,14 @@ class Run(Protocol):
         """
         raise UnsupportedError(f"engine {self.chip.engine.kind} has nothing to run operations by; leave them elsewhere")
 
+    @property
+    def area(self) -> tuple[float, str]:
+        """The area of the chip, and what of its memories is extrapolated, as `Engine` says both."""
+        from accelsim.engines import engine_of
+
+        engine = engine_of(self.chip)
+        return engine.area_mm2(self.chip), engine.extrapolated(self.chip)
+
     def check_network(self) -> None:
         """Raise InputError where the layers run one by one and yet the network does not; once all have run."""
         return
@@ -142,6 +154,18 @@ class Engine(Protocol):
 
     def on(self, chip: Hardware) -> Run:
         """Return what runs the layers of one network on a chip."""
+
+    def together_key(self, chip: Hardware) -> Hashable:
+        """Return what chips of one name must share to be run by `together`; None, as by default: each runs alone."""
+        return None
+
+    def together(self, chips: Sequence[Hardware]) -> Run:
+        """Return what runs several chips that share a `together_key`: numbers in its rows may be arrays (chips,).
+
+        They are those of each chip alone, to the last bit. Raises InputError as `on` does for any of the chips; the
+        run raises ApartError where they do not share their runs after all.
+        """
+        raise ApartError
 
     def timeline(
         self, chip: Hardware, network: Network, layer: Layer, samples: Samples, backend: str, window: Window

@@ -90,6 +90,11 @@ class Feeding(Generic[Config, Image]):
         overflows = self._asked == "auto" and self.fed.weight_problems(self._need, self.config)
         return "stream" if overflows else "resident" if self._asked == "auto" else self._asked
 
+    def fetches(self, maps: Maps) -> bool:
+        """Return whether something of a layer comes from DRAM, whose time is not that of the chip alone."""
+        spilled = self._asked != "resident" and self.fed.activation_problems(maps, self.config)
+        return self.memory is not None and bool(spilled or self.residency == "stream")
+
     @property
     def known(self) -> bool:
         """Whether further layers cannot change the answer."""

@@ -10,7 +10,6 @@ from accelsim.engines.counts import Counts
 from accelsim.engines.engine import Row
 from accelsim.engines.words import Words
 from accelsim.memory.service import measure
-from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import BLOCK_BYTES
 
 
@@ -45,16 +44,10 @@ def world(inputs: Crossing, outputs: Crossing, weights: Crossing) -> Row:
 
 def peaks(chip: Hardware, pace: Pace) -> Row:
     """Return the ceilings of a roofline; memories at the full clock, DRAM as in its data sheet."""
-    memory = chip.memory
-    dram_gb_per_s = 0.0
-    if memory is not None:
-        part = memory.dram
-        each = part.bandwidth.peak_gb_per_s if isinstance(part, BandwidthPart) else part.peak_bytes_per_ns
-        dram_gb_per_s = memory.all_channels * each  # bytes / ns = GB/s
     return {
         "peak_macs_per_cycle": float(pace.macs_per_cycle),
         "sram_max_gb_per_s": pace.sram_bytes_per_cycle * chip.engine.clock_mhz / 1e3,
-        "dram_max_gb_per_s": dram_gb_per_s,
+        "dram_max_gb_per_s": 0.0 if chip.memory is None else chip.memory.peak_gb_per_s,
     }
 
 
@@ -70,7 +63,8 @@ def measures(
 ) -> Row:
     """Return what counts are in time and energy. `account`: entries of the run but DRAM's, and the machine's words.
 
-    `work_cycles`: those of the busy cycles that went into real weights; `clock_mhz`: that of the run.
+    `work_cycles`: those of the busy cycles that went into real weights; `clock_mhz`: that of the run. Of a `stack` of
+    chips, prices and clocks are arrays (chips,), and so are the columns that follow from them.
     """
     counted = counts.columns
     busy, unit_cycles = counted["busy_cycles"], counts.cycles * len(counts.busy_cycles)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
 from accelsim.chips import Hardware
 from accelsim.config import field_names
-from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.explore.expressions import Expression
 
@@ -44,13 +43,11 @@ def is_chip_key(name: str) -> bool:
     return "." in name and not name.startswith(("granularity.", "sparsity."))
 
 
-def rank(name: str) -> int:
-    """Return how much work points share that agree on a knob; 0: it does not matter."""
+def rank(name: str, chips: Iterable[type[Hardware]]) -> int:
+    """Return how much work points share that agree on a knob, on any of these kinds of chips; 0: it does not matter."""
     word, _, key = name.partition(".")
     order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
-    return order.get(word) or (
-        max(_shared_by(engine.chip, key) for engine in ENGINES.values()) if word == "engine" else 0
-    )
+    return order.get(word) or (max((_shared_by(chip, key) for chip in chips), default=0) if word == "engine" else 0)
 
 
 def _shared_by(chip: type[Hardware], key: str) -> int:

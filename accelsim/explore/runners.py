@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
+
+from threadpoolctl import threadpool_info
 
 from accelsim.errors import InputError, needing
 from accelsim.explore.points import Point
@@ -80,7 +85,7 @@ class Here:
         """Give up what waits; what the batch under way has finished is kept."""
         self._stopping.set()
         self._waiting.clear()
-        return [Finished((), Batch(list(self._worker.done), 0.0, []))] if self._worker.done else []
+        return [Finished((), so_far)] if (so_far := self._worker.so_far()).done else []
 
 
 _setup: Setup | None = None
@@ -88,8 +93,11 @@ _worker: Worker | None = None
 _stopping = threading.Event()
 
 
-def _begin(setup: str, parent: int) -> None:
-    """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop."""
+def _begin(setup: Setup | str, parent: int) -> None:
+    """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop.
+
+    setup: itself in a process that was forked, or the file that it lies in.
+    """
     global _setup, _worker
     use_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -101,8 +109,10 @@ def _begin(setup: str, parent: int) -> None:
         os._exit(1)  # the main process was killed: nobody waits for these results
 
     threading.Thread(target=watch, daemon=True).start()
-    with open(setup, "rb") as file:
-        _setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
+    if isinstance(setup, str):
+        with open(setup, "rb") as file:
+            setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
+    _setup = setup
     with contextlib.suppress(InputError):  # raised again where it is waited for
         _worker = Worker(_setup)
         _worker.warm_up()
@@ -134,6 +144,18 @@ def _without_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
+def can_fork() -> bool:
+    """Return whether this process may be forked: it has no thread that would be missing in its copy, and hold a lock.
+
+    Those of OpenBLAS and jemalloc, which begin when NumPy and pyarrow are imported, are seen to by these libraries.
+    """
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return False
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    own = sum(each["num_threads"] - 1 for each in threadpool_info() if each["internal_api"] == "openblas")
+    return len(names) - names.count("jemalloc_bg_thd") <= 1 + own
+
+
 def _written(setup: Setup) -> str:
     """Return the file of a setup: through a pipe, processes would begin one after another, each with all weights.
 
@@ -162,12 +184,11 @@ class Processes:
     def __init__(self, setup: Setup, jobs: int) -> None:
         self.slots = 2 * jobs  # one runs, one waits
         self._jobs = jobs
+        self._setup = setup
         self._pool: Any = None
         self._running: dict[Future[Batch], Points] = {}
         self._file = ""
         try:
-            with _without_interrupt():
-                self._file = _written(setup)
             self._hand(())  # processes take a while to begin
         except BaseException:
             self.stop()
@@ -184,12 +205,18 @@ class Processes:
         for _ in range(3):
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError), _without_interrupt():
                 if self._pool is None:
-                    begin = (self._file, os.getpid())
-                    self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, initargs=begin)
+                    self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, **self._how())
                 handed: Future[Batch] = self._pool.submit(_run, points)
                 return handed
             self._pool = None
         raise InputError("workers end as soon as they begin; try --jobs 1, which shows why")
+
+    def _how(self) -> dict[str, Any]:
+        """Return how processes begin: as copies of this one where that is safe, with all that is imported and known."""
+        if can_fork():
+            return {"context": multiprocessing.get_context("fork"), "initargs": (self._setup, os.getpid())}
+        self._file = self._file or _written(self._setup)
+        return {"initargs": (self._file, os.getpid())}
 
     def finished(self) -> list[Finished]:
         """Wait for batches; those of a pool that broke come back without results."""
@@ -260,7 +287,8 @@ class Dask:
 
     def submit(self, points: Points) -> None:
         """Hand a batch to the scheduler."""
-        future = self._client.submit(_on_cluster, self._sent, points, pure=False)
+        packed = pickle.dumps(points)  # or Dask would look for futures in every one
+        future = self._client.submit(_on_cluster, self._sent, packed, pure=False)
         self._running[future] = points
         future.add_done_callback(self._ended.put)
 
@@ -276,7 +304,7 @@ class Dask:
         for future in done:
             points = self._running.pop(future)
             try:
-                found.append(Finished(points, future.result()))
+                found.append(Finished(points, pickle.loads(future.result())))  # noqa: S301 - what `_on_cluster` made
             except KilledWorker:
                 found.append(Finished(points, None))
             except CancelledError:
@@ -302,7 +330,10 @@ class Dask:
         found = []
         with contextlib.suppress(Exception):  # whatever it is, what matters was told before
             ended = [(future, points) for future, points in self._running.items() if future.status == "finished"]
-            found = [Finished(points, future.result(timeout=1)) for future, points in ended]
+            found = [
+                Finished(points, pickle.loads(future.result(timeout=1)))  # noqa: S301 - what `_on_cluster` made
+                for future, points in ended
+            ]
             self._client.cancel(list(self._running), force=True)
         self._client.close(timeout=1)
         return found
@@ -311,12 +342,12 @@ class Dask:
 _on_this_node = threading.local()
 
 
-def _on_cluster(setup: Setup, points: Points) -> Batch:
-    """Run points in a thread of a cluster's worker, which keeps what they share."""
+def _on_cluster(setup: Setup, packed: bytes) -> bytes:
+    """Run points in a thread of a cluster's worker, which keeps what they share; both they and their batch pickled."""
     kept: Worker | None = getattr(_on_this_node, "worker", None)
     if kept is None or kept.setup is not setup:
         kept = _on_this_node.worker = Worker(setup)
-    return kept.run(points)
+    return pickle.dumps(kept.run(pickle.loads(packed)))  # noqa: S301 - from the main process of this sweep
 
 
 def open_runner(setup: Setup, jobs: int, scheduler: str | None) -> Runner:

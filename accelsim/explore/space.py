@@ -6,10 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
+from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -29,6 +31,9 @@ from accelsim.network.part import Part
 from accelsim.network.samples import with_inputs, with_known_inputs
 from accelsim.pruning.criteria import CRITERIA
 from accelsim.pruning.granularity import Granularity
+
+AT_ONCE = 10_000
+"""Points of which Python holds numbers at the same time."""
 
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""
@@ -208,6 +213,10 @@ class Space:
                 found[knob.name] = knob.values[place]
         return found
 
+    def told(self, index: int) -> str:
+        """Return the values at a number as messages name them."""
+        return ", ".join(f"{name} = {shown(value)}" for name, value in self.values(index).items())
+
     def index_of(self, values: Mapping[str, Any]) -> int:
         """Return the number of a combination; knobs that it leaves out are at their first value."""
         index = 0
@@ -217,36 +226,64 @@ class Space:
 
     def point(self, index: int) -> Point:
         """Return the point of a number; raises InputError where its values make no pruning or have no derived one."""
-        made = self.values(index)
+        return self._point(index, self.values(index))
+
+    def _point(self, index: int, made: dict[str, Any]) -> Point:
         names = self._names(made) if self.derived else {}
         for name, expression in self.derived.items():
             made[name] = names[name] = expression.value(names)
-        chip_keys = {name: value for name, value in made.items() if name in self._chip_keys}
         return Point(
             index,
-            {name: shown(value) for name, value in made.items()},
+            {name: shown(value) for name, value in made.items()} if self._has_lists else made,
             made.get("hardware", self.spec.hardware),
-            chip_keys,
+            {name: made[name] for name in self._chip_keys if name in made},
             made.get("network", self.spec.network),
             pruning_of(made) if self._prunes else Pruning(()),
             made.get("density", self.spec.density),
         )
 
-    def group(self, point: Point) -> tuple[Any, ...]:
-        """Return what points have to agree on to share most of their work: they are run one after another."""
-        return tuple(str(point.knobs.get(name)) for name in self._slow)
+    def in_order_of_work(self, indices: Sequence[int]) -> Iterator[tuple[int, int, Callable[[], Point]]]:
+        """Go through points such that those that share work come one after another.
+
+        Of each its place among the indices, its number, and what makes it as `point` does.
+        """
+        numbers = np.array(indices, np.int64 if self.combinations < 2**63 else object)
+        places = []
+        for knob in reversed(self.knobs):
+            numbers, place = numbers // len(knob.values), numbers % len(knob.values)
+            places.append(place.astype(np.int64))
+        places.reverse()
+        slow = [places[number] for number in self._slow]
+        order = np.lexsort(slow[::-1]) if slow else np.arange(len(indices))
+        values = [knob.values for knob in self.knobs]
+        names = [knob.name for knob in self.knobs]
+        conditional = any(knob.when for knob in self.knobs)
+        for first in range(0, len(order), AT_ONCE):
+            some = order[first : first + AT_ONCE]
+            combinations = zip(*(place[some].tolist() for place in places), strict=True)
+            for number, combination in zip(some.tolist(), combinations, strict=True):
+                index = indices[number]
+                made = partial(self._point, index, dict(zip(names, map(getitem, values, combination), strict=True)))
+                yield number, index, partial(self.point, index) if conditional else made
 
     @cached_property
-    def _chip_keys(self) -> set[str]:
-        return set(filter(is_chip_key, (*self.derived, *(knob.name for knob in self.knobs))))
+    def _chip_keys(self) -> list[str]:
+        return list(dict.fromkeys(filter(is_chip_key, (*(knob.name for knob in self.knobs), *self.derived))))
+
+    @cached_property
+    def _has_lists(self) -> bool:
+        return any(isinstance(value, tuple) for knob in self.knobs for value in knob.values)
 
     @cached_property
     def _prunes(self) -> bool:
         return any(name.startswith(WORDS[2:4]) for name in (*self.derived, *(knob.name for knob in self.knobs)))
 
     @cached_property
-    def _slow(self) -> list[str]:
-        return sorted((knob.name for knob in self.knobs if rank(knob.name)), key=rank, reverse=True)
+    def _slow(self) -> list[int]:
+        """Places of the knobs that change what points share, those first by which they share most."""
+        kinds = {type(chips.base) for chips in self.chips.values()}
+        ranks = {number: rank(knob.name, kinds) for number, knob in enumerate(self.knobs)}
+        return sorted(filter(ranks.get, ranks), key=lambda number: -ranks[number])
 
     def hashes(self, of: Callable[[Network], str]) -> dict[str, str]:
         """Return the hash of every network by its name."""

@@ -1,58 +1,65 @@
-"""Where results are kept: one SQLite file, a row per point and layer, that any number of processes may write to."""
+"""Where results are kept: one SQLite file, a row per point and its columns in blocks, that processes may share."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean
-from accelsim.results import COLUMNS, typed
+from accelsim.results import COLUMNS, NO_ROWS, Columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 3
+FORMAT = 4
 """Of the tables; the file says it as its user_version."""
 
 APPLICATION = 0x61636373
 """How SQLite files of this package call themselves: `accs`."""
 
-AT_ONCE = 10_000
-"""Rows that are read before they become arrays: Python's numbers need several times their memory."""
-
 WAIT_SECONDS = 60
 """For another process that writes."""
 
 NAMES = tuple(column.name for column in COLUMNS)
-_TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE points (id INTEGER PRIMARY KEY, key TEXT UNIQUE, engine TEXT, knobs TEXT, score REAL,
-    precision TEXT, error TEXT);
+    precision TEXT, error TEXT, block INTEGER, first INTEGER, rows INTEGER);
 CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT UNIQUE, objectives TEXT, constraints TEXT);
-CREATE TABLE results (point INTEGER, number INTEGER, {", ".join(f'"{c.name}" {_TYPES[c.dtype]}' for c in COLUMNS)},
-    PRIMARY KEY (point, number)) WITHOUT ROWID;
+CREATE TABLE columns (place INTEGER PRIMARY KEY, name TEXT, dtype TEXT, unit TEXT);
+CREATE TABLE blocks (id INTEGER PRIMARY KEY, columns BLOB);
 """
-"""Rows lie by the number of their point and not by its key: in the order of keys, which are hashes, each would go to
-a page of its own."""
+"""A block holds the rows of points that ran together, column by column, as a safetensors file: those of a point are
+`rows` of them from `first` on. Most columns are one value for a whole block, which its metadata tell."""
 
-_ADD_POINT = "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?)"
-_ADD_ROW = f"INSERT INTO results VALUES ({', '.join('?' * (len(NAMES) + 2))})"  # noqa: S608 - marks alone
+_ADD_POINT = """
+INSERT INTO points (key, engine, knobs, score, precision, error, block, first, rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET engine = excluded.engine, knobs = excluded.knobs, score = excluded.score,
+    precision = excluded.precision, error = excluded.error, block = excluded.block, first = excluded.first,
+    rows = excluded.rows WHERE error IS NOT NULL
+"""
+
+
+OWN = ("point", "score", "precision", "error")
+"""Columns of `Store.read` that stand before those of the results."""
+
+_json = json.JSONEncoder().encode
 
 
 class Done(NamedTuple):
-    """A point that ran: its key, its knobs, and the values of its rows; or why it failed."""
+    """A point that ran: its key, its knobs, and how many rows it has among those of its batch; or why it failed."""
 
     key: str
     knobs: dict[str, Any]
-    rows: Sequence[tuple[Any, ...]] = ()
-    """(layers, COLUMNS)."""
+    rows: int = 0
     score: float | None = None
     precision: str = ""
     """Number formats in which the network was scored; empty: it was not."""
@@ -109,22 +116,29 @@ class Store:
             found = self._base.execute("SELECT key FROM points WHERE error IS NULL OR ?", (failed,))
             return {key for (key,) in found}
 
-    def add(self, done: Iterable[Done], engine: str) -> None:
-        """Add points in one step, whole or not at all; one that is there stays, unless it failed."""
+    def add(self, done: Sequence[Done], engine: str, columns: Columns = NO_ROWS) -> None:
+        """Add points in one step, whole or not at all; one that is there stays, unless it failed.
+
+        columns: their rows, one point behind the other.
+        """
+        block = to_bytes(columns) if columns.rows else None
         with self._telling(), self._writing():
-            for each in done:
-                old = self._base.execute("SELECT id, error FROM points WHERE key = ?", (each.key,)).fetchone()
-                if old is not None and old[1] is None:
-                    continue
-                knobs = json.dumps(each.knobs)
-                point = (old and old[0], each.key, engine, knobs, each.score, each.precision, each.error)
-                made = self._base.execute(_ADD_POINT, point).lastrowid
-                self._base.executemany(_ADD_ROW, [(made, number, *row) for number, row in enumerate(each.rows)])
+            made = None
+            if block is not None:
+                made = self._base.execute("INSERT INTO blocks (columns) VALUES (?)", (block,)).lastrowid
+            ends = accumulate(each.rows for each in done)
+            self._base.executemany(
+                _ADD_POINT,
+                [
+                    (key, engine, _json(knobs), score, precision, error, made if rows else None, end - rows, rows)
+                    for (key, knobs, rows, score, precision, error), end in zip(done, ends, strict=True)
+                ],
+            )
 
     def keep(self, wanted: Wanted) -> None:
         """Remember what a space wants; it takes the place of what a space of this name wanted before."""
         with self._telling(), self._writing():
-            row = wanted.space, json.dumps(wanted.objectives), json.dumps(wanted.constraints)
+            row = wanted.space, _json(wanted.objectives), _json(wanted.constraints)
             self._base.execute("INSERT OR REPLACE INTO spaces (name, objectives, constraints) VALUES (?, ?, ?)", row)
 
     def wanted(self, space: str | None = None) -> Wanted:
@@ -148,23 +162,37 @@ class Store:
         """
         import pandas as pd
 
-        chosen = [column for column in COLUMNS if column.name in columns]
         with self._telling():
             self._base.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (point INTEGER PRIMARY KEY, key TEXT)")
             self._base.execute("DELETE FROM wanted")
             self._base.executemany("INSERT INTO wanted VALUES (?, ?)", enumerate(keys))
-            selected = ", ".join(f'r."{column.name}"' for column in chosen)
-            rows = self._base.execute(
-                f"SELECT w.point, p.score, p.precision, coalesce(p.error, ''), {selected} FROM wanted w "  # noqa: S608
-                "JOIN points p USING (key) LEFT JOIN results r ON r.point = p.id ORDER BY w.point, r.number"
+            found = self._base.execute(
+                "SELECT w.point, p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, p.rows "
+                "FROM wanted w CROSS JOIN points p USING (key) ORDER BY w.point"
             )
-            dtypes = ["int64", "float64", "str", "str", *(column.dtype for column in chosen)]
-            parts: list[list[Any]] = [[typed([], dtype)] for dtype in dtypes]
-            while some := rows.fetchmany(AT_ONCE):
-                for part, dtype, values in zip(parts, dtypes, zip(*some, strict=True), strict=True):
-                    part.append(typed(_shared(values) if dtype == "str" else values, dtype))
-        names = ["point", "score", "precision", "error", *(column.name for column in chosen)]
-        return pd.DataFrame({name: _joined(part) for name, part in zip(names, parts, strict=True)})
+            parts = list(zip(*found, strict=True)) or [()] * 7
+            numbers, scores, precisions, errors, blocks, firsts, rows = (
+                np.array(_shared(part) if dtype == "str" else part, object if dtype == "str" else dtype)
+                for part, dtype in zip(parts, ("int64", "float64", "str", "str", *3 * ["int64"]), strict=True)
+            )
+            rows = np.maximum(rows, 1)  # one that failed has a row, too
+            every = np.repeat(np.arange(len(numbers)), rows)
+            within = np.arange(len(every)) - (np.cumsum(rows) - rows)[every]
+            own = {name: part[every] for name, part in zip(OWN, (numbers, scores, precisions, errors), strict=True)}
+            filling = {c.name: Filling(c.dtype, len(every)) for c in COLUMNS if c.name in columns}
+            block_of, place = blocks[every], firsts[every] + within
+            order = np.argsort(block_of, kind="stable")
+            ends = np.flatnonzero(np.diff(block_of[order], append=-1)) + 1
+            for first, last in pairwise((0, *ends.tolist())):
+                where = order[first:last]
+                number = int(block_of[where[0]])
+                held = None
+                if number:
+                    ((data,),) = self._base.execute("SELECT columns FROM blocks WHERE id = ?", (number,))
+                    held = from_bytes(data, list(filling))
+                for name, column in filling.items():
+                    column.put(where, None if held is None else held.values[name], place[where])
+        return pd.DataFrame({**own, **{name: column.made() for name, column in filling.items()}})
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
         """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
@@ -209,7 +237,7 @@ class Store:
             self._create()
         elif found != APPLICATION:
             raise InputError(f"{self.path}: is an SQLite file of something else; name another file")
-        elif version != FORMAT or self._columns() != ["point", "number", *NAMES]:
+        elif version != FORMAT or self._columns() != list(NAMES):
             raise InputError(
                 f"{self.path}: was made by a version of accelsim with other columns; name a new file, or read this one "
                 "with that version"
@@ -225,11 +253,13 @@ class Store:
             if not self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 for statement in filter(str.strip, _TABLES.split(";")):
                     self._base.execute(statement)
+                described = [(column.name, column.dtype, column.unit) for column in COLUMNS]
+                self._base.executemany("INSERT INTO columns (name, dtype, unit) VALUES (?, ?, ?)", described)
                 self._base.execute(f"PRAGMA application_id = {APPLICATION}")
                 self._base.execute(f"PRAGMA user_version = {FORMAT}")
 
     def _columns(self) -> list[str]:
-        return [row[1] for row in self._base.execute("PRAGMA table_info(results)")]
+        return [name for (name,) in self._base.execute("SELECT name FROM columns ORDER BY place")]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -262,15 +292,79 @@ class Store:
             raise InputError(f"{self.path}: {remedy}") from None
 
 
+class Filling:
+    """A column of the results that is filled block by block."""
+
+    def __init__(self, dtype: str, rows: int) -> None:
+        self._dtype = dtype
+        self._values: Any = np.empty(rows, object if dtype == "str" else dtype)
+        self._empty: Any = None
+
+    def put(self, where: NDArray[np.int64], value: Any, places: NDArray[np.int64]) -> None:
+        """Put what a block holds at some places, or what all of it shares, where it goes; None: it is empty."""
+        value = value[places] if isinstance(value, np.ndarray) else value
+        if self._dtype == "int64" and (value is None or (isinstance(value, np.ndarray) and value.dtype.hasobject)):
+            if self._empty is None:
+                self._empty = np.zeros(len(self._values), bool)
+            empty = np.array([each is None for each in value]) if isinstance(value, np.ndarray) else True
+            self._empty[where] = empty
+            value = 0 if value is None else np.where(empty, 0, value).astype(np.int64)
+        self._values[where] = np.nan if value is None and self._dtype == "float64" else value
+
+    def made(self) -> Any:
+        """Return the column; integers of which one is empty are pandas'."""
+        if self._empty is None:
+            return self._values
+        import pandas as pd
+
+        return pd.arrays.IntegerArray(self._values, self._empty)
+
+
+def to_bytes(columns: Columns) -> bytes:
+    """Return columns as a safetensors file: numbers as they are, text as numbers of the values that metadata list.
+
+    Metadata: JSON of `rows`, `shared` (what all rows have, by column) and `texts` (by column).
+    """
+    from safetensors.numpy import save
+
+    shared, texts, arrays = dict[str, Any](), dict[str, list[Any]](), dict[str, Any]()
+    for name, value in columns.values.items():
+        if not isinstance(value, np.ndarray):
+            shared[name] = value
+        elif value.dtype == object:  # text, or integers that may be empty
+            found = {each: number for number, each in enumerate(dict.fromkeys(value.tolist()))}
+            texts[name] = list(found)
+            arrays[name] = np.array(list(map(found.__getitem__, value.tolist())), np.uint32)
+        else:
+            arrays[name] = np.ascontiguousarray(value)
+    metadata = {"rows": str(columns.rows), "shared": _json(shared), "texts": _json(texts)}
+    return save(arrays, metadata)
+
+
+def from_bytes(data: bytes, names: Sequence[str]) -> Columns:
+    """Return some of the columns that `to_bytes` wrote."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header["__metadata__"]
+    shared, texts = json.loads(metadata["shared"]), json.loads(metadata["texts"])
+    values = {}
+    for name in names:
+        if name in shared:
+            values[name] = shared[name]
+            continue
+        dtype, (count,), (begin, _) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
+        array = np.frombuffer(data, _DTYPES[dtype], count, 8 + length + begin)
+        if name in texts:
+            known = np.empty(len(texts[name]), object)
+            known[:] = texts[name]
+            array = known[array]
+        values[name] = array
+    return Columns(int(metadata["rows"]), values)
+
+
+_DTYPES = {"U32": "<u4", "F64": "<f8", "I64": "<i8"}
+
+
 def _shared(values: Sequence[Any]) -> list[Any]:
     """Return texts of which equal ones are one object."""
     return list(map({value: value for value in values}.get, values))
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Return the parts of a column as one array; integers are pandas' where one part has an empty one."""
-    import pandas as pd
-
-    if any(isinstance(part, pd.api.extensions.ExtensionArray) for part in parts):
-        return pd.concat([pd.Series(part, dtype="Int64") for part in parts], ignore_index=True).array
-    return np.concatenate(parts)

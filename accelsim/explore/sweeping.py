@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from accelsim.errors import InputError, warn
 from accelsim.explore.points import Point
-from accelsim.explore.ranges import shown
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 BATCH_SECONDS = 0.5
 """What a batch should take: what a killed process loses, and long against handing it out."""
 
-MOST_IN_BATCH = 1000
+MOST_IN_BATCH = 4000
+
+FIRST_LOOK = 1000
+"""Points that are looked at before some of them run, and then at a time."""
 
 ESTIMATE_SECONDS = 2.0
 """After which no more points are tried."""
@@ -63,11 +68,11 @@ def sweep(
     with Store(store) as base:
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         with Crew(setup, base, jobs, scheduler) as crew:
-            plan = Plan.of(asked, setup, base, retry_failed=retry_failed, crew=crew)
+            plan = Plan.begin(asked, setup, base, retry_failed=retry_failed)
+            plan.look(FIRST_LOOK)
             base.keep(asked.wanted)
-            for problem in plan.refused_briefly():
-                warn(problem)
-            for note in run_missing(plan, base, crew, progress):
+            notes = run_missing(plan, base, crew, progress)
+            for note in [*plan.refused_briefly(), *notes]:
                 warn(note)
         return read(plan, base)
 
@@ -93,17 +98,45 @@ def setup_of(space: Space, *, shared_path: bool = True) -> Setup:
 
 @dataclass
 class Plan:
-    """Which points a space has, under which keys, and which are to be run."""
+    """Which points a space has, under which keys, and which are to be run: looked at in parts, or all at once."""
 
     setup: Setup
     keys: list[str] = field(default_factory=list)
-    """Of every point, in the order of their numbers; a combination that makes no chip has none."""
+    """Of every point, in the order of their numbers once all are looked at; what makes no chip has none."""
     numbers: list[int] = field(default_factory=list)
     knobs: list[dict[str, Any]] = field(default_factory=list)
     missing: list[tuple[str, Point]] = field(default_factory=list)
     """Points that the store lacks, one of each key, those that share work side by side."""
     refused: list[str] = field(default_factory=list)
     """Combinations that make no chip, and why."""
+    left: int = 0
+    """Points that were not looked at yet."""
+    _todo: Iterator[tuple[int, int, Callable[[], Point]]] = field(default_factory=lambda: iter(()))
+    _places: list[int] = field(default_factory=list)
+    _known: set[str] = field(default_factory=set)
+    _told: Callable[[int], str] = str
+    _some: bool = False
+
+    @classmethod
+    def begin(
+        cls,
+        space: Space,
+        setup: Setup,
+        store: Store,
+        *,
+        indices: Sequence[int] | None = None,
+        retry_failed: bool = False,
+    ) -> Plan:
+        """Return the plan for every point, or those of some numbers, of which none was looked at."""
+        every = space.indices() if indices is None else indices
+        return cls(
+            setup,
+            left=len(every),
+            _todo=space.in_order_of_work(every),
+            _known=store.known(failed=not retry_failed),
+            _told=space.told,
+            _some=indices is not None,
+        )
 
     @classmethod
     def of(
@@ -114,37 +147,38 @@ class Plan:
         *,
         indices: Sequence[int] | None = None,
         retry_failed: bool = False,
-        crew: Crew | None = None,
     ) -> Plan:
-        """Look at every point, or those of some numbers: its chip is made, and checked.
+        """Look at every point, or those of some numbers: its chip is made, and checked."""
+        plan = cls.begin(space, setup, store, indices=indices, retry_failed=retry_failed)
+        plan.look(plan.left)
+        return plan
 
-        `crew`: gets ready meanwhile, as soon as there is a point for each of its processes.
-        """
-        plan = cls(setup)
-        known = store.known(failed=not retry_failed)
-        groups: dict[Any, list[tuple[str, Point]]] = {}
-        missing = 0
-        for index in space.indices() if indices is None else indices:
+    def look(self, points: int) -> list[tuple[str, Point]]:
+        """Look at so many points more; returns those of them that are missing."""
+        before, known, setup = len(self.missing), self._known, self.setup
+        for place, index, make in islice(self._todo, points):
             try:
-                point = space.point(index)
-                key = plan.setup.key(point)
+                point = make()
+                key = setup.key(point)
             except InputError as error:
-                values = ", ".join(f"{name} = {shown(value)}" for name, value in space.values(index).items())
-                plan.refused += [f"{values}: {problem}" for problem in error.problems]
+                self.refused += [f"{self._told(index)}: {problem}" for problem in error.problems]
                 continue
-            plan.numbers.append(index)
-            plan.keys.append(key)
-            plan.knobs.append(point.knobs)
+            self._places.append(place)
+            self.numbers.append(index)
+            self.keys.append(key)
+            self.knobs.append(point.knobs)
             if key not in known:
                 known.add(key)
-                groups.setdefault(space.group(point), []).append((key, point))
-                missing += 1
-                if crew is not None and missing == crew.jobs:
-                    crew.runner(missing)
-        plan.missing = [each for name in sorted(groups) for each in groups[name]]
-        if not plan.keys and indices is None:
-            raise InputError(*dict.fromkeys(plan.refused))
-        return plan
+                self.missing.append((key, point))
+        self.left = max(0, self.left - points)
+        if not self.left and self._places:
+            order = np.argsort(self._places).tolist()
+            self._places = []
+            for name in ("keys", "numbers", "knobs"):
+                setattr(self, name, list(map(getattr(self, name).__getitem__, order)))
+        if not self.left and not self.keys and not self._some:
+            raise InputError(*dict.fromkeys(self.refused))
+        return self.missing[before:]
 
     def refused_briefly(self) -> list[str]:
         """Say which combinations make no chip: the first ones, and how many there are."""
@@ -183,21 +217,23 @@ class Crew:
             with suppress(InputError):  # the first error is the one to tell
                 for each in self._runner.stop():
                     if each.batch is not None:
-                        self._store.add(each.batch.done, self._setup.engine)
+                        self._store.add(each.batch.done, self._setup.engine, each.batch.columns)
 
 
 def run_missing(plan: Plan, store: Store, crew: Crew, progress: Callable[[int, int], None] | None = None) -> list[str]:
     """Run what the store lacks and put it there, batch by batch; returns what was said on the way, once each."""
+    while not plan.missing and plan.left:
+        plan.look(FIRST_LOOK)
     if not plan.missing:
         return []
     notes: dict[str, None] = {}
     done = 0
-    for batch in Handed(plan.missing, crew.runner(len(plan.missing))).results():
-        store.add(batch.done, plan.setup.engine)
+    for batch in Handed(plan.missing, crew.runner(len(plan.missing) + plan.left), plan).results():
+        store.add(batch.done, plan.setup.engine, batch.columns)
         done += len(batch.done)
         notes |= dict.fromkeys(batch.notes)
         if progress is not None:
-            progress(done, len(plan.missing))
+            progress(done, len(plan.missing) + plan.left)
     return list(notes)
 
 
@@ -242,8 +278,10 @@ class Handed:
     it: first the batch, then its points one by one, so that a point only fails for what it did by itself.
     """
 
-    def __init__(self, missing: Sequence[tuple[str, Point]], runner: Runner) -> None:
+    def __init__(self, missing: Sequence[tuple[str, Point]], runner: Runner, plan: Plan | None = None) -> None:
+        """`plan`: it is looked at further while points run."""
         self._runner = runner
+        self._plan = plan
         self._waiting = deque(missing)
         self._again: deque[Points] = deque()
         self._suspects: deque[Points] = deque()
@@ -254,7 +292,7 @@ class Handed:
     def results(self) -> Iterator[Batch]:
         """Hand out batches and return what comes back, until nothing is left."""
         alone = False
-        while self._waiting or self._again or self._suspects or self._under_way:
+        while self._look_ahead() or self._again or self._suspects or self._under_way:
             if self._suspects:
                 if not self._under_way:
                     self._runner.submit(self._suspects.popleft())
@@ -263,6 +301,7 @@ class Handed:
                 while self._under_way < self._runner.slots and (self._waiting or self._again):
                     self._runner.submit(self._next())
                     self._under_way += 1
+                self._look_ahead()
             for points, batch in self._runner.finished():
                 self._under_way -= 1
                 was_alone, alone = alone, False
@@ -272,18 +311,28 @@ class Handed:
                         yield Batch(failed, 0.0, [])
                     continue
                 per_point = batch.seconds / max(1, len(batch.done))
-                self._size = min(MOST_IN_BATCH, 2 * self._size, max(1.0, BATCH_SECONDS / max(per_point, 1e-9)))
+                self._size = min(MOST_IN_BATCH, 4 * self._size, max(1.0, BATCH_SECONDS / max(per_point, 1e-9)))
                 left = points[len(batch.done) :]
                 if left:
                     self._again.append(left)
                 yield batch
 
+    def _look_ahead(self) -> bool:
+        """Have points for the next batches at hand; returns whether there are any."""
+        while self._left and len(self._waiting) < max(FIRST_LOOK, self._runner.slots * self._size) and self._plan:
+            self._waiting.extend(self._plan.look(FIRST_LOOK))
+        return bool(self._waiting)
+
+    @property
+    def _left(self) -> int:
+        return 0 if self._plan is None else self._plan.left
+
     def _next(self) -> Points:
         if self._again:
             return self._again.popleft()
         # Towards the end batches get smaller, so that no worker is left with a long one.
-        share = -(-len(self._waiting) // (2 * self._runner.slots))
-        count = max(1, min(int(self._size), share))
+        share = -(-(len(self._waiting) + self._left) // (2 * self._runner.slots))
+        count = max(1, min(int(self._size), share, len(self._waiting)))
         return [self._waiting.popleft() for _ in range(count)]
 
     def _died(self, points: Points, alone: bool) -> list[Done]:

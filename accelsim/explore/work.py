@@ -9,16 +9,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 import accelsim
 from accelsim.config import shipped_dir
 from accelsim.defaults import AS_GIVEN
-from accelsim.engines import engine_of
+from accelsim.engines import Row, engine_of
 from accelsim.errors import InputError
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
@@ -34,7 +36,7 @@ from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
-from accelsim.results import cells
+from accelsim.results import NO_ROWS, Columns
 from accelsim.simulation import Prepared
 
 OTHER_ROOMS = ("cli", "report", "explore")
@@ -111,27 +113,51 @@ class Setup:
 
     def key(self, point: Point) -> str:
         """Return the key of a point, the hash of all that its rows depend on; raises InputError for no chip."""
-        chip = self.chip(point)
-        asked = [
-            self.engine,
-            self.hashes[point.network],
-            chip.name,
-            chip.content_hash,
-            point.pruning.parts,
-            self.criterion if point.pruning.parts else "",
-            None if self.evaluate is None else evaluation_hash(self.evaluate),
-            point.density,
-            self.seed,
-        ]
-        return hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest()
+        chip, pruned = self.chip(point), point.pruning.parts
+        evaluated = None if self.evaluate is None else evaluation_hash(self.evaluate)
+        told = _told(
+            self.engine, self.hashes[point.network], chip.name, pruned, self.criterion if pruned else "", evaluated,
+            point.density, self.seed,
+        )  # fmt: skip
+        return hashlib.blake2b(told + chip.content_hash.encode(), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _told(*asked: Any) -> bytes:
+    """Return what a key is made of beside the content of the chip, which many points share."""
+    return repr(asked).encode()
 
 
 class Batch(NamedTuple):
-    """Points that ran together, how long they took, and what was said about them."""
+    """Points that ran together, how long they took, what was said about them, and their rows one behind the other."""
 
     done: list[Done]
     seconds: float
     notes: list[str]
+    columns: Columns = NO_ROWS
+
+
+class Rows:
+    """Rows of points, kept as they were made until they become columns."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._times: list[int] = []
+        self._order: list[NDArray[np.int64]] = []
+        self._count = 0
+
+    def add(self, rows: Sequence[Row], points: int = 1) -> None:
+        """Add the rows of a point, or of several that ran together and whose numbers may be arrays (points,)."""
+        self._rows += rows
+        self._times += [points] * len(rows)
+        size = len(rows) * points
+        self._order.append(self._count + np.arange(size).reshape(len(rows), points).T.ravel())  # point after point
+        self._count += size
+
+    @property
+    def columns(self) -> Columns:
+        """All of them as columns, in the order of the points."""
+        return Columns.of(self._rows, self._times, np.concatenate(self._order)) if self._rows else NO_ROWS
 
 
 class Scores:
@@ -163,8 +189,8 @@ class Worker:
         self._scores: Scores | None = None
         self._group: Any = None
         self._unchanged: set[str] = set()
-        self.done: list[Done] = []
-        """Of the batch under way."""
+        self._done: list[Done] = []
+        self._rows = Rows()
 
     def warm_up(self) -> None:
         """Load what the first point would wait for: compiled code, and the tables of prices of every chip."""
@@ -176,29 +202,69 @@ class Worker:
     def run(self, points: Sequence[tuple[str, Point]], stop: Callable[[], bool] = lambda: False) -> Batch:
         """Run points (key, point) until `stop`; one that fails is Done with its error."""
         begin = time.perf_counter()
-        self.done = done = list[Done]()
+        self._done, self._rows = [], Rows()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for key, point in points:
+            for _, group in groupby(((*each, self._chip(each[1])) for each in points), self._alike):
                 if stop():
                     break
-                done.append(self._run(key, point))
+                self._run_together(list(group))
         notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
-        return Batch(done, time.perf_counter() - begin, list(dict.fromkeys(notes)))
+        return Batch(self._done, time.perf_counter() - begin, list(dict.fromkeys(notes)), self._rows.columns)
+
+    def so_far(self) -> Batch:
+        """Return what of the batch under way is finished."""
+        done = list(self._done)
+        return Batch(done, 0.0, [], self._rows.columns)
+
+    def _chip(self, point: Point) -> Hardware | None:
+        """Return the chip of a point, None where it makes none, which `_run` says."""
+        try:
+            return self.setup.chip(point)
+        except InputError:
+            return None
+
+    def _alike(self, each: tuple[str, Point, Hardware | None]) -> Any:
+        """Return what points share that run together; where they run alone, their key."""
+        key, point, chip = each
+        together = None if chip is None else engine_of(chip).together_key(chip)
+        return (
+            key
+            if chip is None or together is None
+            else (point.network, point.pruning, point.density, chip.name, chip.engine.count_key, together)
+        )
+
+    def _run_together(self, group: list[tuple[str, Point, Hardware | None]]) -> None:
+        """Run points that share all but prices at once, and one by one where that is not possible."""
+        chips = [chip for _, _, chip in group if chip is not None]
+        if len(chips) > 1:
+            with suppress(Exception):  # whatever it is, the point that it is about will say so
+                rows = self._network(group[0][1], chips[0]).rows_together(chips)
+                scored = self._score(chips[0])
+                self._rows.add(rows, len(chips))
+                self._done += [Done(key, point.knobs, len(rows), *scored) for key, point, _ in group]
+                return
+        for key, point, _ in group:
+            self._done.append(self._run(key, point))
 
     def _run(self, key: str, point: Point) -> Done:
         try:
             chip = self.setup.chip(point)
             (rows,) = self._network(point, chip).rows([chip])
-            made = [cells(row) for row in rows]
-            if self._scores is None:
-                return Done(key, point.knobs, made)
-            precision = engine_of(chip).precision(chip)
-            return Done(key, point.knobs, made, self._scores.score(precision), str(precision))
+            done = Done(key, point.knobs, len(rows), *self._score(chip))
+            self._rows.add(rows)
+            return done
         except InputError as error:
             return Done(key, point.knobs, error="\n".join(error.problems))
         except Exception as error:  # a point that fails, however it does, does not stop the others
             return Done(key, point.knobs, error=f"{type(error).__name__}: {error}")
+
+    def _score(self, chip: Hardware) -> tuple[float | None, str]:
+        """Return the score of the network as a chip computes it, and in which numbers; None, and "": nobody asks."""
+        if self._scores is None:
+            return None, ""
+        precision = engine_of(chip).precision(chip)
+        return self._scores.score(precision), str(precision)
 
     def _network(self, point: Point, chip: Hardware) -> Prepared:
         asked = (point.network, point.pruning, point.density)

@@ -6,7 +6,7 @@ when they are used: reading a chip's file compiles nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from accelsim.engines.eie.words import WORDS
@@ -51,6 +51,22 @@ class Eie(Engine):
         from accelsim.engines.eie.row import EieRun
 
         return EieRun(cast("EieChip", chip))
+
+    def together_key(self, chip: Hardware) -> Hashable:
+        """Return all of a chip but its clock and prices, and where nothing has to fit, but the sizes of its memories.
+
+        What comes from DRAM depends on both: such a run says so.
+        """
+        from accelsim.engines.eie.row import varied
+
+        residency = None if chip.memory is None else chip.memory.residency
+        return chip.engine.without(varied(cast("EieChip", chip))), chip.operations, residency
+
+    def together(self, chips: Sequence[Hardware]) -> EieRun:
+        """Return what runs chips whose weights stay on the chip and that differ in clock, prices and memories."""
+        from accelsim.engines.eie.row import EieRun
+
+        return EieRun(*cast("Sequence[EieChip]", chips))
 
     def timeline(
         self, chip: Hardware, network: Network, layer: Layer, samples: Samples, backend: str, window: Window

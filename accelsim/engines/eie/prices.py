@@ -6,11 +6,11 @@ worked out once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from accelsim.chips import Technology
+from accelsim.chips import Technology, stacked
 from accelsim.energy import Entry, Price
 from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
 from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
@@ -55,6 +55,24 @@ class Costs(NamedTuple):
     per_cycle: dict[str, Price]
     area_mm2: float
     extrapolated: str
+
+    @classmethod
+    def stack(cls, several: Sequence[Costs]) -> Costs:
+        """Return the costs of several chips as arrays, (chips,)."""
+
+        def together(tables: list[dict[str, Price]]) -> dict[str, Price]:
+            return {
+                name: price._replace(pj=stacked([each[name].pj for each in tables]))
+                for name, price in tables[0].items()
+            }
+
+        return cls(
+            together([each.actions for each in several]),
+            together([each.writes for each in several]),
+            together([each.per_cycle for each in several]),
+            stacked([each.area_mm2 for each in several]),
+            stacked([each.extrapolated for each in several]),
+        )
 
     def entries(self, ran: Ran) -> list[Entry]:
         """Return every line of the account of a run but DRAM's; what is paid per cycle comes last."""

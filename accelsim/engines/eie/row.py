@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.chips import stack
+from accelsim.energy import left_to_right
 from accelsim.engines.counts import Counts, Outcome, per_unit
 from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.config import EieChip, EieConfig
@@ -12,7 +14,7 @@ from accelsim.engines.eie.image import EieImage, Footprint, encode_layer, storag
 from accelsim.engines.eie.memory import activation_problems, stream, weight_problems
 from accelsim.engines.eie.prices import Costs, costs, sram_traffic_bits
 from accelsim.engines.eie.words import WORDS
-from accelsim.engines.engine import Asked, Ran, Row, Run
+from accelsim.engines.engine import ApartError, Asked, Ran, Row, Run
 from accelsim.engines.feeding import Feeding
 from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.engines.streaming import Stream, VectorSource
@@ -23,6 +25,9 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 from accelsim.network import Layer
 from accelsim.network.activations import Samples
 from accelsim.network.lowering import Maps, Vectors
+
+CLOCK = frozenset({"clock_mhz"})
+MEMORIES = frozenset({"spmat_bytes", "pointer_bytes", "activation_bytes"})
 
 VERIFIED_ELEMENTS = 1 << 21
 """Activations whose product is checked at once."""
@@ -52,15 +57,24 @@ class FedEie:
         return (twin.run if backend == "compiled" else specification.run)(config, image, vectors, stream)
 
 
+def varied(chip: EieChip) -> frozenset[str]:
+    """Return the keys of the engine in which chips may differ that run together: no count or size depends on them."""
+    return CLOCK | MEMORIES if chip.engine.capacity == "ignore" else CLOCK
+
+
 class EieRun(Run):
-    """One EIE chip on one network: which layers are streamed, and the row of each.
+    """One EIE chip on one network: which layers are streamed, and the row of each; or several, as `Engine.together`.
 
     Raises InputError for memories that do not follow the clock, or have no price.
     """
 
-    def __init__(self, chip: EieChip) -> None:
-        self._chip = chip
+    def __init__(self, chip: EieChip, *others: EieChip) -> None:
+        self._several = bool(others)
         self._costs = costs(chip)
+        if others:
+            self._costs = Costs.stack([self._costs, *map(costs, others)])
+            chip = stack([chip, *others], varied(chip))
+        self._chip = chip
         limitless = chip.engine.capacity == "ignore"
         self.feeding = Feeding[EieConfig, EieImage](chip, chip.engine, FedEie(), limitless=limitless)
 
@@ -68,6 +82,11 @@ class EieRun(Run):
     def chip(self) -> EieChip:
         """The chip."""
         return self._chip
+
+    @property
+    def area(self) -> tuple[float, str]:
+        """The area, and what of the memories is extrapolated."""
+        return self._costs.area_mm2, self._costs.extrapolated
 
     @property
     def known(self) -> bool:
@@ -90,6 +109,8 @@ class EieRun(Run):
         key = ("vectors", config if asked.verify else None)  # without it only zeros matter, which no chip changes
         vectors = weights.once(key, lambda: engine_inputs(samples, layer, config, verify=asked.verify))
         maps = layer.maps
+        if self._several and self.feeding.fetches(maps):
+            raise ApartError
         outcome, stream = self.feeding.run(asked.backend, image, vectors, maps, None if asked.verify else weights)
         if asked.verify and codebook is not None and codes is not None:
             _verify(layer, codebook.integers[codes], vectors, outcome.output)
@@ -144,7 +165,7 @@ def _measures(counts: Counts, chip: EieChip, own: Costs) -> Row:
             work_cycles=counts.macs, time_us=time_us, clock_mhz=config.clock_mhz,
         ),
         "compute_cycles": max(counts.busy_cycles),
-        "sram_gb_per_s": sum(traffic.values()),
+        "sram_gb_per_s": left_to_right(traffic.values()),
         **{f"sram_{name}_gb_per_s": rate for name, rate in traffic.items()},
         "area_mm2": own.area_mm2,
         "extrapolated": own.extrapolated,
