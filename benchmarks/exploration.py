@@ -50,7 +50,7 @@ vary.engine.pes = { from = 1, to = 1024, step = 1 }
 SHARE, SEEDS = 0.1, range(5)
 
 SWEPT = """
-import json, pathlib, re, sys, time
+import json, os, pathlib, re, resource, sys, time
 
 def peak(process):
     try:
@@ -58,64 +58,78 @@ def peak(process):
     except (OSError, TypeError):  # it has ended
         return 0
 
+def cpu():
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in both)
+
 def main():  # workers import what is above
     import accelsim
-    from accelsim.explore import Space, Store
-    from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-    from accelsim.explore.totals import NEEDED
     from accelsim.threads import use_threads
     from benchmarks.figure import fc8
-    points, jobs = int(sys.argv[1]), int(sys.argv[2])
+    points, jobs, store, vary = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     layer, activations, _ = fc8()
     network = accelsim.Network('fc8', [accelsim.Layer.linear('fc8', layer.weight, layer.bias, activations=activations)])
     accelsim.simulate(network, 'eie-64pe-45nm')  # its kernels are compiled
     parts = ['lpddr3-1600', 'lpddr4-3200', 'ddr3-1600', 'ddr4-2400']
-    vary = {
+    keys = {
         'memory.dram': parts, 'engine.spmat_width_bits': [32, 64, 128, 256, 512],
         'engine.clock_mhz': {'from': 400.0, 'to': 800.0, 'count': 5},
         'engine.fifo_depth': {'from': 2, 'to': 1 + points // 100, 'step': 1}}
-    if sys.argv[4] != 'cheap':
-        vary = {'engine.pes': {'from': 64, 'to': 63 + points // 2, 'step': 1}, 'engine.index_bits': [4, 5]}
-    if sys.argv[4] == 'anew':
+    if vary == 'prices':
+        keys['engine.clock_mhz'] = {'from': 400.0, 'to': 800.0, 'count': points // 100}
+        keys['engine.fifo_depth'] = [4, 6, 8, 12, 16]
+    if vary in ('anew', 'threads'):
+        keys = {'engine.pes': {'from': 64, 'to': 63 + points // 2, 'step': 1}, 'engine.index_bits': [4, 5]}
+    if vary == 'anew':
         use_threads(1)  # as in every worker
-    space = {'network': network, 'vary': vary, 'set': {'engine.capacity': 'ignore'}}
-    workers, times = {}, []
+    space = {'network': network, 'vary': keys, 'set': {'engine.capacity': 'ignore'}}
+    cluster = address = None
+    if vary == 'dask':
+        from distributed import LocalCluster
+        space['vary'] = {**keys, 'engine.fifo_depth': {'from': 2, 'to': 1 + points // 100, 'step': 1}}
+        cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, host='127.0.0.1')
+        address = cluster.scheduler_address
+    workers, times, held = {}, [], []
     def look(done, of):
         times.append(time.perf_counter())
+        held.append(peak('self'))
         for tasks in pathlib.Path('/proc/self/task').glob('*/children'):
             for child in tasks.read_text().split():
                 workers[child] = max(workers.get(child, 0), peak(child))
-    start = time.perf_counter()
-    asked = Space(space)
-    with Store(sys.argv[3]) as store:
-        setup = setup_of(asked)
-        with Crew(setup, store, jobs, None) as crew:
-            plan = Plan.begin(asked, setup, store)
-            run_missing(plan, store, crew, look)
-        taken = time.perf_counter() - start
-        held = peak('self')
-        rows = len(read(plan, store, NEEDED))
+    before, start = cpu(), time.perf_counter()
+    rows = len(accelsim.sweep(space, store, jobs, address, progress=look))
+    took, ended = cpu() - before, time.perf_counter()
+    before = cpu()
+    accelsim.sweep(space, store, jobs)
+    again = cpu() - before
     print(json.dumps({
-        'seconds': taken, 'until_first': times[0] - start, 'main': held,
+        'seconds': times[-1] - start, 'until_first': times[0] - start, 'cpu': took, 'read': ended - times[-1],
+        'again': time.perf_counter() - ended, 'again_cpu': again, 'main': held[-1], 'main_read': peak('self'),
         'workers': max(workers.values(), default=0), 'rows': rows,
     }))
+    if cluster is not None:
+        cluster.close()
 
 if __name__ == '__main__':
     main()
 """
 
 
-def swept(points: int, jobs: int, vary: str = "cheap") -> dict[str, float]:
-    """Sweep points of fc8 in a process of its own; returns seconds, peak bytes of the main process and a worker, rows.
+def swept(points: int, jobs: int, vary: str = "cheap", tree: Path | None = None) -> dict[str, float]:
+    """Sweep points of fc8 in a process of its own; returns seconds and CPU seconds, peak bytes, rows.
 
-    vary: "cheap", keys for which the layer is counted once, "anew", keys for each of which it is counted anew, in one
-    thread, or "threads", the same in as many threads as there are cores.
+    `seconds`, to the last point that is stored; `cpu`, of all processes with what reads the table; `again`, of a second
+    sweep that finds every point; peaks of the main process, before and after it read the table, and of a worker.
+    vary: "cheap", keys for which the layer is counted once and runs anew for every 20 points; "prices", where hundreds
+    share a run; "anew", keys for each of which it is counted anew, in one thread; "threads", the same in as many
+    threads as there are cores; "dask", cheap ones on a cluster of so many workers of this machine. tree: that of
+    another commit.
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "swept.py"
         script.write_text(SWEPT, encoding="utf-8")
         command = [sys.executable, str(script), str(points), str(jobs), str(Path(folder) / "store.db"), vary]
-        root = str(Path(__file__).resolve().parents[1])
+        root = str(tree or Path(__file__).resolve().parents[1])
         done = subprocess.run(
             command, capture_output=True, text=True, check=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
@@ -132,37 +146,58 @@ def sweeps(quick: bool) -> list[Figure]:
         return []  # Linux only
     points, rounds = (2_000, 1) if quick else (20_000, 3)
 
-    def least(target: float) -> str:
-        return "" if quick else f"at least {target:g}"  # so few points only show that it runs
+    def goal(what: str, value: float, unit: str, target: float, most: bool = False) -> Figure:
+        text = f"at {'most' if most else 'least'} {target:g}"
+        met = value <= target if most else value >= target
+        return Figure(what, value, unit, "" if quick else text, quick or met)  # so few points only show that it runs
 
     pairs = [(swept(points, 1), swept(points, 2)) for _ in range(rounds)]
-    rate = statistics.median(points / two["seconds"] for _, two in pairs)
-    gain = statistics.median(one["seconds"] / two["seconds"] for one, two in pairs)
-    waited = statistics.median(two["until_first"] for _, two in pairs)
+    two = [each for _, each in pairs]
+    rate = statistics.median(points / each["seconds"] for each in two)
+    gain = statistics.median(one["seconds"] / each["seconds"] for one, each in pairs)
     found = [
-        Figure(f"sweep of {points:,} points on fc8, two processes", rate, "/s", least(3000), quick or rate >= 3000),
-        Figure("  of its time until the first points are back", waited, "s", "", True),
-        Figure("  two workers against one, the layer counted once", gain, "x", least(1.8), quick or gain >= 1.8),
-    ]
+        goal(f"sweep of {points:,} points on fc8, two processes", rate, "/s", 20_000),
+        Figure("  CPU time of a point, all processes", 1e6 * min(each["cpu"] for each in two) / points, "us", "", True),
+        Figure(
+            "  of its time until the first points are back", statistics.median(each["until_first"] for each in two),
+            "s", "", True,
+        ),
+        goal("  two workers against one, the layer counted once", gain, "x", 1.8),
+    ]  # fmt: skip
+    cpu = 1e6 * swept(points, 2, "prices")["cpu"] / points
+    found.append(Figure("  CPU time of a point where hundreds share a run", cpu, "us", "", True))
+    local, cluster = (swept(points, 2, vary)["seconds"] for vary in ("cheap", "dask"))
+    found.append(goal("  a Dask cluster of two workers against two processes", cluster / local, "x", 1.5, most=True))
     if not quick:
-        two = swept(1_920, 2, "anew")["seconds"]
-        scaled, threaded = (swept(1_920, 1, vary)["seconds"] / two for vary in ("anew", "threads"))
-        anew = "  two workers against one, a layer counted anew for every point"
-        found.append(Figure(anew, scaled, "x", "at least 1.8", scaled >= 1.8))
+        anew = swept(1_920, 2, "anew")["seconds"]
+        scaled, threaded = (swept(1_920, 1, vary)["seconds"] / anew for vary in ("anew", "threads"))
+        found.append(goal("  two workers against one, a layer counted anew for every point", scaled, "x", 1.8))
         found.append(Figure("  the same against one process with two threads", threaded, "x", "", True))
-    few = pairs[0][1]
-    many = few if quick else swept(100_000, 2)
-    size = "2,000" if quick else "100,000"
-    if not quick:
-        rate = 100_000 / many["seconds"]
-        found.append(Figure("sweep of 100,000 points on fc8, two processes", rate, "/s", "at least 3000", rate >= 3000))
+    many, most = (two[0], two[0]) if quick else (swept(100_000, 2), swept(200_000, 2))
+    rate = many["rows"] / many["seconds"]
     return [
         *found,
-        Figure(f"  peak memory of the main process, {points:,} points", few["main"] / 2**20, "MiB", "", True),
-        Figure(f"  peak memory of the main process, {size} points", many["main"] / 2**20, "MiB", "", True),
-        Figure(f"  peak memory of a worker, {points:,} points", few["workers"] / 2**20, "MiB", "", True),
-        Figure(f"  peak memory of a worker, {size} points", many["workers"] / 2**20, "MiB", "", True),
+        goal(f"sweep of {many['rows']:,} points on fc8, two processes", rate, "/s", 20_000),
+        goal("  peak memory of the main process", many["main"] / 2**20, "MiB", 400, most=True),
+        Figure("  with the whole table", many["main_read"] / 2**20, "MiB", "", True),
+        Figure("  peak memory of a worker", many["workers"] / 2**20, "MiB", "", True),
+        goal(f"sweep of {most['rows']:,} points again, nothing missing", most["again"], "s", 3, most=True),
     ]
+
+
+def side_by_side(other: Path, points: int) -> None:
+    """Print CPU seconds and points a second of another commit and of this one, one after the other in one run."""
+    print(f"\n{points:,} points on fc8, {other} and this tree\n")
+    print(f"{'':34} {'us CPU a point':>20} {'points a second':>20} {'again, us CPU':>20}")
+    for vary, jobs in (("cheap", 1), ("cheap", 2), ("prices", 1), ("prices", 2), ("dask", 2)):
+        both = [swept(points, jobs, vary, tree) for tree in (other, None)]
+        columns = [
+            [1e6 * each["cpu"] / points for each in both],
+            [points / each["seconds"] for each in both],
+            [1e6 * each["again_cpu"] / points for each in both],
+        ]
+        text = " ".join(f"{before:9,.0f} {after:10,.0f}" for before, after in columns)
+        print(f"{vary + f', {jobs} worker' + 's' * (jobs > 1):34} {text}", flush=True)
 
 
 def _stored(path: Path) -> int:
@@ -242,7 +277,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer points and seeds")
     parser.add_argument("--only", choices=("sweeps", "search"), help="one of the two")
+    parser.add_argument("--against", type=Path, help="checkout of another commit to measure sweeps beside, and no more")
+    parser.add_argument("--points", type=int, default=20_000, help="of --against, a multiple of 100")
     options = parser.parse_args()
+    if options.against is not None:
+        side_by_side(options.against, options.points)
+        return
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if options.only != "sweeps":
         found = searches(options.quick)

@@ -93,10 +93,10 @@ _worker: Worker | None = None
 _stopping = threading.Event()
 
 
-def _begin(setup: Setup | str, parent: int) -> None:
+def _begin(given: Setup | str, parent: int) -> None:
     """Make a worker process ready: one thread, no Ctrl-C of its own, an end with its parent, a sign to stop.
 
-    setup: itself in a process that was forked, or the file that it lies in.
+    given: the setup in a process that was forked, or the file that it lies in.
     """
     global _setup, _worker
     use_threads(1)
@@ -109,12 +109,14 @@ def _begin(setup: Setup | str, parent: int) -> None:
         os._exit(1)  # the main process was killed: nobody waits for these results
 
     threading.Thread(target=watch, daemon=True).start()
-    if isinstance(setup, str):
-        with open(setup, "rb") as file:
-            setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
-    _setup = setup
+    if isinstance(given, str):
+        with open(given, "rb") as file:
+            _setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
+    else:
+        _setup = given
+    setup: Any = _setup
     with contextlib.suppress(InputError):  # raised again where it is waited for
-        _worker = Worker(_setup)
+        _worker = Worker(setup)
         _worker.warm_up()
 
 
@@ -153,7 +155,7 @@ def can_fork() -> bool:
         return False
     names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     own = sum(each["num_threads"] - 1 for each in threadpool_info() if each["internal_api"] == "openblas")
-    return len(names) - names.count("jemalloc_bg_thd") <= 1 + own
+    return bool(len(names) - names.count("jemalloc_bg_thd") <= 1 + own)
 
 
 def _written(setup: Setup) -> str:

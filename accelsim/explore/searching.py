@@ -26,6 +26,12 @@ POPULATION = 20
 MOST_REPEATS = 200
 """Times in a row that a point may be asked for again before the space counts as searched."""
 
+MOST_LEARNT_FROM = 400
+"""Trials that TPE models; every question takes time in proportion to them."""
+
+LEARNT_FROM = 200
+"""The latest trials that it still models once there were more, beside those that no other beats."""
+
 Sampler = Literal["nsga2", "tpe", "random"]
 
 
@@ -45,7 +51,8 @@ def search(
     """Look for the best points of a space; returns the totals of those tried, in the order in which they were.
 
     objectives: of the space if none are given. trials: different points to try; one that is asked for again costs
-    nothing. sampler: "nsga2" (Deb et al., IEEE TEC 2002), "tpe" (Bergstra et al., NeurIPS 2011) or "random".
+    nothing. sampler: "nsga2" (Deb et al., IEEE TEC 2002), "tpe" (Bergstra et al., NeurIPS 2011) or "random". TPE learns
+    from MOST_LEARNT_FROM trials at most.
     The same seed tries the same points whatever the number of workers, so that a search that was interrupted goes on
     from its store: what it had tried is asked for again and is there. Constraints of the space steer the sampler;
     column `feasible` says which points break none.
@@ -77,6 +84,8 @@ def search(
     with Store(store) as base, Crew(setup, base, jobs, scheduler) as crew:
         base.keep(asked.wanted._replace(objectives=tuple(map(str, chosen))))
         while len(told) < trials and repeats < MOST_REPEATS:
+            if sampler == "tpe" and len(study.get_trials(deepcopy=False)) > MOST_LEARNT_FROM:
+                study = _shortened(optuna, study, _sampler(optuna, sampler, seed + len(told)))
             waiting: list[tuple[Any, int]] = []
             fresh: dict[int, None] = {}
             while len(fresh) < min(POPULATION, trials - len(told)) and repeats < MOST_REPEATS:
@@ -130,6 +139,15 @@ def _tell(study: Any, trial: Any, values: list[float], broken: list[float]) -> N
     for number, by in enumerate(broken):
         trial.set_constraint(str(number), min(by, 1e300))
     study.tell(trial, [min(value, 1e300) for value in values])
+
+
+def _shortened(optuna: Any, study: Any, sampler: Any) -> Any:
+    """Return a study that knows the best trials of another and its latest ones."""
+    trials = study.get_trials(deepcopy=False)
+    kept = {each.number for each in study.best_trials[-LEARNT_FROM:]} | {each.number for each in trials[-LEARNT_FROM:]}
+    made = optuna.create_study(directions=study.directions, sampler=sampler)
+    made.add_trials([each for each in trials if each.number in kept])
+    return made
 
 
 def _sampler(optuna: Any, name: str, seed: int) -> Any:
