@@ -29,8 +29,8 @@ MOST_REPEATS = 200
 MOST_LEARNT_FROM = 400
 """Trials that TPE models; every question takes time in proportion to them."""
 
-LEARNT_FROM = 200
-"""The latest trials that it still models once there were more, beside those that no other beats."""
+LEARNT_FROM = 100
+"""The latest trials that it still models once there were more, and as many of those that no other beats."""
 
 Sampler = Literal["nsga2", "tpe", "random"]
 
