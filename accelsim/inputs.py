@@ -149,8 +149,9 @@ def _resolved(network: Network, given: Given, seed: int) -> dict[str, Entering]:
 def _entering(layer: Layer, chosen: Activations) -> Entering:
     if chosen is None:
         return Entering(layer.name, Samples(np.broadcast_to(1.0, layer.input_shape), layer.input_shape), ASSUMED)
-    kind = DRAWN if isinstance(chosen, Density) else KEPT
-    return Entering(layer.name, Samples(chosen, layer.input_shape), kind)
+    if isinstance(chosen, Density):
+        return Entering(layer.name, Samples(chosen, layer.input_shape), DRAWN)
+    return Entering(layer.name, Samples(np.asarray(chosen), layer.input_shape), KEPT)
 
 
 def _as_activations(layer: Layer, value: Any, seed: int) -> Activations:

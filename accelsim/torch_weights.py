@@ -60,10 +60,28 @@ def weights_of(model: nn.Module) -> dict[str, Weight]:
     """Return the weights of linear, convolutional, recurrent and attention modules, by the name of their layer.
 
     A linear layer or a convolution is called as its module is; a recurrent module has `lstm.ih_l0` and `lstm.hh_l0`,
-    with `_reverse` for the other direction; an attention has `attn.q_proj`, `k_proj`, `v_proj` and `out_proj`. A linear
-    layer or a convolution that is the whole model goes by its class, in lower case.
+    with `_reverse` for the other direction; an attention has `attn.in_proj`, one product for queries, keys and values,
+    or `q_proj`, `k_proj` and `v_proj` where those have weights of their own, and `out_proj`. A linear layer or a
+    convolution that is the whole model goes by its class, in lower case.
     """
     return {name: weight for path, module in model.named_modules() for name, weight in _of_module(path, module)}
+
+
+def parts_of(model: nn.Module) -> dict[str, Weight]:
+    """Return the rows of weights that attentions multiply by apart, where inputs differ, by the name of their layer.
+
+    Queries, keys and values of other inputs each are `attn.q_proj`, `k_proj` and `v_proj`; keys and values of the same,
+    as in a cross-attention, are `kv_proj`.
+    """
+    found: dict[str, Weight] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            for name, first, last in (("q", 0, 1), ("kv", 1, 3), ("k", 1, 2), ("v", 2, 3)):
+                rows = slice(first * module.embed_dim, last * module.embed_dim)
+                found[f"{path}.{name}_proj".removeprefix(".")] = Weight(
+                    module, "in_proj_weight", "in_proj_bias", rows, rows
+                )
+    return found
 
 
 def _of_module(path: str, module: nn.Module) -> list[tuple[str, Weight]]:
@@ -73,12 +91,11 @@ def _of_module(path: str, module: nn.Module) -> list[tuple[str, Weight]]:
     if isinstance(module, nn.MultiheadAttention):
         thirds = [slice(at * module.embed_dim, (at + 1) * module.embed_dim) for at in range(3)]
         if module.in_proj_weight is not None:
-            held = [Weight(module, "in_proj_weight", "in_proj_bias", third, third) for third in thirds]
-        else:
-            held = [
-                Weight(module, f"{each}_proj_weight", "in_proj_bias", ALL, third)
-                for each, third in zip("qkv", thirds, strict=True)
-            ]
+            return [(f"{prefix}in_proj", Weight(module, "in_proj_weight", "in_proj_bias"))]
+        held = [
+            Weight(module, f"{each}_proj_weight", "in_proj_bias", ALL, third)
+            for each, third in zip("qkv", thirds, strict=True)
+        ]
         return [(f"{prefix}{each}_proj", weight) for each, weight in zip("qkv", held, strict=True)]
     names: list[str] = []
     if isinstance(module, nn.RNNCellBase):

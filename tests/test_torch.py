@@ -200,10 +200,10 @@ class Encoder(nn.Module):
 
 def test_a_transformer_names_what_is_not_simulated() -> None:
     network = Network.from_torch(Encoder(), torch.randint(0, 11, (3, 5)))
-    names = ["q_proj", "k_proj", "v_proj", "out_proj"]
+    names = ["in_proj", "out_proj"]
     attention = [f"layer.self_attn.{name}" for name in names]
     assert [layer.name for layer in network] == [*attention, "layer.linear1", "layer.linear2", "up"]
-    assert [layer.tokens for layer in network if layer.name != "up"] == [5] * 6
+    assert [layer.tokens for layer in network if layer.name != "up"] == [5] * 4
     # Of 5 tokens of 8 features, each is multiplied with each: once for the scores, once for the values.
     assert [(str(each), each.weights, each.macs) for each in network.left_out] == [
         ("places (add)", 40, 0),
@@ -335,15 +335,22 @@ def test_the_model_is_left_as_it_was(fails: bool) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_what_is_captured_does_not_change_with_the_model() -> None:
-    model, example = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)), torch.randn(2, 3)
-    network = Network.from_torch(model, example)
+def test_a_model_that_changes_behind_its_network_is_told() -> None:
+    model, example = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.LayerNorm(3)), torch.randn(2, 3)
+    network, norm = Network.from_torch(model, example), Network.from_torch(model, example)
     weight, inputs = network["0"].weight.copy(), example.numpy().copy()
+    assert np.shares_memory(network["0"].weight, model[0].weight.detach().numpy())
+    with torch.no_grad():
+        model[2].weight.zero_()
+    with pytest.raises(InputError, match=r"parameter 2\.weight: the model was changed in place since it was captured"):
+        next(norm.seen())
     with torch.no_grad():
         model[0].weight.zero_()
         example.zero_()
-    assert np.array_equal(network["0"].weight, weight)
+    with pytest.raises(InputError, match=r"layer 0: weight: the model was changed .* copy\.deepcopy\(model\)"):
+        _ = network["0"].weight
     assert np.array_equal(network["0"].activations, inputs)
+    assert weight.any()
 
 
 def test_a_class_made_from_linear_may_have_other_arguments() -> None:

@@ -278,7 +278,7 @@ def test_tokens_and_samples_are_told_apart_inside_an_attention() -> None:
     """As many tokens as samples: an attention works on (tokens, samples, features) inside."""
     model, example = nn.MultiheadAttention(8, 2, batch_first=True), given(4, 4, 8)
     network = Network.from_torch(model, (example, example, example))
-    assert np.array_equal(network["q_proj"].activations, example.numpy())
+    assert np.array_equal(network["in_proj"].activations, example.numpy())
     output = model(example, example, example)[0].detach().numpy()
     assert np.allclose(products(network["out_proj"]), output, atol=1e-5)
 

@@ -161,9 +161,8 @@ def test_attention_is_three_operations(weights: bool) -> None:
     assert scores.product == ActivationProduct(groups=2, rows=5, columns=4, vectors=5)
     assert values.product == ActivationProduct(groups=2, rows=4, columns=5, vectors=5)
     assert [(each.name, each.macs) for each in network.left_out] == [("attn.scores", 200), ("attn.values", 200)]
-    # One product of three layers is taken apart by what follows it.
-    parted = next(each for each in graph.operations if "attn.q_proj" in each.inputs)
-    assert parted.inputs == ("attn.q_proj", "attn.k_proj", "attn.v_proj")
+    parted = next(each for each in graph.operations if "attn.in_proj" in each.inputs)
+    assert parted.inputs == ("attn.in_proj",)
 
 
 def test_a_causal_attention_with_fewer_heads_of_keys() -> None:

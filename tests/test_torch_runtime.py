@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from accelsim import InputError, Layer, Network
+from accelsim.network.activations import Remade, read_together
 from accelsim.network.execution import outputs_of
 from accelsim.network.torch_capture.handing import handed_over
 from accelsim.simulation import simulate
 
+runtime = pytest.importorskip("accelsim.network.torch_capture.runtime")
+recorder = pytest.importorskip("accelsim.network.torch_capture.recorder")
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 nn, F = torch.nn, torch.nn.functional
 prune = pytest.importorskip("torch.nn.utils.prune")
@@ -206,6 +209,62 @@ def test_states_of_recurrent_layers_follow_the_weights() -> None:
         assert np.array_equal(each.inputs, again[each.layer].activations), each.layer
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_fast_path_of_an_attention_equals_hooks(activation: str, norm_first: bool) -> None:
+    """Bit for bit, with the padding of some tokens hidden, and with another bias where the model adds it apart."""
+    model = nn.TransformerEncoderLayer(16, 4, 32, activation=activation, norm_first=norm_first, batch_first=True).eval()
+    nn.init.normal_(model.self_attn.in_proj_bias)
+    hidden = torch.zeros(3, 5, dtype=torch.bool)
+    hidden[0, 3:] = True
+    example = {"src": torch.randn(3, 5, 16), "src_key_padding_mask": hidden}
+    network = Network.from_torch(model, example)
+    names = ["linear1", "linear2"]
+    seen: dict[str, Any] = {}
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda _, given, name=name: seen.update({name: given[0]}))
+        for name in names
+    ]
+    with torch.no_grad():
+        answer = model(**example).numpy()
+    for hook in hooks:
+        hook.remove()
+    for each in network.seen(outputs=True):
+        assert each.outputs is not None
+        assert np.allclose(outputs_of(network[each.layer], each.inputs), each.outputs, atol=1e-5), each.layer
+        assert np.array_equal(each.inputs, network[each.layer].activations)
+        if each.layer in names:
+            assert np.array_equal(each.inputs, seen[each.layer].numpy())
+    assert np.array_equal(network.runtime.answers(network, network.samples or {}), answer)
+    first = network["self_attn.in_proj"]
+    other = replace(network, layers=[replace(first, bias=np.zeros(48, np.float32)), *network.layers[1:]])
+    model.self_attn.in_proj_bias.data.zero_()
+    with torch.no_grad():
+        expected = model.self_attn(*[model.norm1(example["src"]) if norm_first else example["src"]] * 3, hidden)[0]
+    inputs = next(each.inputs for each in other.seen() if each.layer == "self_attn.out_proj")
+    assert np.allclose(
+        inputs @ network["self_attn.out_proj"].weight.T + network["self_attn.out_proj"].bias, expected, atol=1e-5
+    )
+
+
+def test_what_is_too_much_to_keep_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, samples = conv_net(), torch.randn(2, 3, 8, 8)
+    kept = Network.from_torch(model, samples)
+    for each in (recorder, runtime):
+        monkeypatch.setattr(each, "MOST_KEPT_BYTES", 2000)
+    made = Network.from_torch(model, samples)
+    for layer in kept:
+        known, given = np.asarray(layer.activations), made[layer.name].activations
+        assert isinstance(given, Remade)
+        assert (given.shape, given.dtype, given.size) == (known.shape, known.dtype, known.size)
+        assert np.array_equal(given, known)
+        assert np.array_equal(given[1:] + given[:1], known[1:] + known[:1])
+    together = read_together(layer.activations for layer in made if isinstance(layer.activations, Remade))
+    assert list(together) == [layer.name for layer in made]
+    for seen in made.seen():
+        assert np.array_equal(seen.inputs, together[seen.layer])
+
+
 def test_a_bias_that_the_model_lacks_is_added() -> None:
     network = Network.from_torch(conv_net(), torch.randn(2, 3, 8, 8))
     bias = np.arange(8, dtype=np.float32)
@@ -225,9 +284,10 @@ def test_activations_are_rounded_where_layers_say_so() -> None:
         assert not np.array_equal(each.inputs, np.round(each.inputs))
 
 
-def test_the_model_comes_out_as_it_went_in_wherever_one_stops() -> None:
+def test_the_model_comes_out_as_it_went_in_wherever_one_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     model = conv_net().train()
     network = Network.from_torch(model, torch.randn(2, 3, 8, 8))
+    monkeypatch.setattr(runtime, "MOST_KEPT_BYTES", 0)
     threads = threading.active_count()
     passing = network.seen()
     next(passing)

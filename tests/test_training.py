@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_no_zero_is_negative_and_others_train_as_ever(model: Any, images: tuple[
 
 
 def test_masks_of_a_captured_network_go_back_to_the_model(model: Any, images: tuple[Any, Any]) -> None:
-    network = Network.from_torch(model, images[0])
+    network = Network.from_torch(copy.deepcopy(model), images[0])
     masks = {layer.name: prune(layer.weight, "fine", 0.75) for layer in network}
     training.apply_masks(model, masks).remove()
     for layer in Network.from_torch(model, images[0]):

@@ -32,6 +32,7 @@ from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware
 from accelsim.inputs import with_density
 from accelsim.network import Density, Layer, Network, load_network
+from accelsim.network.activations import Remade
 from accelsim.network.described import Drawn
 from accelsim.network.writer import geometry_of
 from accelsim.pruned import prune_network, shrunk
@@ -73,7 +74,8 @@ def network_hash(network: Network) -> str:
         found.update(f"{name}{values.dtype}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
     for layer in network:
         content = WeightMatrix(layer.weight.reshape(len(layer.weight), -1), layer.bias).content
-        inputs = layer.activations
+        # What its samples make is hashed as those.
+        inputs = None if network.samples is not None and isinstance(layer.activations, Remade) else layer.activations
         drawn = (
             [inputs.density, inputs.seed, *([inputs.batch] if inputs.batch > 1 else [])]
             if isinstance(inputs, Density)
@@ -82,7 +84,7 @@ def network_hash(network: Network) -> str:
         told = [layer.name, content.digest, geometry_of(layer), layer.granularity, layer.tokens, layer.steps, drawn]
         found.update(json.dumps(told, sort_keys=True, default=str).encode())
         for array in (inputs, layer.codebook):
-            if isinstance(array, np.ndarray):
+            if isinstance(array, np.ndarray | Remade):
                 found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 

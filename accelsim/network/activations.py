@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from accelsim.errors import raise_if_any
@@ -57,7 +59,78 @@ class Density:
         return Density(density, seed, self.batch)
 
 
-Activations = NDArray[Any] | Density | None
+class Remade(NDArrayOperatorsMixin):
+    """Activations of a layer that are too many to keep, made again by running its network when they are looked at.
+
+    Shape and type are known; for all else it stands for the array, and runs the network each time.
+    """
+
+    def __init__(self, runs: Runs, layer: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.runs, self.layer, self.shape, self.dtype = runs, layer, shape, dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take while they are looked at."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return the array; raises InputError where it cannot be made any more."""
+        found = next(array for _, array in self.runs([self.layer]))
+        return np.array(found, dtype)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Compute with the array."""
+        given = [np.asarray(each) if isinstance(each, Remade) else each for each in inputs]
+        return getattr(ufunc, method)(*given, **options)
+
+    def by(self, change: Callable[[Array], Array], shape: tuple[int, ...]) -> Remade:
+        """Return what a function makes of the array, of this shape."""
+        runs = self.runs
+        return Remade(
+            lambda layers: ((layer, change(array)) for layer, array in runs(layers)), self.layer, shape, self.dtype
+        )
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return part of the array."""
+        return np.asarray(self)[key]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the array has under a name."""
+        if name.startswith("__") or name in ("runs", "layer", "shape", "dtype"):
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
+
+
+Runs = Callable[[Sequence[str]], Iterator[tuple[str, Array]]]
+"""Makes the activations of some layers, in their order, one by one."""
+
+
+def read_together(given: Iterable[Remade]) -> dict[str, Array]:
+    """Return activations by layer, made in one run of what they are part of."""
+    found: dict[str, Array] = {}
+    of_one: dict[Runs, list[str]] = {}
+    for each in given:
+        of_one.setdefault(each.runs, []).append(each.layer)
+    for runs, layers in of_one.items():
+        found |= {layer: np.array(array) for layer, array in runs(layers)}
+    return found
+
+
+Activations = NDArray[Any] | Remade | Density | None
 
 
 def drawn_instead(own: Activations, given: float | Density, seed: int) -> Density:

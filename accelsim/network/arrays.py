@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.network.activations import Activations, Density
+from accelsim.network.activations import Activations, Density, Remade
 from accelsim.network.lowering import is_count
 from accelsim.number_formats import is_supported, unsupported
 
@@ -33,7 +33,7 @@ class LayerArrays:
         self.bias = None if bias is None else _as_array(f"layer {name}: bias", bias, self.problems)
         self.codebook = None if codebook is None else _as_array(f"layer {name}: codebook", codebook, self.problems)
         self.activations: Activations = None
-        if isinstance(activations, Density):
+        if isinstance(activations, (Density, Remade)):
             self.activations = activations
         elif activations is not None:
             self.activations = _as_array(f"layer {name}: activations", activations, self.problems)
@@ -125,6 +125,8 @@ def activation_problems(name: str, activations: Activations, input_shape: tuple[
     if activations.ndim not in (dims, dims + 1) or activations.shape[-dims:] != input_shape:
         batch = f"(batch, {', '.join(map(str, input_shape))})"
         return [f"{place}: must be {input_shape} or {batch} (got {activations.shape})"]
+    if isinstance(activations, Remade):
+        return []  # finite when they were seen first
     problems = _array_problems(place, activations, "", activations.ndim)
     if not problems:
         finite = np.isfinite(activations)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, listed, raise_if_any
-from accelsim.network.activations import Activations, Density
+from accelsim.network.activations import Activations, Density, Remade
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.graph import ActivationProduct, Graph, Operation
 from accelsim.network.layer import Layer
@@ -37,7 +37,7 @@ def in_batch(network: Network, batch: int) -> Network:
     Raises InputError for a number that is none, and for layers whose activations are given.
     """
     problems = _no_counts(batch=batch)
-    given = [layer.name for layer in network if isinstance(layer.activations, np.ndarray)]
+    given = [layer.name for layer in network if isinstance(layer.activations, np.ndarray | Remade)]
     if given:
         problems.append(f"batch: {listed(given)} of {network.name}: their activations are given; leave the batch out")
     raise_if_any(problems)

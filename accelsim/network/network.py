@@ -117,7 +117,7 @@ class Network:
             provenance=captured.provenance,
             graph=captured.graph,
             executor=captured.executor,
-            samples=None if captured.executor is None else captured.executor.samples(),
+            samples=captured.samples,
         )
 
     def save(self, path: str | Path) -> None:

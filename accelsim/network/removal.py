@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.network.activations import Density
+from accelsim.network.activations import Activations, Density, Remade
 from accelsim.network.executor import Executor, Expected, Seen
 from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
@@ -132,7 +132,6 @@ def _smaller(layer: Layer, slices: Slices, stays: Flags) -> Layer:
         return layer
     source, geometry = layer.weight_source, layer.convolution
     made, taken = int(np.count_nonzero(rows)), int(np.count_nonzero(inputs))
-    given = layer.activations
     if geometry is not None:
         groups = taken if passes(layer) else geometry.groups
         geometry = replace(geometry, in_channels=taken, out_channels=made, groups=groups)
@@ -143,8 +142,20 @@ def _smaller(layer: Layer, slices: Slices, stays: Flags) -> Layer:
         convolution=geometry,
         weight_source=lambda: np.ascontiguousarray(source()[rows][:, columns]),
         bias=None if layer.bias is None else layer.bias[rows],
-        activations=given if given is None or isinstance(given, Density) else _taken(np.asarray(given), layer, inputs),
+        activations=_given(layer, inputs),
     )
+
+
+def _given(layer: Layer, stays: Flags) -> Activations:
+    """Return the activations of a layer with only the channels that stay."""
+    given = layer.activations
+    if given is None or isinstance(given, Density):
+        return given
+    if isinstance(given, Remade):
+        at = len(given.shape) - (1 if layer.convolution is None else 3)
+        shape = (*given.shape[:at], int(np.count_nonzero(stays)), *given.shape[at + 1 :])
+        return given.by(lambda values: _taken(values, layer, stays), shape)
+    return _taken(np.asarray(given), layer, stays)
 
 
 def _taken(values: Array, layer: Layer, stays: Flags) -> Array:

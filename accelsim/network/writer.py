@@ -15,7 +15,7 @@ import numpy as np
 from accelsim import __version__
 from accelsim.errors import InputError
 from accelsim.files import check_writable, write_whole
-from accelsim.network.activations import Density
+from accelsim.network.activations import Density, Remade, read_together
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
 
@@ -99,6 +99,7 @@ def save(network: Network, path: Path) -> None:
     check_writable(path)
     tensors: dict[str, Any] = {}
     owners: dict[str, str] = {}
+    made = read_together(layer.activations for layer in network if isinstance(layer.activations, Remade))
     # Layers may have been taken out since the aliases were given.
     named = {layer.name for layer in network} | {each.name for each in network.left_out}
     data: dict[str, Any] = {
@@ -110,7 +111,10 @@ def save(network: Network, path: Path) -> None:
         "assumptions": list(network.assumptions),
         "aliases": {name: list(others) for name, others in network.aliases.items() if name in named},
         "provenance": {**network.provenance, **_parent(network, path), "accelsim": __version__},
-        "layer": [_entry(layer, tensors, owners) for layer in network],
+        "layer": [
+            _entry(replace(layer, activations=made.get(layer.name, layer.activations)), tensors, owners)
+            for layer in network
+        ],
     }
     graph = network.graph
     # A network without some of its layers is another one, of which the graph says nothing.

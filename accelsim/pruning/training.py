@@ -21,7 +21,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.pruning.granularity import Granularity
 from accelsim.pruning.masks import prune
 from accelsim.pruning.schedule import ratios
-from accelsim.torch_weights import Weight, as_array, weights_of
+from accelsim.torch_weights import Weight, as_array, parts_of, weights_of
 
 Masks = dict[str, NDArray[np.bool_]]
 OPTIMIZERS = ("sgd", "adam")
@@ -37,7 +37,7 @@ def apply_masks(model: nn.Module, masks: Mapping[str, ArrayLike]) -> HeldMasks:
     Raises InputError with every name, shape and type that does not fit.
     """
     problems: list[str] = []
-    weights = weights_of(model)
+    weights = weights_of(model) | parts_of(model)
     pruned: dict[Any, torch.Tensor] = {}
     for name, given in masks.items():
         if name not in weights:
@@ -250,7 +250,8 @@ def prune_and_train(
     the last whole step left it.
     """
     problems: list[str] = []
-    weights = weights_of(model)
+    whole = weights_of(model)
+    weights = whole | parts_of(model)
     chosen, shares = Granularity("fine"), [1.0]
     with collecting(problems):
         chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
@@ -259,7 +260,7 @@ def prune_and_train(
     if not 0 < learning_rate_factor <= 1:
         problems.append(f"learning_rate_factor: must be above 0 and at most 1 (got {learning_rate_factor!r})")
     by_name = sparsity if isinstance(sparsity, Mapping) else {}
-    names = list(layers if layers is not None else by_name or weights)
+    names = list(layers if layers is not None else by_name or whole)
     problems += [
         f"layers: the model has no layer '{name}'{did_you_mean(name, weights)}"
         for name in dict.fromkeys([*names, *by_name])

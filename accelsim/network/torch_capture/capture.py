@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from accelsim.errors import InputError, raise_if_any
+from accelsim.network.activations import Remade
 from accelsim.network.graph import Graph
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
@@ -18,11 +22,13 @@ from accelsim.network.torch_capture.listener import Listener
 from accelsim.network.torch_capture.naming import Names
 from accelsim.network.torch_capture.origins import Origins, tensors_in
 from accelsim.network.torch_capture.quantized import not_called
-from accelsim.network.torch_capture.recorder import Recorder
+from accelsim.network.torch_capture.recorder import Recorder, has_no_values
 from accelsim.network.torch_capture.replay import Passed
 from accelsim.network.torch_capture.runtime import Argument, TorchExecutor
 from accelsim.network.torch_capture.trace import Trace, outputs_in
 from accelsim.network.torch_capture.undisturbed import undisturbed
+
+Array = NDArray[Any]
 
 
 class Captured(NamedTuple):
@@ -36,6 +42,8 @@ class Captured(NamedTuple):
     graph: Graph
     executor: TorchExecutor | None
     """None where samples are a list of tensors of their own."""
+    samples: Mapping[str, Array] | None
+    """The example as inputs of the network, where there is something that runs it."""
 
 
 def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
@@ -46,8 +54,9 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     module or function: `linear`, `matmul` and `einsum`, convolutions of one (as of height 1) and two dimensions and
     transposed ones, LSTM, GRU and RNN with their cells, the projections of attentions, quantised modules. A weight is a
     tensor of the model, or what is made of such tensors alone: views, `torch.nn.utils.prune` and parametrizations
-    applied. Weights as they are used and inputs of this pass are copied. The pass runs in evaluation mode without
-    gradients, and leaves the model and the random numbers as they were.
+    applied. Weights are not copied; a layer says so where the model was changed in place since. What layers see is kept
+    up to MOST_KEPT_BYTES of `recorder`; more is made again by running the model (`Remade`) when it is looked at. The
+    pass runs in evaluation mode without gradients, and leaves the model and the random numbers as they were.
 
     Layers are called as in `accelsim.torch_weights.weights_of`, others by the path of their weight; further parts of a
     tensor that is used in parts are `name.part2` and so on, matrices of several heads `name.0` and so on. Vectors that
@@ -62,8 +71,12 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
     arguments, keywords, batch = _call_of(model, example_input, batch_dim)
     origins = Origins(model, tensors_in([arguments, keywords]))
     recorder = Recorder(origins, Names(model, origins.held), batch, batch_dim)
-    trace = Trace(named_inputs(model, arguments, keywords))
-    with undisturbed(model), Listener(recorder, model, trace).listening():
+    named = named_inputs(model, arguments, keywords)
+    takes = _takes(arguments, keywords, named, recorder)
+    recorder.makes_again = takes is not None
+    trace = Trace(named)
+    listener, start = Listener(recorder, model, trace), torch.get_rng_state()
+    with undisturbed(model), listener.listening():
         try:
             result = model(*arguments, **keywords)
         except InputError:
@@ -77,6 +90,12 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
             "it needs modules such as nn.Linear, nn.Conv2d, nn.LSTM or nn.MultiheadAttention"
         )
     graph = graph_of(trace, recorder, [layer.name for layer in layers], outputs_in(result))
+    executor = samples = None
+    if takes is not None:
+        passed = Passed.of(layers, recorder, trace, listener.plain, start)
+        executor = TorchExecutor(model, arguments, keywords, takes, passed, batch_dim)
+        samples = executor.samples()
+        layers = made_again(executor, layers, samples)
     return Captured(
         type(model).__name__,
         layers,
@@ -84,33 +103,36 @@ def capture(model: Any, example_input: Any, *, batch_dim: int = 0) -> Captured:
         {"torch": torch.__version__},
         tuple(recorder.assumptions),
         graph,
-        _executor(
-            model,
-            arguments,
-            keywords,
-            recorder,
-            Passed(
-                {layer.name: layer for layer in layers},
-                recorder.calls_of,
-                recorder.folded,
-                frozenset(trace.overwritten),
-            ),
-        ),
+        executor,
+        samples,
     )
 
 
-def _executor(
-    model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], recorder: Recorder, passed: Passed
-) -> TorchExecutor | None:
-    """Return what runs the model on other samples; None where those are a list of tensors of their own."""
-    named = {
-        name: Argument(tensor, recorder.dim_of_samples(tensor.shape))
-        for name, tensor in named_inputs(model, arguments, keywords).items()
-    }
+def _takes(
+    arguments: tuple[Any, ...], keywords: Mapping[str, Any], named: Mapping[str, torch.Tensor], recorder: Recorder
+) -> dict[str, Argument] | None:
+    """Return the arguments that other samples can stand in for; None where samples are a list of tensors."""
+    found = {name: Argument(tensor, recorder.dim_of_samples(tensor.shape)) for name, tensor in named.items()}
     first = next(each for each in (*arguments, *keywords.values()) if _has_samples(each))
-    if not isinstance(first, torch.Tensor) or all(each.samples is None for each in named.values()):
+    if not isinstance(first, torch.Tensor) or all(each.samples is None for each in found.values()):
         return None
-    return TorchExecutor(model, arguments, keywords, named, passed, recorder.batch_dim)
+    return found
+
+
+def made_again(executor: TorchExecutor, layers: list[Layer], samples: Mapping[str, Array]) -> list[Layer]:
+    """Return layers with activations that the model makes again where they were too many to keep."""
+    by_name = {layer.name: layer for layer in layers}
+
+    def runs(names: Sequence[str]) -> Iterator[tuple[str, Array]]:
+        for seen in executor.some_seen([by_name[name] for name in by_name if name in names], samples):
+            yield seen.layer, seen.inputs
+
+    return [
+        replace(layer, activations=Remade(runs, layer.name, given.shape, given.dtype))
+        if isinstance(given := layer.activations, np.ndarray) and has_no_values(given)
+        else layer
+        for layer in layers
+    ]
 
 
 def named_inputs(model: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
 from threading import get_ident
 from typing import Any
 
@@ -21,6 +23,8 @@ from accelsim.network.torch_capture.recurrent import RECURRENT
 from accelsim.network.torch_capture.replay import Replay
 from accelsim.network.torch_capture.trace import Event, Place, Trace
 
+FUSED = ("_native_multi_head_attention",)
+"""Operations with a kernel on the CPU that is made of others; elsewhere they are not used, see `undisturbed`."""
 HANDLERS = MULTIPLYING | RECURRENT
 UNCOUNTED = ("linalg_", "_linalg_", "_fft_", "_cdist_", "cdist", "_weight_int", "_scaled_")
 """How those operations of `torch.ops.aten` begin that multiply, and whose multiply-accumulates nobody counts."""
@@ -36,16 +40,20 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
 
     supports_higher_order_operators = True
 
-    def __init__(self, note: Recorder, model: nn.Module, trace: Trace | None = None) -> None:
+    def __init__(self, note: Recorder, model: nn.Module, trace: Trace | None = None, whole: Iterable[Any] = ()) -> None:
         super().__init__()
         self._trace = trace
         self._note = note
         self._model = model
-        self._whole: set[Any] = set()
-        """Operations that are not made of others."""
+        self._whole: set[Any] = set(whole)
+        """Operations that are not made of others, or of none that need be seen."""
+        self._parted: set[Any] = set()
+        self._multiplying: set[Any] = set()
         self._outer: tuple[str, int] | None = None
         """The operation that is being taken apart, and the number of that."""
         self._taken_apart = 0
+        self._inside: list[Any] = []
+        """The operations that are being taken apart, one in another."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation and note it."""
@@ -53,35 +61,61 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
         space, name = _name(func)
         handler = HANDLERS.get(name) if space in ("aten", "torchvision") else None
         if handler is None and func not in self._whole and isinstance(func, torch._ops.OpOverload):
-            outer, self._taken_apart = self._outer, self._taken_apart + 1
-            self._outer = outer or (name, self._taken_apart)
-            try:
-                with self:
-                    result = func.decompose(*args, **kwargs)
-            finally:
-                self._outer = outer
-            if result is not NotImplemented:
-                return result
+            key = _kernel_of_others(func, name)
+            if key is not None:
+                return self._in_parts(func, key, name, args, kwargs)
             self._whole.add(func)
         self._note.product = None
         self._note.event = Event()
+        if handler is not None or space != "aten":
+            self._multiplying.update(self._inside)
         if isinstance(self._note, Replay):
             result = self._replayed(self._note, func, handler, args, kwargs)
         else:
-            result = func(*args, **kwargs)
+            result = func(*args, **kwargs) if handler is None else _as_called(func, args, kwargs)
             if handler is not None:
                 handler(self._note, result, _by_name(func, args, kwargs))
-        arguments = [*args, *kwargs.values()]
+        named = isinstance(func, torch._ops.OpOverload)
+        # Places of what is changed, such as `out`, are those in the schema.
+        whole = named and (self._trace is not None or (kwargs and func._schema.is_mutable))
+        call = _by_name(func, args, kwargs) if whole else {}
+        arguments = list(call.values()) if whole else [*args, *kwargs.values()]
         made, read = self._note.origins.follow(func, arguments, result, self._note.product)
         if handler is None and made is None:
             self._other(func, space, name, args, kwargs, result, read)
         if self._trace is not None:
             origins = self._note.origins
             weights = [each for each in tensors_in(arguments) if (origin := origins.of(each)) and origin.sources]
-            call = _by_name(func, args, kwargs) if isinstance(func, torch._ops.OpOverload) else {"args": arguments}
+            call = call if named else {"args": arguments}
             told = name if space == "aten" else f"{space}::{name}"
             self._trace.follow(func, told, self._outer, self._note.place, call, result, self._note.event, weights)
         return result
+
+    @property
+    def plain(self) -> frozenset[Any]:
+        """Operations that were taken apart, of which no part multiplies."""
+        return frozenset(self._parted - self._multiplying)
+
+    def _in_parts(self, func: Any, key: Any, name: str, args: Any, kwargs: Any) -> Any:
+        """Run an operation as the ones that it is made of."""
+        outer, self._taken_apart = self._outer, self._taken_apart + 1
+        self._outer = outer or (name, self._taken_apart)
+        self._parted.add(func)
+        self._inside.append(func)
+        place = self._note.place
+        if name in FUSED:
+            self._note.bias_behind = _by_name(func, args, kwargs)["qkv_bias"]
+            self._note.place = replace(place, is_fused=True)
+        try:
+            with self:
+                return (
+                    func.py_kernels[key](*args, **kwargs)
+                    if key in func.py_kernels
+                    else func._op_dk(key, *args, **kwargs)
+                )
+        finally:
+            self._outer, self._note.place = outer, place
+            self._inside.pop()
 
     def _replayed(self, note: Replay, func: Any, handler: Any, args: Any, kwargs: Any) -> Any:
         """Run one operation with the weights of the network that is meant, and hand over what its layers see."""
@@ -99,7 +133,7 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             args = [instead[each.name] for each in said if not each.kwarg_only]
             kwargs = {each.name: instead[each.name] for each in said if each.kwarg_only}
         product = note.product
-        result = note.ends(func(*args, **kwargs))
+        result = note.ends(_as_called(func, args, kwargs))
         note.product = product
         return result
 
@@ -170,13 +204,44 @@ class Listener(TorchDispatchMode):  # type: ignore[misc]
             yield
 
 
+AUTOGRAD = tuple(
+    getattr(torch._C.DispatchKey, key)
+    for key in ("AutogradFunctionality", "AutogradOther", "AutogradCPU", "AutogradCUDA", "ADInplaceOrView")
+)
+
+
+def _as_called(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operation as the model would: by which kernels may depend on whether weights can be trained."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for key in AUTOGRAD:
+        excluded = excluded.remove(key)
+    with torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded):
+        return func(*args, **kwargs)
+
+
 def _by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Return all arguments of an operation by their names, in the order of its schema."""
-    said = func._schema.arguments
-    given = dict(zip((each.name for each in said), args, strict=False)) | kwargs
-    return {each.name: given.get(each.name, each.default_value) for each in said}
+    left_out = _arguments(func)
+    named: dict[str, Any] = {**left_out, **dict(zip(left_out, args, strict=False)), **kwargs}
+    return named
 
 
+@cache
+def _arguments(func: Any) -> dict[str, Any]:
+    """Return the arguments of an operation, in the order of its schema, with what they are where they are left out."""
+    return {each.name: each.default_value for each in func._schema.arguments}
+
+
+@cache
+def _kernel_of_others(func: Any, name: str) -> Any:
+    """Return the key of the kernel that makes an operation of others; None where there is none."""
+    keys = torch._C.DispatchKey
+    key = keys.CPU if name in FUSED else keys.CompositeImplicitAutograd
+    known = key in func.py_kernels or torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), key)
+    return key if known else None
+
+
+@cache
 def _name(func: Any) -> tuple[str, str]:
     """Return the namespace of an operation and its name without that of the overload."""
     if isinstance(func, torch._ops.OpOverload):

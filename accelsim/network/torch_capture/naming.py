@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from copy import copy
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from accelsim.network.torch_capture.origins import Held, Origin
-from accelsim.torch_weights import ALL, Weight, as_array, weights_of
+from accelsim.torch_weights import Weight, as_array, parts_of, weights_of
 
 FOLDED = re.compile(r"(?:(?:^|(?<=\.))parametrizations\.(?P<held>\w+)\.original\d*|_orig|_[vg])$")
 """What parametrizations, prune and weight_norm make of the name of a weight."""
-
-
-class Part(NamedTuple):
-    """A layer's share of a tensor of weights (out, ...): its name and rows."""
-
-    name: str
-    rows: slice = ALL
 
 
 class Names:
@@ -28,14 +23,28 @@ class Names:
 
     def __init__(self, model: nn.Module, held: list[Held]) -> None:
         self._model = model
+        self._parted: Collection[str] | None = None
+        """Names of the tensors of which several parts are used, where a pass has shown them."""
         self._held = held
         paths = {module: path for path, module in model.named_modules()}
         self.known: dict[str, list[tuple[str, Weight]]] = {}
-        """By the path of a tensor the layers that are made of it, in the order of their rows."""
-        for name, weight in weights_of(model).items():
+        """By the path of a tensor the layer that it is."""
+        self._by_rows: dict[str, list[tuple[str, Weight]]] = {}
+        """By the path of a tensor the layers that it or some of its rows are."""
+        whole = weights_of(model)
+        for name, weight in {**whole, **parts_of(model)}.items():
             path = f"{paths[weight.module]}.{weight.weight_name}".removeprefix(".")
-            self.known.setdefault(path, []).append((name, weight))
-        self._uses: dict[str, list[Any]] = {}
+            self._by_rows.setdefault(path, []).append((name, weight))
+            if name in whole:
+                self.known.setdefault(path, []).append((name, weight))
+        self._uses: dict[str, list[_Use]] = {}
+
+    def again(self) -> Names:
+        """Return what names the layers of another pass of the model."""
+        names = copy(self)
+        names._parted = [name for name, uses in self._uses.items() if len(uses) > 1]
+        names._uses = {}
+        return names
 
     def path(self, held: Held, module: str = "") -> str:
         """Return the path of the weight that a tensor is or is folded into; of a tied one that in the module."""
@@ -64,23 +73,25 @@ class Names:
         """Return what a module is called: the whole model goes by its class, in lower case."""
         return path or type(self._model).__name__.lower()
 
-    def parts(self, weight: Tensor, origin: Origin, module: str) -> list[Part]:
-        """Return the layers of a weight (out, ...): some rows of a tensor of the model, or one that is made from it."""
+    def layer(self, weight: Tensor, origin: Origin, module: str) -> str:
+        """Return the layer of a weight (out, ...): some rows of a tensor of the model, or one that is made from it."""
         held = self._held[origin.sources[0]]
-        known = self.known.get(self.path(held, module), [])
+        known = self._by_rows.get(self.path(held, module), [])
         rows = _rows(weight, origin)
-        if known and rows is not None and origin.shape == tuple(held.tensor.shape):
-            ranges = [(name, *each.rows.indices(origin.shape[0])[:2]) for name, each in known]
-            inside = [each for each in ranges if rows[0] <= each[1] and each[2] <= rows[1]]
-            if sum(stop - start for _, start, stop in inside) == rows[1] - rows[0]:
-                return [Part(name, slice(start - rows[0], stop - rows[0])) for name, start, stop in inside]
+        if rows is not None and origin.shape == tuple(held.tensor.shape):
+            for name, each in known:
+                if each.rows.indices(origin.shape[0])[:2] == rows:
+                    return name
         name = self.of(held, module)
+        if self._parted is not None and name not in self._parted:
+            return name
         uses = self._uses.setdefault(name, [])
-        use = (tuple(weight.shape), weight.stride(), _place(weight, held))
-        if use not in uses:
+        use = _Use(tuple(weight.shape), weight.stride(), offset_in(held, weight), weight)
+        number = next((at for at, each in enumerate(uses, 1) if each.is_like(use)), 0)
+        if not number:
             uses.append(use)
-        number = uses.index(use) + 1
-        return [Part(name if number == 1 else f"{name}.part{number}")]
+            number = len(uses)
+        return name if number == 1 else f"{name}.part{number}"
 
 
 def _rows(weight: Tensor, origin: Origin) -> tuple[int, int] | None:
@@ -91,10 +102,20 @@ def _rows(weight: Tensor, origin: Origin) -> tuple[int, int] | None:
     return None if rest else (start, start + len(weight))
 
 
-def _place(weight: Tensor, held: Held) -> Any:
-    """Return where in a tensor of the model a view of it begins; of one that is made from it, what is in it."""
-    offset = offset_in(held, weight)
-    return hashlib.blake2b(as_array(weight.contiguous()).tobytes()).digest() if offset is None else offset
+class _Use(NamedTuple):
+    """Part of a tensor of the model, or what is made from it."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int | None
+    """Where in that tensor it begins; None of what is made from it."""
+    weight: Tensor
+
+    def is_like(self, other: _Use) -> bool:
+        """Whether it is the same part, or has the same values where it is made."""
+        if self[:3] != other[:3]:
+            return False
+        return self.offset is not None or np.array_equal(as_array(self.weight), as_array(other.weight))
 
 
 def offset_in(held: Held, weight: Tensor) -> int | None:

@@ -187,6 +187,11 @@ def attention(note: Recorder, output: Any, given: Given) -> None:
         note.leave("attention product", macs, [query, key, value], by_place=True, role=role, product=product)
 
 
+def biased_behind(note: Recorder, output: Any, given: Given) -> None:
+    """The bias of the projection of an attention, which its fast path adds in an operation of its own."""
+    note.adds_bias(given["qkv_bias"])
+
+
 def bilinear(note: Recorder, output: Tensor, given: Given) -> None:
     """Weights (out, first, second) by a vector on either side: first x second per output, then the first's sum."""
     one, weight = given["input1"], given["weight"]
@@ -220,6 +225,7 @@ MULTIPLYING: dict[str, Callable[..., None]] = {
     "deform_conv2d": deformed,
     "_grouped_mm": grouped,
     "bilinear": bilinear,
+    "_transform_bias_rescale_qkv": biased_behind,
     "scaled_dot_product_attention": attention,
     "_scaled_dot_product_attention_math": attention,
     "_scaled_dot_product_flash_attention": attention,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from copy import copy
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -71,11 +73,19 @@ class Origins:
         for tensor in given:
             self._made[self._key(tensor)] = None
 
+    def again(self, given: Iterable[Tensor]) -> Origins:
+        """Return what follows another pass of the model, whose tensors are the same."""
+        origins = copy(self)
+        origins.touched, origins._made, origins._references = set(), {}, list(self._references)
+        for tensor in given:
+            origins._made[origins._key(tensor)] = None
+        return origins
+
     def _key(self, tensor: Tensor) -> Any:
         """Return what tells a tensor's memory from others for as long as this object lives."""
-        key, reference = storage_key(tensor)
+        key = memory_of(tensor)
         if key not in self._made and key not in self._parts:
-            self._references.append(reference)
+            self._references.append(storage_key(tensor)[1])
         return key
 
     def of(self, tensor: Tensor) -> Origin | None:
@@ -109,11 +119,9 @@ class Origins:
         origins = [self.of(each) for each in tensors]
         read = {number for each in origins if each is not None for number in each.sources}
         self.touched |= read
-        name = func.__name__.partition(".")[0]
-        if SHAPED_LIKE.match(name):
-            origins = []
-        elif name in FORMED_AS:
-            origins = origins[:1]
+        taken = _taken(func)
+        if taken is not None:
+            origins = origins[:taken]
         made: Origin | None = None
         known = [each for each in origins if each is not None]
         if len(known) == len(origins):
@@ -143,6 +151,14 @@ class Origins:
             return not held.is_parameter, held.tensor.numel() != tensor.numel(), -held.tensor.numel()
 
         return tuple(sorted(sources, key=rank))
+
+
+def memory_of(tensor: Tensor) -> Any:
+    """Return what tells a tensor's memory from others while that is alive: the key of `storage_key`."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return ("tensor", id(tensor))
 
 
 def storage_key(tensor: Tensor) -> tuple[Any, Any]:
@@ -182,12 +198,26 @@ def _whole(tensor: Tensor, sources: tuple[int, ...], products: frozenset[int] = 
 
 def written(func: Any, arguments: list[Any]) -> Iterator[Tensor]:
     """Yield the tensors that an operation changes."""
+    for at in _written_places(func):
+        if at < len(arguments):
+            yield from tensors_in([arguments[at]])
+
+
+@cache
+def _written_places(func: Any) -> tuple[int, ...]:
+    """Return which arguments an operation changes."""
     schema = getattr(func, "_schema", None)
     if schema is None or not schema.is_mutable:
-        return
-    for said, given in zip(schema.arguments, arguments, strict=False):
-        if said.alias_info is not None and said.alias_info.is_write:
-            yield from tensors_in([given])
+        return ()
+    said = [each.alias_info for each in schema.arguments]
+    return tuple(at for at, each in enumerate(said) if each is not None and each.is_write)
+
+
+@cache
+def _taken(func: Any) -> int | None:
+    """Return how many of its first tensors the values of an operation's result come from; None: from all."""
+    name = func.__name__.partition(".")[0]
+    return 0 if SHAPED_LIKE.match(name) else 1 if name in FORMED_AS else None
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from accelsim.errors import collecting, raise_if_any
+from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.network.graph import ActivationProduct
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut, overlaps
@@ -61,9 +61,18 @@ class Recorder:
     batch_dim: int
     place: Place = field(default_factory=Place)
     assumptions: list[str] = field(default_factory=list)
+    bias_behind: Tensor | None = None
+    """A bias that is added to the next product by an operation of its own."""
     product: int | None = None
     """Number of the product of weights alone that was seen last; None where it was of another kind."""
-    _arrays: dict[str, tuple[Array, Array | None]] = field(default_factory=dict)
+    makes_again: bool = False
+    """Whether what layers see can be made again, so that only so much as MOST_KEPT_BYTES is kept."""
+    lets_go: bool = False
+    """Whether it is more than that, and nothing is kept."""
+    replaceable: set[int] = field(default_factory=set)
+    """Numbers of the tensors of the model of which weights and biases of layers are made."""
+    _kept_bytes: int = 0
+    _arrays: dict[str, tuple[Callable[[], Array], Array | None]] = field(default_factory=dict)
     _calls: dict[str, list[Call]] = field(default_factory=dict)
     _covered: dict[int, int] = field(default_factory=dict)
     _owners: dict[Any, str] = field(default_factory=dict)
@@ -90,14 +99,19 @@ class Recorder:
             self.leave(kind, weight.numel() * (vectors.numel() // max(1, weight.shape[1])), [weight, vectors])
             return
         samples, module = self.taken(self.by_sample(vectors)), self.place.module
+        if self.bias_behind is not None and bias is None:
+            bias, self.event.adds_later, self.bias_behind = self.bias_behind, True, None
 
         def note(product: int | None = None) -> None:
-            for part in self.names.parts(weight, origin, module):
-                self.event.parts.append(part.rows)
-                self.keep(part.name, weight[part.rows], None if bias is None else bias[part.rows], weight)
-                self.call(part.name, Call(samples), product)
+            name = self.names.layer(weight, origin, module)
+            self.event.is_layer = True
+            self.keep(name, weight, bias, weight)
+            self.call(name, Call(samples), product)
 
         self._note(note)
+
+    def adds_bias(self, bias: Tensor) -> None:
+        """Note that a bias is added which its layer has already."""
 
     def heads(self, stored: Tensor, matrices: list[Tensor], vectors: list[Tensor], given: Tensor) -> None:
         """Note products of several matrices (out, in) of one tensor, each with vectors (..., in) of its own."""
@@ -107,7 +121,7 @@ class Recorder:
         samples, module = [self.taken(self.by_sample(each)) for each in vectors], self.place.module
 
         def note(product: int | None = None) -> None:
-            name = self.names.parts(stored, origin, module)[0].name
+            name = self.names.layer(stored, origin, module)
             for number, (matrix, each) in enumerate(zip(matrices, samples, strict=True)):
                 of_head = name if len(matrices) == 1 else f"{name}.{number}"
                 self.keep(of_head, matrix, None, stored)
@@ -116,8 +130,17 @@ class Recorder:
         self._note(note)
 
     def taken(self, tensor: Tensor) -> Array:
-        """Return what a layer sees, which does not change with the model."""
-        return copied(tensor)
+        """Return what a layer sees, which does not change with the model; only its shape where it can be made again."""
+        if self.lets_go:
+            return without_values(as_array(tensor))
+        array = copied(tensor)
+        self._kept_bytes += array.nbytes
+        if self.makes_again and self._kept_bytes > MOST_KEPT_BYTES:
+            self.lets_go = True
+            for calls in self._calls.values():
+                calls[:] = [each._replace(samples=without_values(each.samples)) for each in calls]
+            return without_values(array)
+        return array
 
     @property
     def calls_of(self) -> dict[str, int]:
@@ -144,7 +167,7 @@ class Recorder:
         samples, module = self.taken(self.images_of_samples(images)), self.place.module
 
         def note(product: int | None = None) -> None:
-            name = self.names.parts(filters.stored, origin, module)[0].name
+            name = self.names.layer(filters.stored, origin, module)
             self.keep(name, filters.kernels, filters.bias, filters.stored)
             self.call(name, Call(samples, 1, geometry, filters.kind), product)
 
@@ -181,30 +204,34 @@ class Recorder:
         self.product = None
         if origin is None:
             return None
-        name = self.names.parts(weight, origin, self.place.module)[0].name
+        name = self.names.layer(weight, origin, self.place.module)
         self.keep(name, weight, bias, weight)
         return name
 
     def keep(self, name: str, weight: Tensor, bias: Tensor | None, stored: Tensor) -> None:
-        """Copy the weights of a layer at its first call; `stored` as the model has them."""
+        """Note where the weights of a layer are at its first call, and copy its bias; `stored`: as in the model."""
         if name in self._arrays:
             return
         if bias is not None and (bias.ndim != 1 or self.origins.of(bias) is None):
             bias = None
-        self._arrays[name] = copied(weight), None if bias is None else copied(bias)
-        origin = self.origins.of(stored)
+        origin, owner = self.origins.of(stored), None
         if origin is not None and origin.sources:
             number = origin.sources[0]
             offset = offset_in(self.origins.held[number], weight)
+            owner = None if offset is None else self.origins.held[number].tensor
             place = name if offset is None else (number, offset, weight.numel())
             first = self._owners.setdefault(place, name)
             self._owner_of[name] = first
             if first == name:
                 self._covered[number] = self._covered.get(number, 0) + weight.numel()
+        for each in (stored, bias):
+            known = None if each is None else self.origins.of(each)
+            self.replaceable |= set(() if known is None else known.sources)
+        self._arrays[name] = Stored.of(name, weight, owner), None if bias is None else copied(bias)
 
     def keep_arrays(self, name: str, weight: Array, bias: Array | None) -> None:
         """Take weights of a layer that are no tensor of the model, such as the integers of a quantised one."""
-        self._arrays.setdefault(name, (weight, bias))
+        self._arrays.setdefault(name, (lambda: weight, bias))
 
     def call(self, name: str, call: Call, order: int | None = None) -> None:
         """Note a call of a layer whose weights are kept; `order`: what was counted when it ran, now if None."""
@@ -270,6 +297,8 @@ class Recorder:
         """Return vectors (..., features) as (batch, vectors of a sample, features)."""
         features, sequences = vectors.shape[-1], self.place.sequences
         if sequences:
+            if self.place.is_fused:
+                return self.sequences_of_samples(vectors.reshape(sequences, -1, features).transpose(0, 1))
             return self.sequences_of_samples(vectors.reshape(-1, sequences, features))
         leading = vectors.shape[:-1]
         for dim in (self.batch_dim, 0):
@@ -340,11 +369,11 @@ class Recorder:
                 note()
         self._waiting.clear()
         for name in sorted(self._calls, key=lambda name: self._order[name]):
-            weight, bias = self._arrays[name]
+            stored, bias = self._arrays[name]
             for number, call in enumerate(merged_calls(self._calls[name]), 1):
                 with collecting(problems):
-                    layer = _layer(name if number == 1 else f"{name}.call{number}", weight, bias, call)
-                    layers.append(replace(layer, weights_key=self._owner_of.get(name, name)))
+                    layer = _layer(name if number == 1 else f"{name}.call{number}", stored(), bias, call)
+                    layers.append(replace(layer, weight_source=stored, weights_key=self._owner_of.get(name, name)))
         raise_if_any(dict.fromkeys(problems))
         self.assumptions += overlaps(layer.name for layer in layers if layer.kind == "conv_transpose2d")
         return layers
@@ -396,6 +425,8 @@ class Recorder:
 
 
 LOOK_UP = "look-up"
+MOST_KEPT_BYTES = 2**24
+"""Of what the layers of an example see, which is kept; that of larger models is made again when it is looked at."""
 NO_LAYER = "a layer needs weights of the model: see is_layer"
 
 
@@ -411,7 +442,13 @@ def merged_calls(calls: list[Call]) -> list[Call]:
     first = calls[0]
     if not all((each.samples.shape, each.steps) == (first.samples.shape, first.steps) for each in calls):
         return calls
-    return [Call(np.concatenate([each.samples for each in calls], axis=1), sum(each.steps for each in calls))]
+    samples = [each.samples for each in calls]
+    if all(has_no_values(each) for each in samples):
+        batch, _, *rest = first.samples.shape
+        joined = np.broadcast_to(samples[0].flat[0], (batch, sum(each.shape[1] for each in samples), *rest))
+    else:
+        joined = np.concatenate(samples, axis=1)
+    return [Call(joined, sum(each.steps for each in calls))]
 
 
 def samples_of(call: Call) -> Array:
@@ -419,14 +456,81 @@ def samples_of(call: Call) -> Array:
     return call.samples[:, 0] if call.samples.shape[1] == 1 else call.samples
 
 
+def without_values(array: Array) -> Array:
+    """Return an array that has only the shape and the type of one, without memory; one that is not finite stays."""
+    return np.broadcast_to(array.dtype.type(0), array.shape) if _is_finite(array) else array
+
+
+def has_no_values(array: Array) -> bool:
+    """Whether an array has only a shape and a type."""
+    return array.size > 1 and not any(array.strides)
+
+
+def _is_finite(array: Array) -> bool:
+    if array.dtype.kind not in "fc":
+        return True
+    with np.errstate(all="ignore"):
+        # A sum may overflow though no number is infinite.
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights of a layer in the memory of the model, read when they are asked for, and not copied."""
+
+    layer: str
+    tensor: Tensor
+    owner: Tensor | None
+    """The tensor of the model that they are part of; None: they are made from such, and nobody changes them."""
+    version: int
+
+    @classmethod
+    def of(cls, layer: str, tensor: Tensor, owner: Tensor | None) -> Stored:
+        """Return weights as they are now."""
+        return cls(layer, tensor.detach(), owner, 0 if owner is None else version_of(owner))
+
+    def __call__(self) -> Array:
+        """Return them, not to be written to; raises InputError where the model has been changed."""
+        self.check()
+        array = np.ascontiguousarray(as_array(self.tensor))
+        array.flags.writeable = False
+        return array
+
+    def check(self) -> None:
+        """Raise InputError where the model has been changed."""
+        if self.owner is not None and version_of(self.owner) != self.version:
+            raise InputError(f"layer {self.layer}: weight: {CHANGED}")
+
+    def __reduce__(self) -> Any:
+        """Go elsewhere as an array of their own."""
+        return partial(_itself, np.array(self())).__reduce__()
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place; nobody counts that of one made in inference mode."""
+    return 0 if tensor.is_inference() else int(tensor._version)
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+CHANGED = (
+    "the model was changed in place since it was captured, as by training or pruning, and its weights are not copied; "
+    "capture it again, or capture copy.deepcopy(model) to keep a network as it was"
+)
+
+
 def _layer(name: str, weight: Array, bias: Array | None, call: Call) -> Layer:
     samples, inputs = call.samples, samples_of(call)
     if call.geometry is not None:
-        images = samples.reshape(-1, *samples.shape[2:])
+        images = None if has_no_values(samples) else samples.reshape(-1, *samples.shape[2:])
         layer = Layer.conv2d(name, weight, bias, activations=images, input_hw=samples.shape[3:], **call.geometry)
         return replace(layer, kind=call.kind, tokens=samples.shape[1], activations=inputs)
     vectors = samples.shape[1]
-    return Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=inputs)
+    given = None if has_no_values(inputs) else inputs
+    layer = Layer.linear(name, weight, bias, tokens=vectors // call.steps, steps=call.steps, activations=given)
+    return replace(layer, activations=inputs)
 
 
 def copied(tensor: Tensor) -> Array:

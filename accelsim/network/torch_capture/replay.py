@@ -15,8 +15,18 @@ from torch import Tensor
 from accelsim.errors import InputError
 from accelsim.network.executor import Seen
 from accelsim.network.layer import Layer
-from accelsim.network.torch_capture.origins import storage_key, tensors_in, written
-from accelsim.network.torch_capture.recorder import Call, Filters, Recorder, copied, merged_calls, samples_of
+from accelsim.network.torch_capture.naming import Names
+from accelsim.network.torch_capture.origins import Origins, storage_key, tensors_in, written
+from accelsim.network.torch_capture.recorder import (
+    Call,
+    Filters,
+    Recorder,
+    copied,
+    merged_calls,
+    samples_of,
+    version_of,
+)
+from accelsim.network.torch_capture.trace import Trace
 from accelsim.torch_weights import as_array
 
 Array = NDArray[Any]
@@ -32,6 +42,35 @@ class Passed(NamedTuple):
     """Products of weights alone that are weights themselves."""
     overwritten: frozenset[str]
     """Names of the weights that multiply what the model writes over later, so that it has to be copied."""
+    plain: frozenset[Any]
+    """Operations made of others that need not be seen."""
+    origins: Origins
+    names: Names
+    random: Tensor
+    """State of the random numbers before the pass."""
+    versions: Mapping[str, tuple[Tensor, int]]
+    """Parameters of the model that are no weights or biases of layers, and how often each had been changed in place."""
+
+    @classmethod
+    def of(
+        cls, layers: Iterable[Layer], recorder: Recorder, trace: Trace, plain: frozenset[Any], random: Tensor,
+    ) -> Passed:  # fmt: skip
+        """Return what a pass has shown."""
+        return cls(
+            {layer.name: layer for layer in layers},
+            recorder.calls_of,
+            recorder.folded,
+            frozenset(trace.overwritten),
+            plain,
+            recorder.origins,
+            recorder.names,
+            random,
+            {
+                held.paths[0]: (held.tensor, version_of(held.tensor))
+                for number, held in enumerate(recorder.origins.held)
+                if held.is_parameter and number not in recorder.replaceable
+            },
+        )
 
 
 @dataclass(eq=False)
@@ -51,11 +90,12 @@ class Replay(Recorder):
 
     wanted: Mapping[str, Layer] = field(default_factory=dict)
     """Layers whose weights are multiplied by, in the order in which they are handed over."""
-    passed: Passed = field(default_factory=lambda: Passed({}, {}, frozenset(), frozenset()))
+    passed: Passed = field(kw_only=True)
     hand_over: Callable[[Seen], None] | None = None
     outputs: bool = False
     _kept: list[_Kept] = field(default_factory=list)
-    _bias_after: list[tuple[slice, Array]] = field(default_factory=list)
+    _bias_after: list[Array] = field(default_factory=list)
+    _bias_behind: _Kept | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
     _pending: dict[str, list[tuple[Call, Array | None]]] = field(default_factory=dict)
     _now: list[tuple[str, Call]] = field(default_factory=list)
@@ -101,9 +141,19 @@ class Replay(Recorder):
             bias = None
         if bias is not None:
             values = None if layer is None else np.zeros(len(bias)) if layer.bias is None else layer.bias
-            self._kept.append(_Kept(name, bias, values, True))
+            kept = _Kept(name, bias, values, True)
+            if self.event.adds_later:
+                self._bias_behind = kept
+            else:
+                self._kept.append(kept)
         elif layer is not None and layer.bias is not None:
-            self._bias_after.append((self.event.parts[-1] if self.event.parts else slice(None), layer.bias))
+            self._bias_after.append(layer.bias)
+
+    def adds_bias(self, bias: Tensor) -> None:
+        """Put the network's bias in place of one that an operation of its own adds."""
+        if self._bias_behind is not None:
+            self._kept.append(self._bias_behind)
+            self._bias_behind = None
 
     def keep_arrays(self, name: str, weight: Array, bias: Array | None) -> None:
         """Compare packed weights, which cannot be replaced."""
@@ -241,14 +291,18 @@ class Replay(Recorder):
 
     def _made(self, result: Any) -> list[Array | None]:
         """Return what the layers of an operation made, (batch, vectors, out) or (batch, images, out, height, width)."""
-        parts, nothing = self.event.parts, [None] * len(self._now)
-        if not isinstance(result, Tensor) or result.is_quantized or len(parts) != len(self._now):
-            return [*nothing]
+        nothing: list[Array | None] = [None] * len(self._now)
+        if not isinstance(result, Tensor) or result.is_quantized or not self.event.is_layer:
+            return nothing
         if self._now[0][1].geometry is None:
+            if self._bias_behind is not None:
+                behind = self._bias_behind
+                added = behind.place if behind.values is None else torch.from_numpy(np.array(behind.values)).to(result)
+                result = result + added
             made = self.by_sample(result.mT if self.event.turned else result)
-            return [copied(made[..., part]) for part in parts]
+            return [copied(made)]
         if self._now[0][1].kind != "conv2d":
-            return [*nothing]
+            return nothing
         dims = self.event.weights[0].ndim - 2
         images = result if result.ndim == dims + 2 else result[None]
         return [copied(self.images_of_samples(images[:, :, None] if dims == 1 else images))]
@@ -257,16 +311,16 @@ class Replay(Recorder):
         """Return a result with biases added to the outputs of layers to which the model adds none."""
         dims = self.event.weights[0].ndim - 2
         dim = result.ndim - 1 - (dims or self.event.turned)
-        for part, bias in self._bias_after:
+        for bias in self._bias_after:
             shape = [1] * result.ndim
             shape[dim] = -1
             values = torch.from_numpy(np.array(bias)).to(result).reshape(shape)
-            result.narrow(dim, *_range(part, result.shape[dim])).add_(values)
+            result.add_(values)
         return result
 
     def images(self, filters: Filters, images: Tensor, geometry: Mapping[str, Any], given: Tensor) -> None:
         """Note a convolution, which is a layer as a whole."""
-        self.event.parts.append(slice(None))
+        self.event.is_layer = True
         super().images(filters, images, geometry, given)
 
 
@@ -325,7 +379,7 @@ def _filled(tensor: Tensor, kept: list[_Kept]) -> Tensor:
             values = np.require(each.values, requirements=["W", "C"]).reshape(tuple(place.shape))
             into = torch.as_strided(flat, place.shape, place.stride(), place.storage_offset() - start)
             into.copy_(torch.from_numpy(values))
-    return torch.as_strided(flat, tensor.shape, tensor.stride(), 0)
+    return torch.as_strided(flat, tensor.shape, tensor.stride(), 0).requires_grad_(tensor.requires_grad)
 
 
 def _with(value: Any, instead: Mapping[int, Tensor]) -> Any:
@@ -335,8 +389,3 @@ def _with(value: Any, instead: Mapping[int, Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_with(each, instead) for each in value)
     return value
-
-
-def _range(part: slice, size: int) -> tuple[int, int]:
-    start, stop, _ = part.indices(size)
-    return start, stop - start

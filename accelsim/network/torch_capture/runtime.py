@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.network.executor import Expected, Seen, batch_of
+from accelsim.network.layer import Layer
 from accelsim.network.torch_capture.handing import handed_over
 from accelsim.network.torch_capture.listener import Listener
-from accelsim.network.torch_capture.naming import Names
-from accelsim.network.torch_capture.origins import Origins, tensors_in
+from accelsim.network.torch_capture.origins import tensors_in
+from accelsim.network.torch_capture.recorder import CHANGED, MOST_KEPT_BYTES, Stored, version_of
 from accelsim.network.torch_capture.replay import Passed, Replay
 from accelsim.network.torch_capture.trace import outputs_in
 from accelsim.network.torch_capture.undisturbed import undisturbed
@@ -79,17 +80,31 @@ class TorchExecutor:
         Outputs of layers of which the model shows none, as those inside of a recurrent operation, are None. Raises
         InputError for weights that cannot be replaced, and where the model fails on these inputs.
         """
+        return self.some_seen(list(network), inputs, outputs=outputs)
+
+    def some_seen(
+        self, layers: Sequence[Layer], inputs: Mapping[str, Array], *, outputs: bool = False
+    ) -> Iterator[Seen]:
+        """Go through what some layers see, in the order of the network's layers; as `seen` does for all."""
         batch = self.batched(inputs)
+        if sum(batch * layer.maps.inputs * 4 for layer in layers) <= MOST_KEPT_BYTES:
+            found: list[Seen] = []
+            self._run(
+                layers, inputs, batch, lambda seen: found.append(seen._replace(inputs=np.array(seen.inputs))),
+                outputs=outputs,
+            )  # fmt: skip
+            return iter(found)
 
         def run(put: Callable[[Seen], None]) -> None:
-            self._run(network, inputs, batch, put, outputs=outputs)
+            torch.get_num_threads()  # which a thread of its own does not take over before it is asked
+            self._run(layers, inputs, batch, put, outputs=outputs)
 
         return handed_over(run)
 
     def answers(self, network: Network, inputs: Mapping[str, Array]) -> Array:
         """Return the first tensor that the model returns, (batch, ...)."""
         batch = self.batched(inputs)
-        result = self._run(network, inputs, batch, None)
+        result = self._run(list(network), inputs, batch, None)
         first = next(outputs_in(result), None)
         if first is None:
             raise InputError(f"model: {type(self.model).__name__} returns no tensor")
@@ -102,34 +117,46 @@ class TorchExecutor:
 
     def _run(
         self,
-        network: Network,
+        layers: Sequence[Layer],
         inputs: Mapping[str, Array],
         batch: int,
         hand_over: Callable[[Seen], None] | None,
         *,
         outputs: bool = False,
     ) -> Any:
+        self._check_unchanged(layers)
         arguments, keywords = self._call(inputs)
-        origins = Origins(self.model, tensors_in([arguments, keywords]))
         replay = Replay(
-            origins,
-            Names(self.model, origins.held),
+            self.passed.origins.again(tensors_in([arguments, keywords])),
+            self.passed.names.again(),
             batch,
             self.batch_dim,
-            wanted={layer.name: layer for layer in network},
+            wanted={layer.name: layer for layer in layers},
             passed=self.passed,
             hand_over=hand_over,
             outputs=outputs,
         )
-        with undisturbed(self.model), Listener(replay, self.model).listening():
+        listener = Listener(replay, self.model, whole=self.passed.plain)
+        with undisturbed(self.model), listener.listening():
+            torch.set_rng_state(self.passed.random)
             try:
                 result = self.model(*arguments, **keywords)
             except InputError:
                 raise
             except Exception as error:
-                raise InputError(f"inputs: the forward pass of {network.name} failed: {error}") from error
+                raise InputError(f"inputs: the forward pass of {type(self.model).__name__} failed: {error}") from error
             replay.finish()
         return result
+
+    def _check_unchanged(self, layers: Sequence[Layer]) -> None:
+        """Raise InputError where parameters that are run as they stand in the model are not as they were captured."""
+        for layer in layers:
+            if isinstance(layer.weight_source, Stored):
+                layer.weight_source.check()
+        known = dict(self.model.named_parameters())
+        for path, (tensor, version) in self.passed.versions.items():
+            if known.get(path) is not tensor or version_of(tensor) != version:
+                raise InputError(f"parameter {path}: {CHANGED}")
 
     def _call(self, inputs: Mapping[str, Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the example with other samples in them."""

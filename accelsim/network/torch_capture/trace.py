@@ -25,6 +25,8 @@ class Place:
     """Inside an attention of PyTorch, whose tensors are (tokens, sequences, features): how many there are."""
     class_name: str = ""
     is_leaf: bool = False
+    is_fused: bool = False
+    """Whether it is the fast path of an attention, whose tensors are (sequences, tokens, features)."""
 
     @property
     def merged(self) -> str:
@@ -55,8 +57,10 @@ class Event:
     """Layers that it runs: the name of their weights, and the number of the call."""
     weights: list[Tensor] = field(default_factory=list)
     """What those multiply by."""
-    parts: list[slice] = field(default_factory=list)
-    """Which of its outputs each of them makes."""
+    is_layer: bool = False
+    """Whether its result is what one layer makes."""
+    adds_later: bool = False
+    """Whether the bias of that is added by another operation."""
     turned: bool = False
     """Whether outputs are in rows: weights on the left of a product."""
     left: list[Left] = field(default_factory=list)

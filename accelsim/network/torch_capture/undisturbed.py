@@ -24,8 +24,12 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     devices = {each.device.index for each in (*model.parameters(), *model.buffers()) if each.device.type == "cuda"}
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     try:
-        # The fast path of a transformer's encoder goes past its modules.
-        torch.backends.mha.set_fastpath_enabled(False)
+        # Only on the CPU it is made of operations that can be seen.
+        on_cpu = all(each.device.type == "cpu" for each in (*model.parameters(), *model.buffers()))
+        torch.backends.mha.set_fastpath_enabled(fast_attention and on_cpu)
+        for module in model.modules():
+            if isinstance(module, nn.TransformerEncoder):  # whose nested tensors have no shape
+                module.use_nested_tensor = module.enable_nested_tensor = False
         with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices)), _uncompiled():
             for module, _ in modes:
                 module.training = False
