@@ -48,8 +48,8 @@ class Attention(nn.Module):  # type: ignore[misc, name-defined]
         self.width = width
 
     def forward(self, x: Any) -> Any:
-        keys = x[..., : self.width]
-        return self.attn(x, keys, keys)[0]
+        # Inputs of three tensors, each with a projection of its own as the file has it; see `kv_proj` for two.
+        return self.attn(x, x[..., : self.width], x[..., : self.width])[0]
 
 
 class Mask(nn.Module):  # type: ignore[misc, name-defined]
