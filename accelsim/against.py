@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, warn
+from accelsim.errors import InputError, raise_if_any, warn
 from accelsim.network import Layer, Network, load_network, with_weights
 from accelsim.network.files import is_tensors, open_tensors
 from accelsim.network.specs import METADATA_KEY
@@ -83,8 +84,28 @@ def _parent(network: Network, parent: str, read: Callable[[str | Path], Network]
 
 
 def _with_inputs_of(network: Network, found: Network) -> Network:
-    """Return a network with the samples of another."""
+    """Return a network with the samples of another; raises InputError where it has another task."""
+    unlike = [
+        f"{found.name} {does} {_shapes(theirs)}, and {network.name} {_shapes(mine)}; name a network of the same task"
+        for does, mine, theirs in zip(("takes", "gives"), _ends(network), _ends(found), strict=True)
+        if mine and theirs and mine != theirs and network.provenance.get(PARENT) != found.name
+    ]
+    raise_if_any(unlike)
     return found if network.samples is None else found.with_samples(network.samples, network.labels)
+
+
+def _ends(network: Network) -> tuple[list[int], list[int]]:
+    """Return how many numbers a sample of each input and output has, in any order; none where they are not known."""
+    graph = network.graph
+    if graph is None:
+        return [network.layers[0].maps.inputs], [network.layers[-1].maps.outputs]
+    sizes = {name: math.prod(shape) for name, shape in graph.inputs.items()}
+    made = {layer.name: layer.maps.outputs for layer in network} | {each.name: each.writes for each in graph.operations}
+    return sorted(sizes.values()), sorted((sizes | made)[name] for name in graph.ends)
+
+
+def _shapes(sizes: list[int]) -> str:
+    return " and ".join(f"{size:,}" for size in sizes) + f" number{'s' * (sizes != [1])} of a sample"
 
 
 def unpruned(network: Network) -> Network:

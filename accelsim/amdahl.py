@@ -32,6 +32,9 @@ AMDAHL_COLUMNS = (
 )
 """The table of `amdahl`."""
 
+ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share", "elsewhere"]
+"""Those of them that tables have which hold a network against another."""
+
 
 def amdahl(results: pd.DataFrame, before: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row per chip: what of its time pruning can touch, and what that makes of the whole (AMDAHL_COLUMNS).
@@ -81,21 +84,34 @@ def _by_kind(rows: pd.DataFrame) -> pd.Series[Any]:
     return times[times > 0]
 
 
-def sentence(row: pd.Series[Any]) -> str:
-    """Say a row of `amdahl` in a sentence; "" where all of the time is that of layers, or is not known."""
+UNPRUNED = "unpruned"
+"""What a network is held against that it was pruned from."""
+
+
+def sentence(row: pd.Series[Any], before: str = UNPRUNED) -> str:
+    """Say a row of `amdahl` in a sentence; "" where all of the time is that of layers, or is not known.
+
+    before: what the network is held against, said behind "of the time", such as "as given" or "of NAME".
+    """
     if not row["most_speed_up"] < math.inf:
         return ""
-    known = row["speed_up"] == row["speed_up"]
-    said = f"layers take {_percent(row['layers_share'])} of the time" + (" unpruned" if known else "")
+    known = row["layers_speed_up"] == row["layers_speed_up"]
+    said = f"layers take {_percent(row['layers_share'])} of the time" + (f" {before}" if known else "")
     said += " that is simulated" if row["elsewhere"] else ""
     if known:
-        said += f"; pruning makes them {row['layers_speed_up']:.2f}x as fast, and the whole {row['speed_up']:.2f}x"
+        by = "those here are" if before.startswith("of ") else "pruning makes them"
+        said += f"; {by} {row['layers_speed_up']:.2f}x as fast, and the whole {row['speed_up']:.2f}x"
     if row["next_share"] > 0:
         said += (
             f", at most {row['most_speed_up']:.3g}x if they took none; next is {row['next_bottleneck']}, "
             f"{_percent(row['next_share'])} of what it takes now"
         )
     return said
+
+
+def of_other(before: pd.DataFrame | None) -> str:
+    """Return the words of `sentence` for results of another network that these are held against."""
+    return UNPRUNED if before is None else f"of {before['network'].iloc[0]}"
 
 
 def _percent(share: float) -> str:

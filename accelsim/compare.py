@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelsim.amdahl import ACCOUNT, amdahl
 from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.errors import collecting, raise_if_any, warn
@@ -100,7 +101,8 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums.
 
     `layers`, `able`, `missing`: as of `over_layers`. A ratio is over the layers that the chip runs both as given and as
-    pruned; a chip that runs none has empty sums.
+    pruned; a chip that runs none has empty sums. Why the whole gains no more than that stands in ACCOUNT, of
+    `accelsim.amdahl`: before is the network as given.
     """
     import pandas as pd
 
@@ -118,7 +120,11 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
     found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
-    return found
+    given = table[table["pruned_by"] == AS_GIVEN]
+    accounts = pd.concat(
+        amdahl(rows, given).assign(pruned_by=name) for name, rows in table.groupby("pruned_by", sort=False)
+    )
+    return found.merge(accounts[[*keys, *ACCOUNT]], how="left", on=keys)
 
 
 def _warn_of_pins(results: pd.DataFrame) -> None:

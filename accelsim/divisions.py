@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim.against import stated_accuracy, unpruned
-from accelsim.amdahl import amdahl
+from accelsim.amdahl import ACCOUNT, amdahl
 from accelsim.billing import scope_on
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, warn
@@ -25,9 +25,6 @@ from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share", "elsewhere"]
-"""Columns of `accelsim.amdahl.amdahl` that both divisions have."""
 
 
 def divisions(

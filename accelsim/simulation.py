@@ -21,6 +21,7 @@ from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import Entering, Given, LayerInputs
 from accelsim.kinds import KINDS
 from accelsim.network import Density, Layer, Network, Scope, load_network
+from accelsim.network.ends import ends_of
 from accelsim.network.samples import Inputs, with_inputs
 from accelsim.network.sizes import check_countable
 from accelsim.number_formats import bits_of
@@ -61,8 +62,9 @@ def simulate(
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit; and
     where the network is run, what it makes of each layer with the product (`accelsim.verification`).
     `progress` is called with the name of each layer as it starts.
-    `count_io`: charge every chip alike for reading the network's inputs (those of the first layer) from its DRAM and
-    writing its outputs (of the last) to it, wherever its run did not; changes energy and DRAM bytes, and no cycle.
+    `count_io`: charge every chip alike for reading the network's inputs from its DRAM and writing its outputs to it,
+    wherever its run did not, with the layers of `accelsim.network.ends.ends_of`; changes energy and DRAM bytes, and no
+    cycle.
     `operations`: of a network that knows its graph also what is no layer, such as attention and pooling, in the order
     of the graph behind the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]` make of it.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
@@ -191,9 +193,10 @@ class Prepared:
         rows = self._rows(
             [engine_of(chip).on(chip) for chip in chips], Asked(backend, verify, units), progress, operations
         )
+        ends = ends_of(self.network.graph, [layer.name for layer in self.network])
         for chip, mine in zip(chips, rows, strict=True) if count_io else ():
             with collecting(problems):
-                _count_io(chip, [row for row in mine if row["kind"] not in KINDS])
+                _count_io(chip, [row for row in mine if row["kind"] not in KINDS], *ends)
         raise_if_any(dict.fromkeys(problems))
         return rows
 
@@ -322,11 +325,11 @@ def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers
     return []
 
 
-def _count_io(chip: Hardware, rows: list[dict[str, Any]]) -> None:
+def _count_io(chip: Hardware, rows: list[dict[str, Any]], takers: set[str], givers: set[str]) -> None:
     """Charge the rows of a network's layers for its inputs and outputs; a layer that did not run has none."""
     for row in rows:
         if row["executed_as"] != UNSUPPORTED:
-            row |= with_io(row, chip, inputs=row is rows[0], outputs=row is rows[-1])
+            row |= with_io(row, chip, inputs=row["layer"] in takers, outputs=row["layer"] in givers)
 
 
 def _given(layer: Layer, batch: int) -> Row:

@@ -69,6 +69,11 @@ PICTURES = (
         "--sparsity 0:0.95:0.05 --metric energy -o docs/images/curve.svg",
     ),
     Picture(
+        "activations-kept.svg",
+        "Energy of three pruned networks on EIE, with activations kept and executed anew",
+        "python -m benchmarks.activations_kept --images docs/images",
+    ),
+    Picture(
         "timeline.svg",
         "What the scan and six PEs do in the first cycles of a layer",
         "accelsim timeline lenet-300-100-digits --layer fc1 --to 200 --plot docs/images/timeline.svg",

@@ -25,7 +25,7 @@ from accelsim.memory.service import measure
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
 from accelsim.parts.timed import BLOCK_BYTES
-from benchmarks import gemm_layers, instructions, tensor_core_energy
+from benchmarks import activations_kept, gemm_layers, instructions, tensor_core_energy
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
@@ -310,6 +310,7 @@ def blocks() -> dict[str, str]:
         "instructions": instructions.render(instructions.rates()),
         "multiply-accumulates": tensor_core_energy.render(tensor_core_energy.compared()),
         "edge-account": tensor_core_energy.account(),
+        "activations-kept": activations_kept.table(),
     }
 
 

@@ -85,7 +85,7 @@ def test_what_enters_a_network_enters_the_one_that_it_is_held_against(tmp_path: 
     np.testing.assert_array_equal(found.samples["input"], given.samples["input"])
     other_inputs = Network("wide", [Layer.linear("fc", np.ones((2, 65), np.float32))])
     other_inputs.save(tmp_path / "wide.safetensors")
-    with pytest.raises(InputError, match=r"must be of shape \(samples, 65"):
+    with pytest.raises(InputError, match="wide takes 65 numbers of a sample, and lenet-300-100-digits 64"):
         other(given, tmp_path / "wide.safetensors")
 
 
@@ -95,9 +95,9 @@ def test_a_network_is_held_against_what_was_asked_for() -> None:
     whole = other(net, "dense")
     assert whole is not None
     assert all(np.all(layer.weight != 0) for layer in whole)
-    named = other(net, "lenet-5")
+    named = other(net, "convnet-digits-dense")
     assert named is not None
-    assert named.name == "lenet-5"
+    assert named.name == "convnet-digits-dense"
 
 
 def test_of_weights_that_nobody_trained_no_labels_tell_the_accuracy() -> None:
@@ -249,3 +249,13 @@ def test_weights_put_into_a_network_are_held_against_those_of_their_parent(
     assert accelsim("prune", *command, "mine.npz", "--sparsity", "0.9", "-o", "less.npz").code == 0
     said = " ".join(accelsim("run", *command, "less.npz").out.split())
     assert "convnet-digits-dense against convnet-digits-dense (mine.npz)" in said
+
+
+def test_a_network_of_another_task_is_refused_also_without_samples() -> None:
+    """By what both take and give, and never by itself of what a network says that it was pruned from."""
+    net = load_network("alexnet")
+    with pytest.raises(InputError, match="lenet-5 takes 784 numbers of a sample, and alexnet") as caught:
+        other(net, "lenet-5")
+    assert "lenet-5 gives 10 numbers of a sample, and alexnet 1,000" in caught.value.problems[1]
+    narrowed = replace(load_network("lenet-5"), provenance={"pruned_from": "alexnet"})
+    assert other(narrowed, "alexnet") is not None

@@ -12,9 +12,13 @@ import pytest
 import accelsim
 from accelsim import Layer, Network
 from accelsim.against import unpruned
-from accelsim.amdahl import AMDAHL_COLUMNS, amdahl, sentence, ways
+from accelsim.amdahl import ACCOUNT, AMDAHL_COLUMNS, amdahl, of_other, sentence, ways
+from accelsim.compare import compare, totals
 from accelsim.divisions import divisions
 from accelsim.network.graph import Graph, Operation
+from accelsim.report.runs import totals as run_totals
+from accelsim.report.runs import with_runs
+from accelsim.report.summary import of_run
 
 RNG = np.random.default_rng(3)
 CHIPS = ["edge-nm-16x16", "eie-64pe-45nm"]
@@ -115,3 +119,33 @@ def test_a_chip_that_cannot_run_a_layer_has_no_account() -> None:
     found = amdahl(given, given).iloc[0]
     assert np.isnan(found["layers_us"])
     assert sentence(found) == ""
+
+
+def test_a_comparison_has_the_account_of_divisions() -> None:
+    """`compare` holds each variant against the network as given, by the same columns as `divisions`."""
+    network = replace(
+        pruned(), layers=[Layer.linear(each.name, RNG.normal(size=(256, 256)), tokens=64) for each in pruned()]
+    )
+    sums = totals(table := compare(network, CHIPS, ["nm:2:4"], 0.5, activations=1.0)).set_index(
+        ["hardware", "pruned_by"]
+    )
+    given, made = (table[table["pruned_by"] == name] for name in ("as given", "nm:2:4"))
+    wanted = amdahl(made, given).set_index("hardware")
+    for chip in CHIPS:
+        row = sums.loc[(chip, "nm:2:4")]
+        assert row[ACCOUNT].tolist() == wanted.loc[chip, ACCOUNT].tolist()
+        assert sums.loc[(chip, "as given"), "layers_speed_up"] == 1
+    assert sentence(sums.reset_index().iloc[1], "as given").startswith("layers take ")
+    assert " of the time as given; pruning makes them " in sentence(sums.reset_index().iloc[1], "as given")
+
+
+def test_the_account_against_another_network_names_it() -> None:
+    network = replace(pruned(), name="small")
+    other = replace(unpruned(network), name="large")
+    here, before = (accelsim.simulate(each, CHIPS[0], 1.0) for each in (network, other))
+    said = sentence(amdahl(here, before).iloc[0], of_other(before))
+    share = amdahl(here, before)["layers_share"].iloc[0]
+    assert said.startswith(f"layers take {100 * share:.1f} % of the time of large; those here are ")
+    assert share != amdahl(here)["layers_share"].iloc[0]
+    rows, was = with_runs(here), before
+    assert f"{said[1:]}." in " ".join(of_run(run_totals(rows).iloc[0], rows, was))

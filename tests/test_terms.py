@@ -73,7 +73,7 @@ def test_tables_of_three_chips_fit_80_columns() -> None:
     layer = accelsim.Layer.linear("fc", np.ones((8, 32)), activations=np.ones(32))
     results = accelsim.simulate(layer, chips, count_io=True).assign(pruned_by="block:16x16", speed_up=1.0)
     totals = results.assign(energy_saving=1.0)
-    for grid in (terms_table(terms(chips)), chip_totals(results), compare_table(totals)):
+    for grid in (terms_table(terms(chips)), chip_totals(results), compare_table(totals, 80)):
         console = Console(width=80, record=True)
         with console.capture() as captured:
             console.print(grid)

@@ -13,6 +13,8 @@ import accelsim
 from accelsim.costs import account, entries
 from accelsim.errors import InputError
 from accelsim.memory.service import measure
+from accelsim.network.ends import ends_of
+from accelsim.network.graph import Graph, Operation
 from accelsim.report.terminal import chip_totals
 from accelsim.totals import over_layers
 
@@ -170,6 +172,36 @@ def test_who_pays_for_them_already_pays_nothing_more() -> None:
     spilled = accelsim.load_hardware("eie-64pe-45nm", {"engine.activation_bytes": 2})
     first = accelsim.simulate(network(), spilled, count_io=True).iloc[0]
     assert first["count_io_reads"] == 0
+
+
+def of_graph(sources: dict[str, tuple[str, ...]], operations: tuple[Operation, ...], outputs: tuple[str, ...]) -> Graph:
+    return Graph({"x": (8,), "ids": (8,)}, sources, operations, outputs)
+
+
+def between(name: str, kind: str, *inputs: str) -> Operation:
+    return Operation(name=name, kind=kind, inputs=inputs, shape=(8,), does="")
+
+
+def test_inputs_and_outputs_are_those_of_the_graph_and_not_of_the_list() -> None:
+    """Two branches read the input, of which the first pays; a layer behind an addition of both is no end."""
+    sources = {"a": ("norm",), "b": ("x",), "c": ("sum",), "d": ("c",), "e": ("c",)}
+    middle = between("norm", "normalisation", "x"), between("sum", "elementwise", "a", "b", "x")
+    joined = of_graph(sources, (*middle, between("both", "concat", "d", "e")), ("both",))
+    assert ends_of(joined, list(sources)) == ({"a"}, {"d", "e"})
+    added = of_graph(sources, (*middle, between("both", "elementwise", "d", "e")), ("both", "c"))
+    assert ends_of(added, list(sources)) == ({"a"}, {"e", "c"})
+    looked_up = of_graph({"a": ("rows",), "b": ("x",)}, (between("rows", "embedding", "ids"),), ())
+    assert ends_of(looked_up, ["a", "b"]) == ({"b"}, {"a", "b"})
+    assert ends_of(None, ["a", "b"]) == ({"a"}, {"b"})
+
+
+def test_a_second_branch_of_the_input_pays_nothing_more() -> None:
+    """Inputs of 500 values each; the last layer of the list makes no output, as two behind a branch of the first do."""
+    layers = [accelsim.Layer.linear(name, np.ones((96, 500))) for name in ("first", "second")]
+    graph = Graph({"x": (500,)}, {"first": ("x",), "second": ("x",)}, (), ("first",))
+    charged = accelsim.simulate(accelsim.Network("two", layers, graph=graph), "eie-64pe-45nm", 1.0, count_io=True)
+    assert charged["count_io_reads"].tolist() == [-(-500 * 2 // 64), 0]
+    assert charged["count_io_writes"].tolist() == [-(-96 * 2 // 64), 0]
 
 
 def test_a_chip_without_dram_says_that_it_cannot() -> None:

@@ -116,7 +116,7 @@ def telling() -> Iterator[None]:
     except InputError as error:
         _fail(2, *(f"error: {problem}" for problem in told(error.problems)))
     except MemoryError:
-        _fail(2, "error: out of memory; use a smaller layer or batch, or a safetensors file")
+        _fail(2, "error: out of memory; use a smaller --batch or layer, or a safetensors file")
     except AccelsimError as error:
         _fail(3, f"internal error, please report it: {error}")
 
@@ -187,6 +187,13 @@ def other_network(
     if against not in (None, DENSE, NOTHING):
         collect(problems, read, against, place=place)  # what is wrong with it is told at once
     return None
+
+
+def of_parent(parent: Network | None, against: str | None) -> list[str]:
+    """Say of a network that runs though nobody named it why it does, and how to leave it out."""
+    if parent is None or against is not None:
+        return []
+    return [f"{parent.name}, from which it was pruned, runs beside it, in about its own time; --against none: it alone"]
 
 
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:

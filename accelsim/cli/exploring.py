@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import app, collect, console, note, reporting, say, say_left_out, write_all
+from accelsim.cli.app import DensityOption, app, collect, console, note, reporting, say, say_left_out, write_all
+from accelsim.cli.reading import ReadingOptions, runs_space
 from accelsim.errors import InputError, raise_if_any
 from accelsim.report.files import check_outputs
 
@@ -53,6 +54,7 @@ class Sampler(StrEnum):
 
 
 @app.command("sweep")
+@runs_space
 def sweep_command(
     space: SpaceArgument,
     store: StoreOption = Path("results.db"),
@@ -66,11 +68,14 @@ def sweep_command(
     csv: CsvOption = None,
     parquet: ParquetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+    density: DensityOption = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Simulate every point of a space; run again, it goes on where it was stopped."""
     outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
     problems: list[str] = []
-    asked = _space(problems, space, outputs)
+    asked = _space(problems, space, outputs, density, reading)
 
     from accelsim.explore import Store, totals
     from accelsim.explore.space import AT_ONCE
@@ -105,7 +110,7 @@ def sweep_command(
                 "run the same command again"
             ) from None
         if not quiet:
-            note(notes)
+            note(each.typed for each in notes)
             wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
             _print_answers(totals(read(plan, base, _columns_of(wanted))), wanted, store)
             _say_of_networks(asked)
@@ -114,6 +119,7 @@ def sweep_command(
 
 
 @app.command("search")
+@runs_space
 def search_command(
     space: SpaceArgument,
     objectives: Annotated[
@@ -128,11 +134,14 @@ def search_command(
     shared_path: SharedOption = False,
     csv: CsvOption = None,
     parquet: ParquetOption = None,
+    density: DensityOption = None,
+    *,
+    reading: ReadingOptions,
 ) -> None:
     """Look for the best points of a space without trying all of them."""
     outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
     problems: list[str] = []
-    asked = _space(problems, space, outputs)
+    asked = _space(problems, space, outputs, density, reading)
 
     from accelsim.explore import pareto, search
     from accelsim.report import terminal
@@ -244,10 +253,14 @@ def knobs_command(
             getattr(exploration, draw)(table, objective, path)
 
 
-def _space(problems: list[str], space: str, outputs: dict[str, Path]) -> Space:
+def _space(
+    problems: list[str], space: str, outputs: dict[str, Path], density: float | None, reading: ReadingOptions
+) -> Space:
+    """Return a space, with what was typed in place of its own keys."""
     from accelsim.explore import Space
 
-    asked: Any = collect(problems, Space, space)
+    typed = reading.of_space | ({} if density is None else {"density": density})
+    asked: Any = collect(problems, Space, space, typed)
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
     made: Space = asked

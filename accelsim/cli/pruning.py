@@ -25,6 +25,7 @@ from accelsim.cli.app import (
     write_all,
 )
 from accelsim.cli.reading import ReadingOptions, runs_network
+from accelsim.cli.simulating import print_run
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
@@ -87,6 +88,10 @@ def prune(
     ends: EndsOption = False,
     output: PrunedOption = None,
     masks: MasksOption = "folded",
+    hardware: Annotated[
+        str | None,
+        typer.Option("--hardware", help="Also run it on these chips, separated by commas, against what it came from."),
+    ] = None,
     *,
     reading: ReadingOptions,
 ) -> None:
@@ -99,8 +104,9 @@ def prune(
     is_back = bool(collect(problems, is_handed_back, source, output))
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
-    bare = is_back and weights is None
-    net: Any = load(problems, network, DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)[0]
+    bare = is_back and weights is None and hardware is None
+    chosen = hardware or DEFAULT_CHIP
+    net, chips = load(problems, network, chosen, None, None, weights, reading, weights_alone=bare)
     shares = collect(problems, _sparsities, sparsity)
     if not output.is_dir():
         collect(problems, check_writable, output)
@@ -126,6 +132,7 @@ def prune(
     from accelsim.network.writer import PARENT
     from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
+    from accelsim.simulation import simulate
 
     with reporting(1, quiet=False) as step:
         step("pruning")
@@ -145,7 +152,15 @@ def prune(
                 pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
             with_seen(pruned).save(output)
     console().print(terminal.inspection_table(pruned.name, table, console().width))
-    say_left_out(pruned)
+    if hardware is None:
+        say_left_out(pruned)
+    else:
+        with reporting(2 * len(net), quiet=False) as step:
+            results, others = (
+                simulate(replace(each, name=name), chips, progress=step)
+                for each, name in ((pruned, output.stem), (net, net.name))
+            )
+        print_run(results, others, pruned, net, chips)
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
     note(said)

@@ -56,23 +56,33 @@ class ReadingOptions:
     @property
     def amount(self) -> tuple[str, dict[str, Any]]:
         """Return which method of a network makes of it what shall run, with its arguments; "": as it is."""
-        of_phase = {name: getattr(self, name) for name in ("phase", "tokens", "context")}
-        found = {name: value for name, value in of_phase.items() if value is not None}
-        method = "in_phase" if found else "in_batch"
-        if self.batch is not None:
-            found["batch"] = self.batch
-        return (method, found) if found else ("", {})
+        from accelsim.network.language import amount
+
+        return amount(**self.how_much)
+
+    @property
+    def how_much(self) -> dict[str, Any]:
+        """What was said of how much runs, None where nothing was."""
+        return {name: getattr(self, name) for name in _AMOUNTS}
 
     def resized(self, network: Network) -> Network:
         """Return as much of a network as shall run; raises InputError with every problem, by the options' names."""
-        method, arguments = self.amount
-        if not method:
-            return network
+        from accelsim.network.language import as_much
+
         problems: list[str] = []
         with collecting(problems, "--"):
-            network = getattr(network, method)(**arguments)
+            network = as_much(network, **self.how_much)
         raise_if_any(problems)
         return network
+
+    @property
+    def of_space(self) -> dict[str, Any]:
+        """Keys of a space that take the place of those in its file; paths count from here."""
+        found: dict[str, Any] = dict(self.how_much)
+        for name in _INPUTS:
+            path: Path | None = getattr(self, name)
+            found[name] = None if path is None else str(path.absolute())
+        return {name: value for name, value in found.items() if value is not None}
 
     def keywords(self) -> dict[str, Any]:
         """Return keywords of `load_network`, for what was given; raises InputError with every problem."""
@@ -95,6 +105,8 @@ class ReadingOptions:
             return network
         if density is not None:
             raise InputError("--density: draws activations, and with --inputs they are real; leave one of them out")
+        if self.batch is not None:
+            raise InputError("--batch: with --inputs there are as many samples as they hold; leave one of them out")
         from accelsim.network.samples import with_inputs
 
         return with_inputs(network, self.inputs, self.labels)
@@ -206,7 +218,8 @@ FORMS = (
 
 def _repeated(option: str, metavar: str, text: str) -> Any:
     """Return the annotation of an option that may be given several times."""
-    return Annotated[list[str] | None, typer.Option(option, metavar=metavar, help=text, rich_help_panel=PANEL)]
+    also = ["--shape"] if option == "--input-shape" else []
+    return Annotated[list[str] | None, typer.Option(option, *also, metavar=metavar, help=text, rich_help_panel=PANEL)]
 
 
 _OPTIONS: dict[str, Any] = {
@@ -260,6 +273,11 @@ def reads_network(command: Callable[..., T]) -> Callable[..., T]:
 def runs_network(command: Callable[..., T]) -> Callable[..., T]:
     """Return a command with the options of `reads_network`, and those that say what enters and how much runs."""
     return _with_options(command, _INPUTS | _OPTIONS | _AMOUNTS)
+
+
+def runs_space(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the options that say what enters the networks of a space, and how much of them runs."""
+    return _with_options(command, _INPUTS | _AMOUNTS)
 
 
 def _with_options(command: Callable[..., T], options: Mapping[str, Any]) -> Callable[..., T]:

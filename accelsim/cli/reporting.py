@@ -20,6 +20,7 @@ from accelsim.cli.app import (
     collect,
     load,
     note,
+    of_parent,
     other_network,
     put_at,
     reporting,
@@ -97,7 +98,7 @@ def _of_network(
     parent = other_network(problems, net, given["--against"], reading)
     chips, left = put_at(problems, chips, at)
     raise_if_any(dict.fromkeys(problems))
-    note([*net.assumptions, *left])
+    note([*net.assumptions, *left, *of_parent(parent, given["--against"])])
 
     from accelsim.against import gains
     from accelsim.config import find
@@ -107,7 +108,7 @@ def _of_network(
     from accelsim.terms import differences
 
     files = [name.strip() for name in (hardware or DEFAULT_CHIPS).split(",")]
-    bought = None
+    others = bought = None
     with reporting(len(net) + (0 if parent is None else len(parent)), quiet=False) as step:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -123,7 +124,7 @@ def _of_network(
     described = [describe(chip, find(name, "hwconfigs")) for chip, name in zip(chips, files, strict=True)]
     told = [*net.assumptions, *left, *notes]
     python = _python(source, files, given, reading, against=parent is not None)
-    return page(results, described, net, gains=bought, notes=told, command=command, python=python)
+    return page(results, described, net, before=others, gains=bought, notes=told, command=command, python=python)
 
 
 def _python(

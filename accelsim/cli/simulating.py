@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ from accelsim.cli.app import (
     load,
     names_chip,
     note,
+    of_parent,
     other_network,
     put_at,
     reporting,
@@ -35,7 +37,7 @@ from accelsim.cli.app import (
     write_all,
 )
 from accelsim.cli.reading import ReadingOptions, runs_network
-from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
+from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
 from accelsim.pruning.spelling import EXAMPLES
@@ -45,6 +47,7 @@ from accelsim.results import UNIT_OF_WORK
 if TYPE_CHECKING:
     import pandas as pd
 
+    from accelsim.hardware import Hardware
     from accelsim.network import Network
 
 
@@ -92,7 +95,7 @@ def run(
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
     if not quiet:
-        note([*net.assumptions, *left])
+        note([*net.assumptions, *left, *of_parent(parent, against)])
 
     from accelsim.results import table, unit_table
     from accelsim.simulation import simulate, simulated_rows
@@ -107,10 +110,7 @@ def run(
             others = simulate(parent, chips, density, seed=seed, progress=step, count_io=count_io)
     results = table(rows)
     if not quiet:
-        _print_results(results, others)
-        if others is not None:
-            _print_gains(results, others, net, parent)
-        say_left_out(net, chips)
+        print_run(results, others, net, parent, chips)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
         if not quiet:
@@ -219,6 +219,7 @@ def compare_command(
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
+    from accelsim.amdahl import sentence, ways
     from accelsim.compare import compare, totals
     from accelsim.report import terminal
     from accelsim.terms import differences, terms
@@ -230,8 +231,15 @@ def compare_command(
             net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io, ends=ends
         )
     console().print(terminal.terms_table(terms(chips)))
-    console().print(terminal.compare_table(totals(results)))
+    sums = totals(results)
+    console().print(terminal.compare_table(sums, console().width))
     say(left_out(results, ["hardware", "pruned_by"]))
+    say(
+        f"{row['hardware']}, {row['pruned_by']}: {said}"
+        for _, row in sums[sums["pruned_by"] != AS_GIVEN].iterrows()
+        if (said := sentence(row, AS_GIVEN))
+    )
+    say(ways(results[results["pruned_by"] == AS_GIVEN]))
     say_left_out(net, chips)
     note(differences(chips))
     write_all(results, outputs)
@@ -351,16 +359,21 @@ def _range(text: str) -> list[float]:
         ) from None
 
 
-def _print_gains(results: pd.DataFrame, others: pd.DataFrame, net: Network, parent: Network | None) -> None:
-    """Print what a network takes less than another, and how much of each the chips can run."""
+def print_run(
+    results: pd.DataFrame, others: pd.DataFrame | None, net: Network, parent: Network | None, chips: Sequence[Hardware]
+) -> None:
+    """Print what a network takes on chips, and what it takes less than another that it is held against."""
     from accelsim.against import gains
     from accelsim.report import terminal
 
-    console().print(terminal.gains_table(gains(results, others, net, parent)))
+    _print_results(results, others)
+    if others is not None:
+        console().print(terminal.gains_table(gains(results, others, net, parent)))
+    say_left_out(net, chips)
 
 
 def _print_results(results: pd.DataFrame, others: pd.DataFrame | None) -> None:
-    from accelsim.amdahl import amdahl, sentence, ways
+    from accelsim.amdahl import amdahl, of_other, sentence, ways
     from accelsim.report import terminal
     from accelsim.totals import left_out
 
@@ -378,7 +391,7 @@ def _print_results(results: pd.DataFrame, others: pd.DataFrame | None) -> None:
     elif counted := terminal.io_counted(results):
         out.print(f"the total is {counted}", markup=False)
     say(left_out(results, "hardware"))
-    account = [(row["hardware"], sentence(row)) for _, row in amdahl(results, others).iterrows()]
+    account = [(row["hardware"], sentence(row, of_other(others))) for _, row in amdahl(results, others).iterrows()]
     say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
     out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
     out.print(terminal.energy_chart(results, out.width), soft_wrap=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from accelsim.errors import InputError, needing
+from accelsim.errors import InputError, needing, warn
 from accelsim.explore.answers import costs, violations
 from accelsim.explore.ranges import shown
 from accelsim.explore.space import Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
 from accelsim.explore.totals import Objective, ran, totals
+from accelsim.explore.work import Note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +82,7 @@ def search(
     }
     setup = setup_of(asked, shared_path=scheduler is None or shared_path)
     repeats = 0
+    notes: dict[Note, None] = {}
     with Store(store) as base, Crew(setup, base, jobs, scheduler) as crew:
         base.keep(asked.wanted._replace(objectives=tuple(map(str, chosen))))
         while len(told) < trials and repeats < MOST_REPEATS:
@@ -101,7 +103,7 @@ def search(
                 fresh[index] = None
             if fresh:
                 plan = Plan.of(asked, setup, base, indices=list(fresh))
-                run_missing(plan, base, crew)  # what is said of a point is no news to a search
+                notes |= dict.fromkeys(run_missing(plan, base, crew))
                 table = _totals(plan, asked, list(fresh), read(plan, base))
                 broken = violations(table, asked.constraints)
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
@@ -112,6 +114,8 @@ def search(
                 _tell(study, trial, *told[index])
             if progress is not None:
                 progress(len(told), trials)
+    for note in notes:
+        warn(*note)
     import pandas as pd
 
     return pd.concat(tables, ignore_index=True)

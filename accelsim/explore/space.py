@@ -27,6 +27,7 @@ from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, LeftOut, Network, load_network
+from accelsim.network.language import MOST, as_much
 from accelsim.network.part import Part
 from accelsim.network.samples import with_inputs, with_known_inputs
 from accelsim.pruning.criteria import CRITERIA
@@ -40,6 +41,7 @@ MOST_SAID = 3
 
 
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Size = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=MOST_POINTS)]
 
 
@@ -94,6 +96,14 @@ class SpaceSpec:
     """Class of each sample, a file beside this one; else the array labels of `inputs`."""
     density: Annotated[float | None, Field(strict=True, gt=0, le=1)] = None
     """Share of activations that are not zero; those of the network where it is left out."""
+    phase: str | None = None
+    """Of language models, in which its networks run: prefill or decode."""
+    tokens: Size | None = None
+    """Of each sequence, that run at once."""
+    context: Size | None = None
+    """Tokens that a query meets."""
+    batch: Size | None = None
+    """Samples or sequences, whose activations are drawn."""
     seed: Whole = 0
     """Of drawn activations and of the criterion random."""
     sample: SampleSpec | None = None
@@ -102,13 +112,14 @@ class SpaceSpec:
 class Space:
     """A checked space: its knobs, and the points that they make.
 
+    changes: keys that take the place of those that are given.
     Raises InputError with every problem of its keys, its values and their ranges at once.
     """
 
-    def __init__(self, given: str | Path | Mapping[str, Any]) -> None:
+    def __init__(self, given: str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> None:
         data, self.source, folder = _read(given)
         networks: dict[str, Any] = {}
-        data, vary = dict(data), data.get("vary")
+        data, vary = data | dict(changes or {}), data.get("vary")
         # Networks and chips that are objects already go by their names.
         chips = {each.name: each for each in _objects(data, "hardware", Hardware)}
         networks = {each.name: each for each in _objects(data, "network", Network)}
@@ -136,6 +147,8 @@ class Space:
             None if each is None else str((folder / each).resolve()) for each in (spec.inputs, spec.labels)
         )
         """Files of what enters its networks, and of labels."""
+        self.how_much = {name: getattr(spec, name) for name in ("phase", "tokens", "context", "batch")}
+        """How much of its networks runs, as of `accelsim.network.language.amount`."""
         self.chips: dict[str, Chips] = {}
         self.networks: dict[str, Network] = {}
         self.files: dict[str, str] = {}
@@ -147,9 +160,8 @@ class Space:
             with collecting(problems, f"{self.source}: network: "):
                 if name not in networks:
                     self.files[name] = str(_network_beside(folder, name))
-                self.networks[name] = subset(
-                    entered(networks.get(name) or load_network(self.files[name]), self.inputs), spec.layers
-                )
+                read = networks.get(name) or load_network(self.files[name])
+                self.networks[name] = as_it_runs(read, self.how_much, self.inputs, spec.layers)
         self._problems_of_names(problems)
         self.evaluate = spec.evaluate
         if self.evaluate is None and self.networks and all(net.labels is not None for net in self.networks.values()):
@@ -457,6 +469,15 @@ def _network_beside(folder: Path, name: str) -> str | Path:
     """Return a file or a folder of tensors beside the space's, or the name of a shipped network."""
     is_folder = name not in shipped_names("workloads") and (folder / name).is_dir()
     return (folder / name).resolve() if is_folder else _beside(folder, name)
+
+
+def as_it_runs(
+    network: Network, how_much: Mapping[str, Any], files: tuple[str | None, ...], layers: Sequence[str]
+) -> Network:
+    """Return a network as the points of a space run it: as much of it, with what enters it, and of its layers those."""
+    if how_much.get("batch") is not None and files[0] is not None:
+        raise InputError("batch: with inputs there are as many samples as they hold; leave one of them out")
+    return subset(entered(as_much(network, **how_much), files), layers)
 
 
 def entered(network: Network, files: tuple[str | None, ...]) -> Network:

@@ -20,7 +20,7 @@ from accelsim.explore.points import Point
 from accelsim.explore.runners import Points, Runner, open_runner
 from accelsim.explore.space import Space
 from accelsim.explore.store import Done, Store
-from accelsim.explore.work import Batch, Setup, Worker, engine_version, in_memory, network_hash
+from accelsim.explore.work import Batch, Note, Setup, Worker, engine_version, in_memory, network_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,8 +72,10 @@ def sweep(
             plan.look(FIRST_LOOK)
             base.keep(asked.wanted)
             notes = run_missing(plan, base, crew, progress)
-            for note in [*plan.refused_briefly(), *notes]:
-                warn(note)
+            for problem in plan.refused_briefly():
+                warn(problem)
+            for note in notes:
+                warn(*note)
         return read(plan, base)
 
 
@@ -92,6 +94,7 @@ def setup_of(space: Space, *, shared_path: bool = True) -> Setup:
         criterion=spec.criterion,
         evaluate=space.evaluate,
         inputs=space.inputs,
+        how_much=space.how_much,
         seed=spec.seed,
     )
 
@@ -220,13 +223,13 @@ class Crew:
                         self._store.add(each.batch.done, self._setup.engine, each.batch.columns)
 
 
-def run_missing(plan: Plan, store: Store, crew: Crew, progress: Callable[[int, int], None] | None = None) -> list[str]:
+def run_missing(plan: Plan, store: Store, crew: Crew, progress: Callable[[int, int], None] | None = None) -> list[Note]:
     """Run what the store lacks and put it there, batch by batch; returns what was said on the way, once each."""
     while not plan.missing and plan.left:
         plan.look(FIRST_LOOK)
     if not plan.missing:
         return []
-    notes: dict[str, None] = {}
+    notes: dict[Note, None] = {}
     done = 0
     for batch in Handed(plan.missing, crew.runner(len(plan.missing) + plan.left), plan).results():
         store.add(batch.done, plan.setup.engine, batch.columns)

@@ -6,9 +6,9 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -21,11 +21,11 @@ import accelsim
 from accelsim.config import shipped_dir
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import Row, engine_of
-from accelsim.errors import InputError
+from accelsim.errors import InputError, typed
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
 from accelsim.explore.points import Point, Pruning
-from accelsim.explore.space import entered, subset
+from accelsim.explore.space import as_it_runs
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
@@ -103,6 +103,8 @@ class Setup:
     evaluate: str | None = None
     inputs: tuple[str | None, ...] = (None, None)
     """Files of what enters networks that a worker reads by itself, and of labels."""
+    how_much: Mapping[str, Any] = field(default_factory=dict)
+    """How much of them runs: phase, tokens, context and batch."""
     seed: int = 0
 
     def chip(self, point: Point) -> Hardware:
@@ -130,12 +132,19 @@ def _told(*asked: Any) -> bytes:
     return repr(asked).encode()
 
 
+class Note(NamedTuple):
+    """What was said about points, and what a command says instead."""
+
+    text: str
+    typed: str
+
+
 class Batch(NamedTuple):
     """Points that ran together, how long they took, what was said about them, and their rows one behind the other."""
 
     done: list[Done]
     seconds: float
-    notes: list[str]
+    notes: list[Note]
     columns: Columns = NO_ROWS
 
 
@@ -211,7 +220,8 @@ class Worker:
                 if stop():
                     break
                 self._run_together(list(group))
-        notes = [str(item.message) for item in caught if issubclass(item.category, UserWarning)]
+        said = [item.message for item in caught if issubclass(item.category, UserWarning)]
+        notes = [Note(str(each), typed(each)) for each in said]
         return Batch(self._done, time.perf_counter() - begin, list(dict.fromkeys(notes)), self._rows.columns)
 
     def so_far(self) -> Batch:
@@ -293,7 +303,7 @@ class Worker:
         given = self.setup.networks[name]
         if isinstance(given, Network):
             return given
-        network = subset(entered(load_network(given), self.setup.inputs), self.setup.layers)
+        network = as_it_runs(load_network(given), self.setup.how_much, self.setup.inputs, self.setup.layers)
         if name not in self._unchanged:
             if network_hash(network) != self.setup.hashes[name]:
                 raise InputError(f"network {name}: {given} has changed since the sweep began; run it again")

@@ -113,6 +113,11 @@ class Graph:
         return {each.name: each for each in self.operations}
 
     @property
+    def ends(self) -> tuple[str, ...]:
+        """Names of what the network gives; where it does not say, of what nothing takes."""
+        return self.outputs or tuple(name for name, users in self.users.items() if not users)
+
+    @property
     def users(self) -> dict[str, tuple[str, ...]]:
         """Of each input, layer and operation, who takes what it gives, in the order in which they run."""
         found: dict[str, list[str]] = {name: [] for name in (*self.inputs, *self.order)}

@@ -17,6 +17,7 @@ from accelsim.network.graph import ActivationProduct, Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.lowering import is_count
+from accelsim.network.sizes import MOST_MACS, memory_bytes
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -28,7 +29,28 @@ whose query meets the keys and values of all before it, which are kept."""
 MOST = 2**31 - 1
 """The largest number of samples, tokens or a context: the largest size that a network file may give."""
 
+DRAWN_BYTES = 9
+"""Of a value that is drawn: itself, and whether it is zero."""
+
 PHASES: tuple[str, ...] = get_args(Phase)
+
+
+def amount(
+    phase: str | None = None, tokens: int | None = None, context: int | None = None, batch: int | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Return which method of a network makes of it what shall run, with its arguments; "": it runs as it is."""
+    of_phase = {"phase": phase, "tokens": tokens, "context": context}
+    found = {name: value for name, value in of_phase.items() if value is not None}
+    method = "in_phase" if found else "in_batch"
+    if batch is not None:
+        found["batch"] = batch
+    return (method, found) if found else ("", {})
+
+
+def as_much(network: Network, **given: Any) -> Network:
+    """Return as much of a network as `amount` says; raises InputError with every problem of what is given."""
+    method, arguments = amount(**given)
+    return getattr(network, method)(**arguments) if method else network
 
 
 def in_batch(network: Network, batch: int) -> Network:
@@ -40,7 +62,7 @@ def in_batch(network: Network, batch: int) -> Network:
     given = [layer.name for layer in network if isinstance(layer.activations, np.ndarray | Remade)]
     if given:
         problems.append(f"batch: {listed(given)} of {network.name}: their activations are given; leave the batch out")
-    raise_if_any(problems)
+    raise_if_any(problems or _too_many(network, batch))
     return network if batch == 1 else replace(network, layers=[_drawn(layer, batch) for layer in network])
 
 
@@ -69,6 +91,7 @@ def in_phase(
     size = _sizes(phase, tokens, context, sequence.length)
     raise_if_any(_no_counts(batch=batch))
     resized = sequence.resized(size, last_only=phase is not None)
+    raise_if_any(_too_many(replace(network, layers=resized.layers), batch))
     sequences = "1 sequence, of its tokens" if batch == 1 else f"{batch:,} sequences, of their tokens"
     said = f"{phase or 'tokens'}: {sequences} {size.tokens:,} at once, context {size.context:,}"
     assumptions = [*network.assumptions, said]
@@ -108,6 +131,32 @@ def _no_counts(**counts: int | None) -> list[str]:
         for key, value in counts.items()
         if value is not None and not (is_count(value, 1) and value <= MOST)
     ]
+
+
+def _too_many(network: Network, batch: int) -> list[str]:
+    """Say, of the layer that needs most, what keeps so many samples of a network from being counted or drawn."""
+    problems = []
+    macs, largest = max(((layer.macs, layer.name) for layer in network), default=(0, ""))
+    if batch * macs > MOST_MACS:
+        problems.append(
+            f"batch: {batch:,}: are {batch * macs:.3g} multiply-accumulates in layer {largest}, and at most "
+            f"{MOST_MACS:.3g} can be counted; give at most {MOST_MACS // macs:,}"
+        )
+    drawn = [(layer.maps.inputs, layer.name) for layer in network if _draws(layer)]
+    size, widest = max(drawn, default=(0, ""))
+    needed_bytes = DRAWN_BYTES * batch * size
+    if not problems and needed_bytes > (there_bytes := memory_bytes()):
+        problems.append(
+            f"batch: {batch:,}: needs {needed_bytes / 2**30:,.1f} GiB for the inputs that are drawn of layer {widest}, "
+            f"this machine has {there_bytes / 2**30:.1f} GiB; give at most {there_bytes // (DRAWN_BYTES * size):,}"
+        )
+    return problems
+
+
+def _draws(layer: Layer) -> bool:
+    """Whether the values that enter a layer are drawn: where all count as non-zero, none are."""
+    known = layer.activations
+    return known is not None and not (isinstance(known, Density) and known.density == 1)
 
 
 def _sizes(phase: str | None, tokens: int | None, context: int | None, length: int) -> _Sizes:
@@ -182,7 +231,7 @@ class _Sequence:
         graph, users = self.graph, self.graph.users
         names = {layer.name for layer in self.network}
         products = {each.name for each in graph.operations if each.product is not None}
-        outputs = set(graph.outputs) or {name for name in graph.order if not users[name]}
+        outputs = set(graph.ends)
         for layer in reversed(list(self.network)):
             behind = _reached([layer.name], users)
             if behind & (names | products) == {layer.name} and not outputs & _reached(

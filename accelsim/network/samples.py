@@ -41,7 +41,9 @@ def with_inputs(network: Network, inputs: Inputs | None, labels: ArrayLike | str
     network = with_known_inputs(network)  # what proves its inputs proves what stands between its layers, too
     if inputs is None:
         if network.samples is None:
-            raise InputError(f"network {network.name}: labels are of no use without its inputs; give both")
+            raise InputError(
+                f"network {network.name}: labels are of no use without its inputs; give both (inputs=, --inputs FILE)"
+            )
         return network.with_samples(network.samples, classes)
     if not isinstance(inputs, str | Path):
         return network.with_samples(inputs, classes)

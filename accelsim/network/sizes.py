@@ -26,9 +26,13 @@ def check_countable(sizes: Mapping[str, int], of: str = "") -> None:
 
 def check_fits_memory(size_bytes: int, what: str) -> None:
     """Raise InputError before an allocation that this machine's memory cannot hold."""
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size_bytes > memory_bytes:
+    if size_bytes > (there_bytes := memory_bytes()):
         raise InputError(
-            f"{what}: needs {size_bytes / 2**30:.1f} GiB, this machine has {memory_bytes / 2**30:.1f} GiB; "
+            f"{what}: needs {size_bytes / 2**30:.1f} GiB, this machine has {there_bytes / 2**30:.1f} GiB; "
             "use a smaller layer, or a safetensors file, which is mapped and not loaded"
         )
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -81,6 +81,7 @@ def page(
     chips: Iterable[Chip] = (),
     network: Network | None = None,
     *,
+    before: pd.DataFrame | None = None,
     gains: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
     command: Sequence[str] = (),
@@ -89,8 +90,9 @@ def page(
     """Return the HTML of a report on results of `simulate`; the same arguments give the same text.
 
     `chips`: descriptions of the chips, by name; one that is not among them is said to be unknown. `network`: adds
-    shapes, source and provenance. `gains`: of `accelsim.against`, a table of the summary. `notes`: what the simulation
-    warned of. `command`, `python`: how to make it again.
+    shapes, source and provenance. `before`: results of the network that this one is held against, on the same chips;
+    `gains`: of `accelsim.against`, a table of the summary. `notes`: what the simulation warned of. `command`, `python`:
+    how to make it again.
     Needs `accelsim[report]`. Raises InputError for results that have no rows, or one layer twice on a chip.
     """
     rows = with_runs(results)
@@ -107,7 +109,7 @@ def page(
     scripts = [chart_library(), _part("report.js")]
     overview = _overview(sums)
     runs = [
-        _run(total, rows[rows["run"] == total["run"]], place, network)
+        _run(total, rows[rows["run"] == total["run"]], place, network, before)
         for place, (_, total) in enumerate(sums.head(DETAILED_RUNS).iterrows())
     ]
     shown = rows if len(rows) <= MAX_ROWS else rows.loc[rows["energy_pj"].nlargest(MAX_ROWS).index.sort_values()]
@@ -178,7 +180,7 @@ def _overview(sums: pd.DataFrame) -> list[Figure]:
     ]
 
 
-def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None) -> Run:
+def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None, before: pd.DataFrame | None) -> Run:
     name = str(total["run"])
     figures = []
     if total["able"]:
@@ -191,7 +193,8 @@ def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None) ->
         ]
     drawn = [figure for figure in figures if figure.spec["data"]["values"]]
     graph = "" if network is None or network.graph is None else graph_svg(network, rows)
-    return Run(name, summary.of_run(total, rows), drawn, graph)
+    was = None if before is None else before[before["hardware"] == total["hardware"]]
+    return Run(name, summary.of_run(total, rows, was), drawn, graph)
 
 
 def _text(heading: str, name: str, meaning: str) -> Field:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from accelsim.amdahl import amdahl, sentence, ways
+from accelsim.amdahl import amdahl, of_other, sentence, ways
 from accelsim.engines import ENGINES
 from accelsim.errors import listed
 from accelsim.kinds import KINDS
@@ -60,8 +60,11 @@ def _ahead(totals: pd.DataFrame, column: str, scale: Any, wins: str, loses: str)
     return f"{best['run']} {wins}: {say(best[column], scale)}; {', and '.join(behind(row) for row in shown)}."
 
 
-def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
-    """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left."""
+def of_run(total: pd.Series[Any], rows: pd.DataFrame, before: pd.DataFrame | None = None) -> list[str]:
+    """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left.
+
+    before: rows of the network that it is held against, on the same chip.
+    """
     able, layers = supported(rows), rows[~operations(rows)]
     lacking = [str(name) for name in rows.loc[rows["executed_as"] == "unsupported", "layer"]]
     missing = f" They have {percent(total['missing'])} of the multiply-accumulates of all layers." if lacking else ""
@@ -88,16 +91,16 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame) -> list[str]:
     idle_zeros = int(((able["executed_as"] == "dense") & (able["weight_density"] < 1)).sum())
     if idle_zeros:
         said.append(f"Runs {idle_zeros} of {int(total['able'])} layers dense: it has no use for their zeros.")
-    return [*said, _memory(supported(layers), total), *_operations(rows, layers), *left_out]
+    return [*said, _memory(supported(layers), total), *_operations(rows, layers, before), *left_out]
 
 
-def _operations(rows: pd.DataFrame, layers: pd.DataFrame) -> list[str]:
+def _operations(rows: pd.DataFrame, layers: pd.DataFrame, before: pd.DataFrame | None) -> list[str]:
     """Say what of all that is told of a run are its layers, and what becomes of operations that are none."""
     if len(rows) == len(layers):
         return []
     total = over_layers(layers, "hardware").iloc[0]
     cost = f"Its layers only: {say(total['time_us'], TIME_US)} and {say(total['energy_pj'], ENERGY_PJ)}"
-    account = [text for _, row in amdahl(rows).iterrows() if (text := sentence(row))]
+    account = [text for _, row in amdahl(rows, before).iterrows() if (text := sentence(row, of_other(before)))]
     notes = [text.partition(": ")[2] for text in ways(rows)]
     return [f"{text[0].upper()}{text[1:]}." for text in ["; ".join([cost, *account]), *notes]]
 

@@ -58,6 +58,8 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     counts = results.loc[~is_operation, "vectors"].unique()
     results = results[~is_operation | counted]
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
+    if not vectors and (samples := first["batch"]) > 1:
+        vectors = f", {samples:,} samples"
     grid = Table(
         title=escape(f"{first['network']} on {first['hardware']}{area}{vectors}"),
         title_justify="left",
@@ -110,13 +112,14 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     return grid
 
 
-def _fitting(columns: Mapping[str, Sequence[str]], dropped: Iterable[str], width: int) -> list[str]:
+def _fitting(columns: Mapping[str, Sequence[str]], dropped: Iterable[str], width: int, gap: int = 3) -> list[str]:
     """Return the headings of columns that fit beside each other, all but the first to be dropped.
 
     columns: texts below each heading. The first may fold, and is taken to be no wider than a third of the terminal.
+    gap: characters between two columns: spaces and the separator.
     """
     lines = {heading: "\n".join([heading, *texts]).split("\n") for heading, texts in columns.items()}
-    widths = {heading: max(map(len, each)) + 3 for heading, each in lines.items()}  # spaces and the separator
+    widths = {heading: max(map(len, each)) + gap for heading, each in lines.items()}
     first = next(iter(widths))
     widths[first] = min(widths[first], width // 3)
     for heading in dropped:
@@ -272,18 +275,28 @@ def prices_table(hardware: Hardware) -> Table:
 
 
 def chip_totals(results: pd.DataFrame) -> Table:
-    """Return one line per chip, for a comparison; 80 characters wide."""
-    what = "totals of all operations" if operations(results).any() else "totals"
-    title = ", ".join(filter(None, (what, io_counted(results))))
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    """Return one line per chip, for a comparison; 80 characters wide.
+
+    What each total holds stands beside it: how many layers, and how many of the other operations.
+    """
+    sums = over_layers(results, "hardware")
+    title = ", ".join(filter(None, ("totals", io_counted(results))))
+    grid = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
+        caption=unlike_totals(sums), caption_justify="left",
+    )  # fmt: skip
     grid.add_column("hardware", overflow="fold", min_width=12)
-    for heading in ("layers", "cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
+    grid.add_column("layers\n+ others" if "operations" in sums else "layers", justify="right", no_wrap=True)
+    for heading in ("cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
         grid.add_column(heading, justify="right", no_wrap=True)
-    for chip, total in over_layers(results, "hardware").iterrows():
+    for chip, total in sums.iterrows():
         mine = results[results["hardware"] == chip]
+        held = [_share_of(total["able"], total["layers"])]
+        if "operations" in sums:
+            held.append(f"+ {_share_of(total['operations'] - total['elsewhere'], total['operations'])}")
         grid.add_row(
             Text(str(chip)),
-            whole(total["able"]) + ("" if total["able"] == total["layers"] else f" of {whole(total['layers'])}"),
+            "\n".join(held),
             whole(total["cycles"]),
             number(total["time_us"]),
             total_energy(total["energy_pj"], mine),
@@ -292,6 +305,19 @@ def chip_totals(results: pd.DataFrame) -> Table:
             number(total["storage_bits"] / 8192),
         )
     return grid
+
+
+def unlike_totals(sums: pd.DataFrame) -> str | None:
+    """Return what to know of totals of `over_layers`, one a row, that do not hold the same operations; else None."""
+    if "elsewhere" not in sums or sums["elsewhere"].nunique() < 2:
+        return None
+    left = ", ".join(f"{name} leaves {number:.0f} elsewhere" for name, number in sums["elsewhere"].items())
+    return f"These totals do not hold the same: of the operations that are no layers {left}. Compare by layers only."
+
+
+def _share_of(count: float, of: float) -> str:
+    """Return how many of so many, of all of them the number alone."""
+    return whole(count) if count == of else f"{whole(count)} of {whole(of)}"
 
 
 def io_counted(table: pd.DataFrame) -> str:
@@ -338,32 +364,45 @@ def whose_note(whose: pd.Series[Any], of: pd.Series[Any]) -> str:
     return "activations: " + "; ".join(f"{kind} of {listed}" for kind, listed in names.items())
 
 
-def compare_table(totals: pd.DataFrame) -> Table:
-    """Return one line per chip and granularity: what it buys over the network as it was given; 80 characters wide."""
-    known = bool(totals["accuracy"].notna().any())
+COMPARED_LESS = ("\ncycles", "size\nKiB", "executed\nas")
+"""Columns of a comparison that a narrow terminal goes without, first to last."""
+
+
+def compare_table(totals: pd.DataFrame, width: int) -> Table:
+    """Return one line per chip and granularity: what it buys over the network as it was given.
+
+    A narrow terminal gets fewer columns, their numbers whole.
+    """
+    columns: dict[str, Callable[[Any], str]] = {
+        "pruned by": lambda row: str(row["pruned_by"]),
+        "executed\nas": lambda row: str(row["executed_as"]),
+        "\ncycles": lambda row: whole(row["cycles"]),
+        "time\nµs": lambda row: number(row["time_us"]),
+        "\nfaster": lambda row: times(row["speed_up"]),
+        "energy\nµJ": lambda row: number(row["energy_pj"] / 1e6),
+        "\nsaves": lambda row: times(row["energy_saving"]),
+        "size\nKiB": lambda row: number(row["storage_bits"] / 8192),
+    }
+    if totals["accuracy"].notna().any():
+        columns["right\nanswers"] = lambda row: percent(row["accuracy"])
+    chips = [str(chip) for chip in dict.fromkeys(totals["hardware"])]
+    texts = {heading: [cell(row) for _, row in totals.iterrows()] for heading, cell in columns.items()}
+    texts["pruned by"] += chips
+    kept = _fitting(texts, COMPARED_LESS, width, gap=1)
+    said = [whose_note(totals["activations"], totals["pruned_by"])]
+    said += ["columns left out to fit the terminal; --csv writes all"] * (len(kept) < len(columns))
     grid = Table(
-        title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        padding=(0, 1, 0, 0), caption=whose_note(totals["activations"], totals["pruned_by"]), caption_justify="left",
+        title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0,
+        caption="\n".join(said), caption_justify="left",
     )  # fmt: skip
-    grid.add_column("pruned by", overflow="fold")
-    grid.add_column("executed as", overflow="fold")
-    for heading in ("cycles", "time\nµs", "faster", "energy\nµJ", "saves", "size\nKiB", *["right\nanswers"] * known):
-        grid.add_column(heading, justify="right", no_wrap=True)
+    for heading in kept:
+        words = heading in ("pruned by", "executed\nas")
+        grid.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for chip, rows in totals.groupby("hardware", sort=False):
         grid.add_section()
         grid.add_row(Text(str(chip), style="bold"))
         for _, row in rows.iterrows():
-            grid.add_row(
-                Text(str(row["pruned_by"])),
-                Text(str(row["executed_as"])),
-                whole(row["cycles"]),
-                number(row["time_us"]),
-                times(row["speed_up"]),
-                number(row["energy_pj"] / 1e6),
-                times(row["energy_saving"]),
-                number(row["storage_bits"] / 8192),
-                *[percent(row["accuracy"])] * known,
-            )
+            grid.add_row(*(Text(columns[heading](row)) for heading in kept))
     return grid
 
 

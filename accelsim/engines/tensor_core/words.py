@@ -21,7 +21,7 @@ from accelsim.engines.words import (
 FOR_L2 = Bar(4, "waiting for L2", "#CC79A7", "#")
 STEPS = Bar(5, "shared memory, start of steps", "#882255", "+")
 TILES = Bar(6, "start and end of tiles", "#009E73", "=")
-VECTOR = Bar(7, "vector units", "#F0E442", "%")
+VECTOR = Bar(7, "vector units", "#999933", "%")
 ON_CHIP = Bar(6, "registers, shared memory, L2", "#CC79A7", "#")
 
 WORDS = Words(

@@ -15,6 +15,9 @@ BATCH = re.compile(
 )
 """Names of a dimension that counts samples."""
 
+SAMPLES = re.compile(r"(?:n|num|number)?_?(?:of_)?(?:samples?|examples?)", re.IGNORECASE)
+"""Names that do where they are the first of several: of sound, samples are what comes behind."""
+
 NO_NAMES = {"", "?", "-1", "None"}
 """What stands for a dimension without a name; two of them need not be of one size."""
 
@@ -45,7 +48,8 @@ class _Open(NamedTuple):
     @property
     def counts_samples(self) -> list[int]:
         """Dimensions that count samples and are open."""
-        return [place for place, dim in enumerate(self.dims or ()) if _is_batch(dim, place)]
+        dims = self.dims or ()
+        return [place for place, dim in enumerate(dims) if _is_batch(dim, place, len(dims))]
 
     def __str__(self) -> str:
         """Return its name and shape."""
@@ -109,13 +113,15 @@ def _dims(tensor: Any) -> list[int | str | None] | None:
     ]
 
 
-def _is_batch(dim: int | str | None, place: int) -> bool:
+def _is_batch(dim: int | str | None, place: int, rank: int) -> bool:
     """Return whether an open dimension counts samples."""
     if isinstance(dim, int):
         return False
     if dim is not None and BATCH.fullmatch(dim):
         return True
-    return place == 0 and (dim is None or AUTOMATIC.fullmatch(dim) is not None)
+    return place == 0 and (
+        dim is None or AUTOMATIC.fullmatch(dim) is not None or (rank > 1 and SAMPLES.fullmatch(dim) is not None)
+    )
 
 
 def _told(
