@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,10 @@ from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
 from accelsim.pruning.spelling import SPELT, WHOLE_CHANNELS
 from accelsim.report.files import check_outputs, write
+
+if TYPE_CHECKING:
+    from accelsim.hardware import Hardware
+    from accelsim.network import Network
 
 DENSE_NETWORK = "lenet-300-100-digits-dense"
 
@@ -65,6 +70,10 @@ PrunedOption = Annotated[
 MasksOption = Annotated[
     str, typer.Option(help="In a state dict: folded (zeros), or weight_mask (NAME_orig, NAME_mask).")
 ]
+RunOnOption = Annotated[
+    str | None,
+    typer.Option("--hardware", help="Also run it on these chips, separated by commas, against what it came from."),
+]
 
 
 @app.command()
@@ -88,15 +97,12 @@ def prune(
     ends: EndsOption = False,
     output: PrunedOption = None,
     masks: MasksOption = "folded",
-    hardware: Annotated[
-        str | None,
-        typer.Option("--hardware", help="Also run it on these chips, separated by commas, against what it came from."),
-    ] = None,
+    hardware: RunOnOption = None,
     *,
     reading: ReadingOptions,
 ) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
-    from accelsim.network.handed_back import MASKS, cannot_remove, default_target, is_handed_back
+    from accelsim.network.handed_back import cannot_remove, default_target, is_handed_back
 
     problems: list[str] = []
     source = weights or Path(network)
@@ -105,15 +111,11 @@ def prune(
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
     bare = is_back and weights is None and hardware is None
-    chosen = hardware or DEFAULT_CHIP
-    net, chips = load(problems, network, chosen, None, None, weights, reading, weights_alone=bare)
+    net, chips = load(problems, network, hardware or DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)
     shares = collect(problems, _sparsities, sparsity)
     if not output.is_dir():
         collect(problems, check_writable, output)
-    if masks not in MASKS:
-        problems.append(f"--masks {masks}: is {' or '.join(MASKS)}")
-    elif masks != "folded" and not (is_back and source.suffix != ".onnx"):
-        problems.append(f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out")
+    problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")
     if remove and is_back and source.suffix != ".onnx" and net is not None:
         problems += cannot_remove(net, str(source), masks)
     if overall and isinstance(shares, dict):
@@ -126,13 +128,10 @@ def prune(
 
     from accelsim.allocation import global_sparsities
     from accelsim.inspection import inspect
-    from accelsim.network.forward import with_seen
     from accelsim.network.handed_back import hand_back
     from accelsim.network.samples import with_known_inputs
-    from accelsim.network.writer import PARENT
     from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
-    from accelsim.simulation import simulate
 
     with reporting(1, quiet=False) as step:
         step("pruning")
@@ -142,29 +141,55 @@ def prune(
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         whole, pruned = pruned, shrunk(pruned, ends=ends) if remove else pruned
         table = inspect(pruned)  # before it may take the place of the file that it comes from
-        said: list[str] = []
+    show = _beside(pruned, net, output.stem, chips if hardware else ())
+    with reporting(1, quiet=False) as step:
+        step("writing")
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
             into = None if weights is None else net
             said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
-            if source.suffix:  # a shipped network goes by its name
-                pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
-            with_seen(pruned).save(output)
+            said = _save(pruned, source, output)
     console().print(terminal.inspection_table(pruned.name, table, console().width))
-    if hardware is None:
-        say_left_out(pruned)
-    else:
-        with reporting(2 * len(net), quiet=False) as step:
-            results, others = (
-                simulate(replace(each, name=name), chips, progress=step)
-                for each, name in ((pruned, output.stem), (net, net.name))
-            )
-        print_run(results, others, pruned, net, chips)
+    show()
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
     note(said)
     say_wrote(output)
+
+
+def _save(pruned: Network, source: Path, output: Path) -> list[str]:
+    """Write a network in this package's own form, and what it came from; returns that there is nothing to say."""
+    from accelsim.network.forward import with_seen
+    from accelsim.network.writer import PARENT
+
+    if source.suffix:  # a shipped network goes by its name
+        pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
+    with_seen(pruned).save(output)
+    return []
+
+
+def _of_masks(masks: str, output: Path, *, is_dict: bool) -> list[str]:
+    """Say what is wrong with --masks."""
+    from accelsim.network.handed_back import MASKS
+
+    if masks not in MASKS:
+        return [f"--masks {masks}: is {' or '.join(MASKS)}"]
+    if masks != "folded" and not is_dict:
+        return [f"--masks {masks}: is for state dicts, and {output} will not be one; leave it out"]
+    return []
+
+
+def _beside(pruned: Network, net: Network, name: str, chips: Sequence[Hardware]) -> Callable[[], None]:
+    """Run what was pruned, by this name, and what it came from, where there are chips; returns what prints both."""
+    from accelsim.simulation import simulate
+
+    if not chips:
+        return lambda: say_left_out(pruned)
+    with reporting(2 * len(net), quiet=False) as step:
+        results = simulate(replace(pruned, name=name), chips, progress=step)
+        others = simulate(net, chips, progress=step)
+    return lambda: print_run(results, others, pruned, net, chips)
 
 
 def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:
