@@ -193,11 +193,12 @@ class Prepared:
         rows = self._rows(
             [engine_of(chip).on(chip) for chip in chips], Asked(backend, verify, units), progress, operations
         )
-        ends = ends_of(self.network.graph, [layer.name for layer in self.network])
-        for chip, mine in zip(chips, rows, strict=True) if count_io else ():
-            with collecting(problems):
-                _count_io(chip, [row for row in mine if row["kind"] not in KINDS], *ends)
-        raise_if_any(dict.fromkeys(problems))
+        if count_io:
+            ends = ends_of(self.network.graph, [layer.name for layer in self.network])
+            for chip, mine in zip(chips, rows, strict=True):
+                with collecting(problems):
+                    _count_io(chip, [row for row in mine if row["kind"] not in KINDS], *ends)
+            raise_if_any(dict.fromkeys(problems))
         return rows
 
     def rows_together(self, chips: Sequence[Hardware]) -> list[dict[str, Any]]:
