@@ -67,10 +67,7 @@ def search(
         raise InputError(f"{asked.source}: score: nothing says how it is found; add evaluate to the space")
     if trials < 1:
         raise InputError(f"trials: must be at least 1 (got {trials})")
-    with needing("explore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook its progress bars ask for widgets, which nobody shows
-        import optuna
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna = _optuna()
     told: dict[int, tuple[list[float], list[float]]] = {}
     tables: list[pd.DataFrame] = []
     study = optuna.create_study(directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed))
@@ -137,6 +134,15 @@ def _totals(plan: Plan, space: Space, indices: list[int], results: pd.DataFrame)
         [*table.to_dict("records"), *lacking.to_dict("records")],
         columns=list(dict.fromkeys([*columns, *table.columns])),
     )
+
+
+def _optuna() -> Any:
+    """Return the library that proposes points; raises InputError where it is not installed."""
+    with needing("explore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # in a notebook its progress bars ask for widgets, which nobody shows
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
 
 
 def _tell(study: Any, trial: Any, values: list[float], broken: list[float]) -> None:
