@@ -1,27 +1,36 @@
-"""Compiled kernels: `njit`, whose cache notices every change, and a first compilation that is seen."""
+"""Compiled kernels: `njit` for what Python calls, `step` for what kernels call; compiled once, kept on disk.
+
+numba compiles a function that another calls for itself, to machine code that nobody runs, and then again as a part of
+each caller, of their callers, and so on. A step is handed on as it comes from the front end and made fast only where it
+ends up: in a kernel. Integers that stand in the source are integers like any others, so that a step is compiled once.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, NamedTuple
+from weakref import WeakSet
 
-from numba import njit
-from numba.core import caching, event
+import numpy as np
+from numba import config, types
+from numba.core import caching, compiler, sigutils, typed_passes
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.compiler_machinery import register_pass
+from numba.core.registry import CPUDispatcher
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["inlined", "kernel_sources_hash", "njit", "on_first_compile", "uncounted"]
+from accelsim.errors import warn
 
-# Steps become part of the code of their kernel, and take no reference counts of the arrays that they are handed: those
-# would make it a quarter slower. They can make no arrays.
-_UNCOUNTED: dict[str, Any] = {"cache": True, "nogil": True, "_nrt": False}
-inlined = njit(forceinline=True, **_UNCOUNTED)
-uncounted = njit(**_UNCOUNTED)
+__all__ = ["Compiling", "inlined", "kernel_sources_hash", "njit", "on_compile", "read_only", "step", "uncounted"]
 
 PACKAGE = Path(__file__).parent
-KERNEL = re.compile(rb"^ *@(njit|inlined|uncounted)\b", re.MULTILINE)
+KERNEL = re.compile(rb"^ *@(njit|step|inlined|uncounted)\b", re.MULTILINE)
 IMPORT = re.compile(rb"^from (accelsim[.\w]*) import", re.MULTILINE)
 
 
@@ -40,45 +49,246 @@ def _name_of(path: Path) -> str:
 
 @cache
 def kernel_sources_hash() -> str:
-    """Return a hash over all of `kernel_sources`."""
+    """Return a hash over all of `kernel_sources`, and over how this module compiles them."""
     found = hashlib.blake2b(digest_size=16)
-    for path in kernel_sources():
+    for path in [*kernel_sources(), Path(__file__)]:
         found.update(path.read_bytes())
     return found.hexdigest()
 
 
-def _notice_all_sources(locator: Any) -> None:
-    """Make numba ask for the sources of all kernels when it looks whether a cached one is up to date.
+class Compiling(NamedTuple):
+    """A kernel that is about to be compiled."""
 
-    By itself it asks for the file of a kernel alone, and a kernel that this one calls may lie in another.
+    kernel: str
+    number: int
+    """Counted from 1, of those that this process compiles."""
+    most_left: int
+    """Kernels that are imported and have not been needed yet: at most so many follow."""
+
+
+_listeners: list[Callable[[Compiling], None]] = []
+
+
+@contextmanager
+def on_compile(tell: Callable[[Compiling], None]) -> Iterator[None]:
+    """Call `tell` whenever a kernel is about to be compiled; never when it comes from the cache on disk."""
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+def read_only(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
+    """Return an array as kernels take what they only read: rows one after another, not to be written, of one type.
+
+    numba compiles a kernel anew for an array that may be written, or whose columns lie one after another: so every
+    array that a kernel does not fill goes through here, wherever it comes from. It is copied where it has to be.
     """
-    of_file = locator.get_source_stamp
-
-    def get_source_stamp(self: Any) -> Any:
-        stamp = of_file(self)
-        return (stamp, kernel_sources_hash()) if PACKAGE in Path(self._py_file).parents else stamp
-
-    locator.get_source_stamp = get_source_stamp
+    view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
-_locator = getattr(caching, "_SourceFileBackedLocatorMixin", None)
-if _locator is not None:  # a name of numba's own: without it the cache is as it was
-    _notice_all_sources(_locator)
+class _Kept(caching.FunctionCache):
+    """Compiled code on disk, which never stops a run: what cannot be read is compiled, what cannot be kept is told.
+
+    One process compiles and others wait for it: what is missing is looked for again under a lock.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._lock: _Lock | None = None
+        super().__init__(kernel.py_func)
+        if PACKAGE in Path(kernel.py_func.__code__.co_filename).parents:
+            # By itself numba asks for the file of a kernel alone, and what this one calls may lie in another.
+            self._cache_file._source_stamp = (self._cache_file._source_stamp, kernel_sources_hash())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = self._tried(super().load_overload, sig, target_context)
+        if found is None:
+            self._tried(self._impl.locator.ensure_cache_path)
+            self._lock = _Lock(Path(self.cache_path))
+            found = self._tried(super().load_overload, sig, target_context)
+        if found is None:
+            self._kernel.tell()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        self._tried(super().save_overload, sig, data)
+
+    def release(self) -> None:
+        """Let others go on."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _tried(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return action(*arguments)
+        except Exception as error:  # pickle, zlib and LLVM each have their own for a file that is cut or overwritten
+            _tell_trouble(f"{self.cache_path}: {type(error).__name__}: {error}")
+            return None
 
 
-class _FirstCompile(event.Listener):
-    def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell: Callable[[], None] | None = tell
+class _Lock:
+    """The lock of a cache folder, for one process at a time; taken again by who has it. Nothing where there is none."""
 
-    def on_start(self, _: Any) -> None:
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            tell()
+    _held: ClassVar[dict[Path, tuple[Any, int]]] = {}
 
-    def on_end(self, _: Any) -> None:
-        pass
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        file, times = self._held.get(folder, (None, 0))
+        if not times:
+            with suppress(ImportError, OSError):  # not on Windows, nor on every file system
+                import fcntl
+
+                file = (folder / "compiling.lock").open("w")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        self._held[folder] = file, times + 1
+
+    def release(self) -> None:
+        """Let others go on."""
+        file, times = self._held[self._folder]
+        self._held[self._folder] = file, times - 1
+        if times == 1 and file is not None:
+            file.close()
 
 
-def on_first_compile(tell: Callable[[], None]) -> None:
-    """Call `tell` once, when a kernel is about to be compiled; never when it comes from the cache on disk."""
-    event.register("numba:compile", _FirstCompile(tell))  # type: ignore[no-untyped-call]
+@cache
+def _tell_trouble(problem: str) -> None:
+    warn(
+        f"compiled code cannot be kept on disk or read from there ({problem}); it is compiled anew. "
+        "Set NUMBA_CACHE_DIR to an empty folder that can be written"
+    )
+
+
+class Kernel(CPUDispatcher):
+    """A function that Python calls compiled: for each element type of its arrays once, at its first call."""
+
+    all: ClassVar[WeakSet[Kernel]] = WeakSet()
+    compiled: ClassVar[int] = 0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._kept: _Kept | None = None
+        Kernel.all.add(self)
+
+    def compile(self, sig: Any) -> Any:
+        """Return the compiled function for a signature: at hand, from the disk, or compiled and kept there."""
+        with global_compiler_lock:
+            if self._kept is None and not self.overloads:
+                try:
+                    self._kept = self._cache = _Kept(self)
+                except (RuntimeError, OSError) as error:
+                    _tell_trouble(str(error))
+            if self._kept is None and tuple(sigutils.normalize_signature(sig)[0]) not in self.overloads:
+                self.tell()
+            try:
+                return super().compile(sig)
+            finally:
+                if self._kept is not None:
+                    self._kept.release()
+
+    def tell(self) -> None:
+        """Tell who listens that this kernel is about to be compiled."""
+        Kernel.compiled += 1
+        left = sum(not kernel.overloads and kernel is not self for kernel in Kernel.all)
+        name = f"{self.py_func.__module__.removeprefix('accelsim.')}.{self.py_func.__name__}"
+        for tell in _listeners:
+            tell(Compiling(name, Kernel.compiled, left))
+
+    def add_overload(self, cres: Any) -> None:
+        """Take in what was compiled, with what its steps need of Python."""
+        super().add_overload(cres)
+        for environment in cres._find_referenced_environments():
+            cres.library.codegen.set_env(environment.env_name, environment)
+
+
+class _StepLibrary(JITCodeLibrary):
+    """Code of a step, with that of the steps that it calls: not made fast, and no machine code."""
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _StepLowering(typed_passes.NativeLowering):
+    _name = "accelsim_step_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _StepLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.flags.no_compile = True
+        super().run_pass(state)
+        lowered, name = state["cr"], object()  # numba finds a function by its machine code, and here is none
+        state.targetctx.insert_user_function(name, lowered.fndesc, [state.library])
+        state["cr"] = lowered._replace(cfunc=name)
+        return True
+
+
+class _StepCompiler(compiler.CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [
+            (_StepLowering, told) if each is typed_passes.NativeLowering else (each, told)
+            for each, told in passes.passes
+        ]
+        passes.finalize()
+        return [passes]
+
+
+class Step(CPUDispatcher):
+    """A function that becomes part of the kernels that call it; called by Python, it is Python."""
+
+    def __init__(self, py_func: Callable[..., Any], **named: Any) -> None:
+        super().__init__(py_func, pipeline_class=_StepCompiler, **named)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self.py_func(*arguments, **named)
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Return what a kernel calls, literals taken as any other number."""
+        return super().get_call_template(
+            [types.unliteral(each) for each in args], {name: types.unliteral(each) for name, each in kws.items()}
+        )
+
+    def add_overload(self, cres: Any) -> None:
+        """Note what was compiled, for other kernels alone."""
+        self.overloads[tuple(cres.signature.args)] = cres
+
+
+def _compiled(kind: type[CPUDispatcher], function: Callable[..., Any], **options: Any) -> Any:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return function
+    return kind(py_func=function, targetoptions={"nopython": True, "nogil": True, **options})
+
+
+def njit(*, cache: Literal[True], nogil: Literal[True]) -> Callable[[Callable[..., Any]], Any]:
+    """Return the decorator of a kernel: compiled at its first call by Python, kept on disk, and without Python's lock.
+
+    Both are so for all kernels, and written out for whoever knows numba's own `njit`.
+    """
+    return partial(_compiled, Kernel)
+
+
+def uncounted(function: Callable[..., Any]) -> Any:
+    """Return a kernel that takes no reference counts of its arrays, a quarter faster; it can make no arrays."""
+    return _compiled(Kernel, function, _nrt=False)
+
+
+def step(function: Callable[..., Any]) -> Any:
+    """Return a function that becomes part of the kernels that call it; called by Python, it is Python."""
+    return _compiled(Step, function, **_NO_WRAPPERS)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Return a step that is inlined wherever it is called, and takes no reference counts; it can make no arrays."""
+    return _compiled(Step, function, forceinline=True, _nrt=False, **_NO_WRAPPERS)
+
+
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}

@@ -24,7 +24,7 @@ from accelsim.engines.tensor_core.config import TensorCoreConfig
 from accelsim.engines.tensor_core.plan import Limits, Machine
 from accelsim.engines.tensor_core.product import Gemm, choices_of, limits_of, machine_of
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size
-from accelsim.engines.tensor_core.twin import search
+from accelsim.engines.tensor_core.twin import run_best
 from accelsim.hardware import load_hardware
 from benchmarks.documents import EVIDENCE
 
@@ -149,7 +149,7 @@ class Kernels:
         machine, limits, choices = self.sides[side]
         return np.array(
             [
-                max(limits.floor_us, search(machine, limits, Size(*shape), choices, True, NO_SKIPPING)[3])
+                max(limits.floor_us, run_best(machine, limits, Size(*shape), choices, True, NO_SKIPPING)[1])
                 for shape in shapes
             ]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -14,8 +15,9 @@ from conftest import EVIDENCE, TIMED_PARTS
 from accelsim import memory
 from accelsim.config import read_toml, shipped_dir, shipped_names
 from accelsim.errors import InputError
-from accelsim.memory import BandwidthPart, DramPart, load_memory, load_part
-from accelsim.memory.service import measure
+from accelsim.memory import BandwidthPart, DramPart, load_memory, load_part, service
+from accelsim.memory.service import SHIPPED_STREAMS, measure
+from benchmarks import dram_streams
 
 MEASURED = {
     "hbm2-a100-40gb": ("A100 PCIe", "A100 SXM4 40GB"),
@@ -269,3 +271,19 @@ def test_a_table_without_a_source_is_refused(tmp_path: Path) -> None:
         f"{file}: {key}: is missing; add it"
         for key in ("source", "geometry.source", "timing.source", "published.source")
     )
+
+
+def test_what_is_kept_of_shipped_parts_is_what_their_replays_count() -> None:
+    """Where this fails a part or the controller has changed: `python -m benchmarks.dram_streams` replays them anew."""
+    assert json.loads(SHIPPED_STREAMS.read_text(encoding="utf-8")) == dram_streams.streams()
+
+
+def test_a_shipped_part_is_measured_without_a_replay_and_a_changed_one_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("replayed")
+
+    monkeypatch.setattr(service, "replayed_streams", refuse)
+    for name in TIMED_PARTS:
+        measure.__wrapped__(load_memory(name))
+    with pytest.raises(AssertionError, match="replayed"):
+        measure.__wrapped__(load_memory("ddr4-2400", {"timing.t_rfc_ns": 351.0}))

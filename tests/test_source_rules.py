@@ -71,7 +71,10 @@ def test_a_kept_kernel_is_compiled_again_when_what_it_was_made_of_has_changed() 
         file
         for file, node in nodes(ast.FunctionDef)
         if isinstance(node, ast.FunctionDef)
-        and any(ast.unparse(each).partition("(")[0] in ("njit", "inlined", "uncounted") for each in node.decorator_list)
+        and any(
+            ast.unparse(each).partition("(")[0] in ("njit", "step", "inlined", "uncounted")
+            for each in node.decorator_list
+        )
     }
     noticed = {path.relative_to(PACKAGE).as_posix() for path in kernel_sources()}
     assert "memory/dram_queues_fast.py" in decorated  # steps of kernels that lie in another file

@@ -322,12 +322,15 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from accelsim.kernels import on_first_compile
+    from accelsim.kernels import Compiling, on_compile
 
     notes = errors()
-    on_first_compile(
-        lambda: notes.print("Compiling for this machine: once, a few seconds; the result is kept on disk.")
-    )
+
+    def compiling(each: Compiling) -> None:
+        if each.number == 1:
+            notes.print("Compiling for this machine, once: about a second each; the result is kept on disk.")
+        notes.print(f"  {each.kernel} (number {each.number}, at most {each.most_left} more)", markup=False)
+
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=notes, transient=True, disable=not notes.is_terminal,
@@ -343,7 +346,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     timer = threading.Timer(1.0, bar.start)
     timer.daemon = True
     timer.start()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, on_compile(compiling):
         warnings.simplefilter("always")
         try:
             yield step

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accelsim.bitscan import count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
-from accelsim.kernels import njit
+from accelsim.kernels import njit, step
 from accelsim.number_formats import format_of
 from accelsim.threads import in_threads, worker_count
 
@@ -58,7 +58,7 @@ class Tally(NamedTuple):
     digest: NDArray[np.uint64]
 
 
-@njit(cache=True, nogil=True)
+@step
 def _count_crowded(row, columns, magnitude, position, index_bits):
     """Count one row as `_count_tile` does, zeros included; returns largest magnitude, digests and non-zeros."""
     key_low, key_high, previous, stored, found = columns

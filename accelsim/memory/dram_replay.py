@@ -112,8 +112,7 @@ def _result(part: DramPart, requests: int, channels: list[ChannelCounts]) -> Dra
     accesses = counts["reads"] + counts["writes"]
     gb_per_s = accesses * BLOCK_BYTES / (cycles * clock_ns)
     energies = energies_pj(part, counts)
-    bits = accesses * BLOCK_BITS
-    per_bit = None if energies is None else {name: _ratio(energy, bits) for name, energy in energies.items()}
+    per_bit = energies_pj_per_bit(part, counts)
     time_ns = cycles * clock_ns
     power = None if energies is None else {name: energy / time_ns for name, energy in energies.items()}  # pJ / ns = mW
     return DramReplay(
@@ -159,6 +158,12 @@ def energies_pj(part: DramPart, counts: Mapping[str, int]) -> dict[str, float] |
         read_pj, write_pj = part.io.block_pj(clock_ns * c.burst, devices)
         energies["io"] = counts["reads"] * read_pj + counts["writes"] * write_pj
     return energies
+
+
+def energies_pj_per_bit(part: DramPart, counts: Mapping[str, int]) -> dict[str, float] | None:
+    """Return the same for each bit that was moved; NaN where none was."""
+    energies, bits = energies_pj(part, counts), (counts["reads"] + counts["writes"]) * BLOCK_BITS
+    return None if energies is None else {name: _ratio(energy, bits) for name, energy in energies.items()}
 
 
 def _total(value: int | tuple[int, ...]) -> int:

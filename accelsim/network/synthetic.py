@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.bitscan import lowest_bit
-from accelsim.kernels import njit
+from accelsim.kernels import njit, step
 from accelsim.threads import in_threads
 
 VALUE_BITS = 12
@@ -80,7 +80,7 @@ def _steps() -> NDArray[np.uint32]:
     return points.view(np.uint32) >> np.uint32(LOWER_BITS) << np.uint32(LOWER_BITS)
 
 
-@njit(cache=True, nogil=True)
+@step
 def _mix(counter):
     """Return 64 random bits for a counter in steps of an odd number (splitmix64; Steele et al., OOPSLA 2014)."""
     bits = (counter ^ (counter >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -91,13 +91,13 @@ def _mix(counter):
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(cache=True, nogil=True)
+@step
 def _start(stream, row):
     """Return the counter from which a row draws."""
     return _mix(stream + np.uint64(row) * STEP)
 
 
-@njit(cache=True, nogil=True)
+@step
 def _value(bits, steps):
     """Return the bits of a float32 from the lowest of 64 random bits."""
     step = steps[bits & np.uint64((1 << VALUE_BITS) - 1)]

@@ -16,7 +16,7 @@ from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions
 from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.kernels import inlined, njit
+from accelsim.kernels import inlined, njit, step
 
 PIPELINE_CYCLES = 6
 QUEUE_CYCLES = 2
@@ -159,7 +159,7 @@ def _run(columns, fetched, prefetch, active, fifo_depth, record):
     return cycles, broadcasts, macs, reads, total, loads, (arrived, freed_before, freed)
 
 
-@njit(cache=True, nogil=True)
+@step
 def _new_machine(columns, fifo_depth, fetched, record):
     """Return a machine; each vector resets its PEs."""
     n, pes = columns.entries.shape

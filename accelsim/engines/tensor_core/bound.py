@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from accelsim.engines.tensor_core.plan import Limits, Machine, energy_uj, schedule
 from accelsim.engines.tensor_core.tiles import Size, Tiles
 from accelsim.engines.tensor_core.twin import measured, time_us
-from accelsim.kernels import njit
+from accelsim.kernels import njit, step
 
 RESOURCES = (
     "tensor cores",
@@ -37,7 +37,7 @@ FASTER = 1.1
 """How much faster a resource is made to see what that gives."""
 
 
-@njit(cache=True, nogil=True)
+@step
 def faster(machine: Machine, which: int) -> Machine:
     """Return the Machine with one of its resources faster."""
     speed = np.empty(len(RESOURCES))
@@ -72,7 +72,7 @@ def faster(machine: Machine, which: int) -> Machine:
     )
 
 
-@njit(cache=True, nogil=True)
+@step
 def eased(limits: Limits, which: int) -> Limits:
     """Return the Limits with less launch or with more power, if it is one of them."""
     launch = FASTER if which == LAUNCH else 1.0

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.tensor_core.tiles import Tiles
-from accelsim.kernels import njit
+from accelsim.kernels import step
 
 KIB, MIB = 2**10, 2**20
 
@@ -154,13 +154,13 @@ class Ran(NamedTuple):
     """(9, cores): cycles of every core by cause, and those in which it waits for another's tile or has none."""
 
 
-@njit(cache=True)
+@step
 def ceil_int(x):
     """Return the next whole number; a rounding error of floats does not count."""
     return math.ceil(x - 1e-9)
 
 
-@njit(cache=True)
+@step
 def hit_share(footprint, cache):
     """Return the share of a footprint, read again and again in the same order, that a cache of random replacement has.
 
@@ -184,7 +184,7 @@ def hit_share(footprint, cache):
         misses = closer
 
 
-@njit(cache=True)
+@step
 def tile_bytes(machine, tokens, outputs):
     """Return the bytes of one k of a tile's operands, and those that its multipliers read from shared memory."""
     fill = machine.element_bytes * (tokens + machine.packed * outputs)
@@ -198,14 +198,14 @@ def tile_bytes(machine, tokens, outputs):
     )
 
 
-@njit(cache=True)
+@step
 def fetched_bytes(machine, size, channels, weights, inputs, bitmap_bits):
     """Return the bytes of weights, of inputs in tokens x channels, which make up the k of a token, and of bits."""
     of_inputs = machine.element_bytes * machine.input_share * size.k / channels * inputs
     return of_inputs + machine.element_bytes * machine.packed * weights + bitmap_bits / 8
 
 
-@njit(cache=True)
+@step
 def kept_bytes(machine, size, channels, panel_tokens, weights, inputs):
     """Return the room in shared memory that kept operands take: so many weights, and inputs in tokens x channels.
 
@@ -218,7 +218,7 @@ def kept_bytes(machine, size, channels, panel_tokens, weights, inputs):
     return machine.element_bytes * machine.packed * weights + each * inputs
 
 
-@njit(cache=True)
+@step
 def dram_bytes(machine, size, tiles, repeated):
     """Return what a run moves between DRAM and the chip, and what of it is written: results that L2 did not keep.
 
@@ -248,20 +248,20 @@ def dram_bytes(machine, size, tiles, repeated):
     return whole * miss_share + machine.groups * again, machine.groups * results * miss_share
 
 
-@njit(cache=True)
+@step
 def lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue):
     """Return the cycles of a round for the part of the shorter of computing and DRAM that the longer does not hide."""
     step = max(max(plan.tensor, plan.shared), max(plan.load, l2))
     return overlap_loss_per_mille * min(plan.prologue + steps * step + epilogue, dram) // 1000
 
 
-@njit(cache=True)
+@step
 def slots_of(machine, tiles):
     """Return the steps of all cores that work in each round, had each as many as the longest of its round."""
     return float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())
 
 
-@njit(cache=True)
+@step
 def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
     """Return the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
     rounds = np.zeros((len(tiles.rounds) + 1, 3), np.int64)
@@ -280,7 +280,7 @@ def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
     return rounds
 
 
-@njit(cache=True)
+@step
 def schedule(machine, size, tiles, clock_mhz, repeated):
     """Return the Schedule of these tiles at a clock, and their rounds (n, 3)."""
     full_rounds = tiles.number // machine.cores
@@ -341,7 +341,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
     return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
 
 
-@njit(cache=True)
+@step
 def energy_uj(machine, limits, tiles, plan):
     """Return what a run takes at the full voltage, without what stands by: in the cores and L2, and in DRAM."""
     products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * tiles.core_steps.sum()

@@ -43,7 +43,7 @@ from accelsim.engines.tensor_core.tiles import (
     Skipping,
     Tiles,
 )
-from accelsim.kernels import njit
+from accelsim.kernels import njit, step
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)
 CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")
@@ -65,7 +65,7 @@ class Columns(NamedTuple):
     """The same of the group that reads most."""
 
 
-@njit(cache=True, nogil=True)
+@step
 def live_columns(skipping, groups, size, tile_outputs):
     """Return the Columns of a tile's width; without skipping they are empty."""
     outputs, k = size.outputs, size.k
@@ -96,7 +96,7 @@ def live_columns(skipping, groups, size, tile_outputs):
     return Columns(slices, elements, inputs, all_inputs, most_inputs)
 
 
-@njit(cache=True, nogil=True)
+@step
 def fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room):
     """Return what the tiles of a chip without L2 fetch in the loop order, and with what is kept, that fetches least."""
     rows, wide = -(-size.tokens // tile_tokens), -(-size.outputs // tile_outputs)
@@ -143,7 +143,7 @@ def fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room):
     return best
 
 
-@njit(cache=True, nogil=True)
+@step
 def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     """Return the Tiles of a GEMM that is executed as a whole."""
     # Specification: in_order.
@@ -178,7 +178,7 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     )
 
 
-@njit(cache=True, nogil=True)
+@step
 def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns, fetched):
     """Return the Tiles of a GEMM of which only live slices are executed; the parts of a split k share them evenly."""
     rows = -(-size.tokens // tile_tokens)
@@ -229,7 +229,7 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
     )
 
 
-@njit(cache=True, nogil=True)
+@step
 def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room):
     """Return the Tiles of a GEMM; `columns` are those of the tile's width, `room` is what shared memory has left."""
     fetched = NOTHING_FETCHED
@@ -240,7 +240,7 @@ def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns,
     return equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched)
 
 
-@njit(cache=True, nogil=True)
+@step
 def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
     """Return the cycles of one round of tiles, and how many of them went to each of CAUSES: (8,).
 
@@ -285,6 +285,12 @@ def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
 
 
 @njit(cache=True, nogil=True)
+def record_round(plan, steps, stages, l2, dram, epilogue, record):
+    """Return `round_cycles`, for Python."""
+    return round_cycles(plan, steps, stages, l2, dram, epilogue, record)
+
+
+@step
 def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
     """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8)."""
     # Specification: run_schedule.
@@ -307,7 +313,7 @@ def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
     return total, spent
 
 
-@njit(cache=True, nogil=True)
+@step
 def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
     """Return the cycles of a schedule if its steps were shared out evenly: no core without a tile or with a longer one.
 
@@ -326,7 +332,7 @@ def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
     return at_once * (cycles + lost) + plan.after
 
 
-@njit(cache=True, nogil=True)
+@step
 def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
     """Return the time of a tile and split at a clock, launch included, floor not; `even`: with steps shared evenly."""
     # Specification: Attempt.time_us.
@@ -338,7 +344,7 @@ def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
     return limits.overhead_us + total / clock_mhz
 
 
-@njit(cache=True, nogil=True)
+@step
 def power_w(limits, at_full, taken_us, clock_share):
     """Return the mean power of a run at a share of the full clock; `at_full`: uJ of cores, uJ of DRAM, us there."""
     # Specification: Attempt.power_w.
@@ -346,7 +352,7 @@ def power_w(limits, at_full, taken_us, clock_share):
     return limits.static_w * voltage + (at_full[0] * voltage * voltage + at_full[1]) / taken_us
 
 
-@njit(cache=True, nogil=True)
+@step
 def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
     # Specification: Attempt.clock_within.
@@ -364,7 +370,7 @@ def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w)
     return float(low)
 
 
-@njit(cache=True, nogil=True)
+@step
 def measured(machine, limits, size, tiles, repeated, even, at_full):
     """Return clock in MHz, time in us and energy in uJ of a tile and split; `at_full`: uJ of cores, uJ of DRAM, us."""
     # Specification: Attempt.measure.
@@ -388,7 +394,7 @@ CLOCK_MHZ, TIME_US, ENERGY_UJ = range(3)
 """Columns of what was measured of each choice."""
 
 
-@njit(cache=True, nogil=True)
+@step
 def best_of(found, minimize):
     """Return the row of the first choice that has the least of what is minimised; inf: it was not measured."""
     # Specification: best.
@@ -409,7 +415,7 @@ def best_of(found, minimize):
     return best
 
 
-@njit(cache=True, nogil=True)
+@step
 def search(machine, limits, size, choices, repeated, skipping):
     """Try every choice; return the best: the index of its tile and of its split, clock in MHz, time in us, energy."""
     # Specification: attempts.
