@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accelsim.bitscan import count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
-from accelsim.kernels import njit, step
+from accelsim.kernels import njit, read_only, step
 from accelsim.number_formats import format_of
 from accelsim.threads import in_threads, worker_count
 
@@ -184,7 +184,7 @@ def memory_rows(entries: NDArray[Any], entries_per_row: int) -> tuple[NDArray[An
         raise InputError("a PE would store more than 2^31 entries; use more PEs (engine.pes)")
     dtype = np.uint16 if most // entries_per_row < 2**16 - 1 else np.uint32
     first_row, last_row = np.empty(entries.shape, dtype), np.empty(entries.shape, dtype)
-    _memory_rows(entries, entries_per_row, first_row, last_row)
+    _memory_rows(read_only(entries), entries_per_row, first_row, last_row)
     return first_row, last_row
 
 
@@ -352,7 +352,7 @@ def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "we
 def _add_rows(array, keys, digest):
     """Add rows of a matrix to their digests, in threads; returns the largest magnitude and the non-zeros."""
     form = format_of(array.dtype)
-    bits = np.ascontiguousarray(array).view(form.unsigned)
+    bits = read_only(array).view(form.unsigned)
     magnitude = form.unsigned(form.magnitude_mask)
 
     def work(first, last):
@@ -408,7 +408,7 @@ def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
 def _count_rows(array, rows, index_bits, keys, tally):
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
     form = format_of(array.dtype)
-    bits = np.ascontiguousarray(array).view(form.unsigned)
+    bits = read_only(array).view(form.unsigned)
     lane_mask = form.unsigned(form.magnitude_mask)
     width = bits.shape[1]
     workers = worker_count(-(-width // 64), bits.size)

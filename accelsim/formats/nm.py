@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from accelsim.bitscan import nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
-from accelsim.kernels import njit
+from accelsim.kernels import njit, read_only
 from accelsim.number_formats import format_of
 from accelsim.pruning.granularity import MAX_M
 from accelsim.threads import in_threads
@@ -39,7 +39,7 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     """
     rows, places = len(weight), prod(weight.shape[2:])
     form = format_of(weight.dtype)
-    bits = np.ascontiguousarray(weight.reshape(rows, -1)).view(form.unsigned)
+    bits = read_only(weight.reshape(rows, -1)).view(form.unsigned)
 
     def work(first: int, last: int) -> bool:
         return bool(_holds(bits[first:last], form.unsigned(form.magnitude_mask), places, n, m))

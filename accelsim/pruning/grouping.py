@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import njit
+from accelsim.kernels import njit, read_only
 from accelsim.pruning.selection import magnitude_bits
 from accelsim.threads import in_threads
 
@@ -103,7 +103,7 @@ def _spread_kernel(constant: int) -> Any:
 def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     """Return which n of every m consecutive columns are largest; of equals, those of lowest index."""
     kept = np.empty(matrix.shape, bool)
-    bits, magnitude = magnitude_bits(matrix)
+    bits, magnitude = magnitude_bits(read_only(matrix))
     kernel = _nm_kernel(_constant(m))
     in_threads(lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)), len(matrix), matrix.size)
     return kept
@@ -117,7 +117,7 @@ def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int, *, squared: bool = 
     A sum above the range of that type is infinite.
     """
     sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
-    kernel = _sum_kernel(_constant(c), squared)
+    matrix, kernel = read_only(matrix), _sum_kernel(_constant(c), squared)
     with np.errstate(over="ignore"):  # the caller sees the infinity
         in_threads(lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]), len(sums), matrix.size)
     return sums
@@ -126,7 +126,7 @@ def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int, *, squared: bool = 
 def spread_flags(flags: NDArray[np.bool_], r: int, c: int) -> NDArray[np.bool_]:
     """Return each flag in a rectangle r x c."""
     kept = np.empty((flags.shape[0] * r, flags.shape[1] * c), bool)
-    kernel = _spread_kernel(_constant(c))
+    flags, kernel = read_only(flags), _spread_kernel(_constant(c))
     in_threads(lambda a, b: kernel(flags[a:b], r, c, kept[a * r : b * r]), len(flags), kept.size)
     return kept
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import njit
+from accelsim.kernels import njit, read_only
 
 SAMPLE = 1 << 16
 """Numbers drawn to bracket a threshold."""
@@ -81,7 +81,7 @@ def magnitude_bits(values: NDArray[Any]) -> tuple[NDArray[Any], Any]:
 
 def is_finite(values: NDArray[Any]) -> bool:
     """Whether floats (n,) hold neither NaN nor infinity."""
-    bits, magnitude = magnitude_bits(values)
+    bits, magnitude = magnitude_bits(read_only(values))
     return bool(_largest(bits, magnitude) < magnitude_bits(np.array([np.inf], values.dtype))[0][0])
 
 
@@ -89,7 +89,7 @@ def keep_largest(values: NDArray[Any], keep: int) -> NDArray[np.bool_]:
     """Return which `keep` of finite floats (n,) have the largest magnitude; of equals, those of lowest index."""
     if keep in (0, len(values)):
         return np.full(len(values), keep > 0)
-    bits, magnitude = magnitude_bits(values)
+    bits, magnitude = magnitude_bits(read_only(values))
     threshold, above = _threshold(bits, magnitude, keep)
     kept = np.empty(len(values), bool)
     _keep_from(bits, magnitude, threshold, keep - above, kept)

@@ -161,6 +161,24 @@ def ceil_int(x):
 
 
 @step
+def sum_of(numbers):
+    """Return the sum of integers (n,)."""
+    total = 0
+    for i in range(len(numbers)):
+        total += numbers[i]
+    return total
+
+
+@step
+def total_of(numbers):
+    """Return the sum of integers (n, m)."""
+    total = 0
+    for i in range(len(numbers)):
+        total += sum_of(numbers[i])
+    return total
+
+
+@step
 def hit_share(footprint, cache):
     """Return the share of a footprint, read again and again in the same order, that a cache of random replacement has.
 
@@ -258,7 +276,10 @@ def lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue):
 @step
 def slots_of(machine, tiles):
     """Return the steps of all cores that work in each round, had each as many as the longest of its round."""
-    return float(tiles.last * tiles.last_steps + machine.cores * (tiles.rounds[:, 0] * tiles.rounds[:, 1]).sum())
+    full = 0
+    for i in range(len(tiles.rounds)):
+        full += tiles.rounds[i, STEPS] * tiles.rounds[i, TIMES]
+    return float(tiles.last * tiles.last_steps + machine.cores * full)
 
 
 @step
@@ -287,7 +308,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
     fill, read = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
     results = tiles.tile_tokens * tiles.tile_outputs
     products = float(results * machine.step_k)
-    steps = float(tiles.core_steps.sum())
+    steps = float(sum_of(tiles.core_steps))
     moved, written = dram_bytes(machine, size, tiles, repeated)
     if machine.l2_bytes == 0:
         # What is fetched is spread over the steps of rounds, as its cycles of DRAM are: cores move in step.
@@ -344,7 +365,7 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
 @step
 def energy_uj(machine, limits, tiles, plan):
     """Return what a run takes at the full voltage, without what stands by: in the cores and L2, and in DRAM."""
-    products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * tiles.core_steps.sum()
+    products = float(tiles.tile_tokens * tiles.tile_outputs * machine.step_k) * sum_of(tiles.core_steps)
     core = products * limits.executed * limits.fma_pj + plan.filled_bytes * limits.l2_pj_per_byte
     core += plan.shared_bytes * limits.shared_pj_per_byte + plan.sum_bytes * limits.sum_pj_per_byte
     dram = (plan.dram_read_bytes + plan.dram_write_bytes) * limits.dram_pj_per_byte

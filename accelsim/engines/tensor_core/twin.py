@@ -29,6 +29,8 @@ from accelsim.engines.tensor_core.plan import (
     kept_bytes,
     lost_cycles,
     schedule,
+    sum_of,
+    total_of,
 )
 from accelsim.engines.tensor_core.tiles import (
     INNER,
@@ -74,25 +76,33 @@ def live_columns(skipping, groups, size, tile_outputs):
     elements = np.zeros((groups, count), np.int64)
     inputs = np.zeros((groups, count), np.int64)
     all_inputs = most_inputs = 0
+    last_read = np.zeros(skipping.channels if count else 0, np.int64)
     for group in range(groups if count else 0):
-        read_by_any = np.zeros(skipping.channels, np.bool_)
+        # For each channel the last column of the group that read it, counted from 1. In loops, since numba takes
+        # seconds to compile what is done to whole arrays.
+        for i in range(skipping.channels):
+            last_read[i] = 0
+        of_group = 0
         for column in range(count):
             # Specification: column_of.
-            read = np.zeros(skipping.channels, np.bool_)
             first = group * outputs + column * tile_outputs
-            rows = skipping.live[first : min(first + tile_outputs, (group + 1) * outputs)]
-            for s in range(rows.shape[1]):
-                if not rows[:, s].any():
+            last = min(first + tile_outputs, (group + 1) * outputs)
+            for s in range(skipping.live.shape[1]):
+                row = first
+                while row < last and not skipping.live[row, s]:
+                    row += 1
+                if row == last:
                     continue
                 begin, end = s * skipping.slice_k, min(k, (s + 1) * skipping.slice_k)
                 slices[group, column] += 1
                 elements[group, column] += end - begin
                 for i in range(begin, min(end, begin + skipping.channels)):
-                    read[i % skipping.channels] = True
-            inputs[group, column] = read.sum()
-            read_by_any |= read
-        all_inputs += read_by_any.sum()
-        most_inputs = max(most_inputs, read_by_any.sum())
+                    channel = i % skipping.channels
+                    of_group += last_read[channel] == 0
+                    inputs[group, column] += last_read[channel] != column + 1
+                    last_read[channel] = column + 1
+        all_inputs += of_group
+        most_inputs = max(most_inputs, of_group)
     return Columns(slices, elements, inputs, all_inputs, most_inputs)
 
 
@@ -107,7 +117,7 @@ def fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room):
     weights = most_weights = widest = 0
     if skipping.slice_k:
         channels, bits = skipping.channels, machine.groups * wide * skipping.live.shape[1]
-        all_inputs, most_inputs, inputs_of_each = columns.all_inputs, columns.most_inputs, columns.inputs.sum()
+        all_inputs, most_inputs, inputs_of_each = columns.all_inputs, columns.most_inputs, total_of(columns.inputs)
         for group in range(machine.groups):
             of_group = 0
             for column in range(wide):
@@ -154,10 +164,10 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     last = count - full * machine.cores
     part = -(-size.k // split)
     steps = -(-part // machine.step_k)
-    core_steps = np.full(machine.cores, full * steps)
-    for core in range(last):  # one by one: to compile what is done to slices takes numba seconds
-        core_steps[core] += steps
-    rounds = np.empty((min(full, 1), 2), np.int64)
+    core_steps = np.zeros(machine.cores, np.int64)
+    for core in range(machine.cores):
+        core_steps[core] = (full + (core < last)) * steps
+    rounds = np.zeros((min(full, 1), 2), np.int64)
     for i in range(len(rounds)):
         rounds[i, 0], rounds[i, 1] = steps, full
     return Tiles(
@@ -205,10 +215,15 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
                         core = longest = 0
         for column in range(columns.slices.shape[1]):
             stored += columns.k[group, column] * min(tile_outputs, size.outputs - column * tile_outputs)
-    kinds = np.flatnonzero(rounds_of)
-    rounds = np.empty((kinds.size, 2), np.int64)
-    for i in range(kinds.size):
-        rounds[i, 0], rounds[i, 1] = kinds[i], rounds_of[kinds[i]]
+    kinds = 0
+    for steps in range(rounds_of.size):
+        kinds += rounds_of[steps] != 0
+    rounds = np.zeros((kinds, 2), np.int64)
+    i = 0
+    for steps in range(rounds_of.size):
+        if rounds_of[steps]:
+            rounds[i, 0], rounds[i, 1] = steps, rounds_of[steps]
+            i += 1
     channels, wide = machine.groups * skipping.channels, columns.slices.shape[1]
     return Tiles(
         tile_tokens,
@@ -222,7 +237,7 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
         stored / (machine.groups * size.outputs * size.k),
         columns.all_inputs / channels,
         # All columns in as many passes read their sum; all in one pass what any of them reads.
-        (columns.inputs.sum() - columns.all_inputs) / (channels * (wide - 1)) if wide > 1 else 0.0,
+        (total_of(columns.inputs) - columns.all_inputs) / (channels * (wide - 1)) if wide > 1 else 0.0,
         columns.slices.size * skipping.live.shape[1],
         skipping.live.shape[1] / split / 8,
         fetched,
@@ -321,7 +336,7 @@ def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
     the steps of its tiles.
     """
     at_once = max(1.0, tiles.number / machine.cores)
-    steps = math.ceil(tiles.core_steps.sum() / machine.cores / at_once)
+    steps = math.ceil(sum_of(tiles.core_steps) / machine.cores / at_once)
     dram = 0
     for i in range(len(rounds)):
         dram += rounds[i, TIMES] * rounds[i, DRAM_CYCLES]
@@ -399,15 +414,15 @@ def best_of(found, minimize):
     """Return the row of the first choice that has the least of what is minimised; inf: it was not measured."""
     # Specification: best.
     fastest = np.inf
-    for row in found:
-        fastest = min(fastest, row[TIME_US])
+    for i in range(len(found)):
+        fastest = min(fastest, found[i, TIME_US])
     best, least = 0, np.inf
-    for i, row in enumerate(found):
-        score = row[TIME_US]
+    for i in range(len(found)):
+        score = found[i, TIME_US]
         if minimize == EDP:
-            score *= row[ENERGY_UJ]
+            score *= found[i, ENERGY_UJ]
         elif minimize == ENERGY or (minimize == TIME and score <= fastest * ALIKE):
-            score = row[ENERGY_UJ]
+            score = found[i, ENERGY_UJ]
         elif minimize == TIME:
             score = np.inf
         if score < least:
@@ -419,11 +434,13 @@ def best_of(found, minimize):
 def search(machine, limits, size, choices, repeated, skipping):
     """Try every choice; return the best: the index of its tile and of its split, clock in MHz, time in us, energy."""
     # Specification: attempts.
-    found = np.full((choices.tiles.shape[0] * choices.splits.size, 3), np.inf)
+    found = np.empty((choices.tiles.shape[0] * choices.splits.size, 3))
+    for i in range(len(found)):
+        found[i, CLOCK_MHZ] = found[i, TIME_US] = found[i, ENERGY_UJ] = np.inf
     fastest = np.inf
     pruned = 1.0 if limits.minimize == TIME_ALONE else ALIKE if limits.minimize == TIME else np.inf
     for t in range(choices.tiles.shape[0]):
-        tile_tokens, tile_outputs = choices.tiles[t]
+        tile_tokens, tile_outputs = choices.tiles[t, 0], choices.tiles[t, 1]
         columns = live_columns(skipping, machine.groups, size, tile_outputs)
         for s in range(choices.splits.size):
             split = choices.splits[s]
@@ -451,7 +468,7 @@ def search(machine, limits, size, choices, repeated, skipping):
 def run_best(machine, limits, size, choices, repeated, skipping):
     """Return the best choice and what it takes: clock, time, energy, Tiles, Schedule, rounds, cycles, and by cause."""
     t, s, clock_mhz, taken_us, uj = search(machine, limits, size, choices, repeated, skipping)
-    tile_tokens, tile_outputs = choices.tiles[t]
+    tile_tokens, tile_outputs = choices.tiles[t, 0], choices.tiles[t, 1]
     columns = live_columns(skipping, machine.groups, size, tile_outputs)
     split, room = choices.splits[s], choices.room[t]
     tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room)
