@@ -16,7 +16,7 @@ from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions
 from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.kernels import inlined, njit, step
+from accelsim.kernels import inlined, njit, read_only, step
 
 PIPELINE_CYCLES = 6
 QUEUE_CYCLES = 2
@@ -411,7 +411,7 @@ def simulate_slice(
     columns = Columns(part.entries, part.first_row, part.last_row, part.nonzeros, part.inputs, bias_row)
     fetched = Fetched(fetch.ends, fetch.cycles, stream.latency_cycles, stream.double_buffered, fetch.write_cycles)
     cycles, broadcasts, macs, reads, per_pe, loads, ahead = _run(
-        tuple(columns), tuple(fetched), tuple(prefetch), vectors != 0, config.fifo_depth, tuple(record)
+        tuple(columns), tuple(fetched), tuple(prefetch), read_only(vectors != 0), config.fifo_depth, tuple(record)
     )
     busy, *stalls = map(tuple, per_pe.tolist())
     padding = sum(busy) - macs

@@ -1,0 +1,134 @@
+"""Is every kernel compiled once, by one process, kept where that can be, and no reason to stop where it cannot?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = """
+from accelsim.kernels import Compiling, inlined, njit, on_compile, step
+
+@step
+def twice(x):
+    return x + x
+
+@inlined
+def add(totals, x):
+    totals[0] += twice(x)
+
+@njit(cache=True, nogil=True)
+def fill(totals, x):
+    add(totals, x)
+    add(totals, 3)
+    return twice(5) + twice(x)
+"""
+USE = """
+import sys, warnings
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from tiny import add, fill, on_compile, twice
+told = []
+with warnings.catch_warnings(record=True) as caught, on_compile(told.append):
+    warnings.simplefilter("always")
+    totals = np.zeros(1, np.int64)
+    assert fill(totals, 4) == 18 and totals[0] == 14
+assert twice(2.5) == 5.0  # of Python, a step is Python
+assert len(twice.overloads) <= 1, list(twice.overloads)
+print(len(told), told[0] if told else "")
+print(*(str(each.message) for each in caught))
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.py").write_text(TINY, encoding="utf-8")
+    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
+    return tmp_path
+
+
+def start(folder: Path, cache: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(folder / "use.py"), str(folder)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache), **environment}, cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return how many kernels a process compiled, and what it was warned of."""
+    printed, failed = process.communicate(timeout=300)
+    assert process.returncode == 0, failed
+    first, warned = printed.splitlines()[:2]
+    return int(first.split()[0]), warned
+
+
+def test_one_process_compiles_and_others_wait(tiny: Path) -> None:
+    processes = [start(tiny, tiny / "cache") for _ in range(3)]
+    found = [ended(process) for process in processes]
+    assert sorted(number for number, _ in found) == [0, 0, 1]
+    assert {warned for _, warned in found} == {""}
+
+
+def test_what_is_damaged_on_disk_is_compiled_anew_and_told(tiny: Path) -> None:
+    assert ended(start(tiny, tiny / "cache"))[0] == 1
+    (kept,) = (tiny / "cache").rglob("*.nbc")
+    kept.write_bytes(kept.read_bytes()[:100])
+    compiled, warned = ended(start(tiny, tiny / "cache"))
+    assert compiled == 1
+    assert "it is compiled anew. Set NUMBA_CACHE_DIR to an empty folder that can be written" in warned
+    assert ended(start(tiny, tiny / "cache")) == (0, "")  # and it was mended
+
+
+def test_without_a_folder_to_keep_code_in_it_runs_all_the_same(tiny: Path) -> None:
+    (tiny / "cache").write_text("a file, no folder", encoding="utf-8")
+    only_there = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}  # numba has other folders to fall back to
+    compiled, warned = ended(start(tiny, tiny / "cache", **only_there))
+    assert compiled == 1
+    assert "Set NUMBA_CACHE_DIR to an empty folder that can be written" in warned
+
+
+ARRAYS = """
+import numpy as np
+import accelsim
+from numba.core import types
+from accelsim.kernels import Kernel
+
+rng = np.random.default_rng(0)
+chips = ["eie-64pe-45nm", "edge-nm-16x16"]
+for dtype in (np.float32, np.float64):
+    weight = (rng.standard_normal((64, 64)) * (rng.random((64, 64)) < 0.4)).astype(dtype)
+    fixed = weight.copy()
+    fixed.flags.writeable = False
+    for each in (weight, fixed, np.asfortranarray(weight), np.repeat(weight, 2, axis=0)[::2]):
+        for name in ("fine", "nm:2:4", "vector:1x4", "block:4x4", "filter"):
+            kept = accelsim.pruning.prune(each, name, 0.5)
+            for criterion in ("l1", "l2"):
+                accelsim.pruning.prune(each, name, 0.5, criterion)
+        for activations in (0.5, np.asfortranarray(rng.random((3, 64)) * (rng.random((3, 64)) < 0.5))):
+            accelsim.simulate(accelsim.Layer.linear("layer", each * kept), chips, activations)
+
+def plain(each):
+    if isinstance(each, types.Array):
+        return types.Array(each.dtype, each.ndim, "C")
+    if isinstance(each, types.BaseTuple):
+        return tuple(plain(one) for one in each)
+    return types.unliteral(each)
+
+used = 0
+for kernel in Kernel.all:
+    signatures = [tuple(plain(one) for one in signature) for signature in kernel.overloads]
+    used += bool(signatures)
+    assert len(signatures) == len(set(signatures)), (kernel, *kernel.overloads)
+print(used)
+"""
+
+
+def test_whatever_array_a_user_has_each_kernel_is_compiled_once_for_its_element_types() -> None:
+    """Read-only or not, by rows or by columns, with gaps: see `read_only` in kernels.py for how a new kernel passes."""
+    done = subprocess.run([sys.executable, "-c", ARRAYS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) >= 8
