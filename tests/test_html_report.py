@@ -653,3 +653,11 @@ def test_chips_that_leave_other_operations_elsewhere_are_held_against_each_other
     assert said != summary.compared(sums)
     left = int(sums.set_index("hardware").loc["eie-64pe-45nm", "elsewhere"])
     assert f"eie-64pe-45nm leaves {left}, edge-nm-16x16 leaves 0 elsewhere" in alike
+
+
+def test_operations_without_a_product_have_no_sizes() -> None:
+    """Of a network's structure: what is no product has no shape and no vectors, and says so."""
+    results = accelsim.simulate("squeezenet", "a100-pcie", 1.0)
+    text = page(results, network=accelsim.load_network("squeezenet"))
+    assert "&lt;NA&gt;" not in text
+    assert "<NA>" not in text

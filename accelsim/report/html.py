@@ -306,14 +306,19 @@ def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, st
             {
                 "layer": str(row["layer"]),
                 "kind": str(row["kind"]),
-                "shape": f"{row['out_features']} x {row['in_features']}" if layer is None else _shape(layer),
-                "vectors": f"{row['vectors']:,}",
+                "shape": _shape(layer) if layer is not None else _of_product(row),
+                "vectors": whole(row["vectors"]),
                 "density": percent(row["weight_density"]),
                 "granularity": str(row["granularity"]),
                 "hash": str(row["layer_hash"]),
             }
         )
     return lines
+
+
+def _of_product(row: pd.Series[Any]) -> str:
+    """Return the sizes of a product; - of an operation that is none."""
+    return "-" if pd.isna(row["out_features"]) else f"{row['out_features']} x {row['in_features']}"
 
 
 def _not_simulated(network: Network) -> list[dict[str, str]]:
