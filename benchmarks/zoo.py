@@ -317,16 +317,20 @@ def _row(name: str, one: Road, counted: int, two: Road | None = None) -> dict[st
     }
 
 
+def zoo() -> dict[str, Model | str]:
+    """Return the models, and the files of packages, of what is installed, by their names."""
+    families = (("torchvision", vision), ("transformers", language))
+    models = [model for package, family in families if importlib.util.find_spec(package) for model in family()]
+    files = [name for name in PACKAGED if importlib.util.find_spec(name.partition("/")[0])]
+    return {model.name: model for model in models} | {name: name for name in files}
+
+
 def rows(only: list[str], known: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     """Go through the rows of the models with one of `only` in their names; one that fails is a row that says so.
 
     known: names of models that are not run again.
     """
-    families = (("torchvision", vision), ("transformers", language))
-    models = [model for package, family in families if importlib.util.find_spec(package) for model in family()]
-    files = [name for name in PACKAGED if importlib.util.find_spec(name.partition("/")[0])]
-    for model in (*models, *files):
-        name = model if isinstance(model, str) else model.name
+    for name, model in zoo().items():
         if name in known or not any(part in name for part in only):
             continue
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -377,7 +381,8 @@ def main() -> None:
         if options.csv:
             pd.DataFrame(found).to_csv(options.csv, index=False)
     if options.write:
-        fill({"zoo": table_of(found)}, write=True)
+        order = list(zoo())
+        fill({"zoo": table_of(sorted(found, key=lambda row: order.index(row["model"])))}, write=True)
 
 
 if __name__ == "__main__":

@@ -270,6 +270,25 @@ def test_a_mask_that_the_file_holds_says_whether_an_attention_is_causal(
     assert (found["z"].does, found["z"].kind, found["y"].inputs[0]) == ("Softmax", "softmax", "z")
 
 
+@pytest.mark.parametrize(
+    ("mask", "causal"),
+    [
+        (np.where(LATER, -np.inf, 0).astype(np.float32), True),
+        (~LATER, True),
+        (LATER, False),
+        (LATER.T, True),
+        (LATER | LATER.T, False),
+    ],
+)
+def test_a_mask_of_an_attention_that_is_one_operation(mask: np.ndarray, causal: bool, tmp_path: Path) -> None:
+    model = model_of(f"y = Attention(h, h, h, mask) q_num_heads={HEADS} kv_num_heads={HEADS}", mask=mask)
+    model.opset_import[0].version = 23
+    found = operations(read(model, tmp_path))
+    scores, values = ActivationProduct(HEADS, TOKENS, WIDTH, TOKENS), ActivationProduct(HEADS, WIDTH, TOKENS, TOKENS)
+    for name, product in (("y.scores", scores), ("y.values", values)):
+        assert found[name].product == product._replace(causal=causal, operand_groups=HEADS)
+
+
 def test_a_scale_of_queries_alone_stays_an_operation(tmp_path: Path) -> None:
     """As a model has it that scales them itself: PyTorch counts it too."""
     pieces = attention("m = Add(s, mask)").replace(f"c = Mul(k, {SCALE}); s = MatMul(a, c)", "s = MatMul(a, k)")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.network.graph import ActivationProduct
-from accelsim.network.onnx_graph.forms import STANDARD
+from accelsim.network.onnx_graph.forms import STANDARD, input_of
 from accelsim.network.onnx_graph.prepared import Prepared
 from accelsim.network.onnx_graph.scope import numbers_of
 from accelsim.network.onnx_graph.written_out import Values, WrittenOut
@@ -51,6 +51,16 @@ def attentions(ready: Prepared, values: Values, is_product: Callable[[Any], bool
             found = _attended(ready, values, node, is_product)
             if found is not None:
                 yield found
+
+
+def is_masked_later(ready: Prepared, values: Values, node: Any) -> bool:
+    """Return whether the mask of an attention that is one node leaves each query only keys up to its own place."""
+    mask = input_of(node, 3) if node.op_type == "Attention" and node.domain in STANDARD else ""
+    mask, _ = values.behind(mask)
+    constant = ready.constants.get(mask)
+    shape = list(constant.dims if constant is not None else ready.shapes.get(mask, ()))
+    kinds = [None, False] if constant is None else [False if constant.dtype == bool else None]
+    return bool(mask) and any(Masks(ready, values, shape).is_causal(mask, is_true=each) for each in kinds)
 
 
 def _attended(ready: Prepared, values: Values, node: Any, is_product: Callable[[Any], bool]) -> Attended | None:

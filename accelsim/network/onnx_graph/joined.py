@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from accelsim.network.graph import Channels, Operation
-from accelsim.network.onnx_graph.dot_products import attentions
+from accelsim.network.onnx_graph.dot_products import attentions, is_masked_later
+from accelsim.network.onnx_graph.forms import is_attention
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED
 from accelsim.network.onnx_graph.node_shapes import one_sample
 from accelsim.network.onnx_graph.prepared import Prepared
@@ -47,8 +48,19 @@ class Joined:
                     self.operations[name] = replace(self.operations[name], product=changed)
             for found in attended.written_out:
                 self._join(found)
+        for node in self.ready.nodes:
+            if is_attention(node) and is_masked_later(self.ready, values, node):
+                self._mask(self.makers.get(node.output[0], ""))
         self._pass_views()
         self._chain_views()
+
+    def _mask(self, name: str) -> None:
+        """Say of both products of an attention, by the name of the second, that a mask spares later keys."""
+        softmax = self.operations[name].inputs[0]
+        for each in (self.operations[softmax].inputs[0], name):
+            product = self.operations[each].product
+            if product is not None:
+                self.operations[each] = replace(self.operations[each], product=product._replace(causal=True))
 
     def _is_product(self, node: Any) -> bool:
         """Return whether a node is a product of activations of known shape."""
