@@ -44,8 +44,9 @@ RESHAPES = {
     "reflection_pad2d", "replication_pad1d", "replication_pad2d", "as_strided", "diagonal", "repeat", "tile",
     "movedim", "swapaxes", "swapdims", "flatten", "unflatten", "ravel", "view_as", "view_as_complex", "view_as_real",
     "repeat_interleave", "rot90", "index", "index_select", "gather", "take", "clone", "mT", "numpy_T",
-    "view_as_real_copy", "permute_copy", "view_copy", "_pad_circular",
+    "view_as_real_copy", "permute_copy", "view_copy", "_pad_circular", "_transform_bias_rescale_qkv",
 }  # fmt: skip
+"""The last takes queries, keys and values of a layer apart; its bias is the layer's, its scale that of the product."""
 ACTIVATIONS = {
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "sigmoid", "tanh", "leaky_relu", "elu",
     "celu", "selu", "softplus", "mish", "prelu", "_prelu_kernel", "threshold", "clamp", "clamp_min", "clamp_max", "glu",
