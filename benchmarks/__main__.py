@@ -28,7 +28,7 @@ from accelsim.engines.eie.image import encode_layer
 from accelsim.engines.tensor_core.product import Gemm, run
 from accelsim.formats.counting import WeightMatrix
 from accelsim.network.synthetic import draw_weights
-from benchmarks import exploration
+from benchmarks import convolutions, exploration
 from benchmarks.figure import Figure, fc8
 from benchmarks.validation import chip
 
@@ -354,6 +354,7 @@ BENCHMARKS = (
     pruning_masks,
     surgeon,
     language_model,
+    *convolutions.BENCHMARKS,
     *exploration.BENCHMARKS,
     start_up,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -37,10 +37,6 @@ class Prefetch(NamedTuple):
     def later(self, cycles: int) -> Prefetch:
         """Return the same, seen from a start so many cycles later."""
         return Prefetch(*(cycle - cycles for cycle in self))
-
-    def asked_later(self, cycles: int) -> Prefetch:
-        """Return the same, its buffers free so many cycles later."""
-        return Prefetch(self.arrived, self.freed_before + cycles, self.freed + cycles)
 
 
 @dataclass(frozen=True)
@@ -77,19 +73,20 @@ class Stream:
     double_buffered: bool
     passes: tuple[Fetch, ...]
 
-    def runs_alike(self, slices: int, most_vectors: int) -> Iterator[tuple[int, int]]:
-        """Cut the vectors into runs (first, last) whose passes fetch the same, of a layer with so many slices."""
-        vectors = len(self.passes) // slices
-        first = 0
-        while first < vectors:
-            mine = self.passes[first * slices : (first + 1) * slices]
-            last = first + 1
-            while last < min(first + most_vectors, vectors) and all(
-                fetch is self.passes[last * slices + number] for number, fetch in enumerate(mine)
-            ):
-                last += 1
-            yield first, last
-            first = last
+    def kinds(self, slices: int) -> tuple[NDArray[np.int64], list[tuple[Fetch, ...]]]:
+        """Return the kind (vectors,) of each vector of a layer with so many slices, and what those of a kind fetch.
+
+        Vectors whose passes share their Fetches are of one kind.
+        """
+        numbers: dict[tuple[int, ...], int] = {}
+        fetches: list[tuple[Fetch, ...]] = []
+        kinds = np.empty(len(self.passes) // slices, np.int64)
+        for vector in range(len(kinds)):
+            mine = self.passes[vector * slices : (vector + 1) * slices]
+            kinds[vector] = number = numbers.setdefault(tuple(map(id, mine)), len(numbers))
+            if number == len(fetches):
+                fetches.append(mine)
+        return kinds, fetches
 
     def state(self, prefetch: Prefetch) -> Prefetch:
         """Return a prefetch on which the same passes follow at the same times.

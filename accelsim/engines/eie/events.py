@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from accelsim.engines.counts import Outcome
 from accelsim.engines.eie import specification, twin
 from accelsim.engines.eie.config import EieChip, EieConfig
-from accelsim.engines.eie.image import EieImage, EieSlice, SliceOutcome, encode_layer
+from accelsim.engines.eie.image import EieImage, EieSlice, encode_layer
 from accelsim.engines.eie.row import EieRun, codes_of, engine_inputs
 from accelsim.engines.eie.words import WORDS
 from accelsim.engines.engine import Asked
@@ -29,7 +29,8 @@ from accelsim.network import Layer, Network
 from accelsim.network.activations import Samples
 from accelsim.parts.timed import DramPart
 
-RunPass = Callable[[EventLog, EieConfig, EieSlice, NDArray[np.int64], WeightMatrix, Supply], SliceOutcome]
+RunPass = Callable[[EventLog, EieConfig, EieSlice, NDArray[np.int64], WeightMatrix, Supply], tuple[int, Prefetch]]
+"""Logs one pass; returns its cycles, and what was done ahead for the next."""
 
 
 def timeline(chip: EieChip, network: Network, layer: Layer, samples: Samples, backend: str, window: Window) -> Timeline:
@@ -83,8 +84,8 @@ def events(
         fetches = memory.passes[number * width : (number + 1) * width]
         for place, (part, fetch) in enumerate(zip(image.slices, fetches, strict=True)):
             log.origin = cycles
-            ran = run_pass(log, config, part, block[0, part.columns], weights, Supply(fetch, memory, prefetch))
-            taken, prefetch = ran.counts.cycles, ran.prefetch
+            supply = Supply(fetch, memory, prefetch)
+            taken, prefetch = run_pass(log, config, part, block[0, part.columns], weights, supply)
             log.note("pass", f"vector {number}", 0, taken, place)
             log.note("write back", "write", taken - fetch.write_cycles, fetch.write_cycles)
             cycles += taken
@@ -111,8 +112,9 @@ def _specified(
     vector: NDArray[np.int64],
     weights: WeightMatrix,
     supply: Supply,
-) -> SliceOutcome:
-    return specification.simulate_slice(config, part, vector, None, supply, note=log.note)
+) -> tuple[int, Prefetch]:
+    machine = specification.simulate_slice(config, part, vector, None, supply, note=log.note)
+    return machine.cycles, machine.ahead
 
 
 def _compiled(
@@ -122,30 +124,26 @@ def _compiled(
     vector: NDArray[np.int64],
     weights: WeightMatrix,
     supply: Supply,
-) -> SliceOutcome:
+) -> tuple[int, Prefetch]:
     active = np.flatnonzero(vector)
     record = twin.Record(np.empty((len(active) + 1, 3), np.int64), 0, twin.UNRECORDED.starts)
 
-    def run() -> SliceOutcome:
-        return twin.simulate_slice(config, part, vector[None], None, supply, record)
-
-    ran = run()
-    cycles = ran.counts.cycles
+    cycles, ahead = twin.record_pass(config, part, vector, supply, record)
     if not log.reaches(cycles):
-        return ran
+        return cycles, ahead
     found = record.steps[:-1].sum(axis=1)
     # A PE is through with a column before the one B + 1 later is found; a column is waited for before it is found.
     first = max(0, int(np.searchsorted(found, log.first_cycle - log.origin)) - config.fifo_depth - 1)
     last = min(len(active), int(np.searchsorted(found, log.last_cycle - log.origin)) + 1)
     log.check_room((last - first) * config.pes)
     record = record._replace(first=first, starts=np.empty((last - first, config.pes), np.int64))
-    run()
+    twin.record_pass(config, part, vector, supply, record)
     _scan(log, part, active, record.steps, cycles)
     columns, entries = active[first:last], part.entries[active[first:last]].astype(np.int64)
     _elements(log, part, columns, entries, record, cycles)
     _weights(log, config, part, columns, entries, record.starts, weights)
     _queues(log, found[first:last], record.starts, cycles)
-    return ran
+    return cycles, ahead
 
 
 PASSES: dict[str, RunPass] = {"compiled": _compiled, "simpy": _specified}

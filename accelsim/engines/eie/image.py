@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial, reduce
-from operator import add
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie.config import EieConfig
-from accelsim.engines.streaming import Fetch, Prefetch, Stream, Supply, VectorSource, resident
+from accelsim.engines.streaming import VectorSource
 from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 
@@ -44,6 +42,11 @@ class EieSlice:
         return len(self.nonzeros) > self.inputs
 
     @cached_property
+    def most_entries(self) -> int:
+        """Entries of the largest column in any PE."""
+        return int(self.entries.max(initial=0))
+
+    @cached_property
     def entries_per_pe(self) -> NDArray[np.int64]:
         """Entries that each PE stores, padding included: (pes,)."""
         total: NDArray[np.int64] = self.entries.sum(axis=0, dtype=np.int64)
@@ -58,24 +61,6 @@ class EieSlice:
     def columns(self) -> slice:
         """The layer's columns that this slice takes."""
         return slice(self.first_input, self.first_input + len(self.nonzeros))
-
-
-class SliceOutcome(NamedTuple):
-    """What passes through a slice give: counts, accumulators (vectors, outputs), and how the tiles came.
-
-    `loads` (tiles, 2): request and arrival. `prefetch` is seen from the start of the next pass.
-    """
-
-    counts: Counts
-    output: NDArray[np.int64] | None
-    loads: NDArray[np.int64]
-    prefetch: Prefetch
-
-
-RunSlice = Callable[[EieSlice, NDArray[np.int64], Supply], SliceOutcome]
-"""Runs vectors (vectors, columns of the slice), all supplied alike, through a slice."""
-RunVectors = Callable[[NDArray[np.int64], Prefetch], SliceOutcome]
-"""Runs vectors (vectors, columns) through all slices, after what was fetched ahead."""
 
 
 class Footprint(NamedTuple):
@@ -128,116 +113,6 @@ class EieImage:
             self.pointers_per_pe,
             max(int(part.entries_per_pe.max()) for part in self.slices),
         )
-
-    def run_all(self, vectors: VectorSource, stream: Stream | None, run_slice: RunSlice, most_vectors: int) -> Outcome:
-        """Run vectors (vectors, columns) slice by slice; counts add, partial sums of one output add.
-
-        With a bias, the last column of a vector is its 1. `stream` is how the weights come, None if they are there.
-        What is fetched for one pass overlaps with the pass before it. `run_slice` takes vectors whose order among the
-        passes does not matter at once, at most `most_vectors`. Of as many that are equal it takes one for every state
-        in which the loader is found; such states soon repeat.
-        """
-        slices = len(self.slices)
-        memory = stream or resident(len(vectors) * slices)
-        course = _Course(memory, self._accumulators(len(vectors)))
-        for first, last in memory.runs_alike(slices, most_vectors):
-            block = vectors[first:last]
-            fetches = memory.passes[first * slices : (first + 1) * slices]
-            run = partial(self._run_slices, run_slice, memory, fetches)
-            if last - first > 1 and bool((block == block[0]).all()):
-                course.run_equal(block, run, by_state=stream is not None)
-            else:
-                in_order = slices > 1 and any(fetch.moves for fetch in fetches)
-                course.run_each(block, run, 1 if in_order else last - first)
-        return course.outcome()
-
-    def _run_slices(
-        self,
-        run_slice: RunSlice,
-        memory: Stream,
-        fetches: Sequence[Fetch],
-        block: NDArray[np.int64],
-        prefetch: Prefetch,
-    ) -> SliceOutcome:
-        """Run vectors through all slices, one after another."""
-        output = self._accumulators(len(block))
-        counts: list[Counts] = []
-        loads: list[NDArray[np.int64]] = []
-        cycles = 0
-        for part, fetch in zip(self.slices, fetches, strict=True):
-            ran = run_slice(part, block[:, part.columns], Supply(fetch, memory, prefetch))
-            counts.append(ran.counts)
-            loads.append(ran.loads + cycles)
-            cycles += ran.counts.cycles
-            prefetch = ran.prefetch
-            if output is not None and ran.output is not None:
-                output[:, part.first_output : part.first_output + part.outputs] += ran.output
-        return SliceOutcome(reduce(add, counts), output, np.concatenate(loads), prefetch)
-
-    def _accumulators(self, vectors: int) -> NDArray[np.int64] | None:
-        """Return accumulators (vectors, outputs) at zero, where the product is wanted."""
-        return None if self.codebook is None else np.zeros((vectors, self.outputs), np.int64)
-
-
-@dataclass
-class _Course:
-    """What vectors take that pass through a layer one after another, from cycle 0."""
-
-    memory: Stream
-    output: NDArray[np.int64] | None
-    """(vectors, outputs) of all vectors, filled as they come."""
-    vectors: int = 0
-    cycles: int = 0
-    counts: Counts | None = None
-    loads: list[NDArray[np.int64]] = field(default_factory=list)
-    prefetch: Prefetch = field(default_factory=Prefetch)
-
-    def run_each(self, block: NDArray[np.int64], run: RunVectors, at_once: int) -> None:
-        """Run vectors (vectors, columns), so many at once."""
-        for first in range(0, len(block), at_once):
-            part = block[first : first + at_once]
-            self._add(run(part, self.prefetch), len(part))
-
-    def run_equal(self, block: NDArray[np.int64], run: RunVectors, *, by_state: bool) -> None:
-        """Run vectors that are all equal: one for every state of the loader, or one where that does not matter."""
-        passed: dict[Prefetch, SliceOutcome] = {}
-        left = len(block)
-        while left:
-            state = self.memory.state(self.prefetch) if by_state else Prefetch()
-            if state not in passed:
-                passed[state] = run(block[:1], state)
-            ran = passed[state]
-            # By what the state leaves out the requests are earlier, and nothing else.
-            earlier = self.prefetch.freed_before - state.freed_before
-            after = ran.prefetch.asked_later(earlier)
-            # A state that follows itself is that of all that is left.
-            times = left if not by_state or self.memory.state(after) == state else 1
-            self._add(ran, 1, times, earlier)
-            left -= times
-
-    def _add(self, ran: SliceOutcome, vectors: int, times: int = 1, earlier: int = 0) -> None:
-        """Add so many equal runs back to back, whose requests are by so many cycles earlier than the run knows."""
-        taken = ran.counts.cycles
-        freed = taken if self.memory.double_buffered else 0
-        if len(ran.loads):
-            begin = np.array([self.cycles + earlier, self.cycles])
-            begins = begin + np.arange(times)[:, None] * np.array([freed, taken])
-            self.loads.append((begins[:, None] + ran.loads).reshape(-1, 2))
-        last = self.vectors + vectors * times
-        if self.output is not None and ran.output is not None:
-            self.output[self.vectors : last] = ran.output
-        self.vectors = last
-        counts = ran.counts.times(times)
-        self.counts = counts if self.counts is None else self.counts + counts
-        self.cycles += times * taken
-        self.prefetch = ran.prefetch.asked_later(earlier + (1 - times) * (taken - freed))
-
-    def outcome(self) -> Outcome:
-        """Return the sums."""
-        if self.counts is None:
-            raise ValueError("a batch has at least one vector")
-        loads = np.concatenate(self.loads) if self.loads else np.zeros((0, 2), np.int64)
-        return Outcome(self.counts, self.output, loads)
 
 
 def encode_layer(
@@ -346,25 +221,23 @@ class Counted(NamedTuple):
     """What an engine counts of some vectors through one slice, all PEs together."""
 
     vectors: int
-    cycles: int
     macs: int
     padding_macs: int
     ptr_reads: int
     spmat_reads: int
 
 
-def actions(config: EieConfig, part: EieSlice, fetch: Fetch, counted: Counted) -> dict[str, int]:
-    """Every action that costs energy, from those that an engine counts.
+def actions(config: EieConfig, part: EieSlice, counted: Counted) -> dict[str, int]:
+    """Every action that costs energy but what is moved, from those that an engine counts.
 
     Each row that is read is latched, and so is each of its entries in turn. The source registers are filled from the
     activation SRAM (one access per input) and read once by the scan; each weight reads and writes its accumulator;
-    finished outputs go from their registers to the SRAM. A layer that is fed from DRAM adds what is moved, and the
-    cycles in which DRAM stands by.
+    finished outputs go from their registers to the SRAM.
     """
-    vectors, cycles, macs, padding_macs, ptr_reads, spmat_reads = counted
+    vectors, macs, padding_macs, ptr_reads, spmat_reads = counted
     inputs = vectors * part.inputs
     finished = vectors * part.outputs if part.completes_outputs else 0
-    found = {
+    return {
         "spmat_reads": spmat_reads,
         "row_reg_writes": spmat_reads,
         "entry_reg_writes": macs + padding_macs,
@@ -378,8 +251,3 @@ def actions(config: EieConfig, part: EieSlice, fetch: Fetch, counted: Counted) -
         "codebook_reads": macs + padding_macs if config.weight_sharing else 0,
         "mac": macs,
     }
-    if fetch.actions is None:
-        return found
-    for action, times in fetch.actions.items():
-        found[action] = found.get(action, 0) + vectors * times
-    return found | {"dram_standby": cycles}

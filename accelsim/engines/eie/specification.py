@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from accelsim.engines.channel import BroadcastChannel, run_until
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie.config import EieConfig
-from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions, scan_inputs
+from accelsim.engines.eie.image import Counted, EieImage, EieSlice, actions, scan_inputs
+from accelsim.engines.eie.passes import Passed, Supplies, run_vectors
 from accelsim.engines.events import NONE, OCCUPANCY, Note, unnoted
 from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
 from accelsim.errors import VerificationError
@@ -305,7 +306,7 @@ class Machine:
         per_pe = {name: tuple(element.counters[name] for element in self.elements) for name in PE_COUNTERS}
         total = {name: sum(each) for name, each in per_pe.items()}
         macs, padding = total["macs"], total["padding_macs"]
-        counted = Counted(1, self.cycles, macs, padding, total["ptr_reads"], total["spmat_reads"])
+        counted = Counted(1, macs, padding, total["ptr_reads"], total["spmat_reads"])
         return Counts(
             cycles=self.cycles,
             macs=macs,
@@ -318,7 +319,7 @@ class Machine:
                 "empty_column": per_pe["empty_column"],
                 "drain": tuple(self.finished - free for free in per_pe["free"]),
             },
-            actions=actions(config, part, self.supply.fetch, counted),
+            actions=actions(config, part, counted),
         )
 
 
@@ -330,14 +331,42 @@ def simulate_slice(
     supply: Supply,
     environment: type[simpy.Environment] = simpy.Environment,
     note: Note = unnoted,
-) -> SliceOutcome:
+) -> Machine:
     """Run one vector (columns of the slice,) through it; `note` is told what every unit does."""
     env = environment(initial_time=min(0, *supply.prefetch))
     machine = Machine(env, config, part, vector, codebook, supply, note)
     machine.run()
     machine.note_rest()
-    output = machine.accumulators.reshape(1, -1)[:, : part.outputs] if codebook is not None else None
-    return SliceOutcome(machine.count(config, part), output, machine.loader.loads, machine.ahead)
+    return machine
+
+
+class _Specification(NamedTuple):
+    """Runs vector by vector, slice by slice, whatever they have in common."""
+
+    config: EieConfig
+    image: EieImage
+    environment: type[simpy.Environment]
+    most_vectors: int = 1
+    any_order: bool = False
+
+    def run(
+        self, number: int, vectors: NDArray[np.int64], times: NDArray[np.int64], supplies: Supplies
+    ) -> Passed[Counts]:
+        """Run one vector through a slice."""
+        part, codebook = self.image.slices[number], self.image.codebook
+        supply = Supply(supplies.fetch, supplies.stream, Prefetch(*supplies.ahead[0].tolist()))
+        machine = simulate_slice(self.config, part, vectors[0], codebook, supply, self.environment)
+        return Passed(
+            cycles=np.array([machine.cycles]),
+            loads=machine.loader.loads[None],
+            ahead=np.array([machine.ahead]),
+            sums=(machine.count(self.config, part),),
+            output=machine.accumulators.reshape(1, -1)[:, : part.outputs] if codebook is not None else None,
+        )
+
+    def counts(self, number: int, sums: Counts) -> Counts:
+        """Return the counts of all passes through a slice."""
+        return sums
 
 
 def run(
@@ -349,9 +378,4 @@ def run(
     environment: type[simpy.Environment] = simpy.Environment,
 ) -> Outcome:
     """Run integer vectors (vectors, columns) through a layer, vector by vector, slice by slice."""
-    return image.run_all(
-        vectors,
-        stream,
-        lambda part, block, supply: simulate_slice(config, part, block[0], image.codebook, supply, environment),
-        most_vectors=1,
-    )
+    return run_vectors(image, vectors, stream, _Specification(config, image, environment))

@@ -1,44 +1,49 @@
 """EIE, the compiled twin: the same integers as `specification.py` from a max-plus recurrence over broadcast columns.
 
 The time of an event follows from the times of earlier events, so the work grows with columns x PEs and not with
-cycles. A variable is named after what it stands for in the specification.
+cycles. A variable is named after what it stands for in the specification. What does not depend on time is counted by
+`untimed.py`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines.counts import Counts, Outcome
 from accelsim.engines.eie.config import EieConfig
-from accelsim.engines.eie.image import Counted, EieImage, EieSlice, SliceOutcome, actions
-from accelsim.engines.streaming import Prefetch, Stream, Supply, VectorSource
-from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.kernels import inlined, njit, read_only, step
+from accelsim.engines.eie.image import Counted, EieImage, EieSlice, actions
+from accelsim.engines.eie.passes import Passed, Supplies, run_vectors
+from accelsim.engines.eie.untimed import count_columns, multiply, new_rows
+from accelsim.engines.streaming import Fetch, Prefetch, Stream, Supply, VectorSource
+from accelsim.kernels import inlined, njit
+from accelsim.threads import in_threads
 
 PIPELINE_CYCLES = 6
 QUEUE_CYCLES = 2
 """From the cycle that finds an activation to the first in which a PE may work on it."""
 
-STALLS = ("scan", "backpressure", "dram", "empty_column", "drain")
-
 CHUNK_ELEMENTS = 1 << 21
 """Activations that are lowered at once: 16 MiB."""
+
+NARROW_CYCLES = 1 << 14
+"""What PEs are behind and have waited is kept in 16 bits up to here, so that vectors of 16 PEs fit a register."""
 
 
 class Columns(NamedTuple):
     """The stored columns of a slice, as in EieSlice, and where the scan finds their activations."""
 
-    entries: NDArray[np.int64]
-    first_row: NDArray[np.int64]
-    last_row: NDArray[np.int64]
-    nonzeros: NDArray[np.int64]
-    bias_column: int
-    """One behind the last column where there is no bias."""
-    bias_row: int
-    """Of the activations, in which the scan finds the bias: one behind the last row of inputs."""
+    entries: NDArray[Any]
+    scan_row: NDArray[np.int64]
+    """(columns,): row of activations in which the scan finds that of a column; the bias has one of its own."""
+    next_row: NDArray[np.int64]
+    """(columns,): the row in which the scan is in the cycle after: the next one behind a row's last slot."""
+    scan_rows: int
+    """Rows of activations."""
 
 
 class Fetched(NamedTuple):
@@ -66,18 +71,13 @@ UNRECORDED = Record(np.zeros((0, 3), np.int64), 0, np.zeros((0, 0), np.int64))
 
 
 class Elements(NamedTuple):
-    """The PEs at work on one vector, each array (pes,)."""
+    """The PEs at work on one vector, each array (pes,), in as few bits as do."""
 
-    free: NDArray[np.int64]
-    """Cycle from which a PE is free."""
-    busy: NDArray[np.int64]
-    empty: NDArray[np.int64]
-    backpressure: NDArray[np.int64]
+    behind: NDArray[Any]
+    """Cycles from the arrival of the last column to the one from which a PE is free."""
+    backpressure: NDArray[Any]
     """Cycles without work for which the full queue of another PE is to blame."""
-    dram: NDArray[np.int64]
-    latched_row: NDArray[np.int64]
-    reads: NDArray[np.int32]
-    """Of rows."""
+    dram: NDArray[Any]
 
 
 class Machine(NamedTuple):
@@ -87,17 +87,18 @@ class Machine(NamedTuple):
     fifo_depth: int
     fetched: Fetched
     elements: Elements
+    sums: NDArray[np.int64]
+    """(2, pes): backpressure and dram of the PEs, as far as they were moved to where there is room."""
     popped_by_all: NDArray[np.int64]
     """(columns,): when the last PE pops each column that was broadcast."""
     record: Record
 
 
 class Scan(NamedTuple):
-    """The scan at an element: the cycle, the row of activations, and whether that row has further slots."""
+    """The scan at an element: the cycle, and the row of activations in which it goes on."""
 
     cycle: np.int64
     row: np.int64
-    left_early: bool
 
 
 class Loader(NamedTuple):
@@ -115,143 +116,146 @@ class Activation(NamedTuple):
 
     column: np.int64
     arrival: np.int64
+    elapsed: np.int64
+    """Since the arrival of the column before."""
     held_back: np.int64
     held_by_dram: np.int64
 
 
 @njit(cache=True, nogil=True)
-def _run(columns, fetched, prefetch, active, fifo_depth, record):
-    """Run vectors one after another and add up what they take.
+def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
+    """Run vectors one after another, or each by itself, and add up what they take.
 
-    columns, fetched, prefetch, record: Columns, Fetched, Prefetch and Record as plain tuples, which spare a call 5 us.
-    active (vectors, columns): which activations are not zero. A Record takes one vector.
-    Returns the cycles, broadcasts, weights met and rows read; (6, pes): cycles with entries, those without for which
-    the scan, another PE's full queue and DRAM are to blame, empty columns, and those in which a PE had finished first;
-    (vectors x tiles, 2): request and arrival of each tile, from the start of the first vector; the prefetch that is
-    left, seen from the end.
+    columns, fetched, record: Columns, Fetched and Record as plain tuples, which spare a call 5 us.
+    ahead (vectors, 3): the Prefetch of each; if there is but one, each vector follows the one before it.
+    active (vectors, columns): which activations are not zero; times (vectors,): how often each counts.
+    behind (0,): of the type that PEs count in. A Record takes one vector.
+    Returns cycles (vectors,); loads (vectors, tiles, 2), request and arrival from the start of each vector; the
+    prefetch (vectors, 3) that each leaves, seen from its end; how often each column was broadcast; (3, pes) cycles
+    until a PE had finished, and those without work for which another PE's full queue and DRAM are to blame; (2,) cycles
+    until the work was done, and all cycles.
     """
-    machine = _new_machine(Columns(*columns), fifo_depth, Fetched(*fetched), Record(*record))
-    elements = machine.elements
-    vectors, tiles = len(active), machine.fetched.ends.size
-    loads = np.empty((vectors * tiles, 2), np.int64)
-    total = np.zeros((6, elements.free.size), np.int64)
-    broadcast = np.empty(active.shape[1], np.int64)
-    arrived, freed_before, freed = prefetch
-    cycles = broadcasts = macs = reads = np.int64(0)
+    machine = _new_machine(Columns(*columns), fifo_depth, Fetched(*fetched), behind, Record(*record))
+    vectors, tiles, write_cycles = len(active), machine.fetched.ends.size, machine.fetched.write_cycles
+    cycles = np.empty(vectors, np.int64)
+    loads = np.empty((vectors, tiles, 2), np.int64)
+    left = np.empty((vectors, 3), np.int64)
+    uses = np.zeros(active.shape[1], np.int64)
+    per_pe = np.zeros((3, machine.elements.behind.size), np.int64)
+    sums = np.zeros(2, np.int64)
+    broadcast = np.empty(active.shape[1] + 1, np.int64)
     for v in range(vectors):
-        n = 0
+        n = np.int64(0)
+        for j in range(active.shape[1]):  # without a branch, which would be guessed wrong
+            broadcast[n] = j
+            n += np.int64(active[v, j])
         for j in range(active.shape[1]):
-            if active[v, j]:
-                broadcast[n] = j
-                n += 1
-                macs += machine.columns.nonzeros[j]
-        mine = loads[v * tiles : (v + 1) * tiles]
-        loader = Loader(np.int64(-1), arrived, arrived, freed_before, freed)
-        finished, loader = _run_vector(machine, broadcast[:n], loader, mine)
-        mine += cycles
-        taken = max(finished, loader.arrived) + machine.fetched.write_cycles
-        arrived = np.int64(0) if machine.fetched.write_cycles else loader.arrived - taken
-        freed_before, freed = loader.freed_before - taken, loader.freed - taken
-        _add_up(elements, finished, taken, total)
-        cycles += taken
-        broadcasts += n
-        reads += elements.reads.sum()
-    return cycles, broadcasts, macs, reads, total, loads, (arrived, freed_before, freed)
+            uses[j] += times[v] * np.int64(active[v, j])
+        before = ahead[v] if v < len(ahead) else left[v - 1]
+        loader = Loader(np.int64(-1), before[0], before[0], before[1], before[2])
+        finished, arrival, loader = _run_vector(machine, broadcast[:n], loader, loads[v])
+        taken = max(finished, loader.arrived) + write_cycles
+        cycles[v] = taken
+        left[v, 0] = np.int64(0) if write_cycles else loader.arrived - taken
+        left[v, 1] = loader.freed_before - taken
+        left[v, 2] = loader.freed - taken
+        _add_up(machine, arrival, times[v], per_pe)
+        sums[0] += times[v] * finished
+        sums[1] += times[v] * taken
+    return cycles, loads, left, uses, per_pe, sums
 
 
-@step
-def _new_machine(columns, fifo_depth, fetched, record):
+@njit(cache=True, nogil=True)
+def _new_machine(columns, fifo_depth, fetched, behind, record):
     """Return a machine; each vector resets its PEs."""
     n, pes = columns.entries.shape
     elements = Elements(
-        np.empty(pes, np.int64),
-        np.empty(pes, np.int64),
-        np.empty(pes, np.int64),
-        np.empty(pes, np.int64),
-        np.empty(pes, np.int64),
-        np.empty(pes, columns.first_row.dtype),
-        np.empty(pes, np.int32),
+        np.empty(pes, behind.dtype),
+        np.empty(pes, behind.dtype),
+        np.empty(pes, behind.dtype),
     )
-    return Machine(columns, fifo_depth, fetched, elements, np.empty(n, np.int64), record)
+    return Machine(columns, fifo_depth, fetched, elements, np.empty((2, pes), np.int64), np.empty(n, np.int64), record)
 
 
 @inlined
 def _run_vector(machine, broadcast, loader, loads):
     """Time every broadcast column of one vector in every PE: broadcast (n,), ascending.
 
-    Fills loads (tiles, 2). Returns the cycle of completion, and the loader with all tiles there.
+    Fills loads (tiles, 2). Returns the cycle of completion, the arrival of the last column, and the loader with all
+    tiles there.
     """
-    _reset(machine.elements)
-    scan = Scan(np.int64(0), np.int64(0), True)  # nothing was taken from the last slot of a row yet
-    done = np.int64(0)
+    _reset(machine)
+    scan = Scan(np.int64(0), np.int64(0))
+    done = arrival = grown = np.int64(0)
     for a in range(broadcast.size):
         column = broadcast[a]
         scan = _next_element(machine.columns, scan, column)
         ready = scan.cycle
         free = _queues_free(machine, a, ready)
-        loader = _begin_tile_of(machine, loader, column, loads)
+        loader = _begin_tile_of(machine, loader, column, arrival, loads)
         found = _column_there(machine.fetched, loader, column, free)
-        scan = Scan(found, scan.row, scan.left_early)
-        activation = Activation(column, found + QUEUE_CYCLES, free - ready, found - free)
-        machine.popped_by_all[a], latest = _work_off(machine.columns, machine.elements, activation)
-        done = max(done, latest)
-        _fetch_rows(machine.columns, machine.elements, column)
+        scan = Scan(found, scan.row)
+        elapsed = found + QUEUE_CYCLES - arrival
+        arrival += elapsed
+        activation = Activation(column, arrival, elapsed, free - ready, found - free)
+        step = elapsed if elapsed <= NARROW_CYCLES else np.int64(1)
+        if grown + step >= 2 * NARROW_CYCLES:
+            _empty_sums(machine)
+            grown = np.int64(0)
+        grown += step  # no narrow sum has grown by more
+        machine.popped_by_all[a] = arrival + _work_off(machine, activation)
+        if a >= broadcast.size - PIPELINE_CYCLES:  # what was popped before that is written before the last is done
+            done = max(done, arrival + _written(machine.columns, machine.elements, column))
         if len(machine.record.steps):
             _record_step(machine, a, ready, activation)
     scan_end = _end_of_scan(machine.columns, scan)
     finished = max(done, scan_end)
     if len(machine.record.steps):
         _write_step(machine.record.steps, broadcast.size, scan_end, finished, np.int64(0))
-    return finished, _last_tiles(machine, loader, loads)
+    return finished, arrival, _last_tiles(machine, loader, arrival, loads)
 
 
 @inlined
-def _reset(elements):
-    """Start with a vector: nothing is done, and no row latched."""
-    no_row = ~elements.latched_row.dtype.type(0)  # all ones
-    for k in range(elements.free.size):
-        elements.free[k] = elements.busy[k] = elements.empty[k] = 0
-        elements.backpressure[k] = elements.dram[k] = elements.reads[k] = 0
-        elements.latched_row[k] = no_row
+def _reset(machine):
+    """Start with a vector: nothing is done."""
+    elements = machine.elements
+    for k in range(elements.behind.size):
+        elements.behind[k] = elements.backpressure[k] = elements.dram[k] = 0
+        machine.sums[0, k] = machine.sums[1, k] = 0
 
 
 @inlined
-def _add_up(elements, finished, taken, total):
-    """Add what the PEs did with the cycles of one vector, whose work is finished before its weights and results."""
-    for k in range(elements.free.size):
-        free, busy, empty = elements.free[k], elements.busy[k], elements.empty[k]
-        backpressure, dram = elements.backpressure[k], elements.dram[k]
-        total[0, k] += busy
-        total[1, k] += free - busy - empty - backpressure - dram
-        total[2, k] += backpressure
-        total[3, k] += dram + taken - finished
-        total[4, k] += empty
-        total[5, k] += finished - free
+def _empty_sums(machine):
+    """Move what the PEs have summed up in few bits to where there is room."""
+    elements = machine.elements
+    for k in range(elements.behind.size):
+        machine.sums[0, k] += elements.backpressure[k]
+        machine.sums[1, k] += elements.dram[k]
+        elements.backpressure[k] = elements.dram[k] = 0
+
+
+@inlined
+def _add_up(machine, arrival, times, per_pe):
+    """Add what the PEs did in one vector that counts so many times; the last column came at `arrival`."""
+    _empty_sums(machine)
+    for k in range(per_pe.shape[1]):
+        per_pe[0, k] += times * (arrival + machine.elements.behind[k])
+        per_pe[1, k] += times * machine.sums[0, k]
+        per_pe[2, k] += times * machine.sums[1, k]
 
 
 @inlined
 def _next_element(columns, scan, column):
     """Go on to the activation of a column."""
     # Specification: non_zero_scan. A step to the next element; leaving a row costs one, except from its last slot.
-    pes = columns.entries.shape[1]
-    is_input = column < columns.bias_column
-    row = column // pes if is_input else columns.bias_row
-    slot = column % pes if is_input else 0
-    cycle = scan.cycle + 1 + row - scan.row
-    if row != scan.row and not scan.left_early:
-        cycle -= 1
-    return Scan(cycle, row, slot != pes - 1)
+    return Scan(scan.cycle + 1 + columns.scan_row[column] - scan.row, columns.next_row[column])
 
 
 @inlined
 def _end_of_scan(columns, scan):
     """Return the cycle in which the scan is behind the last row; it is 0 in row 0 where nothing was found."""
     # Specification: non_zero_scan.
-    rows = columns.bias_row + (columns.entries.shape[0] > columns.bias_column)
-    cycle = scan.cycle + 1 + rows - scan.row
-    if not scan.left_early:
-        cycle -= 1
-    return cycle
+    return scan.cycle + 1 + columns.scan_rows - scan.row
 
 
 @inlined
@@ -263,12 +267,12 @@ def _queues_free(machine, a, ready):
 
 
 @inlined
-def _begin_tile_of(machine, loader, column, loads):
-    """Load tiles up to that of a column."""
+def _begin_tile_of(machine, loader, column, arrival, loads):
+    """Load tiles up to that of a column; the one before it came at `arrival`."""
     # Specification: WeightLoader.column.
     ends = machine.fetched.ends
     while ends.size and (loader.tile < 0 or column >= ends[loader.tile]):
-        loader = _load(machine, loader, loads)
+        loader = _load(machine, loader, arrival, loads)
     return loader
 
 
@@ -280,12 +284,12 @@ def _column_there(fetched, loader, column, free):
 
 
 @inlined
-def _load(machine, loader, loads):
+def _load(machine, loader, arrival, loads):
     """Ask for the next tile as soon as a buffer is free; it comes behind the one before it."""
     # Specification: WeightLoader.
     fetched = machine.fetched
     if loader.tile >= 0:
-        loader = _empty_buffer(machine, loader)
+        loader = _empty_buffer(machine, loader, arrival)
     tile = loader.tile + 1
     start = max(loader.arrived, loader.freed_before + fetched.latency)
     arrived = start + fetched.arrivals[fetched.ends[tile] - 1]
@@ -295,61 +299,88 @@ def _load(machine, loader, loads):
 
 
 @inlined
-def _empty_buffer(machine, loader):
+def _empty_buffer(machine, loader, arrival):
     """Free the buffer of the last tile once it has come and every PE is through with it."""
     if not machine.fetched.double_buffered:
         return loader
     freed = max(loader.freed, loader.arrived)
-    for free in machine.elements.free:
-        freed = max(freed, free)
+    for behind in machine.elements.behind:
+        freed = max(freed, arrival + behind)
     return Loader(loader.tile, loader.start, loader.arrived, loader.freed, freed)
 
 
 @inlined
-def _last_tiles(machine, loader, loads):
+def _last_tiles(machine, loader, arrival, loads):
     """Load the tiles that no column waited for: they arrive all the same."""
     tiles = machine.fetched.ends.size
     while loader.tile + 1 < tiles:
-        loader = _load(machine, loader, loads)
-    return _empty_buffer(machine, loader) if tiles else loader
+        loader = _load(machine, loader, arrival, loads)
+    return _empty_buffer(machine, loader, arrival) if tiles else loader
 
 
 @inlined
-def _work_off(columns, elements, activation):
-    """Let every PE pop a column and work on it; returns when the last pops it, and when the last is done."""
+def _work_off(machine, activation):
+    """Let every PE pop a column and work on it; returns by how much the last pops it after it has come."""
     # Specification: ProcessingElement.run, the pop and the time a column takes.
-    j = np.uint64(activation.column)  # unsigned: no wrap-around index, so that the loop becomes vector code
-    latest = done = np.int64(0)
-    for k in range(elements.free.size):
-        work = np.int64(columns.entries[j, k])
-        popped = max(activation.arrival, elements.free[k])
-        starved = popped - elements.free[k]
-        waited = min(starved, activation.held_by_dram)
-        elements.dram[k] += waited
-        elements.backpressure[k] += min(starved - waited, activation.held_back)
-        elements.busy[k] += work
-        elements.empty[k] += np.int64(work == 0)
-        free = popped + max(work, np.int64(1))
-        elements.free[k] = free
-        latest = max(latest, popped)
-        # The last entry ran in cycle free - 1; an empty column is done in the cycle after its bubble.
-        done = max(done, free + (np.int64(PIPELINE_CYCLES - 1) if work > 0 else np.int64(0)))
-    return latest, done
+    elements = machine.elements
+    lane = elements.behind.dtype.type  # the same narrow integers all the way, or the compiler finds no vector code
+    elapsed = activation.elapsed
+    if elapsed > NARROW_CYCLES:
+        _wait_long(machine, activation)
+        elapsed = np.int64(0)
+    elif activation.held_back or activation.held_by_dram:
+        _wait(elements, activation)
+    j = np.uint64(activation.column)  # unsigned: no wrap-around index
+    passed, none, one = lane(elapsed), lane(0), lane(1)
+    latest = none
+    for k in range(elements.behind.size):
+        late = max(lane(elements.behind[k] - passed), none)
+        latest = max(latest, late)
+        elements.behind[k] = lane(late + max(lane(machine.columns.entries[j, k]), one))
+    return np.int64(latest)
 
 
 @inlined
-def _fetch_rows(columns, elements, column):
-    """Read the rows of a column whose address differs from the latched one."""
-    # Specification: ProcessingElement.run, its reads.
-    j = np.uint64(column)
-    row_type = columns.first_row.dtype.type  # narrow integers all the way, or the compiler finds no vector code
-    for k in range(elements.reads.size):
-        first = columns.first_row[j, k]
-        last = columns.last_row[j, k]
-        fetched = row_type(row_type(last - first) + row_type(first != elements.latched_row[k]))
-        stored = columns.entries[j, k] > 0
-        elements.reads[k] += np.int32(fetched if stored else row_type(0))
-        elements.latched_row[k] = last if stored else elements.latched_row[k]
+def _wait(elements, activation):
+    """Let every PE that is free before a column comes wait: for DRAM first, then a full queue, then the scan."""
+    # Specification: ProcessingElement.run, `starved`.
+    lane = elements.behind.dtype.type
+    elapsed, none = lane(activation.elapsed), lane(0)
+    held_back, held_by_dram = lane(activation.held_back), lane(activation.held_by_dram)
+    if held_by_dram == 0:
+        for k in range(elements.behind.size):
+            starved = max(lane(elapsed - elements.behind[k]), none)
+            elements.backpressure[k] = lane(elements.backpressure[k] + min(starved, held_back))
+        return
+    for k in range(elements.behind.size):
+        starved = max(lane(elapsed - elements.behind[k]), none)
+        waited = min(starved, held_by_dram)
+        elements.dram[k] = lane(elements.dram[k] + waited)
+        elements.backpressure[k] = lane(elements.backpressure[k] + min(lane(starved - waited), held_back))
+
+
+@inlined
+def _wait_long(machine, activation):
+    """Wait as in `_wait` for more cycles than few bits hold, and let the PEs be behind what has come."""
+    elements = machine.elements
+    for k in range(elements.behind.size):
+        late = elements.behind[k] - activation.elapsed
+        starved = max(-late, np.int64(0))
+        waited = min(starved, activation.held_by_dram)
+        machine.sums[0, k] += min(starved - waited, activation.held_back)
+        machine.sums[1, k] += waited
+        elements.behind[k] = max(late, np.int64(0))
+
+
+@inlined
+def _written(columns, elements, column):
+    """Return how long after it came the last result of a column is written; an empty one is done after its bubble."""
+    last = np.int64(0)
+    for k in range(elements.behind.size):
+        # The last entry runs in the cycle before a PE is free.
+        through = np.int64(PIPELINE_CYCLES - 1) if columns.entries[column, k] > 0 else np.int64(0)
+        last = max(last, elements.behind[k] + through)
+    return last
 
 
 @inlined
@@ -362,79 +393,144 @@ def _write_step(steps, a, ready, held_back, held_by_dram):
 @inlined
 def _record_step(machine, a, ready, activation):
     """Record a column that was just worked off."""
-    record, free = machine.record, machine.elements.free
+    record, behind, entries = machine.record, machine.elements.behind, machine.columns.entries
     _write_step(record.steps, a, ready, activation.held_back, activation.held_by_dram)
     if 0 <= a - record.first < len(record.starts):
-        for k in range(free.size):
-            record.starts[a - record.first, k] = free[k] - max(machine.columns.entries[activation.column, k], 1)
+        for k in range(behind.size):
+            begun = activation.arrival + behind[k] - max(np.int64(entries[activation.column, k]), np.int64(1))
+            record.starts[a - record.first, k] = begun
 
 
-@njit(cache=True, nogil=True)
-def _multiply(codes, zero_runs, pointers, offsets, codebook, vectors, outputs):
-    """Walk the entries of every column with a non-zero activation, as the datapath does, for all vectors at once.
+@dataclass(frozen=True)
+class Tally:
+    """What vectors through one slice add up to: `uses`, `per_pe` and `sums` as `_run` returns them."""
 
-    vectors (columns, vectors) and outputs (rows, vectors): what meets one entry lies side by side.
+    vectors: int
+    uses: NDArray[np.int64]
+    per_pe: NDArray[np.int64]
+    sums: NDArray[np.int64]
+    rows: int
+    """Columns that began in another row than the latched one, in all PEs."""
+
+    def __add__(self, other: Tally) -> Tally:
+        """Return the sums of both."""
+        return Tally(
+            self.vectors + other.vectors,
+            self.uses + other.uses,
+            self.per_pe + other.per_pe,
+            self.sums + other.sums,
+            self.rows + other.rows,
+        )
+
+    def times(self, runs: int) -> Tally:
+        """Return the sums of so many equal passes."""
+        return Tally(runs * self.vectors, runs * self.uses, runs * self.per_pe, runs * self.sums, runs * self.rows)
+
+
+class Laid(NamedTuple):
+    """A slice as `_run` takes it: Columns as a plain tuple, and an empty array of the type that its PEs count in."""
+
+    columns: tuple[Any, ...]
+    behind: NDArray[Any]
+
+
+def laid_out(part: EieSlice, config: EieConfig) -> Laid:
+    """Return a slice with where the scan finds its columns.
+
+    A PE is never behind by more than a full queue of its largest column.
     """
-    pes = offsets.size
-    for j in range(vectors.shape[0]):
-        if not vectors[j].any():
-            continue
-        for k in range(pes):
-            row = k - pes
-            for e in range(offsets[k] + pointers[k, j], offsets[k] + pointers[k, j + 1]):
-                row += (zero_runs[e] + 1) * pes
-                if codes[e] != 0:
-                    weight = codebook[codes[e]]
-                    for v in range(vectors.shape[1]):
-                        outputs[row, v] += weight * vectors[j, v]
-
-
-def multiply(matrix: RelativeCsc, codebook: NDArray[np.int64], vectors: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the products (vectors, rows) of the compressed matrix and integer vectors (vectors, columns)."""
-    outputs = np.zeros((matrix.rows, len(vectors)), np.int64)
-    turned = np.ascontiguousarray(vectors.T, np.int64)
-    _multiply(matrix.codes, matrix.zero_runs, matrix.pointers, matrix.offsets, codebook, turned, outputs)
-    return outputs.T
-
-
-def simulate_slice(
-    config: EieConfig,
-    part: EieSlice,
-    vectors: NDArray[np.int64],
-    codebook: NDArray[np.int64] | None,
-    supply: Supply,
-    record: Record = UNRECORDED,
-) -> SliceOutcome:
-    """Run vectors (vectors, columns of the slice), all supplied alike, through it; one if it is recorded."""
-    fetch, stream, prefetch = supply
     bias_row = -(-part.inputs // config.pes)
-    columns = Columns(part.entries, part.first_row, part.last_row, part.nonzeros, part.inputs, bias_row)
-    fetched = Fetched(fetch.ends, fetch.cycles, stream.latency_cycles, stream.double_buffered, fetch.write_cycles)
-    cycles, broadcasts, macs, reads, per_pe, loads, ahead = _run(
-        tuple(columns), tuple(fetched), tuple(prefetch), read_only(vectors != 0), config.fifo_depth, tuple(record)
+    row, slot = np.divmod(np.arange(len(part.nonzeros)), config.pes)
+    if part.has_bias:
+        row[-1], slot[-1] = bias_row, 0
+    next_row = row + (slot == config.pes - 1)
+    columns = Columns(part.entries, row, next_row, bias_row + part.has_bias)
+    most = config.fifo_depth * max(part.most_entries, 1)
+    return Laid(tuple(columns), np.empty(0, np.int16 if most <= NARROW_CYCLES else np.int64))
+
+
+def _joined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _fetched(fetch: Fetch, stream: Stream) -> tuple[Any, ...]:
+    return tuple(Fetched(fetch.ends, fetch.cycles, stream.latency_cycles, stream.double_buffered, fetch.write_cycles))
+
+
+class _Twin:
+    """Runs as many vectors at once as may be, in threads where they need not follow each other."""
+
+    any_order = True
+
+    def __init__(self, config: EieConfig, image: EieImage) -> None:
+        self.config = config
+        self.image = image
+        self.most_vectors = max(1, CHUNK_ELEMENTS // (image.inputs + 1))
+        self._laid = [laid_out(part, config) for part in image.slices]
+
+    def run(self, number: int, vectors: NDArray[Any], times: NDArray[np.int64], supplies: Supplies) -> Passed[Tally]:
+        """Run vectors (vectors, columns) through a slice."""
+        part, (columns, behind), codebook = self.image.slices[number], self._laid[number], self.image.codebook
+        active = vectors != 0
+        fetched = _fetched(supplies.fetch, supplies.stream)
+
+        def work(first: int, last: int) -> Any:
+            mine, often = active[first:last], times[first:last]
+            rows = new_rows(part, mine, often)
+            return *_run(
+                columns, fetched, supplies.ahead[first:last], mine, often, self.config.fifo_depth, behind,
+                tuple(UNRECORDED),
+            ), rows  # fmt: skip
+
+        if supplies.in_order:
+            ran = [work(0, len(vectors))]
+        else:
+            ran = in_threads(work, len(vectors), active.size * self.config.pes)
+        cycles, loads, ahead, uses, per_pe, sums, rows = zip(*ran, strict=True)
+        tally = Tally(int(times.sum()), sum(uses), sum(per_pe), sum(sums), sum(rows))
+        output = None
+        if codebook is not None and part.matrix is not None:
+            output = multiply(part.matrix, codebook, vectors)
+        return Passed(_joined(cycles), _joined(loads), _joined(ahead), (tally,), output)
+
+    def counts(self, number: int, sums: Tally) -> Counts:
+        """Return the counts of all passes through a slice."""
+        part, config = self.image.slices[number], self.config
+        (busy, empty), further_rows = count_columns(sums.uses, part)
+        free, backpressure, dram = sums.per_pe
+        finished, cycles = sums.sums.tolist()
+        macs, broadcasts = int(sums.uses @ part.nonzeros), int(sums.uses.sum())
+        padding = int(busy.sum()) - macs
+        counted = Counted(sums.vectors, macs, padding, broadcasts * config.pes, further_rows + sums.rows)
+        stalls = {
+            "scan": free - busy - empty - backpressure - dram,
+            "backpressure": backpressure,
+            "dram": dram + (cycles - finished),
+            "empty_column": empty,
+            "drain": finished - free,
+        }
+        return Counts(
+            cycles=cycles,
+            macs=macs,
+            padding_macs=padding,
+            busy_cycles=tuple(busy.tolist()),
+            stall_cycles={cause: tuple(each.tolist()) for cause, each in stalls.items()},
+            actions=actions(config, part, counted),
+        )
+
+
+def record_pass(
+    config: EieConfig, part: EieSlice, vector: NDArray[np.int64], supply: Supply, record: Record
+) -> tuple[int, Prefetch]:
+    """Record one vector (columns of the slice,) through it; returns its cycles, and what was done ahead."""
+    columns, behind = laid_out(part, config)
+    fetched, ahead = _fetched(supply.fetch, supply.stream), np.array([supply.prefetch], np.int64)
+    cycles, _, left, *_ = _run(
+        columns, fetched, ahead, vector[None] != 0, np.ones(1, np.int64), config.fifo_depth, behind, tuple(record)
     )
-    busy, *stalls = map(tuple, per_pe.tolist())
-    padding = sum(busy) - macs
-    counted = Counted(len(vectors), cycles, macs, padding, ptr_reads=broadcasts * config.pes, spmat_reads=reads)
-    counts = Counts(
-        cycles=cycles,
-        macs=macs,
-        padding_macs=padding,
-        busy_cycles=busy,
-        stall_cycles=dict(zip(STALLS, stalls, strict=True)),
-        actions=actions(config, part, fetch, counted),
-    )
-    output = None
-    if codebook is not None and part.matrix is not None:
-        output = multiply(part.matrix, codebook, vectors)
-    return SliceOutcome(counts, output, loads, Prefetch(*ahead))
+    return int(cycles[0]), Prefetch(*left[0].tolist())
 
 
 def run(config: EieConfig, image: EieImage, vectors: VectorSource, stream: Stream | None = None) -> Outcome:
-    """Run integer vectors (vectors, columns) through a layer; the signature and answer of `eie.run`."""
-    return image.run_all(
-        vectors,
-        stream,
-        lambda part, block, supply: simulate_slice(config, part, block, image.codebook, supply),
-        most_vectors=max(1, CHUNK_ELEMENTS // (image.inputs + 1)),
-    )
+    """Run integer vectors (vectors, columns) through a layer; the signature and answer of `specification.run`."""
+    return run_vectors(image, vectors, stream, _Twin(config, image))
