@@ -62,8 +62,9 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Stream:
-    """How a layer is fed from DRAM: one Fetch for each pass, in the order in which they run.
+    """How a layer is fed from DRAM: each vector by a Fetch for every slice, in the order in which they run.
 
+    kinds (vectors,): which of the `fetches` are those of a vector; each of these has a Fetch for every slice.
     Two buffers take turns where `double_buffered`: a tile is asked for when the last but one before it is used up. Else
     everything has room and is asked for at once. The data of a tile come `latency_cycles` after it was asked for, or
     follow the tile before it without a gap; a column can be used as soon as it is complete.
@@ -71,22 +72,13 @@ class Stream:
 
     latency_cycles: int
     double_buffered: bool
-    passes: tuple[Fetch, ...]
+    kinds: NDArray[np.int64]
+    fetches: tuple[tuple[Fetch, ...], ...]
 
-    def kinds(self, slices: int) -> tuple[NDArray[np.int64], list[tuple[Fetch, ...]]]:
-        """Return the kind (vectors,) of each vector of a layer with so many slices, and what those of a kind fetch.
-
-        Vectors whose passes share their Fetches are of one kind.
-        """
-        numbers: dict[tuple[int, ...], int] = {}
-        fetches: list[tuple[Fetch, ...]] = []
-        kinds = np.empty(len(self.passes) // slices, np.int64)
-        for vector in range(len(kinds)):
-            mine = self.passes[vector * slices : (vector + 1) * slices]
-            kinds[vector] = number = numbers.setdefault(tuple(map(id, mine)), len(numbers))
-            if number == len(fetches):
-                fetches.append(mine)
-        return kinds, fetches
+    @property
+    def passes(self) -> tuple[Fetch, ...]:
+        """What each pass fetches, in order: all slices of one vector after another."""
+        return tuple(fetch for kind in self.kinds.tolist() for fetch in self.fetches[kind])
 
     def state(self, prefetch: Prefetch) -> Prefetch:
         """Return a prefetch on which the same passes follow at the same times.
@@ -103,30 +95,39 @@ class Stream:
     @property
     def tile_blocks(self) -> NDArray[np.int64]:
         """Blocks of every tile, in order: (tiles,)."""
-        return np.concatenate([fetch.blocks[fetch.ends - 1] for fetch in self.passes])
+        of_kind = [np.concatenate([fetch.blocks[fetch.ends - 1] for fetch in each]) for each in self.fetches]
+        return np.concatenate([of_kind[kind] for kind in self.kinds.tolist() if len(of_kind[kind])] or [NOTHING])
 
     def with_arrivals(self, asked: NDArray[np.int64], arrived: NDArray[np.int64]) -> Stream:
         """Return the same, its columns arriving with blocks whose times are known.
 
         asked (tiles,): cycle in which each tile was asked for; arrived (blocks,): that in which each block came.
         """
-        passes: list[Fetch] = []
+        kinds = np.empty_like(self.kinds)
+        fetches: list[tuple[Fetch, ...]] = []
+        alike: dict[int, int] = {}  # those that load nothing
         tile = first = before = 0
-        for fetch in self.passes:
-            if not len(fetch.ends):
-                passes.append(fetch)
+        for vector, kind in enumerate(self.kinds.tolist()):
+            if kind in alike:
+                kinds[vector] = alike[kind]
                 continue
-            cycles = fetch.cycles.copy()
-            begin = 0
-            for end in fetch.ends.tolist():
-                columns = slice(begin, end)
-                came = arrived[first + fetch.blocks[columns] - 1]
-                cycles[columns] = came - max(before, int(asked[tile]))
-                before, begin = int(came[-1]), end
-                first += int(fetch.blocks[end - 1])
-                tile += 1
-            passes.append(replace(fetch, cycles=cycles))
-        return Stream(0, self.double_buffered, tuple(passes))
+            mine: list[Fetch] = []
+            for fetch in self.fetches[kind]:
+                cycles = fetch.cycles.copy()
+                begin = 0
+                for end in fetch.ends.tolist():
+                    columns = slice(begin, end)
+                    came = arrived[first + fetch.blocks[columns] - 1]
+                    cycles[columns] = came - max(before, int(asked[tile]))
+                    before, begin = int(came[-1]), end
+                    first += int(fetch.blocks[end - 1])
+                    tile += 1
+                mine.append(replace(fetch, cycles=cycles))
+            kinds[vector] = len(fetches)
+            if not any(len(fetch.ends) for fetch in mine):
+                alike[kind] = len(fetches)
+            fetches.append(tuple(mine))
+        return Stream(0, self.double_buffered, kinds, tuple(fetches))
 
     def peak_bytes_per_cycle(self, loads: NDArray[np.int64]) -> float:
         """Return the rate of the fastest tile, given request and arrival of each (tiles, 2); 0 where there is none."""
@@ -149,6 +150,6 @@ RESIDENT = Fetch(NOTHING, NOTHING, NOTHING)
 """A pass that fetches nothing."""
 
 
-def resident(passes: int) -> Stream:
+def resident(vectors: int, slices: int) -> Stream:
     """Return how a layer is fed whose weights are on the chip."""
-    return Stream(0, False, (RESIDENT,) * passes)
+    return Stream(0, False, np.zeros(vectors, np.int64), ((RESIDENT,) * slices,))

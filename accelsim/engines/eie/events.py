@@ -75,13 +75,12 @@ def events(
 ) -> None:
     """Log what happens in the window of a run of vectors (vectors, columns) through a layer, fed as `stream` says."""
     run_pass = PASSES[backend]
-    width = len(image.slices)
-    memory = stream or resident(len(vectors) * width)
+    memory = stream or resident(len(vectors), len(image.slices))
     prefetch = Prefetch()
     cycles = 0
     for number in range(len(vectors)):
         block = vectors[number : number + 1]
-        fetches = memory.passes[number * width : (number + 1) * width]
+        fetches = memory.fetches[memory.kinds[number]]
         for place, (part, fetch) in enumerate(zip(image.slices, fetches, strict=True)):
             log.origin = cycles
             supply = Supply(fetch, memory, prefetch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -150,9 +149,8 @@ def stream(
     """
     fits = not weight_problems(image.footprint, config)
 
-    @cache  # vectors that fetch the same share one Fetch, so that they can run at once
-    def fetches(weights: bool, inputs: int, outputs: int) -> list[Fetch]:
-        return [
+    def fetches(weights: bool, inputs: int, outputs: int) -> tuple[Fetch, ...]:
+        return tuple(
             _fetch(
                 part,
                 config,
@@ -163,18 +161,23 @@ def stream(
                 outputs=outputs * part.outputs if part.completes_outputs else 0,
             )
             for part in image.slices
-        ]
+        )
 
     row = 1 if activations is None else activations.row_vectors
     row_inputs = 0 if activations is None else -(-activations.inputs // activations.rows)
-    passes: list[Fetch] = []
-    for vector in range(vectors):
-        passes += fetches(
-            weights and (vector == 0 or not fits),
-            row_inputs if vector % row == 0 else 0,
-            row if activations is not None and (vector + 1) % row == 0 else 0,
-        )
-    return Stream(service.latency_cycles(config.clock_mhz), weights and not fits, tuple(passes))
+    vector = np.arange(vectors)
+    moved = np.stack(
+        [
+            weights & ((vector == 0) | (not fits)),
+            row_inputs * (vector % row == 0),
+            row * ((vector + 1) % row == 0) * (activations is not None),
+        ],
+        axis=1,
+    )
+    different, kinds = np.unique(moved, axis=0, return_inverse=True)
+    kinds_of_fetches = tuple(fetches(bool(with_weights), *inout) for with_weights, *inout in different.tolist())
+    latency_cycles = service.latency_cycles(config.clock_mhz)
+    return Stream(latency_cycles, weights and not fits, kinds.reshape(-1), kinds_of_fetches)
 
 
 def _fetch(

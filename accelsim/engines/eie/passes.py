@@ -61,6 +61,20 @@ class Passed(NamedTuple, Generic[S]):
     output: NDArray[np.int64] | None
 
 
+class Taken(NamedTuple):
+    """What some vectors of a block have taken that were run in any order; what is of others is 0.
+
+    cycles, arrived (vectors,): the last tile, as in a Prefetch; moves (vectors,): whether anything came or went.
+    loads (tiles, 2): request and arrival of each tile from the start of its vector, vector_of (tiles,), in order.
+    """
+
+    cycles: NDArray[np.int64]
+    arrived: NDArray[np.int64]
+    moves: NDArray[np.bool_]
+    vector_of: NDArray[np.int64]
+    loads: NDArray[np.int64]
+
+
 class Backend(Protocol[S]):
     """The specification, or its twin."""
 
@@ -99,7 +113,7 @@ class _Course(Generic[S]):
     def __init__(self, image: EieImage, vectors: int, stream: Stream | None, backend: Backend[S]) -> None:
         self.image = image
         self.backend = backend
-        self.memory = stream or resident(vectors * len(image.slices))
+        self.memory = stream or resident(vectors, len(image.slices))
         self.output = self._accumulators(vectors)
         self.vectors = 0
         self.cycles = 0
@@ -107,7 +121,7 @@ class _Course(Generic[S]):
         self.sums: list[S | None] = [None] * len(image.slices)
         self.loads: list[NDArray[np.int64]] = []
         self.moved: dict[str, int] = {}
-        self.kinds, self.fetches = self.memory.kinds(len(image.slices))
+        self.kinds, self.fetches = self.memory.kinds, self.memory.fetches
         self.free = self._free() if backend.any_order else np.zeros(vectors, bool)
 
     def _free(self) -> NDArray[np.bool_]:
@@ -127,39 +141,47 @@ class _Course(Generic[S]):
         here = slice(self.vectors, self.vectors + len(block))
         kinds, free = self.kinds[here], self.free[here]
         self._count_moved(kinds)
-        passed = {kind: self._run_free(block, free & (kinds == kind), kind) for kind in np.unique(kinds[free]).tolist()}
-        place = dict.fromkeys(passed, 0)
-        turns = np.flatnonzero((np.diff(kinds) != 0) | (np.diff(free) != 0)) + 1
+        taken = self._run_free(block, kinds, free)
+        turns = np.flatnonzero((free[1:] != free[:-1]) | (~free[1:] & (kinds[1:] != kinds[:-1]))) + 1
         for first, last in pairwise([0, *turns.tolist(), len(block)]):
-            kind = int(kinds[first])
             if free[first]:
-                begin = place[kind]
-                place[kind] = end = begin + last - first
-                self._go_on(passed[kind], slice(begin, end), kind)
+                self._go_on(taken, first, last)
             else:
-                self._run_in_order(block[first:last], kind)
+                self._run_in_order(block[first:last], int(kinds[first]))
 
-    def _run_free(self, block: NDArray[Any], which: NDArray[np.bool_], kind: int) -> Passed[S]:
-        """Run some vectors in any order, of equal ones one; returns what each takes."""
-        mine = block if which.all() else block[which]
-        firsts, number = _distinct(mine if self.output is not None else mine != 0)
+    def _run_free(self, block: NDArray[Any], kinds: NDArray[np.int64], free: NDArray[np.bool_]) -> Taken:
+        """Run vectors in any order, of equal ones one; returns what each takes."""
         latency = self.memory.latency_cycles
-        ahead = np.tile(np.array(Prefetch(0, -latency, -latency), np.int64), (len(firsts), 1))
-        passed = self._through(mine[firsts], np.bincount(number), kind, ahead, in_order=False)
-        self._count(passed.sums)
-        output = None if passed.output is None else passed.output[number]
-        return passed._replace(
-            cycles=passed.cycles[number], loads=passed.loads[number], ahead=passed.ahead[number], output=output
-        )
+        cycles, arrived = np.zeros((2, len(block)), np.int64)
+        moves = np.zeros(len(block), bool)
+        vector_of, loads = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+        for kind in np.unique(kinds[free]).tolist():
+            mine = np.flatnonzero(free & (kinds == kind))
+            vectors = block if len(mine) == len(block) else block[mine]
+            firsts, number = _distinct(vectors if self.output is not None else vectors != 0)
+            ahead = np.tile(np.array(Prefetch(0, -latency, -latency), np.int64), (len(firsts), 1))
+            passed = self._through(vectors[firsts], np.bincount(number), kind, ahead, in_order=False)
+            self._count(passed.sums)
+            cycles[mine] = passed.cycles[number]
+            arrived[mine] = passed.ahead[number, 0]
+            moves[mine] = any(fetch.moves for fetch in self.fetches[kind])
+            vector_of.append(np.repeat(mine, passed.loads.shape[1]))
+            loads.append(passed.loads[number].reshape(-1, 2))
+            if self.output is not None and passed.output is not None:
+                self.output[self.vectors + mine] = passed.output[number]
+        order = np.argsort(np.concatenate(vector_of), kind="stable")
+        return Taken(cycles, arrived, moves, np.concatenate(vector_of)[order], np.concatenate(loads)[order])
 
-    def _go_on(self, passed: Passed[S], which: slice, kind: int) -> None:
+    def _go_on(self, taken: Taken, first: int, last: int) -> None:
         """Let vectors that have run in any order take their turn."""
-        cycles = passed.cycles[which]
-        total = int(cycles.sum())
-        after = self.prefetch.later(total)
-        if any(fetch.moves for fetch in self.fetches[kind]):
-            after = after._replace(arrived=int(passed.ahead[which][-1, 0]))
-        self._take(cycles, passed.loads[which], None if passed.output is None else passed.output[which])
+        cycles = taken.cycles[first:last]
+        after = self.prefetch.later(int(cycles.sum()))
+        (moving,) = np.nonzero(taken.moves[first:last])
+        if len(moving):
+            since = int(cycles[moving[-1] + 1 :].sum())
+            after = after._replace(arrived=int(taken.arrived[first + moving[-1]]) - since)
+        loads = slice(*np.searchsorted(taken.vector_of, (first, last)).tolist())
+        self._take(cycles, taken.vector_of[loads] - first, taken.loads[loads])
         self.prefetch = after
 
     def _run_in_order(self, block: NDArray[Any], kind: int) -> None:
@@ -173,7 +195,7 @@ class _Course(Generic[S]):
             ahead = np.array([self.prefetch], np.int64)
             passed = self._through(part, np.ones(len(part), np.int64), kind, ahead, in_order=True)
             self._count(passed.sums)
-            self._take(passed.cycles, passed.loads, passed.output)
+            self._take_all(passed.cycles, passed.loads, passed.output)
             self.prefetch = Prefetch(*passed.ahead[-1].tolist())
 
     def _run_equal(self, block: NDArray[Any], kind: int) -> None:
@@ -194,7 +216,7 @@ class _Course(Generic[S]):
             self._count(sums.times(times) for sums in passed.sums)
         cycles = np.concatenate([passed.cycles for passed in each])[number]
         loads = np.concatenate([passed.loads for passed in each])[number]
-        self._take(cycles, loads, each[0].output)
+        self._take_all(cycles, loads, each[0].output)
         self.prefetch = self._left(self.prefetch, int(cycles.sum()), each[number[-1]])
 
     def _left(self, before: Prefetch, cycles: int, passed: Passed[S]) -> Prefetch:
@@ -239,16 +261,19 @@ class _Course(Generic[S]):
                 for action, times in (fetch.actions or {}).items():
                     self.moved[action] = self.moved.get(action, 0) + vectors * times
 
-    def _take(self, cycles: NDArray[np.int64], loads: NDArray[np.int64], output: NDArray[np.int64] | None) -> None:
+    def _take_all(self, cycles: NDArray[np.int64], loads: NDArray[np.int64], output: NDArray[np.int64] | None) -> None:
         """Let vectors take their turn: cycles (vectors,), loads (vectors, tiles, 2), output (vectors or 1, outputs)."""
-        begin = self.cycles + np.cumsum(cycles) - cycles
-        if loads.size:
-            seen = loads + begin[:, None, None]
-            if self.backend.any_order and not self.memory.double_buffered:
-                seen[:, :, 0] = 0  # all of it is asked for as the run begins, which a state of the loader leaves out
-            self.loads.append(seen.reshape(-1, 2))
         if self.output is not None and output is not None:
             self.output[self.vectors : self.vectors + len(cycles)] = output
+        self._take(cycles, np.repeat(np.arange(len(cycles)), loads.shape[1]), loads.reshape(-1, 2))
+
+    def _take(self, cycles: NDArray[np.int64], vector_of: NDArray[np.int64], loads: NDArray[np.int64]) -> None:
+        """Let vectors take their turn: cycles (vectors,), loads (tiles, 2) and the vector (tiles,) of each."""
+        if len(loads):
+            seen = loads + (self.cycles + np.cumsum(cycles) - cycles)[vector_of, None]
+            if self.backend.any_order and not self.memory.double_buffered:
+                seen[:, 0] = 0  # all of it is asked for as the run begins, which a state of the loader leaves out
+            self.loads.append(seen)
         self.vectors += len(cycles)
         self.cycles += int(cycles.sum())
 

@@ -49,14 +49,20 @@ def new_rows(part: EieSlice, active: NDArray[np.bool_], times: NDArray[np.int64]
     active (vectors, columns): which activations are not zero; times (vectors,): how often each vector counts.
     """
     total = 0
-    for often in np.unique(times).tolist():
-        mine = active[times == often]
-        words = np.zeros((-(-len(mine) // WORD_BITS), WORD_BITS // 8, active.shape[1]), np.uint8)
-        bits = np.packbits(mine, axis=0)
-        words.reshape(-1, active.shape[1])[: len(bits)] = bits
-        packed = np.ascontiguousarray(words.transpose(0, 2, 1)).view(np.uint64)[:, :, 0]
-        total += often * int(_new_rows(packed, part.entries, part.first_row, part.last_row))
+    for often in {*times.tolist()}:
+        words = _words(active[times == often] if len(active) > 1 else active)
+        total += often * int(_new_rows(words, part.entries, part.first_row, part.last_row))
     return total
+
+
+def _words(active: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return flags (vectors, columns) as words (n, columns), each with a bit for every vector."""
+    if len(active) == 1:
+        return active.astype(np.uint64)
+    words = np.zeros((-(-len(active) // WORD_BITS), WORD_BITS // 8, active.shape[1]), np.uint8)
+    bits = np.packbits(active, axis=0)
+    words.reshape(-1, active.shape[1])[: len(bits)] = bits
+    return np.ascontiguousarray(words.transpose(0, 2, 1)).view(np.uint64)[:, :, 0]
 
 
 @njit(cache=True, nogil=True)
