@@ -42,7 +42,7 @@ CASES = (
     ),
     Case(
         "ResNet-50, dense, six granularities against itself",
-        f"accelsim.compare('resnet-50-dense', ['{CHIP}'], {KINDS}, 0.5)",
+        f"compare('resnet-50-dense', ['{CHIP}'], {KINDS}, 0.5)",
         10,
     ),
     Case(
@@ -53,19 +53,21 @@ CASES = (
     ),
     Case(
         "ResNet-50, dense, curve of six granularities x 20 points",
-        f"accelsim.curve('resnet-50-dense', ['{CHIP}'], {KINDS}, {SHARES})",
+        f"curve('resnet-50-dense', ['{CHIP}'], {KINDS}, {SHARES})",
         60,
         long=True,
     ),
 )
-"""The last two are of issue size: a network of 7 billion weights, and 120 networks."""
+"""The last two are a network of 7 billion weights, and 120 networks."""
 
 SCRIPT = """
 import time, warnings
 warnings.simplefilter("ignore")
 import accelsim
+from accelsim.compare import compare
+from accelsim.curves import curve
 accelsim.simulate("lenet-5", "eie-64pe-45nm", 0.5)
-accelsim.compare("lenet-5", ["eie-64pe-45nm"], ["fine", "vector:4x1", "block:4x4", "kernel"], 0.5)
+compare("lenet-5", ["eie-64pe-45nm"], ["fine", "vector:4x1", "block:4x4", "kernel"], 0.5)
 start = time.process_time()
 {code}
 print(time.process_time() - start)
