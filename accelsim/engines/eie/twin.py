@@ -20,7 +20,7 @@ from accelsim.engines.eie.image import Counted, EieImage, EieSlice, actions
 from accelsim.engines.eie.passes import Passed, Supplies, run_vectors
 from accelsim.engines.eie.untimed import count_columns, multiply, new_rows
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, Supply, VectorSource
-from accelsim.kernels import inlined, njit
+from accelsim.kernels import inlined, njit, read_only, step
 from accelsim.threads import in_threads
 
 PIPELINE_CYCLES = 6
@@ -165,7 +165,7 @@ def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
     return cycles, loads, left, uses, per_pe, sums
 
 
-@njit(cache=True, nogil=True)
+@step
 def _new_machine(columns, fifo_depth, fetched, behind, record):
     """Return a machine; each vector resets its PEs."""
     n, pes = columns.entries.shape
@@ -471,7 +471,7 @@ class _Twin:
     def run(self, number: int, vectors: NDArray[Any], times: NDArray[np.int64], supplies: Supplies) -> Passed[Tally]:
         """Run vectors (vectors, columns) through a slice."""
         part, (columns, behind), codebook = self.image.slices[number], self._laid[number], self.image.codebook
-        active = vectors != 0
+        active = read_only(vectors != 0)
         fetched = _fetched(supplies.fetch, supplies.stream)
 
         def work(first: int, last: int) -> Any:
@@ -525,9 +525,8 @@ def record_pass(
     """Record one vector (columns of the slice,) through it; returns its cycles, and what was done ahead."""
     columns, behind = laid_out(part, config)
     fetched, ahead = _fetched(supply.fetch, supply.stream), np.array([supply.prefetch], np.int64)
-    cycles, _, left, *_ = _run(
-        columns, fetched, ahead, vector[None] != 0, np.ones(1, np.int64), config.fifo_depth, behind, tuple(record)
-    )
+    active, once = read_only(vector[None] != 0), np.ones(1, np.int64)
+    cycles, _, left, *_ = _run(columns, fetched, ahead, active, once, config.fifo_depth, behind, tuple(record))
     return int(cycles[0]), Prefetch(*left[0].tolist())
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accelsim.bitscan import count_bits
 from accelsim.engines.eie.image import EieSlice
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.kernels import njit
+from accelsim.kernels import njit, read_only
 
 WORD_BITS = 64
 """Vectors whose reads are counted together, a bit each."""
@@ -51,7 +51,7 @@ def new_rows(part: EieSlice, active: NDArray[np.bool_], times: NDArray[np.int64]
     total = 0
     for often in {*times.tolist()}:
         words = _words(active[times == often] if len(active) > 1 else active)
-        total += often * int(_new_rows(words, part.entries, part.first_row, part.last_row))
+        total += often * int(_new_rows(read_only(words), part.entries, part.first_row, part.last_row))
     return total
 
 
@@ -80,8 +80,8 @@ def _new_rows(words, entries, first_row, last_row):
     new = np.empty(pes, np.uint64)
     total = np.int64(0)
     for w in range(len(words)):
-        row[:] = 0
-        read[:] = none
+        for k in range(pes):
+            row[k], read[k] = 0, none
         for column in range(columns):
             word = words[w, column]
             if word == none:
@@ -108,7 +108,10 @@ def _multiply(codes, zero_runs, pointers, offsets, codebook, vectors, outputs):
     """
     pes = offsets.size
     for j in range(vectors.shape[0]):
-        if not vectors[j].any():
+        used = False
+        for v in range(vectors.shape[1]):
+            used |= vectors[j, v] != 0
+        if not used:
             continue
         for k in range(pes):
             row = k - pes
