@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from accelsim import pruning
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
@@ -25,6 +24,8 @@ from accelsim.network import Density, Network, load_network
 from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import criterion_data, prunable, prune_network, seeing, shrunk
 from accelsim.pruning import Granularity
+from accelsim.pruning.criteria import Data
+from accelsim.pruning.threshold import streamed_sparsities
 from accelsim.simulation import simulate
 from accelsim.totals import over_layers
 
@@ -99,12 +100,13 @@ def global_sparsities(
     """
     net = with_known_inputs(load_network(network))
     names = prunable(net, granularity)
-    data = {
-        layer.name: criterion_data(layer, criterion, granularity, seed + number)
-        for number, layer in enumerate(seeing(net, criterion))
-        if layer.name in names
-    }
-    return pruning.global_sparsities({name: net[name].weight for name in names}, sparsity, granularity, criterion, data)
+
+    def layers() -> Iterator[tuple[str, Any, Data]]:
+        for number, layer in enumerate(seeing(net, criterion)):
+            if layer.name in names:
+                yield layer.name, layer.weight, criterion_data(layer, criterion, granularity, seed + number)
+
+    return streamed_sparsities(layers, sparsity, granularity, criterion)
 
 
 def sensitivity(

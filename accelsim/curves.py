@@ -116,7 +116,6 @@ def curve(
             variant = _pruned(inputs, granularity, share, criterion, seed, quiet=again, ends=ends)
         if variant is None:
             continue
-        reached = _sparsity(variant)
         values = {
             each: np.nan if score is None else score(as_computed(variant, each))
             for each in dict.fromkeys(precisions.values())
@@ -124,6 +123,7 @@ def curve(
         runs = variant if granularity is None else shrunk(variant, ends=ends)
         runs = replace(runs, labels=None)  # whose score is asked for by itself
         table = simulate(runs, chips, seed=seed, count_io=count_io)
+        reached = own if granularity is None else _sparsity_run(runs, table, net)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
@@ -200,7 +200,7 @@ def _cannot_at_all(network: Network, granularity: Granularity) -> bool:
     """Whether a granularity has no meaning for any layer of a network."""
     for layer in network:
         try:
-            granularity.group(layer.weight.shape)
+            granularity.group(layer.weight_shape)
         except InputError:
             continue
         return False
@@ -211,6 +211,15 @@ def _sparsity(network: Network) -> float:
     """Return the share of zeros among all weights."""
     zeros = sum(int(np.count_nonzero(layer.weight == 0)) for layer in network)
     return zeros / sum(layer.weight_count for layer in network)
+
+
+def _sparsity_run(network: Network, table: pd.DataFrame, given: Network) -> float:
+    """Return the share of the weights of the network as given that are zero or gone in what ran."""
+    layers = table[(table["hardware"] == table["hardware"].iloc[0]) & ~operations(table)]
+    density: dict[str, float] = dict(zip(layers["layer"], layers["weight_density"], strict=True))
+    nonzeros = sum(round(density[layer.name] * layer.weight_count) for layer in network)
+    weights = sum(layer.weight_count for layer in given)
+    return (weights - nonzeros) / weights
 
 
 def _sums(table: pd.DataFrame, scope: Scope) -> dict[str, Any]:

@@ -63,8 +63,9 @@ class InputError(AccelsimError, ValueError):
         return self.args
 
     def at(self, place: str) -> list[str]:
-        """Return the problems, each behind its place."""
-        return [f"{place}: {problem}" for problem in self.problems]
+        """Return the problems, each behind its place, where it is not there already."""
+        there = f"{place}: "
+        return [problem if problem.startswith(there) else there + problem for problem in self.problems]
 
     def __str__(self) -> str:
         """All problems, one a line; the first of them where there are very many."""

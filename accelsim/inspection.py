@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accelsim.engines import ENGINES
-from accelsim.formats import bitmask, bsr, csr, dense, nm
+from accelsim.formats import bitmask, bsr, csr, nm
 from accelsim.network import Network
 from accelsim.network.topology import output_shape
 from accelsim.number_formats import bits_of
@@ -19,41 +18,44 @@ if TYPE_CHECKING:
 BLOCK = (4, 4)
 
 
-def inspect(network: Network) -> pd.DataFrame:
+def inspect(network: Network, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
 
     Sizes are in bits with values of the type that the weights come in (`stored_as`): dense, bitmask, CSR, blocks of
     4 x 4, the best N:M that holds (indices); and in formats that one machine alone has, as its default configuration
-    stores them. The matrix is (outputs, inputs), of a convolution with channels fastest.
+    stores them. The matrix is (outputs, inputs), of a convolution with channels fastest. `progress` is called with the
+    name of each layer as it is looked at.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for layer in network:
+        if progress is not None:
+            progress(layer.name)
         weight = layer.weight
         patterns = detect(weight)
-        kept = layer.stored_as or weight.dtype.name
-        value_bits = bits_of(kept)
-        matrix = np.ascontiguousarray(Granularity("block", (1, 1)).view(weight))
+        stored_as = layer.stored_as or weight.dtype.name
+        value_bits = bits_of(stored_as)
+        kept = Granularity("block", (1, 1)).view(weight != 0)
         best = patterns.best_nm
         sizes = {
-            "dense": dense.encode(matrix).bits(value_bits).total,
-            "bitmask": bitmask.encode(matrix).bits(value_bits).total,
-            "csr": csr.encode(matrix, index_bits=_index_bits(matrix.shape[1])).bits(value_bits).total,
-            "bsr_4x4": bsr.encode(matrix, BLOCK, pad=True).bits(value_bits).total,
+            "dense": layer.weight_count * value_bits,
+            "bitmask": bitmask.size(kept, value_bits).total,
+            "csr": csr.size(kept, value_bits, index_bits=_index_bits(kept.shape[1])).total,
+            "bsr_4x4": bsr.size(kept, value_bits, BLOCK).total,
             "nm": 0
             if best is None or best.pattern is None
-            else nm.encode(matrix, *best.pattern, pad=True).bits(value_bits).total,
+            else nm.size((kept.shape[0], kept.shape[1]), value_bits, *best.pattern).total,
         }
         for engine in ENGINES.values():
-            sizes |= engine.stored_bits(matrix)
+            sizes |= engine.stored_bits(kept)
         held = [str(best)] if best is not None else []
         held += [str(each) for each in patterns.exact_rectangles if each.size != (1, 1)]
         rows.append(
             {
                 "layer": layer.name,
                 "kind": layer.kind,
-                "stored_as": kept,
+                "stored_as": stored_as,
                 "shape": " x ".join(map(str, weight.shape)),
                 "density": patterns.density,
                 "patterns": ", ".join(held) or "-",

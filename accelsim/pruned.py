@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim import pruning
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
+from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
 from accelsim.network.execution import outputs_of
 from accelsim.network.removal import without
@@ -18,6 +18,7 @@ from accelsim.network.samples import with_known_inputs
 from accelsim.network.slices import Flags, Numbers, Slices
 from accelsim.pruning import Granularity, prune
 from accelsim.pruning.criteria import Data
+from accelsim.pruning.masks import check_prunable
 from accelsim.pruning.spelling import WHOLE_CHANNELS
 
 
@@ -282,17 +283,46 @@ def pruned_layer(
     seed: int = 0,
 ) -> Layer:
     """Return one layer pruned, not by whole channels; for the rest see `prune_network`."""
-    weight = layer.weight
     data = criterion_data(layer, criterion, granularity, seed)
     inputs = criterion_data(layer, "obs", granularity, seed)["activations"] if update else None
-    if update and criterion == "obs":
-        zeroed, kept = pruning.sparsegpt(weight, granularity, sparsity, activations=inputs, pad=True)
-    else:
-        kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
-        zeroed = np.where(kept, weight, weight.dtype.type(0))
-    if update and criterion != "obs":
-        zeroed = pruning.reconstruct(weight, kept, inputs, exact=False)
-    return replace(layer, weight_source=lambda: zeroed, codebook=None, granularity=str(granularity))
+    check_prunable(layer.weight_shape, granularity, sparsity, criterion, data, pad=True)
+    source = layer.weight_source
+
+    def made() -> NDArray[Any]:
+        with placing(f"layer {layer.name}"):
+            weight = source()
+            if update and criterion == "obs":
+                return pruning.sparsegpt(weight, granularity, sparsity, activations=inputs, pad=True).weight
+            kept = prune(weight, granularity, sparsity, criterion, pad=True, **data)
+            if update:
+                return pruning.reconstruct(weight, kept, inputs, exact=False)
+            return np.where(kept, weight, weight.dtype.type(0))
+
+    if update:
+        updated = made()
+        return replace(layer, weight_source=lambda: updated, codebook=None, granularity=str(granularity))
+    if criterion in LOOK_AT_ACTIVATIONS:  # which need not be kept: a bit says what became of a weight
+        made = _Kept.of(made(), source)
+    return replace(layer, weight_source=made, codebook=None, granularity=str(granularity))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Weights of which a mask of bits says which are left."""
+
+    source: Callable[[], NDArray[Any]]
+    bits: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, pruned: NDArray[Any], source: Callable[[], NDArray[Any]]) -> _Kept:
+        """Return weights that are pruned, of which `source` has all."""
+        return cls(source, np.packbits(pruned != 0))
+
+    def __call__(self) -> NDArray[Any]:
+        """Return the weights, with zeros where they are gone."""
+        weight = self.source()
+        kept = np.unpackbits(self.bits, count=weight.size).view(bool).reshape(weight.shape)
+        return np.where(kept, weight, weight.dtype.type(0))
 
 
 def shrunk(network: Network, *, ends: bool = False) -> Network:

@@ -143,6 +143,9 @@ class _Ready(NamedTuple):
     columns: Row
 
 
+MOST_WAITING_BYTES = 2**24
+"""Of dense weights that are kept until it is known where all lie; those of larger layers are read again then."""
+
 MOST_KEPT_BYTES = 2**28
 """Of activations that were seen, which are kept from one run to the next; those of larger networks are made again."""
 
@@ -150,8 +153,8 @@ MOST_KEPT_BYTES = 2**28
 class Prepared:
     """A network with its activations, ready to run on chips: what they share of a layer is made once.
 
-    `keep`: also between one call of `rows` and the next, for as much memory as its dense weights and what is counted
-    of them need, and MOST_KEPT_BYTES. Otherwise each call reads layers one by one, and lets go of each before the next.
+    `keep`: also between one call of `rows` and the next, for as much memory as what is counted of its weights needs,
+    and MOST_KEPT_BYTES. Otherwise each call reads layers one by one, and lets go of each before the next.
     `scope`: how much its layers are of the network that they were pruned from; None: of itself.
     Raises InputError with every problem of the activations.
     """
@@ -233,6 +236,9 @@ class Prepared:
                 for each in runs:
                     each.look_at(ready.weights)
                 waiting.append(ready)
+                if sum(others.weights.held_bytes for others in waiting) > MOST_WAITING_BYTES:
+                    for others in waiting[:-1]:
+                        others.weights.let_go()
             except InputError as error:
                 problems += error.at(f"layer {layer.name}")
             # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
@@ -259,6 +265,7 @@ class Prepared:
                         continue
                     mine += [row, *bill.rows(each_layer.name, batch, asked, more)]
                     no_weights |= not row["weight_density"]
+                weights.let_go()
                 if no_weights:
                     warn(f"layer {each_layer.name}: all weights are zero")
             waiting.clear()
@@ -307,7 +314,7 @@ class Prepared:
         groups, rows, per_group, vectors = layer.products
         batch = self._inputs.batch(layer.name)
         check_countable({"groups": groups, "outputs": rows, "inputs": per_group, "vectors": batch * vectors})
-        weights = WeightMatrix(layer.matrix, layer.bias)
+        weights = WeightMatrix(lambda: layer.matrix, layer.bias)
         columns = {"network": self.network.name, **_given(layer, batch), **_stored(layer, weights)}
         ready = _Ready(layer, weights, columns)
         if self._keep:
@@ -364,7 +371,7 @@ def _stored(layer: Layer, weights: WeightMatrix) -> Row:
 
 def _unsupported(layer: Layer, weights: WeightMatrix) -> dict[str, Any]:
     """Return the row of a layer that its chip cannot run: what is known of it, and no numbers."""
-    nonzeros = int(np.count_nonzero(weights.weight))
+    nonzeros = weights.once("nonzeros", lambda: int(np.count_nonzero(weights.weight)))
     empty = {column.name: None for column in COLUMNS if column.dtype != "str"}
     known = {"out_features", "in_features", "batch", "vectors", "dense_macs", "dense_bits", "activation_density"}
     known |= {"seed", *MAY_BE_EMPTY, *OF_NETWORK}

@@ -14,7 +14,7 @@ from accelsim.allocation import allocate, cost, global_sparsities, sensitivity, 
 from accelsim.evaluation import accuracy, digits, fidelity, load_evaluation, log_likelihood
 from accelsim.network.forward import forward, with_activations
 from accelsim.pruned import prune_network, removed
-from accelsim.pruning import prune
+from accelsim.pruning import prune, threshold
 
 RNG = np.random.default_rng(0)
 CHIP = "eie-64pe-45nm"
@@ -134,6 +134,32 @@ def test_one_threshold_takes_more_from_layers_whose_weights_are_small() -> None:
     assert shares["large"] * 300 + 99 == 200
     pruned = prune_network(net, "fine", shares)
     assert sum(np.count_nonzero(layer.weight) for layer in pruned) == 200
+
+
+@pytest.mark.parametrize("granularity", ["fine", "vector:1x4", "filter"])
+@pytest.mark.parametrize("most_sorted", [0, 5, 1 << 18])
+def test_one_threshold_is_that_of_all_groups_sorted(
+    granularity: str, most_sorted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threshold, "MOST_SORTED", most_sorted)
+    monkeypatch.setattr(threshold, "CHUNK", 7)
+    rng = np.random.default_rng(most_sorted)
+    weights = {name: np.round(rng.normal(size=(12, 16)), 1) for name in ("one", "two")}
+    weights["two"][:, 8:] = 0  # many equal scores, and one below all of `one`
+    size = {"fine": 1, "vector:1x4": 4, "filter": 16}[granularity]
+    scores = [
+        (score, name, place)
+        for name, weight in weights.items()
+        for place, score in enumerate(np.abs(weight).reshape(-1, size).sum(axis=1))
+    ]
+    best = {(*max((score, -place) for score, of, place in scores if of == name), name) for name in weights}
+    able = sorted(
+        (score, list(weights).index(name), place) for score, name, place in scores if (score, -place, name) not in best
+    )
+    for share in (0.1, 0.5, 0.8):
+        gone = [name for _, name, _ in able[: round(share * 2 * 192 / size)]]
+        wanted = {name: gone.count(number) * size / 192 for number, name in enumerate(weights)}
+        assert threshold.global_sparsities(weights, share, granularity) == wanted
 
 
 def test_a_threshold_compares_groups_per_weight() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import sparse_matrices
 
 from accelsim.errors import InputError
-from accelsim.formats import bitmask, block_bitmask, bsr, csr, dense
+from accelsim.formats import bitmask, block_bitmask, bsr, csr, dense, nm
 from accelsim.formats.storage import StoredMatrix
 
 ENCODERS: dict[str, Callable[[np.ndarray], StoredMatrix]] = {
@@ -120,3 +120,13 @@ def test_sizes_against_the_table_of_densities() -> None:
             bits = csr.encode(weight, index_bits=index_bits, pointer_bits=pointer_bits).bits()
             expected = row[f"csr_{index_bits}b_col_{pointer_bits}b_ptr"]
             assert bits.metadata / nonzeros == pytest.approx(expected, abs=5.1e-4)
+
+
+@given(sparse_matrices(), st.sampled_from([(1, 1), (2, 3), (4, 4)]))
+def test_sizes_follow_from_zeros_alone(weight: np.ndarray, block: tuple[int, int]) -> None:
+    kept, value_bits = weight != 0, 8 * weight.itemsize
+    assert bitmask.size(kept, value_bits) == bitmask.encode(weight).bits()
+    assert csr.size(kept, value_bits, index_bits=20) == csr.encode(weight, index_bits=20).bits()
+    assert bsr.size(kept, value_bits, block) == bsr.encode(weight, block, pad=True).bits()
+    rows, columns = weight.shape
+    assert nm.size((rows, columns), value_bits, 4, 4) == nm.encode(weight, 4, 4, pad=True).bits()

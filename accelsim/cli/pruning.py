@@ -133,14 +133,13 @@ def prune(
     from accelsim.pruned import prune_network, shrunk
     from accelsim.report import terminal
 
-    with reporting(1, quiet=False) as step:
-        step("pruning")
+    with reporting(len(net), quiet=False) as step:
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
         net = with_known_inputs(net)
         pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
         whole, pruned = pruned, shrunk(pruned, ends=ends) if remove else pruned
-        table = inspect(pruned)  # before it may take the place of the file that it comes from
+        table = inspect(pruned, step)  # before it may take the place of the file that it comes from
     show = _beside(pruned, net, output.stem, chips if hardware else ())
     with reporting(1, quiet=False) as step:
         step("writing")

@@ -236,8 +236,8 @@ class Engine(Protocol):
 
         return Precision()
 
-    def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
-        """Return the size of a matrix in formats that only this machine has, by the names in `words.formats`."""
+    def stored_bits(self, kept: NDArray[np.bool_]) -> Mapping[str, int]:
+        """Return the size, in formats that only this machine has, of a matrix that is not zero where flags are set."""
         return {}
 
 

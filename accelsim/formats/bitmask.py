@@ -32,6 +32,11 @@ class BitmaskMatrix:
         return Bits(stored_values(self.values, value_bits), rows * columns)
 
 
+def size(kept: NDArray[np.bool_], value_bits: int) -> Bits:
+    """Return the size of what `encode` makes of a matrix that is not zero where flags (rows, columns) are set."""
+    return Bits(int(np.count_nonzero(kept)) * value_bits, kept.size)
+
+
 def encode(weight: NDArray[Any]) -> BitmaskMatrix:
     """Store the non-zeros of a matrix (rows, columns)."""
     rows, columns = as_matrix(weight).shape

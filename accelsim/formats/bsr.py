@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError
-from accelsim.formats.storage import Bits, CompressedRows, as_matrix, compress_rows, pad_to, stored_values
+from accelsim.formats.storage import (
+    Bits,
+    CompressedRows,
+    as_matrix,
+    compress_rows,
+    compressed_rows_bits,
+    pad_to,
+    stored_values,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +45,19 @@ class BsrMatrix:
         return Bits(
             stored_values(self.blocks, value_bits), len(columns) * self.index_bits, len(pointers) * self.pointer_bits
         )
+
+
+def size(
+    kept: NDArray[np.bool_], value_bits: int, block: tuple[int, int], *, index_bits: int = 16, pointer_bits: int = 32
+) -> Bits:
+    """Return the size of what `encode` makes, with `pad`, of a matrix that is not zero where flags are set."""
+    r, c = block
+    used = np.logical_or.reduceat(
+        np.logical_or.reduceat(kept, np.arange(0, kept.shape[0], r), axis=0), np.arange(0, kept.shape[1], c), axis=1
+    )
+    entries = int(np.count_nonzero(used))
+    places = compressed_rows_bits(used.shape, entries, index_bits, pointer_bits)
+    return Bits(entries * r * c * value_bits, *places)
 
 
 def encode(

@@ -238,20 +238,43 @@ MOST_LATELY = 256
 class WeightMatrix:
     """Dense weights (rows, columns) and an optional bias (rows,), with the counts that were already made of them.
 
-    Many hardware points share what is made of a layer: its counts depend on PEs, index bits and slices alone.
+    Many hardware points share what is made of a layer: its counts depend on PEs, index bits and slices alone. Weights
+    that a function returns can be let go of once they are counted, and are read again where they are asked for.
     """
 
-    def __init__(self, weight: NDArray[Any], bias: NDArray[Any] | None = None, place: str = "weight") -> None:
-        self.weight = weight
+    def __init__(
+        self,
+        weight: NDArray[Any] | Callable[[], NDArray[Any]],
+        bias: NDArray[Any] | None = None,
+        place: str = "weight",
+    ) -> None:
+        self._read = weight if callable(weight) else lambda: weight
+        self._weight: NDArray[Any] | None = None
         self.bias = bias
         self.place = place
         self._made: dict[Hashable, Any] = {}
         self._lately: dict[Hashable, Any] = {}
 
     @property
+    def weight(self) -> NDArray[Any]:
+        """The dense weights (rows, columns)."""
+        if self._weight is None:
+            self._weight = self._read()
+        return self._weight
+
+    def let_go(self) -> None:
+        """Keep what was made of the weights and not the weights."""
+        self._weight = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the dense weights that are held."""
+        return 0 if self._weight is None else self._weight.nbytes
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns, the bias not counted."""
-        rows, columns = self.weight.shape
+        rows, columns = self.once("shape", lambda: self.weight.shape)
         return rows, columns
 
     @property

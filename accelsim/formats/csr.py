@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.formats.storage import Bits, CompressedRows, as_matrix, compress_rows, stored_values
+from accelsim.formats.storage import Bits, CompressedRows, as_matrix, compress_rows, compressed_rows_bits, stored_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,12 @@ class CsrMatrix:
         return Bits(
             stored_values(self.values, value_bits), len(columns) * self.index_bits, len(pointers) * self.pointer_bits
         )
+
+
+def size(kept: NDArray[np.bool_], value_bits: int, *, index_bits: int = 16, pointer_bits: int = 32) -> Bits:
+    """Return the size of what `encode` makes of a matrix that is not zero where flags (rows, columns) are set."""
+    entries = int(np.count_nonzero(kept))
+    return Bits(entries * value_bits, *compressed_rows_bits(kept.shape, entries, index_bits, pointer_bits))
 
 
 def encode(weight: NDArray[Any], *, index_bits: int = 16, pointer_bits: int = 32) -> CsrMatrix:

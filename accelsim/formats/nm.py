@@ -165,6 +165,12 @@ def group_bits(n: int, m: int, metadata: str) -> int:
     return m if metadata == "bitmask" else (comb(m, n) - 1).bit_length()
 
 
+def size(shape: tuple[int, int], value_bits: int, n: int, m: int, *, metadata: str = "index") -> Bits:
+    """Return the size of what `encode` makes, with `pad`, of any matrix (rows, columns) that holds the pattern."""
+    groups = shape[0] * -(-shape[1] // m)
+    return Bits(groups * n * value_bits, groups * group_bits(n, m, metadata))
+
+
 def encode(weight: NDArray[Any], n: int, m: int, *, metadata: str = "index", pad: bool = False) -> NmMatrix:
     """Pack a matrix (rows, columns) whose groups of M consecutive columns have at most N non-zeros.
 

@@ -85,18 +85,26 @@ class CompressedRows(NamedTuple):
         return np.repeat(np.arange(len(self.pointers) - 1), np.diff(self.pointers)), self.columns
 
 
-def compress_rows(kept: NDArray[np.bool_], index_bits: int, pointer_bits: int) -> CompressedRows:
-    """Compress flags (rows, columns). Raises InputError for indices or pointers that do not fit their bits."""
-    columns = kept.shape[1]
-    pointers = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
-    problems = []
+def compressed_rows_bits(grid: tuple[int, ...], entries: int, index_bits: int, pointer_bits: int) -> tuple[int, int]:
+    """Return the bits of the indices and pointers of a grid (rows, columns) with so many entries in all.
+
+    Raises InputError for indices or pointers that do not fit their bits.
+    """
+    (rows, columns), problems = grid, []
     if columns > 2**index_bits:
         problems.append(f"index_bits: {index_bits} bits reach {2**index_bits} columns, here are {columns}; give more")
-    if pointers[-1] >= 2**pointer_bits:
+    if entries >= 2**pointer_bits:
         problems.append(
-            f"pointer_bits: {pointer_bits} bits count to {2**pointer_bits - 1}, here are {pointers[-1]} entries; "
-            "give more"
+            f"pointer_bits: {pointer_bits} bits count to {2**pointer_bits - 1}, here are {entries} entries; give more"
         )
     raise_if_any(problems)
+    return entries * index_bits, (rows + 1) * pointer_bits
+
+
+def compress_rows(kept: NDArray[np.bool_], index_bits: int, pointer_bits: int) -> CompressedRows:
+    """Compress flags (rows, columns). Raises InputError for indices or pointers that do not fit their bits."""
+    rows, columns = kept.shape
+    pointers = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
+    compressed_rows_bits((rows, columns), int(pointers[-1]), index_bits, pointer_bits)
     dtype = np.min_scalar_type(max(columns - 1, 0))
     return CompressedRows(np.broadcast_to(np.arange(columns, dtype=dtype), kept.shape)[kept], pointers)

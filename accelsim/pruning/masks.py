@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Unpack
 
 import numpy as np
@@ -72,23 +73,14 @@ def scored(
     data: Data,
 ) -> tuple[Ranked, NDArray[Any]]:
     """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as of `prune`."""
-    problems: list[str] = []
-    if criterion not in CRITERIA:
-        problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
-    known = Data.__annotations__
-    problems += [f"{name}: is no data of a criterion{did_you_mean(name, known)}" for name in data if name not in known]
     array, chosen = np.asarray(weight), Granularity("fine")
+    problems = weight_problems(array)
     with collecting(problems):
-        array, chosen = checked(weight, granularity, sparsity, pad)
-        problems += CRITERIA[criterion].problems(chosen, data) if not problems else []
+        chosen = check_prunable(None if problems else array.shape, granularity, sparsity, criterion, data, pad=pad)
     raise_if_any(problems)
-
     floats = array.astype(_float_type(array.dtype), copy=False)
-    group = chosen.group(array.shape)
-    if chosen.size and not chosen.pattern and pad:
-        group = min(group[0], len(array)), min(group[1], array[0].size)
-    groups = array.size // (group[0] * group[1])
-    ranked = Ranked(floats, chosen, group, groups - round(float(sparsity or 0) * groups), data)
+    group = _group(chosen, array.shape)
+    ranked = Ranked(floats, chosen, group, _kept_groups(array.size, group, sparsity), data)
     summed = criterion in ("l1", "l2") and group != (1, 1)  # such sums show what is not finite themselves
     if not summed and not is_finite(ranked.matrix.reshape(-1)):
         raise InputError(not_finite(array))
@@ -99,22 +91,74 @@ def scored(
     return ranked, scores
 
 
-def checked(
-    weight: ArrayLike, granularity: str | Granularity, sparsity: float | None, pad: bool
-) -> tuple[NDArray[Any], Granularity]:
-    """Return a weight and how it is to be pruned; raises InputError with all that is wrong with them."""
-    array = np.asarray(weight)
-    problems = weight_problems(array)
+def check_prunable(
+    shape: tuple[int, ...] | None,
+    granularity: str | Granularity,
+    sparsity: float | None = None,
+    criterion: str = "l1",
+    data: Data | None = None,
+    *,
+    pad: bool = False,
+) -> Granularity:
+    """Return the granularity if a weight of this shape can be pruned so, whatever its values; None: if there is one.
+
+    Raises InputError with all that is wrong, but for values that are not finite.
+    """
+    given: Data = {} if data is None else data
+    problems: list[str] = []
+    if criterion not in CRITERIA:
+        problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
+    known = Data.__annotations__
+    problems += [f"{name}: is no data of a criterion{did_you_mean(name, known)}" for name in given if name not in known]
     chosen = Granularity("fine")
     with collecting(problems):
         chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
-    if not problems:
-        problems += _sparsity_problems(sparsity, chosen, array.size)
-        with collecting(problems):
-            group = (1, chosen.pattern[1]) if chosen.pattern else chosen.group(array.shape)
-            problems += [] if pad else _uneven_problems((len(array), array[0].size), group, chosen)
+        if shape is not None:
+            raise_if_any(_misfits(shape, chosen, sparsity, pad))
+            problems += CRITERIA[criterion].problems(chosen, given) if not problems else []
     raise_if_any(problems)
-    return array, chosen
+    return chosen
+
+
+def _misfits(shape: tuple[int, ...], chosen: Granularity, sparsity: float | None, pad: bool) -> list[str]:
+    """Return what keeps a weight of this shape from being pruned by groups of this kind, to this sparsity."""
+    problems = _sparsity_problems(sparsity, chosen, prod(shape))
+    sides = shape[0], prod(shape[1:])
+    with collecting(problems):
+        group = (1, chosen.pattern[1]) if chosen.pattern else chosen.group(shape)
+        problems += [] if pad else _uneven_problems(sides, group, chosen)
+        group = _group(chosen, shape)
+        if (
+            not problems
+            and not chosen.pattern
+            and not any(side % size for side, size in zip(sides, group, strict=True))
+        ):
+            problems += _nothing_left(sparsity, chosen, shape)
+    return problems
+
+
+def _group(chosen: Granularity, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return rows and columns of a group, no larger than the weight."""
+    rows, columns = chosen.group(shape)
+    return (rows, columns) if chosen.pattern else (min(rows, shape[0]), min(columns, prod(shape[1:])))
+
+
+def _kept_groups(size: int, group: tuple[int, int], sparsity: float | None) -> int:
+    """Return how many groups of equal size stay."""
+    groups = size // (group[0] * group[1])
+    return groups - round(float(sparsity or 0) * groups)
+
+
+def _nothing_left(sparsity: float | None, chosen: Granularity, shape: tuple[int, ...]) -> list[str]:
+    """Return what is wrong where groups of equal size would all go."""
+    group = _group(chosen, shape)
+    if _kept_groups(prod(shape), group, sparsity):
+        return []
+    groups = prod(shape) // (group[0] * group[1])
+    return [
+        f"sparsity: {sparsity:g} prunes all {groups} groups of '{chosen}' in a weight {shape}, and nothing would be "
+        f"left of the layer; give at most {1 - 1 / groups:.3g}, or smaller groups"
+    ]
 
 
 def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float, growth: float) -> NDArray[np.bool_]:
@@ -126,12 +170,6 @@ def _keep_groups(scores: NDArray[Any], ranked: Ranked, sparsity: float, growth: 
         sizes = np.outer(extents(rows, r), extents(columns, c)) / (r * c)
         scores = (scores / sizes**growth).astype(scores.dtype)
         keep = _keep_of_uneven(scores, extents(rows, r), extents(columns, c), (1 - sparsity) * rows * columns)
-    if not keep:
-        raise InputError(
-            f"sparsity: {sparsity:g} prunes all {scores.size} groups of '{ranked.granularity}' in a weight "
-            f"{ranked.weight.shape}, and nothing would be left of the layer; give at most "
-            f"{1 - 1 / scores.size:.3g}, or smaller groups"
-        )
     kept = keep_largest(np.ascontiguousarray(scores).reshape(-1), keep).reshape(scores.shape)
     return kept if (r, c) == (1, 1) else spread_flags(kept, r, c)[:rows, :columns]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from accelsim.errors import InputError, raise_if_any
 from accelsim.pruning.calibration import calibration_of
 from accelsim.pruning.granularity import Granularity, weight_problems
-from accelsim.pruning.masks import checked, not_finite, prune
+from accelsim.pruning.masks import check_prunable, not_finite, prune
 from accelsim.pruning.obs import DAMPING, least_squares, sweep
 
 Array = NDArray[Any]
@@ -63,7 +63,9 @@ def sparsegpt(
     `reconstruct` is exact at the same cost. Arguments and errors as for `prune`.
     Source: Frantar and Alistarh, ICML 2023, algorithm 1.
     """
-    array, chosen = checked(weight, granularity, sparsity, pad)
+    array = np.asarray(weight)
+    raise_if_any(weight_problems(array))
+    chosen = check_prunable(array.shape, granularity, sparsity, pad=pad)
     _require_finite(array)
     calibration = calibration_of(activations, array[0].size)
     kept = np.ones((len(array), array[0].size), bool)

@@ -145,9 +145,9 @@ class Eie(Engine):
             return Precision(integer(engine.weight_bits), activations, engine.code_bits, bias_among_weights=True)
         return Precision(integer(engine.code_bits), activations, bias_among_weights=True)
 
-    def stored_bits(self, matrix: NDArray[np.generic]) -> Mapping[str, int]:
+    def stored_bits(self, kept: NDArray[np.bool_]) -> Mapping[str, int]:
         """Return the size as relative columns of the default configuration."""
         from accelsim.engines.eie.config import EieConfig
         from accelsim.engines.eie.image import stored_bits
 
-        return {"eie": stored_bits(matrix, EieConfig())}
+        return {"eie": stored_bits(kept, EieConfig())}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.engines.eie.config import EieConfig
 from accelsim.engines.streaming import VectorSource
-from accelsim.formats.counting import LayerCounts, WeightMatrix, memory_rows, row_slices
+from accelsim.formats.counting import LayerCounts, WeightMatrix, count, memory_rows, row_slices
 from accelsim.formats.relative_csc import RelativeCsc, StorageBits, encode, storage_bits
 
 
@@ -200,10 +200,11 @@ def storage(image: EieImage, config: EieConfig) -> StorageBits:
     )
 
 
-def stored_bits(matrix: NDArray[np.generic], config: EieConfig) -> int:
+def stored_bits(kept: NDArray[np.bool_], config: EieConfig) -> int:
     """Return the size of a matrix (outputs, inputs) in one slice: entries and column pointers, no codebook."""
-    columns = encode((matrix != 0).astype(np.int64), config.pes, config.index_bits)
-    return len(columns.codes) * config.entry_bits + columns.pointers.size * config.pointer_bits
+    counted = count(kept.view(np.uint8), None, config.pes, config.index_bits)
+    pointers = config.pes * (kept.shape[1] + 1)
+    return int(counted.stored_entries * config.entry_bits + pointers * config.pointer_bits)
 
 
 def scan_inputs(part: EieSlice, vector: NDArray[np.int64], pes: int) -> NDArray[np.int64]:

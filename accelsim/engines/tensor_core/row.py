@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -136,9 +136,13 @@ class TensorCoreRun(Run):
             self._ran[product, backend] = run(product, self.chip, backend, repeated=False)  # other layers ran before
         outcome = self._ran[product, backend]
         if config.skip_k:
-            view = Granularity("block", (1, 1)).view(_stored(layer, weights))
             channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
-            skipping = skipping_of(view, config.skip_k, channels)
+            skipping = weights.once(
+                ("skipping", config.skip_k),
+                lambda: skipping_of(
+                    Granularity("block", (1, 1)).view(_stored(layer, weights)), config.skip_k, channels
+                ),
+            )
             skipped = run(product._replace(pattern=None), self.chip, backend, repeated=False, skipping=skipping)
             outcome = better(outcome, skipped, config.minimize)
         return product, outcome
@@ -183,17 +187,20 @@ def _pattern(layer: Layer, weights: WeightMatrix, config: TensorCoreConfig) -> s
 
     Raises InputError where the layer claims a pattern N:M that its weights break, naming the first place.
     """
-    stored = _stored(layer, weights)
+
+    @cache
+    def stored() -> NDArray[Any]:  # only where nobody has asked before
+        return _stored(layer, weights)
 
     def holds(n: int, m: int) -> bool:
-        return weights.once(("holds", n, m), lambda: nm.holds(stored, n, m))
+        return weights.once(("holds", n, m), lambda: nm.holds(stored(), n, m))
 
     kind, _, claimed = (layer.granularity or "").partition(":")
     if kind == "nm" and not holds(*pattern_of(claimed)):
-        nm.encode(Granularity("block", (1, 1)).view(stored), *pattern_of(claimed), pad=True)  # says where
+        nm.encode(Granularity("block", (1, 1)).view(stored()), *pattern_of(claimed), pad=True)  # says where
     for pattern in _sparsest_first(tuple(config.patterns)):
         n, m = pattern_of(pattern)
-        if stored.shape[1] % m == 0 and holds(n, m):
+        if layer.weight_shape[1] % m == 0 and holds(n, m):
             return pattern
     return None
 
