@@ -327,7 +327,8 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
             "scale": np.full((2, 1, 8), np.nan, np.float32),
         })  # fmt: skip
     assert list(raised.value.problems) == [
-        "inputs: there is no input 'value'; did you mean 'values'?; expected: values, scale",
+        "inputs: there is no input 'value'; did you mean 'values'?; expected: values (samples, 5, 8) float32, "
+        "scale (samples, 1, 8) float32",
         "inputs: values: must be of shape (samples, 5, 8) (got (2, 5, 7))",
         "inputs: scale: holds NaN or infinite numbers; all must be finite",
     ]

@@ -40,22 +40,29 @@ def batch_of(
 ) -> int:
     """Return how many samples inputs hold that are all expected, each with a leading dimension that counts them.
 
+    That is 1 where no input is expected.
+
     unlike: what is wrong with the values of an array, given the type that is expected; None: nothing.
     Raises InputError with every problem.
     """
-    known = ", ".join(expected)
+    wanted = {
+        name: f"({', '.join(['samples', *map(str, each.shape)])}{',' * (not each.shape)})"
+        for name, each in expected.items()
+    }
+    known = ", ".join(f"{name} {wanted[name]} {each.dtype}" for name, each in expected.items())
     problems = [
-        f"inputs: there is no input '{name}'{did_you_mean(name, expected)}; expected: {known}"
+        f"inputs: there is no input '{name}'{near if 'mean' in near else ''}; expected: {known}"
         for name in inputs
         if name not in expected
+        for near in [did_you_mean(name, expected)]
     ]
     lengths = {}
     for name, (shape, dtype) in expected.items():
-        given, wanted = inputs.get(name), f"(samples, {', '.join(map(str, shape))})"
+        given = inputs.get(name)
         if given is None:
-            problems.append(f"inputs: '{name}' is missing, of shape {wanted}")
+            problems.append(f"inputs: '{name}' is missing, of shape {wanted[name]} and type {dtype}")
         elif given.ndim == 0 or given.shape[1:] != shape or not len(given):
-            problems.append(f"inputs: {name}: must be of shape {wanted} (got {given.shape})")
+            problems.append(f"inputs: {name}: must be of shape {wanted[name]} (got {given.shape})")
         elif (wrong := unlike(given, dtype)) is not None:
             problems.append(f"inputs: {name}: {wrong}")
         else:
@@ -64,7 +71,7 @@ def batch_of(
         told = ", ".join(f"{name} {count}" for name, count in lengths.items())
         problems.append(f"inputs: hold different numbers of samples ({told}); give as many of each")
     raise_if_any(problems)
-    return next(iter(lengths.values()))
+    return next(iter(lengths.values()), 1)
 
 
 class Executor(Protocol):

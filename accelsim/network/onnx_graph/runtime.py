@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, did_you_mean, listed, placing, raise_if_any
-from accelsim.network.executor import Expected, Seen
+from accelsim.network.executor import Expected, Seen, batch_of
 from accelsim.network.integers import without_zero
 from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
@@ -24,7 +24,7 @@ from accelsim.network.onnx_graph.parts import Run
 from accelsim.network.onnx_graph.prepared import Input, Prepared, prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.replaced import replaced
-from accelsim.network.onnx_graph.sampled import expected_of, joined, parted, problems_of
+from accelsim.network.onnx_graph.sampled import expected_of, joined, parted, unlike
 from accelsim.network.onnx_graph.scope import graphs_of, number_of
 from accelsim.network.onnx_graph.walk import Walk
 from accelsim.network.reading import Reading
@@ -160,8 +160,7 @@ class OnnxExecutor:
 
     def batched(self, inputs: Mapping[str, Array]) -> int:
         """Return how many samples inputs hold; raises InputError with every problem."""
-        raise_if_any(problems_of(self.expected, inputs))
-        return next((len(array) for array in inputs.values()), 1)
+        return batch_of(self.expected, inputs, unlike)
 
     def seen(self, network: Network, inputs: Mapping[str, Array], *, outputs: bool = False) -> Iterator[Seen]:
         """Go through what each layer sees, in order."""

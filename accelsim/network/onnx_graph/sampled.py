@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,56 +42,21 @@ def joined(samples: Array, entering: Input) -> Array:
     return samples[0] if entering.batch_axis is None else np.moveaxis(samples, 0, entering.batch_axis)
 
 
-def problems_of(expected: Mapping[str, Expected], inputs: Mapping[str, Array]) -> list[str]:
-    """Return what of some inputs does not fit what is expected: names, shapes, types, values that are no numbers."""
-    said = [f"{name} {_shape_of(each)} {each.dtype}" for name, each in expected.items()]
-    problems = [
-        f"inputs: there is no input '{name}'; the network takes {', '.join(said)}"
-        for name in inputs
-        if name not in expected
-    ]
-    problems += [
-        f"inputs: '{name}' is missing; give an array {_shape_of(each)} of {each.dtype}"
-        for name, each in expected.items()
-        if name not in inputs
-    ]
-    for name, each in expected.items():
-        if name in inputs:
-            problems += _wrong(name, each, inputs[name])
-    counts = {name: len(array) for name, array in inputs.items() if name in expected and array.ndim}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        problems.append(f"inputs: hold different numbers of samples ({listed}); give as many of each")
-    return problems
-
-
-def _wrong(name: str, expected: Expected, given: Array) -> list[str]:
-    """Return what is wrong with one input."""
-    problems, wanted = [], np.dtype(expected.dtype) if expected.dtype in np.sctypeDict else None
-    if given.ndim == 0 or given.shape[1:] != expected.shape or not len(given):
-        problems.append(f"inputs: {name}: must be of shape {_shape_of(expected)} (got {given.shape})")
+def unlike(given: Array, dtype: str) -> str | None:
+    """Say what is wrong with the values of an input of this type, None where nothing is."""
+    wanted = np.dtype(dtype) if dtype in np.sctypeDict else None
     if given.dtype.kind not in "fiub":
-        problems.append(f"inputs: {name}: must be numbers, of {expected.dtype} (got {given.dtype})")
-    elif wanted is not None and wanted.kind in "iub" and given.dtype.kind == "f":
-        problems.append(f"inputs: {name}: must be whole numbers, of {expected.dtype} (got {given.dtype})")
-    elif wanted is not None and wanted.kind in "iu" and _is_beyond(given, wanted):
-        problems.append(f"inputs: {name}: must be of {expected.dtype}, and it has values beyond that")
-    elif given.dtype.kind == "f" and np.isnan(given).any():
-        problems.append(f"inputs: {name}: has {np.isnan(given).sum():,} values that are no number (NaN)")
-    return problems
+        return f"must be numbers, of {dtype} (got {given.dtype})"
+    if wanted is not None and wanted.kind in "iub" and given.dtype.kind == "f":
+        return f"must be whole numbers, of {dtype} (got {given.dtype})"
+    if wanted is not None and wanted.kind in "iu" and _is_beyond(given, wanted):
+        return f"must be of {dtype}, and it has values beyond that"
+    if given.dtype.kind == "f" and (count := np.isnan(given).sum()):
+        return f"has {count:,} values that are no number (NaN)"
+    return None
 
 
 def _is_beyond(given: Array, wanted: np.dtype[Any]) -> bool:
     """Return whether whole numbers do not fit a type."""
     limits = np.iinfo(wanted)
     return bool(given.size) and not limits.min <= int(given.min()) <= int(given.max()) <= limits.max
-
-
-def _shape_of(expected: Expected) -> str:
-    """Return a shape as messages tell it."""
-    return f"({', '.join(['samples', *map(str, expected.shape)])}{',' * (not expected.shape)})"
-
-
-def elements(shape: Sequence[int] | None) -> int:
-    """Return how many elements a value of this shape has; 0 where it is not known."""
-    return 0 if shape is None else math.prod(shape)
