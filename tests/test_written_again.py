@@ -216,6 +216,24 @@ def test_a_network_from_onnx_that_was_saved_is_run_by_numpy(tmp_path: Path, mode
     pd.testing.assert_frame_equal(simulate(network, "a100-pcie", 0.5), simulate(again, "a100-pcie", 0.5))
 
 
+def test_what_is_written_out_is_not_taken_for_its_last_piece(tmp_path: Path) -> None:
+    """A Gelu of five operations is one, and no product with a half."""
+    constants = {"a": reals(1, 8, 6), "b": reals(2, 6, 4), "root": np.float32(2**0.5)}
+    constants |= {"one": np.float32(1), "half": np.float32(0.5)}
+    nodes = [
+        node("MatMul", ["x", "a"], ["h"]), node("Div", ["h", "root"], ["d"]), node("Erf", ["d"], ["e"]),
+        node("Add", ["e", "one"], ["p"]), node("Mul", ["h", "p"], ["m"]), node("Mul", ["m", "half"], ["g"]),
+        node("MatMul", ["g", "b"], ["y"]),
+    ]  # fmt: skip
+    onnx.save(model_of(nodes, {"x": reals(0, 1, 8)}, constants), tmp_path / "net.onnx")
+    network = load_network(tmp_path / "net.onnx")
+    assert [each.does for each in network.graph.operations] == ["Gelu"]  # type: ignore[union-attr]
+    network.save(tmp_path / "net.safetensors")
+    again = load_network(tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match="NumPy does not know 'ONNXRuntime.Gelu'"):
+        again.with_samples(reals(3, 2, 8))
+
+
 FORMS = [".onnx", ".pt", ".safetensors", ".npz", "own"]
 PATTERNS = ["fine", "nm:2:4", "vector:1x4", "kernel", "block:4x4", "channel", "filter"]
 

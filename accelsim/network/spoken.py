@@ -73,6 +73,22 @@ def rearranged(steps: Sequence[tuple[str, Sequence[int]]]) -> Said:
     return Said("Rearrange", {"steps": [[kind, *map(int, sizes)] for kind, sizes in kept]})
 
 
+def chained(views: Sequence[tuple[Said | None, Sequence[int]]]) -> Said | None:
+    """Return the word for views one behind another, each with the shape that it gives; None: there is none."""
+    steps: list[tuple[str, Sequence[int]]] = []
+    for said, shape in views:
+        match "" if said is None else said.does:
+            case "Reshape" | "Flatten":
+                steps.append(("reshape", shape))
+            case "Transpose" if said is not None:
+                steps.append(("transpose", said.attributes["order"]))
+            case "Rearrange" if said is not None:
+                steps += [(kind, numbers) for kind, *numbers in said.attributes["steps"]]
+            case _:
+                return None
+    return rearranged(steps)
+
+
 def pooled(kind: str, window: Mapping[str, Any], **more: Any) -> Said:
     """Return the word for a pooling with a window."""
     return Said(kind, {key: value for key, value in {**window, **more}.items() if value is not None})

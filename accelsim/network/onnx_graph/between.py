@@ -110,7 +110,7 @@ class _Between:
                 self._layers(each)
             else:
                 self._operation(each)
-        Joined(self.ready, self.operations, self.order, self.sources, self.makers).join()
+        Joined(self.ready, self.operations, self.order, self.sources, self.makers, self.words).join()
         return Graph(
             inputs={name: one_sample(each.shape, self.ready.batch) for name, each in self.ready.inputs.items()},
             sources=self.sources,
@@ -118,7 +118,7 @@ class _Between:
             outputs=tuple(dict.fromkeys(self.makers[name] for name in self.ready.outputs if name in self.makers)),
             order=tuple(self.order),
             runtime="ONNX Runtime",
-            words=self.words,
+            words={name: said for name, said in self.words.items() if name in self.operations},
         )
 
     def _closed(self, node: Any) -> tuple[LeftOut, ...]:
