@@ -230,7 +230,7 @@ def test_what_is_written_out_is_not_taken_for_its_last_piece(tmp_path: Path) -> 
     assert [each.does for each in network.graph.operations] == ["Gelu"]  # type: ignore[union-attr]
     network.save(tmp_path / "net.safetensors")
     again = load_network(tmp_path / "net.safetensors")
-    with pytest.raises(InputError, match="NumPy does not know 'ONNXRuntime.Gelu'"):
+    with pytest.raises(InputError, match=r"NumPy does not know 'ONNXRuntime\.Gelu'"):
         again.with_samples(reals(3, 2, 8))
 
 

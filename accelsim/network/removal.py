@@ -186,8 +186,8 @@ def _shape(shape: Sequence[Any], flags: Flags) -> tuple[Any, ...]:
 def _without(graph: Graph, operations: Mapping[str, Operation], slices: Slices, stays: Flags) -> Graph:
     shapes = {name: _shape(shape, stays[slices.inputs[name]]) for name, shape in graph.inputs.items()}
     by_name = graph.by_name
-    narrowed = {name: _said(each, by_name[name], slices, stays) for name, each in graph.words.items()}
-    words = {name: each for name, each in narrowed.items() if each is not None}
+    narrowed = {name: _said(each, by_name[name], slices, stays) for name, each in (graph.words or {}).items()}
+    words = None if graph.words is None else {name: each for name, each in narrowed.items() if each is not None}
     return replace(
         graph, inputs=shapes, operations=tuple(operations[each.name] for each in graph.operations), words=words
     )

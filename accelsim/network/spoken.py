@@ -28,16 +28,16 @@ def spoken(graph: Graph, layers: Iterable[Layer]) -> Graph:
     What has no word keeps its own, behind the name of its runtime, as in `PyTorch.roll`, so that whoever runs the graph
     by NumPy is told of it. Words that would make another shape than the operation does are none.
     """
-    if not graph.runtime or not graph.words:
+    if not graph.runtime or graph.words is None:
         return graph
     shapes = dict(graph.inputs) | {layer.name: output_shape(layer) for layer in layers}
     shapes |= {each.name: each.shape for each in graph.operations}
     said = [_said(each, [shapes[name] for name in each.inputs], graph) for each in graph.operations]
-    return replace(graph, operations=tuple(said), runtime="", words={})
+    return replace(graph, operations=tuple(said), runtime="", words=None)
 
 
 def _said(operation: Operation, shapes: Sequence[tuple[int, ...]], graph: Graph) -> Operation:
-    found = graph.words.get(operation.name)
+    found = (graph.words or {}).get(operation.name)
     if found is not None:
         made = replace(operation, does=found.does, attributes=found.attributes)
         if _fits(made, shapes):
