@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from accelsim.network.executor import Expected, Seen, batch_of
 from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.operations import operator_of
+from accelsim.network.topology import output_shape
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -174,6 +176,8 @@ def _problems(graph: Graph, network: Network) -> list[str]:
     problems += [
         f"{_operations(names)}: {keys}: must be known to run it; add what is missing" for keys, names in lacking.items()
     ]
+    shapes = {**graph.inputs, **{layer.name: output_shape(layer) for layer in network.layers}}
+    shapes |= {each.name: each.shape for each in graph.operations}
     for layer in network.layers:
         if layer.name not in graph.sources:
             problems.append(f"layer {layer.name}: is not in the graph of the network")
@@ -181,6 +185,14 @@ def _problems(graph: Graph, network: Network) -> list[str]:
             problems.append(f"layer {layer.name}: adding up the outputs of a transposed convolution is not done here")
         elif len(graph.sources[layer.name]) > 1:
             problems.append(f"layer {layer.name}: takes several tensors; NumPy knows layers that take one")
+        else:
+            (source,) = graph.sources[layer.name]
+            given = shapes.get(source)
+            if given is not None and math.prod(given) != math.prod(layer.input_shape):
+                problems.append(
+                    f"layer {layer.name}: takes {layer.input_shape}, and {source} gives {given}: what changes that, as "
+                    "padding does, is not in the graph"
+                )
     names = {layer.name for layer in network.layers}
     problems += [
         f"layer {name}: is not in the network any more, and its graph needs it"

@@ -92,6 +92,9 @@ class Graph:
     """Names of layers and operations in the order in which they run; empty: as `in_order` puts them."""
     runtime: str = ""
     """Whose words `does` and `attributes` are, such as PyTorch; empty: those of a network file, which NumPy runs."""
+    words: Mapping[str, Any] | None = field(default=None, repr=False, compare=False, hash=False)
+    """Of operations of such a runtime, by their names, what they are in the words of a network file, where there are
+    any: `accelsim.network.spoken.Said`; None: nobody looked."""
 
     def __post_init__(self) -> None:
         """Check the names; raises InputError."""

@@ -372,6 +372,42 @@ def _transpose(said: Operation, given: Sequence[Array]) -> Array:
     return given[0].transpose(0, *(axis + 1 for axis in _order_of(said, given[0].shape[1:])))
 
 
+def _steps_of(said: Operation) -> list[tuple[str, tuple[int, ...]]]:
+    """Return views one behind another: ("reshape", sizes) or ("transpose", order), of one sample."""
+    steps = [(each[0], tuple(each[1:])) for each in said.attributes["steps"]]
+    for kind, numbers in steps:
+        if kind not in ("reshape", "transpose") or not all(isinstance(each, int) for each in numbers):
+            raise InputError(f'operation {said.name}: steps: each is ["reshape", sizes...] or ["transpose", order...]')
+    return steps
+
+
+def _rearranged_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    shape = shapes[0]
+    for kind, numbers in _steps_of(said):
+        if kind == "transpose":
+            shape = tuple(shape[axis] for axis in numbers)
+        elif math.prod(numbers) == math.prod(shape):
+            shape = numbers
+        else:
+            raise InputError(f"operation {said.name}: steps: {numbers} holds other values than {shape}")
+    return shape
+
+
+def _rearrange(said: Operation, given: Sequence[Array]) -> Array:
+    made = given[0]
+    for kind, numbers in _steps_of(said):
+        turned = (0, *(axis + 1 for axis in numbers))
+        made = made.transpose(turned) if kind == "transpose" else made.reshape(len(made), *numbers)
+    return made
+
+
+def _matmul_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
+    left, right = shapes
+    if min(len(left), len(right)) < 2 or left[-1] != right[-2]:
+        raise InputError(f"operation {said.name}: inputs: matrices {left} and {right} cannot be multiplied")
+    return (*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1])
+
+
 def _scaled(said: Operation, values: Array, per_channel: bool) -> Array:
     """Return normalised values times `scale` plus `shift`, of each channel of maps or of the last dimensions."""
     for key, function in (("scale", np.multiply), ("shift", np.add)):
@@ -480,8 +516,12 @@ def _scores(said: Operation, given: Sequence[Array]) -> Array:
     product = said.product
     if product is None:
         raise InputError(f"operation {said.name}: product: is missing")
-    queries = _heads(given[0], product.groups, product.groups, product.columns, said.name)
-    keys = _heads(given[1], product.groups, product.operand_groups or product.groups, product.columns, said.name)
+    operands = product.operand_groups or product.groups
+    if said.attributes.get("parted"):
+        queries, keys = given[0], np.repeat(given[1], product.groups // operands, axis=1)
+    else:
+        queries = _heads(given[0], product.groups, product.groups, product.columns, said.name)
+        keys = _heads(given[1], product.groups, operands, product.columns, said.name)
     if (queries.shape[2], keys.shape[2]) != (product.vectors, product.rows):
         raise InputError(
             f"operation {said.name}: meets {product.rows} keys and {product.vectors} queries, and is given "
@@ -526,6 +566,7 @@ OPERATORS: Mapping[str, Operator] = {
     "hardswish": _value(lambda x, _: x * np.clip(x / 6 + 0.5, 0, 1)),
     "tanh": _value(lambda x, _: np.tanh(x)),
     "gelu": _value(_gelu),
+    "neg": _value(lambda x, _: -x, "elementwise"),
     "silu": _value(lambda x, _: x * _sigmoid(x)),
     "swish": _value(lambda x, _: x * _sigmoid(x)),
     "erf": _value(lambda x, _: _erf(x), "elementwise"),
@@ -548,6 +589,8 @@ OPERATORS: Mapping[str, Operator] = {
     "flatten": Operator("reshape", _reshape, lambda _, shapes: (math.prod(shapes[0]),), _flattened),
     "reshape": Operator("reshape", _reshape, _reshape_shape, _flattened),
     "transpose": Operator("reshape", _transpose, _transpose_shape, _mixed),
+    "rearrange": Operator("reshape", _rearrange, _rearranged_shape, _mixed, ("steps",)),
+    "matmul": Operator("attention", lambda _, given: given[0] @ given[1], _matmul_shape, _mixed, takes=2),
     "batchnormalization": Operator("normalisation", _batch_norm, needs=("mean", "variance")),
     "layernormalization": Operator("normalisation", _layer_norm, _layer_norm_shape, _mixed),
     "groupnormalization": Operator("normalisation", _group_norm, _group_norm_shape, _mixed, needs=("groups",)),

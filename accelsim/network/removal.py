@@ -16,6 +16,7 @@ from accelsim.network.layer import Layer
 from accelsim.network.left_out import LeftOut
 from accelsim.network.operations import channel_axis
 from accelsim.network.slices import Flags, Slices, passes
+from accelsim.network.spoken import Said
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -184,7 +185,20 @@ def _shape(shape: Sequence[Any], flags: Flags) -> tuple[Any, ...]:
 
 def _without(graph: Graph, operations: Mapping[str, Operation], slices: Slices, stays: Flags) -> Graph:
     shapes = {name: _shape(shape, stays[slices.inputs[name]]) for name, shape in graph.inputs.items()}
-    return replace(graph, inputs=shapes, operations=tuple(operations[each.name] for each in graph.operations))
+    by_name = graph.by_name
+    narrowed = {name: _said(each, by_name[name], slices, stays) for name, each in (graph.words or {}).items()}
+    words = None if graph.words is None else {name: each for name, each in narrowed.items() if each is not None}
+    return replace(
+        graph, inputs=shapes, operations=tuple(operations[each.name] for each in graph.operations), words=words
+    )
+
+
+def _said(found: Said, operation: Operation, slices: Slices, stays: Flags) -> Said | None:
+    """Return an operation with only the channels that stay in the words of a network file; None: there are none."""
+    narrowed = _narrowed(replace(operation, does=found.does, attributes=found.attributes), slices, stays)
+    if narrowed.does == "Rearrange" and narrowed.shape != operation.shape:
+        return None  # sizes on its way are of all channels
+    return Said(narrowed.does, narrowed.attributes)
 
 
 def _narrowed(operation: Operation, slices: Slices, stays: Flags) -> Operation:

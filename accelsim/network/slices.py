@@ -293,7 +293,7 @@ def _width(shape: tuple[int, ...]) -> int:
 
 def _keeps_zero(operation: Operation) -> bool:
     """Whether an operation makes zero of zero."""
-    does, said = operation.does.lower().replace("_", ""), operation.attributes
+    does, said = operation.does.rpartition(".")[2].lower().replace("_", ""), operation.attributes
     match operation.kind:
         case "activation":
             return does in KEEPS_ZERO and _among(

@@ -335,6 +335,9 @@ class NetworkSpec:
     """Shapes of what the network takes, of one sample, by name; the input of the first layer where it is left out."""
     runtime: str = ""
     """Whose words operations are said in where they come from elsewhere, as in a saved network: NumPy runs none."""
+    order: tuple[str, ...] = ()
+    """Names of all layers and operations in the order in which they run, as in a saved network; operations close behind
+    what they take where it is left out."""
     outputs: tuple[str, ...] = ()
     """Names of what the network gives, the answer first; what nothing else takes where it is left out."""
     not_simulated: tuple[str | LeftOutSpec, ...] = ()

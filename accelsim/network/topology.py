@@ -89,7 +89,9 @@ def described_graph(spec: NetworkSpec, layers: Sequence[Layer], read: Read, *, w
     sources = {each.name: each.inputs or (name,) for each, name in zip(spec.layer, before, strict=False)}
     specs = {each.name: each for each in spec.operation}
     takes = sources | {name: each.inputs for name, each in specs.items()}
-    order = in_order(takes, sources)
+    order = spec.order or in_order(takes, sources)
+    if sorted(order) != sorted(takes):
+        raise InputError("order: must name each layer and each operation once; correct it, or leave it out")
     problems = _problems(spec, takes, order, whole)
     shapes, by_name = dict(inputs), {layer.name: layer for layer in layers}
     operations: dict[str, Operation] = {}

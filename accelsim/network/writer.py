@@ -18,6 +18,7 @@ from accelsim.files import check_writable, write_whole
 from accelsim.network.activations import Density, Remade, read_together
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
+from accelsim.network.spoken import spoken
 
 if TYPE_CHECKING:
     from accelsim.network.graph import Operation
@@ -116,11 +117,11 @@ def save(network: Network, path: Path) -> None:
             for layer in network
         ],
     }
-    graph = network.graph
+    graph = None if network.graph is None else spoken(network.graph, network)
     # A network without some of its layers is another one, of which the graph says nothing.
     if graph is not None and set(graph.sources) == {layer.name for layer in network}:
         data["inputs"] = {name: [int(size) for size in shape] for name, shape in graph.inputs.items()}
-        data["outputs"] = list(graph.outputs)
+        data["outputs"], data["order"] = list(graph.outputs), list(graph.order)
         data |= {"runtime": graph.runtime} if graph.runtime else {}
         for entry in data["layer"]:
             entry["inputs"] = list(graph.sources[entry["name"]])

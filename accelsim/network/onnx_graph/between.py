@@ -31,6 +31,8 @@ from accelsim.network.onnx_graph.prepared import Prepared
 from accelsim.network.onnx_graph.products import Product
 from accelsim.network.onnx_graph.scope import graphs_of, number_of
 from accelsim.network.onnx_graph.windows import CHANNELS_LAST
+from accelsim.network.onnx_graph.words import words_of
+from accelsim.network.spoken import Said
 
 LONGEST = 64
 """Numbers of an attribute that an operation keeps."""
@@ -91,6 +93,8 @@ class _Between:
     """Where channels are in each value; None: nowhere."""
     fixed: set[str] = field(default_factory=set)
     """Values that are made of constants alone and are none."""
+    words: dict[str, Said] = field(default_factory=dict)
+    """What operations are in the words of network files, by their names."""
 
     def graph(self) -> Graph:
         """Return the graph."""
@@ -106,7 +110,7 @@ class _Between:
                 self._layers(each)
             else:
                 self._operation(each)
-        Joined(self.ready, self.operations, self.order, self.sources, self.makers).join()
+        Joined(self.ready, self.operations, self.order, self.sources, self.makers, self.words).join()
         return Graph(
             inputs={name: one_sample(each.shape, self.ready.batch) for name, each in self.ready.inputs.items()},
             sources=self.sources,
@@ -114,6 +118,7 @@ class _Between:
             outputs=tuple(dict.fromkeys(self.makers[name] for name in self.ready.outputs if name in self.makers)),
             order=tuple(self.order),
             runtime="ONNX Runtime",
+            words={name: said for name, said in self.words.items() if name in self.operations},
         )
 
     def _closed(self, node: Any) -> tuple[LeftOut, ...]:
@@ -215,8 +220,16 @@ class _Between:
                     channels=channels,
                 )
             )
+            self._say(node, inputs)
             for each in parts[place : place + 1] if node.op_type == "Split" else outputs:
                 self.makers[each], self.axes[each] = self.order[-1], axis
+
+    def _say(self, node: Any, inputs: Sequence[str]) -> None:
+        """Say the last operation in the words of network files, where there are any."""
+        taken = [value for value in node.input if value in self.makers]
+        said = words_of(node, taken, self.ready) if taken and len(taken) == len(inputs) else None
+        if said is not None:
+            self.words[self.order[-1]] = said
 
     def _attention(self, made: Made, layer: str) -> None:
         """Put the two products of an attention and its softmax; `layer` makes queries, keys and values, if one does."""

@@ -14,7 +14,9 @@ from accelsim.network.onnx_graph.forms import is_attention
 from accelsim.network.onnx_graph.kinds import KINDS, PASSED
 from accelsim.network.onnx_graph.node_shapes import one_sample
 from accelsim.network.onnx_graph.prepared import Prepared
+from accelsim.network.onnx_graph.words import AS_THEY_ARE
 from accelsim.network.onnx_graph.written_out import Values, WrittenOut, written_out
+from accelsim.network.spoken import Said, chained
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Operations that leave values in their order."""
@@ -33,6 +35,8 @@ class Joined:
     sources: MutableMapping[str, tuple[str, ...]]
     """Of each layer, what it takes."""
     makers: MutableMapping[str, str]
+    words: MutableMapping[str, Said]
+    """What operations are in the words of network files, by their names, where there are any."""
 
     def join(self) -> None:
         """Put together what is written out, and say of products what a mask spares and which operands are shared."""
@@ -96,6 +100,10 @@ class Joined:
             weights=sum(each.weights for each in known),
             channels="same" if all(each.channels == "same" for each in known) else "mixed",
         )
+        # What the last of several does is not what they do together.
+        self.words.pop(last.name, None)
+        if does in AS_THEY_ARE and found.does:
+            self.words[last.name] = Said(does)
         self._stand_in(nodes[:-1], inner, last.name, sources[0])
 
     def _stand_in(self, nodes: Sequence[Any], inner: Sequence[Operation], name: str, source: str) -> None:
@@ -153,6 +161,9 @@ class Joined:
             self.operations[name] = replace(
                 view, inputs=before.inputs, reads=before.reads, channels=channels, does="Reshape", attributes={}
             )
+            said = chained([(self.words.pop(each.name, None), each.shape) for each in (before, view)])
+            if said is not None:
+                self.words[name] = said
             for value in made.get(before.name, ()):
                 self.makers[value] = before.inputs[0] if before.channels == "same" else name
                 made.setdefault(self.makers[value], []).append(value)

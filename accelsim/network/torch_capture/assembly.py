@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from accelsim.network.graph import Graph, Operation
+from accelsim.network.spoken import Said
 from accelsim.network.torch_capture.grouping import named_kind
 from accelsim.network.torch_capture.merging import merged
 from accelsim.network.torch_capture.recorder import Recorder
 from accelsim.network.torch_capture.trace import Node, Trace
+from accelsim.network.torch_capture.words import words_of
 
 
 def graph_of(trace: Trace, recorder: Recorder, names: Sequence[str], outputs: Iterable[Tensor]) -> Graph:
@@ -32,6 +34,7 @@ def graph_of(trace: Trace, recorder: Recorder, names: Sequence[str], outputs: It
         tuple(dict.fromkeys(name for node in made for name in assembly.gives.get(node, ()))),
         tuple(assembly.order),
         runtime="PyTorch",
+        words=assembly.words,
     )
 
 
@@ -63,6 +66,8 @@ class _Assembly:
     order: list[str] = field(default_factory=list)
     gives: dict[Node, list[str]] = field(default_factory=dict)
     """What gives what a node gives: several layers where its weights are those of several."""
+    words: dict[str, Said] = field(default_factory=dict)
+    """What operations are in the words of network files, by their names."""
 
     def name(self, inputs: Iterable[Node], nodes: Sequence[Node]) -> None:
         """Name operations: as the weights by which they are left out, as their module, or as what they do in it."""
@@ -124,6 +129,8 @@ class _Assembly:
 
     def _operation(self, node: Node, taken: Sequence[str]) -> None:
         self.gives[node] = [node.name]
+        if (said := words_of(node)) is not None:
+            self.words[node.name] = said
         self.order.append(node.name)
         recorder, left = self.recorder, node.left
         shape = recorder.shape_of_sample(node.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from accelsim.network.graph import Channels
@@ -61,17 +61,23 @@ def _moves_nothing(node: Node, of_sample: OfSample) -> bool:
         return of_sample(node.shape)[0] == before
     if node.does not in TURNS or at is None:
         return False
-    order = list(range(len(node.sources[0].shape)))
-    said = node.attributes
-    if node.does == "permute" and isinstance(said.get("dims"), list):
-        order = [each % len(order) for each in said["dims"]]
-    elif node.does == "transpose" and isinstance(said.get("dim0"), int) and isinstance(said.get("dim1"), int):
-        one, other = said["dim0"], said["dim1"]
-        order[one], order[other] = order[other], order[one]
-    else:
+    order = order_of(node.does, node.attributes, len(node.sources[0].shape))
+    if order is None:
         return False
     left = [each for each in order if each != at]
     return left == sorted(left)
+
+
+def order_of(name: str, said: Mapping[str, Any], rank: int) -> list[int] | None:
+    """Return which axis each axis of a turned tensor was; None: not known."""
+    order = list(range(rank))
+    if name == "permute" and isinstance(said.get("dims"), list):
+        return [each % rank for each in said["dims"]]
+    if name == "transpose" and isinstance(said.get("dim0"), int) and isinstance(said.get("dim1"), int):
+        one, other = said["dim0"], said["dim1"]
+        order[one], order[other] = order[other], order[one]
+        return order
+    return None
 
 
 def _without(nodes: Sequence[Node], gone: Iterable[Node]) -> list[Node]:
@@ -100,6 +106,7 @@ def _chained(nodes: list[Node], made: Sequence[Node]) -> list[Node]:
         alone = users.get(before) == [node] and before not in made and before.place.module == node.place.module
         fills = any("pad" in each.does and each.attributes.get("value") for each in (before, node))
         if before.kind == "reshape" and len(before.sources) == 1 and alone and not before.event.uses and not fills:
+            node.views = [*(before.views or [before.view]), *(node.views or [node.view])]
             node.sources, node.reads = before.sources, before.reads
             node.channels = _both(before.channels, node.channels)
             node.does, node.outer, node.attributes = "reshape", None, {}

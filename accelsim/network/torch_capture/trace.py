@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from accelsim.network.graph import ActivationProduct, Channels
 from accelsim.network.torch_capture.grouping import MERGED, PASSED, does, kind_of, written_out
 from accelsim.network.torch_capture.origins import SHAPED_LIKE, storage_key, tensors_in, written
 from accelsim.network.torch_capture.routing import Routed, routed
+
+MOST_HELD = 1 << 20
+"""Elements of a tensor of an operation that is kept, so that the graph can be saved in the words of network files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,15 @@ class Event:
     """What a whole sequence of steps is called; empty: it is none."""
 
 
+class View(NamedTuple):
+    """A view, with its arguments and the shapes before and after it."""
+
+    name: str
+    attributes: Mapping[str, Any]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
 @dataclass(eq=False)
 class Node:
     """One operation of the pass, or an input of the model."""
@@ -92,8 +104,21 @@ class Node:
     """Which dimension of the result counts channels."""
     left: Left | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    inner: str = ""
+    """What the operation is called that ran, whatever it is part of."""
+    held: dict[str, Any] = field(default_factory=dict)
+    """Its small tensors that come of no input, by the names of its arguments."""
+    takes: int = 0
+    """How many tensors it takes that come of inputs."""
+    views: list[View] = field(default_factory=list)
+    """Of one that stands for several views, each of them."""
     name: str = ""
     """Of an input: given; of others: found at the end."""
+
+    @property
+    def view(self) -> View:
+        """Itself as a view."""
+        return View(self.inner, self.attributes, self.sources[0].shape, self.shape)
 
     @property
     def is_layer(self) -> bool:
@@ -172,7 +197,8 @@ class Trace:
             node = Node(
                 does(name), kind, _known(*sources),
                 tuple(made.shape), place, event, outer, sum(each.numel() for each in given), constants,
-                way.channels, way.axis, attributes=_attributes(call),
+                way.channels, way.axis, attributes=_attributes(call), inner="" if several else does(name),
+                held=self._held(call, used), takes=sum(maker is not None for _, maker in operands),
             )  # fmt: skip
             if several:
                 node.reads = made.numel()
@@ -183,6 +209,15 @@ class Trace:
         for tensor in changed:
             self._made[tensor._cdata] = self._time, self.nodes[-1]
             self._changed[self._storage(tensor)] = self._time, self.nodes[-1]
+
+    def _held(self, call: Mapping[str, Any], used: set[int]) -> dict[str, Any]:
+        """Return copies of the small tensors of a call that are no weights of layers and come of no input."""
+        found = {}
+        for name, each in call.items():
+            if isinstance(each, Tensor) and id(each) not in used and self.maker(each) is None:
+                small = each.numel() <= MOST_HELD and each.layout == torch.strided and not each.is_quantized
+                found[name] = each.detach().to("cpu", torch.float32, copy=True).numpy() if small else None
+        return found
 
     def _add(self, node: Node, event: Event, makers: list[Node | None]) -> None:
         """Put a node behind the others; scaled dot products of an attention are three."""
@@ -200,6 +235,12 @@ class Trace:
         first = Node("scores", "attention", _known(query, key), shape, node.place, event, constants=node.constants)
         softmax = Node("softmax", "softmax", _known(first, *others), shape, node.place, event, reads=math.prod(shape))
         node.does, node.kind, node.sources, node.constants = "values", "attention", _known(softmax, value), 0
+        if not any(others) and node.held.keys() <= {"dropout_p"}:
+            first.inner, softmax.inner, node.inner = "sdpa_scores", "sdpa_softmax", "sdpa_values"
+            first.takes, softmax.takes, node.takes = 2, 1, 2
+        else:
+            node.inner = ""  # a mask
+        first.attributes = node.attributes
         first.left, scores.node, node.left, values.node = scores, first, values, node
         first.reads, node.reads = node.reads * 2 // 3, math.prod(shape) + node.reads // 3
         self.nodes += [first, softmax, node]
