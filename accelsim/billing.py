@@ -117,7 +117,8 @@ def _nothing() -> Row:
 
 def _free(run: Run) -> Row:
     """Return what an operation takes that is part of another: nothing."""
-    area_mm2, extrapolated = run.area
+    engine = engine_of(run.chip)
+    area_mm2, extrapolated = run.area or (engine.area_mm2(run.chip), engine.extrapolated(run.chip))
     return NO_PRODUCT | {
         "clock_mhz": run.chip.engine.clock_mhz,
         "full_clock_mhz": run.chip.engine.clock_mhz,

@@ -1,4 +1,4 @@
-"""Compiled kernels: `njit` for what Python calls, `step` for what kernels call; compiled once, kept on disk.
+"""Compiled kernels: `njit` for what Python calls, `step` for what kernels call; kept on disk.
 
 numba compiles a function that another calls for itself, to machine code that nobody runs, and then again as a part of
 each caller, of their callers, and so on. A step is handed on as it comes from the front end and made fast only where it

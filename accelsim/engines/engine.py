@@ -127,12 +127,9 @@ class Run(Protocol):
         raise UnsupportedError(f"engine {self.chip.engine.kind} has nothing to run operations by; leave them elsewhere")
 
     @property
-    def area(self) -> tuple[float, str]:
-        """The area of the chip, and what of its memories is extrapolated, as `Engine` says both."""
-        from accelsim.engines import engine_of
-
-        engine = engine_of(self.chip)
-        return engine.area_mm2(self.chip), engine.extrapolated(self.chip)
+    def area(self) -> tuple[float, str] | None:
+        """The area of the chip, and what of its memories is extrapolated, where a run knows both; else ask `Engine`."""
+        return None
 
     def check_network(self) -> None:
         """Raise InputError where the layers run one by one and yet the network does not; once all have run."""
