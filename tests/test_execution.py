@@ -70,6 +70,8 @@ SIZES = np.array([0.5, 1.5, 1, 2, 0.1, 3], np.float32)
 
 CASES: Mapping[str, tuple[str, dict[str, Any], list[tuple[int, ...]], str, dict[str, Any], list[np.ndarray]]] = {
     "relu": ("Relu", {}, [MAPS], "Relu", {}, []),
+    "neg": ("Neg", {}, [MAPS], "Neg", {}, []),
+    "products": ("MatMul", {}, [(2, 3, 5), (2, 5, 4)], "MatMul", {}, []),
     "relu6": ("Relu6", {}, [MAPS], "Clip", {}, [np.float32(0), np.float32(6)]),
     "leaky": ("LeakyRelu", {"alpha": 0.2}, [MAPS], "LeakyRelu", {"alpha": 0.2}, []),
     "clip": ("Clip", {"min": -0.5, "max": 0.25}, [MAPS], "Clip", {}, [np.float32(-0.5), np.float32(0.25)]),
@@ -154,7 +156,15 @@ def test_an_operation_gives_what_onnx_runtime_gives(case: str) -> None:
 def test_the_operations_that_are_listed_are_tested() -> None:
     tested = {case[0].lower() for case in CASES.values()}
     alone = {"silu", "swish", "sqrt", "split", "rmsnormalization", "gather", "attentionscores", "attentionvalues"}
+    alone |= {"rearrange"}
     assert tested | alone == set(OPERATORS)
+
+
+def test_a_rearrangement_is_its_steps_one_after_another() -> None:
+    given = drawn(BATCH, 4, 6)
+    found = run_here("Rearrange", [given], steps=[["reshape", 4, 2, 3], ["transpose", 1, 0, 2]])
+    for sample, made in zip(given, found, strict=True):
+        assert np.array_equal(made, sample.reshape(4, 2, 3).transpose(1, 0, 2))
 
 
 def test_what_has_no_node_of_its_own_is_what_its_formula_says() -> None:
@@ -356,8 +366,11 @@ def test_what_numpy_does_not_know_is_named() -> None:
     with pytest.raises(InputError, match=r"layer fc: is not in the network any more"):
         _ = lacking.runtime
     otherwise = broken(lambda each: replace(each, shape=(9, 9)) if each.name == "pool" else each)
+    with pytest.raises(InputError, match=r"layer branch: takes \(4, 4, 4\), and pool gives \(9, 9\)"):
+        otherwise.with_samples(drawn(1, 3, 8, 8))
+    otherwise = broken(lambda each: replace(each, shape=(9, 9)) if each.name == "add" else each)
     given = otherwise.with_samples(drawn(1, 3, 8, 8))
-    with pytest.raises(InputError, match=r"operation pool: MaxPool gives \(4, 4, 4\) of each sample, and \(9, 9\)"):
+    with pytest.raises(InputError, match=r"operation add: Add gives \(4, 4, 4\) of each sample, and \(9, 9\)"):
         list(given.seen())
 
 

@@ -36,7 +36,8 @@ def test_prune_with_chips_says_it_all_and_writes_the_file(accelsim: Run, tmp_pat
     assert "of the time of" in said
     assert "eie-64pe-45nm leaves" in said
     assert f"{SAMPLES} samples" in said
-    held = np.load(samples)
+    with np.load(samples) as arrays:
+        held = dict(arrays)
     answers = ort.InferenceSession(target, providers=["CPUExecutionProvider"]).run(None, {"image": held["image"]})[0]
     right = 100 * np.mean(answers.argmax(axis=1) == held["labels"])
     assert float(score[1]) == pytest.approx(right, abs=100 / SAMPLES)  # of fp16, within a digit

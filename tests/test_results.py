@@ -16,13 +16,15 @@ from accelsim.engines.counts import Counts
 from accelsim.errors import VerificationError
 from accelsim.keys import unit_of
 from accelsim.network import load_network
-from accelsim.results import COLUMNS, UNIT_COLUMNS, cells, table, unit_table
+from accelsim.results import COLUMNS, UNIT_COLUMNS, Columns, table, unit_table
 from accelsim.simulation import simulated_rows
 
 UNITS: dict[str, Any] = {"units": {"busy_cycles": [3, 5], "stall_drain_cycles": [2, 0]}}
 
 
-@pytest.mark.parametrize("made", [lambda row: table([{}, row]), cells, lambda row: unit_table([row | UNITS])])
+@pytest.mark.parametrize(
+    "made", [lambda row: table([{}, row]), lambda row: Columns.of([row], [1]), lambda row: unit_table([row | UNITS])]
+)
 def test_a_key_that_is_no_column_is_an_error(made: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(ValueError, match="no column 'cylces'; did you mean 'cycles'") as error:
         made({"cylces": 5, "busy_cycle": 3})
@@ -37,7 +39,7 @@ def test_a_share_that_is_no_column_is_an_error() -> None:
 def test_what_is_said_of_units_may_stand_in_a_row() -> None:
     row = {"layer": "fc", "cycles": 5} | UNITS
     assert table([row])["cycles"].tolist() == [5]
-    assert cells(row) == cells({"layer": "fc", "cycles": 5})
+    assert Columns.of([row], [1]) == Columns.of([{"layer": "fc", "cycles": 5}], [1])
     found = unit_table([row, {"layer": "cannot run"}])
     assert list(found) == [column.name for column in UNIT_COLUMNS]
     assert found[["unit", "cycles", "busy_cycles", "stall_drain_cycles"]].to_numpy().tolist() == [

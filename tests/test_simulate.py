@@ -162,7 +162,7 @@ def test_a_network_that_is_ready_runs_as_often_as_wanted(keep: bool) -> None:
     plain = accelsim.Layer.linear("a", np.eye(8, 16), activations=accelsim.Density(0.5, 3))
     layers = [replace(plain, name=name, weight_source=source(name)) for name in "ab"]
     ready = Prepared(accelsim.Network("net", layers), keep=keep)
-    first, second = ready.rows([CHIP]), ready.rows([CHIP, accelsim.load_hardware(CHIP, {"engine.pes": 4})])
+    first, second = ready.rows([CHIP]), ready.rows([CHIP, accelsim.load_hardware(CHIP, {"engine.clock_mhz": 400.0})])
     assert first[0] == second[0]
     assert [row["layer"] for row in second[1]] == ["a", "b"]
     assert first[0] == accelsim.simulate(accelsim.Network("net", layers), CHIP)[[*first[0][0]]].to_dict("records")

@@ -43,6 +43,7 @@ def prune(
         padded = np.pad(scores, [(0, 0), (0, -scores.shape[1] % m)]) if scores.shape[1] % m else scores
         kept = keep_n_of_m(padded, n, m)[:, : scores.shape[1]]
     else:
+        raise_if_any(_nothing_left(sparsity, chosen, shape))
         kept = _keep_groups(scores, ranked, float(sparsity or 0), CRITERIA[criterion].growth)
     return chosen.unview(kept, shape)
 
@@ -72,11 +73,14 @@ def scored(
     pad: bool,
     data: Data,
 ) -> tuple[Ranked, NDArray[Any]]:
-    """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as of `prune`."""
+    """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as of `prune`.
+
+    Also where all of them would go, which is for whoever prunes to say.
+    """
     array, chosen = np.asarray(weight), Granularity("fine")
     problems = weight_problems(array)
     with collecting(problems):
-        chosen = check_prunable(None if problems else array.shape, granularity, sparsity, criterion, data, pad=pad)
+        chosen = _meant(None if problems else array.shape, granularity, sparsity, criterion, data, pad)
     raise_if_any(problems)
     floats = array.astype(_float_type(array.dtype), copy=False)
     group = _group(chosen, array.shape)
@@ -92,7 +96,7 @@ def scored(
 
 
 def check_prunable(
-    shape: tuple[int, ...] | None,
+    shape: tuple[int, ...],
     granularity: str | Granularity,
     sparsity: float | None = None,
     criterion: str = "l1",
@@ -100,11 +104,24 @@ def check_prunable(
     *,
     pad: bool = False,
 ) -> Granularity:
-    """Return the granularity if a weight of this shape can be pruned so, whatever its values; None: if there is one.
+    """Return the granularity if a weight of this shape can be pruned so, whatever its values.
 
     Raises InputError with all that is wrong, but for values that are not finite.
     """
-    given: Data = {} if data is None else data
+    chosen = _meant(shape, granularity, sparsity, criterion, data or {}, pad)
+    raise_if_any(_nothing_left(sparsity, chosen, shape))
+    return chosen
+
+
+def _meant(
+    shape: tuple[int, ...] | None,
+    granularity: str | Granularity,
+    sparsity: float | None,
+    criterion: str,
+    given: Data,
+    pad: bool,
+) -> Granularity:
+    """Return the granularity; raises InputError with all that has no meaning, for this shape where that is known."""
     problems: list[str] = []
     if criterion not in CRITERIA:
         problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
@@ -127,13 +144,6 @@ def _misfits(shape: tuple[int, ...], chosen: Granularity, sparsity: float | None
     with collecting(problems):
         group = (1, chosen.pattern[1]) if chosen.pattern else chosen.group(shape)
         problems += [] if pad else _uneven_problems(sides, group, chosen)
-        group = _group(chosen, shape)
-        if (
-            not problems
-            and not chosen.pattern
-            and not any(side % size for side, size in zip(sides, group, strict=True))
-        ):
-            problems += _nothing_left(sparsity, chosen, shape)
     return problems
 
 
@@ -150,9 +160,10 @@ def _kept_groups(size: int, group: tuple[int, int], sparsity: float | None) -> i
 
 
 def _nothing_left(sparsity: float | None, chosen: Granularity, shape: tuple[int, ...]) -> list[str]:
-    """Return what is wrong where groups of equal size would all go."""
-    group = _group(chosen, shape)
-    if _kept_groups(prod(shape), group, sparsity):
+    """Return what is wrong where all groups would go; of groups of several sizes one stays."""
+    rows, columns = group = _group(chosen, shape)
+    uneven = shape[0] % rows or prod(shape[1:]) % columns
+    if chosen.pattern or uneven or _kept_groups(prod(shape), group, sparsity):
         return []
     groups = prod(shape) // (group[0] * group[1])
     return [
