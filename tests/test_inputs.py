@@ -370,3 +370,9 @@ def test_what_is_kept_between_runs_is_what_a_run_makes(net: accelsim.Network) ->
     rows = [row for chip in chips for row in ready.rows([chip])[0]]
     wanted = [row for chip in chips for row in Prepared(known).rows([chip])[0]]
     assert rows == wanted
+
+
+@pytest.mark.parametrize("density", [1e-9, 0.3, 1.0])
+def test_which_drawn_values_are_not_zero_is_known_without_them(density: float) -> None:
+    drawn = accelsim.Density(density, seed=7, batch=3)
+    assert np.array_equal(drawn.draw_nonzero(1000), drawn.draw(1000) != 0)

@@ -85,6 +85,38 @@ def test_twelve_equal_tokens_cost_what_the_specification_says(changes: dict[str,
     assert compiled["cycles"].iloc[0] <= 12 * one["cycles"].iloc[0]
 
 
+@given(stream_cases(), st.lists(st.integers(0, 3), min_size=5, max_size=9))
+def test_vectors_that_come_again_in_any_order_cost_what_the_specification_says(
+    drawn: StreamCase, order: list[int]
+) -> None:
+    """Rows of maps whose pixels repeat: some load, some write, most find the loader as others did."""
+    config, codes, activations, bias = drawn.case
+    image = eie_image(codes, config, bias=bias)
+    again = activations[np.array(order) % len(activations)]
+    kinds = np.resize(drawn.stream.kinds, len(again))
+    specification, twin = run_both(config, image, again, replace(drawn.stream, kinds=kinds))
+    assert specification.counts == twin.counts
+    assert np.array_equal(specification.loads, twin.loads)
+
+
+@pytest.mark.parametrize("block", [0, 20_000, 40_000])
+def test_columns_that_wait_for_longer_than_16_bits_hold(block: int) -> None:
+    """A memory so slow that PEs wait beyond what their narrow sums hold, column after column, and fall behind again."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(1, 9, (300, 40)) * (rng.random((300, 40)) < 0.7)
+    config = EieConfig(pes=3, registers_per_pe=200, spmat_bytes=2**12, pointer_bytes=64, clock_mhz=1000.0)
+    image = eie_image(codes, config)
+    stream = fed(config, codes, latency=3, block=block, batch=2)
+    activations = rng.integers(0, 2, (2, 40))
+    specification, twin = run_both(config, image, activations, stream)
+    assert specification.counts == twin.counts
+    assert np.array_equal(specification.loads, twin.loads)
+    # Wider than 2^14 / 8 entries a column: the PEs count in 64 bits.
+    wide = replace(config, pes=1, registers_per_pe=5000, spmat_bytes=2**20, fifo_depth=200)
+    counts = [ran.counts for ran in run_both(wide, eie_image(codes, wide), activations)]
+    assert counts[0] == counts[1]
+
+
 @given(stream_cases())
 def test_every_cycle_of_every_pe_has_a_cause(drawn: StreamCase) -> None:
     config, codes, activations, bias = drawn.case

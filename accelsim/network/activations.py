@@ -48,11 +48,22 @@ class Density:
         every batch.
         """
         vectors = np.zeros((self.batch, length))
-        for number, vector in enumerate(vectors):
-            rng = np.random.default_rng((self.seed, number) if number else self.seed)
-            places = rng.permutation(length)[: self.count(length)]
+        for vector, (places, rng) in zip(vectors, self._places(length), strict=True):
             vector[places] = 1.0 - rng.random(len(places))
         return vectors.reshape(-1)
+
+    def draw_nonzero(self, length: int) -> NDArray[np.bool_]:
+        """Return which values of `draw` are not zero, (batch x length,), in half the time."""
+        flags = np.zeros((self.batch, length), bool)
+        for mine, (places, _) in zip(flags, self._places(length), strict=True):
+            mine[places] = True
+        return flags.reshape(-1)
+
+    def _places(self, length: int) -> Iterator[tuple[NDArray[np.int64], np.random.Generator]]:
+        """Draw for each sample where its values are; with what draws the values next."""
+        for number in range(self.batch):
+            rng = np.random.default_rng((self.seed, number) if number else self.seed)
+            yield rng.permutation(length)[: self.count(length)], rng
 
     def at(self, density: float, seed: int) -> Density:
         """Return as many samples that are drawn by another density and seed."""
@@ -170,6 +181,8 @@ class Samples:
         """Which of them are not zero: (samples, *input_shape)."""
         if self.density == 1:
             return np.broadcast_to(True, (len(self), *self.input_shape))
+        if isinstance(self.source, Density) and "batch" not in self.__dict__:  # no value is needed, and none was drawn
+            return self.source.draw_nonzero(math.prod(self.input_shape)).reshape(-1, *self.input_shape)
         flags: NDArray[np.bool_] = self.batch != 0
         return flags
 

@@ -296,5 +296,5 @@ def _distinct(vectors: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int6
     """Return which vectors (vectors, columns) are the first of their kind, and for each the number of its kind."""
     packed = np.packbits(vectors, axis=1) if vectors.dtype == np.bool_ else np.ascontiguousarray(vectors)
     numbers: dict[bytes, int] = {}
-    each = [numbers.setdefault(vector.tobytes(), len(numbers)) for vector in packed]
-    return np.unique(each, return_index=True)[1], np.array(each)
+    number = np.array([numbers.setdefault(vector.tobytes(), len(numbers)) for vector in packed])
+    return np.flatnonzero(np.diff(np.maximum.accumulate(number), prepend=-1)), number
