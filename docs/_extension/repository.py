@@ -29,7 +29,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 class LinksToFiles(SphinxTransform):
-    """What MyST takes for a download; tables of the pages stay that."""
+    """What MyST takes for a download; tables and networks of the pages stay that."""
 
     default_priority = 500
 
@@ -38,7 +38,7 @@ class LinksToFiles(SphinxTransform):
         here = Path(self.env.doc2path(self.env.docname)).parent
         for node in list(self.document.findall(addnodes.download_reference)):
             path = Path(os.path.normpath(here / node["reftarget"]))
-            if not path.is_file() or path.suffix == ".csv":
+            if not path.is_file() or path.suffix in (".csv", ".onnx"):
                 continue
             link = nodes.reference("", "", *node.children, repository_file=path.relative_to(ROOT).as_posix())
             node.replace_self(link)
