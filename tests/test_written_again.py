@@ -234,6 +234,15 @@ def test_what_is_written_out_is_not_taken_for_its_last_piece(tmp_path: Path) -> 
         again.with_samples(reals(3, 2, 8))
 
 
+def test_padding_that_is_part_of_an_input_is_named(tmp_path: Path) -> None:
+    nodes = [node("Conv", ["x", "w"], ["y"], pads=[0, 0, 1, 1])]
+    onnx.save(model_of(nodes, {"x": reals(0, 1, 3, 6, 6)}, {"w": reals(1, 4, 3, 3, 3)}), tmp_path / "net.onnx")
+    load_network(tmp_path / "net.onnx").save(tmp_path / "net.safetensors")
+    again = load_network(tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match=r"takes \(3, 7, 7\), and x gives \(3, 6, 6\): what changes that, as padding"):
+        again.with_samples(reals(2, 1, 3, 6, 6))
+
+
 FORMS = [".onnx", ".pt", ".safetensors", ".npz", "own"]
 PATTERNS = ["fine", "nm:2:4", "vector:1x4", "kernel", "block:4x4", "channel", "filter"]
 
