@@ -56,6 +56,7 @@ settings.register_profile("quick", UNHURRIED, max_examples=6)
 
 TORCH_FILES = (
     "test_files_containers.py",
+    "test_removed_state_dicts.py",
     "test_roles_torch.py",
     "test_state_dicts.py",
     "test_torch.py",
@@ -64,6 +65,7 @@ TORCH_FILES = (
     "test_torch_graph.py",
     "test_torch_runtime.py",
     "test_training.py",
+    "test_written_again.py",
 )
 """Files that are nothing without PyTorch, which the extra `test` does not bring."""
 
