@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import toy_engine
 from hypothesis import HealthCheck, settings
+from safetensors.numpy import load_file
 
 from accelsim.cli import main
 from accelsim.config import shipped_names
@@ -188,3 +189,17 @@ def run_both(
         specification.run(config, image, batch, stream, **reference_options),
         twin.run(config, image, batch, stream),
     )
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of weights, not by the readers that are tested."""
+    match path.suffix:
+        case ".npz":
+            with np.load(path) as held:
+                return dict(held)
+        case ".safetensors":
+            return load_file(path)
+    import torch
+
+    held = torch.load(path, weights_only=True)
+    return {name: each.numpy() for name, each in held.get("state_dict", held).items()}

@@ -56,7 +56,7 @@ def test_weights_of_files_are_sent_or_read_from_a_shared_path(cluster: Any, tmp_
     sent = setup_of(space, shared_path=False)
     (tmp_path / "net.safetensors").unlink()  # so that a worker that looks for it fails
     with Store(tmp_path / "sent.db") as store:
-        plan = Plan.of(space, sent, store)
+        plan = Plan.begin(space, sent, store).whole()
         with Crew(sent, store, None, cluster.scheduler_address) as crew:
             run_missing(plan, store, crew)
         assert (store.read(plan.keys)["error"] == "").all()
@@ -67,7 +67,7 @@ def test_weights_are_sent_to_each_worker_once(cluster: Any, tmp_path: Path) -> N
     space = Space({**SPACE, "network": tiny(), "vary": {"engine.fifo_depth": list(range(2, 42))}})
     setup = setup_of(space)
     with Store(tmp_path / "r.db") as store:
-        plan = Plan.of(space, setup, store)
+        plan = Plan.begin(space, setup, store).whole()
         sent: list[Any] = []
         with Crew(setup, store, None, cluster.scheduler_address) as crew:
             client: Any = crew.runner(1)._client  # type: ignore[attr-defined]

@@ -297,7 +297,7 @@ def test_a_network_that_changes_during_a_sweep_is_told_of(tmp_path: Path) -> Non
     setup = setup_of(space)
     save(tiny(seed=1), tmp_path / "net.safetensors")
     with Store(tmp_path / "r.db") as store:
-        plan = Plan.of(space, setup, store)
+        plan = Plan.begin(space, setup, store).whole()
         with Crew(setup, store, 1, None) as crew:
             run_missing(plan, store, crew)
         assert store.read(plan.keys)["error"].str.contains("has changed since the sweep began; run it again").all()

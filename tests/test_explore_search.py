@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_sweeps import rows_in, tiny
+from tiny_sweeps import count_runs, rows_in, tiny
 
 from accelsim.errors import InputError
 from accelsim.explore import pareto, search, sweep, totals, work
@@ -26,19 +26,6 @@ SPACE: dict[str, Any] = {
         "engine.clock_mhz": [400, 600, 800, 1000],
     },
 }
-
-
-def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    ran: list[str] = []
-    original = work.Worker.run
-
-    def counted(self: work.Worker, *given: Any) -> Any:
-        batch = original(self, *given)
-        ran.extend(each.key for each in batch.done)
-        return batch
-
-    monkeypatch.setattr(work.Worker, "run", counted)
-    return ran
 
 
 @pytest.mark.thorough(keep=1)

@@ -231,7 +231,7 @@ def test_a_huge_space_is_refused_without_a_sample(huge: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"has 125,333,700,625,000 points.*draw some: \[sample\] points = 1000"):
         space.indices()
     with pytest.raises(InputError, match="draw some"), Store(":memory:") as store:
-        Plan.of(space, setup_of(space), store)
+        Plan.begin(space, setup_of(space), store).whole()
 
 
 def test_samples_are_different_points_and_the_same_for_a_seed(huge: dict[str, Any]) -> None:
@@ -433,7 +433,7 @@ def test_a_value_that_only_others_make_possible_is_a_value() -> None:
 def test_combinations_that_make_no_chip_are_left_out_and_told() -> None:
     space = Space({"network": tiny(), "vary": {"engine.spmat_width_bits": [8, 64], "engine.index_bits": [4, 8]}})
     with Store(":memory:") as store:
-        plan = Plan.of(space, setup_of(space), store)
+        plan = Plan.begin(space, setup_of(space), store).whole()
     assert len(plan.keys) == 3
     (told,) = plan.refused_briefly()
     assert told.startswith(
@@ -444,7 +444,7 @@ def test_combinations_that_make_no_chip_are_left_out_and_told() -> None:
 def test_a_space_of_which_no_combination_makes_a_chip_says_why() -> None:
     space = Space({"network": tiny(), "vary": {"engine.pes": [4]}, "derived": {"engine.fifo_depth": "engine.pes // 4"}})
     with Store(":memory:") as store, pytest.raises(InputError, match="fifo_depth: must be at least 2"):
-        Plan.of(space, setup_of(space), store)
+        Plan.begin(space, setup_of(space), store).whole()
 
 
 @pytest.mark.parametrize(

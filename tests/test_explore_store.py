@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Run
-from tiny_sweeps import SPACE, rows_in, tiny
+from tiny_sweeps import SPACE, count_runs, rows_in, tiny
 
 import accelsim
 from accelsim.errors import InputError
@@ -119,7 +119,7 @@ def test_a_failed_point_is_a_row_and_gives_way_to_one_that_ran(tmp_path: Path) -
 def keys(given: dict[str, Any]) -> list[str]:
     space = Space(given)
     with Store(":memory:") as store:
-        return Plan.of(space, setup_of(space), store).keys
+        return Plan.begin(space, setup_of(space), store).whole().keys
 
 
 def changed_network(**changes: Any) -> accelsim.Network:
@@ -179,19 +179,6 @@ def test_the_file_of_a_score_belongs_to_the_key(tmp_path: Path, monkeypatch: pyt
         work.evaluation_hash.cache_clear()
         found.append(keys({**SPACE, "network": tiny(), "evaluate": "score.py:score"}))
     assert found[0] == found[2] != found[1]
-
-
-def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    ran: list[str] = []
-    original = work.Worker.run
-
-    def counted(self: work.Worker, *given: Any) -> Any:
-        batch = original(self, *given)
-        ran.extend(each.key for each in batch.done)
-        return batch
-
-    monkeypatch.setattr(work.Worker, "run", counted)
-    return ran
 
 
 def test_only_what_is_missing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

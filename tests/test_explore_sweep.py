@@ -189,7 +189,7 @@ def test_the_order_does_not_matter_nor_who_went_before(tmp_path: Path) -> None:
     setup = setup_of(space)
     for seed in range(3):
         with Store(tmp_path / f"{seed}.db") as store:
-            plan = Plan.of(space, setup, store)
+            plan = Plan.begin(space, setup, store).whole()
             plan.missing = [plan.missing[n] for n in np.random.default_rng(seed).permutation(len(plan.missing))]
             with Crew(setup, store, 1, None) as crew:
                 run_missing(plan, store, crew)

@@ -15,6 +15,7 @@ from accelsim import load_hardware
 from accelsim.config import shipped_dir, shipped_names
 from accelsim.engines import ApartError, engine_of
 from accelsim.explore import Space, Store
+from accelsim.explore.chips import Chips
 from accelsim.explore.sweeping import Plan, setup_of
 from accelsim.explore.work import Worker
 from accelsim.results import COLUMNS, Columns, table
@@ -59,7 +60,7 @@ def test_a_shipped_space_is_what_simulate_says_bit_for_bit(name: str, monkeypatc
     )
     setup = setup_of(space)
     with Store(":memory:") as store:
-        missing = Plan.of(space, setup, store).missing
+        missing = Plan.begin(space, setup, store).whole().missing
     found = Worker(setup).run(missing)
     assert not [each.error for each in found.done if each.error]
     assert sum(together) >= 4
@@ -107,3 +108,12 @@ def test_chips_that_stream_run_alone() -> None:
         Prepared(tiny(), keep=True).rows_together(chips)
     other = load_hardware(TENSOR_CORE)
     assert engine_of(other).together_key(other) is None
+
+
+def test_a_changed_chip_has_nothing_that_the_other_has_worked_out() -> None:
+    chips, changes = Chips(EIE, {}), {"engine.fifo_depth": 3}
+    for each in (chips.base, chips.base.engine):
+        vars(each)["worked_out"] = "as a cached property is kept"
+    changed = chips.chip(changes)
+    assert changed == load_hardware(EIE, changes)
+    assert not {"worked_out"} & {*vars(changed), *vars(changed.engine)}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, arrays_of
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -61,19 +61,6 @@ def saved(path: Path, tensors: dict[str, np.ndarray]) -> Path:
             held = {name: torch.from_numpy(each.copy()) for name, each in tensors.items()}
             torch.save({"state_dict": held, "epoch": 3}, path)
     return path
-
-
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, not by the readers that are tested."""
-    match path.suffix:
-        case ".npz":
-            return dict(np.load(path))
-        case ".safetensors":
-            return load_file(path)
-    import torch
-
-    held = torch.load(path, weights_only=True)
-    return {name: each.numpy() for name, each in held["state_dict"].items()}
 
 
 def pruned_from(path: Path, granularity: str = "fine", **options: Any) -> Network:

@@ -197,7 +197,7 @@ def test_an_estimate_knows_how_often_is_scored(tmp_path: Path) -> None:
     def seconds(vary: dict[str, Any]) -> float:
         space = Space({"network": tiny(), "evaluate": f"{tmp_path / 'score.py'}:score", "vary": vary})
         with Store(":memory:") as store:
-            return estimate_seconds(Plan.of(space, setup_of(space), store))
+            return estimate_seconds(Plan.begin(space, setup_of(space), store).whole())
 
     clocks = seconds({"engine.clock_mhz": [100.0 * n for n in range(1, 9)]})
     codes = seconds({"engine.code_bits": list(range(1, 9))})

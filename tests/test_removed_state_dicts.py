@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
-from safetensors.numpy import load_file, save_file
+from conftest import Run, arrays_of
+from safetensors.numpy import save_file
 
 from accelsim import InputError, Network, load_network
 from accelsim.network import load_weights, with_weights
@@ -72,15 +72,6 @@ def write(path: Path, held: dict[str, Any]) -> Path:
         case _:
             torch.save(held, path)
     return path
-
-
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    match path.suffix:
-        case ".npz":
-            return dict(np.load(path))
-        case ".safetensors":
-            return load_file(path)
-    return {name: each.numpy() for name, each in torch.load(path, weights_only=True).items()}
 
 
 def close(one: Any, other: Any) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import accelsim
+from accelsim.explore import work
 
 EIE, TENSOR_CORE, NM = "eie-64pe-45nm", "a100-pcie", "edge-nm-16x16"
 
@@ -57,3 +59,17 @@ def rows_in(store: Path) -> tuple[int, int]:
     finally:
         base.close()
     return points, rows
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the points that workers run from now on, in the order in which they end."""
+    ran: list[str] = []
+    original = work.Worker.run
+
+    def counted(self: work.Worker, *given: Any) -> Any:
+        batch = original(self, *given)
+        ran.extend(each.key for each in batch.done)
+        return batch
+
+    monkeypatch.setattr(work.Worker, "run", counted)
+    return ran

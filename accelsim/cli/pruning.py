@@ -141,6 +141,7 @@ def prune(
         whole, pruned = pruned, shrunk(pruned, ends=ends) if remove else pruned
         table = inspect(pruned, step)  # before it may take the place of the file that it comes from
     show = _beside(pruned, net, output.stem, chips if hardware else ())
+    said: list[str] = []
     with reporting(1, quiet=False) as step:
         step("writing")
         if is_back:
@@ -148,7 +149,7 @@ def prune(
             into = None if weights is None else net
             said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
-            said = _save(pruned, source, output)
+            _save(pruned, source, output)
     console().print(terminal.inspection_table(pruned.name, table, console().width))
     show()
     if granularity in WHOLE_CHANNELS and not remove:
@@ -157,15 +158,14 @@ def prune(
     say_wrote(output)
 
 
-def _save(pruned: Network, source: Path, output: Path) -> list[str]:
-    """Write a network in this package's own form, and what it came from; returns that there is nothing to say."""
+def _save(pruned: Network, source: Path, output: Path) -> None:
+    """Write a network in this package's own form, and what it came from."""
     from accelsim.network.forward import with_seen
     from accelsim.network.writer import PARENT
 
     if source.suffix:  # a shipped network goes by its name
         pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
     with_seen(pruned).save(output)
-    return []
 
 
 def _of_masks(masks: str, output: Path, *, is_dict: bool) -> list[str]:

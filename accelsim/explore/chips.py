@@ -84,6 +84,7 @@ class Chips:
 def _made(like: Any, fields: dict[str, Any]) -> Any:
     """Return a dataclass as `like` with fields that were checked one by one; raises what it says of them together."""
     made = copy.copy(like)
+    made.__dict__.clear()  # what it has worked out of its own fields, too
     made.__dict__.update(fields)
     if check := getattr(made, "__post_init__", None):
         check()

@@ -99,7 +99,7 @@ def search(
                 repeats = repeats + 1 if index in fresh else 0
                 fresh[index] = None
             if fresh:
-                plan = Plan.of(asked, setup, base, indices=list(fresh))
+                plan = Plan.begin(asked, setup, base, indices=list(fresh)).whole()
                 notes |= dict.fromkeys(run_missing(plan, base, crew))
                 table = _totals(plan, asked, list(fresh), read(plan, base))
                 broken = violations(table, asked.constraints)

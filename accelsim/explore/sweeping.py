@@ -141,20 +141,10 @@ class Plan:
             _some=indices is not None,
         )
 
-    @classmethod
-    def of(
-        cls,
-        space: Space,
-        setup: Setup,
-        store: Store,
-        *,
-        indices: Sequence[int] | None = None,
-        retry_failed: bool = False,
-    ) -> Plan:
-        """Look at every point, or those of some numbers: its chip is made, and checked."""
-        plan = cls.begin(space, setup, store, indices=indices, retry_failed=retry_failed)
-        plan.look(plan.left)
-        return plan
+    def whole(self) -> Plan:
+        """Return the plan once every point was looked at: its chip is made, and checked."""
+        self.look(self.left)
+        return self
 
     def look(self, points: int) -> list[tuple[str, Point]]:
         """Look at so many points more; returns those of them that are missing."""
