@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from accelsim import InputError, Layer, Network
-from accelsim.network.activations import Remade, read_together
+from accelsim.network.activations import Remade, made_together
 from accelsim.network.execution import outputs_of
 from accelsim.network.torch_capture.handing import handed_over
 from accelsim.simulation import simulate
@@ -259,7 +259,8 @@ def test_what_is_too_much_to_keep_is_made_again(monkeypatch: pytest.MonkeyPatch)
         assert (given.shape, given.dtype, given.size) == (known.shape, known.dtype, known.size)
         assert np.array_equal(given, known)
         assert np.array_equal(given[1:] + given[:1], known[1:] + known[:1])
-    together = read_together(layer.activations for layer in made if isinstance(layer.activations, Remade))
+    runs = made_together(layer.activations for layer in made if isinstance(layer.activations, Remade))
+    together = {layer: np.array(array) for layer, array in runs}
     assert list(together) == [layer.name for layer in made]
     for seen in made.seen():
         assert np.array_equal(seen.inputs, together[seen.layer])

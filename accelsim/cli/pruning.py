@@ -160,12 +160,11 @@ def prune(
 
 def _save(pruned: Network, source: Path, output: Path) -> None:
     """Write a network in this package's own form, and what it came from."""
-    from accelsim.network.forward import with_seen
     from accelsim.network.writer import PARENT
 
     if source.suffix:  # a shipped network goes by its name
         pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
-    with_seen(pruned).save(output)
+    pruned.save(output)
 
 
 def _of_masks(masks: str, output: Path, *, is_dict: bool) -> list[str]:
@@ -278,7 +277,6 @@ def allocate_command(
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
-    from accelsim.network.forward import with_seen
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -293,7 +291,7 @@ def allocate_command(
     if csv is not None:
         write(found.steps, "csv", csv)
     if output is not None:
-        with_seen(found.network).save(output)
+        found.network.save(output)
     for path in (csv, output):
         if path is not None:
             say_wrote(path)

@@ -130,15 +130,13 @@ Runs = Callable[[Sequence[str]], Iterator[tuple[str, Array]]]
 """Makes the activations of some layers, in their order, one by one."""
 
 
-def read_together(given: Iterable[Remade]) -> dict[str, Array]:
-    """Return activations by layer, made in one run of what they are part of."""
-    found: dict[str, Array] = {}
+def made_together(given: Iterable[Remade]) -> Iterator[tuple[str, Array]]:
+    """Go through activations, each with its layer, made in one run of what they are part of."""
     of_one: dict[Runs, list[str]] = {}
     for each in given:
         of_one.setdefault(each.runs, []).append(each.layer)
     for runs, layers in of_one.items():
-        found |= {layer: np.array(array) for layer, array in runs(layers)}
-    return found
+        yield from runs(layers)
 
 
 Activations = NDArray[Any] | Remade | Density | None

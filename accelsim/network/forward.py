@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.network.executor import Executor, Seen
+from accelsim.network.executor import Executor
 from accelsim.network.network import Network
 
 
@@ -22,25 +21,10 @@ def forward(network: Network, samples: ArrayLike) -> NDArray[Any]:
     return runtime.answers(network, _inputs(runtime, samples))
 
 
-def with_seen(network: Network) -> Network:
-    """Return the network with the activations that its layers see of its samples; as it is where these are not known.
-
-    All of them are in memory then.
-    """
-    if network.samples is None:
-        return network
-    return _holding(network, network.seen())
-
-
 def with_activations(network: Network, samples: ArrayLike) -> Network:
     """Return the network with the activations that each layer sees of samples; see `forward`."""
     runtime = network.runtime
-    return _holding(network, runtime.seen(network, _inputs(runtime, samples)))
-
-
-def _holding(network: Network, seen: Iterable[Seen]) -> Network:
-    """Return a network with what its layers see as their activations."""
-    found = {each.layer: each.inputs for each in seen}
+    found = {each.layer: each.inputs for each in runtime.seen(network, _inputs(runtime, samples))}
     return replace(network, layers=[replace(layer, activations=found[layer.name]) for layer in network])
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
 from accelsim.errors import InputError
 from accelsim.files import check_writable, write_whole
-from accelsim.network.activations import Density, Remade, read_together
+from accelsim.network.activations import Density, Remade, made_together
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
 from accelsim.network.spoken import spoken
+from accelsim.number_formats import ARRAY_TYPES
 
 if TYPE_CHECKING:
     from accelsim.network.graph import Operation
@@ -86,23 +93,86 @@ def claimed(layers: Sequence[Layer], text: str) -> list[Layer]:
     return [replace(each, granularity=sound[each.name]) if each.name in sound else each for each in layers]
 
 
+class _Tensors:
+    """Arrays on their way into one .safetensors file: each is written as it comes, to a file of its width's.
+
+    Those become one at the end, the widest first, so that each lies at a multiple of its width.
+    """
+
+    def __init__(self, folder: Path, files: ExitStack) -> None:
+        self.folder, self.files = folder, files
+        self.by_width: dict[int, tuple[BinaryIO, dict[str, tuple[str, list[int]]]]] = {}
+        """File of each width, and of each array in it its type in the file's words and its shape."""
+
+    def add(self, name: str, given: ArrayLike) -> str:
+        """Write an array, and return its name."""
+        array = np.ascontiguousarray(given)
+        form = ARRAY_TYPES[array.dtype.name]
+        if array.itemsize not in self.by_width:
+            opened = tempfile.TemporaryFile(prefix=".accelsim-", dir=self.folder)  # noqa: SIM115, `files` closes it
+            self.by_width[array.itemsize] = self.files.enter_context(opened), {}
+        file, found = self.by_width[array.itemsize]
+        found[name] = str(form.safetensors_type), list(array.shape)
+        file.write(_bytes_of(array.astype(array.dtype.newbyteorder("<"), copy=False)))
+        return name
+
+    def write(self, target: Path, metadata: Mapping[str, str]) -> None:
+        """Make them one file."""
+        header: dict[str, Any] = {"__metadata__": dict(metadata)}
+        at = 0
+        widest_first = sorted(self.by_width.items(), reverse=True)
+        for width, (_, found) in widest_first:
+            for name, (kind, shape) in found.items():
+                end = at + width * math.prod(shape)
+                header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
+                at = end
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with target.open("wb") as out:
+            out.write(len(text).to_bytes(8, "little") + text)
+            for _, (file, _) in widest_first:
+                file.seek(0)
+                shutil.copyfileobj(file, out, 2**24)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array in order, of whatever type."""
+    return array.reshape(-1).view(np.uint8).data
+
+
 def save(network: Network, path: Path) -> None:
     """Write a network to one .safetensors file; equal networks give equal files, byte for byte.
 
     Tensors are called `layer.weight`, `layer.bias`, `layer.activations` and `layer.codebook`; all else is the JSON of a
     network file under one key of the metadata, with this package's version in its provenance. Drawn weights are
-    written as they are drawn, drawn activations as their density and seed. The file replaces what was there in one
-    step. Memory: one copy of the tensors.
+    written as they are drawn, drawn activations as their density and seed. Of a network with samples, activations are
+    what its layers see of them. The file replaces what was there in one step.
+    Memory: the arrays of one layer. Disk: twice the file while it is written.
     Raises InputError for a place that cannot be written, and for provenance that JSON has no words for.
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a network is saved as .safetensors; change the ending")
     check_writable(path)
-    tensors: dict[str, Any] = {}
-    owners: dict[str, str] = {}
-    made = read_together(layer.activations for layer in network if isinstance(layer.activations, Remade))
+
+    def write(target: Path) -> None:
+        with ExitStack() as files:
+            tensors = _Tensors(target.parent, files)
+            text = _described_whole(network, path, tensors)
+            tensors.write(target, {METADATA_KEY: text})
+
+    write_whole(path, write)
+
+
+def _described_whole(network: Network, path: Path, tensors: _Tensors) -> str:
+    """Return what a file says of a network, and add its arrays to the tensors."""
+    if network.samples is not None:
+        made = {each.layer: tensors.add(f"{each.layer}.activations", each.inputs) for each in network.seen()}
+    else:
+        runs = made_together(layer.activations for layer in network if isinstance(layer.activations, Remade))
+        made = {layer: tensors.add(f"{layer}.activations", array) for layer, array in runs}
     # Layers may have been taken out since the aliases were given.
     named = {layer.name for layer in network} | {each.name for each in network.left_out}
+    owners: dict[str, tuple[str, str]] = {}
     data: dict[str, Any] = {
         "name": network.name,
         "description": network.description,
@@ -112,10 +182,7 @@ def save(network: Network, path: Path) -> None:
         "assumptions": list(network.assumptions),
         "aliases": {name: list(others) for name, others in network.aliases.items() if name in named},
         "provenance": {**network.provenance, **_parent(network, path), "accelsim": __version__},
-        "layer": [
-            _entry(replace(layer, activations=made.get(layer.name, layer.activations)), tensors, owners)
-            for layer in network
-        ],
+        "layer": [_entry(layer, made.get(layer.name), tensors, owners) for layer in network],
     }
     graph = None if network.graph is None else spoken(network.graph, network)
     # A network without some of its layers is another one, of which the graph says nothing.
@@ -128,15 +195,12 @@ def save(network: Network, path: Path) -> None:
         operations = graph.by_name
         data["operation"] = [_operation(operations[name], tensors) for name in graph.order if name in operations]
     try:
-        text = json.dumps(data, sort_keys=True, allow_nan=False)
+        return json.dumps(data, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"network {network.name}: provenance: cannot be written as JSON ({error}); "
             "use text, finite numbers, true and false, and lists and tables of them"
         ) from None
-    from safetensors.numpy import save_file
-
-    write_whole(path, lambda target: save_file(tensors, target, {METADATA_KEY: text}))
 
 
 def _parent(network: Network, path: Path) -> dict[str, Any]:
@@ -153,16 +217,22 @@ def described(each: LeftOut) -> str | dict[str, Any]:
     return {"name": each.name, "kind": each.kind, "weights": each.weights, **size}
 
 
-def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dict[str, Any]:
+def _entry(
+    layer: Layer, activations: str | None, tensors: _Tensors, owners: dict[str, tuple[str, str]]
+) -> dict[str, Any]:
     """Return what a network file says about a layer, and add its arrays to the tensors.
 
-    owners: by `Layer.weights_key` the tensor that has those weights already.
+    activations: the tensor that has them already. owners: by `Layer.weights_key` the tensor that has those weights
+    already, and a digest of it.
     """
     entry: dict[str, Any] = {"name": layer.name}
     if layer.granularity is not None:
         entry["granularity"] = layer.granularity
     entry |= geometry_of(layer)
     for key in TENSOR_KEYS:
+        if key == "activations" and activations is not None:
+            entry[key] = activations
+            continue
         array = getattr(layer, key)
         if isinstance(array, Density):
             batch = {} if array.batch == 1 else {"batch": int(array.batch)}
@@ -170,15 +240,16 @@ def _entry(layer: Layer, tensors: dict[str, Any], owners: dict[str, str]) -> dic
         elif array is not None:
             entry[key] = f"{layer.name}.{key}"
             if key == "weight" and layer.weights_key:
-                owner = owners.setdefault(layer.weights_key, entry[key])
-                if owner in tensors and array.dtype == tensors[owner].dtype and np.array_equal(array, tensors[owner]):
+                digest = blake2b(_bytes_of(np.ascontiguousarray(array)), person=array.dtype.str.encode()).hexdigest()
+                owner, known = owners.setdefault(layer.weights_key, (entry[key], digest))
+                if owner != entry[key] and known == digest:
                     entry[key] = owner
                     continue
-            tensors[entry[key]] = np.ascontiguousarray(array)
+            tensors.add(entry[key], array)
     return entry
 
 
-def _operation(operation: Operation, tensors: dict[str, Any]) -> dict[str, Any]:
+def _operation(operation: Operation, tensors: _Tensors) -> dict[str, Any]:
     """Return what a network file says about an operation, and add its arrays to the tensors."""
     entry: dict[str, Any] = {
         "name": operation.name,
@@ -196,8 +267,7 @@ def _operation(operation: Operation, tensors: dict[str, Any]) -> dict[str, Any]:
     known: dict[str, Any] = {}
     for key, value in operation.attributes.items():
         if key in ARRAY_KEYS and np.ndim(value):
-            entry[key] = f"{operation.name}.{key}"
-            tensors[entry[key]] = np.ascontiguousarray(value)
+            entry[key] = tensors.add(f"{operation.name}.{key}", value)
         elif _is_plain(plain := value.item() if isinstance(value, np.generic) else value):
             known[key] = plain
     return {**entry, "attributes": known} if known else entry
