@@ -52,12 +52,19 @@ def size(
 ) -> Bits:
     """Return the size of what `encode` makes, with `pad`, of a matrix that is not zero where flags are set."""
     r, c = block
-    used = np.logical_or.reduceat(
-        np.logical_or.reduceat(kept, np.arange(0, kept.shape[0], r), axis=0), np.arange(0, kept.shape[1], c), axis=1
-    )
+    used = _any_of_rows(_any_of_rows(kept, r).T, c).T
     entries = int(np.count_nonzero(used))
     places = compressed_rows_bits(used.shape, entries, index_bits, pointer_bits)
     return Bits(entries * r * c * value_bits, *places)
+
+
+def _any_of_rows(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Return one row for every `count`, of the last maybe fewer, with what is set in any of them."""
+    found = flags[::count].copy()
+    for k in range(1, count):
+        others = flags[k::count]
+        found[: len(others)] |= others
+    return found
 
 
 def encode(

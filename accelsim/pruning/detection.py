@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,18 +61,20 @@ def detect(weight: ArrayLike) -> Patterns:
     """Return the patterns that hold exactly for a weight (out, in) or (out, in / groups, kh, kw).
 
     N:M, vectors and blocks are those of `Granularity`; groups at the edges may be smaller.
-    Raises InputError for other shapes and for what is no number. Memory: about three bytes a weight.
+    Raises InputError for other shapes and for what is no number. Memory: about two bytes a weight.
     """
     array = np.asarray(weight)
     raise_if_any(weight_problems(array))
     used = array != 0
     slices = used.reshape(*array.shape[:2], -1).any(axis=2)
     matrix = Granularity("block", (1, 1)).view(used)
+    words = _packed(matrix)
+    nonzeros = int(np.bitwise_count(words).sum())
     return Patterns(
         shape=array.shape,
-        density=int(np.count_nonzero(used)) / array.size,
-        nm=_smallest_n(matrix),
-        rectangles=_zeros_in_rectangles(matrix),
+        density=nonzeros / array.size,
+        nm={m: _most_in_groups(words, m) for m in NM_GROUPS if m <= matrix.shape[1]},
+        rectangles=_zeros_in_rectangles(words, matrix.shape, array.size - nonzeros),
         kernels=_empty(slices) if array.ndim == 4 else None,
         filters=_empty(slices.any(axis=1)),
         channels=_empty(slices.any(axis=0)),
@@ -82,49 +85,64 @@ def _empty(used: NDArray[np.bool_]) -> Empty:
     return Empty(used.size - int(np.count_nonzero(used)), used.size)
 
 
-def _smallest_n(matrix: NDArray[np.bool_]) -> dict[int, int]:
-    """Return for each M the most non-zeros in a group of M columns; groups of 2 M are pairs of those of M."""
-    smallest = {}
-    counts = matrix.view(np.uint8)
-    for m in NM_GROUPS:
-        if m > matrix.shape[1]:
-            break
-        counts = _merge_columns(counts, np.add)
-        smallest[m] = int(counts.max())
-    return smallest
+def _packed(matrix: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Return each row as words of 64 columns, the first in the lowest bit; beyond the last column is nothing."""
+    octets = np.packbits(matrix, axis=1, bitorder="little")
+    padded = np.zeros((len(octets), -(-octets.shape[1] // 8) * 8), np.uint8)
+    padded[:, : octets.shape[1]] = octets
+    return padded.view("<u8").astype(np.uint64, copy=False)
 
 
-def _zeros_in_rectangles(matrix: NDArray[np.bool_]) -> dict[Granularity, float]:
+def _every(step: int) -> np.uint64:
+    """Return a word in which every so many bits one is set, from the lowest on."""
+    return np.uint64(sum(1 << bit for bit in range(0, 64, step)))
+
+
+def _most_in_groups(words: NDArray[np.uint64], m: int) -> int:
+    """Return the most bits that are set in a group of m columns."""
+    if m >= 8:
+        return int(np.bitwise_count(words.view(f"u{m // 8}")).max())
+    pairs = words - (words >> np.uint64(1) & _every(2))  # the sum of each two bits, in their place
+    if m == 2:
+        return next((n for n in (2, 1) if (pairs >> np.uint64(n - 1) & _every(2)).any()), 0)
+    fours = (pairs & _every(4) * np.uint64(3)) + (pairs >> np.uint64(2) & _every(4) * np.uint64(3))
+    octets = fours.view(np.uint8)
+    return int(max((octets & 15).max(), (octets >> 4).max()))
+
+
+def _zeros_in_rectangles(words: NDArray[np.uint64], shape: tuple[int, ...], zeros: int) -> dict[Granularity, float]:
     """Return for each rectangle the share of the zeros that it covers; those of 2 c columns are pairs of those of c."""
-    zeros = matrix.size - int(np.count_nonzero(matrix))
     covered = {}
-    by_rows = matrix
+    by_rows = words
     for r in SIDES if zeros else ():
         used = by_rows
         for c in SIDES:
+            if c > 1:
+                used = (used | used >> np.uint64(c // 2)) & _every(c)
             if r * c > 1:
-                covered[_rectangle(r, c)] = _covered(used, r, c, matrix.shape) / zeros
-            used = _merge_columns(used, np.logical_or)
-        by_rows = _merge_columns(by_rows.T, np.logical_or).T
+                covered[_rectangle(r, c)] = (math.prod(shape) - _within(used, r, c, shape)) / zeros
+        by_rows = _paired(by_rows)
     return covered
 
 
-def _covered(used: NDArray[np.bool_], r: int, c: int, shape: tuple[int, ...]) -> int:
-    """Return how many weights lie in rectangles r x c, at the edges smaller, that are not used."""
-    last_height, last_width = (
-        size - (count - 1) * side for size, count, side in zip(shape, used.shape, (r, c), strict=True)
-    )
-    height = r * np.count_nonzero(~used[:-1], axis=0) + last_height * ~used[-1]
-    return int(c * height[:-1].sum() + last_width * height[-1])
+def _paired(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return one row for every two; the last may be alone."""
+    merged = words[::2].copy()
+    merged[: len(words) // 2] |= words[1::2]
+    return merged
+
+
+def _within(used: NDArray[np.uint64], r: int, c: int, shape: tuple[int, ...]) -> int:
+    """Return how many weights lie in the rectangles r x c, at the edges smaller, whose first bits are set."""
+    rows, columns = shape
+    counted = np.bitwise_count(used).sum(axis=1, dtype=np.int64) * c
+    last = (columns - 1) // c * c
+    at_edge = used[:, last // 64] >> np.uint64(last % 64) & np.uint64(1)
+    counted -= at_edge.astype(np.int64) * (last + c - columns)
+    counted[:-1] *= r
+    counted[-1] *= rows - (len(used) - 1) * r
+    return int(counted.sum())
 
 
 def _rectangle(r: int, c: int) -> Granularity:
     return Granularity("vector" if 1 in (r, c) else "block", (r, c))
-
-
-def _merge_columns(matrix: NDArray[Any], merge: np.ufunc) -> NDArray[Any]:
-    """Return one column for every two; the last may be alone."""
-    merged = matrix[:, ::2].copy()
-    second = matrix[:, 1::2]
-    merge(merged[:, : second.shape[1]], second, out=merged[:, : second.shape[1]])
-    return merged
