@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -59,7 +60,7 @@ class Technology(Hashed):
         name = Path(self.sram.table)
         return name if name.is_absolute() else shipped_dir("hwconfigs") / "technology" / name
 
-    @property
+    @cached_property
     def sram_source(self) -> str:
         """Where the prices of memories are from: CACTI of the shipped grid, else the name of one's own table."""
         name = Path(self.sram.table)

@@ -36,6 +36,7 @@ def arithmetic_pj(technology: Technology, operation: str, precision: str) -> flo
     return arithmetic(technology, operation, precision).pj
 
 
+@lru_cache(maxsize=1024)
 def arithmetic(technology: Technology, operation: str, precision: str) -> Arithmetic:
     """Return the cost of "multiply", "add" or "mac" at a precision: int<bits> or a floating-point `NumberFormat`.
 
@@ -78,6 +79,7 @@ def multiply_accumulate(technology: Technology, precision: str, sum_bits: int) -
     )
 
 
+@lru_cache(maxsize=1024)
 def register_um2(technology: Technology) -> float:
     """Return the area of a bit of a register: Aladdin's, whose energy every technology has."""
     return _part("register", technology).um2
@@ -89,6 +91,7 @@ def selection(technology: Technology, ways: int, bits: int) -> Arithmetic:
     return part._replace(pj=gates * part.pj, um2=gates * part.um2)
 
 
+@lru_cache(maxsize=1024)
 def multiply_pj(technology: Technology, bits_a: int, bits_b: int) -> float:
     """Return the energy of an integer multiply by the power law of `arithmetic`.
 

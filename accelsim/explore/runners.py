@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -118,6 +119,7 @@ def _begin(given: Setup | str, parent: int) -> None:
     with contextlib.suppress(InputError):  # raised again where it is waited for
         _worker = Worker(setup)
         _worker.warm_up()
+    gc.freeze()  # what is loaded by now stays, and need not be searched for garbage
 
 
 def _run(points: Points) -> Batch:

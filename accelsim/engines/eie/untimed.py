@@ -5,6 +5,8 @@ The integers are those of `specification.py`, which counts them as they happen.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,12 @@ def count_columns(uses: NDArray[np.int64], part: EieSlice) -> tuple[NDArray[np.i
 
     Those are (2, pes) cycles with entries and empty columns, and the rows read but for the first of each column.
     """
-    per_pe, rows = _count_columns(uses, part.entries, part.first_row, part.last_row)
-    return per_pe, int(rows)
+
+    def counted() -> tuple[NDArray[np.int64], int]:
+        per_pe, rows = _count_columns(uses, part.entries, part.first_row, part.last_row)
+        return per_pe, int(rows)
+
+    return part.as_before("columns", uses, counted)
 
 
 @njit(cache=True, nogil=True)
@@ -51,8 +57,12 @@ def new_rows(part: EieSlice, active: NDArray[np.bool_], times: NDArray[np.int64]
     total = 0
     for often in {*times.tolist()}:
         words = _words(active[times == often] if len(active) > 1 else active)
-        total += often * int(_new_rows(read_only(words), part.entries, part.first_row, part.last_row))
+        total += often * part.as_before("rows", words, partial(_rows_of, words, part))
     return total
+
+
+def _rows_of(words: NDArray[np.uint64], part: EieSlice) -> int:
+    return int(_new_rows(read_only(words), part.entries, part.first_row, part.last_row))
 
 
 def _words(active: NDArray[np.bool_]) -> NDArray[np.uint64]:
