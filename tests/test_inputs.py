@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import accelsim
@@ -23,6 +25,7 @@ from accelsim.evaluation import as_computed, labelled
 from accelsim.explore import sweep
 from accelsim.formats.precision import Precision
 from accelsim.inputs import LayerInputs
+from accelsim.network import shuffled
 from accelsim.network.executor import Expected, Seen
 from accelsim.network.samples import with_inputs, with_known_inputs
 from accelsim.number_formats import integer
@@ -376,3 +379,28 @@ def test_what_is_kept_between_runs_is_what_a_run_makes(net: accelsim.Network) ->
 def test_which_drawn_values_are_not_zero_is_known_without_them(density: float) -> None:
     drawn = accelsim.Density(density, seed=7, batch=3)
     assert np.array_equal(drawn.draw_nonzero(1000), drawn.draw(1000) != 0)
+
+
+@given(
+    length=st.one_of(st.integers(1, 300), st.sampled_from([1023, 1024, 1025, 4096, 70_001, 2**17, 300_000])),
+    share=st.floats(0, 1),
+    seed=st.one_of(st.integers(0, 2**32), st.tuples(st.integers(0, 99), st.integers(1, 99))),
+    at_once=st.sampled_from([1, 3, shuffled.DRAWN_AT_ONCE]),
+)
+def test_what_a_shuffle_puts_first_is_what_numpy_puts_there(
+    length: int, share: float, seed: int | tuple[int, int], at_once: int
+) -> None:
+    count = round(share * length)
+    wanted = np.zeros(length, bool)
+    wanted[np.random.default_rng(seed).permutation(length)[:count]] = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffled, "SHUFFLED_BELOW", 0)
+        patch.setattr(shuffled, "DRAWN_AT_ONCE", at_once if length < 5000 else shuffled.DRAWN_AT_ONCE)
+        found = shuffled.first_of_shuffled(np.random.default_rng(seed), length, count)
+    assert np.array_equal(found, wanted)
+
+
+def test_layers_with_many_activations_draw_what_few_do() -> None:
+    drawn = accelsim.Density(0.37, seed=7, batch=2)
+    length = shuffled.SHUFFLED_BELOW + 5
+    assert np.array_equal(drawn.draw_nonzero(length), drawn.draw(length) != 0)

@@ -1,0 +1,83 @@
+"""What a shuffle by numpy's Generator puts first, without the shuffle.
+
+`Generator.permutation(length)` swaps, from the last place down, what lies there with what lies at a random place that
+is not behind it. What lies in front of the first `count` places is known once all others were swapped, and to know
+which numbers those are, flags are enough: the swaps are drawn, and undone on a bit for each number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.kernels import njit, read_only
+
+DRAWN_AT_ONCE = 1 << 13
+"""Random numbers of 64 bits: so few that they stay in the cache."""
+
+SHUFFLED_BELOW = 1 << 20
+"""Fewer numbers fit a cache, and numpy shuffles them in some milliseconds, for which nothing has to be compiled."""
+
+MOST = 1 << 32
+"""Of more numbers than that numpy draws places in 64 bits."""
+
+
+def first_of_shuffled(rng: np.random.Generator, length: int, count: int) -> NDArray[np.bool_]:
+    """Return flags (length,) of the numbers in `rng.permutation(length)[:count]`, for a generator that is new.
+
+    What the generator draws next is not what it would draw after `permutation`. Memory: 4 bytes a number at most.
+    """
+    if length < SHUFFLED_BELOW or length > MOST or not isinstance(rng.bit_generator, np.random.PCG64):
+        flags = np.zeros(length, bool)
+        flags[rng.permutation(length)[:count]] = True
+        return flags
+    words = np.zeros(-(-length // 64), np.uint64)
+    words[: count // 64] = ~np.uint64(0)
+    if count % 64:
+        words[count // 64] = (1 << count % 64) - 1
+    _undo(words, max(count, 1), read_only(_places(rng, length, max(count, 1))))
+    return np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=length, bitorder="little").view(bool)
+
+
+def _places(rng: np.random.Generator, length: int, first: int) -> NDArray[np.uint32]:
+    """Return with which place each of the places from `first` on is swapped: (length - first,)."""
+    places, place = np.empty(length - first, np.uint32), length - 1
+    while place >= first:
+        # 3 of 4 draws are of use, or nearly so; each number of 64 bits is two of them, the lower one first.
+        words = rng.bit_generator.random_raw(min((place - first) * 2 // 3 + 1, DRAWN_AT_ONCE))
+        place = _draw(read_only(np.asarray(words, "<u8").view("<u4")), place, first, places)
+    return places
+
+
+@njit(cache=True, nogil=True)
+def _draw(randoms, place, first, places):
+    """Draw the partners of places from `place` down to `first` as far as random numbers go; returns what is next.
+
+    A number below the power of two that is above a place is drawn until it is not behind it.
+    """
+    used = np.uint64(0)
+    while place >= first and used < np.uint64(len(randoms)):
+        mask = np.int64(1)
+        while mask < place:
+            mask = mask << np.int64(1) | np.int64(1)
+        lowest = max(first, (mask >> np.int64(1)) + np.int64(1))
+        while place >= lowest and used < np.uint64(len(randoms)):
+            partner = np.int64(randoms[used]) & mask
+            places[place - first] = partner
+            place -= np.int64(partner <= place)
+            used += np.uint64(1)
+    return place
+
+
+@njit(cache=True, nogil=True)
+def _undo(words, first, places):
+    """Swap the bits of places from `first` on with those of their partners."""
+    one, low = np.uint64(1), np.uint64(63)
+    place = np.uint64(first)
+    for k in range(len(places)):
+        partner = np.uint64(places[k])
+        word = words[partner >> np.uint64(6)]
+        words[partner >> np.uint64(6)] = word & ~(one << (partner & low))
+        # Nothing was set here before.
+        words[place >> np.uint64(6)] |= (word >> (partner & low) & one) << (place & low)
+        place += one
