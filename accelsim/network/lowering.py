@@ -216,14 +216,25 @@ class Vectors:
         return source.nbytes + (0 if self._bias is None else self._length * source.itemsize)
 
     def _made(self, first: int, last: int) -> Array:
-        if self._pixels is None:
-            chunk = self._vectors[first:last]
-        else:
-            chunk = self._pixels[np.unravel_index(np.arange(first, last), self._pixels.shape[:3])]
-            chunk = chunk.reshape(last - first, math.prod(chunk.shape[1:]))
+        chunk = self._vectors[first:last] if self._pixels is None else _lowered(self._pixels, first, last)
         if self._bias is None:
             return chunk
         return np.concatenate([chunk, np.full((last - first, 1), self._bias, chunk.dtype)], axis=1)
+
+
+def _lowered(pixels: Array, first: int, last: int) -> Array:
+    """Return some consecutive pixels of (batch, output rows, output columns, channels, kh, kw) as (n, columns)."""
+    samples, height, width = pixels.shape[:3]
+    begin, end = first // width, -(-last // width)  # rows of the output
+    rows = np.empty((end - begin, *pixels.shape[2:]), pixels.dtype)
+    for sample in range(begin // height, min(-(-end // height), samples)):
+        above = sample * height
+        mine = slice(max(begin - above, 0), min(end - above, height))
+        here = slice(above + mine.start - begin, above + mine.stop - begin)
+        for place in np.ndindex(pixels.shape[4:]):  # which leaves long runs to copy
+            rows[here, ..., *place] = pixels[sample, mine, ..., *place]
+    flat = rows.reshape(len(rows) * width, math.prod(pixels.shape[3:]))
+    return flat[first - begin * width : last - begin * width]
 
 
 def is_count(value: Any, least: int) -> bool:

@@ -31,29 +31,25 @@ def first_of_shuffled(rng: np.random.Generator, length: int, count: int) -> NDAr
         flags = np.zeros(length, bool)
         flags[rng.permutation(length)[:count]] = True
         return flags
+    first, place = max(count, 1), length - 1
     words = np.zeros(-(-length // 64), np.uint64)
     words[: count // 64] = ~np.uint64(0)
     if count % 64:
         words[count // 64] = (1 << count % 64) - 1
-    _undo(words, max(count, 1), read_only(_places(rng, length, max(count, 1))))
+    places = np.empty(length - first, np.uint32)
+    while place >= first:
+        # 3 of 4 draws are of use, or nearly so; each number of 64 bits is two of them, the lower one first.
+        drawn = rng.bit_generator.random_raw(min((place - first) * 2 // 3 + 1, DRAWN_AT_ONCE))
+        place = _swap(read_only(np.asarray(drawn, "<u8").view("<u4")), place, first, places, words)
     return np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), count=length, bitorder="little").view(bool)
 
 
-def _places(rng: np.random.Generator, length: int, first: int) -> NDArray[np.uint32]:
-    """Return with which place each of the places from `first` on is swapped: (length - first,)."""
-    places, place = np.empty(length - first, np.uint32), length - 1
-    while place >= first:
-        # 3 of 4 draws are of use, or nearly so; each number of 64 bits is two of them, the lower one first.
-        words = rng.bit_generator.random_raw(min((place - first) * 2 // 3 + 1, DRAWN_AT_ONCE))
-        place = _draw(read_only(np.asarray(words, "<u8").view("<u4")), place, first, places)
-    return places
-
-
 @njit(cache=True, nogil=True)
-def _draw(randoms, place, first, places):
-    """Draw the partners of places from `place` down to `first` as far as random numbers go; returns what is next.
+def _swap(randoms, place, first, places, words):
+    """Draw with which place each of those from `place` down to `first` is swapped, and in the end undo it in the bits.
 
-    A number below the power of two that is above a place is drawn until it is not behind it.
+    places (length - first,) are filled as far as random numbers go; words (n,) hold a bit for each place. Returns the
+    place that is next. A number below the power of two that is not below a place is drawn until it is not behind it.
     """
     used = np.uint64(0)
     while place >= first and used < np.uint64(len(randoms)):
@@ -66,18 +62,10 @@ def _draw(randoms, place, first, places):
             places[place - first] = partner
             place -= np.int64(partner <= place)
             used += np.uint64(1)
-    return place
-
-
-@njit(cache=True, nogil=True)
-def _undo(words, first, places):
-    """Swap the bits of places from `first` on with those of their partners."""
     one, low = np.uint64(1), np.uint64(63)
-    place = np.uint64(first)
-    for k in range(len(places)):
-        partner = np.uint64(places[k])
-        word = words[partner >> np.uint64(6)]
-        words[partner >> np.uint64(6)] = word & ~(one << (partner & low))
-        # Nothing was set here before.
-        words[place >> np.uint64(6)] |= (word >> (partner & low) & one) << (place & low)
-        place += one
+    for k in range(len(places) if place < first else 0):
+        other, mine = np.uint64(places[k]), np.uint64(first + k)
+        word = words[other >> np.uint64(6)]
+        words[other >> np.uint64(6)] = word & ~(one << (other & low))
+        words[mine >> np.uint64(6)] |= (word >> (other & low) & one) << (mine & low)  # where none was set yet
+    return place

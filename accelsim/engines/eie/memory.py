@@ -165,19 +165,20 @@ def stream(
 
     row = 1 if activations is None else activations.row_vectors
     row_inputs = 0 if activations is None else -(-activations.inputs // activations.rows)
-    vector = np.arange(vectors)
-    moved = np.stack(
-        [
-            weights & ((vector == 0) | (not fits)),
-            row_inputs * (vector % row == 0),
-            row * ((vector + 1) % row == 0) * (activations is not None),
-        ],
-        axis=1,
+    begins, ends = np.zeros((2, vectors), bool)
+    if activations is not None:
+        begins[::row] = row_inputs > 0
+        ends[row - 1 :: row] = True
+    loads = np.full(vectors, weights and not fits)
+    loads[0] = weights
+    moved = 4 * loads + 2 * begins + ends
+    different = np.flatnonzero(np.bincount(moved))
+    kinds = np.searchsorted(different, moved)
+    kinds_of_fetches = tuple(
+        fetches(bool(kind & 4), row_inputs * bool(kind & 2), row * (kind & 1)) for kind in different.tolist()
     )
-    different, kinds = np.unique(moved, axis=0, return_inverse=True)
-    kinds_of_fetches = tuple(fetches(bool(with_weights), *inout) for with_weights, *inout in different.tolist())
     latency_cycles = service.latency_cycles(config.clock_mhz)
-    return Stream(latency_cycles, weights and not fits, kinds.reshape(-1), kinds_of_fetches)
+    return Stream(latency_cycles, weights and not fits, kinds, kinds_of_fetches)
 
 
 def _fetch(

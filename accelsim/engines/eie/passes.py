@@ -155,7 +155,7 @@ class _Course(Generic[S]):
         cycles, arrived = np.zeros((2, len(block)), np.int64)
         moves = np.zeros(len(block), bool)
         vector_of, loads = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
-        for kind in np.unique(kinds[free]).tolist():
+        for kind in np.flatnonzero(np.bincount(kinds[free])).tolist():
             mine = np.flatnonzero(free & (kinds == kind))
             vectors = block if len(mine) == len(block) else block[mine]
             firsts, number = _distinct(vectors if self.output is not None else vectors != 0)
@@ -169,8 +169,11 @@ class _Course(Generic[S]):
             loads.append(passed.loads[number].reshape(-1, 2))
             if self.output is not None and passed.output is not None:
                 self.output[self.vectors + mine] = passed.output[number]
-        order = np.argsort(np.concatenate(vector_of), kind="stable")
-        return Taken(cycles, arrived, moves, np.concatenate(vector_of)[order], np.concatenate(loads)[order])
+        each, came = np.concatenate(vector_of), np.concatenate(loads)
+        if len(loads) > 2:  # of one kind they are in order
+            order = np.argsort(each, kind="stable")
+            each, came = each[order], came[order]
+        return Taken(cycles, arrived, moves, each, came)
 
     def _go_on(self, taken: Taken, first: int, last: int) -> None:
         """Let vectors that have run in any order take their turn."""

@@ -69,10 +69,14 @@ def _words(active: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Return flags (vectors, columns) as words (n, columns), each with a bit for every vector."""
     if len(active) == 1:
         return active.astype(np.uint64)
-    words = np.zeros((-(-len(active) // WORD_BITS), WORD_BITS // 8, active.shape[1]), np.uint8)
-    bits = np.packbits(active, axis=0)
-    words.reshape(-1, active.shape[1])[: len(bits)] = bits
-    return np.ascontiguousarray(words.transpose(0, 2, 1)).view(np.uint64)[:, :, 0]
+    words = -(-len(active) // WORD_BITS)
+    bits = np.zeros((words * WORD_BITS // 8, active.shape[1]), np.uint8)
+    for bit in range(8):  # many times as fast as packing bits along this axis
+        flags = active[bit::8].view(np.uint8)
+        bits += bits
+        bits[: len(flags)] |= flags
+    turned = bits.reshape(words, WORD_BITS // 8, -1).transpose(0, 2, 1)
+    return np.ascontiguousarray(turned).view(np.uint64)[:, :, 0]
 
 
 @njit(cache=True, nogil=True)
