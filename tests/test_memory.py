@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
 
@@ -45,15 +45,20 @@ resource.setrlimit(resource.RLIMIT_DATA, (size + int(sys.argv[1]), -1))
 run("large")
 """
 
-ON_EIE = ["--hardware", "eie-64pe-45nm", "--density", "0.3"]
+ON_EIE = ["--hardware", "eie-64pe-45nm", "--density", "0.3", "--set", "memory.residency=stream"]
 COMMANDS = {
     "run": ["run", "NETWORK.safetensors", *ON_EIE],
     "run on tensor cores": ["run", "NETWORK.safetensors", "--hardware", "a100-pcie"],
     "run a description": ["run", "NETWORK.toml", *ON_EIE],
+    "run a state dict": ["run", "NETWORK.pt", *ON_EIE],
+    "run --verify": ["run", "NETWORK.toml", *ON_EIE, "--verify"],
+    "run --verify on tensor cores": ["run", "NETWORK.toml", "--hardware", "a100-pcie", "--verify"],
     "check": ["check", "NETWORK.safetensors"],
     "inspect": ["inspect", "NETWORK.safetensors"],
     "prune": ["prune", "NETWORK.safetensors", "--sparsity", "0.8", "-o", "out-NETWORK.safetensors"],
     "prune --global": ["prune", "NETWORK.safetensors", "--global", "--sparsity", "0.8", "-o", "NETWORK-g.safetensors"],
+    "prune a description": ["prune", "NETWORK.toml", "--sparsity", "0.8", "-o", "NETWORK-d.safetensors"],
+    "prune beside chips": ["prune", "NETWORK.safetensors", "--granularity", "nm:2:4", "--hardware", "a100-pcie"],
     "compare": ["compare", "NETWORK.toml", "--granularity", "fine,nm:2:4", *ON_EIE],
     "curve": ["curve", "NETWORK.toml", "--granularity", "fine,block:4x4", "--sparsity", "0.5:0.9:0.4", *ON_EIE],
     "divisions": ["divisions", "NETWORK.safetensors", "--hardware", "a100-pcie"],
@@ -87,6 +92,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.thorough  # what the large network compiles is on disk by then
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_memory_is_bounded_by_one_layer(folder: Path, command: list[str]) -> None:
+    if "NETWORK.pt" in command:
+        torch = pytest.importorskip("torch")
+        for name in "small", "large":
+            torch.save(
+                {key: torch.from_numpy(array) for key, array in load_file(folder / f"{name}.safetensors").items()},
+                folder / f"{name}.pt",
+            )
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "COLUMNS": "80"}
     said = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(ALLOWED), *command],

@@ -13,6 +13,9 @@ from accelsim.formats.fixed import FixedPoint, fixed_point
 MAX_SAMPLE = 200_000
 """Weights that k-means looks at; a larger layer is sampled."""
 
+ASSIGNED_TOGETHER = 1 << 17
+"""Weights whose codes are looked for at once."""
+
 MOST_STEPS = 300
 """Of k-means; it has hardly ever more to do."""
 
@@ -23,14 +26,14 @@ def share(weight: ArrayLike, code_bits: int, *, seed: int = 0) -> NDArray[np.flo
     Weights that already take few enough values keep them; otherwise k-means with linear initialisation, which keeps
     the few large weights apart (Section 3.2).
     """
-    values = np.asarray(weight, np.float64)
-    values = values[values != 0]
+    given = np.asarray(weight)
+    values = given[given != 0]
     clusters = 2**code_bits - 1
-    distinct = np.unique(values)
+    distinct = np.unique(values).astype(np.float64)
     if len(distinct) > clusters:
         rng = np.random.default_rng(seed)
         sample = values if len(values) <= MAX_SAMPLE else rng.choice(values, MAX_SAMPLE, replace=False)
-        distinct = np.unique(_k_means(np.sort(sample), clusters))
+        distinct = np.unique(_k_means(np.sort(sample.astype(np.float64)), clusters))
         distinct = distinct[distinct != 0]
     return np.concatenate([[0.0], distinct])
 
@@ -60,28 +63,34 @@ def _k_means(values: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
     return centres
 
 
-def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int64]:
+def assign(weight: ArrayLike, codebook: ArrayLike) -> NDArray[np.int32]:
     """Return for each weight the code of the nearest entry; zeros get code 0, and only they do.
 
     Raises InputError unless entry 0 of the codebook is zero and there are others.
     """
     table = np.asarray(codebook, np.float64)
-    values = np.asarray(weight, np.float64)
+    values = np.asarray(weight)
     if table.ndim != 1 or not len(table) or table[0] != 0:
         raise InputError("codebook: must be one-dimensional with entry 0 equal to zero; code 0 is reserved for it")
     if len(table) == 1:
         if np.any(values):
             raise InputError("codebook: has no entry but zero, so it cannot hold weights that are not zero")
-        return np.zeros(values.shape, np.int64)
+        return np.zeros(values.shape, np.int32)
     order = np.argsort(table[1:], kind="stable")
     entries = table[1:][order]
-    nearest = np.searchsorted((entries[1:] + entries[:-1]) / 2, values)
-    return np.where(values == 0, 0, order[nearest] + 1)
+    between = (entries[1:] + entries[:-1]) / 2
+    flat = values.reshape(-1)
+    codes = np.empty(flat.size, np.int32)
+    for first in range(0, flat.size, ASSIGNED_TOGETHER):
+        some = flat[first : first + ASSIGNED_TOGETHER].astype(np.float64)
+        nearest = np.searchsorted(between, some)
+        codes[first : first + ASSIGNED_TOGETHER] = np.where(some == 0, 0, order[nearest] + 1)
+    return codes.reshape(values.shape)
 
 
 def quantise(
     matrix: NDArray[Any], code_bits: int, weight_bits: int | None, given: NDArray[Any] | None = None
-) -> tuple[NDArray[np.int64], FixedPoint]:
+) -> tuple[NDArray[np.int32], FixedPoint]:
     """Return codes of a matrix and their fixed-point table, as a chip stores weights.
 
     Weights are shared: by the given codebook or one made here, of at most 2^code_bits entries of `weight_bits`; None:
@@ -102,4 +111,4 @@ def quantise(
     # Code 0 is zero: swap it with whatever sorted first.
     swapped = np.where(codes == zero, 0, np.where(codes == 0, zero, codes))
     integers[zero], integers[0] = integers[0], 0
-    return swapped[1:].reshape(matrix.shape), FixedPoint(integers, fixed.fraction_bits)
+    return swapped[1:].reshape(matrix.shape).astype(np.int32), FixedPoint(integers, fixed.fraction_bits)

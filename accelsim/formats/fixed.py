@@ -20,13 +20,15 @@ class FixedPoint(NamedTuple):
         return np.ldexp(self.integers.astype(np.float64), -self.fraction_bits)
 
 
-def fixed_point(values: NDArray[Any], bits: int) -> FixedPoint:
+def fixed_point(values: NDArray[Any], bits: int, largest: float | None = None) -> FixedPoint:
     """Round to signed fixed point of `bits` bits with the binary point as far left as the largest value allows.
 
-    A value that is not zero stays non-zero: it rounds away from zero to at least one unit.
+    A value that is not zero stays non-zero: it rounds away from zero to at least one unit. `largest`: of all values,
+    of which these are some.
     """
     real = np.asarray(values, np.float64)
-    largest = float(np.abs(real).max(initial=0.0))
+    if largest is None:
+        largest = float(np.abs(real).max(initial=0.0))
     top = 2 ** (bits - 1) - 1
     if largest == 0.0:
         return FixedPoint(np.zeros(real.shape, np.int64), 0)

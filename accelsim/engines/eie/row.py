@@ -29,7 +29,7 @@ from accelsim.network.lowering import Maps, Vectors
 CLOCK = frozenset({"clock_mhz"})
 MEMORIES = frozenset({"spmat_bytes", "pointer_bytes", "activation_bytes"})
 
-VERIFIED_ELEMENTS = 1 << 21
+VERIFIED_ELEMENTS = 1 << 18
 """Activations whose product is checked at once."""
 
 
@@ -113,7 +113,7 @@ class EieRun(Run):
             raise ApartError
         outcome, stream = self.feeding.run(asked.backend, image, vectors, maps, None if asked.verify else weights)
         if asked.verify and codebook is not None and codes is not None:
-            _verify(layer, codebook.integers[codes], vectors, outcome.output)
+            _verify(layer, codes, codebook.integers, vectors, outcome.output)
         peak = 0.0 if stream is None else stream.peak_bytes_per_cycle(outcome.loads) * config.clock_mhz / 1e3
         row = _stored(layer, weights, image, config) | _measures(outcome.counts, self.chip, self._costs)
         row |= {"residency": self.feeding.residency, "dram_peak_gb_per_s": peak}
@@ -186,27 +186,35 @@ def engine_inputs(samples: Samples, layer: Layer, config: EieConfig, *, verify: 
 
 def codes_of(
     weights: WeightMatrix, layer: Layer, config: EieConfig, asked: Asked
-) -> tuple[NDArray[np.int64] | None, FixedPoint | None]:
+) -> tuple[NDArray[np.int32] | None, FixedPoint | None]:
     """Return the codes of the weights, bias as the last column: shared or plain with `verify`, a mask for SimPy."""
     if not asked.verify and asked.backend == "compiled":
         return None, None
-    matrix = np.asarray(weights.with_bias, np.float64)
+    matrix = weights.with_bias
     if not asked.verify:
-        return (matrix != 0).astype(np.int64), None
+        return (matrix != 0).astype(np.int32), None
     return quantise(matrix, config.code_bits, config.weight_bits if config.weight_sharing else None, layer.codebook)
 
 
-def _verify(layer: Layer, weights: NDArray[np.int64], vectors: Vectors, output: NDArray[np.int64] | None) -> None:
-    """Compare the engine's product with the dense one in the same integers, some vectors at a time."""
-    vectors_at_once = max(1, VERIFIED_ELEMENTS // weights.shape[1])
-    largest = int(np.abs(weights).max(initial=0)) * weights.shape[1]
-    for first in range(0, len(vectors), vectors_at_once):
-        last = min(first + vectors_at_once, len(vectors))
-        chunk = vectors[first:last]
+def _verify(
+    layer: Layer,
+    codes: NDArray[np.int32],
+    codebook: NDArray[np.int64],
+    vectors: Vectors,
+    output: NDArray[np.int64] | None,
+) -> None:
+    """Compare the engine's product with the dense one in the same integers, some outputs of some vectors at a time."""
+    rows, columns = codes.shape
+    at_once = max(1, VERIFIED_ELEMENTS // columns)
+    largest = int(np.abs(codebook).max(initial=0)) * columns
+    for first in range(0, len(vectors), at_once):
+        chunk = vectors[first : first + at_once]
         # Sums below 2^53 are exact in float64, whose product is many times faster than that of integers.
         dtype = np.float64 if largest * int(np.abs(chunk).max(initial=0)) < 2**53 else np.int64
-        product = chunk.astype(dtype) @ weights.astype(dtype).T
-        if output is None or not np.array_equal(output[first:last], product):
-            raise VerificationError(
-                f"layer {layer.name}: the engine's product differs from the dense fixed-point product"
-            )
+        for row in range(0, rows, at_once):
+            some = slice(row, row + at_once)
+            product = chunk.astype(dtype) @ codebook[codes[some]].astype(dtype).T
+            if output is None or not np.array_equal(output[first : first + len(chunk), some], product):
+                raise VerificationError(
+                    f"layer {layer.name}: the engine's product differs from the dense fixed-point product"
+                )

@@ -102,6 +102,9 @@ def _shared_out(busy: Sequence[int], work: int, total: int) -> list[int]:
 VERIFIED_TOGETHER = 4096
 """Vectors whose product is compared at a time."""
 
+VERIFIED_WEIGHTS = 1 << 17
+"""Weights that are packed at once, a row of tiles at least."""
+
 VERIFIED_BITS = 16
 """Of the fixed point in which products are compared, whatever the chip's type: their sums are exact in int64."""
 
@@ -210,25 +213,41 @@ def _sparsest_first(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(patterns, key=lambda each: pattern_of(each)[0] / pattern_of(each)[1]))
 
 
-def _packed(codes: NDArray[Any], groups: int, outcome: GemmOutcome) -> NDArray[Any]:
-    """Return weights (groups x outputs, k) as what the chip stores of them says."""
+def _packed(codes: NDArray[Any], outcome: GemmOutcome) -> NDArray[Any]:
+    """Return weights (outputs, k) of one group as what the chip stores of them says."""
     kind, _, size = outcome.executed_as.partition(":")
     if kind == "dense":
         return codes
     if kind != "skip":
         return nm.encode(codes, *pattern_of(outcome.executed_as)).decode()
-    block = (outcome.plan.tile_outputs, int(size))
-    return np.concatenate([block_bitmask.encode(group, block).decode() for group in np.split(codes, groups)])
+    return block_bitmask.encode(codes, (outcome.plan.tile_outputs, int(size))).decode()
 
 
 def _verify(layer: Layer, batch: NDArray[Any], outcome: GemmOutcome) -> None:
-    """Compare the product from the packed weights with the dense one, in fixed point."""
+    """Compare the product from the packed weights with the dense one, in fixed point.
+
+    Memory: about as much as the weights take in 32 bits.
+    """
     view = Granularity("block", (1, 1))
-    codes = fixed_point(layer.weight, VERIFIED_BITS).integers
-    packed = view.unview(_packed(view.view(codes), layer.groups, outcome), codes.shape)
-    lowered = [weight if layer.convolution is None else layer.convolution.matrix(weight) for weight in (packed, codes)]
+    weight = layer.weight
+    largest = max(abs(float(weight.max())), abs(float(weight.min())))
+    groups, rows, columns, _ = layer.products
+    tile = outcome.plan.tile_outputs
+    at_once = max(1, VERIFIED_WEIGHTS // (tile * columns)) * tile
+    codes, packed = (np.empty(weight.shape, np.int16) for _ in range(2))
+    for group in range(groups):
+        end = (group + 1) * rows
+        for first in range(group * rows, end, at_once):
+            some = slice(first, min(first + at_once, end))
+            codes[some] = fixed_point(weight[some], VERIFIED_BITS, largest).integers
+            packed[some] = view.unview(_packed(view.view(codes[some]), outcome), codes[some].shape)
+    lowered = [each if layer.convolution is None else layer.convolution.matrix(each) for each in (packed, codes)]
     vectors = layer.lower(fixed_point(batch, VERIFIED_BITS).integers)
     for first in range(0, len(vectors), VERIFIED_TOGETHER):
         part = vectors[first : first + VERIFIED_TOGETHER]
-        if not np.array_equal(part @ lowered[0].T, part @ lowered[1].T):
-            raise VerificationError(f"layer {layer.name}: the product of the packed weights differs from the dense one")
+        for row in range(0, layer.out_features, at_once):
+            ours, dense = (part @ each[row : row + at_once].T.astype(np.int64) for each in lowered)
+            if not np.array_equal(ours, dense):
+                raise VerificationError(
+                    f"layer {layer.name}: the product of the packed weights differs from the dense one"
+                )
