@@ -152,7 +152,7 @@ class Hardware:
 def stacked(values: Sequence[Any]) -> Any:
     """Return a value that several chips share, or an array of what each has, (chips,)."""
     first = values[0]
-    if all(each is first or each == first for each in values):
+    if values.count(first) == len(values):
         return first
     return np.array(values, float if isinstance(first, float) else object)
 

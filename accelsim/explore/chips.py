@@ -14,15 +14,15 @@ from accelsim.errors import InputError
 from accelsim.explore.ranges import shown
 from accelsim.hardware import Hardware, load_hardware
 
-MOST_ENGINES = 4096
-"""That are kept of a chip: neighbours in a sweep differ in other tables, too."""
+MOST_TABLES = 4096
+"""Engines of a chip that are kept, and memories, and so on: neighbours in a sweep share them."""
 
 
 class Chips:
     """A chip and what is made of it by changing keys. What several share is made, checked and hashed once.
 
-    That is a whole table such as `memory`, the latest engines, and of other engines each value of each key, at which
-    pydantic looks by itself. What a class says of several keys together (`__post_init__`) is asked for every chip.
+    That is a whole table such as `memory`, and of an engine that is new each value of each key, at which pydantic looks
+    by itself. What a class says of several keys together (`__post_init__`) is asked for every one.
     Raises InputError as `load_hardware` does.
     """
 
@@ -33,8 +33,7 @@ class Chips:
         self._begin()
 
     def _begin(self) -> None:
-        self._tables: dict[tuple[str, str], tuple[Any, str]] = {}
-        self._engines: dict[str, tuple[Any, str]] = {}
+        self._tables: dict[str, dict[str, tuple[Any, str]]] = {}
         self._values: dict[tuple[str, str], tuple[Any, str]] = {}
         self._places: dict[tuple[str, ...], dict[str, list[tuple[str, str]]]] = {}
 
@@ -54,12 +53,11 @@ class Chips:
 
     def chip(self, changes: Mapping[str, Any]) -> Hardware:
         """Return the chip with dotted keys changed; raises InputError with every problem of them."""
+        made: dict[str, Any] = {}
+        texts: dict[str, str] = {}
         try:
-            made, texts = dict[str, Any](), dict[str, str]()
             for table, places in self._by_table(tuple(changes)).items():
-                fields = {field: changes[key] for key, field in places}
-                make = self._table if table != "engine" or any("." in field for field in fields) else self._engine
-                made[table], texts[table] = make(table, fields)
+                made[table], texts[table] = self._table(table, {field: changes[key] for key, field in places})
             chip: Hardware = _made(self.base, self._chip_fields | made)
         except (InputError, ValueError, TypeError):  # pydantic's, too
             return load_hardware(self.base, changes)  # which says what is wrong
@@ -75,18 +73,22 @@ class Chips:
                 found.setdefault(table, []).append((key, field))
         return self._places[keys]
 
-    def _engine(self, _: str, changes: dict[str, Any]) -> tuple[Any, str]:
-        """Return the engine with keys changed, and what the hash of a chip is made of in its place."""
-        wanted = repr(changes)
-        if wanted not in self._engines:
-            made, texts = dict(self._engine_fields), dict[str, str]()
-            for key, value in changes.items():
-                made[key], texts[key] = self._value(key, value, changes)
-            if len(self._engines) == MOST_ENGINES:
-                del self._engines[next(iter(self._engines))]
-            text = self._of_chip.text("engine", self._of_engine.digest(texts))
-            self._engines[wanted] = _made(self.base.engine, made), text
-        return self._engines[wanted]
+    def _table(self, table: str, fields: dict[str, Any]) -> tuple[Any, str]:
+        """Return one table of the chip with keys changed, and what the hash of a chip is made of in its place."""
+        known, wanted = self._tables.setdefault(table, {}), repr(fields)
+        if wanted not in known:
+            if len(known) == MOST_TABLES:
+                del known[next(iter(known))]
+            flat = table == "engine" and not any("." in field for field in fields)
+            known[wanted] = self._engine(fields) if flat else self._read(table, fields)
+        return known[wanted]
+
+    def _engine(self, changes: dict[str, Any]) -> tuple[Any, str]:
+        """Return the engine with keys changed, as `_table`."""
+        made, texts = dict(self._engine_fields), dict[str, str]()
+        for key, value in changes.items():
+            made[key], texts[key] = self._value(key, value, changes)
+        return _made(self.base.engine, made), self._of_chip.text("engine", self._of_engine.digest(texts))
 
     def _value(self, key: str, value: Any, changes: dict[str, Any]) -> tuple[Any, str]:
         """Return a value of the engine as it is checked, and what a hash is made of in its place."""
@@ -97,17 +99,14 @@ class Chips:
             self._values[wanted] = checked, self._of_engine.text(key, checked)
         return self._values[wanted]
 
-    def _table(self, table: str, fields: dict[str, Any]) -> tuple[Any, str]:
-        """Return one table of the chip, changed, as `_engine` does; what names files is read once each."""
-        wanted = table, repr(fields)
-        if wanted not in self._tables:
-            keys = {f"{table}.{field}" if field else table: value for field, value in fields.items()}
-            made = getattr(load_hardware(self.base, keys), table)
-            self._tables[wanted] = made, self._of_chip.text(table, made)
-        return self._tables[wanted]
+    def _read(self, table: str, fields: dict[str, Any]) -> tuple[Any, str]:
+        """Return any other table, changed, as `_table`; it may name files."""
+        keys = {f"{table}.{field}" if field else table: value for field, value in fields.items()}
+        made = getattr(load_hardware(self.base, keys), table)
+        return made, self._of_chip.text(table, made)
 
 
-_MADE_AGAIN = ("_tables", "_engines", "_values", "_places")
+_MADE_AGAIN = ("_tables", "_values", "_places")
 
 
 def _made(like: Any, fields: dict[str, Any]) -> Any:

@@ -163,22 +163,16 @@ class Store:
         import pandas as pd
 
         with self._telling():
-            self._base.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (point INTEGER PRIMARY KEY, key TEXT)")
-            self._base.execute("DELETE FROM wanted")
-            self._base.executemany("INSERT INTO wanted VALUES (?, ?)", enumerate(keys))
             found = self._base.execute(
-                "SELECT w.point, p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, p.rows "
-                "FROM wanted w CROSS JOIN points p USING (key) ORDER BY w.point"
-            )
-            parts = list(zip(*found, strict=True)) or [()] * 7
-            numbers, scores, precisions, errors, blocks, firsts, rows = (
-                np.array(_shared(part) if dtype == "str" else part, object if dtype == "str" else dtype)
-                for part, dtype in zip(parts, ("int64", "float64", "str", "str", *3 * ["int64"]), strict=True)
-            )
-            rows = np.maximum(rows, 1)  # one that failed has a row, too
+                "SELECT p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, max(p.rows, 1), "
+                "w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value ORDER BY w.key",
+                (_json(keys),),
+            )  # one that failed has a row, too
+            scores, precisions, errors, *places = list(zip(*found, strict=True)) or [()] * 7
+            blocks, firsts, rows, numbers = np.array(places, np.int64)
             every = np.repeat(np.arange(len(numbers)), rows)
             within = np.arange(len(every)) - (np.cumsum(rows) - rows)[every]
-            own = {name: part[every] for name, part in zip(OWN, (numbers, scores, precisions, errors), strict=True)}
+            own = [numbers[every], np.array(scores, float)[every], *(_texts(t, every) for t in (precisions, errors))]
             filling = {c.name: Filling(c.dtype, len(every)) for c in COLUMNS if c.name in columns}
             block_of, place = blocks[every], firsts[every] + within
             order = np.argsort(block_of, kind="stable")
@@ -192,7 +186,8 @@ class Store:
                     held = from_bytes(data, list(filling))
                 for name, column in filling.items():
                     column.put(where, None if held is None else held.values[name], place[where])
-        return pd.DataFrame({**own, **{name: column.made() for name, column in filling.items()}})
+        made = {name: column.made() for name, column in filling.items()}
+        return pd.DataFrame({**dict(zip(OWN, own, strict=True)), **made}, copy=False)
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
         """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
@@ -297,12 +292,19 @@ class Filling:
 
     def __init__(self, dtype: str, rows: int) -> None:
         self._dtype = dtype
-        self._values: Any = np.empty(rows, object if dtype == "str" else dtype)
+        self._values: Any = np.zeros(rows, np.int32 if dtype == "str" else dtype)
+        self._texts: dict[Any, int] = {}
+        """Of a text column, whose values are their numbers."""
         self._empty: Any = None
 
     def put(self, where: NDArray[np.int64], value: Any, places: NDArray[np.int64]) -> None:
         """Put what a block holds at some places, or what all of it shares, where it goes; None: it is empty."""
         value = value[places] if isinstance(value, np.ndarray) else value
+        if self._dtype == "str":
+            texts = self._texts
+            each = value.tolist() if isinstance(value, np.ndarray) else [value]
+            self._values[where] = [texts.setdefault(text, len(texts)) for text in each]
+            return
         if self._dtype == "int64" and (value is None or (isinstance(value, np.ndarray) and value.dtype.hasobject)):
             if self._empty is None:
                 self._empty = np.zeros(len(self._values), bool)
@@ -313,11 +315,18 @@ class Filling:
 
     def made(self) -> Any:
         """Return the column; integers of which one is empty are pandas'."""
-        if self._empty is None:
-            return self._values
         import pandas as pd
 
-        return pd.arrays.IntegerArray(self._values, self._empty)
+        if self._dtype == "str":
+            return pd.Series(np.array([*self._texts, None], object)[:-1]).array.take(self._values)
+        return self._values if self._empty is None else pd.arrays.IntegerArray(self._values, self._empty)
+
+
+def _texts(values: Sequence[Any], where: NDArray[np.int64]) -> Any:
+    """Return texts at some places as a column."""
+    filling = Filling("str", len(where))
+    filling.put(np.arange(len(where)), np.array([*values, None], object), where)
+    return filling.made()
 
 
 def to_bytes(columns: Columns) -> bytes:
@@ -363,8 +372,3 @@ def from_bytes(data: bytes, names: Sequence[str]) -> Columns:
 
 
 _DTYPES = {"U32": "<u4", "F64": "<f8", "I64": "<i8"}
-
-
-def _shared(values: Sequence[Any]) -> list[Any]:
-    """Return texts of which equal ones are one object."""
-    return list(map({value: value for value in values}.get, values))

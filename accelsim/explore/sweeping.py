@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -376,8 +376,8 @@ def with_knobs(table: pd.DataFrame, knobs: list[dict[str, Any]]) -> pd.DataFrame
     """
     import pandas as pd
 
-    names = dict.fromkeys(name for each in knobs for name in each)
-    every = pd.DataFrame([{name: each.get(name) for name in names} for each in knobs], columns=list(names))
-    mine = every.iloc[table["point"]].reset_index(drop=True)
-    rest = table.drop(columns=["point", *(name for name in mine.columns if name in table.columns)])
-    return pd.concat([table[["point"]], mine, rest], axis=1)
+    names = dict.fromkeys(chain.from_iterable(knobs))
+    mine = pd.DataFrame({name: [each.get(name) for each in knobs] for name in names}, copy=False)
+    asked = {name: mine[name].array.take(table["point"]) for name in names}
+    rest = {name: table[name].array for name in table.columns if name not in asked and name != "point"}
+    return pd.DataFrame({"point": table["point"].array, **asked, **rest}, copy=False)

@@ -16,7 +16,7 @@ from accelsim.energy.arithmetic import arithmetic, multiply_pj, scaled
 from accelsim.energy.registers import LARGEST_BITS, RegisterFile, register_file, registers
 from accelsim.engines.eie.config import EieChip, EieConfig
 from accelsim.engines.engine import Operation, Ran
-from accelsim.errors import collecting, raise_if_any
+from accelsim.errors import collecting, placing, raise_if_any
 from accelsim.memory.sram import Sram, fastest_clock_mhz, sram
 from accelsim.memory.sram import extrapolated as extrapolated_of
 from accelsim.scaling import area_scale, energy_scale
@@ -206,22 +206,28 @@ def _register_price(component: str, file: RegisterFile, technology: Technology, 
 
 def memories(chip: EieChip) -> Memories:
     """Return the SRAM arrays of one PE and how many there are of each; raises InputError with every problem."""
+    with placing(chip.name):
+        return _memories(_sizes(chip.engine), chip.technology, chip.engine.clock_mhz)
+
+
+@lru_cache(maxsize=1024)
+def _memories(sizes: tuple[tuple[str, int, int, int], ...], technology: Technology, clock_mhz: float) -> Memories:
     found: Memories = {}
     problems: list[str] = []
-    for name, (size_bytes, width_bits, count) in _sizes(chip.engine).items():
-        with collecting(problems, f"{chip.name}: {name} memory: "):
-            found[name] = sram(size_bytes, width_bits, chip.technology, chip.engine.clock_mhz), count
+    for name, size_bytes, width_bits, count in sizes:
+        with collecting(problems, f"{name} memory: "):
+            found[name] = sram(size_bytes, width_bits, technology, clock_mhz), count
     raise_if_any(problems)
     return found
 
 
-def _sizes(engine: EieConfig) -> dict[str, tuple[int, int, int]]:
-    """Return bytes, bits of the port and number of the arrays of one PE."""
-    return {
-        "spmat": (engine.spmat_bytes, engine.spmat_width_bits, 1),
-        "pointer": (-(-engine.pointer_bytes // 2), engine.pointer_bits, 2),
-        "activation": (engine.activation_bytes, engine.activation_bits, 1),
-    }
+def _sizes(engine: EieConfig) -> tuple[tuple[str, int, int, int], ...]:
+    """Return name, bytes, bits of the port and number of the arrays of one PE."""
+    return (
+        ("spmat", engine.spmat_bytes, engine.spmat_width_bits, 1),
+        ("pointer", -(-engine.pointer_bytes // 2), engine.pointer_bits, 2),
+        ("activation", engine.activation_bytes, engine.activation_bits, 1),
+    )
 
 
 def register_files(chip: EieChip) -> Files:
@@ -262,7 +268,7 @@ def _every(memory: Memories, file: Files) -> list[tuple[Sram | RegisterFile, int
 def fastest_mhz(chip: EieChip) -> float:
     """Return the fastest clock that the memories of a chip follow, but for those that may take several cycles."""
     engine = chip.engine
-    arrays = [(size_bytes, width_bits) for size_bytes, width_bits, _ in _sizes(engine).values()]
+    arrays = [(size_bytes, width_bits) for _, size_bytes, width_bits, _ in _sizes(engine)]
     files = [(engine.registers_per_pe, engine.activation_bits), (_codes(engine), engine.weight_bits)]
     arrays += [(-(-words * bits // 8), bits) for words, bits in files if words * bits > LARGEST_BITS]
     return min(fastest_clock_mhz(*array, chip.technology) for array in arrays)
