@@ -496,6 +496,25 @@ def test_the_four_commands(accelsim: Run, space_file: Path, tmp_path: Path) -> N
     assert "3 of 6 combinations tried" in searched.out
 
 
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_large_space_runs_while_it_is_looked_at(
+    accelsim: Run, space_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With memories too narrow for an entry among the last points, and with some points that are there."""
+    with space_file.open("a") as file:
+        file.write("engine.spmat_width_bits = [64, 8]\nengine.code_bits = [4, 5]\n")
+    wanted = sweep(space_file, "whole.db", jobs=1)
+    sweep(Space(space_file, {"vary": {"engine.pes": [4], "engine.fifo_depth": [2]}}), "r.db", jobs=1)
+    monkeypatch.setattr("accelsim.explore.space.AT_ONCE", 4)
+    monkeypatch.setattr("accelsim.explore.sweeping.FIRST_LOOK", 1)
+    said = accelsim("sweep", space_file, "-o", "r.db", "--jobs", 1)
+    assert said.code == 0, said.err
+    assert "space: 24 points, 1 of the first 4 there; about" in said.out
+    assert said.err.count("cannot hold one entry") == 3
+    assert "(6 in all)" in said.err
+    pd.testing.assert_frame_equal(sweep(space_file, "r.db", jobs=1), wanted)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -313,12 +313,13 @@ def errors() -> Console:
 def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes.
 
-    What it yields takes the name of a step as it begins, and how many are done where that is not the number of calls.
+    What it yields takes the name of a step as it begins, and how many are done where that is not the number of calls,
+    of how many where that is not `steps`.
     """
     if quiet:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield lambda name, already=0: None
+            yield lambda name, already=0, of=0: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -338,9 +339,9 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     task = bar.add_task("", total=steps)
     done = 0
 
-    def step(name: str, already: int | None = None) -> None:
+    def step(name: str, already: int | None = None, of: int = steps) -> None:
         nonlocal done
-        bar.update(task, description=name, completed=done if already is None else already)
+        bar.update(task, description=name, completed=done if already is None else already, total=of)
         done += 1
 
     timer = threading.Timer(1.0, bar.start)

@@ -88,26 +88,30 @@ def sweep_command(
             with Crew(setup, base, jobs, scheduler) as crew:
                 plan = Plan.begin(asked, setup, base, retry_failed=retry_failed)
                 with reporting(plan.left, quiet) as step:
-                    while plan.left:
+                    while plan.left and (dry_run or not plan.missing):  # more of them while others run
                         plan.look(AT_ONCE)
                         step("points planned", len(plan.keys))
+                ahead = len(plan.missing) + plan.left
                 if not quiet:
-                    _say_before(plan, asked, None if scheduler else crew.processes(len(plan.missing)))
+                    _say_before(plan, asked, None if scheduler else crew.processes(ahead))
                 if dry_run:
                     return
                 base.keep(asked.wanted)
+                refused = len(plan.refused)
                 if plan.missing:
-                    crew.runner(len(plan.missing))  # before a thread draws progress
-                with reporting(len(plan.missing), quiet) as step:
-                    notes = run_missing(plan, base, crew, lambda done, _: step("points", done))
+                    crew.runner(ahead)  # before a thread draws progress
+                with reporting(ahead, quiet) as step:
+                    notes = run_missing(plan, base, crew, lambda done, of: step("points", done, of))
+                if not quiet and len(plan.refused) > refused:
+                    note(plan.refused_briefly())
         except KeyboardInterrupt:
             if plan is None:
                 raise InputError(f"{store}: stopped before a point was run; run the same command again") from None
             missing = [key for key, _ in plan.missing]
             stored = len({*missing} & base.known())
             raise InputError(
-                f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) - stored:,} are left: "
-                "run the same command again"
+                f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) + plan.left - stored:,} "
+                "are left: run the same command again"
             ) from None
         if not quiet:
             note(each.typed for each in notes)
@@ -295,8 +299,9 @@ def _say_before(plan: Plan, asked: Space, processes: int | None) -> None:
 
     for problem in plan.refused_briefly():
         note([problem])
-    stored = len(plan.keys) - len(plan.missing)
-    text = f"{asked.name}: {len(plan.keys):,} points" + (f", {stored:,} of them there" if stored else "")
+    stored, looked_at = len(plan.keys) - len(plan.missing), len(plan.keys)
+    of = f"the first {looked_at:,}" if plan.left else "them"
+    text = f"{asked.name}: {looked_at + plan.left:,} points" + (f", {stored:,} of {of} there" if stored else "")
     if plan.missing and processes is not None:
         seconds = estimate_seconds(plan) / processes
         text += f"; about {_duration(seconds)} on {processes} process{'es' * (processes > 1)}"

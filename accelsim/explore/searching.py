@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from accelsim.errors import InputError, needing, warn
-from accelsim.explore.answers import costs, violations
+from accelsim.explore.answers import costs, feasible, violations
 from accelsim.explore.ranges import shown
 from accelsim.explore.space import Space
 from accelsim.explore.store import Store
 from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
-from accelsim.explore.totals import Objective, ran, totals
+from accelsim.explore.totals import Objective, needed, totals
 from accelsim.explore.work import Note
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def search(
         raise InputError(f"trials: must be at least 1 (got {trials})")
     optuna = _optuna()
     told: dict[int, tuple[list[float], list[float]]] = {}
-    tables: list[pd.DataFrame] = []
+    named = [*(each.column for each in chosen), *(name for each in asked.constraints for name in each.names)]
     study = optuna.create_study(directions=["minimize"] * len(chosen), sampler=_sampler(optuna, sampler, seed))
     lists: dict[str, Any] = {
         knob.name: optuna.distributions.CategoricalDistribution(range(len(knob.values)))
@@ -78,6 +78,7 @@ def search(
         for knob in asked.knobs
     }
     setup = setup_of(asked, shared_path=scheduler is None or shared_path)
+    tried = Plan(setup)
     repeats = 0
     notes: dict[Note, None] = {}
     with Store(store) as base, Crew(setup, base, jobs, scheduler) as crew:
@@ -101,25 +102,26 @@ def search(
             if fresh:
                 plan = Plan.begin(asked, setup, base, indices=list(fresh)).whole()
                 notes |= dict.fromkeys(run_missing(plan, base, crew))
-                table = _totals(plan, asked, list(fresh), read(plan, base))
+                tried.add(plan)
+                table = _totals(plan, asked, list(fresh), read(plan, base, needed(named)))
                 broken = violations(table, asked.constraints)
                 for row, cost, by in zip(table["point"], costs(table, chosen).tolist(), broken, strict=True):
                     told[row] = [float("inf") if c != c else c for c in cost], by
-                held = np.array([max(by, default=0.0) <= 0 for by in broken])
-                tables.append(table.assign(feasible=held & ran(table)))
             for trial, index in waiting:
                 _tell(study, trial, *told[index])
             if progress is not None:
                 progress(len(told), trials)
+        table = _totals(tried, asked, list(told), read(tried, base))
     for note in notes:
         warn(*note)
-    import pandas as pd
-
-    return pd.concat(tables, ignore_index=True)
+    return table.assign(feasible=feasible(table, asked.constraints))
 
 
 def _totals(plan: Plan, space: Space, indices: list[int], results: pd.DataFrame) -> pd.DataFrame:
-    """Return the totals of these points, with their numbers in the space; what makes no chip has empty ones."""
+    """Return the totals of these points in their order, with their numbers in the space.
+
+    What makes no chip has empty ones.
+    """
     import pandas as pd
 
     table = totals(results)
@@ -130,10 +132,11 @@ def _totals(plan: Plan, space: Space, indices: list[int], results: pd.DataFrame)
     knobs = {index: {name: shown(value) for name, value in space.values(index).items()} for index in refused}
     lacking = pd.DataFrame([{"point": index, **knobs[index], "error": "makes no chip"} for index in refused])
     columns = ["point", *(knob.name for knob in space.knobs), *space.derived, "score", "precision", "error"]
-    return pd.DataFrame(
+    every = pd.DataFrame(
         [*table.to_dict("records"), *lacking.to_dict("records")],
         columns=list(dict.fromkeys([*columns, *table.columns])),
     )
+    return every.set_index("point").loc[indices].reset_index()
 
 
 def _optuna() -> Any:

@@ -174,6 +174,12 @@ class Plan:
             raise InputError(*dict.fromkeys(self.refused))
         return self.missing[before:]
 
+    def add(self, other: Plan) -> None:
+        """Take over which points another plan has, once all of both were looked at."""
+        self.keys += other.keys
+        self.numbers += other.numbers
+        self.knobs += other.knobs
+
     def refused_briefly(self) -> list[str]:
         """Say which combinations make no chip: the first ones, and how many there are."""
         more = f" ({len(self.refused)} in all)" if len(self.refused) > MOST_SAID else ""
@@ -247,6 +253,8 @@ def workers_of(jobs: int | None) -> int:
 def estimate_seconds(plan: Plan) -> float:
     """Return how long one process would need for what is missing, from some points that are tried.
 
+    Points that were not looked at yet count as those that were.
+
     The first may compile kernels; two side by side in the middle and at the end, if there is time, tell what a point
     takes beside its neighbour, and how much more in another group, where a network is pruned and scored anew.
     """
@@ -268,7 +276,7 @@ def estimate_seconds(plan: Plan) -> float:
     groups = len(
         {(point.network, point.pruning, point.density, plan.setup.precision(point)) for _, point in plan.missing}
     )
-    return first + each * (count - 1) + anew * (groups - 1)
+    return first + (each * (count - 1) + anew * (groups - 1)) * (1 + plan.left / max(1, len(plan.keys)))
 
 
 class Handed:
@@ -380,4 +388,4 @@ def with_knobs(table: pd.DataFrame, knobs: list[dict[str, Any]]) -> pd.DataFrame
     mine = pd.DataFrame({name: [each.get(name) for each in knobs] for name in names}, copy=False)
     asked = {name: mine[name].array.take(table["point"]) for name in names}
     rest = {name: table[name].array for name in table.columns if name not in asked and name != "point"}
-    return pd.DataFrame({"point": table["point"].array, **asked, **rest}, copy=False)
+    return pd.DataFrame({"point": table["point"].array, **asked, **rest})
