@@ -23,7 +23,8 @@ from accelsim.network.samples import with_known_inputs
 from accelsim.pruned import prune_network, shrunk
 from accelsim.pruning.granularity import Granularity
 from accelsim.results import COLUMNS, OF_NETWORK, Column, of_network, operations
-from accelsim.simulation import simulate
+from accelsim.results import table as table_of
+from accelsim.simulation import simulated_rows
 from accelsim.totals import over_layers
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ CURVE_COLUMNS = (
     Column("beats_given", "bool", "less energy and no more time than the network as given on this chip"),
 )
 """The table of `curve`."""
+
+_READ = frozenset(
+    "hardware layer kind weight_density executed_as residency network_io activations dense_macs cycles time_us energy_pj "
+    "storage_bits dram_read_bytes dram_write_bytes".split()
+)
+"""Of the columns of a run, those that a point is made of: to total all would take as long as many a run."""
+
+_READ_COLUMNS = tuple(column for column in COLUMNS if column.name in _READ)
 
 
 def curve(
@@ -122,7 +131,8 @@ def curve(
         }
         runs = variant if granularity is None else shrunk(variant, ends=ends)
         runs = replace(runs, labels=None)  # whose score is asked for by itself
-        table = simulate(runs, chips, seed=seed, count_io=count_io)
+        done = simulated_rows(runs, chips, seed=seed, count_io=count_io)
+        table = table_of([{name: row[name] for name in _READ if name in row} for row in done], _READ_COLUMNS)
         reached = own if granularity is None else _sparsity_run(runs, table, net)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}

@@ -65,9 +65,13 @@ class DramService:
 
 
 def _cycles(blocks: NDArray[np.int64], channels: int, ns: Fraction, clock_mhz: float) -> NDArray[np.int64]:
-    # Clocks per block in units of 2^-20: the product stays within 64 bits.
-    rate = math.ceil(ns * exact(clock_mhz) / 1000 * 2**20)
-    return -(-(-(-blocks // channels) * rate) // 2**20)
+    return -(-(-(-blocks // channels) * _rate(ns, clock_mhz)) // 2**20)
+
+
+@lru_cache(maxsize=64)
+def _rate(ns: Fraction, clock_mhz: float) -> int:
+    """Return the clocks per block in units of 2^-20: a product with it stays within 64 bits."""
+    return math.ceil(ns * exact(clock_mhz) / 1000 * 2**20)
 
 
 def exact(number: float) -> Fraction:

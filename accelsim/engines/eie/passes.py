@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from operator import add
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -296,8 +296,26 @@ class _Course(Generic[S]):
 
 
 def _distinct(vectors: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which vectors (vectors, columns) are the first of their kind, and for each the number of its kind."""
-    packed = np.packbits(vectors, axis=1) if vectors.dtype == np.bool_ else np.ascontiguousarray(vectors)
-    numbers: dict[bytes, int] = {}
-    number = np.array([numbers.setdefault(vector.tobytes(), len(numbers)) for vector in packed])
-    return np.flatnonzero(np.diff(np.maximum.accumulate(number), prepend=-1)), number
+    """Return which vectors (vectors, columns) stand for their kind, and for each the number of its kind.
+
+    Sums stand for the vectors, and those that are equal by theirs are compared.
+    """
+    packed = np.packbits(vectors, axis=1) if vectors.dtype == np.bool_ else np.ascontiguousarray(vectors).view(np.uint8)
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : packed.shape[1]] = packed
+    sums = ((words ^ (words >> np.uint64(32))) * _factors(words.shape[1])).sum(axis=1)
+    order = np.argsort(sums)
+    begins = np.append(True, np.diff(sums[order]) != 0)
+    number = np.empty(len(words), np.int64)
+    number[order] = np.cumsum(begins) - 1
+    firsts = np.minimum.reduceat(order, np.flatnonzero(begins))
+    if np.array_equal(words, words[firsts[number]]):
+        return firsts, number
+    _, firsts, number = np.unique(words, axis=0, return_index=True, return_inverse=True)  # which takes its time
+    return firsts, number.reshape(-1)
+
+
+@lru_cache(maxsize=64)
+def _factors(words: int) -> NDArray[np.uint64]:
+    """Return an odd number for each word of a vector, (words,)."""
+    return np.random.default_rng(0).integers(0, 2**63, words, np.uint64) * np.uint64(2) + np.uint64(1)
