@@ -70,9 +70,11 @@ CURVE_COLUMNS = (
 """The table of `curve`."""
 
 _READ = frozenset(
-    "hardware layer kind weight_density executed_as residency network_io activations dense_macs cycles time_us energy_pj "
-    "storage_bits dram_read_bytes dram_write_bytes".split()
-)
+    {
+        "hardware", "layer", "kind", "weight_density", "executed_as", "residency", "network_io", "activations",
+        "dense_macs", "cycles", "time_us", "energy_pj", "storage_bits", "dram_read_bytes", "dram_write_bytes",
+    }
+)  # fmt: skip
 """Of the columns of a run, those that a point is made of: to total all would take as long as many a run."""
 
 _READ_COLUMNS = tuple(column for column in COLUMNS if column.name in _READ)

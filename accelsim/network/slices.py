@@ -107,7 +107,7 @@ class Slices:
 
         All that stays computes what it did. Of each layer something stays.
         """
-        used = {layer.name: np.any(layer.weight.reshape(*layer.weight_shape[:2], -1), axis=2) for layer in network}
+        used = {layer.name: _used(layer) for layer in network}
         has_reader, has_maker, makes = (np.zeros(len(self), bool) for _ in range(3))
         for layer in network:
             has_reader[self.readers(layer)] = True
@@ -132,6 +132,15 @@ class Slices:
             if np.array_equal(now, stays):
                 return stays
             stays = now
+
+
+def _used(layer: Layer) -> Flags:
+    """Return which pairs of an output and an input have weights that are not zero, (outputs, inputs)."""
+    flags = layer.weight.reshape(*layer.weight_shape[:2], -1) != 0
+    found = flags[:, :, 0].copy()
+    for place in range(1, flags.shape[2]):  # a pass for each place, as numpy is slow along such a short axis
+        found |= flags[:, :, place]
+    return found
 
 
 def passes(layer: Layer) -> bool:
