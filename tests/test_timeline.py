@@ -238,7 +238,8 @@ def test_too_many_events_are_refused_with_a_window_that_fits(monkeypatch: pytest
     monkeypatch.setattr(events, "MOST_EVENTS", 500)
     with pytest.raises(InputError, match=r"window: cycles 3 to \d+ hold more than 500 events; end it earlier") as error:
         timeline(small_layer(), chip(SMALL), "fc", 3, activations=0.6)
-    fits = int(str(error.value).rpartition(" ")[2])
+    fits = int(str(error.value).rpartition("=")[2])
+    assert f"--to {fits}," in str(error.value)
     assert fits > 3
     assert len(timeline(small_layer(), chip(SMALL), "fc", 3, fits, 0.6).events) <= 500
     with pytest.raises(InputError, match="hold more than 500 events"):

@@ -76,6 +76,10 @@ RunOnOption = Annotated[
 ]
 
 
+WORTH_SAYING_BYTES = 10**9
+"""Memory of one layer that is told beforehand."""
+
+
 @app.command()
 @runs_network
 def prune(
@@ -130,9 +134,11 @@ def prune(
     from accelsim.inspection import inspect
     from accelsim.network.handed_back import hand_back
     from accelsim.network.samples import with_known_inputs
-    from accelsim.pruned import prune_network, shrunk
+    from accelsim.pruned import prune_network, shrunk, update_bytes
     from accelsim.report import terminal
 
+    if update and (most := update_bytes(net))[1] > WORTH_SAYING_BYTES:
+        note([f"--update: needs about {most[1] / 1e9:.1f} GB of memory, for layer {most[0]}"])
     with reporting(len(net), quiet=False) as step:
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)

@@ -149,7 +149,7 @@ class EventLog:
             always = self.first_cycle + max(1, MOST_EVENTS // (2 * max(1, len(self._units))))
             raise InputError(
                 f"window: cycles {self.first_cycle} to {self.last_cycle} hold more than {MOST_EVENTS:,} events; end it "
-                f"earlier, such as at cycle {always}"
+                f"earlier: --to {always}, in Python last_cycle={always}"
             )
 
     def frame(self, kinds: Sequence[UnitKind]) -> pd.DataFrame:

@@ -33,6 +33,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "timeline",
         "pruning",
         "exploration",
+        "speed",
     ),
     "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
