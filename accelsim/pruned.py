@@ -25,9 +25,9 @@ from accelsim.pruning.spelling import WHOLE_CHANNELS
 def update_bytes(network: Network) -> tuple[str, int]:
     """Return the layer of which new values for surviving weights take most memory, and about how many bytes.
 
-    Three matrices (inputs, inputs) and the weights twice, in double precision.
+    Two matrices (inputs, inputs) and the weights, in double precision.
     """
-    needed = {each.name: 8 * (3 * each.products.columns**2 + 2 * each.weight_count) for each in network}
+    needed = {each.name: 8 * (2 * each.products.columns**2 + each.weight_count) for each in network}
     layer = max(needed, key=lambda name: needed[name])
     return layer, needed[layer]
 
