@@ -78,9 +78,11 @@ def at_most(examples: int, **others: Any) -> settings:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every test at full depth, not the quick run's selection")
+    parser.addoption("--rest", action="store_true", help="as --all, without what the quick run has run in full")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.option.all |= config.option.rest
     config.addinivalue_line(
         "markers", "thorough(keep=0): left to --all; of a parametrised test the quick run keeps so many cases"
     )
@@ -100,6 +102,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             for module in _missing(item):
                 item.add_marker(pytest.mark.skip(reason=f"{module} is not installed"))
+        if config.getoption("rest"):
+            left = _left_to_all(items)
+            run = {item for item in items if not (item in left or item.path.name in TORCH_FILES or _is_drawn(item))}
+            config.hook.pytest_deselected(items=[item for item in items if item in run])
+            items[:] = [item for item in items if item not in run]
         return
     left = _left_to_all(items)
     config.hook.pytest_deselected(items=[item for item in items if item in left])
@@ -121,6 +128,11 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     left = config.stash.get(LEFT, 0)
     without = "" if find_spec("torch") else f"; without PyTorch: no {', '.join(TORCH_FILES)}"
     return [f"quick: {len(items)} of {len(items) + left} tests{without}; --all runs the rest"] if left else []
+
+
+def _is_drawn(item: pytest.Item) -> bool:
+    """Return whether hypothesis draws its cases, of which the quick run takes few."""
+    return bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
 
 def _missing(item: pytest.Item) -> list[str]:
