@@ -136,8 +136,8 @@ class Slices:
 
 def _used(layer: Layer) -> Flags:
     """Return which pairs of an output and an input have weights that are not zero, (outputs, inputs)."""
-    flags = layer.weight.reshape(*layer.weight_shape[:2], -1) != 0
-    found = flags[:, :, 0].copy()
+    flags: Flags = layer.weight.reshape(*layer.weight_shape[:2], -1) != 0
+    found: Flags = flags[:, :, 0].copy()
     for place in range(1, flags.shape[2]):  # a pass for each place, as numpy is slow along such a short axis
         found |= flags[:, :, place]
     return found
