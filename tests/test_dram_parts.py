@@ -40,7 +40,7 @@ def bandwidth_part(name: str) -> BandwidthPart:
 
 def test_a_bandwidth_only_part_is_named_as_one() -> None:
     names = set(shipped_names("hwconfigs/dram")) - set(TIMED_PARTS)
-    assert names == {*MEASURED, "hbm2e-a100-80gb", "hbm3e-h200"}
+    assert names == {*MEASURED, "hbm2e-a100-80gb", "hbm3e-h200", "hbm3e-b200", "gddr7-rtx5080", "lpddr5x-gb10"}
     for name in names:
         part = bandwidth_part(name)
         assert part.name == name
@@ -64,13 +64,21 @@ def test_a_bandwidth_only_part_has_the_measured_values(name: str) -> None:
     assert part.latency.latency_ns == pytest.approx(clocks / float(specified["boost_mhz"]) * 1000, abs=0.05)
 
 
-def test_the_part_that_nobody_measured_says_what_is_assumed() -> None:
-    part, sibling = bandwidth_part("hbm3e-h200"), bandwidth_part("hbm2e-h100-pcie")
+@pytest.mark.parametrize(
+    ("name", "measured_sibling", "peak"),
+    [
+        ("hbm3e-h200", "hbm2e-h100-pcie", 4800),
+        ("hbm3e-b200", "hbm2e-h100-pcie", 8000),
+        ("gddr7-rtx5080", "gddr6x-rtx4090", 960),
+    ],
+)
+def test_a_part_that_nobody_measured_says_what_is_assumed(name: str, measured_sibling: str, peak: float) -> None:
+    part, sibling = bandwidth_part(name), bandwidth_part(measured_sibling)
     assert "ASSUMED" in part.source
     assert "ASSUMED" in part.bandwidth.source
     assert "ASSUMED" in part.latency.source
     fraction = sibling.bandwidth.sustained_gb_per_s / sibling.bandwidth.peak_gb_per_s
-    assert part.bandwidth.sustained_gb_per_s == pytest.approx(4800 * fraction, abs=0.06)
+    assert part.bandwidth.sustained_gb_per_s == pytest.approx(peak * fraction, abs=0.06)
     assert part.latency.latency_ns == sibling.latency.latency_ns
 
 

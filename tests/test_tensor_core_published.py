@@ -43,7 +43,7 @@ def test_every_number_marked_as_fitted_is_found_by_the_fit_and_none_else(chip: s
     assert gemm_fit.marked(chip) == fitted | floors
 
 
-@pytest.mark.parametrize("chip", ["a100-pcie", "h100-pcie", "rtx4090", "h200"])
+@pytest.mark.parametrize("chip", ["a100-pcie", "h100-pcie", "rtx4090", "h200", "b200", "rtx5080", "gb10"])
 def test_every_number_says_where_it_is_from(chip: str) -> None:
     """On its line; rates by data type share the comment of their table, instructions have a source each."""
     text = (shipped_dir("hwconfigs") / f"{chip}.toml").read_text(encoding="utf-8")

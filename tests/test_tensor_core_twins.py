@@ -40,7 +40,17 @@ from accelsim.errors import InputError
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.parts.timed import BLOCK_BYTES
 
-CHIPS = ("a100-pcie", "h100-pcie", "rtx4090", "h200", "edge-nm-16x16", "edge-skip-16x16", "sparseloop-stc")
+CHIPS = (
+    "a100-pcie",
+    "h100-pcie",
+    "rtx4090",
+    "h200",
+    "b200",
+    "gb10",
+    "edge-nm-16x16",
+    "edge-skip-16x16",
+    "sparseloop-stc",
+)
 LOADED = {chip: load_hardware(chip) for chip in CHIPS}
 
 
