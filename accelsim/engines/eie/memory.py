@@ -193,15 +193,19 @@ def _fetch(
 ) -> Fetch:
     """Return what one pass moves: pointers and inputs lead their tile, finished outputs leave when the pass ends."""
     columns = len(part.nonzeros)
-    cut = Tiles(np.array([columns] if inputs else [], np.int64), np.zeros(columns, np.int64))
-    pointers = np.zeros(len(cut.ends), np.int64)
     if weights:
         cut = tiles(part, config)
         pointers = (cut.columns + 1) * config.pes
-    leading_bits = pointers * config.pointer_bits
-    leading_bits[:1] += inputs * config.activation_bits
-    bits = np.repeat(leading_bits, cut.columns) + cut.rows * config.spmat_width_bits if len(cut.ends) else NOTHING
-    blocks = -(-bits // BLOCK_BITS)
+        leading_bits = pointers * config.pointer_bits
+        leading_bits[:1] += inputs * config.activation_bits
+        bits = np.repeat(leading_bits, cut.columns) + cut.rows * config.spmat_width_bits
+        blocks = -(-bits // BLOCK_BITS)
+    elif inputs:
+        cut = Tiles(np.array([columns]), np.zeros(columns, np.int64))
+        pointers, blocks = np.zeros(1, np.int64), np.full(columns, -(-inputs * config.activation_bits // BLOCK_BITS))
+    else:
+        cut = Tiles(NOTHING, np.zeros(columns, np.int64))
+        pointers = blocks = NOTHING
     read = int(blocks[cut.ends - 1].sum())
     written = -(-outputs * config.activation_bits // BLOCK_BITS)
     return Fetch(

@@ -155,12 +155,16 @@ class _Course(Generic[S]):
         cycles, arrived = np.zeros((2, len(block)), np.int64)
         moves = np.zeros(len(block), bool)
         vector_of, loads = [np.zeros(0, np.int64)], [np.zeros((0, 2), np.int64)]
+        first_of = number_of = np.zeros(0, np.int64)
+        if free.any():
+            first_of, number_of = _distinct(block if self.output is not None else block != 0)
         for kind in np.flatnonzero(np.bincount(kinds[free])).tolist():
             mine = np.flatnonzero(free & (kinds == kind))
-            vectors = block if len(mine) == len(block) else block[mine]
-            firsts, number = _distinct(vectors if self.output is not None else vectors != 0)
-            ahead = np.tile(np.array(Prefetch(0, -latency, -latency), np.int64), (len(firsts), 1))
-            passed = self._through(vectors[firsts], np.bincount(number), kind, ahead, in_order=False)
+            times = np.bincount(number_of[mine], minlength=len(first_of))
+            (ran,) = np.nonzero(times)
+            number = np.searchsorted(ran, number_of[mine])
+            ahead = np.tile(np.array(Prefetch(0, -latency, -latency), np.int64), (len(ran), 1))
+            passed = self._through(block[first_of[ran]], times[ran], kind, ahead, in_order=False)
             self._count(passed.sums)
             cycles[mine] = passed.cycles[number]
             arrived[mine] = passed.ahead[number, 0]
