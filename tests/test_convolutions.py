@@ -15,7 +15,7 @@ from strategies import ConvCase, conv_cases
 
 import accelsim
 from accelsim import Layer
-from accelsim.engines.eie import specification, twin
+from accelsim.engines.eie import passes, specification, twin
 from accelsim.engines.eie.image import encode_layer
 from accelsim.formats import nm
 from accelsim.formats.counting import WeightMatrix
@@ -242,6 +242,21 @@ def squeezenet() -> Iterator[Layer]:
             padding=1 if "3x3" in name or name == "conv_final" else 0,
             activations=np.ones((tensors[f"{name}.weight"].shape[1], width, width)),
         )
+
+
+@pytest.mark.parametrize("factors", [None, 0], ids=["told apart by their sums", "all sums are one"])
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64])
+@pytest.mark.parametrize("columns", [1, 8, 70])
+def test_equal_vectors_are_found(
+    monkeypatch: pytest.MonkeyPatch, columns: int, dtype: type, factors: int | None
+) -> None:
+    if factors is not None:
+        monkeypatch.setattr(passes, "_factors", lambda words: np.full(words, factors, np.uint64))
+    rng = np.random.default_rng(columns)
+    vectors = rng.integers(-1, 2, (40, columns)).astype(dtype)[rng.integers(0, 40, 300)]
+    firsts, number = passes._distinct(vectors)
+    assert np.array_equal(vectors[firsts][number], vectors)
+    assert len(firsts) == len(np.unique(vectors, axis=0))
 
 
 @needs_squeezenet
