@@ -67,7 +67,6 @@ import accelsim
 from accelsim.compare import compare
 from accelsim.curves import curve
 accelsim.simulate("lenet-5", "eie-64pe-45nm", 0.5)
-accelsim.Density(0.5).draw_nonzero(1 << 20)
 compare("lenet-5", ["eie-64pe-45nm"], ["fine", "vector:4x1", "block:4x4", "kernel"], 0.5)
 start = time.process_time()
 {code}
