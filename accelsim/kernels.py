@@ -7,6 +7,7 @@ ends up: in a kernel. Integers that stand in the source are integers like any ot
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.registry import CPUDispatcher
+from numba.core.runtime import rtsys
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import warn
@@ -100,12 +102,14 @@ class _Kept(caching.FunctionCache):
         self._kernel = kernel
         self._lock: _Lock | None = None
         super().__init__(kernel.py_func)
-        if PACKAGE in Path(kernel.py_func.__code__.co_filename).parents:
+        self._ours = PACKAGE in Path(kernel.py_func.__code__.co_filename).parents
+        if self._ours:
             # By itself numba asks for the file of a kernel alone, and what this one calls may lie in another.
             self._cache_file._source_stamp = (self._cache_file._source_stamp, kernel_sources_hash())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = self._tried(super().load_overload, sig, target_context)
+        rtsys.initialize(target_context)  # all that ours need to run; to compile one, numba loads half of SciPy
+        found = self._tried(self._load_overload if self._ours else super().load_overload, sig, target_context)
         if found is None:
             self._tried(self._impl.locator.ensure_cache_path)
             self._lock = _Lock(Path(self.cache_path))
@@ -184,9 +188,13 @@ class Kernel(CPUDispatcher):
                     _tell_trouble(str(error))
             if self._kept is None and tuple(sigutils.normalize_signature(sig)[0]) not in self.overloads:
                 self.tell()
+            collects = gc.isenabled()
+            gc.disable()  # which would look again and again through all that the compiler makes
             try:
                 return super().compile(sig)
             finally:
+                if collects:
+                    gc.enable()
                 if self._kept is not None:
                     self._kept.release()
 
@@ -265,7 +273,7 @@ class Step(CPUDispatcher):
 def _compiled(kind: type[CPUDispatcher], function: Callable[..., Any], **options: Any) -> Any:
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return function
-    return kind(py_func=function, targetoptions={"nopython": True, "nogil": True, **options})
+    return kind(py_func=function, targetoptions={"nopython": True, "nogil": True, "no_cfunc_wrapper": True, **options})
 
 
 def njit(*, cache: Literal[True], nogil: Literal[True]) -> Callable[[Callable[..., Any]], Any]:
@@ -291,4 +299,4 @@ def inlined(function: Callable[..., Any]) -> Any:
     return _compiled(Step, function, forceinline=True, _nrt=False, **_NO_WRAPPERS)
 
 
-_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_NO_WRAPPERS = {"no_cpython_wrapper": True}
