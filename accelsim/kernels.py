@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -24,15 +25,25 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.errors import warn
 
-__all__ = ["Compiling", "inlined", "kernel_sources_hash", "njit", "on_compile", "read_only", "step", "uncounted"]
+__all__ = [
+    "Compiling",
+    "inlined",
+    "kernel_sources_hash",
+    "maker",
+    "njit",
+    "on_compile",
+    "read_only",
+    "step",
+    "uncounted",
+]
 
 PACKAGE = Path(__file__).parent
-KERNEL = re.compile(rb"^ *@(njit|step|inlined|uncounted)\b", re.MULTILINE)
+KERNEL = re.compile(rb"^ *@(njit|step|maker|inlined|uncounted)\b", re.MULTILINE)
 IMPORT = re.compile(rb"^from (accelsim[.\w]*) import", re.MULTILINE)
 
 
@@ -62,6 +73,8 @@ class Compiling(NamedTuple):
     """A kernel that is about to be compiled."""
 
     kernel: str
+    part: str
+    """What it belongs to, in the words with which its module begins."""
     number: int
     """Counted from 1, of those that this process compiles."""
     most_left: int
@@ -167,6 +180,12 @@ def _tell_trouble(problem: str) -> None:
     )
 
 
+def _part(module: str) -> str:
+    """Return what a module says of itself up to the first comma, colon or full stop; its name where it says nothing."""
+    said = re.split(r"[,:.](?:\s|$)", (sys.modules[module].__doc__ or "").strip(), maxsplit=1)[0]
+    return said or module
+
+
 class Kernel(CPUDispatcher):
     """A function that Python calls compiled: for each element type of its arrays once, at its first call."""
 
@@ -204,7 +223,7 @@ class Kernel(CPUDispatcher):
         left = sum(not kernel.overloads and kernel is not self for kernel in Kernel.all)
         name = f"{self.py_func.__module__.removeprefix('accelsim.')}.{self.py_func.__name__}"
         for tell in _listeners:
-            tell(Compiling(name, Kernel.compiled, left))
+            tell(Compiling(name, _part(self.py_func.__module__), Kernel.compiled, left))
 
     def add_overload(self, cres: Any) -> None:
         """Take in what was compiled, with what its steps need of Python."""
@@ -290,12 +309,20 @@ def uncounted(function: Callable[..., Any]) -> Any:
 
 
 def step(function: Callable[..., Any]) -> Any:
-    """Return a function that becomes part of the kernels that call it; called by Python, it is Python."""
+    """Return a function that becomes part of the kernels that call it; called by Python, it is Python.
+
+    It takes no reference counts, which halves what there is to compile, and so can make and return no arrays.
+    """
+    return _compiled(Step, function, _nrt=False, **_NO_WRAPPERS)
+
+
+def maker(function: Callable[..., Any]) -> Any:
+    """Return a step that may make and return arrays."""
     return _compiled(Step, function, **_NO_WRAPPERS)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Return a step that is inlined wherever it is called, and takes no reference counts; it can make no arrays."""
+    """Return a step that is inlined wherever it is called."""
     return _compiled(Step, function, forceinline=True, _nrt=False, **_NO_WRAPPERS)
 
 

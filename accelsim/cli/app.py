@@ -216,8 +216,8 @@ def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[lis
 
 def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
-    out = errors()
     for line in lines:
+        out = errors()  # only now: to make a console takes some time
         out.print(f"note: {line}", markup=False, soft_wrap=not out.is_terminal)
 
 
@@ -329,8 +329,8 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
 
     def compiling(each: Compiling) -> None:
         if each.number == 1:
-            notes.print("Compiling for this machine, once: about a second each; the result is kept on disk.")
-        notes.print(f"  {each.kernel} (number {each.number}, at most {each.most_left} more)", markup=False)
+            notes.print("Compiling for this machine, once: a second or two each; the result is kept on disk.")
+        notes.print(f"  {each.number} of at most {each.number + each.most_left}: {each.part}", markup=False)
 
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),

@@ -90,7 +90,7 @@ def run(
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
-    parent = other_network(problems, net, against, reading)
+    parent = None if quiet and against is None else other_network(problems, net, against, reading)
     chips, left = put_at(problems, chips, at)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
@@ -108,6 +108,8 @@ def run(
         )  # fmt: skip
         if parent is not None and not quiet:
             others = simulate(parent, chips, density, seed=seed, progress=step, count_io=count_io)
+    if quiet and not outputs:
+        return  # nobody looks at the table
     results = table(rows)
     if not quiet:
         print_run(results, others, net, parent, chips)

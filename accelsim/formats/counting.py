@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from accelsim.bitscan import count_bits, lowest_bit, nonzero_mask
 from accelsim.errors import InputError
-from accelsim.kernels import njit, read_only, step
+from accelsim.kernels import inlined, read_only, uncounted
 from accelsim.number_formats import format_of
 from accelsim.threads import in_threads, worker_count
 
@@ -58,7 +58,7 @@ class Tally(NamedTuple):
     digest: NDArray[np.uint64]
 
 
-@step
+@inlined
 def _count_crowded(row, columns, magnitude, position, index_bits):
     """Count one row as `_count_tile` does, zeros included; returns largest magnitude, digests and non-zeros."""
     key_low, key_high, previous, stored, found = columns
@@ -82,12 +82,12 @@ def _count_crowded(row, columns, magnitude, position, index_bits):
     return worst, digest_0, digest_1, places
 
 
-@njit(cache=True, nogil=True)
-def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally):
+@uncounted
+def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally, room):
     """Count one tile of rows x columns; mirrors `relative_csc.encode` without storing entries.
 
-    The tally of all columns is filled for the tile, its digests are added to. Returns the largest magnitude seen, as
-    bits.
+    The tally of all columns is filled for the tile, its digests are added to. `room` is what `_room` returns for the
+    columns of a tile or more. Returns the largest magnitude seen, as bits.
     """
     entries, nonzeros, row_digest = tally
     pes = entries.shape[1]
@@ -95,9 +95,7 @@ def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally):
     first, last = columns
     width = last - first
     whole = width - width % 64
-    previous = np.empty(width, np.int32)
-    count = np.empty(width, np.int32)
-    place = np.empty(width + 8, np.uint32)  # unsigned: no wrap-around index
+    previous, count, place = room[0][:width], room[1][:width], room[2]
     low = keys.low[first:last]
     high = keys.high[first:last]
     found = nonzeros[first:last]
@@ -105,8 +103,8 @@ def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally):
     worst = magnitude ^ magnitude
     crowded = False  # of the row before: such rows are counted place by place, in vector code
     for pe in range(pes):
-        previous[:] = -1
-        count[:] = 0
+        for j in range(width):
+            previous[j], count[j] = -1, 0
         position = np.int32(-1)
         for i in range(first_row + pe, last_row, pes):
             position = np.int32(position + np.int32(1))
@@ -157,11 +155,10 @@ def _count_tile(bits, rows, columns, index_bits, magnitude, keys, tally):
     return worst
 
 
-@njit(cache=True, nogil=True)
-def _memory_rows(entries, entries_per_row, first_row, last_row):
-    """Fill the memory rows (columns, pes) of each column's first and last entry."""
+@uncounted
+def _memory_rows(entries, entries_per_row, address, first_row, last_row):
+    """Fill the memory rows (columns, pes) of each column's first and last entry; address (pes,): 0."""
     columns, pes = entries.shape
-    address = np.zeros(pes, np.int64)
     rows_per_entry = 1.0 / entries_per_row
     for j in range(columns):
         for k in range(pes):
@@ -184,7 +181,7 @@ def memory_rows(entries: NDArray[Any], entries_per_row: int) -> tuple[NDArray[An
         raise InputError("a PE would store more than 2^31 entries; use more PEs (engine.pes)")
     dtype = np.uint16 if most // entries_per_row < 2**16 - 1 else np.uint32
     first_row, last_row = np.empty(entries.shape, dtype), np.empty(entries.shape, dtype)
-    _memory_rows(read_only(entries), entries_per_row, first_row, last_row)
+    _memory_rows(read_only(entries), entries_per_row, np.zeros(entries.shape[1], np.int64), first_row, last_row)
     return first_row, last_row
 
 
@@ -386,7 +383,7 @@ def _add_rows(array, keys, digest):
     return max(int(worst) for worst, _ in found), sum(int(number) for _, number in found)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _sum_rows(bits, magnitude, keys, digest):
     """Add rows to their digests (rows, 2); returns the largest magnitude as bits, and the non-zeros."""
     key_low, key_high = keys
@@ -439,10 +436,11 @@ def _count_rows(array, rows, index_bits, keys, tally):
 
     def work(first, last):
         partial = tally._replace(digest=np.zeros_like(tally.digest))
+        room = _room(max(end - begin for begin, end in tiles))
         worst = 0
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
             for tile in tiles[first:last]:
-                found = _count_tile(bits, rows, tile, index_bits, lane_mask, keys, partial)
+                found = _count_tile(bits, rows, tile, index_bits, lane_mask, keys, partial, room)
                 worst = max(worst, int(found))
         return worst, partial.digest
 
@@ -450,6 +448,14 @@ def _count_rows(array, rows, index_bits, keys, tally):
     for _, digest in results:
         tally.digest[:] += digest
     return max((worst for worst, _ in results), default=0)
+
+
+def _room(width: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
+    """Return where `_count_tile` keeps the last entry and the count of each column, and the places of a row.
+
+    Places are unsigned, so that no index wraps around, and written eight at a time.
+    """
+    return np.empty(width, np.int32), np.empty(width, np.int32), np.empty(width + 8, np.uint32)
 
 
 def _first_nonfinite(array: NDArray[Any], place: str) -> str:

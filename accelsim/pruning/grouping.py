@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import njit, read_only
+from accelsim.kernels import read_only, uncounted
 from accelsim.pruning.selection import magnitude_bits
 from accelsim.threads import in_threads
 
@@ -27,12 +27,13 @@ COMMON_WIDTHS = frozenset({1, 2, 4, 8, 9, 16, 32})
 def _nm_kernel(constant: int) -> Any:
     """Return the kernel of groups of `constant`, or of any size for 0."""
 
-    @njit(cache=True, nogil=True)
-    def keep_of_groups(bits, magnitude, n, size, kept):
-        """Set `kept` for the n largest of every `size` magnitudes: those that fewer than n others outrank."""
+    @uncounted
+    def keep_of_groups(bits, magnitude, n, size, kept, key, rank):
+        """Set `kept` for the n largest of every `size` magnitudes: those that fewer than n others outrank.
+
+        key, rank (size, TILE): to work in, of the type of the bits; key is 0.
+        """
         m = constant if constant else size
-        key = np.zeros((m, TILE), bits.dtype)
-        rank = np.empty((m, TILE), bits.dtype)
         for first in range(0, len(bits), m * TILE):
             part = bits[first : first + m * TILE]
             flags = kept[first : first + m * TILE]
@@ -59,13 +60,13 @@ def _nm_kernel(constant: int) -> Any:
 def _sum_kernel(constant: int, squared: bool) -> Any:
     """Return the kernel that adds over rectangles `constant` wide, or of any width for 0."""
 
-    @njit(cache=True, nogil=True)
-    def add_groups(matrix, r, c, sums):
-        """Fill sums (R, C) of |w|, or roots of those of w^2, over rectangles r x c, in double precision."""
+    @uncounted
+    def add_groups(matrix, r, c, sums, totals):
+        """Fill sums (R, C) of |w|, or roots of those of w^2, over rectangles r x c, in doubles: totals (C,)."""
         width = constant if constant else c
-        totals = np.empty(sums.shape[1], np.float64)
         for i in range(len(sums)):
-            totals[:] = 0.0
+            for j in range(len(totals)):
+                totals[j] = 0.0
             for k in range(r):
                 row = matrix[i * r + k]
                 for j in range(len(totals)):
@@ -84,7 +85,7 @@ def _sum_kernel(constant: int, squared: bool) -> Any:
 def _spread_kernel(constant: int) -> Any:
     """Return the kernel that fills rectangles `constant` wide, or of any width for 0."""
 
-    @njit(cache=True, nogil=True)
+    @uncounted
     def spread(flags, r, c, kept):
         """Fill kept (R r, C c) with each of flags (R, C) in a rectangle r x c."""
         width = constant if constant else c
@@ -105,7 +106,12 @@ def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     kept = np.empty(matrix.shape, bool)
     bits, magnitude = magnitude_bits(read_only(matrix))
     kernel = _nm_kernel(_constant(m))
-    in_threads(lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)), len(matrix), matrix.size)
+
+    def work(first: int, last: int) -> None:
+        key, rank = np.zeros((2, m, TILE), bits.dtype)
+        kernel(bits[first:last].ravel(), magnitude, n, m, kept[first:last].reshape(-1), key, rank)
+
+    in_threads(work, len(matrix), matrix.size)
     return kept
 
 
@@ -119,7 +125,9 @@ def sums_of_magnitudes(matrix: NDArray[Any], r: int, c: int, *, squared: bool = 
     sums = np.empty((len(matrix) // r, matrix.shape[1] // c), matrix.dtype)
     matrix, kernel = read_only(matrix), _sum_kernel(_constant(c), squared)
     with np.errstate(over="ignore"):  # the caller sees the infinity
-        in_threads(lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b]), len(sums), matrix.size)
+        in_threads(
+            lambda a, b: kernel(matrix[a * r : b * r], r, c, sums[a:b], np.empty(sums.shape[1])), len(sums), matrix.size
+        )
     return sums
 
 

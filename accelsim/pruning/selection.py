@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import njit, read_only
+from accelsim.kernels import read_only, uncounted
 
 SAMPLE = 1 << 16
 """Numbers drawn to bracket a threshold."""
@@ -19,7 +19,7 @@ CHUNK = 64
 """Numbers looked at together, first whether any matters and then one by one."""
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _largest(bits, magnitude):
     """Return the largest magnitude, 0 for none."""
     largest = magnitude ^ magnitude
@@ -28,7 +28,7 @@ def _largest(bits, magnitude):
     return largest
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _between(bits, magnitude, low, high, found):
     """Copy the magnitudes of low..high to `found`; return how many are above and how many were found.
 
@@ -55,7 +55,7 @@ def _between(bits, magnitude, low, high, found):
     return above, count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _keep_from(bits, magnitude, threshold, ties, kept):
     """Set `kept` for magnitudes above the threshold and for the first `ties` that equal it."""
     for first in range(0, len(bits), CHUNK):

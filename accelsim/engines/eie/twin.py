@@ -20,7 +20,7 @@ from accelsim.engines.eie.image import Counted, EieImage, EieSlice, actions
 from accelsim.engines.eie.passes import Passed, Supplies, run_vectors
 from accelsim.engines.eie.untimed import count_columns, multiply, new_rows
 from accelsim.engines.streaming import Fetch, Prefetch, Stream, Supply, VectorSource
-from accelsim.kernels import inlined, njit, read_only, step
+from accelsim.kernels import inlined, read_only, uncounted
 from accelsim.threads import in_threads
 
 PIPELINE_CYCLES = 6
@@ -122,7 +122,6 @@ class Activation(NamedTuple):
     held_by_dram: np.int64
 
 
-@njit(cache=True, nogil=True)
 def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
     """Run vectors one after another, or each by itself, and add up what they take.
 
@@ -135,25 +134,37 @@ def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
     until a PE had finished, and those without work for which another PE's full queue and DRAM are to blame; (2,) cycles
     until the work was done, and all cycles.
     """
-    machine = _new_machine(Columns(*columns), fifo_depth, Fetched(*fetched), behind, Record(*record))
-    vectors, tiles, write_cycles = len(active), machine.fetched.ends.size, machine.fetched.write_cycles
-    cycles = np.empty(vectors, np.int64)
-    loads = np.empty((vectors, tiles, 2), np.int64)
-    left = np.empty((vectors, 3), np.int64)
-    uses = np.zeros(active.shape[1], np.int64)
-    per_pe = np.zeros((3, machine.elements.behind.size), np.int64)
-    sums = np.zeros(2, np.int64)
-    broadcast = np.empty(active.shape[1] + 1, np.int64)
-    for v in range(vectors):
-        n = np.int64(0)
-        for j in range(active.shape[1]):  # without a branch, which would be guessed wrong
-            broadcast[n] = j
-            n += np.int64(active[v, j])
-        for j in range(active.shape[1]):
+    (vectors, n), pes, tiles = active.shape, columns[0].shape[1], fetched[0].size
+    found = (
+        np.empty(vectors, np.int64), np.empty((vectors, tiles, 2), np.int64), np.empty((vectors, 3), np.int64),
+        np.zeros(n, np.int64), np.zeros((3, pes), np.int64), np.zeros(2, np.int64),
+    )  # fmt: skip
+    room = np.empty((3, pes), behind.dtype), np.empty((2, pes), np.int64), np.empty(2 * n + 1, np.int64)
+    _run_all(columns, fetched, ahead, active, times, fifo_depth, room, record, found)
+    return found
+
+
+@uncounted
+def _run_all(columns, fetched, ahead, active, times, fifo_depth, room, record, found):
+    """Fill what `_run` returns; room: (3, pes) for Elements, (2, pes), and (2 columns + 1,) in which to work."""
+    cycles, loads, left, uses, per_pe, sums = found
+    narrow, wide, space = room
+    n = active.shape[1]
+    machine = Machine(
+        Columns(*columns), fifo_depth, Fetched(*fetched), Elements(narrow[0], narrow[1], narrow[2]), wide, space[:n],
+        Record(*record),
+    )  # fmt: skip
+    broadcast, write_cycles = space[n:], machine.fetched.write_cycles
+    for v in range(len(active)):
+        count = np.int64(0)
+        for j in range(n):  # without a branch, which would be guessed wrong
+            broadcast[count] = j
+            count += np.int64(active[v, j])
+        for j in range(n):
             uses[j] += times[v] * np.int64(active[v, j])
         before = ahead[v] if v < len(ahead) else left[v - 1]
         loader = Loader(np.int64(-1), before[0], before[0], before[1], before[2])
-        finished, arrival, loader = _run_vector(machine, broadcast[:n], loader, loads[v])
+        finished, arrival, loader = _run_vector(machine, broadcast[:count], loader, loads[v])
         taken = max(finished, loader.arrived) + write_cycles
         cycles[v] = taken
         left[v, 0] = np.int64(0) if write_cycles else loader.arrived - taken
@@ -162,19 +173,6 @@ def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
         _add_up(machine, arrival, times[v], per_pe)
         sums[0] += times[v] * finished
         sums[1] += times[v] * taken
-    return cycles, loads, left, uses, per_pe, sums
-
-
-@step
-def _new_machine(columns, fifo_depth, fetched, behind, record):
-    """Return a machine; each vector resets its PEs."""
-    n, pes = columns.entries.shape
-    elements = Elements(
-        np.empty(pes, behind.dtype),
-        np.empty(pes, behind.dtype),
-        np.empty(pes, behind.dtype),
-    )
-    return Machine(columns, fifo_depth, fetched, elements, np.empty((2, pes), np.int64), np.empty(n, np.int64), record)
 
 
 @inlined

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim.bitscan import count_bits
 from accelsim.engines.eie.image import EieSlice
 from accelsim.formats.relative_csc import RelativeCsc
-from accelsim.kernels import njit, read_only
+from accelsim.kernels import read_only, uncounted
 
 WORD_BITS = 64
 """Vectors whose reads are counted together, a bit each."""
@@ -26,17 +26,16 @@ def count_columns(uses: NDArray[np.int64], part: EieSlice) -> tuple[NDArray[np.i
     """
 
     def counted() -> tuple[NDArray[np.int64], int]:
-        per_pe, rows = _count_columns(uses, part.entries, part.first_row, part.last_row)
-        return per_pe, int(rows)
+        per_pe = np.zeros((2, part.entries.shape[1]), np.int64)
+        return per_pe, int(_count_columns(uses, part.entries, part.first_row, part.last_row, per_pe))
 
     return part.as_before("columns", uses, counted)
 
 
-@njit(cache=True, nogil=True)
-def _count_columns(uses, entries, first_row, last_row):
-    """Return what `count_columns` says."""
+@uncounted
+def _count_columns(uses, entries, first_row, last_row, per_pe):
+    """Fill per_pe (2, pes) and return the rows, as `count_columns` says."""
     columns, pes = entries.shape
-    per_pe = np.zeros((2, pes), np.int64)
     rows = np.int64(0)
     for j in range(columns):
         if uses[j]:
@@ -46,7 +45,7 @@ def _count_columns(uses, entries, first_row, last_row):
                 per_pe[1, k] += uses[j] * np.int64(entries[j, k] == 0)
                 further += np.int64(last_row[j, k] - first_row[j, k]) if entries[j, k] > 0 else np.int64(0)
             rows += uses[j] * further
-    return per_pe, rows
+    return rows
 
 
 def new_rows(part: EieSlice, active: NDArray[np.bool_], times: NDArray[np.int64]) -> int:
@@ -62,7 +61,9 @@ def new_rows(part: EieSlice, active: NDArray[np.bool_], times: NDArray[np.int64]
 
 
 def _rows_of(words: NDArray[np.uint64], part: EieSlice) -> int:
-    return int(_new_rows(read_only(words), part.entries, part.first_row, part.last_row))
+    pes = part.entries.shape[1]
+    room = np.empty(pes, part.first_row.dtype), np.empty(pes, np.uint64), np.empty(pes, np.uint64)
+    return int(_new_rows(read_only(words), part.entries, part.first_row, part.last_row, room))
 
 
 def _words(active: NDArray[np.bool_]) -> NDArray[np.uint64]:
@@ -79,19 +80,17 @@ def _words(active: NDArray[np.bool_]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(turned).view(np.uint64)[:, :, 0]
 
 
-@njit(cache=True, nogil=True)
-def _new_rows(words, entries, first_row, last_row):
+@uncounted
+def _new_rows(words, entries, first_row, last_row, room):
     """Return how many bits of words (n, columns) stand for a column that begins with another row than the latched one.
 
     Columns are stored row after row, so the row of a column's first entry is latched if any column before it was
-    broadcast that has entries in that row.
+    broadcast that has entries in that row. `room` is three arrays (pes,) in which to work.
     """
     # Specification: ProcessingElement.run, its reads.
     columns, pes = entries.shape
     none = np.uint64(0)
-    row = np.empty(pes, first_row.dtype)
-    read = np.empty(pes, np.uint64)  # vectors in which that row was read
-    new = np.empty(pes, np.uint64)
+    row, read, new = room  # read: vectors in which that row was read
     total = np.int64(0)
     for w in range(len(words)):
         for k in range(pes):
@@ -114,7 +113,7 @@ def _new_rows(words, entries, first_row, last_row):
     return total
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _multiply(codes, zero_runs, pointers, offsets, codebook, vectors, outputs):
     """Walk the entries of every column with a non-zero activation, as the datapath does, for all vectors at once.
 

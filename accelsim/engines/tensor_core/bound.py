@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from accelsim.engines.tensor_core.plan import Limits, Machine, energy_uj, schedule
 from accelsim.engines.tensor_core.tiles import Size, Tiles
-from accelsim.engines.tensor_core.twin import measured, time_us
-from accelsim.kernels import njit, step
+from accelsim.engines.tensor_core.twin import Room, measured, room_for, time_us
+from accelsim.kernels import step, uncounted
 
 RESOURCES = (
     "tensor cores",
@@ -40,29 +40,26 @@ FASTER = 1.1
 @step
 def faster(machine: Machine, which: int) -> Machine:
     """Return the Machine with one of its resources faster."""
-    speed = np.empty(len(RESOURCES))
-    for i in range(len(RESOURCES)):
-        speed[i] = FASTER if i == which else 1.0
     return Machine(
         machine.cores,
         machine.clock_mhz,
-        machine.fma_per_cycle * speed[TENSOR_CORES],
-        machine.peak_fma_per_cycle * speed[TENSOR_CORES],
+        machine.fma_per_cycle * (FASTER if which == TENSOR_CORES else 1.0),
+        machine.peak_fma_per_cycle * (FASTER if which == TENSOR_CORES else 1.0),
         machine.element_bytes,
         machine.output_bytes,
         machine.sum_bytes,
         machine.packed,
         machine.step_k,
-        machine.shared_bytes_per_cycle * speed[SHARED_MEMORY],
+        machine.shared_bytes_per_cycle * (FASTER if which == SHARED_MEMORY else 1.0),
         machine.wgmma,
         machine.l2_bytes,
-        machine.l2_bytes_per_cycle * speed[L2_RATE],
-        machine.dram_bytes_per_us * speed[DRAM_RATE],
-        machine.dram_latency_us / speed[TILE_LATENCY],
-        machine.prologue_cycles / speed[TILE_LATENCY],
-        machine.epilogue_cycles_per_output / speed[TILE_OUTPUT],
-        machine.step_sync_cycles / speed[STEP_LATENCY],
-        machine.load_cycles_per_k / speed[LOAD_LATENCY],
+        machine.l2_bytes_per_cycle * (FASTER if which == L2_RATE else 1.0),
+        machine.dram_bytes_per_us * (FASTER if which == DRAM_RATE else 1.0),
+        machine.dram_latency_us / (FASTER if which == TILE_LATENCY else 1.0),
+        machine.prologue_cycles / (FASTER if which == TILE_LATENCY else 1.0),
+        machine.epilogue_cycles_per_output / (FASTER if which == TILE_OUTPUT else 1.0),
+        machine.step_sync_cycles / (FASTER if which == STEP_LATENCY else 1.0),
+        machine.load_cycles_per_k / (FASTER if which == LOAD_LATENCY else 1.0),
         machine.raster_tiles,
         machine.persistent,
         machine.stages,
@@ -98,20 +95,22 @@ def eased(limits: Limits, which: int) -> Limits:
     )
 
 
-@njit(cache=True, nogil=True)
-def times_if_faster(machine: Machine, limits: Limits, size: Size, tiles: Tiles, repeated: bool) -> NDArray[np.float64]:
-    """Return the time in us of a tile and split with each of RESOURCES faster, one at a time: (11,)."""
-    found = np.empty(len(RESOURCES))
+@uncounted
+def times_if_faster(
+    machine: Machine, limits: Limits, size: Size, tiles: Tiles, repeated: bool, found: NDArray[np.float64], room: Room
+) -> None:
+    """Fill found (11,) with the time in us of a tile and split with each of RESOURCES faster, one at a time."""
     for which in range(len(RESOURCES)):
         quicker, own = faster(machine, which), eased(limits, which)
-        plan, _ = schedule(quicker, size, tiles, machine.clock_mhz, repeated)
-        full_us = time_us(quicker, own, size, tiles, machine.clock_mhz, repeated, which == WAVE)
+        plan = schedule(quicker, size, tiles, machine.clock_mhz, repeated, room.rounds)
+        full_us = time_us(quicker, own, size, tiles, machine.clock_mhz, repeated, which == WAVE, room)
         core_uj, dram_uj = energy_uj(quicker, own, tiles, plan)
-        _, taken, _ = measured(quicker, own, size, tiles, repeated, which == WAVE, (core_uj, dram_uj, full_us))
+        _, taken, _ = measured(quicker, own, size, tiles, repeated, which == WAVE, (core_uj, dram_uj, full_us), room)
         found[which] = max(own.floor_us, taken)
-    return found
 
 
 def limited_by(machine: Machine, limits: Limits, size: Size, tiles: Tiles, repeated: bool) -> str:
     """Return what, made faster by a tenth, makes a run fastest, its tiles fixed; idle cores: put to use altogether."""
-    return RESOURCES[int(times_if_faster(machine, limits, size, tiles, repeated).argmin())]
+    found = np.empty(len(RESOURCES))
+    times_if_faster(machine, limits, size, tiles, repeated, found, room_for(len(tiles.rounds), machine.stages))
+    return RESOURCES[int(found.argmin())]

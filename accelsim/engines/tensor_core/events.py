@@ -108,7 +108,8 @@ def _specified(log: EventLog, plan: Schedule, steps: int, stages: int, l2: int, 
 
 def _compiled(log: EventLog, plan: Schedule, steps: int, stages: int, l2: int, dram: int, epilogue: int) -> int:
     done = np.empty((steps, 4), np.int64)
-    cycles, _ = twin.record_round(plan, steps, stages, l2, dram, epilogue, done)
+    room = np.empty(len(twin.CAUSES), np.int64), np.empty(stages, np.int64)
+    cycles = twin.record_round(plan, steps, l2, dram, epilogue, *room, done)
     number = np.arange(steps)
     loaded, from_l2, from_dram, computed = done.T
     shares = np.diff(np.arange(steps + 1) * dram // max(steps, 1))

@@ -283,27 +283,27 @@ def slots_of(machine, tiles):
 
 
 @step
-def rounds_with_dram(machine, tiles, moved, bytes_per_cycle):
-    """Return the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
-    rounds = np.zeros((len(tiles.rounds) + 1, 3), np.int64)
+def fill_rounds(machine, tiles, moved, bytes_per_cycle, rounds):
+    """Fill the rounds (n, 3) with the cycles of DRAM spread over them: by steps, or by tiles if there is no step."""
     for i in range(len(tiles.rounds)):  # one by one: to compile what is done to slices takes numba seconds
         rounds[i, STEPS] = tiles.rounds[i, STEPS]
         rounds[i, TIMES] = tiles.rounds[i, TIMES]
-    rounds[-1, STEPS] = tiles.last_steps
-    rounds[-1, TIMES] = tiles.last > 0
+    last = len(tiles.rounds)
+    rounds[last, STEPS] = tiles.last_steps
+    rounds[last, TIMES] = tiles.last > 0
     slots = slots_of(machine, tiles)
-    for i in range(len(rounds)):
-        working = tiles.last if i == len(tiles.rounds) else machine.cores
+    for i in range(last + 1):
+        rounds[i, DRAM_CYCLES] = 0
+        working = tiles.last if i == last else machine.cores
         if slots == 0:
             rounds[i, DRAM_CYCLES] = ceil_int(moved * working / tiles.number / bytes_per_cycle)
         elif rounds[i, STEPS]:
             rounds[i, DRAM_CYCLES] = ceil_int(moved * working / (slots / rounds[i, STEPS]) / bytes_per_cycle)
-    return rounds
 
 
 @step
-def schedule(machine, size, tiles, clock_mhz, repeated):
-    """Return the Schedule of these tiles at a clock, and their rounds (n, 3)."""
+def schedule(machine, size, tiles, clock_mhz, repeated, rounds):
+    """Return the Schedule of these tiles at a clock, and fill their rounds, one more than `tiles.rounds`: (n, 3)."""
     full_rounds = tiles.number // machine.cores
     fill, read = tile_bytes(machine, tiles.tile_tokens, tiles.tile_outputs)
     results = tiles.tile_tokens * tiles.tile_outputs
@@ -359,7 +359,8 @@ def schedule(machine, size, tiles, clock_mhz, repeated):
         ceil_int(steps * machine.step_k * read + (0.0 if machine.wgmma == 2 else operands)),
         ceil_int(steps * step_sums),
     )
-    return plan, rounds_with_dram(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz)
+    fill_rounds(machine, tiles, moved, machine.dram_bytes_per_us / clock_mhz, rounds)
+    return plan
 
 
 @step

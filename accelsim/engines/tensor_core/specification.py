@@ -232,8 +232,8 @@ class Attempt:
 
     def plan(self, clock_mhz: float) -> tuple[Schedule, NDArray[np.int64]]:
         """Return the schedule at a clock, and its rounds."""
-        plan, rounds = schedule(self.machine, self.size, self.tiles, clock_mhz, self.repeated)
-        return plan, rounds
+        rounds = np.empty((len(self.tiles.rounds) + 1, 3), np.int64)
+        return schedule(self.machine, self.size, self.tiles, clock_mhz, self.repeated, rounds), rounds
 
     def time_us(self, clock_mhz: float) -> float:
         """Return the time at a clock, launch included."""

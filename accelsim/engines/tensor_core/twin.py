@@ -45,7 +45,7 @@ from accelsim.engines.tensor_core.tiles import (
     Skipping,
     Tiles,
 )
-from accelsim.kernels import njit, step
+from accelsim.kernels import maker, njit, step, uncounted
 
 ARITHMETIC, SYNC, SHARED, LOAD, L2, DRAM, LATENCY, EPILOGUE = range(8)
 CAUSES = ("arithmetic", "sync", "shared", "load", "l2", "dram", "latency", "epilogue")
@@ -67,7 +67,34 @@ class Columns(NamedTuple):
     """The same of the group that reads most."""
 
 
-@step
+class Room(NamedTuple):
+    """Arrays in which the cycles of a choice are worked out, made once."""
+
+    rounds: NDArray[np.int64]
+    """(n, 3): of `schedule`, for the tiles that have most."""
+    spent: NDArray[np.int64]
+    """(2, 8): cycles of a core by cause in all full rounds and in the last."""
+    of_round: NDArray[np.int64]
+    """(8,): the same of one round."""
+    done: NDArray[np.int64]
+    """(stages,): when the last steps were done, a ring."""
+    unrecorded: NDArray[np.int64]
+    """(0, 4)"""
+
+
+@maker
+def room_for(kinds, stages):
+    """Return a Room for tiles with so many kinds of full rounds."""
+    return Room(
+        np.empty((kinds + 1, 3), np.int64),
+        np.empty((2, len(CAUSES)), np.int64),
+        np.empty(len(CAUSES), np.int64),
+        np.empty(stages, np.int64),
+        np.empty((0, 4), np.int64),
+    )
+
+
+@maker
 def live_columns(skipping, groups, size, tile_outputs):
     """Return the Columns of a tile's width; without skipping they are empty."""
     outputs, k = size.outputs, size.k
@@ -153,7 +180,7 @@ def fewest(machine, size, tile_tokens, tile_outputs, skipping, columns, room):
     return best
 
 
-@step
+@maker
 def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     """Return the Tiles of a GEMM that is executed as a whole."""
     # Specification: in_order.
@@ -188,7 +215,7 @@ def equal_tiles(machine, size, tile_tokens, tile_outputs, split, fetched):
     )
 
 
-@step
+@maker
 def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, columns, fetched):
     """Return the Tiles of a GEMM of which only live slices are executed; the parts of a split k share them evenly."""
     rows = -(-size.tokens // tile_tokens)
@@ -244,7 +271,7 @@ def skipped_tiles(machine, size, tile_tokens, tile_outputs, split, skipping, col
     )
 
 
-@step
+@maker
 def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room):
     """Return the Tiles of a GEMM; `columns` are those of the tile's width, `room` is what shared memory has left."""
     fetched = NOTHING_FETCHED
@@ -256,15 +283,16 @@ def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns,
 
 
 @step
-def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
-    """Return the cycles of one round of tiles, and how many of them went to each of CAUSES: (8,).
+def round_cycles(plan, steps, l2, dram, epilogue, spent, done, record):
+    """Return the cycles of one round of tiles, and fill `spent` (8,) with how many of them went to each of CAUSES.
 
-    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; record
+    done (stages,): to work in; l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; record
     (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM and in the tensor cores.
     """
-    spent = np.zeros(8, np.int64)
+    for cause in range(len(spent)):
+        spent[cause] = 0
     compute = max(plan.tensor, plan.shared)
-    done = np.zeros(stages, np.int64)  # of the last steps, a ring
+    stages = len(done)
     load_free = l2_free = dram_free = np.int64(plan.prologue)
     finished = np.int64(plan.prologue)
     spent[LATENCY] = plan.prologue
@@ -296,40 +324,41 @@ def round_cycles(plan, steps, stages, l2, dram, epilogue, record):
     spent[SYNC] = steps * (plan.tensor - plan.arithmetic)
     spent[SHARED] = steps * (compute - plan.tensor)
     spent[EPILOGUE] = epilogue
-    return finished + epilogue, spent
+    return finished + epilogue
 
 
-@njit(cache=True, nogil=True)
-def record_round(plan, steps, stages, l2, dram, epilogue, record):
+@uncounted
+def record_round(plan, steps, l2, dram, epilogue, spent, done, record):
     """Return `round_cycles`, for Python."""
-    return round_cycles(plan, steps, stages, l2, dram, epilogue, record)
+    return round_cycles(plan, steps, l2, dram, epilogue, spent, done, record)
 
 
 @step
-def run_schedule(plan, rounds, stages, overlap_loss_per_mille):
-    """Return the cycles of a schedule, and those of a core by cause in all full rounds and in the last: (2, 8)."""
+def run_schedule(plan, kinds, overlap_loss_per_mille, room):
+    """Return the cycles of a schedule of so many kinds of rounds, the last included, and fill `room.spent`."""
     # Specification: run_schedule.
-    spent = np.zeros((2, 8), np.int64)
+    rounds, spent, of_round = room.rounds, room.spent, room.of_round
+    for cause in range(len(of_round)):
+        spent[0, cause] = spent[1, cause] = 0
     total = np.int64(plan.after)
-    unrecorded = np.zeros((0, 4), np.int64)
-    for i in range(len(rounds)):
+    for i in range(kinds):
         steps, times, dram = rounds[i, STEPS], rounds[i, TIMES], rounds[i, DRAM_CYCLES]
         if times == 0:
             continue
-        last = i == len(rounds) - 1
+        last = i == kinds - 1
         l2 = plan.l2_last if last else plan.l2_full
         epilogue = plan.epilogue_last if last else plan.epilogue_full
-        cycles, of_round = round_cycles(plan, steps, stages, l2, dram, epilogue, unrecorded)
+        cycles = round_cycles(plan, steps, l2, dram, epilogue, of_round, room.done, room.unrecorded)
         lost = lost_cycles(plan, overlap_loss_per_mille, steps, l2, dram, epilogue)
         of_round[DRAM] += lost
         for cause in range(len(of_round)):
             spent[int(last), cause] += times * of_round[cause]
         total += times * (cycles + lost)
-    return total, spent
+    return total
 
 
 @step
-def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
+def even_cycles(machine, tiles, plan, overlap_loss_per_mille, room):
     """Return the cycles of a schedule if its steps were shared out evenly: no core without a tile or with a longer one.
 
     A last round that is not full takes its share of the time of a full one; where there is no other, all cores share
@@ -338,24 +367,25 @@ def even_cycles(machine, tiles, plan, rounds, overlap_loss_per_mille):
     at_once = max(1.0, tiles.number / machine.cores)
     steps = math.ceil(sum_of(tiles.core_steps) / machine.cores / at_once)
     dram = 0
-    for i in range(len(rounds)):
-        dram += rounds[i, TIMES] * rounds[i, DRAM_CYCLES]
+    for i in range(len(tiles.rounds) + 1):
+        dram += room.rounds[i, TIMES] * room.rounds[i, DRAM_CYCLES]
     dram = math.ceil(dram / at_once)
-    unrecorded = np.zeros((0, 4), np.int64)
-    cycles, _ = round_cycles(plan, steps, machine.stages, plan.l2_full, dram, plan.epilogue_full, unrecorded)
+    cycles = round_cycles(
+        plan, steps, plan.l2_full, dram, plan.epilogue_full, room.of_round, room.done, room.unrecorded
+    )
     lost = lost_cycles(plan, overlap_loss_per_mille, steps, plan.l2_full, dram, plan.epilogue_full)
     return at_once * (cycles + lost) + plan.after
 
 
 @step
-def time_us(machine, limits, size, tiles, clock_mhz, repeated, even):
+def time_us(machine, limits, size, tiles, clock_mhz, repeated, even, room):
     """Return the time of a tile and split at a clock, launch included, floor not; `even`: with steps shared evenly."""
     # Specification: Attempt.time_us.
-    plan, rounds = schedule(machine, size, tiles, clock_mhz, repeated)
+    plan = schedule(machine, size, tiles, clock_mhz, repeated, room.rounds)
     if even:
-        cycles = even_cycles(machine, tiles, plan, rounds, limits.overlap_loss_per_mille)
+        cycles = even_cycles(machine, tiles, plan, limits.overlap_loss_per_mille, room)
         return limits.overhead_us + cycles / clock_mhz
-    total, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+    total = run_schedule(plan, len(tiles.rounds) + 1, limits.overlap_loss_per_mille, room)
     return limits.overhead_us + total / clock_mhz
 
 
@@ -368,7 +398,7 @@ def power_w(limits, at_full, taken_us, clock_share):
 
 
 @step
-def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w):
+def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w, room):
     """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
     # Specification: Attempt.clock_within.
     full = machine.clock_mhz
@@ -377,7 +407,7 @@ def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w)
     low, high = int(0.3 * full), int(full)
     while high - low > 1:
         middle = (low + high) // 2
-        taken = time_us(machine, limits, size, tiles, float(middle), repeated, even)
+        taken = time_us(machine, limits, size, tiles, float(middle), repeated, even, room)
         if power_w(limits, at_full, taken, middle / full) > limit_w:
             high = middle
         else:
@@ -386,19 +416,19 @@ def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w)
 
 
 @step
-def measured(machine, limits, size, tiles, repeated, even, at_full):
+def measured(machine, limits, size, tiles, repeated, even, at_full, room):
     """Return clock in MHz, time in us and energy in uJ of a tile and split; `at_full`: uJ of cores, uJ of DRAM, us."""
     # Specification: Attempt.measure.
     clock, taken, lasting = machine.clock_mhz, at_full[2], at_full[2]
     if limits.limit_w > 0:
-        clock = clock_within(machine, limits, size, tiles, repeated, even, at_full, limits.limit_w)
+        clock = clock_within(machine, limits, size, tiles, repeated, even, at_full, limits.limit_w, room)
         if clock < machine.clock_mhz:
-            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even)
+            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even, room)
             if limits.burst_us > 0:
                 # The first runs of a measurement may exceed the limit: the mean over those that are timed.
                 allowed = limits.limit_w * limits.burst_factor
-                faster = clock_within(machine, limits, size, tiles, repeated, even, at_full, allowed)
-                first = time_us(machine, limits, size, tiles, faster, repeated, even)
+                faster = clock_within(machine, limits, size, tiles, repeated, even, at_full, allowed, room)
+                first = time_us(machine, limits, size, tiles, faster, repeated, even, room)
                 runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                 share = max(0.0, runs - limits.runs_before) / limits.runs_timed
                 taken = share * first + (1.0 - share) * taken
@@ -430,8 +460,8 @@ def best_of(found, minimize):
     return best
 
 
-@step
-def search(machine, limits, size, choices, repeated, skipping):
+@maker
+def search(machine, limits, size, choices, repeated, skipping, room):
     """Try every choice; return the best: the index of its tile and of its split, clock in MHz, time in us, energy."""
     # Specification: attempts.
     found = np.empty((choices.tiles.shape[0] * choices.splits.size, 3))
@@ -449,13 +479,13 @@ def search(machine, limits, size, choices, repeated, skipping):
             if split > 1 and (too_short or machine.l2_bytes == 0):
                 continue
             tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, choices.room[t])
-            plan, rounds = schedule(machine, size, tiles, machine.clock_mhz, repeated)
-            cycles, _ = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
+            plan = schedule(machine, size, tiles, machine.clock_mhz, repeated, room.rounds)
+            cycles = run_schedule(plan, len(tiles.rounds) + 1, limits.overlap_loss_per_mille, room)
             full_us = limits.overhead_us + cycles / machine.clock_mhz
             if fastest < np.inf and full_us > fastest * pruned:
                 continue
             core_uj, dram_uj = energy_uj(machine, limits, tiles, plan)
-            of_choice = measured(machine, limits, size, tiles, repeated, False, (core_uj, dram_uj, full_us))
+            of_choice = measured(machine, limits, size, tiles, repeated, False, (core_uj, dram_uj, full_us), room)
             for i in range(3):
                 found[t * choices.splits.size + s, i] = of_choice[i]
             fastest = min(fastest, of_choice[TIME_US])
@@ -467,14 +497,14 @@ def search(machine, limits, size, choices, repeated, skipping):
 @njit(cache=True, nogil=True)
 def run_best(machine, limits, size, choices, repeated, skipping):
     """Return the best choice and what it takes: clock, time, energy, Tiles, Schedule, rounds, cycles, and by cause."""
-    t, s, clock_mhz, taken_us, uj = search(machine, limits, size, choices, repeated, skipping)
+    room = room_for(skipping.live.shape[1] + 2, machine.stages)
+    t, s, clock_mhz, taken_us, uj = search(machine, limits, size, choices, repeated, skipping, room)
     tile_tokens, tile_outputs = choices.tiles[t, 0], choices.tiles[t, 1]
     columns = live_columns(skipping, machine.groups, size, tile_outputs)
-    split, room = choices.splits[s], choices.room[t]
-    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns, room)
-    plan, rounds = schedule(machine, size, tiles, min(clock_mhz, machine.clock_mhz), repeated)
-    total, spent = run_schedule(plan, rounds, machine.stages, limits.overlap_loss_per_mille)
-    return clock_mhz, taken_us, uj, tiles, plan, rounds, total, spent
+    tiles = tiles_of(machine, size, tile_tokens, tile_outputs, choices.splits[s], skipping, columns, choices.room[t])
+    plan = schedule(machine, size, tiles, min(clock_mhz, machine.clock_mhz), repeated, room.rounds)
+    total = run_schedule(plan, len(tiles.rounds) + 1, limits.overlap_loss_per_mille, room)
+    return clock_mhz, taken_us, uj, tiles, plan, room.rounds, total, room.spent
 
 
 def run_product(
@@ -487,7 +517,7 @@ def run_product(
     if taken_us == np.inf:
         return None
     by_core = per_core(plan, tiles, total, spent)
-    return Ran(tiles, plan, rounds, clock_mhz, taken_us, uj, total, by_core)
+    return Ran(tiles, plan, rounds[: len(tiles.rounds) + 1], clock_mhz, taken_us, uj, total, by_core)
 
 
 def per_core(plan: Schedule, tiles: Tiles, total: int, spent: NDArray[np.int64]) -> NDArray[np.int64]:
