@@ -286,8 +286,9 @@ def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns,
 def round_cycles(plan, steps, l2, dram, epilogue, spent, done, record):
     """Return the cycles of one round of tiles, and fill `spent` (8,) with how many of them went to each of CAUSES.
 
-    done (stages,): to work in; l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; record
-    (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM and in the tensor cores.
+    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; done
+    (stages,): to work in; record (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM
+    and in the tensor cores.
     """
     for cause in range(len(spent)):
         spent[cause] = 0
