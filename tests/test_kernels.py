@@ -132,3 +132,51 @@ def test_whatever_array_a_user_has_each_kernel_is_compiled_once_for_its_element_
     done = subprocess.run([sys.executable, "-c", ARRAYS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) >= 8
+
+
+UNUSUAL = """
+import numpy as np
+import accelsim
+from accelsim.kernels import Kernel
+
+rng = np.random.default_rng(0)
+dense = (rng.integers(1, 100, (64, 64)) * (rng.random((64, 64)) < 0.4)).astype(np.float32)
+
+def compiled():
+    return {(kernel.py_func.__name__, signature) for kernel in Kernel.all for signature in kernel.overloads}
+
+def new_with(*arrays):
+    before = compiled()
+    for each in arrays:
+        accelsim.simulate(accelsim.Layer.linear("layer", each), ["eie-64pe-45nm", "edge-nm-16x16"], 0.5)
+        for name in ("fine", "nm:2:4", "vector:1x4"):
+            accelsim.pruning.prune(each, name, 0.5)
+    return compiled() - before
+
+usual = new_with(dense)
+fixed = dense.copy()
+fixed.flags.writeable = False
+print(len(usual))
+for each in (dense.astype(dtype) for dtype in (np.float16, np.int8, np.uint8, np.int16, ">f4", ">f2")):
+    found = new_with(each, np.asfortranarray(each))
+    assert not found, (each.dtype, found)
+assert not new_with(fixed, np.asfortranarray(dense), np.repeat(dense, 2, axis=1)[:, ::2], dense[::-1])
+double = new_with(dense.astype(np.float64))
+assert len({name for name, _ in double}) == len(double) <= 6, double  # of 64 bits none is lost: once for each kernel
+assert not new_with(np.asfortranarray(dense, np.float64), dense.astype(">f8"), dense.astype(np.int32))
+"""
+
+
+def test_unusual_numbers_compile_nothing_more() -> None:
+    """Neither narrow numbers nor another order of bytes or of elements; those of 64 bits once, whatever their order."""
+    done = subprocess.run([sys.executable, "-c", UNUSUAL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) >= 10
+
+
+@pytest.mark.parametrize("document, said", [("One thing, and more: than that.", "One thing"), (None, "tiny")])
+def test_what_is_compiled_is_told_in_the_words_of_its_module(tiny: Path, document: str | None, said: str) -> None:
+    if document:
+        (tiny / "tiny.py").write_text(f'"""{document}"""\n{TINY}', encoding="utf-8")
+    printed = start(tiny, tiny / "cache").communicate(timeout=300)[0]
+    assert f"part='{said}', number=1, most_left=0)" in printed

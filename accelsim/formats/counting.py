@@ -26,6 +26,10 @@ TILE_COLUMNS = 16384
 """Columns scanned together at most: long runs of a row keep the memory busy, and their state still fits the cache."""
 
 
+WIDENED_ELEMENTS = 1 << 22
+"""Of narrow numbers above this, kernels of their own take less time than another pass."""
+
+
 class Keys(NamedTuple):
     """The halves of a random key for every column, of which the content hash is made."""
 
@@ -369,11 +373,21 @@ def content(weight: NDArray[Any], bias: NDArray[Any] | None, *, place: str = "we
     return Content(nonzeros, _hash(rows, inputs, columns, digest))
 
 
+def magnitudes(array: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+    """Return the bits of numbers, to be read, and the mask that takes their sign off.
+
+    Few of 8 or 16 bits are widened to 32, the same integers, for which kernels are compiled sooner than for their own.
+    """
+    form = format_of(array.dtype)
+    bits, mask = read_only(array).view(form.unsigned), form.unsigned(form.magnitude_mask)
+    if bits.itemsize < 4 and bits.size <= WIDENED_ELEMENTS:
+        return read_only(bits, np.uint32), np.uint32(mask)
+    return bits, mask
+
+
 def _add_rows(array, keys, digest):
     """Add rows of a matrix to their digests, in threads; returns the largest magnitude and the non-zeros."""
-    form = format_of(array.dtype)
-    bits = read_only(array).view(form.unsigned)
-    magnitude = form.unsigned(form.magnitude_mask)
+    bits, magnitude = magnitudes(array)
 
     def work(first, last):
         with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
@@ -427,9 +441,7 @@ def row_slices(rows: int, length: int | None) -> Iterator[tuple[int, int]]:
 
 def _count_rows(array, rows, index_bits, keys, tally):
     """Count some rows of a matrix, tiles of columns in parallel; returns the largest magnitude as an integer."""
-    form = format_of(array.dtype)
-    bits = read_only(array).view(form.unsigned)
-    lane_mask = form.unsigned(form.magnitude_mask)
+    bits, lane_mask = magnitudes(array)
     width = bits.shape[1]
     workers = worker_count(-(-width // 64), bits.size)
     tiles = list(row_slices(width, min(TILE_COLUMNS, 64 * -(-width // (64 * workers)))))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from accelsim.bitscan import nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
+from accelsim.formats.counting import magnitudes
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
-from accelsim.kernels import read_only, uncounted
-from accelsim.number_formats import format_of
+from accelsim.kernels import uncounted
 from accelsim.pruning.granularity import MAX_M
 from accelsim.threads import in_threads
 
@@ -38,13 +38,11 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     of a row that m does not divide has at most n too.
     """
     rows, places = len(weight), prod(weight.shape[2:])
-    form = format_of(weight.dtype)
-    bits = read_only(weight.reshape(rows, -1)).view(form.unsigned)
+    bits, magnitude = magnitudes(weight.reshape(rows, -1))
 
     def work(first: int, last: int) -> bool:
         size = bits.shape[1] // 64 + 1
         room = np.zeros(size + m * places // 64 + 1, np.uint64), np.empty((m.bit_length() + 3, size), np.uint64)
-        magnitude = form.unsigned(form.magnitude_mask)
         return bool(_holds(bits[first:last], magnitude, places, n, m, np.zeros(size, np.uint64), room))
 
     return all(in_threads(work, rows, bits.size))

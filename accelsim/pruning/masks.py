@@ -208,7 +208,7 @@ def _uneven_problems(sizes: tuple[int, int], group: tuple[int, int], chosen: Gra
 
 def _float_type(dtype: np.dtype[Any]) -> type[np.floating[Any]]:
     """Return the float type in which weights of this type are exact, but integers above 2^53."""
-    exact = dtype.itemsize <= 2 or dtype == np.float32
+    exact = dtype.itemsize <= 2 or dtype.newbyteorder("=") == np.float32
     return np.float32 if exact else np.float64
 
 
