@@ -1,8 +1,8 @@
 """The first command on a machine: `python -m benchmarks.first_command [--before FOLDER] [--runs N]`.
 
-Each command runs twice with an empty folder for compiled code, and what the first takes longer, in CPU seconds of all its
-processes, is what it compiles; a third time, into another empty folder, what it compiles is counted. With `--before`, a
-checkout of another commit, both take turns.
+Each command runs twice with an empty folder for compiled code, and what the first takes longer, in CPU seconds of all
+its processes, is what it compiles; a third time, into another empty folder, what it compiles is counted. With
+`--before`, a checkout of another commit, both take turns.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ finally:
 
 
 class Taken(NamedTuple):
-    """What a command took: CPU seconds of the first run and the second, kernels, and functions that are part of them."""
+    """What a command took: CPU seconds of the first run and the second, kernels, and the functions in them."""
 
     first: float
     second: float

@@ -174,7 +174,7 @@ def test_unusual_numbers_compile_nothing_more() -> None:
     assert int(done.stdout) >= 10
 
 
-@pytest.mark.parametrize("document, said", [("One thing, and more: than that.", "One thing"), (None, "tiny")])
+@pytest.mark.parametrize(("document", "said"), [("One thing, and more: than that.", "One thing"), (None, "tiny")])
 def test_what_is_compiled_is_told_in_the_words_of_its_module(tiny: Path, document: str | None, said: str) -> None:
     if document:
         (tiny / "tiny.py").write_text(f'"""{document}"""\n{TINY}', encoding="utf-8")
