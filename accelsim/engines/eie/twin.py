@@ -140,15 +140,14 @@ def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
         np.zeros(n, np.int64), np.zeros((3, pes), np.int64), np.zeros(2, np.int64),
     )  # fmt: skip
     room = np.empty((3, pes), behind.dtype), np.empty((2, pes), np.int64), np.empty(2 * n + 1, np.int64)
-    _run_all(columns, fetched, ahead, active, times, fifo_depth, room, record, found)
+    _run_all(columns, fetched, ahead, active, times, fifo_depth, record, found + room)
     return found
 
 
 @uncounted
-def _run_all(columns, fetched, ahead, active, times, fifo_depth, room, record, found):
-    """Fill what `_run` returns; room: (3, pes) for Elements, (2, pes), and (2 columns + 1,) in which to work."""
-    cycles, loads, left, uses, per_pe, sums = found
-    narrow, wide, space = room
+def _run_all(columns, fetched, ahead, active, times, fifo_depth, record, arrays):
+    """Fill what `_run` returns; behind it stand (3, pes) for Elements, (2, pes), and (2 columns + 1,) to work in."""
+    cycles, loads, left, uses, per_pe, sums, narrow, wide, space = arrays
     n = active.shape[1]
     machine = Machine(
         Columns(*columns), fifo_depth, Fetched(*fetched), Elements(narrow[0], narrow[1], narrow[2]), wide, space[:n],

@@ -399,9 +399,13 @@ def power_w(limits, at_full, taken_us, clock_share):
 
 
 @step
-def clock_within(machine, limits, size, tiles, repeated, even, at_full, limit_w, room):
-    """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit."""
+def clock_within(machine, limits, size, tiles, repeated, even, within, room):
+    """Return the highest clock, in whole MHz below the full one, at which the mean power is within a limit.
+
+    within: `at_full` of `measured`, and the limit in W.
+    """
     # Specification: Attempt.clock_within.
+    at_full, limit_w = within
     full = machine.clock_mhz
     if power_w(limits, at_full, at_full[2], 1.0) <= limit_w:
         return full
@@ -422,13 +426,13 @@ def measured(machine, limits, size, tiles, repeated, even, at_full, room):
     # Specification: Attempt.measure.
     clock, taken, lasting = machine.clock_mhz, at_full[2], at_full[2]
     if limits.limit_w > 0:
-        clock = clock_within(machine, limits, size, tiles, repeated, even, at_full, limits.limit_w, room)
+        clock = clock_within(machine, limits, size, tiles, repeated, even, (at_full, limits.limit_w), room)
         if clock < machine.clock_mhz:
             taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even, room)
             if limits.burst_us > 0:
                 # The first runs of a measurement may exceed the limit: the mean over those that are timed.
                 allowed = limits.limit_w * limits.burst_factor
-                faster = clock_within(machine, limits, size, tiles, repeated, even, at_full, allowed, room)
+                faster = clock_within(machine, limits, size, tiles, repeated, even, (at_full, allowed), room)
                 first = time_us(machine, limits, size, tiles, faster, repeated, even, room)
                 runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                 share = max(0.0, runs - limits.runs_before) / limits.runs_timed
