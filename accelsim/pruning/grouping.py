@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.kernels import read_only, uncounted
+from accelsim.kernels import njit, read_only, uncounted
 from accelsim.pruning.selection import magnitude_bits
 from accelsim.threads import in_threads
 
@@ -27,13 +27,13 @@ COMMON_WIDTHS = frozenset({1, 2, 4, 8, 9, 16, 32})
 def _nm_kernel(constant: int) -> Any:
     """Return the kernel of groups of `constant`, or of any size for 0."""
 
-    @uncounted
-    def keep_of_groups(bits, magnitude, n, size, kept, key, rank):
-        """Set `kept` for the n largest of every `size` magnitudes: those that fewer than n others outrank.
-
-        key, rank (size, TILE): to work in, of the type of the bits; key is 0.
-        """
+    @njit(cache=True, nogil=True)
+    def keep_of_groups(bits, magnitude, n, size, kept):
+        """Set `kept` for the n largest of every `size` magnitudes: those that fewer than n others outrank."""
         m = constant if constant else size
+        # Made here: of arrays from elsewhere the compiler does not know that they are apart: half again the time.
+        key = np.zeros((m, TILE), bits.dtype)
+        rank = np.empty((m, TILE), bits.dtype)
         for first in range(0, len(bits), m * TILE):
             part = bits[first : first + m * TILE]
             flags = kept[first : first + m * TILE]
@@ -106,12 +106,7 @@ def keep_n_of_m(matrix: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     kept = np.empty(matrix.shape, bool)
     bits, magnitude = magnitude_bits(read_only(matrix))
     kernel = _nm_kernel(_constant(m))
-
-    def work(first: int, last: int) -> None:
-        key, rank = np.zeros((2, m, TILE), bits.dtype)
-        kernel(bits[first:last].ravel(), magnitude, n, m, kept[first:last].reshape(-1), key, rank)
-
-    in_threads(work, len(matrix), matrix.size)
+    in_threads(lambda a, b: kernel(bits[a:b].ravel(), magnitude, n, m, kept[a:b].reshape(-1)), len(matrix), matrix.size)
     return kept
 
 
