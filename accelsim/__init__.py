@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.network import Density, Layer, Network, load_network
     from accelsim.products import gemm
+    from accelsim.serving import model_step
     from accelsim.simulation import simulate, units
 
 _HOME = {
@@ -38,6 +39,7 @@ _HOME = {
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
     "memory": "",
+    "model_step": "accelsim.serving",
     "pareto": "accelsim.explore",
     "pruning": "",
     "search": "accelsim.explore",
@@ -61,6 +63,7 @@ __all__ = [
     "load_hardware",
     "load_network",
     "memory",
+    "model_step",
     "pareto",
     "pruning",
     "search",

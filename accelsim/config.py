@@ -37,7 +37,9 @@ SHIPPED = {
     "workloads": "network",
     "hwconfigs/technology": "technology",
     "hwconfigs/dram": "DRAM part",
+    "workloads/models": "language model",
     "workloads/spaces": "space",
+    "hwconfigs/serving": "serving software",
 }
 """Directories of shipped files, and what one file in each describes."""
 
@@ -45,6 +47,8 @@ TABLES = {
     "[engine]": "chip",
     "base": "chip",
     "[[layer]]": "network",
+    "[language_model]": "language model",
+    "[schedule]": "serving software",
     "[timing]": "DRAM part",
     "[bandwidth]": "DRAM part",
     "[sram]": "technology",
@@ -83,10 +87,10 @@ def find(name: str | Path, kind: str, *, folders: bool = False) -> Path:
     Raises InputError that lists or suggests the shipped names.
     """
     text = str(name)
+    path = shipped_dir(kind) / f"{text}.toml"
+    if not re.search(r"[/\\]", text) and path.is_file():  # names may have points, as in llama3.2-1b
+        return path
     if not re.search(r"[/\\.]", text):
-        path = shipped_dir(kind) / f"{text}.toml"
-        if path.is_file():
-            return path
         if folders and os.path.isdir(text):
             return Path(text)
         near = did_you_mean(text, shipped_names(kind))

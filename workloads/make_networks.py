@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from network_file import write_whole
+from synthetic_model import Sizes
 from synthetic_network import Flow, LeftOut, Network, as_toml, conv, linear, share
 
 HAN = 'S. Han et al., "Learning both Weights and Connections for Efficient Neural Networks", NIPS 2015'
@@ -610,6 +611,64 @@ def networks() -> list[Network]:
     ]
 
 
+MODELS = (
+    Sizes(
+        "llama3.2-1b",
+        "Llama 3.2 1B: 16 blocks, four heads of queries to one of keys, and the embedding as output head.",
+        "config.json of meta-llama/Llama-3.2-1B",
+        {"layers": 16, "hidden": 2048, "ffn": 8192, "heads": 32, "kv_heads": 8, "head_features": 64},
+        vocabulary=128256,
+        context=131072,
+        tied=True,
+    ),
+    Sizes(
+        "llama3.2-3b",
+        "Llama 3.2 3B: 28 blocks, three heads of queries to one of keys, and the embedding as output head.",
+        "config.json of meta-llama/Llama-3.2-3B",
+        {"layers": 28, "hidden": 3072, "ffn": 8192, "heads": 24, "kv_heads": 8, "head_features": 128},
+        vocabulary=128256,
+        context=131072,
+        tied=True,
+    ),
+    Sizes(
+        "qwen2.5-7b",
+        "Qwen2.5 7B: 28 blocks, seven heads of queries to one of keys.",
+        "config.json of Qwen/Qwen2.5-7B",
+        {"layers": 28, "hidden": 3584, "ffn": 18944, "heads": 28, "kv_heads": 4, "head_features": 128},
+        vocabulary=152064,
+        context=131072,
+    ),
+    Sizes(
+        "qwen2.5-14b",
+        "Qwen2.5 14B: 48 blocks, five heads of queries to one of keys.",
+        "config.json of Qwen/Qwen2.5-14B",
+        {"layers": 48, "hidden": 5120, "ffn": 13824, "heads": 40, "kv_heads": 8, "head_features": 128},
+        vocabulary=152064,
+        context=131072,
+    ),
+    Sizes(
+        "bitnet-2b",
+        "BitNet b1.58 2B4T as it is served on software for Llama: 30 blocks, four heads of queries to one of keys, and "
+        "the embedding as output head, without the two further norms of its blocks (sub_norms).",
+        "config.json of microsoft/bitnet-b1.58-2B-4T",
+        {"layers": 30, "hidden": 2560, "ffn": 6912, "heads": 20, "kv_heads": 5, "head_features": 128},
+        vocabulary=128256,
+        context=4096,
+        tied=True,
+    ),
+    Sizes(
+        "llama-2-70b",
+        "Llama 2 70B: 80 blocks, eight heads of queries to one of keys.",
+        'H. Touvron et al., "Llama 2: Open Foundation and Fine-Tuned Chat Models", 2023, Table 1; config.json of '
+        "meta-llama/Llama-2-70b-hf",
+        {"layers": 80, "hidden": 8192, "ffn": 28672, "heads": 64, "kv_heads": 8, "head_features": 128},
+        vocabulary=32000,
+        context=4096,
+    ),
+)
+"""Language models by their sizes, as they are served."""
+
+
 def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description="Write network files with published shapes and densities.")
@@ -619,6 +678,10 @@ def main() -> None:
     for network in networks():
         write_whole(options.out / f"{network.name}.toml", as_toml(network).encode())
         print(f"{network.name}: {len(network.layers)} layers")
+    (options.out / "models").mkdir(exist_ok=True)
+    for model in (each for dense in MODELS for each in (dense, dense.pruned("2:4"))):
+        write_whole(options.out / "models" / f"{model.name}.toml", model.toml.encode())
+        print(f"{model.name}: a language model")
 
 
 if __name__ == "__main__":

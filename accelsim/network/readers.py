@@ -14,6 +14,7 @@ from typing import Any
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, parsed_toml, toml_text
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
 from accelsim.network import bare
+from accelsim.network.decoder import LanguageModelFile, described, is_language_model, load_model
 from accelsim.network.described import FileArray, layer_of
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
 from accelsim.network.files.tensor_file import printable
@@ -55,6 +56,9 @@ def load_network(
         batch_dims=batch_dims,
         input_values=input_values,
     )
+    if is_language_model(str(name)):
+        reading.check_belongs(str(name), "a language model")
+        return _from_sizes(load_model(str(name)))
     path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
         reading.check_belongs(label(path), "a network file")
@@ -123,6 +127,16 @@ def _from_toml(path: Path) -> Network:
         return FileArray(roles.file, array, f"{place}: {path_of_file}")
 
     return _network(path, spec, locate)
+
+
+def _from_sizes(model: LanguageModelFile) -> Network:
+    """Return a language model of which only the sizes are known, with weights that are drawn."""
+
+    def nowhere(owner: str, key: str, reference: str, problems: list[str]) -> FileArray | None:
+        problems.append(f"{owner}: {key}: {reference}: has no tensors")
+        return None
+
+    return _network(Path(model.name), build(NetworkSpec, described(model), model.name), nowhere)
 
 
 def _from_saved(path: Path, file: TensorFile) -> Network:

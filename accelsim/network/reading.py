@@ -8,7 +8,7 @@ from typing import Literal
 
 from accelsim.errors import raise_if_any
 
-Kind = Literal["a file of tensors", "an ONNX graph", "a network file"]
+Kind = Literal["a file of tensors", "an ONNX graph", "a network file", "a language model"]
 """What a network is read from."""
 
 

@@ -63,5 +63,7 @@ class BandwidthPart(Hashed):
     """What it is, in a sentence; `accelsim list` shows it."""
     bandwidth: Bandwidth
     latency: Latency
+    capacity_gb: Positive | None = None
+    """What it holds, in 10^9 bytes; None: unknown, and nothing is too large for it."""
     published: PublishedEnergy | None = None
     """None where no energy is published: such a part has no energy."""
