@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from accelsim import memory, pruning
+    from accelsim import memory, pruning, scalesim
     from accelsim.errors import AccelsimError, DeadlockError, InputError, VerificationError
     from accelsim.explore import knobs, pareto, search, sweep
     from accelsim.hardware import Hardware, load_hardware
@@ -42,6 +42,7 @@ _HOME = {
     "model_step": "accelsim.serving",
     "pareto": "accelsim.explore",
     "pruning": "",
+    "scalesim": "",
     "search": "accelsim.explore",
     "simulate": "accelsim.simulation",
     "sweep": "accelsim.explore",
@@ -66,6 +67,7 @@ __all__ = [
     "model_step",
     "pareto",
     "pruning",
+    "scalesim",
     "search",
     "simulate",
     "sweep",

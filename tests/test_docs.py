@@ -145,13 +145,15 @@ def test_the_reference_has_every_public_name() -> None:
     named = {f"{module}.{name}" for kind, module, *names in (m for m in made if len(m) > 1) for name in names}
     whole = {module for _, module, *names in (m for m in made if len(m) > 1) if not names}
     missing = {f"accelsim.{name}" for name in accelsim.__all__ if name != "__version__"} - named
-    assert missing == {"accelsim.memory", "accelsim.pruning"}  # shown whole
+    assert missing == {"accelsim.memory", "accelsim.pruning", "accelsim.scalesim"}  # shown whole
     assert missing <= whole
     assert ("formats",) in made
     assert "<!-- generated: cli -->" in text_of(DOCS / "cli.md")
 
 
-@pytest.mark.parametrize("package", [accelsim, accelsim.memory, accelsim.pruning], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "package", [accelsim, accelsim.memory, accelsim.pruning, accelsim.scalesim], ids=lambda each: each.__name__
+)
 def test_no_module_hides_a_public_name(package: ModuleType) -> None:
     """Importing a module puts it under its name into its package, in place of what is public there."""
     modules = {info.name for info in pkgutil.iter_modules(package.__path__)}

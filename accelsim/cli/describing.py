@@ -75,7 +75,7 @@ def check(
         str,
         typer.Argument(
             help="A network, chip or DRAM part: a name, a .toml, .onnx, .safetensors, .npz, .pt or .gguf file, or a "
-            "folder of shards."
+            "folder of shards; or a .cfg or .csv file of SCALE-Sim."
         ),
     ],
     *,
@@ -85,6 +85,12 @@ def check(
     from accelsim.config import find, kinds_of, read_toml, shipped_names
     from accelsim.errors import did_you_mean
 
+    if file.endswith((".cfg", ".csv")):
+        from accelsim.cli.scalesim_files import check_file as check_theirs
+
+        raise_if_any(reading.unused(f"{file}, which is a file of SCALE-Sim"))
+        check_theirs(Path(file))
+        return
     is_name = not any(character in file for character in "./\\") and not Path(file).is_dir()
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:

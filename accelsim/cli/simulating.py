@@ -81,11 +81,29 @@ def run(
         Path | None, typer.Option(help=f"Write what each {UNIT_OF_WORK} does in each layer to this CSV file.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw cycles and energy to this .png, .svg or .pdf.")] = None,
+    reports: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With a .csv and a .cfg of SCALE-Sim: write its reports into this folder."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
     *,
     reading: ReadingOptions,
 ) -> None:
-    """Simulate a network on one chip or several and print a table and a chart."""
+    """Simulate a network on one chip or several and print a table and a chart.
+
+    A topology (.csv) and a configuration (.cfg) of SCALE-Sim run as they are, and give its numbers.
+    """
+    if reports is not None or network.endswith(".csv") or hardware.endswith(".cfg"):
+        from accelsim.cli.scalesim_files import run_files
+
+        unused: dict[str, object] = {
+            "--weights": weights, "--set": overrides, "--density": density, "--seed": seed or None, "--at": at,
+            "--count-io": count_io or None, "--against": against, "--verify": verify or None, "--units": units,
+            "--plot": plot, "--backend": None if backend is Backend.COMPILED else backend,
+        }  # fmt: skip
+        tables = {"csv": csv, "json": json_file, "parquet": parquet}
+        run_files(network, hardware, reports, tables, unused | reading.given, quiet=quiet)
+        return
     given = {"csv": csv, "json": json_file, "parquet": parquet, "units": units, "plot": plot}
     outputs = {kind: path for kind, path in given.items() if path is not None}
     problems: list[str] = []

@@ -35,7 +35,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "exploration",
         "speed",
     ),
-    "How it is modelled": ("eie", "tensor_core", "memory", "dram", "validation"),
+    "How it is modelled": ("eie", "tensor_core", "systolic", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
     "Reference": ("cli", "api", "files", "gallery", "glossary", "changelog"),
 }

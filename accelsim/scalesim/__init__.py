@@ -1,0 +1,76 @@
+"""SCALE-Sim 3.0.0: its files as they are, its numbers to the last, its reports.
+
+>>> from accelsim import scalesim
+>>> table = scalesim.run([scalesim.Shape(name="g", m=16, n=16, k=16)], scalesim.Machine(rows=8, columns=8))
+>>> int(table.loc[0, "total_cycles"])
+151
+
+Rules, and what an honest machine does otherwise: docs/systolic.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelsim.scalesim.files import Configuration, is_gemm, read_config, read_topology
+from accelsim.scalesim.layers import Machine, Placed, Shape
+from accelsim.scalesim.reports import write_reports
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DETAILS = (
+    *(f"sram_{memory}_{end}" for memory in ("ifmap", "filter", "ofmap") for end in ("start", "stop")),
+    "dram_ifmap_stop",
+    "dram_filter_stop",
+)
+"""Columns that only reports need: cycles, as the others of their kind."""
+
+__all__ = [
+    "DETAILS",
+    "Configuration",
+    "Machine",
+    "Placed",
+    "Shape",
+    "is_gemm",
+    "read_config",
+    "read_topology",
+    "rows",
+    "run",
+    "write_reports",
+]
+
+
+def run(topology: str | Path | Sequence[Shape], config: str | Path | Machine, gemm: bool = False) -> pd.DataFrame:
+    """Return what the tool reports of each layer, one row per layer, in words and cycles; utilisations in per cent.
+
+    topology: a file of the tool, of matrices where `gemm` says so, else of convolutions; or layers.
+    config: a configuration file of the tool; or a machine.
+    Columns: `name`; total_incl_prefetch, total_cycles, stall_cycles; overall_util, mapping_eff, compute_util;
+    sram_{ifmap,filter,ofmap}_count and dram_*_count; dram_*_start, dram_ofmap_stop; of a sparse machine orig_storage,
+    new_storage, metadata.
+    Raises InputError with everything that is wrong with the files.
+    """
+    import pandas as pd
+
+    layers = read_topology(topology, gemm=gemm) if isinstance(topology, str | Path) else topology
+    machine = read_config(config).machine if isinstance(config, str | Path) else config
+    return pd.DataFrame(rows(layers, machine))
+
+
+def rows(layers: Sequence[Shape], machine: Machine, *, detailed: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of `run`; `detailed`: with all that reports need. Layers of one shape are simulated once."""
+    from dataclasses import replace
+
+    from accelsim.scalesim.model import simulate
+
+    ran: dict[Shape, dict[str, Any]] = {}
+    found = []
+    for layer in layers:
+        shape = replace(layer, name="")
+        if shape not in ran:
+            ran[shape] = simulate(layer, machine, detailed=detailed)
+        found.append({"name": layer.name, **ran[shape]})
+    return found
