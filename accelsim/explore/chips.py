@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -111,7 +112,8 @@ _MADE_AGAIN = ("_tables", "_values", "_places")
 
 def _made(like: Any, fields: dict[str, Any]) -> Any:
     """Return a dataclass as `like` with fields that were checked one by one; raises what it says of them together."""
-    made = object.__new__(type(like))  # without what `like` has worked out of its own fields
+    made = copy.copy(like)
+    made.__dict__.clear()  # what it has worked out of its own fields, too
     made.__dict__.update(fields)
     if check := getattr(made, "__post_init__", None):
         check()
