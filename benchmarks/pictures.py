@@ -41,6 +41,8 @@ MEMORY = (
 )
 CURVES = "python -m benchmarks.pruning_curves --draw --images docs/images"
 
+STEPS = "python -m benchmarks.serving --images docs/images"
+
 ALEXNET = "accelsim run alexnet --density 0.4 --csv r.csv --quiet"
 
 PICTURES = (
@@ -112,6 +114,21 @@ PICTURES = (
         "Every layer under the ceilings of its chip",
         f"{ALEXNET} && accelsim plot r.csv roofline -o docs/images/figure-roofline.svg",
         slow=True,
+    ),
+    Picture(
+        "silicon-measured.svg",
+        "Steps of a language model on six boards, predicted against measured, and what 2:4 buys them",
+        STEPS,
+    ),
+    Picture(
+        "silicon-break-even.svg",
+        "What 2:4 buys a whole language model by tokens of a step, on six boards in two formats",
+        STEPS,
+    ),
+    Picture(
+        "silicon-stack.svg",
+        "What a step of a language model is made of on six boards, dense beside 2:4",
+        STEPS,
     ),
     Picture(
         "figure-load-balance.svg",

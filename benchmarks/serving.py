@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from accelsim.serving import model_step
+from accelsim.serving import load_serving, model_step
+from accelsim.serving.software import Host
 from benchmarks.serving_runs import MODEL, measured_runs
 
 ASKED_PCT = {"prefill": (8, 20), "decode": (15, 30), "speed-up": (6, 16)}
@@ -89,13 +91,58 @@ def _cells(own: pd.DataFrame) -> str:
     return " | ".join(_cell(part) for part in parts)
 
 
+MLPERF = (21806.0, 28932.0)
+"""Tokens/s of Llama-2-70B on 8 x H100 SXM, MLPerf Inference v4.0, Offline: dense (closed), 2:4 (open); both in FP8."""
+
+MLPERF_CHIP, MLPERF_PROMPT, MLPERF_OUTPUT = "h200", 294, 294
+"""Cores of an H100 SXM with more and faster memory; mean lengths of questions and answers there, from memory."""
+
+
+def mlperf_table() -> str:
+    """Return what 2:4 buys Llama-2-70B, measured and ours: prompts and their answers, as many at once in both."""
+    lines = ["| | sequences at once | dense, tokens/s a chip | 2:4 | speed-up |", "|---|---|---|---|---|"]
+    dense, pruned = (each / 8 for each in MLPERF)
+    lines.append(f"| MLPerf v4.0, 8 x H100 SXM | not known | {dense:,.0f} | {pruned:,.0f} | {pruned / dense:.2f} |")
+    for sequences in (64, 128, 256):
+        found = [_tokens_per_s(pattern, sequences) for pattern in ("", "2:4")]
+        lines.append(
+            f"| ours, {MLPERF_CHIP}, hardware alone | {sequences} | {found[0]:,.0f} | {found[1]:,.0f} | "
+            f"{found[1] / found[0]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _tokens_per_s(pattern: str, sequences: int) -> float:
+    asked = {"sequences": sequences, "prompt": MLPERF_PROMPT, "serving": "none"}
+    model = ("llama-2-70b", MLPERF_CHIP, "fp8", pattern)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first = model_step(*model, phase="prefill", **asked)["time_us"].iloc[0]
+        each = model_step(*model, phase="decode", output=MLPERF_OUTPUT, **asked)["time_us"].iloc[0]
+    return float(1e6 * sequences * MLPERF_OUTPUT / (first + MLPERF_OUTPUT * each))
+
+
+def fitted_table() -> str:
+    """Return the fitted numbers of the software's file."""
+    software = load_serving("vllm")
+    if software is None:
+        raise TypeError("vllm")
+    names = [field.name for field in fields(Host)]
+    lines = [f"| board and host | {' | '.join(f'`{name}`' for name in names)} |", "|---|" + "---|" * len(names)]
+    for chip, host in software.host.items():
+        lines.append(f"| {chip} | {' | '.join(f'{getattr(host, name):g}' for name in names)} |")
+    shared = {**vars(software.kernels), **vars(software.launching)}
+    said = ", ".join(f"`{name}` {value:g}" for name, value in shared.items() if not name.startswith("_"))
+    return "\n".join([*lines, "", f"Of all boards: {said}."])
+
+
 def main() -> None:
     """Print the table, or draw the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--images", type=Path, help="draw the figures into this folder")
     options = parser.parse_args()
     if options.images is None:
-        print(errors_table())
+        print(errors_table(), fitted_table(), mlperf_table(), sep="\n\n")
         return
     from benchmarks.serving_figures import draw
 

@@ -25,7 +25,7 @@ from accelsim.memory.service import measure
 from accelsim.memory.sram import QUANTITIES, sram
 from accelsim.network.synthetic import draw_weights
 from accelsim.parts.timed import BLOCK_BYTES
-from benchmarks import activations_kept, gemm_layers, instructions, tensor_core_energy
+from benchmarks import activations_kept, gemm_layers, instructions, serving, tensor_core_energy
 from benchmarks.documents import ALEXNET_FC8, EVIDENCE, fill
 from benchmarks.held_out import HELD_OUT, errors
 from benchmarks.published import (
@@ -307,6 +307,9 @@ def blocks() -> dict[str, str]:
         "dram-energy": dram_energy(),
         "gemm": gemm_layers.errors_table(),
         "gemm-fitted": gemm_layers.fitted_table(),
+        "silicon-steps": serving.errors_table(),
+        "silicon-fitted": serving.fitted_table(),
+        "silicon-mlperf": serving.mlperf_table(),
         "instructions": instructions.render(instructions.rates()),
         "multiply-accumulates": tensor_core_energy.render(tensor_core_energy.compared()),
         "edge-account": tensor_core_energy.account(),

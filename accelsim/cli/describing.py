@@ -113,13 +113,19 @@ def check(
 
 @app.command("list")
 def list_shipped() -> None:
-    """List the chips, networks and DRAM parts that come with accelsim."""
+    """List the chips, networks, language models, serving software and DRAM parts that come with accelsim."""
     from rich.table import Table
     from rich.text import Text
 
     from accelsim.config import read_toml, shipped_dir, shipped_names
 
-    for title, kind in (("hardware", "hwconfigs"), ("networks", "workloads"), ("DRAM parts", "hwconfigs/dram")):
+    for title, kind in {
+        "hardware": "hwconfigs",
+        "networks": "workloads",
+        "language models": "workloads/models",
+        "serving software": "hwconfigs/serving",
+        "DRAM parts": "hwconfigs/dram",
+    }.items():
         grid = Table(
             title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +37,15 @@ from accelsim.cli.app import (
     write_all,
 )
 from accelsim.cli.reading import ReadingOptions, runs_network
+from accelsim.cli.serving import (
+    DtypeOption,
+    OutputOption,
+    PatternOption,
+    PromptOption,
+    ServingOption,
+    check_unasked,
+    run_step,
+)
 from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -47,6 +56,7 @@ from accelsim.results import UNIT_OF_WORK
 if TYPE_CHECKING:
     import pandas as pd
 
+    from accelsim.engines import Row
     from accelsim.hardware import Hardware
     from accelsim.network import Network
 
@@ -86,27 +96,38 @@ def run(
         typer.Option(metavar="DIR", help="With a .csv and a .cfg of SCALE-Sim: write its reports into this folder."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
+    prompt: PromptOption = None,
+    output: OutputOption = None,
+    dtype: DtypeOption = None,
+    pattern: PatternOption = None,
+    serving: ServingOption = None,
     *,
     reading: ReadingOptions,
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart.
 
-    A topology (.csv) and a configuration (.cfg) of SCALE-Sim run as they are, and give its numbers.
+    A topology (.csv) and a configuration (.cfg) of SCALE-Sim run as they are, and give its numbers. With --prompt, a
+    step of a language model as it is served: what it is made of, what 2:4 buys, and what to change.
     """
+    idle: dict[str, object] = {
+        "--weights": weights, "--density": density, "--seed": seed or None, "--at": at, "--units": units,
+        "--plot": plot, "--count-io": count_io or None, "--against": against, "--verify": verify or None,
+        "--backend": None if backend is Backend.COMPILED else backend,
+    }  # fmt: skip
+    tables = {"csv": csv, "json": json_file, "parquet": parquet}
+    told = {"output": output, "dtype": dtype, "pattern": pattern, "serving": serving}
+    if prompt is not None:
+        idle |= {"--reports": reports}
+        run_step(network, hardware, told | {"prompt": prompt}, tables, idle, overrides, reading, quiet=quiet)
+        return
+    problems: list[str] = check_unasked({f"--{name}": value for name, value in told.items()})
     if reports is not None or network.endswith(".csv") or hardware.endswith(".cfg"):
         from accelsim.cli.scalesim_files import run_files
 
-        unused: dict[str, object] = {
-            "--weights": weights, "--set": overrides, "--density": density, "--seed": seed or None, "--at": at,
-            "--count-io": count_io or None, "--against": against, "--verify": verify or None, "--units": units,
-            "--plot": plot, "--backend": None if backend is Backend.COMPILED else backend,
-        }  # fmt: skip
-        tables = {"csv": csv, "json": json_file, "parquet": parquet}
-        run_files(network, hardware, reports, tables, unused | reading.given, quiet=quiet)
+        raise_if_any(problems)
+        run_files(network, hardware, reports, tables, idle | {"--set": overrides} | reading.given, quiet=quiet)
         return
-    given = {"csv": csv, "json": json_file, "parquet": parquet, "units": units, "plot": plot}
-    outputs = {kind: path for kind, path in given.items() if path is not None}
-    problems: list[str] = []
+    outputs = {kind: path for kind, path in (tables | {"units": units, "plot": plot}).items() if path is not None}
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     parent = None if quiet and against is None else other_network(problems, net, against, reading)
     chips, left = put_at(problems, chips, at)
@@ -115,7 +136,6 @@ def run(
     if not quiet:
         note([*net.assumptions, *left, *of_parent(parent, against)])
 
-    from accelsim.results import table, unit_table
     from accelsim.simulation import simulate, simulated_rows
 
     others = None
@@ -126,14 +146,21 @@ def run(
         )  # fmt: skip
         if parent is not None and not quiet:
             others = simulate(parent, chips, density, seed=seed, progress=step, count_io=count_io)
-    if quiet and not outputs:
+    _hand_over(rows, outputs, None if quiet else lambda results: print_run(results, others, net, parent, chips))
+
+
+def _hand_over(rows: Sequence[Row], outputs: Mapping[str, Path], show: Callable[[pd.DataFrame], None] | None) -> None:
+    """Show the results of a run, and write them to each file, by its kind; None: say nothing."""
+    from accelsim.results import table, unit_table
+
+    if show is None and not outputs:
         return  # nobody looks at the table
     results = table(rows)
-    if not quiet:
-        print_run(results, others, net, parent, chips)
+    if show is not None:
+        show(results)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
-        if not quiet:
+        if show is not None:
             say_wrote(path)
 
 

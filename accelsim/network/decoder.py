@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -32,6 +32,9 @@ MODELS = "workloads/models"
 """Where the language models are that come along."""
 
 CONFIG_SUFFIX = ".json"
+
+ProductName = Literal["qkv", "o", "gate_up", "down"]
+"""Products of a block as they are served."""
 
 PATTERN = r"^([1-9][0-9]?:[1-9][0-9]?)?$"
 
@@ -86,6 +89,8 @@ class LanguageModel:
     """true: RMS norms before the output projection and before the last product of the feed-forward part, too."""
     pattern: Annotated[str, Field(pattern=PATTERN)] = ""
     """N:M by which the weights of all blocks are pruned; empty: they are dense. The output head always is."""
+    dense: tuple[ProductName, ...] = ()
+    """Products of every block that stay dense all the same."""
 
     def __post_init__(self) -> None:
         """Check what the sizes say together; raises ValueError."""
@@ -114,7 +119,7 @@ class LanguageModel:
         return self.kv_heads * self.head_features
 
     @property
-    def products(self) -> dict[str, tuple[int, int]]:
+    def products(self) -> dict[ProductName, tuple[int, int]]:
         """The four products of a block as they are served, (out_features, in_features)."""
         return {
             "qkv": (self.query_features + 2 * self.cache_features, self.hidden),
@@ -122,6 +127,10 @@ class LanguageModel:
             "gate_up": (2 * self.ffn, self.hidden),
             "down": (self.hidden, self.ffn),
         }
+
+    def pattern_of(self, product: str) -> str:
+        """Return the N:M of one of the products, empty where it is dense."""
+        return "" if product in self.dense else self.pattern
 
     @property
     def block_weights(self) -> int:
@@ -171,7 +180,9 @@ def load_model(name: str | Path | LanguageModelFile) -> LanguageModelFile:
     names = shipped_names(MODELS)
     if not str(name).endswith(".toml") and not Path(name).is_file() and str(name) not in names:
         near = did_you_mean(str(name), names)
-        raise InputError(f"{str(name)!r}: no language model of this name is shipped{near}; known are {listed(names)}")
+        raise InputError(
+            f"{str(name)!r}: no language model of this name is shipped{near}; or give a .toml or a config.json"
+        )
     path = find(name, MODELS)
     return _of_file(toml_text(path), path)
 
@@ -267,7 +278,7 @@ def described(file: LanguageModelFile) -> dict[str, Any]:
         name = f"layers.{block}"
         seen = flow.does(f"{name}.input_layernorm", "RMSNormalization", [before], weights=model.hidden)
         q, k, v = (
-            flow.layer(f"{name}.self_attn.{part}_proj", rows, model.hidden, seen)
+            flow.layer(f"{name}.self_attn.{part}_proj", rows, model.hidden, seen, "qkv")
             for part, rows in (("q", model.query_features), ("k", model.cache_features), ("v", model.cache_features))
         )
         q, k = (
@@ -277,19 +288,19 @@ def described(file: LanguageModelFile) -> dict[str, Any]:
         seen = flow.attention(f"{name}.self_attn", (q, k, v), tokens, head)
         if model.sub_norms:
             seen = flow.does(f"{name}.attn_sub_norm", "RMSNormalization", [seen], weights=model.query_features)
-        made = flow.layer(f"{name}.self_attn.o_proj", model.hidden, model.query_features, seen)
+        made = flow.layer(f"{name}.self_attn.o_proj", model.hidden, model.query_features, seen, "o")
         middle = flow.does(f"{name}.add_attn", "Add", [made, before])
         seen = flow.does(f"{name}.post_attention_layernorm", "RMSNormalization", [middle], weights=model.hidden)
-        gate = flow.layer(f"{name}.mlp.gate_proj", model.ffn, model.hidden, seen)
+        gate = flow.layer(f"{name}.mlp.gate_proj", model.ffn, model.hidden, seen, "gate_up")
         gate = flow.does(f"{name}.mlp.silu", "Silu", [gate])
-        up = flow.layer(f"{name}.mlp.up_proj", model.ffn, model.hidden, seen)
+        up = flow.layer(f"{name}.mlp.up_proj", model.ffn, model.hidden, seen, "gate_up")
         seen = flow.does(f"{name}.mlp.multiply", "Mul", [gate, up])
         if model.sub_norms:
             seen = flow.does(f"{name}.ffn_sub_norm", "RMSNormalization", [seen], weights=model.ffn)
-        made = flow.layer(f"{name}.mlp.down_proj", model.hidden, model.ffn, seen)
+        made = flow.layer(f"{name}.mlp.down_proj", model.hidden, model.ffn, seen, "down")
         before = flow.does(f"{name}.add_mlp", "Add", [made, middle])
     seen = flow.does("norm", "RMSNormalization", [before], weights=model.hidden)
-    flow.layer("lm_head", model.vocabulary, model.hidden, seen, pruned=False)
+    flow.layer("lm_head", model.vocabulary, model.hidden, seen)
     return {
         "name": file.name,
         "description": file.description,
@@ -319,10 +330,10 @@ class _Flow:
         self.layers: list[dict[str, Any]] = []
         self.operations: list[dict[str, Any]] = []
 
-    def layer(self, name: str, rows: int, columns: int, takes: str, *, pruned: bool = True) -> str:
-        """Add a layer; returns its name."""
+    def layer(self, name: str, rows: int, columns: int, takes: str, product: str = "") -> str:
+        """Add a layer, a part of a product of its block; returns its name."""
         drawn: dict[str, Any] = {"density": 1.0}
-        if pruned and (pattern := self._model.pattern):
+        if product and (pattern := self._model.pattern_of(product)):
             n, m = map(int, pattern.split(":"))
             drawn = {"density": n / m, "pattern": f"nm:{pattern}"}
         self.layers.append(

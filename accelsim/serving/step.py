@@ -110,11 +110,12 @@ def model_step(
 
 def sizes_of(model: LanguageModel, board: Board, dtype: str, asked: Request, software: ServingSoftware | None) -> Sizes:
     """Return what the weights and the cache of one sequence take, and what there is."""
-    kept, of = map(int, (model.pattern or "1:1").split(":"))
-    bits = bits_of(dtype) * kept / of
-    if model.pattern:
-        bits += board.config.metadata_bits_per_value * kept / of
-    weight_bytes = round(model.block_weights * bits / 8) + WIDE_BYTES * model.embedding_weights
+    bits = 0.0
+    for name, (rows, columns) in model.products.items():
+        kept, of = map(int, (model.pattern_of(name) or "1:1").split(":"))
+        each = bits_of(dtype) + (board.config.metadata_bits_per_value if model.pattern_of(name) else 0)
+        bits += model.layers * rows * columns * each * kept / of
+    weight_bytes = round(bits / 8) + WIDE_BYTES * model.embedding_weights
     share = 1.0 if software is None else software.schedule.memory_share
     capacity = board.capacity_bytes
     usable = float("inf") if capacity is None else share * capacity
@@ -132,7 +133,7 @@ def step_of(
         f"pattern: {model.pattern} does not divide the {columns} inputs of {name}; prune by another pattern, or leave "
         "it dense"
         for name, (_, columns) in model.products.items()
-        if model.pattern and columns % int(model.pattern.split(":")[1])
+        if model.pattern_of(name) and columns % int(model.pattern_of(name).split(":")[1])
     ]
     raise_if_any(problems)
     at_once = _at_once(sizes_of(model, board, dtype, asked, software), chip, asked, software)

@@ -54,7 +54,9 @@ class Work(NamedTuple):
 def load_of(model: LanguageModel, board: Board, dtype: str, run: ServingRun) -> Load:
     """Return what a run has to do on a board; products of the blocks are in `dtype`."""
     steps, tokens = run.steps, run.step_tokens
-    products = (board.products_us(tokens, shape, dtype, model.pattern) for shape in model.products.values())
+    products = (
+        board.products_us(tokens, shape, dtype, model.pattern_of(name)) for name, shape in model.products.items()
+    )
     pairs = steps.joining * run.prompt * (run.prompt + 1) / 2
     launched = (steps.joining > 0) * 1 + (steps.going_on > 0)
     scored = steps.going_on + steps.joining
@@ -83,7 +85,7 @@ def work_of(load: Load, board: Board, kernels: Kernels, host: Host) -> Work:
 def with_host(busy: Floats, model: LanguageModel, run: ServingRun, host: Host, launching: Launching) -> Floats:
     """Return the time of each step: the board works behind launches, and waits for what its host does alone."""
     steps = run.steps
-    packed_us = len(model.products) * host.packed_us if model.pattern else 0.0
+    packed_us = host.packed_us * sum(model.pattern_of(name) != "" for name in model.products)
     one_by_one = model.layers * (host.layer_us + packed_us)
     left = np.where(steps.joining > 0, launching.graph_share, 0.0)
     launches = one_by_one * np.where(run.recorded, left, 1.0)
@@ -105,8 +107,8 @@ def bytes_between(model: LanguageModel, dtype: str) -> dict[str, int]:
         found[f"norm before {name}"] = 4 * model.hidden * wide
     if bits_of(dtype) < 8 * wide:
         narrow = bits_of(dtype) // 8
-        out = SUM_BYTES if dtype == "int8" and not model.pattern else wide
         for name, (rows, columns) in model.products.items():
+            out = SUM_BYTES if dtype == "int8" and not model.pattern_of(name) else wide
             found[f"quantised before {name}"] = columns * (wide + narrow)
             found[f"scaled behind {name}"] = rows * (out + wide)
     turned = model.query_features + model.cache_features

@@ -28,6 +28,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "results",
         "comparing",
         "whole_networks",
+        "silicon",
         "figures",
         "report",
         "timeline",

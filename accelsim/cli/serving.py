@@ -1,0 +1,143 @@
+"""A step of a language model as it is served: what `accelsim run` does where it is told the length of prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accelsim.cli.app import changes_of, collect, console, note, reporting, say, write_all
+from accelsim.cli.reading import ReadingOptions
+from accelsim.errors import collecting, raise_if_any
+from accelsim.report.files import check_outputs
+
+if TYPE_CHECKING:
+    from accelsim.serving.answer import Answer
+
+PANEL = "A language model as it is served"
+
+PromptOption = Annotated[
+    int | None,
+    typer.Option(
+        "--prompt", metavar="N", help="Tokens of each prompt: run a step of the model.", rich_help_panel=PANEL
+    ),
+]
+OutputOption = Annotated[
+    int | None,
+    typer.Option("--output", metavar="N", help="In decode: tokens behind each prompt.", rich_help_panel=PANEL),
+]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", metavar="TYPE", help="As fp8, int8 or bf16.", rich_help_panel=PANEL)
+]
+PatternOption = Annotated[
+    str | None,
+    typer.Option("--pattern", metavar="N:M", help="Of all blocks, 2:4 if left out; or dense.", rich_help_panel=PANEL),
+]
+ServingOption = Annotated[
+    str | None,
+    typer.Option("--serving", metavar="NAME", help="vllm, a .toml, or none: hardware alone.", rich_help_panel=PANEL),
+]
+
+DEFAULT_DTYPE, DEFAULT_PATTERN, DEFAULT_SERVING = "bf16", "2:4", "vllm"
+
+
+def check_unasked(given: dict[str, Any]) -> list[str]:
+    """Say which options of a step were given though no step was asked for."""
+    return [
+        f"{option}: belongs to a step of a language model; give --prompt, too"
+        for option, value in given.items()
+        if value is not None
+    ]
+
+
+def run_step(
+    model: str, hardware: str, told: dict[str, Any], tables: dict[str, Path | None], unused: dict[str, Any],
+    overrides: list[str] | None, reading: ReadingOptions, *, quiet: bool,
+) -> None:  # fmt: skip
+    """Print a step of a model on each chip, dense beside pruned, and what pruning buys; write the rows."""
+    from accelsim.hardware import load_hardware
+    from accelsim.network.decoder import load_model, pruned_by
+    from accelsim.serving import Request, load_serving
+
+    outputs = {kind: path for kind, path in tables.items() if path is not None}
+    wanted = ("--phase", "--batch")
+    given = {option: value for option, value in (unused | reading.given).items() if option not in wanted}
+    problems = [
+        f"{option}: is of no use for a step of a language model; leave it out"
+        for option, value in given.items()
+        if value is not None
+    ]
+    pattern = told["pattern"]
+    file: Any = collect(problems, load_model, model)
+    if file is not None:
+        own = file.language_model.pattern
+        file = collect(problems, pruned_by, file, pattern or own or DEFAULT_PATTERN, place="--")
+    software: Any = collect(problems, load_serving, told["serving"] or DEFAULT_SERVING, place="--")
+    changes = collect(problems, changes_of, overrides or [])
+    chips: list[Any] = [collect(problems, load_hardware, name.strip(), changes) for name in hardware.split(",")]
+    if reading.phase is None:
+        problems.append("--phase: is missing; give prefill or decode")
+    if told["output"] is not None and reading.phase == "prefill":
+        problems.append("--output: belongs to decode; leave it out, or give --phase decode")
+    asked: Any = collect(
+        problems,
+        lambda: Request(
+            phase=reading.phase or "prefill",
+            sequences=1 if reading.batch is None else reading.batch,
+            prompt=told["prompt"],
+            output=1 if told["output"] is None else told["output"],
+        ),
+        place="--",
+    )
+    collect(problems, check_outputs, outputs)
+    raise_if_any(dict.fromkeys(each.replace("--sequences:", "--batch:") for each in problems))
+
+    rows = []
+    with reporting(len(chips), quiet) as step:
+        for chip in chips:
+            step(chip.name)
+            with collecting(problems, f"{chip.name}: "):
+                rows.append(_on(file, chip, told["dtype"] or DEFAULT_DTYPE, asked, software, quiet))
+    if not rows or len(chips) == 1:
+        raise_if_any(problems)
+    import pandas as pd
+
+    table = pd.concat(rows, ignore_index=True)
+    if not quiet:
+        from accelsim.report.steps import boards_table
+
+        if len(rows) > 1:
+            console().print(boards_table(table))
+        note(problems)
+    write_all(table, outputs)
+
+
+def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool) -> Any:
+    """Print what one chip makes of a step; returns its rows."""
+    import pandas as pd
+
+    from accelsim.report.steps import step_table, step_title
+    from accelsim.serving import model_step
+    from accelsim.serving.answer import answer, sentences
+
+    pattern = file.language_model.pattern
+    patterns = ["", pattern] if pattern and pattern in getattr(chip.engine, "patterns", ()) else [pattern]
+    table = pd.concat(
+        [model_step(file, chip, dtype, each, **vars(asked), serving=software) for each in patterns], ignore_index=True
+    )
+    if quiet:
+        return table
+    console().print(step_title(table), markup=False)
+    console().print(step_table(table))
+    said = []
+    if table["steps"].max() > 1.005:
+        said.append(
+            f"not all sequences run at once: {table['steps'].max():.2f} steps for each token; see docs/silicon.md"
+        )
+    if len(patterns) == 2:
+        found: Answer = answer(file.language_model, chip, dtype, asked, software)
+        say(f"{chip.name}: {each}" for each in sentences(found))
+    note(said)
+    console().print()
+    return table
