@@ -24,19 +24,22 @@ def gemm(
     pattern: str | None = None,
     *,
     tile: tuple[int, int] | None = None,
+    cold: bool = False,
     backend: Literal["compiled", "simpy"] = "compiled",
 ) -> pd.DataFrame:
     """Run one GEMM, tokens x in_features by in_features x out_features, on a tensor core chip; returns one row.
 
     `pattern`: the N:M that the weights are packed by, such as "2:4"; None is dense. `tile`: (tokens, outputs) of a
-    tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again.
+    tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again, so
+    that L2 keeps what it can and a board may exceed its limit of power in the first runs; `cold`: once, from DRAM.
     Columns are described in `accelsim.results.COLUMNS`.
     Raises InputError with every problem of the GEMM, the tile and the chip.
     """
     if backend not in BACKENDS:
         raise InputError(f"backend: must be 'compiled' or 'simpy' (got {backend!r}){did_you_mean(backend, BACKENDS)}")
     chip = load_hardware(hardware)
-    row = engine_of(chip).product(chip, Product(tokens, out_features, in_features, dtype, pattern, tile), backend)
+    product = Product(tokens, out_features, in_features, dtype, pattern, tile, cold)
+    row = engine_of(chip).product(chip, product, backend)
     kept, of = (1, 1) if pattern is None else map(int, pattern.split(":"))
     dense_bits = bits_of(dtype) * out_features * in_features
     named = {

@@ -118,6 +118,12 @@ _HOW = (
         "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot; of "
         "operations computed, moved, fused (into what stands before or behind), or elsewhere: in no number here",
     ),
+    Column(
+        "other_time_us",
+        REAL,
+        'time of the way not taken, packed or dense, where the chip may choose (`engine.choose = "fastest"`), else 0',
+        "µs",
+    ),
     Column("hardware", TEXT, "name of the chip"),
     Column("engine", TEXT, "kind of engine"),
     Column("backend", TEXT, "compiled or simpy"),

@@ -1,8 +1,8 @@
 """Where the fitted numbers of the GPUs come from: `python -m benchmarks.gemm_fit [--write | --check] [chip ...]`.
 
-Reads square GEMMs up to 16384 alone, BF16 and FP16, of the measurements (see docs/tensor_core.md), and finds the
-numbers marked FITTED in the chips' files; `--write` puts them there, `--check` fails if others stand there. Layers of
-networks are never read here. Deterministic; two minutes for all chips on one core.
+Reads all measured GEMMs of `tests/evidence/gpu/gemm.csv`: squares, and the layers of Llama3.2-1B at every number of
+tokens (see docs/tensor_core.md), and finds the numbers marked FITTED in the chips' files; `--write` puts them there,
+`--check` fails if others stand there. Nothing else is fitted on. Deterministic; a minute or two on one core for all.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import csv
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import differential_evolution, minimize
+from scipy.optimize import minimize
 
 from accelsim.config import shipped_dir
 from accelsim.engines.tensor_core.config import TensorCoreConfig
@@ -26,16 +27,25 @@ from accelsim.engines.tensor_core.product import Gemm, choices_of, limits_of, ma
 from accelsim.engines.tensor_core.tiles import NO_SKIPPING, Choices, Size
 from accelsim.engines.tensor_core.twin import run_best
 from accelsim.hardware import load_hardware
+from accelsim.number_formats import NUMBER_FORMATS
 from benchmarks.documents import EVIDENCE
 
-LARGEST = 16384
-FLOOR_UP_TO = 128
-"""Squares so small that only the launch is seen."""
-RASTERS = (1, 2, 4, 8)
 TOLERANCE = 0.005
 """Mathematical libraries differ in the last bit, which moves a fitted number by less."""
 ERROR_SCALE = 0.05
 """Relative error beyond which the objective grows linearly: the spread of repeated measurements is of this size."""
+LIGHT = 0.4
+"""Weight of squares up to 512, which see little but the launch, and beyond 16384, which nobody runs."""
+FLOOR_UP_TO = 128
+"""Squares so small that only the launch is seen: their median is the floor."""
+ROUNDS = 3
+"""How often the numbers of kernels and those of the chip are found in turn."""
+STARTS = (-1.5, 0.0, 1.5)
+"""Paces of loads from which the first round sets out, in spreads."""
+EVALUATIONS, SHARED_EVALUATIONS = 300, 80
+SIDES = {"dense": None, "sparse": "2:4"}
+WIDE = ("bf16", "fp16")
+"""Types that share all numbers of a kernel."""
 
 
 class Number(NamedTuple):
@@ -48,45 +58,83 @@ class Number(NamedTuple):
 
     def value(self, z: float) -> float:
         """Return the number that lies z spreads from the centre."""
-        if self.key.endswith("overlap_loss"):
-            return min(1.0, max(0.0, self.centre + z * self.spread))
+        if self.key.endswith(("overlap_loss", "efficiency")):
+            return min(1.0, max(0.01 if self.key.endswith("efficiency") else 0.0, self.centre + z * self.spread))
         return self.centre * math.exp(z * self.spread)
 
 
-GPUS = {"a100-pcie": "A100", "h100-pcie": "H100", "rtx4090": "RTX4090"}
+GPUS = {
+    "a100-pcie": "A100",
+    "h100-pcie": "H100",
+    "b200": "B200",
+    "rtx4090": "RTX4090",
+    "rtx5080": "RTX5080",
+    "gb10": "GB10",
+}
 """Chips that are fitted, and what the measurements call them."""
 
-FITTED = {
-    "a100-pcie": (
-        Number("engine.dense.overhead_us", 3.0, 0.5),
-        Number("engine.sparse.overhead_us", 5.0, 0.5),
-        Number("engine.dense.load_cycles_per_k", 10.0, 0.7),
-        Number("engine.sparse.load_cycles_per_k", 7.0, 0.7),
-        Number("engine.power.fma_pj", 1.6, 0.3),
-        Number("engine.sparse.overlap_loss", 0.2, 0.5),
-    ),
-    "h100-pcie": (
-        Number("engine.dense.overhead_us", 2.0, 0.5),
-        Number("engine.sparse.overhead_us", 5.0, 0.5),
-        Number("engine.dense.load_cycles_per_k", 3.0, 0.7),
-        Number("engine.sparse.load_cycles_per_k", 7.0, 0.7),
-        Number("engine.power.fma_pj", 1.6, 0.3),
-        Number("engine.power.burst_factor", 1.5, 0.2),
-    ),
-    "rtx4090": (
-        Number("engine.dense.overhead_us", 5.0, 0.5),
-        Number("engine.sparse.overhead_us", 7.0, 0.5),
-        Number("engine.dense.load_cycles_per_k", 22.0, 0.7),
-        Number("engine.sparse.load_cycles_per_k", 11.0, 0.7),
-        Number("engine.clock_mhz", 2650.0, 0.05),
-    ),
+NARROW = {
+    "a100-pcie": ("int8",),
+    "h100-pcie": ("int8", "fp8"),
+    "b200": ("fp8",),  # INT8 has no fast dense kernel there
+    "rtx4090": ("int8", "fp8"),
+    "rtx5080": ("int8", "fp8"),
+    "gb10": ("int8", "fp8"),
 }
-FLOORS = ("engine.dense.floor_us", "engine.sparse.floor_us")
-RASTER = "engine.sparse.raster_tiles"
+"""Types of 8 bits, whose kernels have numbers of their own."""
+
+APART = {"rtx5080", "gb10"}
+"""Chips where FP16 and BF16 differ by more than measurements do: FP16 has numbers of its own, on the dense side."""
+
+
+def own_formats(chip: str, side: str) -> tuple[str, ...]:
+    """Return the types whose kernels have numbers of their own."""
+    return (("fp16",) if chip in APART and side == "dense" else ()) + NARROW[chip]
+
+
+CHIP = {
+    "a100-pcie": (Number("engine.l2_bytes_per_cycle", 3200.0, 0.2), Number("engine.power.fma_pj", 1.6, 0.3)),
+    "h100-pcie": (
+        Number("engine.l2_bytes_per_cycle", 3942.0, 0.2),
+        Number("engine.power.fma_pj", 1.6, 0.3),
+        Number("engine.power.burst_factor", 1.4, 0.2),
+    ),
+    "b200": (Number("engine.l2_bytes_per_cycle", 10000.0, 0.3), Number("engine.power.fma_pj", 0.7, 0.3)),
+    "rtx4090": (Number("engine.clock_mhz", 2650.0, 0.03), Number("engine.l2_bytes_per_cycle", 3500.0, 0.2)),
+    "rtx5080": (Number("engine.clock_mhz", 2800.0, 0.03), Number("engine.l2_bytes_per_cycle", 3500.0, 0.2)),
+    "gb10": (Number("engine.l2_bytes_per_cycle", 1400.0, 0.2), Number("engine.power.fma_pj", 0.9, 0.3)),
+}
+"""Numbers that all kernels of a chip share."""
+
+
+def at(side: str, dtype: str | None) -> str:
+    """Return the table of a kernel in a chip's file: that of 16-bit types (None), or what a narrow type has of it."""
+    return f"engine.{side}" if dtype is None else f"engine.{side}.formats.{dtype}"
+
+
+def of_kernel(side: str, dtype: str | None, floor_us: float = 5.0) -> tuple[Number, ...]:
+    """Return the numbers of one kernel beside its floor."""
+    key = at(side, dtype)
+    return (
+        Number(f"{key}.overhead_us", 0.7 * floor_us, 0.5),
+        Number(f"{key}.load_cycles_per_k", 8.0, 0.7),
+        Number(f"{key}.step_sync_cycles", 60.0, 0.6),
+        Number(f"{key}.efficiency", 0.96, 0.1),
+        Number(f"{key}.overlap_loss", 0.2, 0.3),
+    )
+
+
+def fitted_keys(chip: str) -> tuple[str, ...]:
+    """Return the keys of all numbers that are fitted in a chip's file."""
+    if chip not in GPUS:
+        return ()
+    places = [(side, dtype) for side in SIDES for dtype in (None, *own_formats(chip, side))]
+    kernels = [number.key for side, dtype in places for number in of_kernel(side, dtype)]
+    return (*(number.key for number in CHIP[chip]), *kernels, *(f"{at(*place)}.floor_us" for place in places))
 
 
 class Row(NamedTuple):
-    """A measured GEMM: times in us."""
+    """A measured GEMM: times in us, NaN where one was not measured."""
 
     dtype: str
     tokens: int
@@ -95,36 +143,39 @@ class Row(NamedTuple):
     dense_us: float
     sparse_us: float
 
+    @property
+    def square(self) -> bool:
+        """Whether all sizes are equal."""
+        return self.tokens == self.outputs == self.k
 
-FITTED_DTYPES = ("bf16", "fp16")
 
-
-def measured(gpu: str, *, squares: bool, dtypes: Sequence[str] = FITTED_DTYPES) -> list[Row]:
-    """Return the GEMMs of a GPU: squares up to 16384, which are fitted on, or the layers, which never are."""
-    path = EVIDENCE / "nm" / "gemm_measured.csv"
-    rows = [
+@cache
+def measured(gpu: str) -> tuple[Row, ...]:
+    """Return the GEMMs of a GPU; a time of 0, which one file has, was not measured."""
+    rows = csv.DictReader((EVIDENCE / "gpu" / "gemm.csv").read_text().splitlines())
+    return tuple(
         Row(
             row["dtype"].lower(),
             *(int(row[name]) for name in ("M_tokens", "N_out", "K_in")),
-            *(float(row[name]) for name in ("dense_us", "sparse24_us")),
+            *(float(row[name] or "nan") or math.nan for name in ("dense_us", "sparse24_us")),
         )
-        for row in csv.DictReader(path.read_text().splitlines())
-        if row["gpu"] == gpu and row["dtype"].lower() in dtypes and (row["workload"] == "SQUARE") == squares
-    ]
-    return [row for row in rows if not squares or row.tokens <= LARGEST]
+        for row in rows
+        if row["gpu"] == gpu
+    )
 
 
 class Kernels:
-    """A chip's dense and sparse kernel with numbers that can be changed."""
+    """A chip's dense and sparse kernel for one type, with numbers that can be changed."""
 
     def __init__(self, chip: str, dtype: str = "fp16") -> None:
         hardware = load_hardware(chip)
         config = hardware.engine
         if not isinstance(config, TensorCoreConfig) or config.sparse is None:
             raise TypeError(f"{chip} has no sparse tensor cores")
+        self.bits = NUMBER_FORMATS[dtype].bits
         self.sides: dict[str, tuple[Machine, Limits, Choices]] = {}
-        for side, kernel, pattern in (("dense", config.dense, None), ("sparse", config.sparse, "2:4")):
-            gemm = Gemm(1, 1, 4, dtype, pattern)
+        for side, pattern in SIDES.items():
+            gemm, kernel = Gemm(1, 1, 4, dtype, pattern), config.kernel_of(pattern, dtype)
             self.sides[side] = (
                 machine_of(gemm, hardware, kernel),
                 limits_of(gemm, hardware, kernel),
@@ -133,12 +184,20 @@ class Kernels:
 
     def put(self, key: str, value: float) -> None:
         """Change a number of the chip's file: of one kernel, or of both where it is the chip's."""
-        table, name = key.split(".")[-2:]
-        if name == "overlap_loss":
-            name, value = "overlap_loss_per_mille", round(1000 * value)
-        for side in self.sides if table not in self.sides else [table]:
+        name = key.rsplit(".", 1)[1]
+        for side in [key.split(".")[1]] if key.split(".")[1] in self.sides else self.sides:
             machine, limits, choices = self.sides[side]
-            if name in Machine._fields:
+            if name == "overlap_loss":
+                limits = limits._replace(overlap_loss_per_mille=round(1000 * value))
+            elif name == "efficiency":
+                machine = machine._replace(fma_per_cycle=machine.peak_fma_per_cycle * value)
+            elif name in ("load_cycles_per_k", "fma_pj"):
+                scaled = value * self.bits / 16
+                if name == "fma_pj":
+                    limits = limits._replace(fma_pj=scaled)
+                else:
+                    machine = machine._replace(load_cycles_per_k=scaled)
+            elif name in Machine._fields:
                 machine = machine._replace(**{name: value})
             else:
                 limits = limits._replace(**{name: value})
@@ -155,47 +214,94 @@ class Kernels:
         )
 
 
-def fit(chip: str) -> tuple[dict[str, float], float]:
-    """Return the fitted numbers of a chip by key, and the objective at them."""
-    rows = measured(GPUS[chip], squares=True)
-    shapes = sorted({row[1:4] for row in rows})
-    which = np.array([shapes.index(row[1:4]) for row in rows])
-    logs = {"dense": np.log([row.dense_us for row in rows]), "sparse": np.log([row.sparse_us for row in rows])}
-    small = [row for row in rows if row.tokens <= FLOOR_UP_TO]
-    floors = (np.median([row.dense_us for row in small]), np.median([row.sparse_us for row in small]))
-    fixed = {key: four_digits(float(floor)) for key, floor in zip(FLOORS, floors, strict=True)}
-    numbers = FITTED[chip]
-    kernels = Kernels(chip)
-    for key, floor in fixed.items():
-        kernels.put(key, floor)
+class Part:
+    """What one kernel is fitted to: the measured GEMMs of one type, or of both wide ones, on one side."""
+
+    def __init__(self, chip: str, side: str, dtype: str | None, rows: Sequence[Row]) -> None:
+        together = [name for name in WIDE if name not in own_formats(chip, side)]
+        self.kernels = Kernels(chip, dtype or together[0])
+        self.side = side
+        logs: dict[Row, list[float]] = {}
+        for row in rows:
+            taken_us = getattr(row, f"{side}_us")
+            if row.dtype in ([dtype] if dtype else together) and not math.isnan(taken_us):
+                logs.setdefault(row._replace(dtype="", dense_us=0.0, sparse_us=0.0), []).append(math.log(taken_us))
+        self.shapes = [(row.tokens, row.outputs, row.k) for row in logs]
+        self.logs = np.array([np.mean(each) for each in logs.values()])
+        light = [row.square and not 512 < row.tokens <= 16384 for row in logs]
+        self.weights = np.where(light, LIGHT, 1.0)
+        small = [log for row, log in zip(logs, self.logs, strict=True) if row.square and row.tokens <= FLOOR_UP_TO]
+        self.floor = Number(f"{at(side, dtype)}.floor_us", four_digits(math.exp(np.median(small))), 0.0)
+        self.kernels.put(self.floor.key, self.floor.centre)
+        self.numbers = of_kernel(side, dtype, self.floor.centre)
+        self.z = np.zeros(len(self.numbers))
+
+    def errors(self) -> NDArray[np.float64]:
+        """Return the logarithm of ours / measured."""
+        return np.log(self.kernels.times_us(self.side, self.shapes)) - self.logs
+
+    def put(self, z: NDArray[np.float64]) -> None:
+        """Put numbers at so many spreads from their centres."""
+        for number, own in zip(self.numbers, z, strict=True):
+            self.kernels.put(number.key, number.value(own))
+
+    def loss(self) -> float:
+        """Return the smooth-L1 of the errors."""
+        return float(2 * np.sum(self.weights * (np.sqrt(1 + (self.errors() / ERROR_SCALE) ** 2) - 1)))
+
+    def fit(self, starts: Sequence[float] = (0.0,)) -> None:
+        """Find the numbers of the kernel, with those of the chip as they are, from several paces of loads."""
+
+        def objective(z: NDArray[np.float64]) -> float:
+            self.put(z)
+            return round(self.loss() + float(np.sum(z * z)), 6)  # so that last bits decide nothing
+
+        pace = np.arange(len(self.z)) == 1
+        reached = [descend(objective, self.z + start * pace, EVALUATIONS) for start in starts]
+        self.z = min(reached, key=objective)
+        self.put(self.z)
+
+
+def descend(objective: Callable[[NDArray[np.float64]], float], z: NDArray[np.float64], evaluations: int) -> NDArray:
+    """Return where Nelder and Mead's simplex comes to from z."""
+    simplex = np.vstack([z, z + 0.6 * np.eye(len(z))])
+    options = {"maxfev": evaluations, "xatol": 1e-3, "fatol": 1e-3, "initial_simplex": simplex}
+    return np.asarray(minimize(objective, z, method="Nelder-Mead", options=options).x)
+
+
+def fit(chip: str, rows: Sequence[Row] | None = None, without: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Return the fitted numbers of a chip by key.
+
+    rows: what is fitted on, all that was measured if None; without: numbers that are held as given.
+    """
+    rows = measured(GPUS[chip]) if rows is None else rows
+    parts = [Part(chip, side, dtype, rows) for side in SIDES for dtype in (None, *own_formats(chip, side))]
+    shared, z = CHIP[chip], np.zeros(len(CHIP[chip]))
+
+    def put(z: NDArray[np.float64]) -> None:
+        for part in parts:
+            for number, own in zip(shared, z, strict=True):
+                part.kernels.put(number.key, number.value(own))
+            for key, value in (without or {}).items():
+                part.kernels.put(key, value)
 
     def objective(z: NDArray[np.float64]) -> float:
-        """Smooth-L1 of the logarithmic errors, and the priors; rounded, so that last bits decide nothing."""
-        for number, own in zip(numbers, z, strict=True):
-            kernels.put(number.key, number.value(own))
-        error = np.concatenate([np.log(kernels.times_us(side, shapes))[which] - logs[side] for side in logs])
-        return round(float(2 * np.sum(np.sqrt(1 + (error / ERROR_SCALE) ** 2) - 1) + np.sum(z * z)), 6)
+        put(z)
+        return round(sum(part.loss() for part in parts) + float(np.sum(z * z)), 6)
 
-    fits = []
-    for raster in RASTERS:
-        kernels.put(RASTER, raster)
-        coarse = differential_evolution(
-            objective,
-            [(-2.5, 2.5)] * len(numbers),
-            x0=np.zeros(len(numbers)),
-            seed=1,
-            popsize=8,
-            maxiter=30,
-            tol=1e-6,
-            polish=False,
-        )
-        fine = minimize(
-            objective, coarse.x, method="Nelder-Mead", options={"maxfev": 800, "xatol": 1e-3, "fatol": 1e-3}
-        )
-        fits.append((fine.fun, raster, fine.x))
-    reached, raster, z = min(fits, key=lambda fitted: fitted[:2])
-    found = {number.key: four_digits(number.value(own)) for number, own in zip(numbers, z, strict=True)}
-    return found | fixed | {RASTER: raster}, reached
+    put(z)
+    for i in range(ROUNDS):
+        for part in parts:
+            part.fit(STARTS if i == 0 else (0.0,))
+        z = descend(objective, z, SHARED_EVALUATIONS)
+        put(z)
+    for part in parts:
+        part.fit()
+    found = {number.key: number.value(own) for number, own in zip(shared, z, strict=True)}
+    for part in parts:
+        found |= {number.key: number.value(own) for number, own in zip(part.numbers, part.z, strict=True)}
+        found[part.floor.key] = part.floor.centre
+    return {key: four_digits(value) for key, value in found.items()}
 
 
 def four_digits(value: float) -> float:
@@ -221,7 +327,7 @@ def marked(chip: str) -> set[str]:
     return {key for key, (i, _) in numbers_in(text).items() if "# FITTED" in lines[i]}
 
 
-def write(chip: str, found: dict[str, float]) -> None:
+def write(chip: str, found: Mapping[str, float]) -> None:
     """Put numbers into a chip's file; comments stay where they are."""
     path = shipped_dir("hwconfigs") / f"{chip}.toml"
     text = path.read_text(encoding="utf-8")
@@ -233,7 +339,7 @@ def write(chip: str, found: dict[str, float]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def differences(chip: str, found: dict[str, float]) -> list[str]:
+def differences(chip: str, found: Mapping[str, float]) -> list[str]:
     """Say which numbers of a chip's file are not those that were found."""
     written = numbers_in((shipped_dir("hwconfigs") / f"{chip}.toml").read_text(encoding="utf-8"))
     return [
@@ -254,8 +360,8 @@ def main() -> int:
         parser.error(f"no fitted chip: {', '.join(sorted(unknown))}; known: {', '.join(GPUS)}")
     stale = []
     for chip in options.chips or GPUS:
-        found, reached = fit(chip)
-        print(f"{chip}: objective {reached:.2f}; " + ", ".join(f"{key} {value:g}" for key, value in found.items()))
+        found = fit(chip)
+        print(f"{chip}: " + ", ".join(f"{key.removeprefix('engine.')} {value:g}" for key, value in found.items()))
         if options.write:
             write(chip, found)
         if options.check:

@@ -306,6 +306,7 @@ def blocks() -> dict[str, str]:
         "dram": dram(),
         "dram-energy": dram_energy(),
         "gemm": gemm_layers.errors_table(),
+        "gemm-worst": gemm_layers.worst_table(),
         "gemm-fitted": gemm_layers.fitted_table(),
         "silicon-steps": serving.errors_table(),
         "silicon-fitted": serving.fitted_table(),

@@ -165,7 +165,7 @@ def test_an_override_is_checked_as_the_file_is(overrides: dict[str, Any], said: 
 
 def test_an_unknown_key_is_compared_with_those_of_its_own_engine() -> None:
     (problem,) = problems_of("a100-pcie", {"engine.pes": 4})
-    assert "engine.pes: unknown key (got 4); known: accumulator_bits, accumulators, clock_mhz, " in problem
+    assert "engine.pes: unknown key (got 4); known: accumulator_bits, accumulators, choose, clock_mhz, " in problem
     (problem,) = problems_of("a100-pcie", {"engine.core": 4})
     assert "engine.core: unknown key (got 4); did you mean 'cores'?" in problem
 

@@ -156,3 +156,82 @@ def test_time_is_that_of_the_cycles_and_of_the_launch() -> None:
         assert row["utilization"] == pytest.approx(row["macs"] / row["cycles"] / row["peak_macs_per_cycle"])
     eie = accelsim.simulate("lenet-300-100-digits", "eie-64pe-45nm")
     assert (eie["time_us"] == eie["cycles"] / eie["clock_mhz"]).all()
+
+
+def test_a_chip_that_may_choose_runs_dense_what_is_slower_packed() -> None:
+    """The packed kernel takes longer to launch: small products are faster dense, large ones packed."""
+    free = accelsim.load_hardware(CHIP, {"engine.choose": "fastest"})
+    for shape, packed_wins in {(64, 64, 64): False, (4096, 4096, 4096): True}.items():
+        dense, packed = (accelsim.gemm(*shape, CHIP, pattern=pattern).iloc[0] for pattern in (None, "2:4"))
+        assert (packed["time_us"] < dense["time_us"]) == packed_wins
+        assert packed["executed_as"] == "2:4"
+        assert packed["other_time_us"] == dense["other_time_us"] == 0
+        chosen = accelsim.gemm(*shape, free, pattern="2:4").iloc[0]
+        assert chosen["executed_as"] == ("2:4" if packed_wins else "dense")
+        faster, slower = (packed, dense) if packed_wins else (dense, packed)
+        assert chosen["time_us"] == faster["time_us"]
+        assert chosen["other_time_us"] == slower["time_us"]
+        assert chosen["storage_bits"] == faster["storage_bits"]
+    net = accelsim.Network("n", [accelsim.Layer.linear("fc", pruned(64, 64, 2, 4))])
+    assert accelsim.simulate(net, free, 1.0, verify=True)["executed_as"].tolist() == ["dense"]
+
+
+def test_a_cold_product_reads_all_of_it() -> None:
+    """Operands of 3 x 512 x 512 x 2 bytes fit in L2; cold they are read, and results are written."""
+    warm, cold = (accelsim.gemm(512, 512, 512, CHIP, cold=cold).iloc[0] for cold in (False, True))
+    assert warm["dram_read_bytes"] + warm["dram_write_bytes"] <= 64  # a rounding error, in blocks
+    assert (cold["dram_read_bytes"], cold["dram_write_bytes"]) == (2 * 512 * 512 * 2, 512 * 512 * 2)
+    assert cold["time_us"] > warm["time_us"]
+
+
+@pytest.mark.parametrize("shape", [(2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192), (16384, 16384, 16384)])
+@pytest.mark.parametrize("dtype", ["bf16", "fp8"])
+def test_time_energy_and_clock_of_a_burst_are_one(shape: tuple[int, int, int], dtype: str) -> None:
+    """One mean clock: time is its cycles, energy its voltage, power no more than the limit times the burst."""
+    chip = accelsim.load_hardware("h100-pcie")
+    power, kernel = chip.engine.power, chip.engine.kernel_of(None, dtype)  # type: ignore[attr-defined]
+    row = accelsim.gemm(*shape, chip, dtype=dtype).iloc[0]
+    assert row["time_us"] == pytest.approx(row["cycles"] / row["clock_mhz"] + kernel.overhead_us)
+    assert row["power_mw"] <= 1e3 * power.limit_w * power.burst_factor
+    voltage = power.voltage(row["clock_mhz"] / row["full_clock_mhz"])
+    scaled = power.fma_pj * (16 if dtype == "bf16" else 8) / 16
+    assert row["energy_arithmetic_pj"] == pytest.approx(row["count_fma"] * scaled * voltage**2)
+    # What runs once has no burst, nor has what lasts.
+    once = accelsim.gemm(*shape, chip, dtype=dtype, cold=True).iloc[0]
+    assert once["power_mw"] <= 1e3 * power.limit_w
+    if shape[0] == 16384:
+        assert row["power_mw"] <= 1.05e3 * power.limit_w
+
+
+def test_a_format_that_nothing_was_fitted_to_is_told() -> None:
+    with pytest.warns(UserWarning, match="a100-pcie: no measured GEMM in tf32 .* fitted: fp16, bf16, int8"):
+        accelsim.gemm(64, 64, 64, CHIP, dtype="tf32")
+    with pytest.warns(UserWarning, match="b200: no measured GEMM in int8"):
+        accelsim.gemm(64, 64, 64, "b200", dtype="int8")
+
+
+def test_a_format_has_what_is_its_own_and_shares_the_rest() -> None:
+    dense = CHIP.engine.dense  # type: ignore[attr-defined]
+    own = dense.of("int8")
+    assert (own.splits, own.output_bits, own.output_bytes("int8")) == ([1], 32, 4.0)
+    assert own.tiles == dense.tiles
+    assert dense.of("fp16") is dense
+    # Results of 32 bits leave the chip dense, of 16 packed.
+    for pattern, written in ((None, 4), ("2:4", 2)):
+        row = accelsim.gemm(512, 512, 512, CHIP, dtype="int8", pattern=pattern, cold=True).iloc[0]
+        assert row["dram_write_bytes"] == written * 512 * 512
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("engine.dense.formats.fp8.floor_us", 3.0, "dense.formats.fp8: has no rate in fma_per_cycle; it has fp16"),
+        ("engine.dense.formats.int8.floor", 3.0, "engine.dense.formats.int8.floor: unknown key"),
+        ("engine.fitted", ["fp8"], "fitted: 'fp8' has no rate in fma_per_cycle"),
+        ("engine.choose", "best", "engine.choose: "),
+    ],
+)
+def test_what_a_format_cannot_have_is_told(key: str, value: object, said: str) -> None:
+    with pytest.raises(accelsim.InputError) as caught:
+        accelsim.load_hardware(CHIP, {key: value})
+    assert said in str(caught.value)

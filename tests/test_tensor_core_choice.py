@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import at_most
 from hypothesis import given
@@ -21,20 +21,19 @@ EDGE = load_hardware("edge-nm-16x16")
 KIB = 1024
 
 
-@pytest.mark.parametrize("over", [1 + 1e-9, 1.0002, 1.01, 1.5, 3.0, 40.0])
-def test_the_share_that_a_cache_has_is_the_fixed_point(over: float) -> None:
-    """Found again by halving: the larger root of m = 1 - exp(-over m), which is above the least of the difference."""
-    low, high = math.log(over) / over, 1.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if middle + math.expm1(-over * middle) < 0 else (low, middle)
-    assert 1 - hit_share(over * 1e6, 1e6) == pytest.approx(high, rel=1e-6, abs=1e-15)
+@pytest.mark.parametrize("over", [0.2, 0.7, 1.0, 1.33, 3.0])
+def test_the_share_that_a_cache_has_is_that_of_lines_scattered_over_sets(over: float) -> None:
+    """Drawn: 200,000 sets of 16 ways, each line to one of them; found again if at most 15 others are in its set."""
+    sets = 200_000
+    lines = np.random.default_rng(0).integers(0, sets, round(over * 16 * sets))
+    fitting = np.bincount(lines, minlength=sets) <= 16
+    assert hit_share(over * 1e6, 1e6) == pytest.approx(fitting[lines].mean(), abs=2e-3)
 
 
-def test_a_footprint_just_above_a_cache_hardly_misses() -> None:
-    """With a footprint of 1 + x caches, m = 1 - exp(-(1 + x) m) is 2 x to the first order."""
-    assert 1 - hit_share(1.0001, 1.0) == pytest.approx(2e-4, rel=1e-3)
-    assert hit_share(1.0, 1.0) == 1.0
+def test_a_cache_has_all_of_little_and_nothing_of_much() -> None:
+    assert hit_share(0.1, 1.0) == pytest.approx(1.0, abs=1e-9)
+    assert hit_share(100.0, 1.0) == pytest.approx(0.0, abs=1e-9)
+    assert hit_share(1e9, 1.0) == 0.0
 
 
 def moved(outcome: GemmOutcome) -> tuple[int, int]:
@@ -277,8 +276,10 @@ def test_nothing_else_made_faster_by_a_tenth_helps_more(
     [
         # 6 MB of weights at 12.8 GB/s take 470 of 526 us; a tile of 16 tokens multiplies 1 for each 16 it could.
         ("edge-nm-16x16", (1, 2000, 1504), "DRAM"),
-        # 64 tiles on 108 cores.
-        ("a100-pcie", (1, 4096, 4096), "wave"),
+        # 33 MB of weights at 1751 GB/s take 19 of 30 us, since 24 MB of L2 that can be used keep little of them.
+        ("a100-pcie", (1, 4096, 4096), "DRAM"),
+        # 128 tiles of 128 x 256 on 108 cores.
+        ("a100-pcie", (2048, 2048, 512), "wave"),
         ("a100-pcie", (8192, 8192, 8192), "power"),
         ("a100-pcie", (1, 1, 16), "launch"),
         ("edge-nm-16x16", (1024, 1024, 1024), "tensor cores"),

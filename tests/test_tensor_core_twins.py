@@ -307,7 +307,7 @@ def test_no_run_is_faster_than_any_of_its_parts(case: tuple[Hardware, Gemm]) -> 
     if machine.l2_bytes:
         missed *= 1 - hit_share(missed, machine.l2_bytes)
     moved = BLOCK_BYTES * sum(outcome.counts.actions[action] for action in ("dram_reads", "dram_writes"))
-    assert moved >= missed * (1 - 1e-9)
+    assert moved >= missed * (1 - 1e-9) - 1e-6  # less than a rounding error misses of what is small
     assert cycles / outcome.clock_mhz * machine.dram_bytes_per_us >= (moved - BLOCK_BYTES) * (1 - 1e-9)
 
 

@@ -65,6 +65,8 @@ class Product(NamedTuple):
     """N:M that the weights are packed by; None: dense."""
     tile: tuple[int, int] | None = None
     """Tokens and outputs of a tile; None: the fastest."""
+    cold: bool = False
+    """Whether operands come from DRAM; else the same product ran just before."""
 
 
 class Operation(NamedTuple):

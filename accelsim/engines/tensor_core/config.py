@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +25,27 @@ Tile = Annotated[list[TileSide], Field(min_length=2, max_length=2)]
 
 DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
 """What products may be computed in."""
+
+
+OutputBits = Annotated[int, Field(strict=True, ge=8, le=64)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+class OwnKernel(Hashed):
+    """What the library's kernel for one data type has of its own; what is not given it shares: keys as of `Kernel`."""
+
+    tiles: Annotated[list[Tile], Field(min_length=1)] | None = None
+    splits: Annotated[list[Count], Field(min_length=1)] | None = None
+    efficiency: Share | None = None
+    step_sync_cycles: NonNegative | None = None
+    load_cycles_per_k: NonNegative | None = None
+    overhead_us: NonNegative | None = None
+    floor_us: NonNegative | None = None
+    raster_tiles: Count | None = None
+    overlap_loss: Share | None = None
+    output_bits: OutputBits | None = None
+    source: str = ""
+    """Where its numbers are from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
@@ -56,8 +77,24 @@ class Kernel(Hashed):
     """The output of one tile leaves while the next is computed."""
     shared_reads: Literal["warps", "wgmma", "wgmma-sparse"] = "warps"
     """Who reads operands from shared memory: warps of 64 x 64, or warp groups of 64 x n on the whole tile."""
+    output_bits: OutputBits | None = None
+    """Of a result; None: those of its type, 16 at least."""
+    formats: Mapping[str, OwnKernel] = field(default_factory=dict)
+    """By data type, what its kernel has of its own, as in [engine.dense.formats.int8]."""
     source: str = ""
     """Where its numbers are from."""
+
+    def of(self, dtype: str) -> Kernel:
+        """Return the kernel for a data type: with what it has of its own."""
+        own = self.formats.get(dtype)
+        if own is None:
+            return self
+        given = {key.name: getattr(own, key.name) for key in fields(own)}
+        return replace(self, formats={}, **{name: value for name, value in given.items() if value not in (None, "")})
+
+    def output_bytes(self, dtype: str) -> float:
+        """Return the size of a result: narrow types leave the chip with 16 bits where nothing else is said."""
+        return (self.of(dtype).output_bits or max(16, NUMBER_FORMATS[dtype].bits)) / 8
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -134,6 +171,8 @@ class TensorCoreConfig(EngineConfig):
         "sparse": "tiles and pace of a library: software",
         "instructions": "as they were measured alone; no run uses them",
         "minimize": "a rule of the library",
+        "choose": "a rule of the library",
+        "fitted": "what the numbers of the kernels were found from",
     }
 
     kind: Literal["tensor-core"] = "tensor-core"
@@ -190,6 +229,10 @@ class TensorCoreConfig(EngineConfig):
     """k is never cut into shorter parts."""
     minimize: Literal["time", "energy", "edp"] = "time"
     """What the choice of a tile minimises; time: of those within 1 % of the fastest that with the least energy."""
+    choose: Literal["pattern", "fastest"] = "pattern"
+    """How weights that hold a pattern run: packed by it, or dense where `minimize` prefers that."""
+    fitted: list[str] | None = None
+    """Data types whose kernels were fitted to measurements; others give a warning. None: there are none to fit to."""
     dense: Kernel
     sparse: Kernel | None = None
     power: Power | None = None
@@ -202,9 +245,9 @@ class TensorCoreConfig(EngineConfig):
         """The data type that networks run in."""
         return self.dtype or next(iter(self.fma_per_cycle))
 
-    def kernel_of(self, pattern: str | None) -> Kernel:
+    def kernel_of(self, pattern: str | None, dtype: str) -> Kernel:
         """Return what runs weights that are packed by a pattern, or dense ones: None."""
-        return self.dense if pattern is None else self.sparse or self.dense
+        return (self.dense if pattern is None else self.sparse or self.dense).of(dtype)
 
     def sum_bits(self, dtype: str) -> int:
         """Return the width of the sums of products in this data type."""
@@ -277,11 +320,24 @@ class TensorCoreConfig(EngineConfig):
         for key, default in {"l2_usable": 1.0, "l2_banks": None}.items() if self.l2_bytes == 0 else ():
             if (got := getattr(self, key)) != default:
                 yield f"{key}: is of an L2, which the chip has not (got {got}); leave it out"
-        kernels = {"dense": self.dense, "sparse": self.sparse}
-        for name, kernel in kernels.items() if self.l2_bytes == 0 else ():
-            if kernel is not None and max(kernel.splits) > 1:
+        known = ", ".join(self.fma_per_cycle)
+        kernels = {name: kernel for name, kernel in (("dense", self.dense), ("sparse", self.sparse)) if kernel}
+        for name, kernel in kernels.items():
+            for dtype in kernel.formats:
+                if dtype not in self.fma_per_cycle:
+                    yield f"{name}.formats.{dtype}: has no rate in fma_per_cycle; it has {known}"
+        for dtype in self.fitted or ():
+            if dtype not in self.fma_per_cycle:
+                yield f"fitted: '{dtype}' has no rate in fma_per_cycle; it has {known}"
+        all_kernels = {
+            f"{name}{own}": kernel.of(own.rpartition(".")[2])
+            for name, kernel in kernels.items()
+            for own in ("", *(f".formats.{dtype}" for dtype in kernel.formats))
+        }
+        for name, kernel in all_kernels.items() if self.l2_bytes == 0 else ():
+            if max(kernel.splits) > 1:
                 yield f"{name}.splits: the parts of a split k need an L2, which the chip has not; use [1]"
-            if kernel is not None and kernel.raster_tiles > 1:
+            if kernel.raster_tiles > 1:
                 yield f"{name}.raster_tiles: is for chips with L2; without one the order is searched; leave it out"
         if all(dtype in DTYPES for dtype in self.fma_per_cycle):
             yield from self._kernels_without_a_tile()
@@ -295,9 +351,10 @@ class TensorCoreConfig(EngineConfig):
             wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if _is_pattern(pattern)]
         for name, kernel, pattern in wanted:
             for dtype in self.fma_per_cycle:
-                lacks = [self.lack_of(tile, dtype, pattern) for tile in kernel.tiles]
+                tiles = kernel.of(dtype).tiles
+                lacks = [self.lack_of(tile, dtype, pattern) for tile in tiles]
                 if None not in lacks:
-                    smallest = max(range(len(lacks)), key=lambda i: min(self.room(kernel.tiles[i], dtype, pattern)))
+                    smallest = max(range(len(lacks)), key=lambda i: min(self.room(tiles[i], dtype, pattern)))
                     yield f"{name}.tiles: none fits; the smallest need: {lacks[smallest]}"
                     break
 

@@ -178,28 +178,26 @@ def total_of(numbers):
     return total
 
 
+WAYS = 16
+"""Of a set of L2."""
+
+
 @step
 def hit_share(footprint, cache):
-    """Return the share of a footprint, read again and again in the same order, that a cache of random replacement has.
+    """Return the share of a footprint, read again and again in the same order, that a cache has.
 
-    The fixed point of h = exp(-(footprint / cache) (1 - h)): a line stays if none of the misses of one pass hits it.
+    Of 16 ways, least recently used out, lines scattered over the sets by a hash: in a set lie as many of them as a
+    Poisson distribution says, and a line is found again if its set holds at most 15 others.
     Operands and results miss alike: an operand that is not there is read from DRAM, a result whose line has to leave
     is written to it, and is not read first.
     """
-    if footprint <= cache:
-        return 1.0
-    passes = footprint / cache
-    # Newton's method for the misses m = 1 - exp(-passes m), from above: convex, so that it only ever falls.
-    misses = 1.0
-    while True:
-        stays = math.expm1(-passes * misses)
-        slope = 1.0 - passes * (1.0 + stays)
-        if slope <= 0.0:
-            return 1.0 - misses
-        closer = misses - (misses + stays) / slope
-        if not 0.0 < closer < misses:
-            return 1.0 - misses
-        misses = closer
+    others = WAYS * footprint / cache
+    term = math.exp(-others)
+    share = term
+    for i in range(1, WAYS):
+        term *= others / i
+        share += term
+    return min(1.0, share)
 
 
 @step
@@ -210,7 +208,7 @@ def tile_bytes(machine, tokens, outputs):
         # The dense operand is read once for every 64 outputs, packed weights and their metadata from registers.
         return fill, machine.element_bytes * tokens * (-(-outputs // 64)) + machine.element_bytes * 0.5 * outputs
     if machine.wgmma == 1:
-        return fill, machine.element_bytes * (outputs * max(1, tokens // 128) + tokens)
+        return fill, machine.element_bytes * (machine.packed * outputs * max(1, tokens // 128) + tokens)
     return fill, machine.element_bytes * (
         tokens * max(2, outputs // 64) + machine.packed * outputs * max(2, tokens // 64)
     )

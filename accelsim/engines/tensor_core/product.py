@@ -87,6 +87,8 @@ class GemmOutcome(NamedTuple):
     rounds: tuple[tuple[int, int, int], ...]
     """Of the rounds of tiles: steps, how many have so many, cycles of each in DRAM; the last is the one not full."""
     overlap_loss_per_mille: int
+    other_us: float = 0.0
+    """Of the way that was not taken, packed or dense, where the chip had the choice; 0: it had none."""
 
     def times(self, steps: int) -> GemmOutcome:
         """Return the outcome of so many of these one after another, each launched anew."""
@@ -95,6 +97,7 @@ class GemmOutcome(NamedTuple):
         return self._replace(
             counts=self.counts.times(steps),
             time_us=steps * self.time_us,
+            other_us=steps * self.other_us,
             energy_uj=steps * self.energy_uj,
             compute_cycles=steps * self.compute_cycles,
         )
@@ -164,7 +167,7 @@ def run(
     """
     config = chip.engine
     raise_if_any([*problems(gemm, config), *_shape_problems(tile)])
-    kernel = config.kernel_of(gemm.pattern)
+    kernel = config.kernel_of(gemm.pattern, gemm.dtype)
     if tile is not None:
         raise_if_any(filter(None, [config.lack_of(tile, gemm.dtype, gemm.pattern)]))
     machine, limits, choices = _seen(chip, *gemm[3:])
@@ -213,7 +216,7 @@ def _seen(
     """Return a chip as the products of a network see it that differ in size alone."""
     gemm = Gemm(1, 1, 1, dtype, pattern, groups, input_share, output_share, launched)
     config = chip.engine
-    kernel = config.kernel_of(pattern)
+    kernel = config.kernel_of(pattern, dtype)
     return (
         machine_of(gemm, chip, kernel),
         limits_of(gemm, chip, kernel),
@@ -242,7 +245,7 @@ def machine_of(gemm: Gemm, chip: TensorCoreChip, kernel: Kernel) -> Machine:
         fma_per_cycle=rate * kernel.efficiency,
         peak_fma_per_cycle=rate,
         element_bytes=bits / 8,
-        output_bytes=output_bytes(gemm.dtype) * gemm.output_share,
+        output_bytes=kernel.output_bytes(gemm.dtype) * gemm.output_share,
         sum_bytes=config.sum_bits(gemm.dtype) / 8 if config.accumulators == "shared" else 0.0,
         packed=config.packed(gemm.dtype, gemm.pattern),
         step_k=config.step_of(gemm.dtype),

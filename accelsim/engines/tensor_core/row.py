@@ -15,13 +15,13 @@ from accelsim.engines.counts import per_unit
 from accelsim.engines.engine import Asked, Product, Ran, Row, Run
 from accelsim.engines.measures import Crossing, Pace, measures, world
 from accelsim.engines.operations import Step
-from accelsim.engines.tensor_core.config import TensorCoreChip, TensorCoreConfig
+from accelsim.engines.tensor_core.config import Kernel, TensorCoreChip, TensorCoreConfig
 from accelsim.engines.tensor_core.operations import moved_row, product_of
 from accelsim.engines.tensor_core.prices import area_mm2, entries, extrapolated
-from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, output_bytes, pattern_of, run
+from accelsim.engines.tensor_core.product import Gemm, GemmOutcome, better, pattern_of, run
 from accelsim.engines.tensor_core.tiles import skipping_of
 from accelsim.engines.tensor_core.words import WORDS
-from accelsim.errors import VerificationError
+from accelsim.errors import VerificationError, warn
 from accelsim.formats import block_bitmask, nm
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.fixed import fixed_point
@@ -34,9 +34,35 @@ from accelsim.pruning import Granularity
 
 def product_row(chip: TensorCoreChip, product: Product, backend: str) -> Row:
     """Run a GEMM as libraries are measured: the same again and again; raises InputError with every problem of it."""
-    tokens, outputs, inputs, dtype, pattern, tile = product
+    tokens, outputs, inputs, dtype, pattern, tile, cold = product
     asked = Gemm(tokens, outputs, inputs, dtype, pattern)
-    return gemm_row(asked, chip, run(asked, chip, backend, tile, repeated=True))
+    chosen, outcome = choose(asked, chip, backend, tile, repeated=not cold)
+    told_if_unfitted(chip, dtype)
+    return gemm_row(chosen, chip, outcome)
+
+
+def choose(
+    asked: Gemm, chip: TensorCoreChip, backend: str, tile: tuple[int, int] | None = None, *, repeated: bool
+) -> tuple[Gemm, GemmOutcome]:
+    """Run a GEMM as the chip chooses: packed by its pattern, or dense where the chip may and `minimize` prefers it."""
+    outcome = run(asked, chip, backend, tile, repeated=repeated)
+    if asked.pattern is None or chip.engine.choose == "pattern":
+        return asked, outcome
+    dense = asked._replace(pattern=None)
+    other = run(dense, chip, backend, repeated=repeated)
+    if better(other, outcome, chip.engine.minimize) is other:
+        return dense, other._replace(other_us=outcome.time_us)
+    return asked, outcome._replace(other_us=other.time_us)
+
+
+def told_if_unfitted(chip: TensorCoreChip, dtype: str) -> None:
+    """Warn of a data type that no kernel of the chip was fitted to."""
+    fitted = chip.engine.fitted
+    if fitted is not None and dtype not in fitted:
+        warn(
+            f"{chip.name}: no measured GEMM in {dtype} went into this chip's kernels, so that its times are a guess; "
+            f"fitted: {', '.join(fitted) or 'none'}"
+        )
 
 
 def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: int = 1, *, units: bool = True) -> Row:
@@ -56,9 +82,10 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
         **measures(
             chip, counts, pace, (entries(chip, ran), WORDS), work_cycles=work, time_us=time_us, clock_mhz=ran.clock_mhz
         ),
-        **_world(product, outcome, values + metadata, steps),
+        **_world(product, config.kernel_of(product.pattern, product.dtype), outcome, values + metadata, steps),
         **({"units": per_unit(counts, _shared_out(counts.busy_cycles, work, busy))} if units else {}),
         "executed_as": outcome.executed_as,
+        "other_time_us": outcome.other_us,
         "capacity": "tiles",
         "residency": "stream",
         "stored_entries": outcome.stored,
@@ -77,10 +104,10 @@ def gemm_row(product: Gemm, chip: TensorCoreChip, outcome: GemmOutcome, steps: i
     }
 
 
-def _world(product: Gemm, outcome: GemmOutcome, weight_bits: int, steps: int) -> Row:
+def _world(product: Gemm, kernel: Kernel, outcome: GemmOutcome, weight_bits: int, steps: int) -> Row:
     """Return what crosses the edge of the chip: all of it is paid for but what L2 kept from the run before."""
     groups, tokens = product.groups, product.tokens
-    element_bits, result_bits = NUMBER_FORMATS[product.dtype].bits, round(8 * output_bytes(product.dtype))
+    element_bits, result_bits = NUMBER_FORMATS[product.dtype].bits, round(8 * kernel.output_bytes(product.dtype))
     elements = round(outcome.inputs_read * product.input_share * groups * tokens * product.in_features)
     result = round(product.output_share * groups * tokens * product.out_features * result_bits)
     # Operands miss as results do, see `hit_share`.
@@ -114,7 +141,8 @@ class TensorCoreRun(Run):
 
     def __init__(self, chip: TensorCoreChip) -> None:
         self._chip = chip
-        self._ran: dict[tuple[Gemm, str], GemmOutcome] = {}  # products of one size cost the same
+        told_if_unfitted(chip, chip.engine.type_of_networks)
+        self._ran: dict[tuple[Gemm, str], tuple[Gemm, GemmOutcome]] = {}  # products of one size cost the same
 
     @property
     def chip(self) -> TensorCoreChip:
@@ -124,8 +152,8 @@ class TensorCoreRun(Run):
     def run(self, layer: Layer, weights: WeightMatrix, samples: Samples, backend: str) -> tuple[Gemm, GemmOutcome]:
         """Run one step of one layer; returns the product and what it took.
 
-        Weights that hold a pattern of the chip are packed and run by it, all others run dense; with slices skipped
-        instead where the chip can and that is faster.
+        Weights that hold a pattern of the chip are packed and run by it, unless the chip may choose and dense is
+        better; all others run dense; with slices skipped instead where the chip can and that is faster.
         Raises InputError for weights that are not finite or break the pattern that the layer claims.
         """
         config = self.chip.engine
@@ -136,8 +164,8 @@ class TensorCoreRun(Run):
         share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
         product = Gemm(tokens, rows, columns, config.type_of_networks, pattern, groups, share)
         if (product, backend) not in self._ran:
-            self._ran[product, backend] = run(product, self.chip, backend, repeated=False)  # other layers ran before
-        outcome = self._ran[product, backend]
+            self._ran[product, backend] = choose(product, self.chip, backend, repeated=False)  # other layers ran before
+        product, outcome = self._ran[product, backend]
         if config.skip_k:
             channels = columns if layer.convolution is None else layer.convolution.in_channels // groups
             skipping = weights.once(
@@ -155,8 +183,8 @@ class TensorCoreRun(Run):
         if step.way == COMPUTED:
             gemm = product_of(step, self.chip)
             if (gemm, asked.backend) not in self._ran:
-                self._ran[gemm, asked.backend] = run(gemm, self.chip, asked.backend, repeated=False)
-            row = gemm_row(gemm, self.chip, self._ran[gemm, asked.backend], units=asked.units)
+                self._ran[gemm, asked.backend] = choose(gemm, self.chip, asked.backend, repeated=False)
+            row = gemm_row(gemm, self.chip, self._ran[gemm, asked.backend][1], units=asked.units)
             return row | {"stored_entries": 0, "storage_bits": 0, "storage_values_bits": 0}
         return moved_row(step, self.chip, units=asked.units)
 

@@ -11,6 +11,7 @@ and how many bytes a run moves, are formulas (`plan.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -268,19 +269,18 @@ class Attempt:
         return float(low)
 
     def measure(self) -> tuple[float, float]:
-        """Return the clock in MHz that lasts, and the mean time of the runs that are timed."""
+        """Return the mean clock in MHz of the runs that are timed, and their time at it."""
         limits, full = self.limits, self.machine.clock_mhz
         if not limits.limit_w:
             return full, self.time_us(full)
         clock = self.clock_within(limits.limit_w)
-        taken = self.time_us(clock)
-        if clock < full and limits.burst_us > 0:
+        if clock < full and self.repeated and limits.burst_us > 0:
             # The first runs of a measurement may exceed the limit; some of them are over before any is timed.
-            first = self.time_us(self.clock_within(limits.limit_w * limits.burst_factor))
-            runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
+            faster = self.clock_within(limits.limit_w * limits.burst_factor)
+            runs = min(limits.burst_us / self.time_us(faster), limits.runs_before + limits.runs_timed)
             share = max(0.0, runs - limits.runs_before) / limits.runs_timed
-            taken = share * first + (1.0 - share) * taken
-        return clock, taken
+            clock = float(math.floor(clock + share * (faster - clock)))
+        return clock, self.time_us(clock)
 
 
 class Taken(NamedTuple):

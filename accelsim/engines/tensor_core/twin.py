@@ -283,20 +283,12 @@ def tiles_of(machine, size, tile_tokens, tile_outputs, split, skipping, columns,
 
 
 @step
-def round_cycles(plan, steps, l2, dram, epilogue, spent, done, record):
-    """Return the cycles of one round of tiles, and fill `spent` (8,) with how many of them went to each of CAUSES.
-
-    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; done
-    (stages,): to work in; record (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM
-    and in the tensor cores.
-    """
-    for cause in range(len(spent)):
-        spent[cause] = 0
+def played_steps(plan, steps, l2, dram, spent, done, record):
+    """Return when the last step of a round has ended, step by step; what it waits for is added to `spent`."""
     compute = max(plan.tensor, plan.shared)
     stages = len(done)
     load_free = l2_free = dram_free = np.int64(plan.prologue)
     finished = np.int64(plan.prologue)
-    spent[LATENCY] = plan.prologue
     for i in range(steps):
         # Specification: Server.serve. A step is asked for when its stage is free; each server takes them in order.
         asked = max(np.int64(plan.prologue), done[i % stages]) if i >= stages else np.int64(plan.prologue)
@@ -318,6 +310,35 @@ def round_cycles(plan, steps, l2, dram, epilogue, spent, done, record):
         done[i % stages] = finished
         if len(record):
             record[i, 0], record[i, 1], record[i, 2], record[i, 3] = load_free, l2_free, dram_free, finished
+    return finished
+
+
+@step
+def round_cycles(plan, steps, l2, dram, epilogue, spent, done, record):
+    """Return the cycles of one round of tiles, and fill `spent` (8,) with how many of them went to each of CAUSES.
+
+    l2: cycles of one step of all cores in L2; dram: cycles of the whole round there, spread over its steps; done
+    (stages,): to work in; record (steps, 4), or empty: filled with the ends of each step in the loads, in L2, in DRAM
+    and in the tensor cores.
+    """
+    for cause in range(len(spent)):
+        spent[cause] = 0
+    compute = max(plan.tensor, plan.shared)
+    finished = np.int64(plan.prologue)
+    spent[LATENCY] = plan.prologue
+    if len(record) or len(done) < 3:
+        finished = played_steps(plan, steps, l2, dram, spent, done, record)
+    elif steps:
+        # One server is last at every step, the earlier named where they are level; a round waits for its first step,
+        # and for all others too where that server is slower than the cores. Stages never hold it up: with three of
+        # them the step that it waits for ended before the step that it serves.
+        cause, first, rest = DRAM, dram // steps, dram - dram // steps
+        if dram < steps * max(l2, plan.load):
+            cause = L2 if l2 >= plan.load else LOAD
+            first = max(l2, plan.load)
+            rest = (steps - 1) * first
+        spent[cause] = first + max(0, rest - (steps - 1) * compute)
+        finished += spent[cause] + steps * compute
     if steps == 0:  # all weights of the tiles are zero: only results move
         spent[DRAM] = dram
         finished += dram
@@ -424,20 +445,20 @@ def clock_within(machine, limits, size, tiles, repeated, even, within, room):
 def measured(machine, limits, size, tiles, repeated, even, at_full, room):
     """Return clock in MHz, time in us and energy in uJ of a tile and split; `at_full`: uJ of cores, uJ of DRAM, us."""
     # Specification: Attempt.measure.
-    clock, taken, lasting = machine.clock_mhz, at_full[2], at_full[2]
+    clock, taken = machine.clock_mhz, at_full[2]
     if limits.limit_w > 0:
         clock = clock_within(machine, limits, size, tiles, repeated, even, (at_full, limits.limit_w), room)
         if clock < machine.clock_mhz:
-            taken = lasting = time_us(machine, limits, size, tiles, clock, repeated, even, room)
-            if limits.burst_us > 0:
-                # The first runs of a measurement may exceed the limit: the mean over those that are timed.
+            if repeated and limits.burst_us > 0:
+                # The first runs of a measurement may exceed the limit: the mean clock of those that are timed.
                 allowed = limits.limit_w * limits.burst_factor
                 faster = clock_within(machine, limits, size, tiles, repeated, even, (at_full, allowed), room)
                 first = time_us(machine, limits, size, tiles, faster, repeated, even, room)
                 runs = min(limits.burst_us / first, limits.runs_before + limits.runs_timed)
                 share = max(0.0, runs - limits.runs_before) / limits.runs_timed
-                taken = share * first + (1.0 - share) * taken
-    return clock, taken, power_w(limits, at_full, lasting, clock / machine.clock_mhz) * taken
+                clock = float(math.floor(clock + share * (faster - clock)))
+            taken = time_us(machine, limits, size, tiles, clock, repeated, even, room)
+    return clock, taken, power_w(limits, at_full, taken, clock / machine.clock_mhz) * taken
 
 
 CLOCK_MHZ, TIME_US, ENERGY_UJ = range(3)
