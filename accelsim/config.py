@@ -88,7 +88,7 @@ def find(name: str | Path, kind: str, *, folders: bool = False) -> Path:
     """
     text = str(name)
     path = shipped_dir(kind) / f"{text}.toml"
-    if not re.search(r"[/\\]", text) and path.is_file():  # names may have points, as in llama3.2-1b
+    if not re.search(r"[/\\]", text) and os.path.isfile(path):  # names may have points, as in llama3.2-1b
         return path
     if not re.search(r"[/\\.]", text):
         if folders and os.path.isdir(text):

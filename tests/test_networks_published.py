@@ -29,7 +29,10 @@ def test_the_script_writes_the_same_file(name: str, regenerated: Path) -> None:
 
 
 def test_the_script_writes_these_networks(regenerated: Path) -> None:
-    assert sorted(path.name for path in regenerated.iterdir()) == sorted(f"{name}.toml" for name in NAMES)
+    assert sorted(path.stem for path in regenerated.glob("*.toml")) == sorted(NAMES)
+    models = shipped_dir("workloads/models")
+    written = {path.name: path.read_bytes() for path in (regenerated / "models").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in models.glob("*.toml")}
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,9 @@ from accelsim.errors import InputError, did_you_mean, listed
 MODELS = "workloads/models"
 """Where the language models are that come along."""
 
+SHARDS_SUFFIX = ".index.json"
+"""Of what names the files that tensors lie in, which is no configuration."""
+
 CONFIG_SUFFIX = ".json"
 
 ProductName = Literal["qkv", "o", "gate_up", "down"]
@@ -164,7 +167,7 @@ class LanguageModelFile:
 
 def is_language_model(name: str) -> bool:
     """Return whether a name or a path is that of a language model by its sizes."""
-    if name in shipped_names(MODELS) or name.endswith(CONFIG_SUFFIX):
+    if name in shipped_names(MODELS) or (name.endswith(CONFIG_SUFFIX) and not name.endswith(SHARDS_SUFFIX)):
         return True
     path = Path(name)
     return path.suffix == ".toml" and path.is_file() and "language model" in kinds_of(read_toml(path))
