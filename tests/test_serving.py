@@ -119,7 +119,7 @@ def test_attention_and_head_are_what_their_flops_and_bytes_take() -> None:
     asked = Request(phase="decode", sequences=3, prompt=10, output=2)
     run = run_of(asked, NO_SOFTWARE.schedule, 3, alone=True)
     load = load_of(TINY, board, "bf16", run)
-    assert load.cache_bytes.tolist() == [3 * 10 * 2 * 2 * 32 * 2, 3 * 11 * 2 * 2 * 32 * 2]
+    assert load.cache_bytes.tolist() == [3 * 11 * 2 * 2 * 32 * 2, 3 * 12 * 2 * 2 * 32 * 2]
     kernels = replace(NO_SOFTWARE.kernels, cache_share=0.5)
     work = work_of(load, board, kernels, NO_HOST)
     assert (work.attention - load.attention_us).tolist() == pytest.approx(load.cache_bytes / board.bytes_per_us / 0.5)
@@ -299,3 +299,42 @@ def test_software_of_ones_own_is_read_and_checked(tmp_path: Path) -> None:
     own.write_text(text.replace("cache_share = ", "cache_share = 1"))
     with pytest.raises(InputError, match=r"mine\.toml: kernels\.cache_share: must be at most 1"):
         step("llama3.2-1b", "a100-pcie", "int8", **asked, serving=own)
+
+
+OWN = """
+name = "own"
+[language_model]
+layers = 2
+hidden = 512
+ffn = 1536
+heads = 8
+kv_heads = 2
+head_features = 64
+vocabulary = 1000
+context = 2048
+pattern = "2:4"
+"""
+
+
+@pytest.mark.parametrize(("phase", "prompt"), [("prefill", 96), ("decode", 95)])
+def test_a_step_has_the_weights_and_products_of_the_network_that_it_is(tmp_path: Path, phase: str, prompt: int) -> None:
+    """Seven layers a block that find L2 empty, and four products behind each other: the same work, less time."""
+    path = tmp_path / "own.toml"
+    path.write_text(OWN)
+    model = load_model(path).language_model
+    table = accelsim.simulate(accelsim.load_network(path).in_phase(phase, context=96, batch=16), "a100-pcie")
+    row = step(path, "a100-pcie", "fp16", phase=phase, sequences=16, prompt=prompt, serving="none")
+    blocks = table[table["granularity"] == "nm:2:4"]
+    assert set(blocks["dtype"]) == {"fp16"}
+    assert blocks["storage_bits"].sum() / 8 == row["weight_bytes"] - 2 * model.embedding_weights
+    tokens = 16 * (96 if phase == "prefill" else 1)
+    assert blocks["dense_macs"].sum() == tokens * model.block_weights
+    assert 0.4 * blocks["time_us"].sum() < row["gemm_us"] < blocks["time_us"].sum()
+    asked = Request(phase=phase, sequences=16, prompt=prompt)
+    run = run_of(asked, NO_SOFTWARE.schedule, 16, alone=True)
+    load = load_of(model, Board(load_hardware("a100-pcie")), "fp16", run)
+    pairs = table[table["kind"] == "attention"]["dense_macs"].sum()  # with those that a causal mask hides
+    if phase == "prefill":
+        assert load.attention_flops.sum() == pytest.approx(2 * pairs * 97 / 192)
+    else:
+        assert load.cache_bytes.sum() / 2 * 4 == pairs  # four queries meet each value of two bytes

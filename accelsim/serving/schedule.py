@@ -78,8 +78,8 @@ def decode_steps(sequences: int, prompt: int, output: int, tokens_per_step: int,
 
 
 def all_at_once(sequences: int, prompt: int, output: int) -> Steps:
-    """Return the steps that make `output` tokens of sequences which all run already, by the context of the middle."""
-    tokens = np.arange(output, dtype=np.int64)
+    """Return the steps that make `output` tokens of sequences which all run already."""
+    tokens = np.arange(1, output + 1, dtype=np.int64)  # a query meets its own key, too
     return Steps(np.full(output, sequences), np.zeros(output, np.int64), sequences * (prompt + tokens))
 
 

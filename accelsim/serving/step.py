@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,7 +82,7 @@ def model_step(
     microseconds, `steps` of the software per token, `tokens_per_s`, and bytes of weights, cache and board.
     Raises InputError with every problem.
     """
-    file, chip, software = load_model(model), load_hardware(hardware), load_serving(serving)
+    file, chip, software = load_model(model), _chip(hardware), load_serving(serving)
     if pattern is not None and pattern != file.language_model.pattern:
         file = pruned_by(file, pattern)
     asked = Request(phase=phase, sequences=sequences, prompt=prompt, output=output)
@@ -106,6 +108,17 @@ def model_step(
     import pandas as pd
 
     return pd.DataFrame([{name: row[name] for name in COLUMNS}])
+
+
+def _chip(hardware: Hardware | str | Path) -> Hardware:
+    """Return a chip; a shipped one, which no path names, is read once."""
+    is_name = isinstance(hardware, str) and re.fullmatch(r"[\w-]+", hardware)
+    return _shipped(str(hardware)) if is_name else load_hardware(hardware)
+
+
+@lru_cache(maxsize=64)
+def _shipped(name: str) -> Hardware:
+    return load_hardware(name)
 
 
 def sizes_of(model: LanguageModel, board: Board, dtype: str, asked: Request, software: ServingSoftware | None) -> Sizes:
