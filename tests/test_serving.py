@@ -126,6 +126,22 @@ def test_attention_and_head_are_what_their_flops_and_bytes_take() -> None:
     assert board.flops_per_us == pytest.approx(312e6, rel=0.01)  # data sheet
 
 
+def test_what_fits_into_l2_moves_at_its_rate() -> None:
+    board = Board(load_hardware("a100-pcie"))
+    room, rate = board.l2
+    assert room == 0.6 * 40 * 2**20
+    assert rate == pytest.approx(3200 * 1410, rel=0.05)  # bytes a clock, clocks a microsecond
+    few, many = (
+        load_of(TINY, board, "bf16", run_of(Request(phase="prefill", sequences=n, prompt=1), NO_SOFTWARE.schedule, n))
+        for n in (1000, 10**6)
+    )
+    every = sum(bytes_between(TINY, "bf16").values()) * TINY.layers
+    assert (few.moved_bytes.sum(), few.near_bytes.sum()) == (0, 1000 * every)
+    assert (many.moved_bytes.sum(), many.near_bytes.sum()) == (10**6 * every, 0)
+    work = work_of(few, board, NO_SOFTWARE.kernels, replace(NO_HOST, memory_share=0.5))
+    assert (work.other - few.moved_us).tolist() == [pytest.approx(1000 * every / rate / 0.5)]
+
+
 def test_prompts_join_as_tokens_of_a_step_allow() -> None:
     """Four prompts of 3 tokens, 3 tokens each, steps of at most 5: one joins at a time."""
     steps = decode_steps(4, 3, 3, 5, 4)

@@ -55,6 +55,13 @@ class Board:
         return BLOCK_BYTES * 1000 * self.memory.all_channels / float(measure(self.memory.dram).read_ns)
 
     @cached_property
+    def l2(self) -> tuple[float, float]:
+        """Bytes that stay in L2 from one kernel to the next, and bytes that it moves in a microsecond."""
+        config = self.config
+        rate = config.l2_bytes_per_cycle * config.clock_mhz if config.l2_bytes else 0.0
+        return config.l2_bytes * config.l2_usable, max(rate, self.bytes_per_us)
+
+    @cached_property
     def flops_per_us(self) -> float:
         """Additions and multiplications in 16 bits at the highest clock."""
         return float(2 * self.config.cores * self.rates[self.wide] * self.config.clock_mhz)

@@ -61,7 +61,7 @@ class Host:
     sequence_us: NonNegative
     """The same for each sequence of a step."""
     memory_share: Share
-    """Share of the sustained bandwidth that kernels between the products reach."""
+    """Share of the sustained bandwidth, of DRAM or L2, that kernels between the products reach."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)

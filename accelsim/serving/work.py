@@ -33,7 +33,9 @@ class Load(NamedTuple):
     attention_us: Floats
     """Launches of attention."""
     moved_bytes: Floats
-    """Between the products."""
+    """Between the products, from and to DRAM."""
+    near_bytes: Floats
+    """The same of kernels that find in L2 what they take, and leave there what they give."""
     moved_us: float
     """Launches of what moves them."""
     head_us: Floats
@@ -60,14 +62,17 @@ def load_of(model: LanguageModel, board: Board, dtype: str, run: ServingRun) -> 
     pairs = steps.joining * run.prompt * (run.prompt + 1) / 2
     launched = (steps.joining > 0) * 1 + (steps.going_on > 0)
     scored = steps.going_on + steps.joining
-    moved = list(bytes_between(model, dtype).values())
+    moved = np.array(list(bytes_between(model, dtype).values()))
+    of_kernels = moved * tokens[:, None]
+    near = np.where(of_kernels <= board.l2[0], of_kernels, 0).sum(axis=1)
     return Load(
         gemm_us=model.layers * sum(products, start=np.zeros(tokens.size)),
         attention_flops=model.layers * 4.0 * pairs * model.query_features,
         cache_bytes=model.cache_bytes(WIDE_BYTES) * steps.context.astype(np.float64),
         attention_us=np.asarray(model.layers * board.kernel_us * launched, np.float64),
-        moved_bytes=np.asarray(model.layers * float(sum(moved)) * tokens, np.float64),
-        moved_us=model.layers * len(moved) * board.kernel_us,
+        moved_bytes=np.asarray(model.layers * (of_kernels.sum(axis=1) - near), np.float64),
+        near_bytes=np.asarray(model.layers * near, np.float64),
+        moved_us=model.layers * moved.size * board.kernel_us,
         head_us=board.products_us(scored, (model.vocabulary, model.hidden), board.wide),
         score_bytes=np.asarray(float(SUM_BYTES * model.vocabulary) * scored, np.float64),
     )
@@ -77,7 +82,7 @@ def work_of(load: Load, board: Board, kernels: Kernels, host: Host) -> Work:
     """Return what a board works, by what the software's kernels reach of its rates."""
     of_prompts = load.attention_flops / (board.flops_per_us * kernels.attention_share)
     of_cache = load.cache_bytes / (board.bytes_per_us * kernels.cache_share)
-    moved = load.moved_bytes / (board.bytes_per_us * host.memory_share)
+    moved = (load.moved_bytes / board.bytes_per_us + load.near_bytes / board.l2[1]) / host.memory_share
     drawn = kernels.sampling_passes * load.score_bytes / board.bytes_per_us
     return Work(load.gemm_us, load.attention_us + of_prompts + of_cache, load.moved_us + moved, load.head_us + drawn)
 
