@@ -42,8 +42,9 @@ def fill(blocks: dict[str, str], *, write: bool) -> list[str]:
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = fresh = path.read_text(encoding="utf-8")
         for name, block in blocks.items():
-            pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(\n<!-- /{re.escape(name)} -->)", re.DOTALL)
-            fresh = pattern.sub(lambda match, block=block: match[1] + block + match[2], fresh)
+            pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
+            filled = f"{block}\n" if block else ""
+            fresh = pattern.sub(lambda match, filled=filled: match[1] + filled + match[2], fresh)
         if fresh != text:
             stale.append(path.name)
             if write:
