@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from accelsim.explore import knobs, pareto, search, sweep
     from accelsim.hardware import Hardware, load_hardware
     from accelsim.network import Density, Layer, Network, load_network
-    from accelsim.products import gemm
+    from accelsim.products import gemm, gemms
     from accelsim.serving import model_step
     from accelsim.simulation import simulate, units
 
@@ -35,6 +35,7 @@ _HOME = {
     "Network": "accelsim.network",
     "VerificationError": "accelsim.errors",
     "gemm": "accelsim.products",
+    "gemms": "accelsim.products",
     "knobs": "accelsim.explore",
     "load_hardware": "accelsim.hardware",
     "load_network": "accelsim.network",
@@ -60,6 +61,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "gemm",
+    "gemms",
     "knobs",
     "load_hardware",
     "load_network",

@@ -235,3 +235,13 @@ def test_what_a_format_cannot_have_is_told(key: str, value: object, said: str) -
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.load_hardware(CHIP, {key: value})
     assert said in str(caught.value)
+
+
+def test_many_products_in_one_call_are_each_by_itself() -> None:
+    shapes = [(64, 64, 64), (4096, 2048, 2048), (1, 1, 4)]
+    together = accelsim.gemms(shapes, CHIP, "int8", "2:4", cold=True)
+    for (_, row), shape in zip(together.iterrows(), shapes, strict=True):
+        assert row.equals(accelsim.gemm(*shape, CHIP, "int8", "2:4", cold=True).iloc[0])
+    assert list(accelsim.gemms([], CHIP).columns) == list(together.columns)
+    with pytest.raises(accelsim.InputError, match="tokens: must be at least 1"):
+        accelsim.gemms([(64, 64, 64), (0, 64, 64)], CHIP)
