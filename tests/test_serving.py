@@ -267,7 +267,7 @@ def test_a_config_that_is_none_is_told(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "changed", "said"),
     [
-        (("llama3.2-1b", "a100-pcie", "fp8"), {}, "dtype: a100-pcie does not multiply fp8; choose"),
+        (("llama3.2-1b", "a100-pcie", "fp8"), {}, "dtype: a100-pcie does not multiply fp8; it multiplies fp16, bf16"),
         (("llama3.2-1b", "a100-pcie", "int8", "1:4"), {}, "pattern: a100-pcie does not pack 1:4 (it packs 2:4)"),
         (("llama3.2-1b", "a100-pcie", "int8", "2-4"), {}, "pattern: write N:M, as in 2:4 (got '2-4')"),
         (("llama3.2-1c", "a100-pcie", "int8"), {}, "did you mean 'llama3.2-1b'"),

@@ -14,7 +14,7 @@ from accelsim.errors import InputError
 from accelsim.hardware import load_hardware
 from accelsim.network.decoder import load_model
 from accelsim.serving import PARTS, Request, load_serving
-from accelsim.serving.answer import Answer, Point, _where, answer, sentences
+from accelsim.serving.answer import Answer, Point, _made, _where, answer, sentences
 
 ASKED = ("--phase", "decode", "--batch", 64, "--prompt", 16, "--output", 32)
 
@@ -28,7 +28,7 @@ def test_run_prints_the_stack_and_the_answer(accelsim: Run, tmp_path: Path) -> N
     for _, row in rows.iterrows():
         assert row["time_us"] == pytest.approx(sum(row[part] for part in PARTS))
         assert f"{row['time_us'] / 1000:,.3f}" in result.out
-    assert re.search(r"a100-pcie: 2:4 makes a step (slower, )?\d\.\d\d x", result.out)
+    assert re.search(r"a100-pcie: 2:4 (makes steps (slower, )?\d\.\d\d x|leaves steps as they are)", result.out)
     assert re.search(r"products are \d+% of the dense step", result.out)
     assert re.search(r"2:4 (begins to pay at|pays at)", result.out)
 
@@ -44,7 +44,10 @@ def test_several_boards_are_put_in_order_and_those_that_cannot_are_told(accelsim
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("llama3.2-1b", "--hardware", "a100-pcie", "--dtype", "fp8", *ASKED), "does not multiply fp8; choose"),
+        (
+            ("llama3.2-1b", "--hardware", "a100-pcie", "--dtype", "fp8", *ASKED),
+            "does not multiply fp8; it multiplies fp16, bf16",
+        ),
         (("llama3.2-1b", "--hardware", "a100-pcie", "--prompt", 16), "--phase: is missing; give prefill or decode"),
         (("llama3.2-1b", "--hardware", "a100-pcie", *ASKED, "--seed", 1), "--seed: is of no use for a step"),
         (("llama3.2-1b", "--hardware", "a100-pcie", *ASKED, "--pattern", "2-4"), "--pattern: write N:M, as in 2:4"),
@@ -77,8 +80,14 @@ def test_an_answer_says_where_pruning_pays_and_what_bounds_it(prefill: Answer) -
     bound = prefill.dense.time_us / (prefill.dense.time_us - prefill.dense.gemm_us)
     said = list(sentences(prefill))
     assert f"would make it {bound:.2f} x as fast" in said[1]
-    assert f"2:4 makes a step {prefill.speed_up:.2f} x as fast" in said[0]
+    assert f"2:4 makes steps {prefill.speed_up:.2f} x as fast" in said[0]
     assert prefill.speed_up < bound
+
+
+def test_less_than_half_a_percent_is_no_change() -> None:
+    assert _made("steps", 1000.0, 1003.0) == "leaves steps as they are (1 ms)"
+    assert _made("steps", 1000.0, 500.0) == "makes steps 2.00 x as fast (1 ms to 0.5 ms)"
+    assert _made("steps", 1000.0, 2000.0) == "makes steps slower, 0.50 x (1 ms to 2 ms)"
 
 
 def test_products_that_stay_dense_are_dense(prefill: Answer) -> None:

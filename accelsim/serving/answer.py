@@ -124,8 +124,8 @@ def sentences(found: Answer) -> Iterator[str]:
     """Say what pruning buys, why not more, from how many tokens on, and what to change for more."""
     dense, pruned, pattern = found.dense, found.pruned, found.model.pattern
     yield (
-        f"{pattern} makes a step {_factor(found.speed_up)} ({_ms(dense.time_us)} to {_ms(pruned.time_us)}), and its "
-        f"products alone {_factor(found.kernel_speed_up)} ({_ms(dense.gemm_us)} to {_ms(pruned.gemm_us)})"
+        f"{pattern} {_made('steps', dense.time_us, pruned.time_us)}, and "
+        f"{_made('their products', dense.gemm_us, pruned.gemm_us)}"
     )
     share = dense.gemm_us / dense.time_us
     rest = sorted(((getattr(dense, part), word) for part, word in WORDS.items() if part != "gemm_us"), reverse=True)
@@ -169,19 +169,20 @@ def _changes(found: Answer, points: list[Point]) -> Iterator[str]:
             other = found.of(dtype=dtype) if dtype != found.dtype else None
         except InputError:  # a format that the board lacks, or for which it has no room
             continue
-        if other is not None and other.speed_up > here * PAYS:
-            faster = other.pruned.time_us < found.pruned.time_us
-            yield (
-                f"more: {other.speed_up:.2f} x in {dtype}, where a pruned step takes {_ms(other.pruned.time_us)}"
-                + ("" if faster else ", longer than here")
-            )
+        if other is not None and other.pruned.time_us < found.pruned.time_us / PAYS:
+            yield f"faster: in {dtype} a pruned step takes {_ms(other.pruned.time_us)}, {other.speed_up:.2f} x"
     if left := found.left_dense():
         names, then = left
         yield f"more: leave {', '.join(names)} dense: {then.speed_up:.2f} x"
 
 
-def _factor(ratio: float) -> str:
-    return f"{ratio:.2f} x as fast" if ratio >= 1 else f"slower, {ratio:.2f} x"
+def _made(what: str, before_us: float, after_us: float) -> str:
+    """Say what became of a time; what is within half a percent did not change."""
+    ratio = before_us / after_us
+    if 1 / PAYS < ratio < PAYS:
+        return f"leaves {what} as they are ({_ms(before_us)})"
+    factor = f"{ratio:.2f} x as fast" if ratio > 1 else f"slower, {ratio:.2f} x"
+    return f"makes {what} {factor} ({_ms(before_us)} to {_ms(after_us)})"
 
 
 def _ms(us: float) -> str:

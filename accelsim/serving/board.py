@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.engines import Product, engine_of
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, listed, raise_if_any
 from accelsim.hardware import Hardware
 from accelsim.memory.service import measure
 from accelsim.number_formats import NUMBER_FORMATS
@@ -43,7 +43,7 @@ class Board:
         problems = []
         if dtype not in self.rates:
             have = [name for name in self.rates if name in NUMBER_FORMATS]
-            problems.append(f"dtype: {self.chip.name} does not multiply {dtype}; choose {' or '.join(have)}")
+            problems.append(f"dtype: {self.chip.name} does not multiply {dtype}; it multiplies {listed(have)}")
         if pattern and pattern not in self.config.patterns:
             has = " or ".join(self.config.patterns) if self.config.patterns else "no pattern at all"
             problems.append(f"pattern: {self.chip.name} does not pack {pattern} (it packs {has}); leave it out")
