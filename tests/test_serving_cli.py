@@ -108,7 +108,9 @@ def test_products_that_stay_dense_are_dense(prefill: Answer) -> None:
         ((0.9, 0.9, 1.0), "pays at no size up to 4"),
         ((1.1, 1.2, 1.3), "pays at every size from 1 to 4"),
         ((0.9, 1.2, 1.3), "begins to pay at 2"),
-        ((0.9, 1.2, 0.9), "pays at 2, and at no other power of two up to 4"),
+        ((0.9, 1.2, 0.9), "pays at 2, and at no other size up to 4"),
+        ((1.1, 1.2, 0.9), "pays from 1 to 2, and at no other size up to 4"),
+        ((1.1, 0.9, 1.2, 0.9), "pays at 1, 4, and at no other size up to 8"),
     ],
 )
 def test_where_pruning_pays_is_said(speed_ups: tuple[float, ...], said: str) -> None:

@@ -152,9 +152,11 @@ def _where(points: list[Point]) -> str:
         return f"pays at every size from {pays[0]:,} to {pays[-1]:,}"
     if pays == [point.tokens for point in points[-len(pays) :]]:
         return f"begins to pay at {pays[0]:,}"
-    return (
-        f"pays at {', '.join(f'{each:,}' for each in pays)}, and at no other power of two up to {points[-1].tokens:,}"
-    )
+    places = [i for i, point in enumerate(points) if point.speed_up >= PAYS]
+    beyond = f"and at no other size up to {points[-1].tokens:,}"
+    if len(pays) > 1 and places == list(range(places[0], places[-1] + 1)):
+        return f"pays from {pays[0]:,} to {pays[-1]:,}, {beyond}"
+    return f"pays at {', '.join(f'{each:,}' for each in pays)}, {beyond}"
 
 
 def _changes(found: Answer, points: list[Point]) -> Iterator[str]:
@@ -171,7 +173,8 @@ def _changes(found: Answer, points: list[Point]) -> Iterator[str]:
             continue
         if other is not None and other.pruned.time_us < found.pruned.time_us / PAYS:
             yield f"faster: in {dtype} a pruned step takes {_ms(other.pruned.time_us)}, {other.speed_up:.2f} x"
-    if left := found.left_dense():
+    left = found.left_dense()
+    if left and left[1].speed_up > PAYS:
         names, then = left
         yield f"more: leave {', '.join(names)} dense: {then.speed_up:.2f} x"
 
@@ -186,4 +189,4 @@ def _made(what: str, before_us: float, after_us: float) -> str:
 
 
 def _ms(us: float) -> str:
-    return f"{us / 1000:.3g} ms"
+    return f"{us / 1000:,.0f} ms" if us >= 1e5 else f"{us / 1000:.3g} ms"
