@@ -450,7 +450,7 @@ def test_a_wing_is_small() -> None:
 
 
 SHIPPED = re.compile("|".join(shipped_names("hwconfigs")))
-NAMES = re.compile(r"\beie\b|tensor.?core|\bEie|\btoy\b", re.IGNORECASE)
+NAMES = re.compile(r"\beie\b|tensor.?core|\bEie|\btoy\b|systolic", re.IGNORECASE)
 
 
 def test_nothing_outside_of_a_wing_knows_its_name() -> None:

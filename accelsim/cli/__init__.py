@@ -3,7 +3,17 @@
 from accelsim.cli.app import app, main, telling
 
 with telling():  # commands name the columns of every machine, so a wing that cannot be loaded is found here
-    from accelsim.cli import describing, exploring, memory, plotting, pruning, reporting, simulating, timing
+    from accelsim.cli import (
+        describing,
+        exploring,
+        memory,
+        plotting,
+        pruning,
+        reporting,
+        scalesim_files,
+        simulating,
+        timing,
+    )
 
 __all__ = [
     "app",
@@ -14,6 +24,7 @@ __all__ = [
     "plotting",
     "pruning",
     "reporting",
+    "scalesim_files",
     "simulating",
     "timing",
 ]

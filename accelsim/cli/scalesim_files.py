@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from accelsim.cli.app import collect, console, note, say_wrote
-from accelsim.errors import raise_if_any
+import typer
+
+from accelsim.cli.app import app, collect, console, note, say_wrote
+from accelsim.errors import InputError, raise_if_any
+from accelsim.files import write_whole
 from accelsim.report.files import check_outputs, write
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from accelsim.scalesim import Configuration
+    from accelsim.network import Network
+    from accelsim.scalesim import Configuration, Shape
 
 KINDS = "a topology (.csv) and a configuration (.cfg) of SCALE-Sim"
 
 
 def run_files(
-    topology: str, config: str, reports: Path | None, tables: Mapping[str, Path | None], unused: Mapping[str, object],
-    *, quiet: bool,
+    topology: str, config: str, weights: Path | None, reports: Path | None, tables: Mapping[str, Path | None],
+    unused: Mapping[str, object], *, quiet: bool,
 ) -> None:  # fmt: skip
     """Run a topology on the machine of a configuration, print a table, and write tables and reports.
+
+    Below it one line says what an honest machine of that size makes of it: of dense weights, or of those of a file.
 
     Raises InputError with everything that is wrong, options of other files among it.
     """
     from accelsim import scalesim
+    from accelsim.network import with_weights
+    from accelsim.scalesim.bridge import network_of
 
     outputs = {kind: path for kind, path in tables.items() if path is not None}
     problems = [
@@ -40,6 +48,9 @@ def run_files(
     read: Any = collect(problems, scalesim.read_config, config)
     gemm = collect(problems, scalesim.is_gemm, topology)
     layers: Any = None if gemm is None else collect(problems, lambda: scalesim.read_topology(topology, gemm=gemm))
+    network: Any = None if layers is None else collect(problems, network_of, Path(topology).stem, layers)
+    if network is not None and weights is not None:
+        network = collect(problems, with_weights, network, weights)
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
@@ -50,6 +61,7 @@ def run_files(
     if not quiet:
         note(read.unknown)
         _print_run(Path(topology).stem, table, read)
+        _print_honest(network, layers, read, int(table["total_cycles"].sum()), packs=weights is not None)
     for kind, path in outputs.items():
         write(table, kind, path)
     written = [] if reports is None else scalesim.write_reports(rows, read.machine, reports)
@@ -83,6 +95,58 @@ def _print_run(name: str, table: pd.DataFrame, read: Configuration) -> None:
     if len(table) > 1:
         grid.add_row(Text("total", style="bold"), *(f"{table[key].sum():,}" for key in names), "")
     console().print(grid)
+
+
+def _print_honest(network: Network, layers: list[Shape], read: Configuration, theirs: int, *, packs: bool) -> None:
+    """Print what a machine of the same size takes that counts as this package does, or why it cannot run this."""
+    from accelsim.hardware import load_hardware
+    from accelsim.results import supported
+    from accelsim.scalesim.bridge import chip_keys
+    from accelsim.simulation import simulate
+
+    problems: list[str] = []
+    keys = chip_keys(read, layers)
+    chip: Any = collect(problems, load_hardware, keys.pop("base"), keys)
+    table = None if chip is None else collect(problems, simulate, network, chip, 1.0)
+    if table is None:
+        note(f"no honest machine beside it: {problem}" for problem in problems)
+        return
+    rows = supported(table)
+    packed = rows[rows["executed_as"] != "dense"]
+    cycles = int(rows["cycles"].sum())
+    what = f"{len(packed)} of {len(rows)} layers packed" if packs else "dense weights; --weights has real ones"
+    left = len(layers) - len(rows)
+    console().print(
+        f"honest: {cycles:,} cycles ({cycles / theirs:.2f} x), {rows['dram_read_bytes'].sum() / 1e6:,.2f} MB from "
+        f"DRAM, {rows['dram_write_bytes'].sum() / 1e6:,.2f} MB to it, {rows['energy_pj'].sum() / 1e6:,.1f} uJ "
+        f"({what}" + (f"; {left} layers do not fit" if left else "") + ")",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A configuration file of SCALE-Sim (.cfg).", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of the chip, a .toml.", show_default=False)],
+) -> None:
+    """Make the file of a chip from a configuration of SCALE-Sim: the same array and memories, counted honestly."""
+    from accelsim import scalesim
+    from accelsim.hardware import load_hardware
+    from accelsim.scalesim.bridge import chip_keys, toml_of
+
+    read = scalesim.read_config(file)
+    if output.suffix != ".toml":
+        raise InputError(f"{output}: a chip is a .toml file; choose this ending")
+    keys = chip_keys(read)
+    load_hardware(keys.pop("base"), keys)  # tells what no chip can be, before anything is written
+    text = toml_of(read, file.name)
+
+    def put(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_whole(output, put)
+    note(read.unknown)
+    say_wrote(output)
 
 
 def check_file(path: Path) -> None:

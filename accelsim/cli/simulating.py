@@ -125,7 +125,8 @@ def run(
         from accelsim.cli.scalesim_files import run_files
 
         raise_if_any(problems)
-        run_files(network, hardware, reports, tables, idle | {"--set": overrides} | reading.given, quiet=quiet)
+        unused = idle | {"--weights": None, "--set": overrides} | reading.given
+        run_files(network, hardware, weights, reports, tables, unused, quiet=quiet)
         return
     outputs = {kind: path for kind, path in (tables | {"units": units, "plot": plot}).items() if path is not None}
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)

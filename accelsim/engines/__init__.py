@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from accelsim.engines.eie import Eie
 from accelsim.engines.engine import BACKENDS, ApartError, Asked, Engine, Operation, Product, Ran, Row, Run, Terms, union
+from accelsim.engines.systolic import Systolic
 from accelsim.engines.tensor_core import TensorCore
 from accelsim.errors import InputError, collecting, raise_if_any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 ENGINES: dict[str, Engine] = {
     Eie.kind: Eie(),
     TensorCore.kind: TensorCore(),
+    Systolic.kind: Systolic(),
 }
 """By `engine.kind`; a chip that names none has the first."""
 

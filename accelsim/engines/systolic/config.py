@@ -1,0 +1,104 @@
+"""What a systolic array is: its side lengths, what stays in it, its memories, and what of sparsity it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
+from accelsim.config import CHECKED, Positive
+from accelsim.errors import raise_if_any
+from accelsim.number_formats import NUMBER_FORMATS
+
+Side = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Bytes = Annotated[int, Field(strict=True, ge=256, le=2**31)]
+
+DTYPES = [name for name, form in NUMBER_FORMATS.items() if form.family in ("fp", "int")]
+"""What products may be computed in."""
+SUM_BITS = 32
+"""Of a sum in the array and of what waits in the memory of outputs, integer or floating-point as its products are."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
+class SystolicConfig(EngineConfig):
+    """Rows and columns of multipliers that pass operands on, with a double-buffered memory for each operand."""
+
+    FREE: ClassVar = {"row_wise_block": "its indices and inputs are paid as wide as the largest group of any pattern"}
+
+    kind: Literal["systolic"] = "systolic"
+    clock_mhz: Positive
+    rows: Side
+    """Multipliers that share an output column."""
+    columns: Side
+    """Multipliers that share an input."""
+    dataflow: Literal["ws", "os", "is"] = "ws"
+    """What stays in the array: weights, sums of outputs, or inputs."""
+    ifmap_sram_bytes: Bytes
+    """Memory of inputs."""
+    filter_sram_bytes: Bytes
+    """Memory of weights."""
+    ofmap_sram_bytes: Bytes
+    """Memory of sums and outputs."""
+    double_buffered: bool = True
+    """Whether each memory has two halves, one in use while the other is filled or leaves."""
+    dtype: str = "int8"
+    """Of inputs, weights and outputs; sums have 32 bits."""
+    patterns: list[str] = Field(default_factory=list)
+    """Patterns N:M of all weights of a layer that take N / M of the rows, as in ["2:4"]."""
+    row_wise_block: Annotated[int, Field(strict=True, ge=0, le=32)] = 0
+    """M of patterns N:M of which each filter has an N of its own; 0: none. Weights have to stay."""
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    @property
+    def bits(self) -> int:
+        """Of an input, a weight or an output."""
+        return NUMBER_FORMATS[self.dtype].bits
+
+    @property
+    def halves(self) -> int:
+        """Parts of a memory: passes whose operands it holds."""
+        return 2 if self.double_buffered else 1
+
+    @property
+    def ways(self) -> int:
+        """Inputs of which a multiplier chooses one: the largest group of any pattern."""
+        return max([1, self.row_wise_block, *(int(pattern.partition(":")[2]) for pattern in self.patterns)])
+
+    def _problems(self) -> Iterator[str]:
+        if self.dtype not in DTYPES:
+            yield f"dtype: {self.dtype!r} is no data type; known: {', '.join(DTYPES)}"
+        for pattern in self.patterns:
+            n, colon, m = pattern.partition(":")
+            if not (colon and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
+                yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
+        if self.row_wise_block == 1:
+            yield "row_wise_block: a group of one weight is no pattern; use 0 for none, or 2 to 32"
+        if self.row_wise_block and self.dataflow != "ws":
+            yield (
+                f"row_wise_block: needs weights that stay, and the dataflow is {self.dataflow}; set dataflow to ws, or "
+                "row_wise_block to 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
+class SystolicChip(Hardware):
+    """A chip with such an array, which fetches its operands from DRAM."""
+
+    engine: SystolicConfig
+    technology: Technology
+    memory: MemoryConfig = field()  # without the default of other chips
+
+    def __post_init__(self) -> None:
+        raise_if_any(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        if self.memory.residency == "resident":
+            yield "memory.residency: cannot be resident: operands come from DRAM; leave it out"
+        if self.memory.timing == "exact":
+            yield "memory.timing: cannot be exact: folds take what a stream of their size takes; leave it out"

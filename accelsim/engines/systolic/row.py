@@ -1,0 +1,188 @@
+"""A layer on a systolic array, as a row of the table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.engines.counts import Counts, per_unit
+from accelsim.engines.engine import Asked, Ran, Row, Run
+from accelsim.engines.measures import Crossing, Pace, measures, world
+from accelsim.engines.systolic import specification, twin
+from accelsim.engines.systolic.choice import best
+from accelsim.engines.systolic.config import SystolicChip
+from accelsim.engines.systolic.packing import channel_fastest, pack, pattern_of, product
+from accelsim.engines.systolic.plan import Bus, Gemm, Plan
+from accelsim.engines.systolic.prices import area_mm2, entries, extrapolated, ports_bits, register_bits
+from accelsim.engines.systolic.words import WORDS
+from accelsim.errors import VerificationError
+from accelsim.formats.counting import WeightMatrix
+from accelsim.formats.fixed import fixed_point
+from accelsim.network import Layer
+from accelsim.network.activations import Samples
+
+VERIFIED_BITS = 16
+"""Of the fixed point in which products are compared, whatever the chip's type: their sums are exact in int64."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A layer on an array, planned: the product of one group and step, and how often it runs."""
+
+    gemm: Gemm
+    plan: Plan
+    bus: Bus
+    times: int
+    columns: int
+    """Of the array."""
+
+    @property
+    def executed(self) -> int:
+        """Weights that the array holds or streams in one product, zeros of packed ones included."""
+        gemm, width = self.gemm, self.columns
+        return sum(
+            gemm.pattern.slots(gemm.inputs, fold) * min(width, gemm.outputs - first)
+            for fold, first in enumerate(range(0, gemm.outputs, width))
+        )
+
+
+class SystolicRun(Run):
+    """One chip on one network: every layer by itself, its operands from DRAM."""
+
+    def __init__(self, chip: SystolicChip) -> None:
+        self._chip = chip
+
+    @property
+    def chip(self) -> SystolicChip:
+        """The chip."""
+        return self._chip
+
+    def ready(self, layer: Layer, weights: WeightMatrix, samples: Samples) -> Ready:
+        """Plan a layer.
+
+        Raises InputError for weights that are not finite, and UnsupportedError where a fold does not fit the memories.
+        """
+        _ = weights.content  # all weights are finite
+        config = self.chip.engine
+        pattern = weights.once(
+            ("systolic", tuple(config.patterns), config.row_wise_block, config.columns),
+            lambda: pattern_of(layer, _stored(layer, weights), config),
+        )
+        groups, rows, columns, vectors = layer.products
+        tokens = len(samples) * vectors // layer.steps
+        share = min(1.0, len(samples) * math.prod(layer.input_shape) / (groups * tokens * layer.steps * columns))
+        gemm = Gemm(tokens, rows, columns, pattern, share)
+        plan, bus, _ = best(gemm, self.chip)
+        return Ready(gemm, plan, bus, groups * layer.steps, config.columns)
+
+    def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
+        """Run one layer; returns its row."""
+        ready = self.ready(layer, weights, samples)
+        chip, config, gemm, plan = self.chip, self.chip.engine, ready.gemm, ready.plan
+        if asked.backend == "simpy":
+            cycles = specification.run(plan.passes, ready.bus)
+        else:
+            cycles = twin.cycles_of(plan.passes, ready.bus)
+        if asked.verify:
+            _verify(layer, samples, ready, chip, asked.backend)
+        content = weights.content
+        nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
+        counts = _counts(ready, nonzeros * len(samples) * layer.products.vectors // layer.steps, chip, cycles, layer)
+        ran = Ran(counts.actions, counts.cycles, config.clock_mhz)
+        busy, macs = counts.busy_cycles[0], counts.macs
+        work = busy * macs // max(1, macs + counts.padding_macs)
+        stored, index_bits = ready.executed * layer.groups, gemm.pattern.index_bits
+        time_us = counts.cycles / config.clock_mhz
+        on_chip = sum(counts.actions[f"{name}_{way}"] for name in ports_bits(config) for way in ("reads", "writes"))
+        return {
+            **measures(
+                chip, counts, Pace(config.rows * config.columns, _widths(chip)), (entries(chip, ran), WORDS),
+                work_cycles=work, time_us=time_us, clock_mhz=config.clock_mhz,
+            ),
+            "units": per_unit(counts, [work]),
+            **_world(layer, samples, ready, config.bits),
+            "executed_as": gemm.pattern.name,
+            "granularity": layer.pruned_as(nonzeros),
+            "weight_density": nonzeros / layer.weight_count,
+            "layer_hash": content.digest,
+            "residency": "stream",
+            "stored_entries": stored,
+            "storage_bits": stored * (config.bits + index_bits),
+            "storage_values_bits": stored * config.bits,
+            "storage_indices_bits": stored * index_bits,
+            "sram_gb_per_s": 1e-3 * on_chip / time_us,
+            "compute_cycles": ready.times * int(plan.passes.steps.sum() + plan.passes.skew.sum()),
+            "dtype": config.dtype,
+            "area_mm2": area_mm2(chip),
+            "extrapolated": extrapolated(chip),
+        }  # fmt: skip
+
+
+def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[np.generic]:
+    geometry = layer.convolution
+    if geometry is None:
+        return weights.weight
+    if geometry.groups > 1:
+        return layer.weight
+    return weights.weight.reshape(layer.weight_shape)
+
+
+def _widths(chip: SystolicChip) -> float:
+    """Return the bytes that all memories move in a cycle at most: reads by the array, and as much that is written."""
+    return 2 * sum(ports_bits(chip.engine).values()) / 8 + 2 * chip.memory.peak_gb_per_s * 1e3 / chip.engine.clock_mhz
+
+
+def _counts(ready: Ready, macs: int, chip: SystolicChip, cycles: int, layer: Layer) -> Counts:
+    """Return the counts of a layer: those of one product, so many times, and multiply-accumulates of all of them."""
+    passes, gemm, config = ready.plan.passes, ready.gemm, chip.engine
+    steps, skew = int(passes.steps.sum()), int(passes.skew.sum())
+    executed = gemm.tokens * ready.executed
+    reads, writes = int(passes.reads.sum() + passes.backs.sum()), int(passes.writes.sum())
+    actions = {
+        "pe_macs": executed,
+        "pe_register_bits": executed * register_bits(config, gemm.pattern.m),
+        **ready.plan.traffic._asdict(),
+        "dram_reads": reads,
+        "dram_writes": writes,
+        "dram_read_io": reads,
+        "dram_write_io": writes,
+        "dram_standby": cycles,
+    }
+    stalls = {"skew": (skew,), "dram": (cycles - steps - skew,)}
+    counts = Counts(cycles, 0, executed, (steps,), stalls, actions).times(ready.times)
+    macs *= layer.steps
+    return Counts(
+        counts.cycles, macs, counts.padding_macs - macs, counts.busy_cycles, counts.stall_cycles, counts.actions
+    )
+
+
+def _world(layer: Layer, samples: Samples, ready: Ready, bits: int) -> Row:
+    elements = len(samples) * math.prod(layer.input_shape)
+    results = len(samples) * layer.maps.outputs
+    weights = ready.executed * layer.groups * (bits + ready.gemm.pattern.index_bits)
+    used = min(elements, len(samples) * layer.products.vectors * layer.in_features)  # strides may leave some out
+    return world(Crossing(used * bits), Crossing(results * bits), Crossing(weights))
+
+
+def _verify(layer: Layer, samples: Samples, ready: Ready, chip: SystolicChip, backend: str) -> None:
+    """Compare the product that the array computes of packed weights with the dense one, in fixed point."""
+    codes = fixed_point(layer.weight, VERIFIED_BITS).integers
+    vectors = np.asarray(layer.lower(fixed_point(samples.batch, VERIFIED_BITS).integers)[0 : 2**62])
+    groups, rows, columns, _ = layer.products
+    order, gemm, config = channel_fastest(layer), ready.gemm, chip.engine
+    for group in range(groups):
+        matrix = codes.reshape(groups, rows, columns)[group][:, order]
+        packed = pack(matrix, gemm.pattern, config.columns)
+        inputs = vectors[:, group * columns : (group + 1) * columns][:, order]
+        for part in np.split(inputs, layer.steps):
+            if backend == "simpy":
+                array = specification.Array(gemm, config, packed, part)
+                specification.run(ready.plan.passes, ready.bus, array)
+                ours = array.output
+            else:
+                ours = product(packed, part, gemm.pattern)
+            if not np.array_equal(ours, part @ matrix.T):
+                raise VerificationError(f"layer {layer.name}: the product of the array differs from the dense one")

@@ -1,0 +1,236 @@
+"""The systolic array: closed forms, what an honest machine has to keep, patterns that weights hold, one product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Run, at_most
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import accelsim
+from accelsim import InputError, scalesim
+from accelsim.engines.systolic.plan import Gemm, plans
+from accelsim.scalesim import Machine, Shape
+
+NUMBERS = ("rows", "columns", "ifmap_sram_bytes", "filter_sram_bytes", "ofmap_sram_bytes")
+
+
+def chip_of(dataflow: str = "ws", **engine: Any) -> Any:
+    memory = {f"memory.{key}": engine.pop(key) for key in ("channels", "dram") if key in engine}
+    keys = {f"engine.{key}": value for key, value in engine.items()}
+    return accelsim.load_hardware(f"systolic-32x32-{dataflow}", {**keys, **memory, "name": "drawn"})
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> dict[str, Any]:
+    """Small arrays, of memories in which passes are cut, sums are spilled, and little is kept."""
+    size = st.sampled_from([256, 512, 1024, 4096])
+    keys: dict[str, Any] = {
+        "dataflow": draw(st.sampled_from(["ws", "os", "is"])),
+        "rows": draw(st.integers(1, 8)),
+        "columns": draw(st.integers(1, 8)),
+        "double_buffered": draw(st.booleans()),
+        **{name: draw(size) for name in NUMBERS[2:]},
+    }
+    if keys["dataflow"] == "ws" and draw(st.booleans()):
+        keys |= {"patterns": [], "row_wise_block": draw(st.sampled_from([2, 4]))}
+    return keys
+
+
+def layer_of(seed: int, pattern: tuple[int, int] | None = None, *, conv: bool = False) -> accelsim.Layer:
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(1, 30)), 4 * int(rng.integers(1, 14)))
+    if conv:
+        shape = (int(rng.integers(1, 12)), 4 * int(rng.integers(1, 3)), 3, 2)
+    weight = rng.standard_normal(shape) * (rng.random(shape) < 0.7)
+    if pattern is not None:
+        n, m = pattern
+        groups = np.moveaxis(weight, 1, -1).reshape(-1, m)
+        ranks = rng.random(groups.shape).argsort(axis=1)
+        groups[ranks >= n] = 0
+        weight = np.moveaxis(groups.reshape(*np.moveaxis(weight, 1, -1).shape), -1, 1)
+    weight.flat[0] = 1.0
+    if pattern is not None and conv:
+        weight[0, 1:4, 0, 0] = 0
+    elif pattern is not None:
+        weight[0, 1:4] = 0
+    if conv:
+        return accelsim.Layer.conv2d(
+            "layer", weight, input_hw=(6, 5), stride=int(rng.integers(1, 3)), activations=rng.random((shape[1], 6, 5))
+        )
+    tokens = int(rng.integers(1, 40))
+    return accelsim.Layer.linear("layer", weight, tokens=tokens, activations=rng.random((tokens, shape[1])))
+
+
+layers = st.builds(layer_of, st.integers(0, 2**20), st.sampled_from([None, (2, 4), (1, 4)]), conv=st.booleans())
+
+
+def run(layer: accelsim.Layer, chip: Any, **how: Any) -> Any:
+    try:
+        return accelsim.simulate(layer, chip, 1.0, **how).iloc[0]
+    except InputError as error:
+        if "use a larger memory" not in str(error):
+            raise
+        assume(False)
+
+
+@at_most(40)
+@given(layer=layers, keys=arrays())
+def test_operands_that_are_passed_on_give_the_product_and_the_twins_counts(
+    layer: accelsim.Layer, keys: dict[str, Any]
+) -> None:
+    chip = chip_of(**keys)
+    slow, fast = (run(layer, chip, backend=backend, verify=True) for backend in ("simpy", "compiled"))
+    pd.testing.assert_series_equal(slow.drop("backend"), fast.drop("backend"))
+    assert slow["verified"] == "exact"
+
+
+@given(layer=layers, keys=arrays())
+def test_an_honest_machine_is_below_no_roofline_and_counts_every_word(
+    layer: accelsim.Layer, keys: dict[str, Any]
+) -> None:
+    chip = chip_of(**keys)
+    row = run(layer, chip)
+    vectors, nonzeros = layer.products.vectors, int(np.count_nonzero(layer.weight))
+    assert row["macs"] == vectors * nonzeros
+    assert row["macs"] + row["padding_macs"] == row["count_pe_macs"] == vectors * row["stored_entries"]
+    assert row["cycles"] * keys["rows"] * keys["columns"] >= row["count_pe_macs"]
+    moved = row["dram_read_bytes"] + row["dram_write_bytes"]
+    assert row["time_us"] * chip.memory.peak_gb_per_s * 1e3 >= moved
+    # what comes from DRAM is written on the chip, but for what fills up its last block
+    filled = row["count_ifmap_writes"] + row["count_filter_writes"]
+    assert filled <= row["dram_read_bytes"]
+    assert row["world_output_bytes"] <= row["dram_write_bytes"]
+    assert row["count_ofmap_reads"] >= row["world_output_bytes"]
+    assert row["count_ofmap_writes"] >= row["world_output_bytes"]
+    assert row["count_ifmap_reads"] >= -(-layer.products.columns * vectors // max(1, keys["rows"] * keys["columns"]))
+
+
+@given(layer=layers, keys=arrays(), name=st.sampled_from(NUMBERS[2:]), times=st.integers(2, 8))
+def test_a_larger_memory_and_a_faster_one_are_never_slower(
+    layer: accelsim.Layer, keys: dict[str, Any], name: str, times: int
+) -> None:
+    row = run(layer, chip_of(**keys))
+    larger = run(layer, chip_of(**{**keys, name: times * keys[name]}))
+    assert larger["cycles"] <= row["cycles"]
+    assert run(layer, chip_of(**keys, channels=times))["cycles"] <= row["cycles"]
+
+
+@at_most(30)
+@given(
+    sizes=st.tuples(*(st.integers(1, 40),) * 3), dataflow=st.sampled_from(["ws", "os", "is"]),
+    rows=st.integers(1, 9), columns=st.integers(1, 9),
+)  # fmt: skip
+def test_computing_takes_the_cycles_of_scale_sim(
+    sizes: tuple[int, int, int], dataflow: str, rows: int, columns: int
+) -> None:
+    """Where a stream is not cut: the array is the same, and its cycles without stalls are."""
+    m, n, k = sizes
+    whole = next(plans(Gemm(m, n, k), chip_of(dataflow, rows=rows, columns=columns).engine))
+    theirs = scalesim.run([Shape(name="layer", m=m, n=n, k=k)], Machine(rows=rows, columns=columns, dataflow=dataflow))
+    cycles = theirs["total_cycles"].iloc[0] - theirs["stall_cycles"].iloc[0] + 1
+    assert whole.passes.steps.sum() + whole.passes.skew.sum() == cycles
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+def test_a_pattern_is_exploited_where_the_weights_hold_it_and_only_there(dataflow: str) -> None:
+    rng = np.random.default_rng(1)
+    weight = rng.standard_normal((64, 128))
+    packed = weight.copy()
+    packed.reshape(64, -1, 4)[:, :, [1, 2]] = 0
+    dense, half = (
+        accelsim.simulate(accelsim.Layer.linear("layer", each, tokens=64), chip_of(dataflow), 1.0).iloc[0]
+        for each in (weight, packed)
+    )
+    assert (dense["executed_as"], half["executed_as"]) == ("dense", "2:4")
+    assert half["busy_cycles"] * 2 == dense["busy_cycles"]
+    assert half["macs"] * 2 == dense["macs"]
+    assert half["storage_indices_bits"] == 2 * half["stored_entries"]
+    twin = accelsim.simulate(
+        accelsim.Layer.linear("layer", packed, tokens=64), f"systolic-32x32-{dataflow}-dense", 1.0
+    ).iloc[0]
+    assert twin["executed_as"] == "dense"
+    assert twin["cycles"] == dense["cycles"]
+
+
+def test_row_wise_cycles_follow_the_real_rows() -> None:
+    rng = np.random.default_rng(1)
+    weight = np.zeros((16, 64))
+    weight.reshape(16, -1, 4)[:8, :, 0] = rng.random((8, 16)) + 1  # one of four in the first fold of 8 filters
+    weight.reshape(16, -1, 4)[8:, :, :3] = rng.random((8, 16, 3)) + 1  # three of four in the second
+    chip = chip_of(rows=8, columns=8, patterns=[], row_wise_block=4)
+    row = accelsim.simulate(accelsim.Layer.linear("layer", weight, tokens=8), chip, 1.0, verify=True).iloc[0]
+    assert row["executed_as"] == "row-wise 1..3:4"
+    assert row["stored_entries"] == 8 * 16 * 1 + 8 * 16 * 3
+    assert row["compute_cycles"] == (2 + 6) * (2 * 8 + 8 + 8 - 2)  # folds of 16 and of 48 slots over 8 rows
+
+
+def test_the_same_pruned_layer_gives_one_product_on_every_machine() -> None:
+    layer = layer_of(5, (2, 4))
+    chips = ["eie-64pe-45nm", "edge-nm-16x16", "systolic-32x32-ws", "systolic-32x32-os", "systolic-32x32-is"]
+    table = accelsim.simulate(layer, chips, verify=True)
+    assert set(table["verified"]) == {"exact"}
+    assert set(table["executed_as"].iloc[1:]) == {"2:4"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"rows": 0}, "rows"),
+        ({"columns": 5000}, "columns"),
+        ({"patterns": ["5:4"]}, "'5:4' is no pattern N:M"),
+        ({"row_wise_block": 1}, "a group of one weight is no pattern"),
+        (
+            {"dataflow": "os", "row_wise_block": 4},
+            "needs weights that stay, and the dataflow is os; set dataflow to ws",
+        ),
+        ({"dtype": "int7"}, "'int7' is no data type"),
+    ],
+)
+def test_what_no_array_can_be_is_named(keys: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError) as error:
+        chip_of(**keys)
+    assert problem in str(error.value)
+
+
+def test_a_memory_smaller_than_a_fold_is_named() -> None:
+    layer = accelsim.Layer.linear("layer", np.ones((64, 64)), tokens=64)
+    with pytest.raises(InputError, match=r"filter_sram_bytes: what one pass may use of it .* use a larger memory"):
+        accelsim.simulate(layer, chip_of(filter_sram_bytes=256), 1.0)
+
+
+def test_a_configuration_of_scale_sim_becomes_a_chip(tmp_path: Path, accelsim: Run) -> None:
+    from test_scalesim import CFG, GEMMS
+
+    config, topology, chip = tmp_path / "mine.cfg", tmp_path / "mine.csv", tmp_path / "mine.toml"
+    config.write_text(CFG)
+    topology.write_text(GEMMS)
+    said = accelsim("convert", str(config), "-o", str(chip))
+    assert said.code == 0, said.err
+    assert "8 x 8 multipliers, ws, patterns 2:4" in accelsim("check", str(chip)).out
+    both = accelsim("run", str(topology), "--hardware", str(config))
+    assert "honest: " in both.out
+    assert "dense weights; --weights has real ones" in both.out
+    refused = accelsim("convert", str(config), "-o", str(tmp_path / "mine.cfg"))
+    assert refused.code == 2
+    assert "a chip is a .toml file" in refused.err
+
+
+def test_a_topology_runs_on_real_pruned_weights(tmp_path: Path, accelsim: Run) -> None:
+    from safetensors.numpy import save_file
+    from test_scalesim import CFG
+
+    weight = np.zeros((16, 16), np.float32)
+    weight.reshape(16, 4, 4)[:, :, [0, 3]] = 1.5
+    (tmp_path / "mine.csv").write_text("Layer,M,N,K,Sp,\nh,16,16,16,2:4,\n")
+    (tmp_path / "mine.cfg").write_text(CFG)
+    save_file({"h.weight": weight}, tmp_path / "net.safetensors")
+    files = str(tmp_path / "mine.csv"), "--hardware", str(tmp_path / "mine.cfg")
+    said = accelsim("run", *files, "--weights", str(tmp_path / "net.safetensors"))
+    assert said.code == 0, said.err
+    assert "1 of 1 layers packed" in said.out
