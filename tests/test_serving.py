@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import accelsim
 from accelsim.config import shipped_dir, shipped_names
 from accelsim.errors import InputError
 from accelsim.hardware import load_hardware
+from accelsim.network import with_weights
 from accelsim.network.decoder import MODELS, LanguageModel, load_model, pruned_by
 from accelsim.network.network import Network
 from accelsim.serving import PARTS, Request, load_serving, model_step
@@ -232,6 +234,27 @@ def test_a_config_of_transformers_is_the_same_model(tmp_path: Path) -> None:
     network = accelsim.load_network(small)
     assert [layer.name for layer in network][-2:] == ["layers.0.mlp.down_proj", "lm_head"]
     assert network["lm_head"].tokens == 64
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_of_a_checkpoint_take_the_place_of_drawn_ones(tmp_path: Path, tied: bool) -> None:
+    """A tied head has no tensor of its own: it is the embedding."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    path = config(
+        tmp_path, **sizes, num_hidden_layers=1, vocab_size=1000, max_position_embeddings=96, tie_word_embeddings=tied
+    )
+    network = accelsim.load_network(path)
+    tensors = {
+        f"model.{layer.name}.weight": np.full((layer.out_features, layer.in_features), number + 1, np.float32)
+        for number, layer in enumerate(network)
+        if layer.name != "lm_head"
+    }
+    tensors["model.embed_tokens.weight"] = np.full((1000, 64), 100, np.float32)
+    if not tied:
+        tensors["lm_head.weight"] = np.full((1000, 64), 200, np.float32)
+    save_file(tensors, tmp_path / "model.safetensors")
+    given = with_weights(network, tmp_path / "model.safetensors")
+    assert [float(layer.weight[0, 0]) for layer in given] == [*range(1, 8), 100 if tied else 200]
 
 
 @pytest.mark.parametrize(

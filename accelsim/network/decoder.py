@@ -313,8 +313,29 @@ def described(file: LanguageModelFile) -> dict[str, Any]:
         "layer": flow.layers,
         "operation": flow.operations,
         "not_simulated": list(_left_out(model)),
-        "assumptions": ["its weights are drawn, and its biases left out: a study of speed"],
+        "assumptions": ["its biases are left out"],
+        "aliases": {layer["name"]: _in_files(layer["name"], tied=model.tied) for layer in flow.layers},
     }
+
+
+GGUF = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+"""Parts of a block in files of llama.cpp."""
+
+
+def _in_files(name: str, *, tied: bool) -> tuple[str, str]:
+    """Return what a layer is called in files of transformers and of llama.cpp; a tied head is the embedding there."""
+    if name == "lm_head":
+        return ("embed_tokens", "token_embd") if tied else (name, "output")
+    _, block, part = name.split(".", 2)
+    return name, f"blk.{block}.{GGUF[part]}"
 
 
 def _left_out(model: LanguageModel) -> Iterator[str | dict[str, Any]]:
