@@ -62,14 +62,12 @@ def run(topology: str | Path | Sequence[Shape], config: str | Path | Machine, ge
 
 def rows(layers: Sequence[Shape], machine: Machine, *, detailed: bool = False) -> list[dict[str, Any]]:
     """Return the rows of `run`; `detailed`: with all that reports need. Layers of one shape are simulated once."""
-    from dataclasses import replace
-
     from accelsim.scalesim.model import simulate
 
-    ran: dict[Shape, dict[str, Any]] = {}
+    ran: dict[tuple[Any, ...], dict[str, Any]] = {}
     found = []
     for layer in layers:
-        shape = replace(layer, name="")
+        shape = layer.m, layer.n, layer.k, layer.kept, layer.image, layer.window, layer.stride
         if shape not in ran:
             ran[shape] = simulate(layer, machine, detailed=detailed)
         found.append({"name": layer.name, **ran[shape]})

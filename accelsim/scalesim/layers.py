@@ -6,6 +6,7 @@ characterizing scalability of DNN accelerators using SCALE-Sim", ISPASS 2020.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -81,7 +82,7 @@ class Shape:
     @property
     def words(self) -> int:
         """Numbers that words of the inputs have: they are smaller."""
-        return self.m * self.k if self.image is None else int(np.prod(self.image))
+        return self.m * self.k if self.image is None else math.prod(self.image)
 
     def reading(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return which word of the inputs each output multiplies in some reduction rows: (m, rows), -1 outside."""
