@@ -35,15 +35,25 @@ class OwnKernel(Hashed):
     """What the library's kernel for one data type has of its own; what is not given it shares: keys as of `Kernel`."""
 
     tiles: Annotated[list[Tile], Field(min_length=1)] | None = None
+    """Tiles to choose from, each [tokens, outputs]."""
     splits: Annotated[list[Count], Field(min_length=1)] | None = None
+    """Into how many parts k may be cut."""
     efficiency: Share | None = None
+    """Multiply-accumulates per cycle that instructions sustain / those of the data sheet."""
     step_sync_cycles: NonNegative | None = None
+    """Of every step, before the tensor cores begin."""
     load_cycles_per_k: NonNegative | None = None
+    """The pace, in 16-bit types, at which loads come in however small the tile."""
     overhead_us: NonNegative | None = None
+    """Of every kernel beside its tiles."""
     floor_us: NonNegative | None = None
+    """No kernel is launched and done in less."""
     raster_tiles: Count | None = None
+    """Tiles of tokens that share one pass over the weights."""
     overlap_loss: Share | None = None
+    """Share of the shorter of computing and DRAM that the longer does not hide."""
     output_bits: OutputBits | None = None
+    """Of a result."""
     source: str = ""
     """Where its numbers are from."""
 
@@ -327,8 +337,8 @@ class TensorCoreConfig(EngineConfig):
                 if dtype not in self.fma_per_cycle:
                     yield f"{name}.formats.{dtype}: has no rate in fma_per_cycle; it has {known}"
         for dtype in self.fitted or ():
-            if dtype not in self.fma_per_cycle:
-                yield f"fitted: '{dtype}' has no rate in fma_per_cycle; it has {known}"
+            if dtype not in NUMBER_FORMATS:
+                yield f"fitted: '{dtype}' is no data type; known: {', '.join(NUMBER_FORMATS)}"
         all_kernels = {
             f"{name}{own}": kernel.of(own.rpartition(".")[2])
             for name, kernel in kernels.items()
