@@ -227,7 +227,7 @@ def test_a_format_has_what_is_its_own_and_shares_the_rest() -> None:
     [
         ("engine.dense.formats.fp8.floor_us", 3.0, "dense.formats.fp8: has no rate in fma_per_cycle; it has fp16"),
         ("engine.dense.formats.int8.floor", 3.0, "engine.dense.formats.int8.floor: unknown key"),
-        ("engine.fitted", ["fp8"], "fitted: 'fp8' has no rate in fma_per_cycle"),
+        ("engine.fitted", ["fp9"], "fitted: 'fp9' is no data type"),
         ("engine.choose", "best", "engine.choose: "),
     ],
 )
