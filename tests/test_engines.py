@@ -304,16 +304,17 @@ def test_chips_that_differ_in_one_key_run_together_as_alone(kind: str, base: dic
     weight = rng.standard_normal((150, 260)) * (rng.random((150, 260)) < rng.random((150, 1)) ** 3)
     weight[:, 32:48] = 0
     layer = accelsim.Layer.linear("layer", weight, activations=rng.random(260) * (rng.random(260) < 0.8))
-    tried = set()
+    tried, able = set(), set()
     for key, value in keys_of(first).items():
         for chip in changed(first, key, value):
+            able.add(key)
             try:
                 alone = fresh_rows(layer, [chip])
             except InputError:
                 continue  # it does not run at all
             assert fresh_rows(layer, [first, chip])[1:] == alone, key
             tried.add(key)
-    assert len(tried) > len(keys_of(first)) / 2
+    assert len(tried) > max(10, 0.7 * len(able))
 
 
 @every_engine
