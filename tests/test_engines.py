@@ -314,7 +314,7 @@ def test_chips_that_differ_in_one_key_run_together_as_alone(kind: str, base: dic
                 continue  # it does not run at all
             assert fresh_rows(layer, [first, chip])[1:] == alone, key
             tried.add(key)
-    assert len(tried) > max(10, 0.7 * len(able))
+    assert len(tried) > 0.7 * len(able) > 2
 
 
 @every_engine
