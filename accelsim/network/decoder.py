@@ -22,7 +22,6 @@ from accelsim.config import (
     kinds_of,
     label,
     parsed_toml,
-    read_toml,
     shipped_names,
     toml_text,
 )
@@ -170,7 +169,10 @@ def is_language_model(name: str) -> bool:
     if name in shipped_names(MODELS) or (name.endswith(CONFIG_SUFFIX) and not name.endswith(SHARDS_SUFFIX)):
         return True
     path = Path(name)
-    return path.suffix == ".toml" and path.is_file() and "language model" in kinds_of(read_toml(path))
+    if path.suffix != ".toml" or not path.is_file():
+        return False
+    text = toml_text(path)  # a network is parsed by its own reader, and once
+    return "language_model" in text and "language model" in kinds_of(parsed_toml(text, path))
 
 
 def load_model(name: str | Path | LanguageModelFile) -> LanguageModelFile:
