@@ -22,6 +22,7 @@ from accelsim import __version__
 from accelsim.errors import InputError
 from accelsim.files import check_writable, write_whole
 from accelsim.network.activations import Density, Remade, made_together
+from accelsim.network.files.safetensors_file import framed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
 from accelsim.network.spoken import spoken
@@ -126,10 +127,8 @@ class _Tensors:
                 end = at + width * math.prod(shape)
                 header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
                 at = end
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
         with target.open("wb") as out:
-            out.write(len(text).to_bytes(8, "little") + text)
+            out.write(framed(header))
             for _, (file, _) in widest_first:
                 file.seek(0)
                 shutil.copyfileobj(file, out, 2**24)

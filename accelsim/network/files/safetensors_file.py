@@ -87,12 +87,17 @@ def write_safetensors(file: TensorFile, target: Path, arrays: Sequence[Written])
             kind, size = getattr(form, "safetensors_type", ""), math.prod(shape) * item_bytes(each)
         header[each.name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
     with target.open("wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
+        out.write(framed(header))
         for each in ordered:
             np.ascontiguousarray(_elements(file, each, forms[each.stored])).tofile(out)
+
+
+def framed(header: Mapping[str, Any]) -> bytes:
+    """Return a header as it begins a file: behind its length, filled up so that data lies at a multiple of 8."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _form_of(file: TensorFile, name: str) -> NumberFormat | None:
