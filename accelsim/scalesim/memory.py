@@ -213,6 +213,14 @@ def left(width, height, cycle):
     return max(0, min(width, cycle + 1) - max(0, cycle - height + 1))
 
 
+@step
+def note(came, marks, cycle, clock):
+    """Put down when what is asked for in the cycle of a mark (2,) has come."""
+    for end in range(2):
+        if cycle == marks[end]:
+            came[end] = clock
+
+
 @njit(cache=True, nogil=True)
 def user(folds, inputs, weights, leaves, memories, out, short, marks):
     """Run a layer cycle by cycle; returns all stalls, or -1 where `short` is too small.
@@ -241,18 +249,12 @@ def user(folds, inputs, weights, leaves, memories, out, short, marks):
                 if memories[0, MOVE] > 0:
                     late = stalls_of(inputs, ours, folds, cycle, memories[0], clock)
                     most = max(most, late)
-                if start + cycle == marks[0, 0]:
-                    came[0, 0] = clock + late + 1
-                if start + cycle == marks[0, 1]:
-                    came[0, 1] = clock + late + 1
+                note(came[0], marks[0], start + cycle, clock + late + 1)
                 late = 0
                 if memories[1, MOVE] > 0:
                     late = stalls_of(weights, theirs, folds, cycle, memories[1], clock)
                     most = max(most, late)
-                if start + cycle == marks[1, 0]:
-                    came[1, 0] = clock + late + 1
-                if start + cycle == marks[1, 1]:
-                    came[1, 1] = clock + late + 1
+                note(came[1], marks[1], start + cycle, clock + late + 1)
                 words = left(columns, tall, cycle - begin)
                 if words > 0:
                     waits = waits_of(out, short, words, clock)
