@@ -79,6 +79,11 @@ def take(arguments: list[str], folder: Path) -> Taken:
     return Taken(*json.loads(done.stderr.splitlines()[-1]))
 
 
+def cases_of(network: str) -> list[Case]:
+    """Return what is measured on a network: divisions need one that is pruned."""
+    return [case for case in COMMANDS if not (case.command == "divisions" and network == "bert-base")]
+
+
 def command_line(case: Case, network: str, chip: str) -> list[str]:
     """Return a case on a network and a chip, as it is typed."""
     name = network.replace("-2to4", "") if case.command.startswith(("prune", "compare", "curve")) else network
@@ -96,9 +101,7 @@ def table(networks: tuple[str, ...], folders: list[Path]) -> str:
     lines = []
     for network in networks:
         chips = (CORES,) if network.startswith("llama") else (EIE, CORES)
-        for case in COMMANDS:
-            if case.command == "divisions" and network == "bert-base":
-                continue  # of which nothing is pruned
+        for case in cases_of(network):
             for chip in chips if "CHIP" in case.parts else ("",):
                 arguments = command_line(case, network, chip)
                 if case.command.startswith(("run", "compare")):
@@ -163,9 +166,7 @@ def large_networks(quick: bool) -> list[Figure]:
         return []
     found = []
     for network in NETWORKS[:2]:
-        for case in COMMANDS:
-            if case.command == "divisions" and network == "bert-base":
-                continue
+        for case in cases_of(network):
             taken = take(command_line(case, network, CORES), ROOT)
             found += [
                 Figure(f"{case.command} {network}", taken.cpu_s, "s", "", True),

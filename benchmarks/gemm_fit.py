@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,7 +317,7 @@ def numbers_in(text: str) -> dict[str, tuple[int, str]]:
     """Return the plain numbers of a chip's file by dotted key: their line, counted from 0, and how they are written."""
     found, table = {}, ""
     for i, line in enumerate(text.splitlines()):
-        if heading := re.match(r"\[([\w.]+)\]", line):
+        if heading := re.match(r"\[([\w.-]+)\]", line):
             table = heading[1] + "."
         elif number := re.match(r"(\w+) = ([-+.\deE]+)\s", line):
             found[table + number[1]] = (i, number[2])
@@ -330,9 +331,8 @@ def marked(chip: str) -> set[str]:
     return {key for key, (i, _) in numbers_in(text).items() if "# FITTED" in lines[i]}
 
 
-def write(chip: str, found: Mapping[str, float]) -> None:
-    """Put numbers into a chip's file; comments stay where they are."""
-    path = shipped_dir("hwconfigs") / f"{chip}.toml"
+def write(path: Path, found: Mapping[str, float]) -> None:
+    """Put numbers into a file by their dotted keys; comments stay where they are."""
     text = path.read_text(encoding="utf-8")
     lines, places = text.splitlines(), numbers_in(text)
     for key, value in found.items():
@@ -342,13 +342,13 @@ def write(chip: str, found: Mapping[str, float]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def differences(chip: str, found: Mapping[str, float]) -> list[str]:
-    """Say which numbers of a chip's file are not those that were found."""
-    written = numbers_in((shipped_dir("hwconfigs") / f"{chip}.toml").read_text(encoding="utf-8"))
+def differences(path: Path, found: Mapping[str, float], command: str, tolerance: float = TOLERANCE) -> list[str]:
+    """Say which numbers of a file are not those that a command found."""
+    written = numbers_in(path.read_text(encoding="utf-8"))
     return [
-        f"{chip}.toml: {key}: is {written[key][1]}, the fit gives {value:g}; run python -m benchmarks.gemm_fit --write"
+        f"{path.name}: {key}: is {written[key][1]}, the fit gives {value:g}; run python -m {command} --write"
         for key, value in found.items()
-        if not math.isclose(float(written[key][1]), value, rel_tol=TOLERANCE)
+        if not math.isclose(float(written[key][1]), value, rel_tol=tolerance)
     ]
 
 
@@ -363,12 +363,12 @@ def main() -> int:
         parser.error(f"no fitted chip: {', '.join(sorted(unknown))}; known: {', '.join(GPUS)}")
     stale = []
     for chip in options.chips or GPUS:
-        found = fit(chip)
+        found, path = fit(chip), shipped_dir("hwconfigs") / f"{chip}.toml"
         print(f"{chip}: " + ", ".join(f"{key.removeprefix('engine.')} {value:g}" for key, value in found.items()))
         if options.write:
-            write(chip, found)
+            write(path, found)
         if options.check:
-            stale += differences(chip, found)
+            stale += differences(path, found, "benchmarks.gemm_fit")
     print("\n".join(stale), end="\n" if stale else "")
     return 1 if stale else 0
 

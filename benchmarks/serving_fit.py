@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from accelsim.serving.board import Board
 from accelsim.serving.schedule import ServingRun, run_of
 from accelsim.serving.software import FOLDER
 from accelsim.serving.work import Load, load_of, with_host, work_of
+from benchmarks.gemm_fit import differences, write
 from benchmarks.serving_runs import GPUS, MODEL, MeasuredRun, measured_runs, products_us
 
 FILE = "vllm-0.x"
@@ -164,40 +164,6 @@ def four_digits(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def numbers_in(text: str) -> dict[str, tuple[int, str]]:
-    """Return the plain numbers of a file by dotted key: their line, counted from 0, and how they are written."""
-    found, table = dict[str, tuple[int, str]](), ""
-    for i, line in enumerate(text.splitlines()):
-        if heading := re.match(r"\[([\w.-]+)\]", line):
-            table = heading[1] + "."
-        elif number := re.match(r"(\w+) = ([-+.\deE]+)\s", line):
-            found[table + number[1]] = (i, number[2])
-    return found
-
-
-def write(found: dict[str, float]) -> None:
-    """Put numbers into the file; comments stay where they are."""
-    path = shipped_dir(FOLDER) / f"{FILE}.toml"
-    text = path.read_text(encoding="utf-8")
-    lines, places = text.splitlines(), numbers_in(text)
-    for key, value in found.items():
-        i, _ = places[key]
-        assignment = f"{key.rsplit('.', 1)[1]} = {value}"
-        lines[i] = f"{assignment:36} #{lines[i].partition('#')[2]}"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def differences(found: dict[str, float]) -> list[str]:
-    """Say which numbers of the file are not those that were found."""
-    written = numbers_in((shipped_dir(FOLDER) / f"{FILE}.toml").read_text(encoding="utf-8"))
-    return [
-        f"{FILE}.toml: {key}: is {written[key][1]}, the fit gives {value:g}; run python -m benchmarks.serving_fit "
-        "--write"
-        for key, value in found.items()
-        if not math.isclose(float(written[key][1]), value, rel_tol=TOLERANCE)
-    ]
-
-
 def main() -> int:
     """Fit, print, and write or compare."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_fit", description=__doc__)
@@ -205,11 +171,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail if other numbers stand there")
     options = parser.parse_args()
     found, errors = fit()
+    path = shipped_dir(FOLDER) / f"{FILE}.toml"
     print("; ".join(f"{key} {value:g}" for key, value in found.items()))
     print(f"{errors.size} runs: median error {100 * np.median(abs(errors)):.1f} %")
     if options.write:
-        write(found)
-    stale = differences(found) if options.check else []
+        write(path, found)
+    stale = differences(path, found, "benchmarks.serving_fit", TOLERANCE) if options.check else []
     print("\n".join(stale), end="\n" if stale else "")
     return 1 if stale else 0
 

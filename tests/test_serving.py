@@ -25,8 +25,9 @@ from accelsim.serving.schedule import decode_steps, run_of
 from accelsim.serving.software import FOLDER
 from accelsim.serving.step import NO_HOST, NO_SOFTWARE
 from accelsim.serving.work import bytes_between, load_of, work_of
+from benchmarks.gemm_fit import numbers_in
 from benchmarks.serving import ASKED_PCT, errors_pct
-from benchmarks.serving_fit import FILE, numbers_in
+from benchmarks.serving_fit import FILE
 
 TINY = LanguageModel(
     layers=2, hidden=64, ffn=128, heads=4, kv_heads=2, head_features=16, vocabulary=1000, context=256, tied=True
