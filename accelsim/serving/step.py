@@ -79,7 +79,7 @@ def model_step(
     prompts of `prompt` tokens; "decode" one token of each of `sequences` sequences, the mean over the `output` tokens
     that each gets behind its prompt. serving: a name, a .toml, or "none" for the hardware alone.
     Columns: `time_us`, the parts `gemm_us`, `attention_us`, `other_us`, `head_us`, `host_us` that add up to it, all in
-    microseconds, `steps` of the software per token, `tokens_per_s`, and bytes of weights, cache and board.
+    microseconds, `steps` of the software per token, `tokens_per_s`, and bytes of weights, cache and board. No energy.
     Raises InputError with every problem.
     """
     file, chip, software = load_model(model), _chip(hardware), load_serving(serving)
