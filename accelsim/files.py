@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from accelsim.errors import InputError
 
@@ -51,3 +53,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def safetensors_header(header: Mapping[str, Any]) -> bytes:
+    """Return the header of a safetensors file: its length, then its text, filled up to a multiple of 8 bytes."""
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -20,9 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
 from accelsim.errors import InputError
-from accelsim.files import check_writable, write_whole
+from accelsim.files import check_writable, safetensors_header, write_whole
 from accelsim.network.activations import Density, Remade, made_together
-from accelsim.network.files.safetensors_file import framed
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
 from accelsim.network.spoken import spoken
@@ -128,7 +127,7 @@ class _Tensors:
                 header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
                 at = end
         with target.open("wb") as out:
-            out.write(framed(header))
+            out.write(safetensors_header(header))
             for _, (file, _) in widest_first:
                 file.seek(0)
                 shutil.copyfileobj(file, out, 2**24)

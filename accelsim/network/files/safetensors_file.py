@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.errors import InputError, raise_if_any, reason_of
+from accelsim.files import safetensors_header
 from accelsim.network.files.tensor_file import TensorFile, Written, mapped, too_large
 from accelsim.number_formats import ARRAY_TYPES, SAFETENSORS_TYPES, NumberFormat, unsupported
 
@@ -88,16 +89,9 @@ def write_safetensors(file: TensorFile, target: Path, arrays: Sequence[Written])
         header[each.name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     with target.open("wb") as out:
-        out.write(framed(header))
+        out.write(safetensors_header(header))
         for each in ordered:
             np.ascontiguousarray(_elements(file, each, forms[each.stored])).tofile(out)
-
-
-def framed(header: Mapping[str, Any]) -> bytes:
-    """Return a header as it begins a file: behind its length, filled up so that data lies at a multiple of 8."""
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
 
 
 def _form_of(file: TensorFile, name: str) -> NumberFormat | None:
