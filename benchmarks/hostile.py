@@ -1,9 +1,8 @@
 """Hostile inputs by the thousand: `python -m benchmarks.hostile --count 100000`.
 
-Each is a kind and a number, which make the same files on any machine; `--kind KIND --first NUMBER --keep DIR` makes one of
-them again. Anything but success or a refusal (exit code 2) counts, and: more than 2,000 characters in a refusal, a
-control character, more than 2 GB, more than 5 s of CPU beyond what was announced, a file that ran code, one that was left
-half-written.
+Each is a kind and a number, which make the same files on any machine; `--kind KIND --first NUMBER --keep DIR` makes one
+again. Anything but success or a refusal (exit code 2) counts, and: more than 2,000 characters in a refusal, a control
+character, more than 2 GB, more than 5 s of CPU beyond what was announced, a file that ran code, one left half-written.
 """
 
 from __future__ import annotations
