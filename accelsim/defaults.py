@@ -7,3 +7,6 @@ SECOND_CHIP = "edge-nm-16x16"
 
 AS_GIVEN = "as given"
 """The granularity of a network that is not pruned further."""
+
+HONEST, SCALESIM = "honest", "scalesim-3.0.0"
+"""By which rules a systolic array counts."""

@@ -97,6 +97,29 @@ class Roomy(Operand):
         return self.size_of_cache
 
 
+def work(row: Any) -> int:
+    placed = Placed(golden_machine(row), golden_layer(row))
+    return placed.folds * placed.tiling.cycles * (placed.machine.rows + placed.machine.columns)
+
+
+@pytest.mark.thorough(keep=12)
+@pytest.mark.parametrize("row", [row for row in SPREAD if work(row) < 300_000], ids=golden_id)
+def test_the_specification_meets_the_golden_rows(row: Any) -> None:
+    """All but those of which a look at every cycle takes seconds."""
+    found = simulate(golden_layer(row), golden_machine(row), backend="simpy")
+    wanted = {name: getattr(row, name) for name in COMPARED if not pd.isna(getattr(row, name))}
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert found[name] == (pytest.approx(value, abs=1e-4) if name in SHARES else value), name
+
+
+@at_most(40)
+@given(layer=shapes(12), machine=machines())
+def test_the_twin_is_its_specification_in_every_column(layer: Shape, machine: Machine) -> None:
+    compiled, simpy = (simulate(layer, machine, detailed=True, backend=each) for each in ("compiled", "simpy"))
+    assert compiled == simpy
+
+
 @given(layer=shapes(), machine=machines(), more=st.integers(-3, 3), room=st.integers(1, 400))
 def test_misses_in_closed_form_are_those_word_by_word(layer: Shape, machine: Machine, more: int, room: int) -> None:
     placed = Placed(machine, layer)

@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import accelsim
-from accelsim import InputError, scalesim
+from accelsim import InputError, Layer, scalesim, simulate
 from accelsim.engines.systolic.plan import Gemm, plans
 from accelsim.scalesim import Machine, Shape
+from accelsim.timeline import timeline
 
 NUMBERS = ("rows", "columns", "ifmap_sram_bytes", "filter_sram_bytes", "ofmap_sram_bytes")
 
@@ -137,6 +138,120 @@ def test_computing_takes_the_cycles_of_scale_sim(
     assert whole.passes.steps.sum() + whole.passes.skew.sum() == cycles
 
 
+TOOL = "scalesim-3.0.0"
+
+
+@st.composite
+def tools(draw: st.DrawFn) -> dict[str, Any]:
+    """Arrays by the rules of SCALE-Sim, dense, with memories in which little is kept."""
+    sizes, rate = st.sampled_from([1024, 2048]), st.sampled_from([1, 3, 600])
+    keys = {"rules": TOOL, "dataflow": draw(st.sampled_from(["ws", "os", "is"])), "patterns": []}
+    keys |= {name: draw(st.integers(2, 8)) for name in NUMBERS[:2]} | {name: draw(sizes) for name in NUMBERS[2:]}
+    if draw(st.booleans()):
+        keys |= {f"{name}_words_per_cycle": draw(rate) for name in ("ifmap", "filter", "ofmap")}
+    return keys
+
+
+def padded_layer(seed: int) -> accelsim.Layer:
+    """A convolution with padding, perhaps in groups, of which windows may hang over the edge."""
+    rng = np.random.default_rng(seed)
+    groups, stride, padding = (int(rng.integers(*each)) for each in ((1, 3), (1, 4), (0, 2)))
+    weight = rng.standard_normal((2 * groups, int(rng.integers(1, 4)), 2, 3))
+    shape = weight.shape[1] * groups, 6, 7
+    return accelsim.Layer.conv2d(
+        "layer", weight, input_hw=(6, 7), stride=stride, padding=padding, groups=groups, activations=rng.random(shape)
+    )
+
+
+@at_most(30)
+@given(layer=layers | st.builds(padded_layer, st.integers(0, 2**20)), keys=tools())
+def test_a_chip_by_the_tools_rules_has_the_tools_numbers(layer: accelsim.Layer, keys: dict[str, Any]) -> None:
+    slow, fast = (run(layer, chip_of(**keys), backend=each, verify=True) for each in ("simpy", "compiled"))
+    pd.testing.assert_series_equal(slow.drop("backend"), fast.drop("backend"))
+    assert slow["verified"] == "exact"
+    machine = Machine(
+        rows=keys["rows"], columns=keys["columns"], dataflow=keys["dataflow"],
+        **{f"{name}_kb": keys[f"{name}_sram_bytes"] // 1024 for name in ("ifmap", "filter", "ofmap")},
+        **(
+            {"mode": "USER", "bandwidth": keys["ofmap_words_per_cycle"]}
+            | {f"{name}_bandwidth": keys[f"{name}_words_per_cycle"] for name in ("ifmap", "filter")}
+            if "ofmap_words_per_cycle" in keys else {}
+        ),
+    )  # fmt: skip
+    groups, filters, columns, vectors = layer.products
+    shape = Shape(name="layer", m=vectors, n=filters, k=columns)
+    if layer.convolution is not None:
+        of = layer.convolution
+        shape = Shape.convolution(
+            "layer", of.padded_hw, of.kernel_hw, of.in_channels // groups, filters, of.stride_hw[0]
+        )
+    theirs = scalesim.run([shape], machine).iloc[0]
+    assert fast["cycles"] == groups * theirs["total_cycles"]
+    assert fast["cycles"] - fast["compute_cycles"] == fast["stall_dram_cycles"]
+    assert fast["count_pe_macs"] == groups * shape.macs
+    for ours, column in (
+        ("ifmap_reads", "sram_ifmap"), ("ifmap_writes", "dram_ifmap"), ("filter_reads", "sram_filter"),
+        ("filter_writes", "dram_filter"), ("ofmap_writes", "sram_ofmap"), ("ofmap_reads", "dram_ofmap"),
+    ):  # fmt: skip
+        assert fast[f"count_{ours}"] == groups * theirs[f"{column}_count"]
+
+
+def test_by_the_tools_rules_a_pattern_is_assumed_and_what_that_leaves_out_is_told() -> None:
+    rng = np.random.default_rng(3)
+    first = np.zeros((6, 16))
+    first.reshape(6, 4, 4)[:, :, :2] = rng.random((6, 4, 2)) + 1
+    dense = rng.random((6, 16)) + 1
+    chip = chip_of(rules=TOOL, patterns=["2:4"])
+    held, left = (
+        accelsim.simulate(accelsim.Layer.linear("l", each, tokens=3), chip, 1.0).iloc[0] for each in (first, dense)
+    )
+    assert held["cycles"] == left["cycles"]  # whatever the weights are
+    assert (held["executed_as"], left["executed_as"]) == ("2:4 assumed", "2:4 assumed, 48 weights left out")
+    assert held["macs"] == left["macs"] == 3 * 48
+    assert accelsim.simulate(accelsim.Layer.linear("l", first), chip, 1.0, verify=True)["verified"].item() == "exact"
+    with pytest.raises(InputError, match=r"48 of 96 are elsewhere.; do not verify, or set engine\.rules to honest"):
+        accelsim.simulate(accelsim.Layer.linear("l", dense), chip, 1.0, verify=True)
+
+
+def test_by_the_tools_rules_row_wise_patterns_are_drawn() -> None:
+    weight = np.random.default_rng(3).random((6, 16)) + 1
+    chip = chip_of(rules=TOOL, patterns=[], row_wise_block=4, rows=8)
+    row = accelsim.simulate(accelsim.Layer.linear("l", weight, tokens=3), chip, 1.0).iloc[0]
+    theirs = scalesim.run(
+        [Shape(name="l", m=3, n=6, k=16)],
+        Machine(rows=8, ifmap_kb=128, filter_kb=128, ofmap_kb=128, sparse=True, row_wise=True),
+    ).iloc[0]
+    assert row["cycles"] == theirs["total_cycles"]
+    taken = np.random.RandomState(40).randint(1, 3, 6).sum() * 4  # of each of 4 blocks
+    assert row["macs"] == 3 * taken
+    assert row["executed_as"] == f"row-wise 1..2:4 assumed, {96 - taken} weights left out"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"ifmap_words_per_cycle": 3}, "with filter_words_per_cycle and ofmap_words_per_cycle are the bandwidths"),
+        ({"rules": "honest", "ofmap_words_per_cycle": 3}, 'is of rules = "scalesim-3.0.0", and rules is honest'),
+        ({"double_buffered": False}, "double_buffered: scalesim-3.0.0 has two halves in each memory"),
+        ({"patterns": ["2:4", "1:4"]}, "patterns: scalesim-3.0.0 takes one for all layers"),
+        ({"patterns": [], "row_wise_block": 3}, "row_wise_block: scalesim-3.0.0 needs an even one"),
+        ({"ifmap_sram_bytes": 1500}, "ifmap_sram_bytes: scalesim-3.0.0 has sizes in 1024 words of int8, 1024 bytes"),
+    ],
+)
+def test_what_the_tool_has_no_key_for_is_named(keys: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError) as error:
+        chip_of(**{"rules": TOOL, "patterns": [], **keys})
+    assert problem in str(error.value)
+
+
+def test_a_convolution_that_the_tool_has_no_words_for_is_named() -> None:
+    layer = accelsim.Layer.conv2d("c", np.ones((2, 2, 3, 3)), input_hw=9, dilation=2)
+    with pytest.raises(InputError, match=r"scalesim-3\.0\.0 has one stride for both sides and no dilation"):
+        accelsim.simulate(layer, chip_of(rules=TOOL, patterns=[]), 1.0)
+    with pytest.raises(InputError, match="set it to honest for a timeline"):
+        timeline(layer, chip_of(rules=TOOL, patterns=[]), "c", activations=1.0)
+
+
 @pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
 def test_a_pattern_is_exploited_where_the_weights_hold_it_and_only_there(dataflow: str) -> None:
     rng = np.random.default_rng(1)
@@ -219,6 +334,24 @@ def test_a_configuration_of_scale_sim_becomes_a_chip(tmp_path: Path, accelsim: R
     refused = accelsim("convert", str(config), "-o", str(tmp_path / "mine.cfg"))
     assert refused.code == 2
     assert "a chip is a .toml file" in refused.err
+
+
+@pytest.mark.parametrize("mode", ["CALC", "USER"])
+def test_a_configuration_may_become_a_chip_by_the_tools_rules(tmp_path: Path, accelsim: Run, mode: str) -> None:
+    from test_scalesim import CFG
+
+    config, chip = tmp_path / "mine.cfg", tmp_path / "mine.toml"
+    config.write_text(CFG.replace("CALC", mode).replace("Bandwidth: 10", "Bandwidth: 7"))
+    said = accelsim("convert", str(config), "-o", str(chip), "--rules", TOOL)
+    assert said.code == 0, said.err
+    assert f"patterns 2:4; by the rules of {TOOL}, {mode}" in accelsim("check", str(chip)).out
+    layer = Shape(name="l", m=9, n=20, k=300, kept=(2, 4))
+    theirs = scalesim.run([layer], str(config)).iloc[0]
+    ours = simulate(Layer.linear("l", np.ones((20, 300)), tokens=9), str(chip), 1.0).iloc[0]
+    assert ours["cycles"] == theirs["total_cycles"]
+    assert ours["count_ofmap_reads"] == theirs["dram_ofmap_count"]
+    wrong = accelsim("convert", str(config), "-o", str(chip), "--rules", "mine")
+    assert wrong.code == 2
 
 
 def test_a_topology_runs_on_real_pruned_weights(tmp_path: Path, accelsim: Run) -> None:

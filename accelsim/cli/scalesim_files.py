@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accelsim.cli.app import app, collect, console, note, say_wrote
+from accelsim.defaults import HONEST, SCALESIM
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs, write
@@ -56,8 +57,10 @@ def run_files(
 
     import pandas as pd
 
+    from accelsim.scalesim.model import DETAILS
+
     rows = scalesim.rows(layers, read.machine, detailed=reports is not None)
-    table = pd.DataFrame(rows).drop(columns=list(scalesim.DETAILS), errors="ignore")
+    table = pd.DataFrame(rows).drop(columns=list(DETAILS), errors="ignore")
     if not quiet:
         note(read.unknown)
         _print_run(Path(topology).stem, table, read)
@@ -128,6 +131,9 @@ def _print_honest(network: Network, layers: list[Shape], read: Configuration, th
 def convert(
     file: Annotated[Path, typer.Argument(help="A configuration file of SCALE-Sim (.cfg).", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of the chip, a .toml.", show_default=False)],
+    rules: Annotated[
+        str, typer.Option(help=f"How the chip counts: {HONEST}, or {SCALESIM}, as the tool does, defects included.")
+    ] = HONEST,
 ) -> None:
     """Make the file of a chip from a configuration of SCALE-Sim: the same array and memories, counted honestly."""
     from accelsim import scalesim
@@ -137,9 +143,11 @@ def convert(
     read = scalesim.read_config(file)
     if output.suffix != ".toml":
         raise InputError(f"{output}: a chip is a .toml file; choose this ending")
-    keys = chip_keys(read)
+    if rules not in (HONEST, SCALESIM):
+        raise InputError(f"--rules {rules}: is neither {HONEST} nor {SCALESIM}; choose one of them")
+    keys = chip_keys(read, rules=rules)
     load_hardware(keys.pop("base"), keys)  # tells what no chip can be, before anything is written
-    text = toml_of(read, file.name)
+    text = toml_of(read, file.name, rules=rules)
 
     def put(path: Path) -> None:
         path.write_text(text, encoding="utf-8")

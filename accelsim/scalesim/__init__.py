@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from accelsim.scalesim.files import Configuration, is_gemm, read_config, read_topology
 from accelsim.scalesim.layers import Machine, Placed, Shape
@@ -21,15 +21,7 @@ from accelsim.scalesim.reports import write_reports
 if TYPE_CHECKING:
     import pandas as pd
 
-DETAILS = (
-    *(f"sram_{memory}_{end}" for memory in ("ifmap", "filter", "ofmap") for end in ("start", "stop")),
-    "dram_ifmap_stop",
-    "dram_filter_stop",
-)
-"""Columns that only reports need: cycles, as the others of their kind."""
-
 __all__ = [
-    "DETAILS",
     "Configuration",
     "Machine",
     "Placed",
@@ -43,11 +35,17 @@ __all__ = [
 ]
 
 
-def run(topology: str | Path | Sequence[Shape], config: str | Path | Machine, gemm: bool = False) -> pd.DataFrame:
+def run(
+    topology: str | Path | Sequence[Shape],
+    config: str | Path | Machine,
+    gemm: bool = False,
+    *,
+    backend: Literal["compiled", "simpy"] = "compiled",
+) -> pd.DataFrame:
     """Return what the tool reports of each layer, one row per layer, in words and cycles; utilisations in per cent.
 
     topology: a file of the tool, of matrices where `gemm` says so, else of convolutions; or layers.
-    config: a configuration file of the tool; or a machine.
+    config: a configuration file of the tool; or a machine. backend: "simpy" is the readable specification, slow.
     Columns: `name`; total_incl_prefetch, total_cycles, stall_cycles; overall_util, mapping_eff, compute_util;
     sram_{ifmap,filter,ofmap}_count and dram_*_count; dram_*_start, dram_ofmap_stop; of a sparse machine orig_storage,
     new_storage, metadata.
@@ -57,10 +55,16 @@ def run(topology: str | Path | Sequence[Shape], config: str | Path | Machine, ge
 
     layers = read_topology(topology, gemm=gemm) if isinstance(topology, str | Path) else topology
     machine = read_config(config).machine if isinstance(config, str | Path) else config
-    return pd.DataFrame(rows(layers, machine))
+    return pd.DataFrame(rows(layers, machine, backend=backend))
 
 
-def rows(layers: Sequence[Shape], machine: Machine, *, detailed: bool = False) -> list[dict[str, Any]]:
+def rows(
+    layers: Sequence[Shape],
+    machine: Machine,
+    *,
+    detailed: bool = False,
+    backend: Literal["compiled", "simpy"] = "compiled",
+) -> list[dict[str, Any]]:
     """Return the rows of `run`; `detailed`: with all that reports need. Layers of one shape are simulated once."""
     from accelsim.scalesim.model import simulate
 
@@ -69,6 +73,6 @@ def rows(layers: Sequence[Shape], machine: Machine, *, detailed: bool = False) -
     for layer in layers:
         shape = layer.m, layer.n, layer.k, layer.kept, layer.image, layer.window, layer.stride
         if shape not in ran:
-            ran[shape] = simulate(layer, machine, detailed=detailed)
+            ran[shape] = simulate(layer, machine, detailed=detailed, backend=backend)
         found.append({"name": layer.name, **ran[shape]})
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accelsim.defaults import HONEST
 from accelsim.network import Layer, Network
 from accelsim.scalesim.files import Configuration
 from accelsim.scalesim.layers import Machine, Shape
@@ -18,10 +19,11 @@ BASES = {"ws": "systolic-32x32-ws", "os": "systolic-32x32-os", "is": "systolic-3
 """Shipped chips by dataflow."""
 
 
-def chip_keys(read: Configuration, layers: list[Shape] | None = None) -> dict[str, Any]:
+def chip_keys(read: Configuration, layers: list[Shape] | None = None, *, rules: str = HONEST) -> dict[str, Any]:
     """Return what a chip has other than its shipped base, `base` among it; words of the tool are bytes.
 
     Clock, technology and DRAM are the base's: the tool has none. `layers`: their patterns N:M, of a sparse machine.
+    By the rules of the tool a chip has its bandwidths and its seed, too.
     """
     machine = read.machine
     keys = {
@@ -36,6 +38,14 @@ def chip_keys(read: Configuration, layers: list[Shape] | None = None) -> dict[st
     }
     if machine.sparse and machine.row_wise:
         keys["engine.row_wise_block"] = machine.block
+    if rules == HONEST:
+        return keys
+    keys["engine.rules"] = rules
+    if machine.mode == "USER":
+        names = {"ifmap": machine.ifmap_bandwidth, "filter": machine.filter_bandwidth, "ofmap": machine.bandwidth}
+        keys |= {f"engine.{name}_words_per_cycle": each for name, each in names.items()}
+    if machine.sparse and machine.row_wise:
+        keys["engine.row_wise_seed"] = machine.seed
     return keys
 
 
@@ -47,10 +57,11 @@ def patterns_of(machine: Machine, layers: list[Shape]) -> list[str]:
     return [f"{n}:{m}" for n, m in sorted(claimed, key=lambda each: each[0] / each[1])] or ["2:4"]
 
 
-def toml_of(read: Configuration, source: str) -> str:
+def toml_of(read: Configuration, source: str, *, rules: str = HONEST) -> str:
     """Return the file of a chip; `source` is where its numbers are from."""
-    keys = chip_keys(read)
-    dropped = "" if read.machine.mode == "CALC" else " Its bandwidths are left out: a DRAM has its own."
+    keys = chip_keys(read, rules=rules)
+    user = read.machine.mode == "USER" and rules == HONEST
+    dropped = " Its bandwidths are left out: a DRAM has its own." if user else ""
     lines = [
         f"# Made from {source}, a configuration of SCALE-Sim: sides, dataflow and memories; a word is a byte.{dropped}",
         "# Clock, technology and DRAM are those of the base: the tool has none.",

@@ -75,6 +75,12 @@ class Shape:
         )  # fmt: skip
 
     @property
+    def along(self) -> int:
+        """Outputs of a row of a convolution's map."""
+        width = 1 if self.image is None else self.image[1]
+        return -(-(width - self.window[1] + self.stride) // self.stride)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates, dense."""
         return self.m * self.n * self.k
@@ -90,9 +96,8 @@ class Shape:
         if self.image is None:
             return np.asarray(outputs * self.k + rows, np.int32)
         height, width, channels = self.image
-        along = -(-(width - self.window[1] + self.stride) // self.stride)
-        y = outputs // along * self.stride + rows // channels // self.window[1]
-        x = outputs % along * self.stride + rows // channels % self.window[1]
+        y = outputs // self.along * self.stride + rows // channels // self.window[1]
+        x = outputs % self.along * self.stride + rows // channels % self.window[1]
         words = (y * width + x) * channels + rows % channels
         return np.where((y < height) & (x < width), words, -1).astype(np.int32)
 
@@ -124,6 +129,11 @@ def _covered(size: int, window: int, stride: int) -> int:
     if window >= stride:
         return min(size, last + window)
     return last // stride * window + min(window, max(0, size - last))
+
+
+def whole(words: float) -> float:
+    """Return a number of words, as an integer where it is one."""
+    return int(words) if words == int(words) else words
 
 
 class Tiling(NamedTuple):
@@ -248,8 +258,7 @@ class Placed:
         else:
             inputs = m * k * self.column_folds
             if self.sparsity == "layer-wise":
-                words = inputs * layer.kept[1] / layer.kept[0]
-                inputs = int(words) if words == int(words) else words
+                inputs = whole(inputs * layer.kept[1] / layer.kept[0])
         return inputs, k * n, m * n * self.row_folds
 
     def mapping_efficiency(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from accelsim.errors import raise_if_any
 from accelsim.kernels import read_only
 from accelsim.scalesim import memory as kernels
+from accelsim.scalesim import specification
 from accelsim.scalesim.layers import Machine, Placed, Shape
 from accelsim.scalesim.memory import ROW_WISE, SKEWED, STATIONARY, Entry, Folds
 
@@ -180,14 +181,44 @@ def folds_of(placed: Placed) -> Folds:
     return Folds(tiling.rows, tiling.columns, machine.rows, machine.columns, tiling.cycles)
 
 
-def simulate(layer: Shape, machine: Machine, *, detailed: bool = False) -> dict[str, Any]:
+def simulate(
+    layer: Shape, machine: Machine, *, detailed: bool = False, backend: Literal["compiled", "simpy"] = "compiled"
+) -> dict[str, Any]:
     """Return what the tool reports of a layer, under short names; `detailed`: what only its longer reports have, too.
 
     Raises InputError for a layer that is too large, or that the machine's sparsity cannot run.
     """
     placed = Placed(machine, layer)
     check(placed)
-    folds, tiling = folds_of(placed), placed.tiling
+    found = specification.run(placed) if backend == "simpy" else _compiled(placed, detailed=detailed)
+    total = int(found["total_cycles"])
+    row = {
+        "total_incl_prefetch": found["dram_ofmap_stop"] - min(found["dram_ifmap_start"], found["dram_filter_start"]),
+        "total_cycles": total,
+        "stall_cycles": found["stall_cycles"],
+        "overall_util": placed.overall_utilisation(total),
+        "mapping_eff": placed.mapping_efficiency(),
+        "compute_util": placed.compute_utilisation(),
+    }
+    row |= {name: found[name] for name in COUNTED}
+    return row | placed.storage() | ({name: found[name] for name in DETAILS} if detailed else {})
+
+
+MEMORIES = ("ifmap", "filter", "ofmap")
+COUNTED = (
+    *(f"{place}_{memory}_count" for place in ("sram", "dram") for memory in MEMORIES),
+    *(f"dram_{memory}_start" for memory in MEMORIES), "dram_ofmap_stop",
+)  # fmt: skip
+DETAILS = (
+    *(f"sram_{memory}_{end}" for memory in MEMORIES for end in ("start", "stop")),
+    "dram_ifmap_stop", "dram_filter_stop",
+)  # fmt: skip
+"""Columns that only reports need: cycles, as the others of their kind."""
+
+
+def _compiled(placed: Placed, *, detailed: bool) -> dict[str, Any]:
+    """Return what is counted, as the specification has it; without details marks and stops of operands are not."""
+    machine, folds, tiling = placed.machine, folds_of(placed), placed.tiling
     calc = machine.mode == "CALC"
     operands = [Operand(placed, which) for which in ("inputs", "weights")]
     # Of an output that stays, one word leaves for each row
@@ -208,40 +239,17 @@ def simulate(layer: Shape, machine: Machine, *, detailed: bool = False) -> dict[
         brought = [min(each, -(-of.positions // of.bandwidth)) for each, of in zip(fetch, operands, strict=True)]
         counts = [(brought[i] + fetches[i] * fetch[i]) * operands[i].bandwidth for i in range(2)]
         firsts, stops = [-each for each in brought], memories[:, kernels.END].tolist()
-    total, sram = int(out[kernels.TOTAL]), placed.sram_counts()
-    start, stop = int(out[kernels.START]), int(out[kernels.STOP])
-    row = {
-        "total_incl_prefetch": stop - min(firsts),
-        "total_cycles": total,
-        "stall_cycles": stalls,
-        "overall_util": placed.overall_utilisation(total),
-        "mapping_eff": placed.mapping_efficiency(),
-        "compute_util": placed.compute_utilisation(),
-        "sram_ifmap_count": sram[0],
-        "sram_filter_count": sram[1],
-        "sram_ofmap_count": sram[2],
-        "dram_ifmap_count": counts[0],
-        "dram_filter_count": counts[1],
-        "dram_ofmap_count": int(out[kernels.WRITTEN]),
-        "dram_ifmap_start": firsts[0],
-        "dram_filter_start": firsts[1],
-        "dram_ofmap_start": start,
-        "dram_ofmap_stop": stop,
-        **placed.storage(),
-    }
-    if detailed:
-        leave = leaves[0] if machine.dataflow != "os" else leaves[0] + max(0, machine.rows - tiling.rows)
-        row |= {
-            "sram_ifmap_start": int(marks[0, 0]),
-            "sram_ifmap_stop": int(marks[0, 1]),
-            "sram_filter_start": int(marks[1, 0]),
-            "sram_filter_stop": int(marks[1, 1]),
-            "sram_ofmap_start": int(out[kernels.FIRST]) if out[kernels.FIRST] >= 0 else leave,
-            "sram_ofmap_stop": int(out[kernels.SENT]),
-            "dram_ifmap_stop": stops[0],
-            "dram_filter_stop": stops[1],
-        }
-    return row
+    sram = placed.sram_counts()
+    leave = leaves[0] if machine.dataflow != "os" else leaves[0] + max(0, machine.rows - tiling.rows)
+    first_left = int(out[kernels.FIRST]) if out[kernels.FIRST] >= 0 else leave
+    on_chip = [*marks.tolist(), [first_left, int(out[kernels.SENT])]]
+    to_dram = [int(out[kernels.WRITTEN]), int(out[kernels.START]), int(out[kernels.STOP])]
+    off_chip = [*zip(counts, firsts, stops, strict=True), to_dram]
+    found: dict[str, Any] = {"total_cycles": int(out[kernels.TOTAL]), "stall_cycles": stalls}
+    for name, count, (begin, end), (moved, start, stop) in zip(MEMORIES, sram, on_chip, off_chip, strict=True):
+        found |= {f"sram_{name}_count": count, f"sram_{name}_start": begin, f"sram_{name}_stop": end}
+        found |= {f"dram_{name}_count": moved, f"dram_{name}_start": start, f"dram_{name}_stop": stop}
+    return found
 
 
 MOST = 2**31 - 1

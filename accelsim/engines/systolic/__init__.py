@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from accelsim.engines.engine import Engine, Operation, Ran, Terms
+from accelsim.defaults import HONEST
+from accelsim.engines.engine import Engine, Operation, Ran, Run, Terms
 from accelsim.engines.systolic.words import WORDS
 from accelsim.errors import InputError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from accelsim.energy import Entry, Price
     from accelsim.engines.events import Timeline, Window
     from accelsim.engines.systolic.config import SystolicChip
-    from accelsim.engines.systolic.row import SystolicRun
     from accelsim.formats.precision import Precision
     from accelsim.network import Layer, Network
     from accelsim.network.activations import Samples
@@ -36,20 +36,31 @@ class Systolic(Engine):
 
         return SystolicChip
 
-    def on(self, chip: Hardware) -> SystolicRun:
+    def on(self, chip: Hardware) -> Run:
         """Return what runs the layers of one network; raises InputError for memories that do not follow the clock."""
-        from accelsim.engines.systolic.row import SystolicRun
-
         self.prices(chip)
-        return SystolicRun(cast("SystolicChip", chip))
+        own = cast("SystolicChip", chip)
+        if own.engine.rules == HONEST:
+            from accelsim.engines.systolic.row import SystolicRun
+
+            return SystolicRun(own)
+        from accelsim.engines.systolic.as_scalesim import ScaleSimRun
+
+        return ScaleSimRun(own)
 
     def timeline(
         self, chip: Hardware, network: Network, layer: Layer, samples: Samples, backend: str, window: Window
     ) -> Timeline:
-        """Return what the array does, and what the bus moves."""
+        """Return what the array does, and what the bus moves; raises InputError for a chip by the rules of a tool."""
         from accelsim.engines.systolic.events import timeline
 
-        return timeline(cast("SystolicChip", chip), network, layer, samples, backend, window)
+        own = cast("SystolicChip", chip)
+        if own.engine.rules != HONEST:
+            raise InputError(
+                f"{chip.name}: engine.rules: {own.engine.rules} says how long words are waited for, and of no transfer "
+                "when it is; set it to honest for a timeline"
+            )
+        return timeline(own, network, layer, samples, backend, window)
 
     def prices(self, chip: Hardware, *, streamed: bool = False) -> dict[str, Price]:
         """Return the prices of a technology."""
@@ -94,6 +105,8 @@ class Systolic(Engine):
         row_wise = [f"row-wise N:{config.row_wise_block}"] if config.row_wise_block else []
         patterns = ", ".join([*config.patterns, *row_wise]) or "none"
         sides = f"{config.rows} x {config.columns} multipliers, {config.dataflow}, patterns {patterns}"
+        if config.rules != HONEST:
+            sides += f"; by the rules of {config.rules}, {'USER' if any(config.words_per_cycle) else 'CALC'}"
         return sides, f"{config.dtype}; {own.technology.name}, {self.area_mm2(chip):.3g} mm²"
 
     def terms(self, chip: Hardware) -> Terms:

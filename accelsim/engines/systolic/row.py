@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,44 +82,70 @@ class SystolicRun(Run):
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
         """Run one layer; returns its row."""
         ready = self.ready(layer, weights, samples)
-        chip, config, gemm, plan = self.chip, self.chip.engine, ready.gemm, ready.plan
+        plan, pattern = ready.plan, ready.gemm.pattern
         if asked.backend == "simpy":
             cycles = specification.run(plan.passes, ready.bus)
         else:
             cycles = twin.cycles_of(plan.passes, ready.bus)
         if asked.verify:
-            _verify(layer, samples, ready, chip, asked.backend)
-        content = weights.content
-        nonzeros = content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
-        counts = _counts(ready, nonzeros * len(samples) * layer.products.vectors // layer.steps, chip, cycles, layer)
-        ran = Ran(counts.actions, counts.cycles, config.clock_mhz)
-        busy, macs = counts.busy_cycles[0], counts.macs
-        work = busy * macs // max(1, macs + counts.padding_macs)
-        stored, index_bits = ready.executed * layer.groups, gemm.pattern.index_bits
-        time_us = counts.cycles / config.clock_mhz
-        on_chip = sum(counts.actions[f"{name}_{way}"] for name in ports_bits(config) for way in ("reads", "writes"))
-        return {
-            **measures(
-                chip, counts, Pace(config.rows * config.columns, _widths(chip)), (entries(chip, ran), WORDS),
-                work_cycles=work, time_us=time_us, clock_mhz=config.clock_mhz,
-            ),
-            "units": per_unit(counts, [work]),
-            **_world(layer, samples, ready, config.bits),
-            "executed_as": gemm.pattern.name,
-            "granularity": layer.pruned_as(nonzeros),
-            "weight_density": nonzeros / layer.weight_count,
-            "layer_hash": content.digest,
-            "residency": "stream",
-            "stored_entries": stored,
-            "storage_bits": stored * (config.bits + index_bits),
-            "storage_values_bits": stored * config.bits,
-            "storage_indices_bits": stored * index_bits,
-            "sram_gb_per_s": 1e-3 * on_chip / time_us,
-            "compute_cycles": ready.times * int(plan.passes.steps.sum() + plan.passes.skew.sum()),
-            "dtype": config.dtype,
-            "area_mm2": area_mm2(chip),
-            "extrapolated": extrapolated(chip),
-        }  # fmt: skip
+            _verify(layer, samples, ready, self.chip, asked.backend)
+        macs = nonzeros_of(layer, weights) * len(samples) * layer.products.vectors
+        ran = LayerRan(
+            _counts(ready, macs, self.chip, cycles),
+            pattern.name,
+            ready.times * int(plan.passes.steps.sum() + plan.passes.skew.sum()),
+            ready.executed * layer.groups,
+            pattern.index_bits,
+        )
+        return row_of(self.chip, layer, weights, samples, ran)
+
+
+class LayerRan(NamedTuple):
+    """What a layer took, by whatever rules: counts, what it was executed as, cycles without waiting, weights stored."""
+
+    counts: Counts
+    executed_as: str
+    compute_cycles: int
+    stored: int
+    index_bits: int
+
+
+def row_of(chip: SystolicChip, layer: Layer, weights: WeightMatrix, samples: Samples, ran: LayerRan) -> Row:
+    """Return the row of a layer that has run."""
+    config, counts, content = chip.engine, ran.counts, weights.content
+    busy, macs = counts.busy_cycles[0], counts.macs
+    work = busy * macs // max(1, macs + counts.padding_macs)
+    nonzeros = nonzeros_of(layer, weights)
+    time_us = counts.cycles / config.clock_mhz
+    account = entries(chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
+    on_chip = sum(counts.actions[f"{name}_{way}"] for name in ports_bits(config) for way in ("reads", "writes"))
+    return {
+        **measures(
+            chip, counts, Pace(config.rows * config.columns, _widths(chip)), account,
+            work_cycles=work, time_us=time_us, clock_mhz=config.clock_mhz,
+        ),
+        "units": per_unit(counts, [work]),
+        **_world(layer, samples, ran.stored * (config.bits + ran.index_bits), config.bits),
+        "executed_as": ran.executed_as,
+        "granularity": layer.pruned_as(nonzeros),
+        "weight_density": nonzeros / layer.weight_count,
+        "layer_hash": content.digest,
+        "residency": "stream",
+        "stored_entries": ran.stored,
+        "storage_bits": ran.stored * (config.bits + ran.index_bits),
+        "storage_values_bits": ran.stored * config.bits,
+        "storage_indices_bits": ran.stored * ran.index_bits,
+        "sram_gb_per_s": 1e-3 * on_chip / time_us,
+        "compute_cycles": ran.compute_cycles,
+        "dtype": config.dtype,
+        "area_mm2": area_mm2(chip),
+        "extrapolated": extrapolated(chip),
+    }  # fmt: skip
+
+
+def nonzeros_of(layer: Layer, weights: WeightMatrix) -> int:
+    """Return the weights that are not zero, without the bias."""
+    return weights.content.nonzeros - (0 if layer.bias is None else int(np.count_nonzero(layer.bias)))
 
 
 def _stored(layer: Layer, weights: WeightMatrix) -> NDArray[np.generic]:
@@ -135,8 +162,8 @@ def _widths(chip: SystolicChip) -> float:
     return 2 * sum(ports_bits(chip.engine).values()) / 8 + 2 * chip.memory.peak_gb_per_s * 1e3 / chip.engine.clock_mhz
 
 
-def _counts(ready: Ready, macs: int, chip: SystolicChip, cycles: int, layer: Layer) -> Counts:
-    """Return the counts of a layer: those of one product, so many times, and multiply-accumulates of all of them."""
+def _counts(ready: Ready, macs: int, chip: SystolicChip, cycles: int) -> Counts:
+    """Return the counts of a layer: those of one product, so many times; `macs`: of real weights, of all of them."""
     passes, gemm, config = ready.plan.passes, ready.gemm, chip.engine
     steps, skew = int(passes.steps.sum()), int(passes.skew.sum())
     executed = gemm.tokens * ready.executed
@@ -153,18 +180,14 @@ def _counts(ready: Ready, macs: int, chip: SystolicChip, cycles: int, layer: Lay
     }
     stalls = {"skew": (skew,), "dram": (cycles - steps - skew,)}
     counts = Counts(cycles, 0, executed, (steps,), stalls, actions).times(ready.times)
-    macs *= layer.steps
-    return Counts(
-        counts.cycles, macs, counts.padding_macs - macs, counts.busy_cycles, counts.stall_cycles, counts.actions
-    )
+    return replace(counts, macs=macs, padding_macs=counts.padding_macs - macs)
 
 
-def _world(layer: Layer, samples: Samples, ready: Ready, bits: int) -> Row:
+def _world(layer: Layer, samples: Samples, weight_bits: int, bits: int) -> Row:
     elements = len(samples) * math.prod(layer.input_shape)
     results = len(samples) * layer.maps.outputs
-    weights = ready.executed * layer.groups * (bits + ready.gemm.pattern.index_bits)
     used = min(elements, len(samples) * layer.products.vectors * layer.in_features)  # strides may leave some out
-    return world(Crossing(used * bits), Crossing(results * bits), Crossing(weights))
+    return world(Crossing(used * bits), Crossing(results * bits), Crossing(weight_bits))
 
 
 def _verify(layer: Layer, samples: Samples, ready: Ready, chip: SystolicChip, backend: str) -> None:
