@@ -16,6 +16,7 @@ from contextlib import suppress
 from difflib import SequenceMatcher
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -443,16 +444,22 @@ class ContentHash:
         kind: Any = type(value)
         names = [name for name in field_names(kind) if name not in omit]
         self._texts = {name: self.text(name, getattr(value, name)) for name in names}
+        self._patterns: dict[tuple[str, ...], str] = {}
+        """By the names of the fields whose texts are to be put in."""
 
     @staticmethod
     def text(name: str, value: Any) -> str:
         """Return what stands for a field; a dataclass, or its hash, counts by its own hash."""
         return f"({name!r}, {_hashable(value)!r})"
 
-    def digest(self, changed: dict[str, str] | None = None) -> str:
+    def digest(self, changed: Mapping[str, str] = MappingProxyType({})) -> str:
         """Return the hash with the texts of some fields changed, as 32 hexadecimal digits."""
-        text = f"[{', '.join((self._texts | (changed or {})).values())}]"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        names = tuple(changed)
+        if names not in self._patterns:
+            texts = {name: text.replace("%", "%%") for name, text in self._texts.items()}
+            texts |= {name: f"%({name})s" for name in names}
+            self._patterns[names] = f"[{', '.join(texts.values())}]"
+        return hashlib.blake2b((self._patterns[names] % changed).encode(), digest_size=16).hexdigest()
 
 
 def content_hash(value: Any, *, omit: tuple[str, ...] = ()) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -26,7 +26,8 @@ from tiny_sweeps import SPACE, rows_in, tiny
 import accelsim
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, load, sweep
-from accelsim.explore.runners import Finished, Points
+from accelsim.explore.points import Defaults, Points
+from accelsim.explore.runners import Finished
 from accelsim.explore.store import Done
 from accelsim.explore.sweeping import Crew, Handed, Plan, run_missing, setup_of
 from accelsim.explore.work import Batch
@@ -263,10 +264,10 @@ class Deadly:
     def finished(self) -> list[Finished]:
         handed, self.running = self.running, []
         self.rng.shuffle(handed)
-        if any(key in self.deadly for points in handed for key, _ in points):
+        if any(key in self.deadly for points in handed for key in points.keys):
             self.deaths += 1
             return [Finished(points, None) for points in handed]
-        return [Finished(points, Batch([Done(key, {}) for key, _ in points], 1e-3, [])) for points in handed]
+        return [Finished(points, Batch([Done(key, "{}") for key in points.keys], 1e-3, [])) for points in handed]
 
     def stop(self) -> list[Finished]:
         return []
@@ -274,7 +275,7 @@ class Deadly:
 
 @given(st.sets(st.integers(0, 99), max_size=3), st.integers(0, 2**16))
 def test_only_deadly_points_fail_and_every_point_comes_back_once(deadly: set[int], seed: int) -> None:
-    missing: Any = [(str(number), SimpleNamespace(knobs={})) for number in range(100)]
+    missing = Points(Defaults("", "", None), np.arange(100), {}, list(map(str, range(100))))
     runner = Deadly({str(each) for each in deadly}, random.Random(seed))
     done = [each for batch in Handed(missing, runner).results() for each in batch.done]
     assert sorted(int(each.key) for each in done) == list(range(100))

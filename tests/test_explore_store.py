@@ -44,7 +44,7 @@ class Ran(NamedTuple):
 def add(store: Store, ran: Sequence[Ran]) -> None:
     names = [column.name for column in COLUMNS]
     rows = [dict(zip(names, row, strict=True)) for each in ran for row in each.rows]
-    done = [Done(each.key, {}, len(each.rows), each.score, error=each.error) for each in ran]
+    done = [Done(each.key, "{}", len(each.rows), each.score, error=each.error) for each in ran]
     store.add(done, "engine", Columns.of(rows, [1] * len(rows)))
 
 

@@ -24,7 +24,8 @@ from accelsim.engines import engine_of
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, feasible, hypervolume, knobs, load, pareto, sweep, sweeping, totals, work
 from accelsim.explore.answers import is_front
-from accelsim.explore.sweeping import Crew, Plan, run_missing, setup_of
+from accelsim.explore.points import Choice, Defaults, Points
+from accelsim.explore.sweeping import Crew, Handed, Plan, setup_of
 from accelsim.explore.totals import TOTALS, needed
 from accelsim.network import Density
 from accelsim.network.writer import save
@@ -190,9 +191,10 @@ def test_the_order_does_not_matter_nor_who_went_before(tmp_path: Path) -> None:
     for seed in range(3):
         with Store(tmp_path / f"{seed}.db") as store:
             plan = Plan.begin(space, setup, store).whole()
-            plan.missing = [plan.missing[n] for n in np.random.default_rng(seed).permutation(len(plan.missing))]
+            shuffled = plan.missing[np.random.default_rng(seed).permutation(len(plan.missing))]
             with Crew(setup, store, 1, None) as crew:
-                run_missing(plan, store, crew)
+                for batch in Handed(shuffled, crew.runner(len(shuffled))).results():
+                    store.add(batch.done, setup.engine, batch.columns)
         assert sweep(space, tmp_path / f"{seed}.db", jobs=1).equals(wanted)
         pd.testing.assert_frame_equal(load(tmp_path / f"{seed}.db"), load(tmp_path / "whole.db"), check_exact=True)
 
@@ -236,17 +238,19 @@ def test_an_estimate_counts_groups_and_compilation_once(count: int, monkeypatch:
 
         def run(self, points: Any) -> Any:
             seconds = 0.0
-            for _, point in points:
+            for point in map(points.point, range(len(points))):
                 group = (point.network, point.pruning, point.density)
                 seconds += 0.5 + 2 * (group != self.held) + 5 * (not self.compiled)
                 self.held, self.compiled = group, True
             return SimpleNamespace(seconds=seconds)
 
     # Ten points in a group.
-    missing: Any = [("", SimpleNamespace(network="a", pruning=(), density=n // 10)) for n in range(count)]
+    densities = Choice([0.2, 0.4, 0.6, 0.8], np.arange(count, dtype=np.int32) // 10)
+    missing = Points(Defaults(EIE, "a", None), np.arange(count), {"density": densities}, [""] * count)
+    monkeypatch.setattr(Plan, "missing", missing)
     monkeypatch.setattr(sweeping, "Worker", Stub)
     monkeypatch.setattr(sweeping, "ESTIMATE_SECONDS", math.inf)
-    plan = Plan(setup_of(Space({"network": tiny(), "vary": {"engine.pes": [4]}})), missing=missing)
+    plan = Plan(setup_of(Space({"network": tiny(), "vary": {"engine.pes": [4]}})))
     assert sweeping.estimate_seconds(plan) == pytest.approx(Stub(None).run(missing).seconds)
 
 

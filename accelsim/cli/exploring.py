@@ -88,17 +88,17 @@ def sweep_command(
             with Crew(setup, base, jobs, scheduler) as crew:
                 plan = Plan.begin(asked, setup, base, retry_failed=retry_failed)
                 with reporting(plan.left, quiet) as step:
-                    while plan.left and (dry_run or not plan.missing):  # more of them while others run
+                    while plan.left and (dry_run or not plan.lacking):  # more of them while others run
                         plan.look(AT_ONCE)
                         step("points planned", len(plan.keys))
-                ahead = len(plan.missing) + plan.left
+                ahead = plan.lacking + plan.left
                 if not quiet:
                     _say_before(plan, asked, None if scheduler else crew.processes(ahead))
                 if dry_run:
                     return
                 base.keep(asked.wanted)
                 refused = len(plan.refused)
-                if plan.missing:
+                if plan.lacking:
                     crew.runner(ahead)  # before a thread draws progress
                 with reporting(ahead, quiet) as step:
                     notes = run_missing(plan, base, crew, lambda done, of: step("points", done, of))
@@ -107,7 +107,7 @@ def sweep_command(
         except KeyboardInterrupt:
             if plan is None:
                 raise InputError(f"{store}: stopped before a point was run; run the same command again") from None
-            missing = [key for key, _ in plan.missing]
+            missing = plan.missing.keys
             stored = len({*missing} & base.known())
             raise InputError(
                 f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) + plan.left - stored:,} "
@@ -299,10 +299,10 @@ def _say_before(plan: Plan, asked: Space, processes: int | None) -> None:
 
     for problem in plan.refused_briefly():
         note([problem])
-    stored, looked_at = len(plan.keys) - len(plan.missing), len(plan.keys)
+    stored, looked_at = len(plan.keys) - plan.lacking, len(plan.keys)
     of = f"the first {looked_at:,}" if plan.left else "them"
     text = f"{asked.name}: {looked_at + plan.left:,} points" + (f", {stored:,} of {of} there" if stored else "")
-    if plan.missing and processes is not None:
+    if plan.lacking and processes is not None:
         seconds = estimate_seconds(plan) / processes
         text += f"; about {_duration(seconds)} on {processes} process{'es' * (processes > 1)}"
     console().print(text, markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from accelsim.chips.hardware import UNHASHED
 from accelsim.config import ContentHash
 from accelsim.errors import InputError
+from accelsim.explore.points import Points
 from accelsim.explore.ranges import shown
 from accelsim.hardware import Hardware, load_hardware
 
@@ -36,7 +37,6 @@ class Chips:
     def _begin(self) -> None:
         self._tables: dict[str, dict[str, tuple[Any, str]]] = {}
         self._values: dict[tuple[str, str], tuple[Any, str]] = {}
-        self._places: dict[tuple[str, ...], dict[str, list[tuple[str, str]]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs, which makes the rest again."""
@@ -54,28 +54,90 @@ class Chips:
 
     def chip(self, changes: Mapping[str, Any]) -> Hardware:
         """Return the chip with dotted keys changed; raises InputError with every problem of them."""
-        made: dict[str, Any] = {}
-        texts: dict[str, str] = {}
+        tables: dict[str, dict[str, Any]] = {}
+        for key, value in changes.items():
+            table, _, field = key.partition(".")
+            tables.setdefault(table, {})[field] = value
+        names = tuple(tables)
+        chip = self._chip(names, [self._changed(name, tables[name]) for name in names])
+        return load_hardware(self.base, changes) if chip is None else chip  # which says what is wrong
+
+    def several(self, points: Points) -> list[Hardware | InputError]:
+        """Return the chip of every point, or what is wrong with its keys."""
+        names, rows = self._tables_of(points)
+        found: list[Hardware | InputError] = []
+        for place, row in enumerate(rows):
+            chip = self._chip(names, row)
+            found.append(self._said(points, place) if chip is None else chip)
+        return found
+
+    def hashes(self, points: Points) -> list[str | InputError]:
+        """Return the `content_hash` of every point's chip, or what is wrong with its keys.
+
+        No chip is made for it but where its class says which tables suit each other.
+        """
+        if hasattr(self.base, "__post_init__"):
+            return [each if isinstance(each, InputError) else each.content_hash for each in self.several(points)]
+        names, rows = self._tables_of(points)
+        found: list[str | InputError] = []
+        for place, row in enumerate(rows):
+            if None in row:
+                chip = self._said(points, place)
+                found.append(chip if isinstance(chip, InputError) else chip.content_hash)
+            else:
+                found.append(self._of_chip.digest(dict(zip(names, (text for _, text in row), strict=True))))
+        return found
+
+    def _tables_of(self, points: Points) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+        """Return which tables points change, and of every point how it has them, as `_changed`."""
+        keys: dict[str, list[str]] = {}
+        for key in points.chip_keys:
+            keys.setdefault(key.partition(".")[0], []).append(key)
+        columns = []
+        for name, mine in keys.items():
+            combinations, which = points.distinct(mine)
+            made = [
+                self._changed(name, {key.partition(".")[2]: value for key, value in each.items()})
+                for each in combinations
+            ]
+            columns.append(list(map(made.__getitem__, which)))
+        return tuple(keys), zip(*columns, strict=True) if columns else iter([()] * len(points))
+
+    def _chip(self, names: tuple[str, ...], tables: Sequence[Any]) -> Hardware | None:
+        """Return the chip with tables changed, as `_changed`, or None where they make none."""
+        if None in tables:
+            return None
         try:
-            for table, places in self._by_table(tuple(changes)).items():
-                made[table], texts[table] = self._table(table, {field: changes[key] for key, field in places})
-            chip: Hardware = _made(self.base, self._chip_fields | made)
-        except (InputError, ValueError, TypeError):  # pydantic's, too
-            return load_hardware(self.base, changes)  # which says what is wrong
+            changed = dict(zip(names, (made for made, _ in tables), strict=True))
+            chip: Hardware = _made(self.base, self._chip_fields | changed)
+        except WRONG:
+            return None
+        texts = dict(zip(names, (text for _, text in tables), strict=True))
         chip.__dict__["content_hash"] = self._of_chip.digest(texts)
         return chip
 
-    def _by_table(self, keys: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
-        """Return by table the keys that lie in it, dotted and by their own name there."""
-        if keys not in self._places:
-            found = self._places[keys] = {}
-            for key in keys:
-                table, _, field = key.partition(".")
-                found.setdefault(table, []).append((key, field))
-        return self._places[keys]
+    def _said(self, points: Points, place: int) -> Hardware | InputError:
+        """Return what is wrong with the keys of a point, or its chip if they are right after all."""
+        try:
+            return load_hardware(self.base, points.changes(place))
+        except InputError as error:
+            return error
+
+    def _changed(self, table: str, fields: dict[str, Any]) -> tuple[Any, str] | None:
+        """Return one table of the chip with keys changed, and what the hash of a chip is made of in its place.
+
+        None: they make none by themselves.
+        """
+        try:
+            return self._table(table, fields)
+        except WRONG:
+            return None
 
     def _table(self, table: str, fields: dict[str, Any]) -> tuple[Any, str]:
-        """Return one table of the chip with keys changed, and what the hash of a chip is made of in its place."""
+        """Return the same; raises what is wrong."""
+        if not fields:
+            made = self._chip_fields[table]
+            return made, self._of_chip.text(table, made)
         known, wanted = self._tables.setdefault(table, {}), repr(fields)
         if wanted not in known:
             if len(known) == MOST_TABLES:
@@ -107,7 +169,10 @@ class Chips:
         return made, self._of_chip.text(table, made)
 
 
-_MADE_AGAIN = ("_tables", "_values", "_places")
+WRONG = (InputError, ValueError, TypeError)
+"""What says that values cannot be: pydantic's are among them."""
+
+_MADE_AGAIN = ("_tables", "_values")
 
 
 def _made(like: Any, fields: dict[str, Any]) -> Any:

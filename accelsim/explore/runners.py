@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,11 +21,9 @@ from typing import Any, NamedTuple, Protocol
 from threadpoolctl import threadpool_info
 
 from accelsim.errors import InputError, needing
-from accelsim.explore.points import Point
+from accelsim.explore.points import NO_POINTS, Points
 from accelsim.explore.work import Batch, Setup, Worker
 from accelsim.threads import use_threads
-
-Points = Sequence[tuple[str, Point]]
 
 
 class Finished(NamedTuple):
@@ -86,7 +84,7 @@ class Here:
         """Give up what waits; what the batch under way has finished is kept."""
         self._stopping.set()
         self._waiting.clear()
-        return [Finished((), so_far)] if (so_far := self._worker.so_far()).done else []
+        return [Finished(NO_POINTS, so_far)] if (so_far := self._worker.so_far()).done else []
 
 
 _setup: Setup | None = None
@@ -193,7 +191,7 @@ class Processes:
         self._running: dict[Future[Batch], Points] = {}
         self._file = ""
         try:
-            self._hand(())  # processes take a while to begin
+            self._hand(NO_POINTS)  # processes take a while to begin
         except BaseException:
             self.stop()
             raise

@@ -125,8 +125,10 @@ def _totals(plan: Plan, space: Space, indices: list[int], results: pd.DataFrame)
     import pandas as pd
 
     table = totals(results)
-    table["point"] = np.array(plan.numbers, np.int64)[table["point"]]
-    refused = [index for index in indices if index not in plan.numbers]
+    numbers = plan.points.numbers
+    table["point"] = numbers.astype(np.int64)[table["point"]]
+    known = {*numbers.tolist()}
+    refused = [index for index in indices if index not in known]
     if not refused:
         return table
     knobs = {index: {name: shown(value) for name, value in space.values(index).items()} for index in refused}

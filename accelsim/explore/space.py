@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
-from operator import getitem
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.evaluation import EVALUATIONS, labelled
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
-from accelsim.explore.points import Point, Pruning, pruning_of
+from accelsim.explore.points import NO_PLACE, Choice, Defaults, Point, Points
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs, shown
 from accelsim.explore.store import Wanted
 from accelsim.explore.totals import TOTALS, Objective
@@ -218,9 +218,8 @@ class Space:
 
         Values that are lists are tuples; tables show them as text.
         """
-        coordinates = self._coordinates(index)
         found: dict[str, Any] = {}
-        for knob, place in zip(self.knobs, coordinates, strict=True):
+        for knob, place in zip(self.knobs, self._coordinates(index), strict=True):
             if knob.when is None or knob.when.value(self._names(found)):
                 found[knob.name] = knob.values[place]
         return found
@@ -238,57 +237,76 @@ class Space:
 
     def point(self, index: int) -> Point:
         """Return the point of a number; raises InputError where its values make no pruning or have no derived one."""
-        return self._point(index, self.values(index))
+        points, problems = self.points([index])
+        if problems:
+            raise problems[0][1]
+        return points.point(0)
 
-    def _point(self, index: int, made: dict[str, Any]) -> Point:
-        names = self._names(made) if self.derived else {}
-        for name, expression in self.derived.items():
-            made[name] = names[name] = expression.value(names)
-        return Point(
-            index,
-            {name: shown(value) for name, value in made.items()} if self._has_lists else made,
-            made.get("hardware", self.spec.hardware),
-            {name: made[name] for name in self._chip_keys if name in made},
-            made.get("network", self.spec.network),
-            pruning_of(made) if self._prunes else Pruning(()),
-            made.get("density", self.spec.density),
-        )
-
-    def in_order_of_work(self, indices: Sequence[int]) -> Iterator[tuple[int, int, Callable[[], Point]]]:
-        """Go through points such that those that share work come one after another.
-
-        Of each its place among the indices, its number, and what makes it as `point` does.
-        """
+    def points(self, indices: Sequence[int]) -> tuple[Points, list[tuple[int, InputError]]]:
+        """Return the points of some numbers, and which numbers have no derived value, and why."""
         numbers = np.array(indices, np.int64 if self.combinations < 2**63 else object)
-        places = []
+        places = dict(zip((knob.name for knob in self.knobs), self._places(numbers), strict=True))
+        problems: list[tuple[int, InputError]] = []
+        if self.derived or any(knob.when for knob in self.knobs):
+            places, problems = self._places_one_by_one(numbers, places)
+            lacking = {index for index, _ in problems}
+            numbers = numbers[[index not in lacking for index in indices]]
+        values: dict[str, Sequence[Any]] = {knob.name: knob.values for knob in self.knobs}
+        values |= {name: known for name, (known, _) in self._made.items()}
+        choices = {name: Choice(values[name], each) for name, each in places.items()}
+        spec = self.spec
+        return Points(Defaults(spec.hardware, spec.network, spec.density), numbers, choices, []), problems
+
+    def _places(self, numbers: NDArray[Any]) -> list[NDArray[np.int32]]:
+        """Return by knob the places of its values at some numbers."""
+        found = []
         for knob in reversed(self.knobs):
             numbers, place = numbers // len(knob.values), numbers % len(knob.values)
-            places.append(place.astype(np.int64))
-        places.reverse()
+            found.append(place.astype(np.int32))
+        return found[::-1]
+
+    def _places_one_by_one(
+        self, numbers: NDArray[Any], places: dict[str, NDArray[np.int32]]
+    ) -> tuple[dict[str, NDArray[np.int32]], list[tuple[int, InputError]]]:
+        """Return places with those of knobs that do not apply taken out and those of derived values put in.
+
+        Numbers without one are not among them; returns these with the reason.
+        """
+        problems: list[tuple[int, InputError]] = []
+        rows: list[list[int]] = []
+        columns = [each.tolist() for each in places.values()]
+        for index, *coordinates in zip(numbers.tolist(), *columns, strict=True):
+            made: dict[str, Any] = {}
+            row = [NO_PLACE] * (len(self.knobs) + len(self.derived))
+            for number, (knob, place) in enumerate(zip(self.knobs, coordinates, strict=True)):
+                if knob.when is None or knob.when.value(self._names(made)):
+                    made[knob.name], row[number] = knob.values[place], place
+            try:
+                names = self._names(made) if self.derived else {}
+                for number, (name, expression) in enumerate(self.derived.items(), len(self.knobs)):
+                    names[name] = value = expression.value(names)
+                    known, place_of = self._made[name]
+                    if (key := (type(value), repr(value))) not in place_of:
+                        place_of[key] = len(known)
+                        known.append(value)
+                    row[number] = place_of[key]
+            except InputError as error:
+                problems.append((index, error))
+                continue
+            rows.append(row)
+        found = np.array(rows, np.int32).reshape(-1, len(self.knobs) + len(self.derived)).T
+        return dict(zip((*places, *self.derived), found, strict=True)), problems
+
+    def in_order_of_work(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Return the places of points among the indices such that those that share work come one after another."""
+        places = self._places(np.array(indices, np.int64 if self.combinations < 2**63 else object))
         slow = [places[number] for number in self._slow]
-        order = np.lexsort(slow[::-1]) if slow else np.arange(len(indices))
-        values = [knob.values for knob in self.knobs]
-        names = [knob.name for knob in self.knobs]
-        conditional = any(knob.when for knob in self.knobs)
-        for first in range(0, len(order), AT_ONCE):
-            some = order[first : first + AT_ONCE]
-            combinations = zip(*(place[some].tolist() for place in places), strict=True)
-            for number, combination in zip(some.tolist(), combinations, strict=True):
-                index = indices[number]
-                made = partial(self._point, index, dict(zip(names, map(getitem, values, combination), strict=True)))
-                yield number, index, partial(self.point, index) if conditional else made
+        return np.lexsort(slow[::-1]) if slow else np.arange(len(indices))
 
     @cached_property
-    def _chip_keys(self) -> list[str]:
-        return list(dict.fromkeys(filter(is_chip_key, (*(knob.name for knob in self.knobs), *self.derived))))
-
-    @cached_property
-    def _has_lists(self) -> bool:
-        return any(isinstance(value, tuple) for knob in self.knobs for value in knob.values)
-
-    @cached_property
-    def _prunes(self) -> bool:
-        return any(name.startswith(WORDS[2:4]) for name in (*self.derived, *(knob.name for knob in self.knobs)))
+    def _made(self) -> dict[str, tuple[list[Any], dict[tuple[type, str], int]]]:
+        """By derived name: its values as far as points were looked at, and the place of each."""
+        return {name: ([], {}) for name in self.derived}
 
     @cached_property
     def _slow(self) -> list[int]:

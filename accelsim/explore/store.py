@@ -58,7 +58,8 @@ class Done(NamedTuple):
     """A point that ran: its key, its knobs, and how many rows it has among those of its batch; or why it failed."""
 
     key: str
-    knobs: dict[str, Any]
+    knobs: str
+    """As JSON."""
     rows: int = 0
     score: float | None = None
     precision: str = ""
@@ -130,7 +131,7 @@ class Store:
             self._base.executemany(
                 _ADD_POINT,
                 [
-                    (key, engine, _json(knobs), score, precision, error, made if rows else None, end - rows, rows)
+                    (key, engine, knobs, score, precision, error, made if rows else None, end - rows, rows)
                     for (key, knobs, rows, score, precision, error), end in zip(done, ends, strict=True)
                 ],
             )

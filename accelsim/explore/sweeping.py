@@ -10,16 +10,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.errors import InputError, warn
-from accelsim.explore.points import Point
-from accelsim.explore.runners import Points, Runner, open_runner
-from accelsim.explore.space import Space
+from accelsim.explore.points import NO_PLACE, Points
+from accelsim.explore.ranges import shown
+from accelsim.explore.runners import Runner, open_runner
+from accelsim.explore.space import AT_ONCE, Space
 from accelsim.explore.store import Done, Store
 from accelsim.explore.work import Batch, Note, Setup, Worker, engine_version, in_memory, network_hash
 
@@ -105,21 +107,22 @@ class Plan:
     """Which points a space has, under which keys, and which are to be run: looked at in parts, or all at once."""
 
     setup: Setup
-    keys: list[str] = field(default_factory=list)
-    """Of every point, in the order of their numbers once all are looked at; what makes no chip has none."""
-    numbers: list[int] = field(default_factory=list)
-    knobs: list[dict[str, Any]] = field(default_factory=list)
-    missing: list[tuple[str, Point]] = field(default_factory=list)
-    """Points that the store lacks, one of each key, those that share work side by side."""
     refused: list[str] = field(default_factory=list)
     """Combinations that make no chip, and why."""
     left: int = 0
     """Points that were not looked at yet."""
-    _todo: Iterator[tuple[int, int, Callable[[], Point]]] = field(default_factory=lambda: iter(()))
-    _places: list[int] = field(default_factory=list)
+    lacking: int = 0
+    """Those that were and are missing."""
+    _space: Space | None = None
+    _indices: Sequence[int] = ()
+    _order: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Of the indices, as they are looked at."""
     _known: set[str] = field(default_factory=set)
-    _told: Callable[[int], str] = str
     _some: bool = False
+    _points: list[Points] = field(default_factory=list)
+    _places: list[NDArray[np.int64]] = field(default_factory=list)
+    """Of the points among the indices, as long as some are left."""
+    _missing: list[Points] = field(default_factory=list)
 
     @classmethod
     def begin(
@@ -136,49 +139,83 @@ class Plan:
         return cls(
             setup,
             left=len(every),
-            _todo=space.in_order_of_work(every),
+            _space=space,
+            _indices=every,
+            _order=space.in_order_of_work(every),
             _known=store.known(failed=not retry_failed),
-            _told=space.told,
             _some=indices is not None,
         )
+
+    @property
+    def points(self) -> Points:
+        """Points that make a chip, in the order of their numbers once all were looked at."""
+        self._points = [Points.joined(self._points)]
+        return self._points[0]
+
+    @property
+    def keys(self) -> list[str]:
+        """Their keys."""
+        return self.points.keys
+
+    @property
+    def missing(self) -> Points:
+        """Points that the store lacks, one of each key, those that share work side by side."""
+        self._missing = [Points.joined(self._missing)]
+        return self._missing[0]
 
     def whole(self) -> Plan:
         """Return the plan once every point was looked at: its chip is made, and checked."""
         self.look(self.left)
         return self
 
-    def look(self, points: int) -> list[tuple[str, Point]]:
+    def look(self, points: int) -> Points:
         """Look at so many points more; returns those of them that are missing."""
-        before, known, setup = len(self.missing), self._known, self.setup
-        for place, index, make in islice(self._todo, points):
-            try:
-                point = make()
-                key = setup.key(point)
-            except InputError as error:
-                self.refused += [f"{self._told(index)}: {problem}" for problem in error.problems]
-                continue
-            self._places.append(place)
-            self.numbers.append(index)
-            self.keys.append(key)
-            self.knobs.append(point.knobs)
-            if key not in known:
-                known.add(key)
-                self.missing.append((key, point))
-        self.left = max(0, self.left - points)
+        before, end = len(self._missing), max(0, self.left - points)
+        while self.left > end:
+            self._look(min(self.left - end, AT_ONCE))
         if not self.left and self._places:
-            order = np.argsort(self._places).tolist()
-            self._places = []
-            for name in ("keys", "numbers", "knobs"):
-                setattr(self, name, list(map(getattr(self, name).__getitem__, order)))
-        if not self.left and not self.keys and not self._some:
+            order = np.argsort(np.concatenate(self._places))
+            self._points, self._places = [self.points[order]], []
+        if not self.left and not len(self.points) and not self._some:
             raise InputError(*dict.fromkeys(self.refused))
-        return self.missing[before:]
+        return Points.joined(self._missing[before:])
+
+    def _look(self, points: int) -> None:
+        """Look at so many points at once."""
+        if self._space is None:
+            raise ValueError("a plan of no space has nothing to look at")
+        begin = len(self._order) - self.left
+        order = self._order[begin : begin + points]
+        self.left -= len(order)
+        some, problems = self._space.points(list(map(self._indices.__getitem__, order.tolist())))
+        if problems:
+            lacking = {index for index, _ in problems}
+            order = order[[self._indices[place] not in lacking for place in order.tolist()]]
+        keys, fine = list[str](), list[int]()
+        for place, key in enumerate(self.setup.identified(some)):
+            if isinstance(key, InputError):
+                problems.append((int(some.numbers[place]), key))
+            else:
+                keys.append(key)
+                fine.append(place)
+        if len(fine) < len(some):
+            some, order = some[np.array(fine, np.int64)], order[fine]
+        for index, error in problems:
+            self.refused += [f"{self._space.told(index)}: {problem}" for problem in error.problems]
+        some = some.with_keys(keys)
+        self._points.append(some)
+        self._places.append(order)
+        new = []
+        for place, key in enumerate(keys):
+            if key not in self._known:
+                self._known.add(key)
+                new.append(place)
+        self._missing.append(some if len(new) == len(some) else some[np.array(new, np.int64)])
+        self.lacking += len(new)
 
     def add(self, other: Plan) -> None:
         """Take over which points another plan has, once all of both were looked at."""
-        self.keys += other.keys
-        self.numbers += other.numbers
-        self.knobs += other.knobs
+        self._points += other._points
 
     def refused_briefly(self) -> list[str]:
         """Say which combinations make no chip: the first ones, and how many there are."""
@@ -228,18 +265,18 @@ class Crew:
 
 def run_missing(plan: Plan, store: Store, crew: Crew, progress: Callable[[int, int], None] | None = None) -> list[Note]:
     """Run what the store lacks and put it there, batch by batch; returns what was said on the way, once each."""
-    while not plan.missing and plan.left:
+    while not plan.lacking and plan.left:
         plan.look(FIRST_LOOK)
-    if not plan.missing:
+    if not plan.lacking:
         return []
     notes: dict[Note, None] = {}
     done = 0
-    for batch in Handed(plan.missing, crew.runner(len(plan.missing) + plan.left), plan).results():
+    for batch in Handed(plan.missing, crew.runner(plan.lacking + plan.left), plan).results():
         store.add(batch.done, plan.setup.engine, batch.columns)
         done += len(batch.done)
         notes |= dict.fromkeys(batch.notes)
         if progress is not None:
-            progress(done, len(plan.missing) + plan.left)
+            progress(done, plan.lacking + plan.left)
     return list(notes)
 
 
@@ -259,11 +296,12 @@ def estimate_seconds(plan: Plan) -> float:
     takes beside its neighbour, and how much more in another group, where a network is pruned and scored anew.
     """
     worker, begin = Worker(plan.setup), time.perf_counter()
-    count = len(plan.missing)
+    missing = plan.missing
+    count = len(missing)
     first, beside, apart = 0.0, list[float](), list[float]()
     last = -1
     for number in sorted({0, count // 2, count // 2 + 1, count - 2, count - 1} & {*range(count)}):
-        seconds = worker.run([plan.missing[number]]).seconds
+        seconds = worker.run(missing[number : number + 1]).seconds
         if number == 0:
             first = seconds
         else:
@@ -273,9 +311,7 @@ def estimate_seconds(plan: Plan) -> float:
         last = number
     each = statistics.median(beside or [first])
     anew = max(0.0, statistics.median(apart) - each) if apart else 0.0
-    groups = len(
-        {(point.network, point.pruning, point.density, plan.setup.precision(point)) for _, point in plan.missing}
-    )
+    groups = plan.setup.groups(missing)
     return first + (each * (count - 1) + anew * (groups - 1)) * (1 + plan.left / max(1, len(plan.keys)))
 
 
@@ -286,11 +322,11 @@ class Handed:
     it: first the batch, then its points one by one, so that a point only fails for what it did by itself.
     """
 
-    def __init__(self, missing: Sequence[tuple[str, Point]], runner: Runner, plan: Plan | None = None) -> None:
+    def __init__(self, missing: Points, runner: Runner, plan: Plan | None = None) -> None:
         """`plan`: it is looked at further while points run."""
         self._runner = runner
         self._plan = plan
-        self._waiting = deque(missing)
+        self._waiting = missing
         self._again: deque[Points] = deque()
         self._suspects: deque[Points] = deque()
         self._deaths: dict[str, int] = {}
@@ -306,7 +342,7 @@ class Handed:
                     self._runner.submit(self._suspects.popleft())
                     self._under_way, alone = 1, True
             else:
-                while self._under_way < self._runner.slots and (self._waiting or self._again):
+                while self._under_way < self._runner.slots and (len(self._waiting) or self._again):
                     self._runner.submit(self._next())
                     self._under_way += 1
                 self._look_ahead()
@@ -321,15 +357,15 @@ class Handed:
                 per_point = batch.seconds / max(1, len(batch.done))
                 self._size = min(MOST_IN_BATCH, 4 * self._size, max(1.0, BATCH_SECONDS / max(per_point, 1e-9)))
                 left = points[len(batch.done) :]
-                if left:
+                if len(left):
                     self._again.append(left)
                 yield batch
 
     def _look_ahead(self) -> bool:
         """Have points for the next batches at hand; returns whether there are any."""
         while self._left and len(self._waiting) < max(FIRST_LOOK, self._runner.slots * self._size) and self._plan:
-            self._waiting.extend(self._plan.look(FIRST_LOOK))
-        return bool(self._waiting)
+            self._waiting = Points.joined([self._waiting, self._plan.look(FIRST_LOOK)])
+        return len(self._waiting) > 0
 
     @property
     def _left(self) -> int:
@@ -341,21 +377,20 @@ class Handed:
         # Towards the end batches get smaller, so that no worker is left with a long one.
         share = -(-(len(self._waiting) + self._left) // (2 * self._runner.slots))
         count = max(1, min(int(self._size), share, len(self._waiting)))
-        return [self._waiting.popleft() for _ in range(count)]
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
 
     def _died(self, points: Points, alone: bool) -> list[Done]:
         """Suspect what was lost with a worker; a point that was alone too often has failed."""
         if not alone:
             self._suspects.append(points)
         elif len(points) > 1:
-            self._suspects.extend([each] for each in points)
+            self._suspects.extend(points[place : place + 1] for place in range(len(points)))
         else:
-            ((key, point),) = points
+            (key,), (knobs,) = points.keys, points.texts
             self._deaths[key] = self._deaths.get(key, 0) + 1
             if self._deaths[key] == MOST_DEATHS:
-                return [
-                    Done(key, point.knobs, error="its worker was killed, twice with nothing beside it: out of memory?")
-                ]
+                return [Done(key, knobs, error="its worker was killed, twice with nothing beside it: out of memory?")]
             self._suspects.appendleft(points)
         return []
 
@@ -363,7 +398,7 @@ class Handed:
 def read(plan: Plan, store: Store, columns: Any = None) -> pd.DataFrame:
     """Return the rows of all points of a plan, with their knobs."""
     table = store.read(plan.keys) if columns is None else store.read(plan.keys, columns)
-    return with_knobs(table, plan.knobs)
+    return with_knobs(table, knob_columns(plan.points))
 
 
 def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
@@ -371,21 +406,37 @@ def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
 
     Raises InputError for a file that is none, and where no point is of this version.
     """
+    import pandas as pd
+
     with Store(store, create=False) as base:
         found = base.points(engine_version())
         keys, knobs = [key for key, _ in found], [each for _, each in found]
-        return with_knobs(base.read(keys) if columns is None else base.read(keys, columns), knobs)
+        table = base.read(keys) if columns is None else base.read(keys, columns)
+        names = dict.fromkeys(chain.from_iterable(knobs))
+        return with_knobs(table, {name: pd.Series([each.get(name) for each in knobs]).array for name in names})
 
 
-def with_knobs(table: pd.DataFrame, knobs: list[dict[str, Any]]) -> pd.DataFrame:
+def knob_columns(points: Points) -> dict[str, Any]:
+    """Return the knobs of points as columns of a table, in the order in which points have them; empty: none applies."""
+    import pandas as pd
+
+    found: dict[str, tuple[int, Any]] = {}
+    for name, (values, places) in points.choices.items():
+        applies = places != NO_PLACE
+        if applies.any():
+            used, which = np.unique(places, return_inverse=True)
+            known = [None if place == NO_PLACE else shown(values[place]) for place in used.tolist()]
+            found[name] = int(applies.argmax()), pd.Series(known).array.take(which)
+    return {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])}
+
+
+def with_knobs(table: pd.DataFrame, knobs: Mapping[str, Any]) -> pd.DataFrame:
     """Return rows with the knobs of their points behind the number; a knob that does not apply is empty.
 
     A column that is called as a knob, such as granularity, gives way: the knob is what was asked for.
     """
     import pandas as pd
 
-    names = dict.fromkeys(chain.from_iterable(knobs))
-    mine = pd.DataFrame({name: [each.get(name) for each in knobs] for name in names}, copy=False)
-    asked = {name: mine[name].array.take(table["point"]) for name in names}
+    asked = {name: column.take(table["point"]) for name, column in knobs.items()}
     rest = {name: table[name].array for name in table.columns if name not in asked and name != "point"}
     return pd.DataFrame({"point": table["point"].array, **asked, **rest})

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from accelsim.engines import Row, engine_of
 from accelsim.errors import InputError, typed
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
-from accelsim.explore.points import Point, Pruning
+from accelsim.explore.points import Defaults, Point, Points, Pruning, pruning_of
 from accelsim.explore.space import as_it_runs
 from accelsim.explore.store import Done
 from accelsim.formats.counting import WeightMatrix
@@ -111,25 +111,59 @@ class Setup:
         """Return the chip of a point; raises InputError where its values make none."""
         return self.chips[point.hardware].chip(point.changes)
 
-    def precision(self, point: Point) -> Precision | None:
-        """Return the numbers in which a point is scored, None where it is not."""
-        return None if self.evaluate is None else engine_of(chip := self.chip(point)).precision(chip)
+    def chips_of(self, points: Points) -> list[Hardware | InputError]:
+        """Return the chip of every point, or what is wrong with its values."""
+        return self._by_hardware(points, lambda chips, some: chips.several(some))
 
-    def key(self, point: Point) -> str:
-        """Return the key of a point, the hash of all that its rows depend on; raises InputError for no chip."""
-        chip, pruned = self.chip(point), point.pruning.parts
+    def identified(self, points: Points) -> list[str | InputError]:
+        """Return the key of every point, the hash of all that its rows depend on, or why it makes no chip."""
+        others, which = points.distinct(points.others)
+        told = [self._told(each, points.defaults) for each in others]
+        found: list[str | InputError] = []
+        contents = self._by_hardware(points, lambda chips, some: chips.hashes(some))
+        for number, content in zip(which, contents, strict=True):
+            said = told[number]
+            if isinstance(said, InputError) or isinstance(content, InputError):
+                found.append(said if isinstance(said, InputError) else content)
+            else:
+                found.append(hashlib.blake2b(said + content.encode(), digest_size=16).hexdigest())
+        return found
+
+    def groups(self, points: Points) -> int:
+        """Return for how many of the points a network is pruned and scored anew."""
+        asked, which = points.distinct(points.network_knobs)
+        if self.evaluate is None:
+            return len(asked)
+        chips = self.chips_of(points)
+        scored = [None if isinstance(each, InputError) else engine_of(each).precision(each) for each in chips]
+        return len({*zip(which, scored, strict=True)})
+
+    def _by_hardware(self, points: Points, ask: Callable[[Chips, Points], list[Any]]) -> list[Any]:
+        """Return what the chip that each point starts from says of it."""
+        if "hardware" not in points.choices:
+            return ask(self.chips[points.defaults.hardware], points) if len(points) else []
+        found: list[Any] = [None] * len(points)
+        named, which = points.distinct(["hardware"])
+        for number, each in enumerate(named):
+            places = np.flatnonzero(np.array(which) == number)
+            said = ask(self.chips[each.get("hardware", points.defaults.hardware)], points[places])
+            for place, value in zip(places.tolist(), said, strict=True):
+                found[place] = value
+        return found
+
+    def _told(self, values: Mapping[str, Any], defaults: Defaults) -> bytes | InputError:
+        """Return what a key is made of beside the content of the chip, or why the values make no pruning."""
+        try:
+            pruned = pruning_of(values).parts
+        except InputError as error:
+            return error
         evaluated = None if self.evaluate is None else evaluation_hash(self.evaluate)
-        told = _told(
-            self.engine, self.hashes[point.network], chip.name, pruned, self.criterion if pruned else "", evaluated,
-            point.density, self.seed,
+        asked = (
+            self.engine, self.hashes[values.get("network", defaults.network)],
+            self.chips[values.get("hardware", defaults.hardware)].base.name, pruned, self.criterion if pruned else "",
+            evaluated, values.get("density", defaults.density), self.seed,
         )  # fmt: skip
-        return hashlib.blake2b(told + chip.content_hash.encode(), digest_size=16).hexdigest()
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _told(*asked: Any) -> bytes:
-    """Return what a key is made of beside the content of the chip, which many points share."""
-    return repr(asked).encode()
+        return repr(asked).encode()
 
 
 class Note(NamedTuple):
@@ -210,16 +244,17 @@ class Worker:
             warnings.simplefilter("ignore")
             Prepared(Network("warm-up", [layer])).rows([chips.base for chips in self.setup.chips.values()])
 
-    def run(self, points: Sequence[tuple[str, Point]], stop: Callable[[], bool] = lambda: False) -> Batch:
-        """Run points (key, point) until `stop`; one that fails is Done with its error."""
+    def run(self, points: Points, stop: Callable[[], bool] = lambda: False) -> Batch:
+        """Run points until `stop`; one that fails is Done with its error."""
         begin = time.perf_counter()
         self._done, self._rows = [], Rows()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for _, group in groupby(((*each, self._chip(each[1])) for each in points), self._alike):
+            chips, texts = self.setup.chips_of(points), points.texts
+            for _, group in groupby(range(len(points)), self._alike(points, chips).__getitem__):
                 if stop():
                     break
-                self._run_together(list(group))
+                self._run_together(points, list(group), chips, texts)
         said = [item.message for item in caught if issubclass(item.category, UserWarning)]
         notes = [Note(str(each), typed(each)) for each in said]
         return Batch(self._done, time.perf_counter() - begin, list(dict.fromkeys(notes)), self._rows.columns)
@@ -229,47 +264,47 @@ class Worker:
         done = list(self._done)
         return Batch(done, 0.0, [], self._rows.columns)
 
-    def _chip(self, point: Point) -> Hardware | None:
-        """Return the chip of a point, None where it makes none, which `_run` says."""
-        try:
-            return self.setup.chip(point)
-        except InputError:
-            return None
+    def _alike(self, points: Points, chips: Sequence[Hardware | InputError]) -> list[Any]:
+        """Return of every point what those share that run together; of those that run alone their place."""
+        _, asked = points.distinct(points.network_knobs)
+        found: list[Any] = []
+        for place, chip in enumerate(chips):
+            together = None if isinstance(chip, InputError) else engine_of(chip).together_key(chip)
+            found.append(
+                place
+                if isinstance(chip, InputError) or together is None
+                else (asked[place], chip.name, chip.engine.count_key, together)
+            )
+        return found
 
-    def _alike(self, each: tuple[str, Point, Hardware | None]) -> Any:
-        """Return what points share that run together; where they run alone, their key."""
-        key, point, chip = each
-        together = None if chip is None else engine_of(chip).together_key(chip)
-        return (
-            key
-            if chip is None or together is None
-            else (point.network, point.pruning, point.density, chip.name, chip.engine.count_key, together)
-        )
-
-    def _run_together(self, group: list[tuple[str, Point, Hardware | None]]) -> None:
+    def _run_together(
+        self, points: Points, places: list[int], chips: Sequence[Hardware | InputError], texts: Sequence[str]
+    ) -> None:
         """Run points that share all but prices at once, and one by one where that is not possible."""
-        chips = [chip for _, _, chip in group if chip is not None]
-        if len(chips) > 1:
+        mine = [chip for chip in map(chips.__getitem__, places) if not isinstance(chip, InputError)]
+        if len(mine) > 1:
             with suppress(Exception):  # whatever it is, the point that it is about will say so
-                rows = self._network(group[0][1], chips[0]).rows_together(chips)
-                scored = self._score(chips[0])
-                self._rows.add(rows, len(chips))
-                self._done += [Done(key, point.knobs, len(rows), *scored) for key, point, _ in group]
+                rows = self._network(points.point(places[0]), mine[0]).rows_together(mine)
+                scored = self._score(mine[0])
+                self._rows.add(rows, len(mine))
+                self._done += [Done(points.keys[place], texts[place], len(rows), *scored) for place in places]
                 return
-        for key, point, _ in group:
-            self._done.append(self._run(key, point))
+        for place in places:
+            self._done.append(self._run(points, place, chips[place], texts[place]))
 
-    def _run(self, key: str, point: Point) -> Done:
+    def _run(self, points: Points, place: int, chip: Hardware | InputError, text: str) -> Done:
+        key = points.keys[place]
         try:
-            chip = self.setup.chip(point)
-            (rows,) = self._network(point, chip).rows([chip])
-            done = Done(key, point.knobs, len(rows), *self._score(chip))
+            if isinstance(chip, InputError):
+                raise chip
+            (rows,) = self._network(points.point(place), chip).rows([chip])
+            done = Done(key, text, len(rows), *self._score(chip))
             self._rows.add(rows)
             return done
         except InputError as error:
-            return Done(key, point.knobs, error="\n".join(error.problems))
+            return Done(key, text, error="\n".join(error.problems))
         except Exception as error:  # a point that fails, however it does, does not stop the others
-            return Done(key, point.knobs, error=f"{type(error).__name__}: {error}")
+            return Done(key, text, error=f"{type(error).__name__}: {error}")
 
     def _score(self, chip: Hardware) -> tuple[float | None, str]:
         """Return the score of the network as a chip computes it, and in which numbers; None, and "": nobody asks."""
