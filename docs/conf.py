@@ -13,18 +13,21 @@ copyright = "the accelsim authors; MIT licence"
 release = version = accelsim.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
     "docstrings",
     "generated",
     "mathml",
+    "notebooks",
     "repository",
 ]
 nitpicky = True
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_raise_on_error = True
+nb_execution_timeout = 1800
 
 html_theme = "furo"
 html_title = "accelsim"

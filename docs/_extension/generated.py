@@ -23,6 +23,7 @@ MARK = re.compile(r"^<!-- generated: (\S+)(?: (.*?))? -->$", re.MULTILINE)
 CONTENTS: dict[str, tuple[str, ...]] = {
     "Guide": (
         "start",
+        "lecture",
         "networks",
         "chips",
         "results",
@@ -36,6 +37,7 @@ CONTENTS: dict[str, tuple[str, ...]] = {
         "exploration",
         "speed",
     ),
+    "Notebooks": tuple(f"notebooks/{path.stem}" for path in sorted((ROOT / "notebooks").glob("*.ipynb"))),
     "How it is modelled": ("eie", "tensor_core", "systolic", "memory", "dram", "validation"),
     "Make it yours": ("extending", "design"),
     "Reference": ("cli", "api", "files", "gallery", "glossary", "changelog"),
@@ -57,7 +59,7 @@ def contents() -> str:
     """Return the sidebar."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     listed = {page for group in CONTENTS.values() for page in group}
-    named = {title: [page for page in group if page in pages] for title, group in CONTENTS.items()}
+    named = {title: [page for page in group if page in pages or "/" in page] for title, group in CONTENTS.items()}
     groups = {**named, "Guide": [*named["Guide"], *sorted(pages - listed)]}
     return "\n".join(
         f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(names) + "\n```\n"

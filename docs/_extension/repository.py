@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from html import escape
@@ -55,22 +54,13 @@ def _point(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     for file in sorted(app.__dict__.get("repository_files", ())):
         text = (ROOT / file).read_text(encoding="utf-8")
-        if file.endswith(".ipynb"):
-            text, language = _cells(text), "markdown"
-        else:
-            try:
-                language = get_lexer_for_filename(file).aliases[0]
-            except ClassNotFound:
-                language = "text"
+        try:
+            language = get_lexer_for_filename(file).aliases[0]
+        except ClassNotFound:
+            language = "text"
         code = app.builder.highlighter.highlight_block(text, language, force=True)  # type: ignore[attr-defined]
         yield (
             f"{FOLDER}/{file}",
             {"title": file, "body": f'<h1 class="file">{escape(file)}</h1>\n{code}'},
             "page.html",
         )
-
-
-def _cells(notebook: str) -> str:
-    """Return the cells of a notebook as Markdown."""
-    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(notebook)["cells"]]
-    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in sources)
