@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from accelsim.amdahl import ACCOUNT, amdahl
 from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
+from accelsim.engines import engine_of
 from accelsim.errors import collecting, raise_if_any, warn
+from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, load_network
@@ -28,6 +30,7 @@ COMPARED_COLUMNS = (
     Column("pruned_by", "str", f'the granularity, or "{AS_GIVEN}" for the network itself'),
     Column("speed_up", "float64", "time of the network as given / this time, same layer and chip", "-"),
     Column("energy_saving", "float64", "its energy / this energy", "-"),
+    Column("score", "float64", "of the variant, as the chip computes it; empty: no evaluation was asked for", "-"),
 )
 """What `compare` adds to the columns of `simulate`."""
 
@@ -37,19 +40,22 @@ def compare(
     hardware: Sequence[Hardware | str | Path],
     granularities: Sequence[str],
     sparsity: float,
+    criterion: str = "l1",
     *,
+    evaluate: Evaluate | str | None = None,
     activations: float | Density | None = None,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
     count_io: bool = False,
     ends: bool = False,
 ) -> pd.DataFrame:
-    """Prune a network by each granularity and run it on each chip; returns the rows of `simulate` with three more.
+    """Prune a network by each granularity and run it on each chip; returns the rows of `simulate` with four more.
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
-    time / this time of the same layer and chip; `energy_saving`: its energy / this energy. Groups are kept by the sum
-    of their magnitudes; N:M sets its own sparsity. Filters and channels are removed: matrices shrink. Where the inputs
-    of the network are known each variant is run on them anew, with labels for its `accuracy`.
+    time / this time of the same layer and chip; `energy_saving`: its energy / this energy; `score`: what `evaluate`
+    gives, as of `accelsim.curves.curve`, empty without it. criterion: as of `prune_network`; N:M sets its own sparsity.
+    Filters and channels are removed: matrices shrink. Where the inputs of the network are known each variant is run on
+    them anew, with labels for its `accuracy`.
     `count_io`: as of `simulate`; `ends`: as of `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     A network that has not so many channels to prune is left out of `filter` and `channel`, with a warning.
@@ -68,12 +74,15 @@ def compare(
     raise_if_any(problems)
     chips = [load_hardware(chip) for chip in hardware]
     inputs = with_known_inputs(net) if activations is None else with_density(net, activations, seed)
-    variants = {AS_GIVEN: inputs}
+    score = None if evaluate is None else load_evaluation(evaluate, inputs)
+    precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
+    variants, whole_shapes = {AS_GIVEN: inputs}, {AS_GIVEN: inputs}
     beyond: list[str] = []  # what a network does not have so many channels for
     for granularity in chosen:
         with collecting(beyond if granularity.kind in WHOLE_CHANNELS else problems):
             share = None if granularity.pattern else sparsity
-            pruned = prune_network(inputs, granularity, share, seed=seed, ends=ends)
+            pruned = prune_network(inputs, granularity, share, criterion, seed=seed, ends=ends)
+            whole_shapes[str(granularity)] = pruned
             variants[str(granularity)] = shrunk(pruned, ends=ends)
     raise_if_any(problems + (beyond if len(variants) == 1 else []))
     if beyond:
@@ -91,6 +100,11 @@ def compare(
             }
         )
         results.insert(0, "pruned_by", name)
+        scores = {
+            each: float("nan") if score is None else score(as_computed(whole_shapes[name], each))
+            for each in dict.fromkeys(precisions.values())
+        }
+        results["score"] = results["hardware"].map({chip: scores[each] for chip, each in precisions.items()})
         tables.append(results)
     whole = pd.concat(tables, ignore_index=True)
     _warn_of_pins(whole)
@@ -119,6 +133,8 @@ def totals(table: pd.DataFrame) -> pd.DataFrame:
     ].reset_index()
     found.insert(0, "network", table["network"].iloc[0])
     found["network_io"] = table["network_io"].iloc[0]
+    if "score" in table:
+        found["score"] = table.groupby(keys)["score"].first().reindex(order).to_numpy()
     found["activations"] = table.groupby(keys)["activations"].agg(together).reindex(order).to_numpy()
     given = table[table["pruned_by"] == AS_GIVEN]
     accounts = pd.concat(

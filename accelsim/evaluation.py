@@ -145,6 +145,21 @@ def digits(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return (data.data[chosen] / 16).astype(np.float32), data.target[chosen]
 
 
+MEANINGS = {
+    "digits": "share of the handwritten digits held back for testing that it has right",
+    "digits-train": "mean logarithm of the probability that it gives to the right digit of those it was trained on; 0 "
+    "is best, each unit below is a factor of 2.7",
+    "fidelity": "1 - mean relative squared error of the layers' outputs against those unpruned; 1 is best",
+    "labels": "share of the samples of --inputs that it has right",
+}
+"""What the scores of `EVALUATIONS` say, for people."""
+
+
+def meaning_of(evaluate: Evaluate | str) -> str:
+    """Return what a score says, in words."""
+    return MEANINGS.get(evaluate, f"what {evaluate} returned") if isinstance(evaluate, str) else "of a function"
+
+
 EVALUATIONS: dict[str, Callable[[Network], Evaluate]] = {
     "digits": lambda _: lambda network: accuracy(network, *digits("test")),
     "digits-train": lambda _: lambda network: log_likelihood(network, *digits("train")),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
 import threading
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -104,8 +109,35 @@ def _options(
 
 def main() -> None:
     """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
+    codecs.register_error("accelsim", _spelt_plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="accelsim")
     with telling():
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            _flush()
+
+
+PLAIN = {"µ": "u", "²": "2", "…": "...", "·": ".", "×": "x", "─": "-", "█": "#", "▓": "%", "▒": "+", "░": "-"}
+"""What stands for characters of our own where the encoding of standard output lacks them."""
+
+
+def _spelt_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Return what is written in place of characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking), error.end
+
+
+def _flush() -> None:
+    """Write what is left for standard output; a reader that has gone, as of `| head`, has what it wanted."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -115,6 +147,8 @@ def telling() -> Iterator[None]:
         yield
     except InputError as error:
         _fail(2, *(f"error: {problem}" for problem in told(error.problems)))
+    except OSError as error:  # of standard output: files say themselves what is wrong with them
+        _fail(2, f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
     except MemoryError:
         _fail(2, "error: out of memory; use a smaller --batch or layer, or a safetensors file")
     except AccelsimError as error:
@@ -123,7 +157,7 @@ def telling() -> Iterator[None]:
 
 def _fail(exit_code: int, *lines: str) -> NoReturn:
     for line in lines:
-        errors().print(line, markup=False, highlight=False, soft_wrap=True)
+        errors().print(line, soft_wrap=True)
     sys.exit(exit_code)
 
 
@@ -218,7 +252,7 @@ def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
     for line in lines:
         out = errors()  # only now: to make a console takes some time
-        out.print(f"note: {line}", markup=False, soft_wrap=not out.is_terminal)
+        out.print(f"note: {line}", soft_wrap=not out.is_terminal)
 
 
 def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
@@ -233,21 +267,24 @@ def say(lines: Iterable[str]) -> None:
     """Print lines as they are."""
     out = console()
     for line in lines:
-        out.print(line, markup=False, soft_wrap=not out.is_terminal)
+        out.print(line, soft_wrap=not out.is_terminal)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
-    """Write results to each file, by its kind, and say so."""
+    """Write results to each file, by its kind: before anything is printed, whose reader may go, as `head` does."""
     from accelsim.report.files import write
 
     for kind, path in outputs.items():
         write(results, kind, path)
-        say_wrote(path)
 
 
-def say_wrote(path: Path) -> None:
-    """Say that a file was written."""
-    console().print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+def say_wrote(*paths: Path) -> None:
+    """Say which files were written."""
+    from accelsim.report.files import STANDARD_OUTPUT
+
+    for path in paths:
+        if path != STANDARD_OUTPUT:
+            console().print(f"wrote {path}", soft_wrap=True)
 
 
 def _names(text: str) -> list[str]:
@@ -294,19 +331,50 @@ def collect(problems: list[str], action: Callable[..., T], *arguments: Any, plac
         return None
 
 
+_aside: ContextVar[bool] = ContextVar("aside", default=False)
+
+UNLIMITED = 10_000
+"""Characters of a line in a pipe, which has no width of its own: grep sees every column and whole names."""
+
+
+@contextmanager
+def aside(needed: bool) -> Iterator[None]:
+    """Say in the block on standard error what else goes to standard output, if that is needed for a table."""
+    token = _aside.set(needed)
+    try:
+        yield
+    finally:
+        _aside.reset(token)
+
+
 def console() -> Console:
     """Return where results go."""
     from accelsim.cli.legible_console import LegibleConsole
 
-    # A pipe has no width of its own; a table cut to 80 columns would be of no use to grep.
-    return LegibleConsole(highlight=False) if sys.stdout.isatty() else LegibleConsole(highlight=False, width=160)
+    stream = sys.stderr if _aside.get() else sys.stdout
+    has_width = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return LegibleConsole(file=stream, width=None if has_width else UNLIMITED)
 
 
 def errors() -> Console:
     """Return where notes and errors go."""
     from accelsim.cli.legible_console import LegibleConsole
 
-    return LegibleConsole(stderr=True, highlight=False)
+    return LegibleConsole(stderr=True)
+
+
+SILENCE_SECONDS = 30
+"""How long work that is not watched in a terminal says nothing."""
+
+_now = time.monotonic
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one says it."""
+    for factor, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * factor:
+            return f"{seconds / factor:.1f} {unit}"
+    return f"{seconds:.0f} seconds" if seconds >= 2 else "a second"
 
 
 @contextmanager
@@ -326,22 +394,30 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     from accelsim.kernels import Compiling, on_compile
 
     notes = errors()
+    compiled: set[str] = set()
 
     def compiling(each: Compiling) -> None:
-        if each.number == 1:
-            notes.print("Compiling for this machine, once: a second or two each; the result is kept on disk.")
-        notes.print(f"  {each.number} of at most {each.number + each.most_left}: {each.part}", markup=False)
+        if each.part not in compiled:
+            kept = "" if compiled else " (a second or two each, kept for later commands)"
+            notes.print(f"compiling for this machine: {each.part}{kept}", soft_wrap=not notes.is_terminal)
+        compiled.add(each.part)
 
     bar = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
         console=notes, transient=True, disable=not notes.is_terminal,
     )  # fmt: skip
-    task = bar.add_task("", total=steps)
-    done = 0
+    task = bar.add_task("", total=steps, left="")
+    done, since, said = 0, _now(), _now()
 
     def step(name: str, already: int | None = None, of: int = steps) -> None:
-        nonlocal done
-        bar.update(task, description=name, completed=done if already is None else already, total=of)
+        nonlocal done, said
+        before = done if already is None else already
+        left = f"{duration((_now() - since) / before * (of - before))} left" if 0 < before < of else ""
+        bar.update(task, description=name, completed=before, total=of, left=left)
+        if not notes.is_terminal and _now() - said >= SILENCE_SECONDS:
+            said = _now()
+            notes.print(f"{before:,} of {of:,} done{left and f', about {left}'}: {name}", soft_wrap=True)
         done += 1
 
     timer = threading.Timer(1.0, bar.start)
@@ -355,4 +431,4 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             timer.cancel()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
-        notes.print(f"note: {message}", markup=False, soft_wrap=not notes.is_terminal)
+        notes.print(f"note: {message}", soft_wrap=not notes.is_terminal)

@@ -13,11 +13,23 @@ from typing import Annotated, Any
 
 import typer
 
-from accelsim.cli.app import NetworkArgument, app, collect, console, note, reporting, say, say_left_out
+from accelsim.cli.app import (
+    NetworkArgument,
+    app,
+    collect,
+    console,
+    note,
+    reporting,
+    say,
+    say_left_out,
+    say_wrote,
+    write_all,
+)
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, raise_if_any
-from accelsim.report.files import check_outputs, write
+from accelsim.report.files import check_outputs
 
 
 class Described(StrEnum):
@@ -32,23 +44,23 @@ class Described(StrEnum):
 
 @app.command("inspect")
 @reads_network
+@writes_table
 def inspect_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     graph: Annotated[
         bool, typer.Option("--graph", help="Show the graph instead: inputs, layers, operations, who takes what.")
     ] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write the table to this CSV file.")] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Show what is in a network: shapes, densities, patterns that hold exactly, sizes in each format."""
-    outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
     from accelsim.network import load_weights
 
     told = collect(problems, reading.keywords)
     net: Any = None if told is None else collect(problems, lambda: load_weights(network, **told))
-    collect(problems, check_outputs, outputs)
+    collect(problems, check_outputs, tables.files)
     raise_if_any(problems)
     if graph:
         net = net.wired()
@@ -57,19 +69,19 @@ def inspect_command(
     from accelsim.inspection import inspect, inspect_graph
     from accelsim.report import terminal
 
+    table = inspect_graph(net) if graph else inspect(net)
+    write_all(table, tables.files)
     if graph:
-        table = inspect_graph(net)
         console().print(terminal.graph_table(net.name, table, net.graph.outputs))
     else:
-        table = inspect(net)
-        console().print(terminal.inspection_table(net.name, table, console().width))
+        console().print(terminal.inspection_table(net.name, table))
     say_left_out(net)
-    for kind, path in outputs.items():
-        write(table, kind, path)
+    say_wrote(*tables.files.values())
 
 
 @app.command()
 @reads_network
+@writes_table
 def check(
     file: Annotated[
         str,
@@ -80,6 +92,7 @@ def check(
     ],
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Check a network, chip or DRAM part, weights included, and say what is in it."""
     from accelsim.config import find, kinds_of, read_toml, shipped_names
@@ -89,6 +102,7 @@ def check(
         from accelsim.cli.scalesim_files import check_file as check_theirs
 
         raise_if_any(reading.unused(f"{file}, which is a file of SCALE-Sim"))
+        raise_if_any(_no_table(tables, file))
         check_theirs(Path(file))
         return
     is_name = not any(character in file for character in "./\\") and not Path(file).is_dir()
@@ -99,11 +113,12 @@ def check(
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
     for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():
         if kind in kinds:
-            raise_if_any(reading.unused(f"{file}, which is a {kind} and no network"))
+            raise_if_any([*reading.unused(f"{file}, which is a {kind} and no network"), *_no_table(tables, file)])
             check_file(path)
             return
     if "network" in kinds:
-        _check_network(path, reading)
+        check_outputs(tables.files)
+        _check_network(path, reading, tables)
         return
     raise InputError(
         f"{path}: is neither a chip (it has no [engine]) nor a network (it has no [[layer]]) "
@@ -111,30 +126,49 @@ def check(
     )
 
 
+LISTED = {
+    "chips": "hwconfigs",
+    "networks": "workloads",
+    "language models": "workloads/models",
+    "serving software": "hwconfigs/serving",
+    "DRAM parts": "hwconfigs/dram",
+    "technologies": "hwconfigs/technology",
+    "spaces": "workloads/spaces",
+}
+"""What comes with the package, and in which folder."""
+
+
+def _described(keys: dict[str, Any]) -> str:
+    """Return what a file says of itself in a line."""
+    text = keys.get("description") or f"{keys['node_nm']:g} nm, {keys['source']}" if "node_nm" in keys else ""
+    return " ".join(str(text).split())
+
+
 @app.command("list")
-def list_shipped() -> None:
-    """List the chips, networks, language models, serving software and DRAM parts that come with accelsim."""
-    from rich.table import Table
-    from rich.text import Text
-
+@writes_table
+def list_shipped(*, tables: Tables) -> None:
+    """List what comes with accelsim: chips, networks, language models, serving software, DRAM parts, technologies,
+    spaces.
+    """  # noqa: D205 - the help of the command
     from accelsim.config import read_toml, shipped_dir, shipped_names
+    from accelsim.report.grid import Grid
 
-    for title, kind in {
-        "hardware": "hwconfigs",
-        "networks": "workloads",
-        "language models": "workloads/models",
-        "serving software": "hwconfigs/serving",
-        "DRAM parts": "hwconfigs/dram",
-    }.items():
-        grid = Table(
-            title=title, title_justify="left", show_header=False, pad_edge=False, box=None, padding=(0, 2, 0, 0)
-        )
-        grid.add_column(no_wrap=True)
-        for name in shipped_names(kind):
-            description = read_toml(shipped_dir(kind) / f"{name}.toml").get("description", "")
-            grid.add_row(Text(name, style="bold"), Text(" ".join(str(description).split())))
+    check_outputs(tables.files)
+    found = {
+        title: {name: _described(read_toml(shipped_dir(kind) / f"{name}.toml")) for name in shipped_names(kind)}
+        for title, kind in LISTED.items()
+    }
+    if tables.files:
+        import pandas as pd
+
+        rows = [(title, name, text) for title, named in found.items() for name, text in named.items()]
+        write_all(pd.DataFrame(rows, columns=["kind", "name", "description"]), tables.files)
+    for title, named in found.items():
+        grid = Grid(title)
+        grid.add("", named, kind="name")
+        grid.add("", named.values(), kind="words", rank=1)
         console().print(grid)
-        console().print()
+    say_wrote(*tables.files.values())
 
 
 @app.command()
@@ -172,7 +206,6 @@ def _check_hardware(path: Path) -> None:
     console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
         f"{made}{limit}",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -188,10 +221,15 @@ def _check_part(path: Path) -> None:
         said = f"{part.geometry.channels} x {part.peak_bytes_per_ns:g} GB/s, {part.geometry.capacity_gib:g} GiB"
         said += ", no currents" if part.currents is None else ""
     published = "" if part.published is None else f", {part.published.pj_per_bit:g} pJ per bit published"
-    console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", markup=False, soft_wrap=True)
+    console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", soft_wrap=True)
 
 
-def _check_network(path: Path, reading: ReadingOptions) -> None:
+def _no_table(tables: Tables, file: str) -> list[str]:
+    """Say which options of a table were given for what has none."""
+    return [f"--{kind}: there is no table of {file}, which is no network; leave it out" for kind in tables.files]
+
+
+def _check_network(path: Path, reading: ReadingOptions, tables: Tables) -> None:
     import numpy as np
 
     from accelsim.formats.counting import WeightMatrix
@@ -211,6 +249,8 @@ def _check_network(path: Path, reading: ReadingOptions) -> None:
                 nonzeros = weights.content.nonzeros - (bias or 0)
                 found.append(checked.Checked(layer, str(weights.weight.dtype), nonzeros, bias))
     raise_if_any(problems)
+    if tables.files:
+        write_all(checked.checked_rows(found), tables.files)
     say([f"{path}: a valid network: {net.name}, {len(net)} layer{'s' * (len(net) > 1)}"])
     console().print(checked.checked_table(found))
     zero = [each.layer.name for each in found if not each.nonzeros]
@@ -219,4 +259,5 @@ def _check_network(path: Path, reading: ReadingOptions) -> None:
         say(net.told_left_out[:1])
         console().print(table)
     if bare := ", ".join(str(each) for each in net.left_out if not each.has_size):
-        console().print(f"not simulated, without weights or multiply-accumulates: {bare}", markup=False)
+        console().print(f"not simulated, without weights or multiply-accumulates: {bare}")
+    say_wrote(*tables.files.values())

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import DensityOption, app, collect, console, note, reporting, say, say_left_out, write_all
+from accelsim.cli.app import (
+    DensityOption,
+    app,
+    collect,
+    console,
+    duration,
+    note,
+    reporting,
+    say,
+    say_left_out,
+    say_wrote,
+    write_all,
+)
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_space
 from accelsim.errors import InputError, raise_if_any
+from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
 
 if TYPE_CHECKING:
@@ -22,7 +37,7 @@ if TYPE_CHECKING:
 
 SpaceArgument = Annotated[str, typer.Argument(help="Name of a shipped space, or a .toml file.")]
 StoreOption = Annotated[
-    Path, typer.Option("-o", "--store", help="SQLite file of the results; what it holds is not run again.")
+    Path, typer.Option("--store", help="SQLite file of the results; what it holds is not run again.")
 ]
 JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes of this machine; its cores if not given.")]
 SchedulerOption = Annotated[
@@ -41,8 +56,15 @@ ConstraintOption = Annotated[
 DEFAULT_OBJECTIVES = ("energy_pj", "time_us")
 """Of a space that names none."""
 
-CsvOption = Annotated[Path | None, typer.Option(help="Write the points to this CSV file.")]
-ParquetOption = Annotated[Path | None, typer.Option(help="Write the points to this Parquet file.")]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="COLUMN[,COLUMN...]",
+        help="What shall be small: columns of the totals, as energy_pj,time_us, or 'maximize score'; those of the "
+        "space if not given.",
+    ),
+]
 
 
 class Sampler(StrEnum):
@@ -55,6 +77,7 @@ class Sampler(StrEnum):
 
 @app.command("sweep")
 @runs_space
+@writes_table
 def sweep_command(
     space: SpaceArgument,
     store: StoreOption = Path("results.db"),
@@ -65,15 +88,14 @@ def sweep_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every point and estimate the time; no more.")
     ] = False,
-    csv: CsvOption = None,
-    parquet: ParquetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
     density: DensityOption = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Simulate every point of a space; run again, it goes on where it was stopped."""
-    outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
+    outputs = tables.files
     problems: list[str] = []
     asked = _space(problems, space, outputs, density, reading)
 
@@ -113,22 +135,22 @@ def sweep_command(
                 f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) + plan.left - stored:,} "
                 "are left: run the same command again"
             ) from None
+        if outputs:
+            write_all(read(plan, base), outputs)
         if not quiet:
             note(each.typed for each in notes)
             wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
             _print_answers(totals(read(plan, base, _columns_of(wanted))), wanted, store)
             _say_of_networks(asked)
-        if outputs:
-            write_all(read(plan, base), outputs)
+            say_wrote(*outputs.values())
 
 
 @app.command("search")
 @runs_space
+@writes_table
 def search_command(
     space: SpaceArgument,
-    objectives: Annotated[
-        str | None, typer.Option(help="Columns separated by commas, each with maximize or minimize before it.")
-    ] = None,
+    objective: ObjectiveOption = None,
     trials: Annotated[int, typer.Option(min=1, help="Different points to try.")] = 200,
     sampler: Annotated[Sampler, typer.Option(help="How points are proposed.")] = Sampler.NSGA2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sampler.")] = 0,
@@ -136,21 +158,20 @@ def search_command(
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     shared_path: SharedOption = False,
-    csv: CsvOption = None,
-    parquet: ParquetOption = None,
     density: DensityOption = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Look for the best points of a space without trying all of them."""
-    outputs = {kind: path for kind, path in {"csv": csv, "parquet": parquet}.items() if path is not None}
+    outputs = tables.files
     problems: list[str] = []
     asked = _space(problems, space, outputs, density, reading)
 
     from accelsim.explore import pareto, search
     from accelsim.report import terminal
 
-    chosen = _split(objectives) if objectives is not None else [str(each) for each in asked.objectives]
+    chosen = _split(objective) if objective is not None else [str(each) for each in asked.objectives]
     try:
         with reporting(trials, quiet=False) as step:
             table = search(
@@ -159,21 +180,20 @@ def search_command(
             )  # fmt: skip
     except KeyboardInterrupt:
         raise InputError(f"{store}: stopped; what was tried is stored: run the same command again") from None
-    console().print(f"{len(table):,} of {asked.combinations:,} combinations tried", markup=False)
+    write_all(table, outputs)
+    console().print(f"{len(table):,} of {asked.combinations:,} combinations tried")
     with reporting(1, quiet=False):
         found = pareto(table, chosen, asked.wanted.constraints)
     console().print(terminal.points_table(found, chosen))
     _say_of_networks(asked)
-    write_all(table, outputs)
+    say_wrote(*outputs.values())
 
 
 @app.command("pareto")
+@writes_table
 def pareto_command(
     store: StoreArgument,
-    objectives: Annotated[
-        str | None,
-        typer.Option(help="Columns separated by commas, as energy_pj,time_us; those of the space if not given."),
-    ] = None,
+    objective: ObjectiveOption = None,
     constraint: ConstraintOption = None,
     no_constraints: Annotated[
         bool, typer.Option("--no-constraints", help="Show all points, whatever the space says.")
@@ -181,14 +201,13 @@ def pareto_command(
     space: Annotated[
         str | None, typer.Option(help="Whose objectives and constraints hold; the space that was swept last.")
     ] = None,
-    csv: CsvOption = None,
-    parquet: ParquetOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw points and front to this .png, .svg or .pdf.")] = None,
+    *,
+    tables: Tables,
 ) -> None:
     """Show the points of a store that no other beats in every objective, within the constraints of their space."""
-    given = {"csv": csv, "parquet": parquet}
-    outputs = {kind: path for kind, path in given.items() if path is not None}
-    check_outputs(outputs | ({} if plot is None else {"pareto plot": plot}))
+    outputs = tables.files | ({} if plot is None else {"pareto plot": plot})
+    check_outputs(outputs)
 
     from accelsim.explore import Store, feasible, load, pareto, totals
     from accelsim.explore.store import Wanted
@@ -202,7 +221,7 @@ def pareto_command(
     own = wanted.constraints and not (no_constraints or constraint)
     wanted = Wanted(
         wanted.space,
-        tuple(_split(objectives)) if objectives is not None else wanted.objectives or DEFAULT_OBJECTIVES,
+        tuple(_split(objective)) if objective is not None else wanted.objectives or DEFAULT_OBJECTIVES,
         wanted.constraints if own else tuple(constraint or ()),
     )
     table = totals(load(store, _columns_of(wanted)))
@@ -211,32 +230,36 @@ def pareto_command(
         console().print(
             f"constraints of space {wanted.space} (--no-constraints: none): {'; '.join(wanted.constraints)}: "
             f"{held.sum():,} of {len(held):,} points",
-            markup=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
     with reporting(1, quiet=False):
         found = pareto(table, wanted.objectives, wanted.constraints)
-    console().print(terminal.points_table(found, wanted.objectives))
-    say(not_simulated(table))
-    write_all(found, outputs)
+    write_all(found, tables.files)
     if plot is not None:
         from accelsim.report.plots import exploration
 
-        exploration.write_front(table, wanted.objectives, wanted.constraints, plot)
+        write_whole(plot, lambda target: exploration.write_front(table, wanted.objectives, wanted.constraints, target))
+    console().print(terminal.points_table(found, wanted.objectives))
+    say(not_simulated(table))
+    say_wrote(*outputs.values())
 
 
 @app.command("knobs")
+@writes_table
 def knobs_command(
     store: StoreArgument,
     objective: Annotated[str, typer.Option(help="Column of the totals, as energy_pj.")] = "energy_pj",
-    csv: CsvOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the effect of each to this .png, .svg or .pdf.")] = None,
     heat_map: Annotated[
         Path | None, typer.Option(help="Draw the two knobs that matter most against each other.")
     ] = None,
+    *,
+    tables: Tables,
 ) -> None:
     """Show which knob matters for an objective, and by how much."""
-    wanted = {"csv": csv, "knobs plot": plot, "heat map plot": heat_map}
-    check_outputs({kind: path for kind, path in wanted.items() if path is not None})
+    drawn = {"knobs plot": plot, "heat map plot": heat_map}
+    outputs = tables.files | {kind: path for kind, path in drawn.items() if path is not None}
+    check_outputs(outputs)
 
     from accelsim.explore import knobs, load, totals
     from accelsim.explore.totals import needed
@@ -246,15 +269,16 @@ def knobs_command(
     table = totals(load(store, needed(objective.split())))
     with reporting(1, quiet=False):
         found = knobs(table, objective)
-    console().print(terminal.knobs_table(found, objective))
-    say(not_simulated(table))
-    if csv is not None:
-        write_all(found, {"csv": csv})
-    for path, draw in ((plot, "write_effects"), (heat_map, "write_heat_map")):
-        if path is not None:
+    write_all(found, tables.files)
+    for kind, path in outputs.items():
+        if path in (plot, heat_map):
             from accelsim.report.plots import exploration
 
-            getattr(exploration, draw)(table, objective, path)
+            draw = exploration.write_effects if kind == "knobs plot" else exploration.write_heat_map
+            write_whole(path, functools.partial(draw, table, objective))
+    console().print(terminal.knobs_table(found, objective))
+    say(not_simulated(table))
+    say_wrote(*outputs.values())
 
 
 def _space(
@@ -304,15 +328,8 @@ def _say_before(plan: Plan, asked: Space, processes: int | None) -> None:
     text = f"{asked.name}: {looked_at + plan.left:,} points" + (f", {stored:,} of {of} there" if stored else "")
     if plan.lacking and processes is not None:
         seconds = estimate_seconds(plan) / processes
-        text += f"; about {_duration(seconds)} on {processes} process{'es' * (processes > 1)}"
-    console().print(text, markup=False, soft_wrap=True)
-
-
-def _duration(seconds: float) -> str:
-    for factor, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * factor:
-            return f"{seconds / factor:.1f} {unit}"
-    return f"{seconds:.0f} seconds" if seconds >= 2 else "a second"
+        text += f"; about {duration(seconds)} on {processes} process{'es' * (processes > 1)}"
+    console().print(text, soft_wrap=True)
 
 
 def _print_answers(table: pd.DataFrame, wanted: Wanted, store: Path) -> None:
@@ -326,4 +343,4 @@ def _print_answers(table: pd.DataFrame, wanted: Wanted, store: Path) -> None:
     with reporting(1, quiet=False):
         found = pareto(table, wanted.objectives, wanted.constraints)
     console().print(terminal.points_table(found, wanted.objectives))
-    console().print(f"stored in {store}", markup=False, soft_wrap=True)
+    console().print(f"stored in {store}", soft_wrap=True)

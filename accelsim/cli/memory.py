@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from accelsim.cli.app import app, collect, console, reporting, say_wrote
+from accelsim.cli.app import app, collect, console, reporting, say_wrote, write_all
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.simulating import Backend
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.report.files import check_outputs, write
+from accelsim.report.files import check_outputs
 
 if TYPE_CHECKING:
     from accelsim.memory import DramPart, Trace
 
 
 @app.command("dram")
+@writes_table
 def dram_command(
     trace: Annotated[
         str,
@@ -35,17 +37,16 @@ def dram_command(
     channels: Annotated[int | None, typer.Option(help="Channels, in place of the part's own number.")] = None,
     requests: Annotated[int, typer.Option(help="Requests of a named trace.")] = 40_000,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
-    csv: Annotated[Path | None, typer.Option(help="Write all measures and counts to this CSV file.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write them to this JSON file.")] = None,
+    *,
+    tables: Tables,
 ) -> None:
     """Replay a trace through a DRAM part: bandwidth, latency, row hits, and power by component."""
     from accelsim.memory import load_part, replay
     from accelsim.report.dram import power_table, replay_row, replay_table, unfinished
 
-    outputs = {kind: path for kind, path in {"csv": csv, "json": json_file}.items() if path is not None}
     problems: list[str] = []
     dram: Any = collect(problems, load_part, part, {} if channels is None else {"geometry.channels": channels})
-    collect(problems, check_outputs, outputs)
+    collect(problems, check_outputs, tables.files)
     with reporting(2, quiet=False) as step:
         step("reading")
         asked: Any = None if dram is None else collect(problems, _requests, trace, requests, dram)
@@ -61,12 +62,6 @@ def dram_command(
         )
     arrive = "at their times" if asked.time_ns is not None else "saturated" if load is None else f"{load:g} of peak"
     name = Path(trace).name
-    out = console()
-    out.print(replay_table(result, f"{name} on {dram.name}: {len(asked.block):,} requests, {arrive}"))
-    if result.power_mw is not None:
-        out.print(power_table(result))
-    if left := unfinished(result):
-        out.print(f"writes that still wait in buffers at the end, with the last read: {left:,}", markup=False)
     given = {
         "trace": name,
         "channels": dram.geometry.channels,
@@ -74,11 +69,17 @@ def dram_command(
         "load": arrive,
         "backend": backend.value,
     }
-    for kind, path in outputs.items():
+    if tables.files:
         import pandas as pd
 
-        write(pd.DataFrame([replay_row(result, given)]), kind, path)
-        say_wrote(path)
+        write_all(pd.DataFrame([replay_row(result, given)]), tables.files)
+    out = console()
+    out.print(replay_table(result, f"{name} on {dram.name}: {len(asked.block):,} requests, {arrive}"))
+    if result.power_mw is not None:
+        out.print(power_table(result))
+    if left := unfinished(result):
+        out.print(f"writes that still wait in buffers at the end, with the last read: {left:,}")
+    say_wrote(*tables.files.values())
 
 
 def _requests(name: str, requests: int, part: DramPart) -> Trace:

@@ -25,13 +25,15 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_network
+from accelsim.cli.scoring import CriterionOption, EvaluateOption
 from accelsim.cli.simulating import print_run
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
 from accelsim.pruning.spelling import SPELT, WHOLE_CHANNELS
-from accelsim.report.files import check_outputs, write
+from accelsim.report.files import check_outputs
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
@@ -40,19 +42,9 @@ if TYPE_CHECKING:
 DENSE_NETWORK = "lenet-300-100-digits-dense"
 
 GranularityOption = Annotated[str, typer.Option(help=f"{', '.join(SPELT[:-1])} or {SPELT[-1]}.")]
-CriterionOption = Annotated[
-    str, typer.Option(help="What ranks groups: l1, l2, obd, obs, wanda, apoz, regression or random.")
-]
-EvaluateOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
-        "outputs on its own activations), digits, digits-train, or file.py:function.",
-        show_default=False,
-    ),
-]
-StoreOption = Annotated[
-    Path | None, typer.Option(help="Keep scores in this JSON file; a run that was broken off goes on from it.")
+ScoresOption = Annotated[
+    Path | None,
+    typer.Option("--scores", help="Keep scores in this JSON file; a run that was broken off goes on from it."),
 ]
 PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
 RemoveOption = Annotated[
@@ -82,6 +74,7 @@ WORTH_SAYING_BYTES = 10**9
 
 @app.command()
 @runs_network
+@writes_table
 def prune(
     network: NetworkArgument = DENSE_NETWORK,
     weights: WeightsOption = None,
@@ -104,6 +97,7 @@ def prune(
     hardware: RunOnOption = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
     from accelsim.network.handed_back import cannot_remove, default_target, is_handed_back
@@ -119,6 +113,7 @@ def prune(
     shares = collect(problems, _sparsities, sparsity)
     if not output.is_dir():
         collect(problems, check_writable, output)
+    collect(problems, check_outputs, tables.files)
     problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")
     if remove and is_back and source.suffix != ".onnx" and net is not None:
         problems += cannot_remove(net, str(source), masks)
@@ -156,12 +151,13 @@ def prune(
             said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
         else:
             _save(pruned, source, output)
-    console().print(terminal.inspection_table(pruned.name, table, console().width))
+    write_all(table, tables.files)
+    console().print(terminal.inspection_table(pruned.name, table))
     show()
     if granularity in WHOLE_CHANNELS and not remove:
         said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
     note(said)
-    say_wrote(output)
+    say_wrote(output, *tables.files.values())
 
 
 def _save(pruned: Network, source: Path, output: Path) -> None:
@@ -208,6 +204,7 @@ def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:
 
 @app.command("sensitivity")
 @runs_network
+@writes_table
 def sensitivity_command(
     network: NetworkArgument = DENSE_NETWORK,
     granularity: GranularityOption = "fine",
@@ -217,19 +214,19 @@ def sensitivity_command(
     criterion: CriterionOption = "l1",
     evaluate: EvaluateOption = None,
     seed: PruningSeedOption = 0,
-    store: StoreOption = None,
-    csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
+    scores: ScoresOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the scores to this .png, .svg or .pdf.")] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Prune one layer at a time, and show what each loses at each sparsity."""
-    outputs = {kind: path for kind, path in {"csv": csv, "sensitivity plot": plot}.items() if path is not None}
+    outputs = tables.files | ({} if plot is None else {"sensitivity plot": plot})
     problems: list[str] = []
     net: Any = load(problems, network, DEFAULT_CHIP, None, None, reading=reading)[0]
     shares: Any = collect(problems, _shares, sparsity)
     collect(problems, check_outputs, outputs)
-    collect(problems, _check_store, store)
+    collect(problems, _check_scores, scores)
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -238,15 +235,17 @@ def sensitivity_command(
 
     with reporting(len(net) * len(shares), quiet=False) as step:
         table = sensitivity(
-            net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=store, progress=step
+            net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=scores, progress=step
         )
+    write_all(table, outputs)
     console().print(terminal.sensitivity_table(table))
     say_left_out(net)
-    write_all(table, outputs)
+    say_wrote(*outputs.values())
 
 
 @app.command("allocate")
 @runs_network
+@writes_table
 def allocate_command(
     network: NetworkArgument = DENSE_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
@@ -260,29 +259,29 @@ def allocate_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: PruningSeedOption = 0,
-    store: StoreOption = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the steps to this CSV file.")] = None,
+    scores: ScoresOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the pruned network to this .safetensors file.")
     ] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Choose how much to prune of each layer, so that a chip's budget is met and least is lost."""
-    outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     if len(chips) > 1:
         problems.append(f"--hardware {hardware}: takes one chip")
     wanted: Any = collect(problems, _budget, budget)
-    collect(problems, check_outputs, outputs)
-    collect(problems, _check_store, store)
+    collect(problems, check_outputs, tables.files)
+    collect(problems, _check_scores, scores)
     if output is not None:
         collect(problems, check_writable, output)
     raise_if_any(problems)
     note(net.assumptions)
 
     from accelsim.allocation import allocate, cost
+    from accelsim.evaluation import default_evaluation, meaning_of
     from accelsim.report import terminal
 
     metric, number, is_share = wanted
@@ -290,17 +289,14 @@ def allocate_command(
         limit = number * cost(net, chips[0], metric, density) if is_share else number
         found = allocate(
             net, chips[0], limit, metric, granularity, criterion,
-            steps=steps, evaluate=evaluate, activations=density, seed=seed, store=store, progress=step,
+            steps=steps, evaluate=evaluate, activations=density, seed=seed, store=scores, progress=step,
         )  # fmt: skip
-    console().print(terminal.allocation_table(found, metric, limit))
-    say_left_out(net)
-    if csv is not None:
-        write(found.steps, "csv", csv)
+    write_all(found.steps, tables.files)
     if output is not None:
         found.network.save(output)
-    for path in (csv, output):
-        if path is not None:
-            say_wrote(path)
+    console().print(terminal.allocation_table(found, metric, limit, meaning_of(evaluate or default_evaluation(net))))
+    say_left_out(net)
+    say_wrote(*tables.files.values(), *([] if output is None else [output]))
 
 
 def _sparsities(text: str | None) -> float | dict[str, float] | None:
@@ -340,6 +336,6 @@ def _budget(text: str) -> tuple[str, float, bool]:
     return metric.strip(), value, is_share
 
 
-def _check_store(path: Path | None) -> None:
+def _check_scores(path: Path | None) -> None:
     if path is not None:
         check_writable(path)

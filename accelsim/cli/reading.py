@@ -267,32 +267,36 @@ _AMOUNTS: dict[str, Any] = {
 
 def reads_network(command: Callable[..., T]) -> Callable[..., T]:
     """Return a command with the options of reading; it gets them as one keyword `reading`, a ReadingOptions."""
-    return _with_options(command, _OPTIONS)
+    return with_options(command, _OPTIONS, "reading", ReadingOptions)
 
 
 def runs_network(command: Callable[..., T]) -> Callable[..., T]:
     """Return a command with the options of `reads_network`, and those that say what enters and how much runs."""
-    return _with_options(command, _INPUTS | _OPTIONS | _AMOUNTS)
+    return with_options(command, _INPUTS | _OPTIONS | _AMOUNTS, "reading", ReadingOptions)
 
 
 def runs_space(command: Callable[..., T]) -> Callable[..., T]:
     """Return a command with the options that say what enters the networks of a space, and how much of them runs."""
-    return _with_options(command, _INPUTS | _AMOUNTS)
+    return with_options(command, _INPUTS | _AMOUNTS, "reading", ReadingOptions)
 
 
-def _with_options(command: Callable[..., T], options: Mapping[str, Any]) -> Callable[..., T]:
+def with_options(
+    command: Callable[..., T], options: Mapping[str, Any], keyword: str, made: Callable[..., Any]
+) -> Callable[..., T]:
+    """Return a command that has these options, too, and gets what is made of them under one keyword."""
+
     @functools.wraps(command)
-    def with_options(*arguments: Any, **given: Any) -> T:
-        reading = ReadingOptions(**{name: given.pop(name, None) for name in options})
-        return command(*arguments, reading=reading, **given)
+    def wrapped(*arguments: Any, **given: Any) -> T:
+        values = made(**{name: given.pop(name, None) for name in options})
+        return command(*arguments, **{keyword: values}, **given)
 
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters
-    shown = [own[name].replace(annotation=hints[name]) for name in own if name != "reading"]
+    shown = [own[name].replace(annotation=hints[name]) for name in own if name != keyword]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in options.items()
     ]
-    with_options.__signature__ = inspect.Signature([*shown, *more])  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in (*shown, *more)}
-    return with_options
+    wrapped.__signature__ = inspect.Signature([*shown, *more])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in (*shown, *more)}
+    return wrapped

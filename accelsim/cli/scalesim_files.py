@@ -24,7 +24,7 @@ KINDS = "a topology (.csv) and a configuration (.cfg) of SCALE-Sim"
 
 
 def run_files(
-    topology: str, config: str, weights: Path | None, reports: Path | None, tables: Mapping[str, Path | None],
+    topology: str, config: str, weights: Path | None, reports: Path | None, outputs: Mapping[str, Path],
     unused: Mapping[str, object], *, quiet: bool,
 ) -> None:  # fmt: skip
     """Run a topology on the machine of a configuration, print a table, and write tables and reports.
@@ -37,7 +37,6 @@ def run_files(
     from accelsim.network import with_weights
     from accelsim.scalesim.bridge import network_of
 
-    outputs = {kind: path for kind, path in tables.items() if path is not None}
     problems = [
         f"{option}: is of no use with files of SCALE-Sim; leave it out" for option, value in unused.items() if value
     ]
@@ -61,43 +60,42 @@ def run_files(
 
     rows = scalesim.rows(layers, read.machine, detailed=reports is not None)
     table = pd.DataFrame(rows).drop(columns=list(DETAILS), errors="ignore")
-    if not quiet:
-        note(read.unknown)
-        _print_run(Path(topology).stem, table, read)
-        _print_honest(network, layers, read, int(table["total_cycles"].sum()), packs=weights is not None)
     for kind, path in outputs.items():
         write(table, kind, path)
     written = [] if reports is None else scalesim.write_reports(rows, read.machine, reports)
     if not quiet:
-        for path in [*outputs.values(), *written]:
-            say_wrote(path)
+        note(read.unknown)
+        _print_run(Path(topology).stem, table, read)
+        _print_honest(network, layers, read, int(table["total_cycles"].sum()), packs=weights is not None)
+        say_wrote(*outputs.values(), *written)
 
 
 def _print_run(name: str, table: pd.DataFrame, read: Configuration) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from accelsim.report.grid import Grid
 
     machine = read.machine
-    title = (
+    grid = Grid(
         f"{name} on {read.name}: {machine.rows} x {machine.columns}, {machine.dataflow}, as SCALE-Sim 3.0.0 "
         f"({machine.mode}) has it"
     )
-    grid = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column("layer")
-    names = {
-        "total_cycles": "cycles",
-        "stall_cycles": "stalls",
-        "dram_ifmap_count": "DRAM inputs",
-        "dram_filter_count": "DRAM weights",
-        "dram_ofmap_count": "DRAM outputs",
-    }
-    for heading in [*names.values(), "utilisation"]:
-        grid.add_column(heading, justify="right")
-    for row in table.to_dict("records"):
-        grid.add_row(Text(row["name"]), *(f"{row[key]:,}" for key in names), f"{row['overall_util']:.1f} %")
-    if len(table) > 1:
-        grid.add_row(Text("total", style="bold"), *(f"{table[key].sum():,}" for key in names), "")
+    totals = [table[key].sum() for key in COUNTED] if len(table) > 1 else []
+    grid.add("layer", [*table["name"], *(["total"] if totals else [])], kind="name")
+    for place, (key, heading) in enumerate(COUNTED.items()):
+        total = [f"{totals[place]:,}"] if totals else []
+        grid.add(heading, [*(f"{count:,}" for count in table[key]), *total], rank=place)
+    shares = (f"{share:.1f} %" for share in table["overall_util"])
+    grid.add("utilisation", [*shares, *([""] if totals else [])], rank=1)
     console().print(grid)
+
+
+COUNTED = {
+    "total_cycles": "cycles",
+    "stall_cycles": "stalls",
+    "dram_ifmap_count": "DRAM inputs",
+    "dram_filter_count": "DRAM weights",
+    "dram_ofmap_count": "DRAM outputs",
+}
+"""Columns of SCALE-Sim that the table shows, and what they are called there."""
 
 
 def _print_honest(network: Network, layers: list[Shape], read: Configuration, theirs: int, *, packs: bool) -> None:
@@ -123,8 +121,8 @@ def _print_honest(network: Network, layers: list[Shape], read: Configuration, th
         f"honest: {cycles:,} cycles ({cycles / theirs:.2f} x), {rows['dram_read_bytes'].sum() / 1e6:,.2f} MB from "
         f"DRAM, {rows['dram_write_bytes'].sum() / 1e6:,.2f} MB to it, {rows['energy_pj'].sum() / 1e6:,.1f} uJ "
         f"({what}" + (f"; {left} layers do not fit" if left else "") + ")",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        soft_wrap=True,
+    )
 
 
 @app.command()
@@ -168,7 +166,7 @@ def check_file(path: Path) -> None:
         macs = sum(layer.macs for layer in layers)
         console().print(
             f"{path}: a valid topology of {len(layers)} {what}, {macs:,} multiply-accumulates",
-            markup=False, soft_wrap=True,
+            soft_wrap=True,
         )  # fmt: skip
         return
     read = scalesim.read_config(path)
@@ -176,8 +174,8 @@ def check_file(path: Path) -> None:
     console().print(
         f"{path}: a valid configuration: {read.name}, {machine.rows} x {machine.columns}, {machine.dataflow}, "
         f"{machine.mode}",
-        markup=False, soft_wrap=True,
+        soft_wrap=True,
     )  # fmt: skip
     for key, what in read.became.items():
-        console().print(f"  {key}: {what}", markup=False, soft_wrap=True)
+        console().print(f"  {key}: {what}", soft_wrap=True)
     note(read.unknown)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import changes_of, collect, console, note, reporting, say, write_all
+from accelsim.cli.app import changes_of, collect, console, note, reporting, say, say_wrote, write_all
 from accelsim.cli.reading import ReadingOptions
 from accelsim.errors import collecting, raise_if_any
 from accelsim.report.files import check_outputs
@@ -25,7 +25,7 @@ PromptOption = Annotated[
 ]
 OutputOption = Annotated[
     int | None,
-    typer.Option("--output", metavar="N", help="In decode: tokens behind each prompt.", rich_help_panel=PANEL),
+    typer.Option("--output-tokens", metavar="N", help="In decode: tokens behind each prompt.", rich_help_panel=PANEL),
 ]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", metavar="TYPE", help="As fp8, int8 or bf16.", rich_help_panel=PANEL)
@@ -52,7 +52,7 @@ def check_unasked(given: dict[str, Any]) -> list[str]:
 
 
 def run_step(
-    model: str, hardware: str, told: dict[str, Any], tables: dict[str, Path | None], unused: dict[str, Any],
+    model: str, hardware: str, told: dict[str, Any], outputs: dict[str, Path], unused: dict[str, Any],
     overrides: list[str] | None, reading: ReadingOptions, *, quiet: bool,
 ) -> None:  # fmt: skip
     """Print a step of a model on each chip, dense beside pruned, and what pruning buys; write the rows."""
@@ -60,7 +60,6 @@ def run_step(
     from accelsim.network.decoder import load_model, pruned_by
     from accelsim.serving import Request, load_serving
 
-    outputs = {kind: path for kind, path in tables.items() if path is not None}
     wanted = ("--phase", "--batch")
     given = {option: value for option, value in (unused | reading.given).items() if option not in wanted}
     problems = [
@@ -78,20 +77,24 @@ def run_step(
     chips: list[Any] = [collect(problems, load_hardware, name.strip(), changes) for name in hardware.split(",")]
     if reading.phase is None:
         problems.append("--phase: is missing; give prefill or decode")
-    if told["output"] is not None and reading.phase == "prefill":
-        problems.append("--output: belongs to decode; leave it out, or give --phase decode")
+    if told["output_tokens"] is not None and reading.phase == "prefill":
+        problems.append("--output-tokens: belongs to decode; leave it out, or give --phase decode")
     asked: Any = collect(
         problems,
         lambda: Request(
             phase=reading.phase or "prefill",
             sequences=1 if reading.batch is None else reading.batch,
             prompt=told["prompt"],
-            output=1 if told["output"] is None else told["output"],
+            output=1 if told["output_tokens"] is None else told["output_tokens"],
         ),
         place="--",
     )
     collect(problems, check_outputs, outputs)
-    raise_if_any(dict.fromkeys(each.replace("--sequences:", "--batch:") for each in problems))
+    raise_if_any(
+        dict.fromkeys(
+            each.replace("--sequences:", "--batch:").replace("--output:", "--output-tokens:") for each in problems
+        )
+    )
 
     rows = []
     with reporting(len(chips), quiet) as step:
@@ -104,13 +107,14 @@ def run_step(
     import pandas as pd
 
     table = pd.concat(rows, ignore_index=True)
+    write_all(table, outputs)
     if not quiet:
         from accelsim.report.steps import boards_table
 
         if len(rows) > 1:
             console().print(boards_table(table))
         note(problems)
-    write_all(table, outputs)
+        say_wrote(*outputs.values())
 
 
 def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool) -> Any:
@@ -128,7 +132,7 @@ def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool
     )
     if quiet:
         return table
-    console().print(step_title(table), markup=False)
+    console().print(step_title(table))
     console().print(step_table(table))
     said = []
     if table["steps"].max() > 1.005:

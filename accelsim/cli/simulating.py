@@ -36,7 +36,9 @@ from accelsim.cli.app import (
     say_wrote,
     write_all,
 )
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_network
+from accelsim.cli.scoring import CriterionOption, EvaluateOption
 from accelsim.cli.serving import (
     DtypeOption,
     OutputOption,
@@ -70,6 +72,7 @@ class Backend(StrEnum):
 
 @app.command()
 @runs_network
+@writes_table
 def run(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -84,9 +87,6 @@ def run(
     verify: Annotated[
         bool, typer.Option("--verify", help="Also compute the product and check it, bit for bit.")
     ] = False,
-    csv: Annotated[Path | None, typer.Option(help="Write all columns to this CSV file.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all columns to this JSON file.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Write all columns to this Parquet file.")] = None,
     units: Annotated[
         Path | None, typer.Option(help=f"Write what each {UNIT_OF_WORK} does in each layer to this CSV file.")
     ] = None,
@@ -97,12 +97,13 @@ def run(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
     prompt: PromptOption = None,
-    output: OutputOption = None,
+    output_tokens: OutputOption = None,
     dtype: DtypeOption = None,
     pattern: PatternOption = None,
     serving: ServingOption = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart.
 
@@ -114,21 +115,21 @@ def run(
         "--plot": plot, "--count-io": count_io or None, "--against": against, "--verify": verify or None,
         "--backend": None if backend is Backend.COMPILED else backend,
     }  # fmt: skip
-    tables = {"csv": csv, "json": json_file, "parquet": parquet}
-    told = {"output": output, "dtype": dtype, "pattern": pattern, "serving": serving}
+    told = {"output_tokens": output_tokens, "dtype": dtype, "pattern": pattern, "serving": serving}
     if prompt is not None:
         idle |= {"--reports": reports}
-        run_step(network, hardware, told | {"prompt": prompt}, tables, idle, overrides, reading, quiet=quiet)
+        run_step(network, hardware, told | {"prompt": prompt}, tables.files, idle, overrides, reading, quiet=quiet)
         return
-    problems: list[str] = check_unasked({f"--{name}": value for name, value in told.items()})
+    problems: list[str] = check_unasked({f"--{name.replace('_', '-')}": value for name, value in told.items()})
     if reports is not None or network.endswith(".csv") or hardware.endswith(".cfg"):
         from accelsim.cli.scalesim_files import run_files
 
         raise_if_any(problems)
         unused = idle | {"--weights": None, "--set": overrides} | reading.given
-        run_files(network, hardware, weights, reports, tables, unused, quiet=quiet)
+        run_files(network, hardware, weights, reports, tables.files, unused, quiet=quiet)
         return
-    outputs = {kind: path for kind, path in (tables | {"units": units, "plot": plot}).items() if path is not None}
+    drawn = {kind: path for kind, path in {"units": units, "plot": plot}.items() if path is not None}
+    outputs = tables.files | drawn
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     parent = None if quiet and against is None else other_network(problems, net, against, reading)
     chips, left = put_at(problems, chips, at)
@@ -157,16 +158,16 @@ def _hand_over(rows: Sequence[Row], outputs: Mapping[str, Path], show: Callable[
     if show is None and not outputs:
         return  # nobody looks at the table
     results = table(rows)
-    if show is not None:
-        show(results)
     for kind, path in outputs.items():
         write(unit_table(rows) if kind == "units" else results, kind, path)
-        if show is not None:
-            say_wrote(path)
+    if show is not None:
+        show(results)
+        say_wrote(*outputs.values())
 
 
 @app.command()
 @runs_network
+@writes_table
 def energy(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = DEFAULT_CHIP,
@@ -179,6 +180,7 @@ def energy(
     plot: Annotated[Path | None, typer.Option(help="Draw energy by component to this .png, .svg or .pdf.")] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Explain the energy of each layer: every action, how often, its price, and where the price is from.
 
@@ -189,19 +191,21 @@ def energy(
     if names_chip(network):
         others = None if hardware == DEFAULT_CHIP else hardware
         unused: dict[str, object] = {"--hardware": others, "--layer": layer, "--density": density, "--plot": plot}
-        _list_prices(network, overrides, at, unused | {"--count-io": count_io or None} | reading.given)
+        _list_prices(network, overrides, at, tables, unused | {"--count-io": count_io or None} | reading.given)
         return
-    outputs = {} if plot is None else {"energy plot": plot}
+    drawn = {} if plot is None else {"energy plot": plot}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     chips, left = put_at(problems, chips, at)
     if net is not None and layer is not None and layer not in [each.name for each in net]:
         problems.append(f"--layer {layer}: {net.name} has no such layer" + did_you_mean(layer, [e.name for e in net]))
-    collect(problems, check_outputs, outputs)
+    collect(problems, check_outputs, tables.files | drawn)
     raise_if_any(dict.fromkeys(problems))
     note([*net.assumptions, *left])
 
-    from accelsim.report import terminal
+    import pandas as pd
+
+    from accelsim.report import bars, terminal
     from accelsim.results import supported
     from accelsim.simulation import simulate
 
@@ -210,15 +214,19 @@ def energy(
     if layer is not None:  # only now: whether a layer is resident depends on all of them
         results = results[results["layer"] == layer]
     by_name = {chip.name: chip for chip in chips}
-    for _, row in supported(results).iterrows():
-        console().print(terminal.energy_table(row, by_name[row["hardware"]]))
-        console().print()
-    console().print(terminal.energy_chart(results, console().width), soft_wrap=True)
+    accounts = [(row, terminal.account(row, by_name[row["hardware"]])) for _, row in supported(results).iterrows()]
+    write_all(results, drawn)
+    write_all(pd.concat(account for _, account in accounts), tables.files)
+    for row, account in accounts:
+        console().print(terminal.energy_table(row, account))
+    console().print(bars.energy_chart(results, console().width), soft_wrap=True)
     say_left_out(net, chips)
-    write_all(results, outputs)
+    say_wrote(*drawn.values(), *tables.files.values())
 
 
-def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused: dict[str, object]) -> None:
+def _list_prices(
+    name: str, overrides: list[str] | None, at: str | None, tables: Tables, unused: dict[str, object]
+) -> None:
     """Print the prices of a chip; raises InputError for options that are about a network."""
     from accelsim.hardware import load_hardware
     from accelsim.report import terminal
@@ -230,13 +238,18 @@ def _list_prices(name: str, overrides: list[str] | None, at: str | None, unused:
     ]
     chip = collect(problems, load_hardware, name, collect(problems, changes_of, overrides or []))
     chips, left = put_at(problems, [] if chip is None else [chip], at)
+    collect(problems, check_outputs, tables.files)
     raise_if_any(problems)
     note(left)
-    console().print(terminal.prices_table(*chips))
+    listed = terminal.price_list(chips[0])
+    write_all(listed, tables.files)
+    console().print(terminal.prices_table(chips[0], listed))
+    say_wrote(*tables.files.values())
 
 
 @app.command("compare")
 @runs_network
+@writes_table
 def compare_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -244,6 +257,8 @@ def compare_command(
         str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,channel",
     sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
+    criterion: CriterionOption = "l1",
+    evaluate: EvaluateOption = None,
     weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -251,15 +266,15 @@ def compare_command(
     at: AtOption = None,
     count_io: CountIoOption = False,
     ends: EndsOption = False,
-    csv: Annotated[Path | None, typer.Option(help="Write all rows to this CSV file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed-up and energy saving to this .png, .svg or .pdf.")
     ] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
-    outputs = {kind: path for kind, path in {"csv": csv, "compare plot": plot}.items() if path is not None}
+    outputs = tables.files | ({} if plot is None else {"compare plot": plot})
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
@@ -276,11 +291,13 @@ def compare_command(
     names = [name.strip() for name in granularity.split(",")]
     with reporting(len(names) + 1, quiet=False) as step:
         results = compare(
-            net, chips, names, sparsity, activations=density, seed=seed, progress=step, count_io=count_io, ends=ends
-        )
+            net, chips, names, sparsity, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
+            count_io=count_io, ends=ends,
+        )  # fmt: skip
+    write_all(results, outputs)
     console().print(terminal.terms_table(terms(chips)))
     sums = totals(results)
-    console().print(terminal.compare_table(sums, console().width))
+    console().print(terminal.compare_table(sums))
     say(left_out(results, ["hardware", "pruned_by"]))
     say(
         f"{row['hardware']}, {row['pruned_by']}: {said}"
@@ -290,11 +307,12 @@ def compare_command(
     say(ways(results[results["pruned_by"] == AS_GIVEN]))
     say_left_out(net, chips)
     note(differences(chips))
-    write_all(results, outputs)
+    say_wrote(*outputs.values())
 
 
 @app.command("curve")
 @runs_network
+@writes_table
 def curve_command(
     network: NetworkArgument = "lenet-300-100-digits-dense",
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -305,11 +323,8 @@ def curve_command(
         "0:0.95:0.05"
     ),
     metric: Annotated[str, typer.Option(help="energy, latency, edp, bandwidth, storage or accuracy.")] = "energy",
-    criterion: Annotated[str, typer.Option(help="What ranks groups of weights, as of accelsim prune.")] = "l1",
-    evaluate: Annotated[
-        str | None,
-        typer.Option(help="Score of a pruned network: labels, fidelity, digits, digits-train or file.py:function."),
-    ] = None,
+    criterion: CriterionOption = "l1",
+    evaluate: EvaluateOption = None,
     weights: WeightsOption = None,
     overrides: SetOption = None,
     density: DensityOption = None,
@@ -318,20 +333,27 @@ def curve_command(
     count_io: CountIoOption = False,
     ends: EndsOption = False,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; its table goes beside it as .csv.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The figure, .svg, .png or .pdf; without --csv and its like its table goes beside it as .csv.",
+        ),
     ] = Path("curve.svg"),
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
-    outputs = {"curve plot": output, "csv": output.with_suffix(".csv")}
+    files = tables.files or {"csv": output.with_suffix(".csv")}
+    outputs = {"curve plot": output} | files
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
     shares: Any = collect(problems, _range, sparsity)
     collect(problems, check_outputs, outputs)
     from accelsim.curves import column_of, curve
-    from accelsim.report import plots
+    from accelsim.report import plots, terminal
     from accelsim.terms import differences
 
     column: Any = collect(problems, column_of, metric)
@@ -346,17 +368,18 @@ def curve_command(
             net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
             count_io=count_io, ends=ends,
         )  # fmt: skip
-    note(differences(chips))
+    write_all(table, files)
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
-    write(table, "csv", outputs["csv"])
+    console().print(terminal.curve_table(table, column, shares))
     say_left_out(net, chips)
-    for path in outputs.values():
-        say_wrote(path)
+    note(differences(chips))
+    say_wrote(*outputs.values())
 
 
 @app.command("divisions")
 @runs_network
+@writes_table
 def divisions_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
@@ -367,15 +390,14 @@ def divisions_command(
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: SeedOption = 0,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file.")] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Hold a pruned network (open) against the same unpruned (closed): throughput, latency, energy, accuracy."""
-    outputs = {} if csv is None else {"csv": csv}
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, reading=reading)
-    collect(problems, check_outputs, outputs)
+    collect(problems, check_outputs, tables.files)
     raise_if_any(dict.fromkeys(problems))
     note(net.assumptions)
 
@@ -385,11 +407,12 @@ def divisions_command(
 
     with reporting(2, quiet=False) as step:
         table = divisions(net, chips, evaluate=evaluate, activations=density, seed=seed, progress=step)
+    write_all(table, tables.files)
     console().print(terminal.divisions_table(table))
     account = {row["hardware"]: sentence(row) for _, row in table[table["division"] == "open"].iterrows()}
     say(f"{chip}: {said}" for chip, said in account.items() if said)
     say_left_out(net, chips)
-    write_all(table, outputs)
+    say_wrote(*tables.files.values())
 
 
 def _range(text: str) -> list[float]:
@@ -422,24 +445,23 @@ def print_run(
 
 def _print_results(results: pd.DataFrame, others: pd.DataFrame | None) -> None:
     from accelsim.amdahl import amdahl, of_other, sentence, ways
-    from accelsim.report import terminal
+    from accelsim.report import bars, terminal
     from accelsim.totals import left_out
 
     out = console()
     chips = list(results.groupby("hardware", sort=False))
     for _, mine in chips:
-        out.print(terminal.layer_table(mine, out.width))
+        out.print(terminal.layer_table(mine))
         if (mine["capacity"] == "ignore").any():
-            out.print('memory and register limits are lifted (engine.capacity = "ignore")', markup=False)
+            out.print('memory and register limits are lifted (engine.capacity = "ignore")')
         say(filter(None, [terminal.activations_note(mine), terminal.pins_note(mine)]))
         out.print()
     if len(chips) > 1:
         out.print(terminal.chip_totals(results))
-        out.print()
     elif counted := terminal.io_counted(results):
-        out.print(f"the total is {counted}", markup=False)
+        out.print(f"the total is {counted}")
     say(left_out(results, "hardware"))
     account = [(row["hardware"], sentence(row, of_other(others))) for _, row in amdahl(results, others).iterrows()]
     say([*(f"{chip}: {said}" for chip, said in account if said), *ways(results)])
-    out.print(terminal.cycle_chart(results, out.width), soft_wrap=True)
-    out.print(terminal.energy_chart(results, out.width), soft_wrap=True)
+    out.print(bars.cycle_chart(results, out.width), soft_wrap=True)
+    out.print(bars.energy_chart(results, out.width), soft_wrap=True)

@@ -21,7 +21,9 @@ from accelsim.cli.app import (
     reporting,
     say_left_out,
     say_wrote,
+    write_all,
 )
+from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.cli.simulating import Backend
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK
@@ -32,6 +34,7 @@ from accelsim.report.files import check_outputs
 
 @app.command("timeline")
 @runs_network
+@writes_table
 def timeline_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
@@ -51,12 +54,13 @@ def timeline_command(
     plot: Annotated[Path | None, typer.Option(help="Also draw some units to this .png, .svg or .pdf.")] = None,
     *,
     reading: ReadingOptions,
+    tables: Tables,
 ) -> None:
     """Write what every unit does in every cycle of a layer as a trace, and say what the cycles went into."""
     from accelsim.report.trace import check_suffix, write_trace
     from accelsim.timeline import window_problems
 
-    outputs = {"trace": output} | ({} if plot is None else {"timeline plot": plot})
+    outputs = {"trace": output} | ({} if plot is None else {"timeline plot": plot}) | tables.files
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     if len(chips) > 1:
@@ -72,16 +76,16 @@ def timeline_command(
 
     from accelsim.report import gantt, plots
     from accelsim.report.timelines import timeline_table
-    from accelsim.timeline import timeline
+    from accelsim.timeline import causes, timeline
 
     with reporting(1, quiet=False) as step:
         step(layer or names[0])
         found = timeline(net, chips[0], layer or names[0], first, last, density, backend.value, seed=seed)
-    console().print(timeline_table(found))
-    say_left_out(net)
     write_trace(found, output)
-    say_wrote(output)
+    write_all(causes(found.events).rename_axis("unit").reset_index(), tables.files)
     if plot is not None:
         drawing = gantt.figure(found)
         write_whole(plot, lambda target: plots.save(drawing, target, plot.suffix.removeprefix(".")))
-        say_wrote(plot)
+    console().print(timeline_table(found))
+    say_left_out(net)
+    say_wrote(*outputs.values())

@@ -7,8 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.report.terminal import number, percent
-from accelsim.report.units import COUNT, ENERGY_PJ, SIZE_BITS, TIME_US, Scale, say, unit_for
+from accelsim.report.units import COUNT, ENERGY_PJ, SIZE_BITS, TIME_US, Scale, number, percent, say, unit_for
 from accelsim.results import supported
 
 if TYPE_CHECKING:

@@ -1,15 +1,11 @@
-"""A replayed trace as tables that fit 80 columns, and as one row."""
+"""A replayed trace as tables, and as one row."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
-from accelsim.report.terminal import number, percent
+from accelsim.report.grid import Grid
+from accelsim.report.units import number, percent
 
 if TYPE_CHECKING:
     from accelsim.memory import DramReplay
@@ -22,43 +18,41 @@ def unfinished(result: DramReplay) -> int:
     return counts["requests"] - sum(counts[name] for name in done)
 
 
-def replay_table(result: DramReplay, title: str) -> Table:
+def replay_table(result: DramReplay, title: str) -> Grid:
     """Return bandwidth, latency, row hits, energy and power of a replay, a line each."""
-    grid = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
-    grid.add_column()
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column()
     counts = result.counts
     answered = counts["returned_reads"]
     clocks = f"{result.cycles:,} clocks"
     unknown = "the part has no sourced currents"
-    for what, value, more in (
+    lines = [
         ("bandwidth", f"{number(result.bandwidth_gb_per_s)} GB/s", f"{percent(result.bandwidth_fraction)} of peak"),
         ("latency", f"{number(result.mean_latency_ns)} ns" if answered else "-", f"mean of {answered:,} reads"),
         ("row hits", percent(result.row_hit_rate), f"of {counts['reads'] + counts['writes']:,} reads and writes"),
         ("time", f"{number(result.time_ns / 1e3)} µs", clocks),
         ("energy", _known(result.energy_pj_per_bit, "pJ/bit"), unknown if result.power_mw is None else "DRAM core"),
         ("power", _known(result.power_mw, "mW"), unknown if result.power_mw is None else "DRAM core, mean"),
-    ):
-        grid.add_row(what, value, more)
+    ]
     if result.energy_pj_per_bit is not None:
         pins = (result.energy_parts_pj_per_bit or {}).get("io")
         whole = None if pins is None else result.energy_pj_per_bit + pins
         said = "the part has no [io]" if pins is None else "what chips pay"
-        grid.add_row("with pins", _known(whole, "pJ/bit"), Text(said))
+        lines.append(("with pins", _known(whole, "pJ/bit"), said))
+    grid = Grid(title)
+    for cells, kind in zip(zip(*lines, strict=True), ("name", "number", "words"), strict=True):
+        grid.add("", cells, kind=kind)  # type: ignore[arg-type]
     return grid
 
 
-def power_table(result: DramReplay) -> Table:
+def power_table(result: DramReplay) -> Grid:
     """Return what each kind of command and of standby draws; the pins stand apart, and are not in shares."""
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("component", "mW", "pJ/bit", "share"):
-        grid.add_column(heading, justify="left" if heading == "component" else "right", no_wrap=True)
     powers, energies = result.power_parts_mw or {}, result.energy_parts_pj_per_bit or {}
     total = result.power_mw or 1.0
-    for name, mw in sorted(powers.items(), key=lambda item: (item[0] == "io", -item[1])):
-        share = "beside" if name == "io" else percent(mw / total)
-        grid.add_row(Text(_spelt(name)), number(mw), number(energies[name]), share)
+    lines = sorted(powers.items(), key=lambda item: (item[0] == "io", -item[1]))
+    grid = Grid()
+    grid.add("component", (_spelt(name) for name, _ in lines), kind="name")
+    grid.add("mW", (number(mw) for _, mw in lines))
+    grid.add("pJ/bit", (number(energies[name]) for name, _ in lines))
+    grid.add("share", ("beside" if name == "io" else percent(mw / total) for name, mw in lines))
     return grid
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
 from accelsim.errors import needing
-from accelsim.report.terminal import percent
-from accelsim.report.units import TIME_US, say
+from accelsim.report.units import TIME_US, percent, say
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,9 +13,13 @@ from typing import TYPE_CHECKING
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.files import check_writable, write_whole
+from accelsim.report.formulas import tame_formulas
 
 if TYPE_CHECKING:
     import pandas as pd
+
+STANDARD_OUTPUT = Path("-")
+"""Where a table goes that is piped on."""
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -24,15 +30,18 @@ def check_outputs(wanted: dict[str, Path]) -> None:
     """Raise InputError, before anything is simulated, with every reason why these files (by kind) cannot be written."""
     problems: list[str] = []
     for path in wanted.values():
-        with collecting(problems):
-            check_writable(path)
+        if path != STANDARD_OUTPUT:
+            with collecting(problems):
+                check_writable(path)
     problems += [
         f"{path}: {times} results would be written to this file; give each a file of its own"
-        for path, times in Counter(path.resolve() for path in wanted.values()).items()
+        for path, times in Counter(map(_place, wanted.values())).items()
         if times > 1
     ]
     if "parquet" in wanted and find_spec("pyarrow") is None:
         problems.append("--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'")
+    if wanted.get("parquet") == STANDARD_OUTPUT and sys.stdout.isatty():
+        problems.append("--parquet -: is no text; pipe it on, or name a file")
     problems += [
         f"{path}: --plot draws .png, .svg or .pdf; choose one of these endings"
         for kind, path in wanted.items()
@@ -41,13 +50,25 @@ def check_outputs(wanted: dict[str, Path]) -> None:
     raise_if_any(problems)
 
 
+def _place(path: Path) -> Path:
+    """Return what tells two outputs apart."""
+    return path if path == STANDARD_OUTPUT else path.resolve()
+
+
 def write(results: pd.DataFrame, kind: str, path: Path) -> None:
     """Write results as csv, json, parquet or plot; raises InputError and leaves what was there if it cannot."""
-    write_whole(path, lambda target: WRITERS[kind](results, target))
+    if path != STANDARD_OUTPUT:
+        write_whole(path, lambda target: WRITERS[kind](results, target))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        WRITERS[kind](results, Path(folder, kind))
+        sys.stdout.flush()
+        sys.stdout.buffer.write(Path(folder, kind).read_bytes())
+        sys.stdout.flush()
 
 
 def _write_csv(results: pd.DataFrame, path: Path) -> None:
-    results.to_csv(path, index=False)
+    tame_formulas(results).to_csv(path, index=False)
 
 
 def _write_json(results: pd.DataFrame, path: Path) -> None:

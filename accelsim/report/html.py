@@ -18,8 +18,8 @@ from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
 from accelsim.report.drawing import graph_svg
 from accelsim.report.runs import totals, with_runs
-from accelsim.report.terminal import io_counted, number, percent, times, whole
-from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
+from accelsim.report.terminal import io_counted
+from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, number, percent, say, times, whole
 from accelsim.results import operations, supported
 from accelsim.terms import differences, terms
 from accelsim.totals import not_simulated, without_pins

@@ -17,6 +17,7 @@ from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.report.formulas import restored
 from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, operations, typed
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _read_csv(path: Path) -> Cells:
         raise InputError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from None
     except csv.Error as error:
         raise InputError(f"is no CSV ({error}); write it with accelsim run --csv FILE") from None
-    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    return {name: [restored(row[place]) for row in rows] for place, name in enumerate(header)}
 
 
 def _read_json(path: Path) -> Cells:

@@ -10,8 +10,8 @@ from accelsim.engines import ENGINES
 from accelsim.errors import listed
 from accelsim.kinds import KINDS
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
-from accelsim.report.terminal import activations_note, percent
-from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, say
+from accelsim.report.terminal import activations_note
+from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, percent, say
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers
 

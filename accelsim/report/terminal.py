@@ -1,49 +1,28 @@
-"""Results as a table and a chart that a person reads in a terminal."""
+"""Results as tables that a person reads in a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from accelsim.costs import entries, prices
-from accelsim.defaults import AS_GIVEN
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.inputs import MIXED, WORDS, together
 from accelsim.kinds import KINDS
-from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
+from accelsim.report.grid import Cell, Grid, broken
+from accelsim.report.units import number, percent, times, whole
 from accelsim.results import operations, supported
 from accelsim.totals import over_layers, without_pins
 
 if TYPE_CHECKING:
     from accelsim.hardware import Hardware
 
-CHART_WIDTH = 60
-MAX_CHART_ROWS = 40
 
-SMALLER = "smaller than\n"
-
-DROPPED_FIRST = (
-    "MACs\nused", SMALLER, "outputs\nx inputs", "power\nmW", "SRAM\nGB/s", "\nvectors", "DRAM\nGB/s", "size\nKiB",
-    "load\nbalance",
-)  # fmt: skip
-"""Columns of layers that a narrow terminal goes without, first to last; SMALLER is that of all that begin so."""
-
-INSPECTED_LESS = (
-    "empty\nkernels", "kind", "bsr\n4x4", "empty\nchannels", "empty\nfilters", "bitmask", "shape", "csr", "nm",
-    "patterns\nthat hold",
-)  # fmt: skip
-"""The same of what `inspect` finds; before them go sizes in the format of one machine."""
-
-
-def layer_table(results: pd.DataFrame, width: int) -> Table:
-    """Return one line per layer of one chip, and the totals; a narrow terminal gets fewer columns."""
+def layer_table(results: pd.DataFrame) -> Grid:
+    """Return one line per layer of one chip, and the totals."""
     first = results.iloc[0]
     is_operation = operations(results)
     sums = [over_layers(results[~is_operation], "hardware").iloc[0]]
@@ -60,72 +39,38 @@ def layer_table(results: pd.DataFrame, width: int) -> Table:
     vectors = f", {counts[0]} input vector{'s' if counts[0] > 1 else ''}" if len(counts) == 1 else ""
     if not vectors and (samples := first["batch"]) > 1:
         vectors = f", {samples:,} samples"
-    grid = Table(
-        title=escape(f"{first['network']} on {first['hardware']}{area}{vectors}"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_footer=True,
-        pad_edge=False,
-        padding=(0, 1),
-    )
+    grid = Grid(f"{first['network']} on {first['hardware']}{area}{vectors}")
+    rows = [row for _, row in results.iterrows()]
 
-    def both(text: Callable[[Any], str]) -> str:
-        return "\n".join(text(each) for each in sums)
+    def add(heading: str, cell: Callable[[Any], str], rank: int, total: Callable[[Any], str] | None = None) -> None:
+        footer = "" if total is None else "\n".join(total(each) for each in sums)
+        grid.add(heading, map(cell, rows), footer, rank=rank)
 
-    smaller = f"{SMALLER}{stored_types(results)}"
-    columns: list[tuple[str, str, Any]] = [
-        ("layer", name, lambda r: Text(str(r["layer"]))),
-        ("outputs\nx inputs", "", _shape),
-        ("weights\nnot 0", "", lambda r: percent(r["weight_density"])),
-        ("inputs\nnot 0", "", lambda r: percent(r["activation_density"])),
-        ("\ncycles", both(lambda t: whole(t["cycles"])), lambda r: whole(r["cycles"])),
-        ("time\nµs", both(lambda t: number(t["time_us"])), lambda r: number(r["time_us"])),
-        ("MACs\nused", both(lambda t: percent(t["utilization"])), lambda r: percent(r["utilization"])),
-        ("load\nbalance", both(lambda t: percent(t["load_balance"])), lambda r: percent(r["load_balance"])),
-        ("energy\nnJ", both(lambda t: total_energy(t["energy_pj"], results)), lambda r: number(r["energy_pj"] / 1e3)),
-        ("power\nmW", both(lambda t: number(t["power_mw"])), lambda r: number(r["power_mw"])),
-        ("SRAM\nGB/s", both(lambda t: number(t["sram_gb_per_s"])), lambda r: number(r["sram_gb_per_s"])),
-        ("DRAM\nGB/s", both(lambda t: number(t["dram_gb_per_s"])), lambda r: number(r["dram_gb_per_s"])),
-        (
-            "size\nKiB",
-            number(total["storage_bits"] / 8192),
-            lambda r: "-" if r["kind"] in KINDS else number(r["storage_bits"] / 8192),
-        ),
-        (smaller, times(total["compression_ratio"], 1), lambda r: times(r["compression_ratio"], 1)),
-    ]
+    grid.add("layer", (str(row["layer"]) for row in rows), name, kind="name")
+    add("outputs\nx inputs", _shape, 12)
+    add("weights\nnot 0", lambda r: percent(r["weight_density"]), 3)
+    add("inputs\nnot 0", lambda r: percent(r["activation_density"]), 4)
     if together(results["activations"]) == MIXED:
-        columns.insert(4, ("inputs\nare", "", lambda r: r["activations"]))
+        grid.add("inputs\nare", (r["activations"] for r in rows), kind="words", rank=5)
     if len(counts) > 1:
-        columns.insert(4, ("\nvectors", "", lambda r: whole(r["vectors"])))
-    texts = {heading: [footer, *(str(cell(row)) for _, row in results.iterrows())] for heading, footer, cell in columns}
-    kept = _fitting(texts, [smaller if heading == SMALLER else heading for heading in DROPPED_FIRST], width)
-    if len(kept) < len(columns):
-        grid.caption = "columns left out to fit the terminal; --csv writes all"
-    shown = [column for column in columns if column[0] in kept]
-    for heading, footer, _ in shown:
-        if heading == "layer":
-            grid.add_column(heading, footer, overflow="fold", min_width=max(map(len, footer.split("\n"))))
-        else:
-            grid.add_column(heading, footer, justify="right", no_wrap=True)
-    for _, row in results.iterrows():
-        grid.add_row(*(cell(row) for _, _, cell in shown))
+        add("\nvectors", lambda r: whole(r["vectors"]), 9)
+    add("\ncycles", lambda r: whole(r["cycles"]), 0, lambda t: whole(t["cycles"]))
+    for heading, column, say, rank in (
+        ("time\nµs", "time_us", number, 2),
+        ("MACs\nused", "utilization", percent, 14),
+        ("load\nbalance", "load_balance", percent, 6),
+    ):
+        add(heading, lambda r, c=column, s=say: s(r[c]), rank, lambda t, c=column, s=say: s(t[c]))  # type: ignore[misc]
+    add("energy\nnJ", lambda r: number(r["energy_pj"] / 1e3), 1, lambda t: total_energy(t["energy_pj"], results))
+    for heading, column, rank in (
+        ("power\nmW", "power_mw", 11), ("SRAM\nGB/s", "sram_gb_per_s", 10), ("DRAM\nGB/s", "dram_gb_per_s", 8)
+    ):  # fmt: skip
+        add(heading, lambda r, c=column: number(r[c]), rank, lambda t, c=column: number(t[c]))  # type: ignore[misc]
+    sizes = ("-" if r["kind"] in KINDS else number(r["storage_bits"] / 8192) for r in rows)
+    grid.add("size\nKiB", sizes, number(total["storage_bits"] / 8192), rank=7)
+    ratios = (times(r["compression_ratio"], 1) for r in rows)
+    grid.add(f"smaller than\n{stored_types(results)}", ratios, times(total["compression_ratio"], 1), rank=13)
     return grid
-
-
-def _fitting(columns: Mapping[str, Sequence[str]], dropped: Iterable[str], width: int, gap: int = 3) -> list[str]:
-    """Return the headings of columns that fit beside each other, all but the first to be dropped.
-
-    columns: texts below each heading. The first may fold, and is taken to be no wider than a third of the terminal.
-    gap: characters between two columns: spaces and the separator.
-    """
-    lines = {heading: "\n".join([heading, *texts]).split("\n") for heading, texts in columns.items()}
-    widths = {heading: max(map(len, each)) + gap for heading, each in lines.items()}
-    first = next(iter(widths))
-    widths[first] = min(widths[first], width // 3)
-    for heading in dropped:
-        if sum(widths.values()) > width:
-            widths.pop(heading, None)
-    return list(widths)
 
 
 def _all_of(total: pd.Series[Any]) -> str:
@@ -167,143 +112,104 @@ def pins_note(results: pd.DataFrame) -> str:
     return f"+ pins: what the pins of {', '.join(parts)} cost is unknown and in no energy; give the part a table [io]"
 
 
-def cycle_chart(results: pd.DataFrame, width: int) -> Text:
-    """Return a bar per layer, as long as its cycles, split by what an average PE or core does in them."""
-    return _chart(results, width, CYCLE_PARTS, "cycles", lambda cycles: f"{cycles:,.0f}")
+def account(row: pd.Series[Any], hardware: Hardware) -> pd.DataFrame:
+    """Return the account of one row: each action with its count, price, energy, share of the total, and source.
 
-
-def energy_chart(results: pd.DataFrame, width: int) -> Text:
-    """Return a bar per layer, as long as its energy, split by component."""
-    return _chart(results, width, ENERGY_PARTS, "energy_pj", lambda pj: f"{number(pj / 1e3)} nJ")
-
-
-def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str, text: Callable[[float], str]) -> Text:
-    """Return a bar per row, as long as a column's value, split into parts."""
-    chart = Text()
-    results = supported(results)
-    shown = results.head(MAX_CHART_ROWS)
-    longest = float(shown[column].max())
-    several = shown["hardware"].nunique() > 1
-    labels = [
-        f"{layer} · {chip}" if several else str(layer)
-        for layer, chip in zip(shown["layer"], shown["hardware"], strict=True)
-    ]
-    indent = min(max(map(len, labels)), 40)
-    longest_bar = min(CHART_WIDTH, max(10, width - indent - 14))
-    used = set()
-    for label, (_, row) in zip(labels, shown.iterrows(), strict=True):
-        chart.append(f"{label[:indent]:>{indent}} ")
-        total = sum(row[name] for part in parts for name in part.columns)
-        length = longest_bar * row[column] / longest
-        start = 0.0
-        for part in parts:
-            stop = start + length * sum(row[name] for name in part.columns) / total
-            cells = round(stop) - round(start)
-            if cells:
-                used.add(part.label)
-                chart.append(part.glyph * cells, style=part.colour)
-            start = stop
-        chart.append(f" {text(row[column])}\n")
-    chart.append(" " * indent)
-    at = indent
-    for part in parts:
-        if part.label in used:
-            length = len(f"  {part.glyph} {part.label}")
-            if at > indent and at + length > width:
-                chart.append("\n" + " " * indent)
-                at = indent
-            chart.append("  ")
-            chart.append(part.glyph, style=part.colour)
-            chart.append(f" {part.label}")
-            at += length
-    chart.append("\n")
-    if len(results) > len(shown):
-        chart.append(f"({len(results) - len(shown)} more layers not drawn)\n")
-    return chart
-
-
-def energy_table(row: pd.Series[Any], hardware: Hardware) -> Table:
-    """Return the account of one row: each action with its count, price, energy, share of the total, and source."""
+    What has no known price is empty.
+    """
     counted = {name.removeprefix("count_"): int(row[name]) for name in row.index if name.startswith("count_")}
     moved = dram.counted(counted)  # then all that is counted of DRAM has a line of the account, also what is 0
     actions = {action: times for action, times in counted.items() if times or (moved and action in dram.ACTIONS)}
-    grid = Table(
-        title=escape(
-            f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles"
-        ),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for heading in ("component", "action", "times", "pJ each", "nJ", "share", "source of the price"):
-        left = heading in ("component", "action", "source of the price")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     lines = entries(actions, int(row["cycles"]), hardware, row["clock_mhz"], row["dtype"])
-    for action, times, price in sorted((line for line in lines if line[1]), key=lambda line: -line[1] * line[2].pj):
-        grid.add_row(
-            price.component.replace("_", " "),
-            action.removesuffix(PER_CYCLE).replace("_", " "),
-            f"{times:,}{' cycles' if action.endswith(PER_CYCLE) else ''}",
-            *(
-                (number(price.pj), number(times * price.pj / 1e3), percent(times * price.pj / row["energy_pj"]))
-                if price.known
-                else ("unknown",) * 3
-            ),
-            Text(price.source),
-        )
-    return grid
-
-
-def prices_table(hardware: Hardware) -> Table:
-    """Return what every action of a chip costs, and every cycle, with the source of each price."""
-    engine = engine_of(hardware)
-    what, made = engine.describe(hardware)
-    grid = Table(
-        title=escape(f"{hardware.name}: {what}, {made}"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    lines = sorted((line for line in lines if line[1]), key=lambda line: -line[1] * line[2].pj)
+    each_pj = [price.pj if price.known else float("nan") for _, _, price in lines]
+    energies = [times * pj for (_, times, _), pj in zip(lines, each_pj, strict=True)]
+    return pd.DataFrame(
+        {
+            "layer": row["layer"],
+            "hardware": row["hardware"],
+            "action": [action for action, _, _ in lines],
+            "component": [price.component for _, _, price in lines],
+            "times": [times for _, times, _ in lines],
+            "price_pj": each_pj,
+            "energy_pj": energies,
+            "share": [pj / row["energy_pj"] for pj in energies],
+            "source": [price.source for _, _, price in lines],
+        }
     )
-    for heading in ("component", "action", "pJ each", "source of the price"):
-        grid.add_column(heading, justify="right" if heading == "pJ each" else "left")
-    for action, price in prices(hardware, streamed=hardware.memory is not None).items():
-        grid.add_row(
-            price.component.replace("_", " "),
-            action.replace("_", " "),
-            number(price.pj) if price.known else "unknown",
-            Text(price.source),
-        )
+
+
+def energy_table(row: pd.Series[Any], account: pd.DataFrame) -> Grid:
+    """Return the `account` of one row as a table."""
+    grid = Grid(f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles")
+    lasting = [name.endswith(PER_CYCLE) for name in account["action"]]
+    grid.add("action", (_spelt(name.removesuffix(PER_CYCLE)) for name in account["action"]), kind="name")
+    grid.add("of", map(_spelt, account["component"]), kind="words", rank=3)
+    counts = zip(account["times"], lasting, strict=True)
+    grid.add("times", (f"{times:,}{' cycles' * is_cycles}" for times, is_cycles in counts))
+    grid.add("pJ each", (_priced(pj, number) for pj in account["price_pj"]), rank=1)
+    grid.add("nJ", (_priced(pj / 1e3, number) for pj in account["energy_pj"]))
+    grid.add("share", (_priced(share, percent) for share in account["share"]))
+    grid.add("source of the price", account["source"], kind="words", rank=2)
     return grid
 
 
-def chip_totals(results: pd.DataFrame) -> Table:
-    """Return one line per chip, for a comparison; 80 characters wide.
+def _priced(value: float, text: Callable[[float], str]) -> str:
+    return "unknown" if pd.isna(value) else text(value)
+
+
+def price_list(hardware: Hardware) -> pd.DataFrame:
+    """Return what every action of a chip costs, and every cycle, with the source of each price; empty: unknown."""
+    priced = prices(hardware, streamed=hardware.memory is not None)
+    return pd.DataFrame(
+        {
+            "hardware": hardware.name,
+            "action": list(priced),
+            "component": [price.component for price in priced.values()],
+            "price_pj": [price.pj if price.known else float("nan") for price in priced.values()],
+            "source": [price.source for price in priced.values()],
+        }
+    )
+
+
+def prices_table(hardware: Hardware, listed: pd.DataFrame) -> Grid:
+    """Return the `price_list` of a chip as a table."""
+    what, made = engine_of(hardware).describe(hardware)
+    grid = Grid(f"{hardware.name}: {what}, {made}")
+    grid.add("action", map(_spelt, listed["action"]), kind="name")
+    grid.add("of", map(_spelt, listed["component"]), kind="words", rank=2)
+    grid.add("pJ each", (_priced(pj, number) for pj in listed["price_pj"]))
+    grid.add("source of the price", listed["source"], kind="words", rank=1)
+    return grid
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def chip_totals(results: pd.DataFrame) -> Grid:
+    """Return one line per chip, for a comparison.
 
     What each total holds stands beside it: how many layers, and how many of the other operations.
     """
     sums = over_layers(results, "hardware")
-    title = ", ".join(filter(None, ("totals", io_counted(results))))
-    grid = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
-        caption=unlike_totals(sums), caption_justify="left",
-    )  # fmt: skip
-    grid.add_column("hardware", overflow="fold", min_width=12)
-    grid.add_column("layers\n+ others" if "operations" in sums else "layers", justify="right", no_wrap=True)
-    for heading in ("cycles", "time\nµs", "energy\nnJ", "power\nmW", "area\nmm²", "size\nKiB"):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    for chip, total in sums.iterrows():
-        mine = results[results["hardware"] == chip]
-        held = [_share_of(total["able"], total["layers"])]
-        if "operations" in sums:
-            held.append(f"+ {_share_of(total['operations'] - total['elsewhere'], total['operations'])}")
-        grid.add_row(
-            Text(str(chip)),
-            "\n".join(held),
-            whole(total["cycles"]),
-            number(total["time_us"]),
-            total_energy(total["energy_pj"], mine),
-            number(total["power_mw"]),
-            number(total["area_mm2"]) if total["area_mm2"] else "-",
-            number(total["storage_bits"] / 8192),
-        )
+    rows = [total for _, total in sums.iterrows()]
+    whose = [results[results["hardware"] == chip] for chip in sums.index]
+    held: list[Cell] = [(_share_of(row["able"], row["layers"]),) for row in rows]
+    if "operations" in sums:
+        others = (_share_of(row["operations"] - row["elsewhere"], row["operations"]) for row in rows)
+        held = [(*layers, f"+ {more}") for layers, more in zip(held, others, strict=True)]
+    note = unlike_totals(sums)
+    grid = Grid(", ".join(filter(None, ("totals", io_counted(results)))), [] if note is None else [note])
+    grid.add("hardware", map(str, sums.index), kind="name")
+    grid.add("layers\n+ others" if "operations" in sums else "layers", held)
+    grid.add("cycles", (whole(row["cycles"]) for row in rows), rank=2)
+    grid.add("time\nµs", (number(row["time_us"]) for row in rows))
+    energies = (total_energy(row["energy_pj"], mine) for row, mine in zip(rows, whose, strict=True))
+    grid.add("energy\nnJ", energies)
+    grid.add("power\nmW", (number(row["power_mw"]) for row in rows), rank=4)
+    grid.add("area\nmm²", (number(row["area_mm2"]) if row["area_mm2"] else "-" for row in rows), rank=3)
+    grid.add("size\nKiB", (number(row["storage_bits"] / 8192) for row in rows), rank=1)
     return grid
 
 
@@ -326,27 +232,26 @@ def io_counted(table: pd.DataFrame) -> str:
     return "with the network's inputs and outputs (--count-io), which take no time here" if counted else ""
 
 
-def terms_table(terms: pd.DataFrame) -> Table:
-    """Return on what terms chips are compared: what each is made in, computes in, and holds; 80 characters wide."""
-    grid = Table(
-        title="on these terms", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    grid.add_column("chip\nmade in", overflow="fold", min_width=12)
-    for heading in ("computes in\nsums in", "multipliers\nGMAC/s", "area\nmm²", "SRAM\nKiB", "DRAM"):
-        left = heading in ("computes in\nsums in", "DRAM")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    for _, row in terms.iterrows():
-        made_in = row["priced_by"] if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm"
+def terms_table(terms: pd.DataFrame) -> Grid:
+    """Return on what terms chips are compared: what each is made in, computes in, and holds."""
+    rows = [row for _, row in terms.iterrows()]
+
+    def chip(row: pd.Series[Any]) -> Cell:
+        return str(row["hardware"]), row["priced_by"] if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm"
+
+    def computes(row: pd.Series[Any]) -> Cell:
         same = row["weights"] == row["activations"]
         numbers = [row["weights"] if same else f"{row['weights']} x {row['activations']}", row["sums"], row["stored"]]
-        grid.add_row(
-            Text(f"{row['hardware']}\n{made_in}"),
-            "\n".join(filter(None, numbers)),
-            f"{row['multipliers']:,}\n{number(row['peak_gmac_per_s'])}",
-            number(row["area_mm2"]),
-            number(row["sram_bytes"] / 1024),
-            "\n".join(filter(None, (row["dram"], *_beside_dram(row)))),
-        )
+        return [each for each in numbers if each]
+
+    grid = Grid("on these terms", all_in="100 columns have all")
+    grid.add("chip\nmade in", map(chip, rows), kind="name")
+    grid.add("computes in\nsums in", map(computes, rows), kind="words", rank=1)
+    grid.add("multipliers\nGMAC/s", ((f"{r['multipliers']:,}", number(r["peak_gmac_per_s"])) for r in rows))
+    grid.add("area\nmm²", (number(row["area_mm2"]) for row in rows), rank=3)
+    grid.add("SRAM\nKiB", (number(row["sram_bytes"] / 1024) for row in rows), rank=2)
+    parts = ([each for each in (row["dram"], *_beside_dram(row)) if each] for row in rows)
+    grid.add("DRAM", parts, kind="words", rank=4)
     return grid
 
 
@@ -364,236 +269,240 @@ def whose_note(whose: pd.Series[Any], of: pd.Series[Any]) -> str:
     return "activations: " + "; ".join(f"{kind} of {listed}" for kind, listed in names.items())
 
 
-COMPARED_LESS = ("\ncycles", "size\nKiB", "executed\nas")
-"""Columns of a comparison that a narrow terminal goes without, first to last."""
-
-
-def compare_table(totals: pd.DataFrame, width: int) -> Table:
-    """Return one line per chip and granularity: what it buys over the network as it was given.
-
-    A narrow terminal gets fewer columns, their numbers whole.
-    """
-    columns: dict[str, Callable[[Any], str]] = {
-        "pruned by": lambda row: str(row["pruned_by"]),
-        "executed\nas": lambda row: str(row["executed_as"]),
-        "\ncycles": lambda row: whole(row["cycles"]),
-        "time\nµs": lambda row: number(row["time_us"]),
-        "\nfaster": lambda row: times(row["speed_up"]),
-        "energy\nµJ": lambda row: number(row["energy_pj"] / 1e6),
-        "\nsaves": lambda row: times(row["energy_saving"]),
-        "size\nKiB": lambda row: number(row["storage_bits"] / 8192),
-    }
+def compare_table(totals: pd.DataFrame) -> Grid:
+    """Return one line per chip and granularity: what it buys over the network as it was given."""
+    totals = pd.concat([rows for _, rows in totals.groupby("hardware", sort=False)])
+    rows = [row for _, row in totals.iterrows()]
+    grid = Grid(io_counted(totals), [whose_note(totals["activations"], totals["pruned_by"])])
+    grid.add("pruned by", (str(row["pruned_by"]) for row in rows), kind="name")
+    grid.add("executed\nas", (str(row["executed_as"]) for row in rows), kind="words", rank=4)
+    grid.add("\ncycles", (whole(row["cycles"]) for row in rows), rank=6)
+    grid.add("time\nµs", (number(row["time_us"]) for row in rows), rank=2)
+    grid.add("\nfaster", (times(row["speed_up"]) for row in rows))
+    grid.add("energy\nµJ", (number(row["energy_pj"] / 1e6) for row in rows), rank=1)
+    grid.add("\nsaves", (times(row["energy_saving"]) for row in rows))
+    grid.add("size\nKiB", (number(row["storage_bits"] / 8192) for row in rows), rank=5)
     if totals["accuracy"].notna().any():
-        columns["right\nanswers"] = lambda row: percent(row["accuracy"])
-    chips = [str(chip) for chip in dict.fromkeys(totals["hardware"])]
-    texts = {heading: [cell(row) for _, row in totals.iterrows()] for heading, cell in columns.items()}
-    texts["pruned by"] += chips
-    kept = _fitting(texts, COMPARED_LESS, width, gap=1)
-    said = [whose_note(totals["activations"], totals["pruned_by"])]
-    said += ["columns left out to fit the terminal; --csv writes all"] * (len(kept) < len(columns))
-    grid = Table(
-        title=io_counted(totals) or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=0,
-        caption="\n".join(said), caption_justify="left",
-    )  # fmt: skip
-    for heading in kept:
-        words = heading in ("pruned by", "executed\nas")
-        grid.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
-    for chip, rows in totals.groupby("hardware", sort=False):
-        grid.add_section()
-        grid.add_row(Text(str(chip), style="bold"))
-        for _, row in rows.iterrows():
-            grid.add_row(*(Text(columns[heading](row)) for heading in kept))
+        grid.add("right\nanswers", (percent(row["accuracy"]) for row in rows))
+    if "score" in totals and totals["score"].notna().any():
+        grid.add("\nscore", (number(row["score"]) for row in rows))
+    for number_, row in enumerate(rows):
+        if not number_ or row["hardware"] != rows[number_ - 1]["hardware"]:
+            grid.section(number_, str(row["hardware"]))
     return grid
 
 
-def gains_table(gains: pd.DataFrame) -> Table:
+def curve_table(table: pd.DataFrame, column: str, shares: Sequence[float]) -> Grid:
+    """Return one line per granularity and chip of a curve, and a column for each share of pruned weights asked for.
+
+    A point stands below the share that its own is nearest to.
+    """
+    grid = Grid(f"{table['network'].iloc[0]}: {column}, by the share of weights that are zero")
+    asked = sorted({*shares})
+    found: dict[tuple[str, str], dict[float, float]] = {}
+    for row in table.to_dict("records"):
+        nearest = min(asked, key=lambda share: abs(share - row["sparsity"]))
+        found.setdefault((row["hardware"], row["granularity"]), {}).setdefault(nearest, row[column])
+    lines = sorted(found, key=lambda line: list(dict.fromkeys(table["hardware"])).index(line[0]))
+    grid.add("pruned by", (granularity for _, granularity in lines), kind="name")
+    spread = {share: place for place, share in enumerate(_spread(asked))}
+    for share in asked:
+        cells = (number(found[line][share]) if share in found[line] else "" for line in lines)
+        grid.add(f"{100 * share:.4g} %", cells, rank=spread[share])
+    for row_number, (chip, _) in enumerate(lines):
+        if not row_number or chip != lines[row_number - 1][0]:
+            grid.section(row_number, chip)
+    return grid
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Return values such that the first of them, however many, lie far apart: both ends, the middle, and so on."""
+    chosen, left = [*values[:1], *values[1:][-1:]], [*values[1:-1]]
+    while left:
+        chosen.append(max(left, key=lambda each: min(abs(each - other) for other in chosen)))
+        left.remove(chosen[-1])
+    return chosen
+
+
+def gains_table(gains: pd.DataFrame) -> Grid:
     """Return one line per chip: what a network takes less than the one that it is held against."""
     first = gains.iloc[0]
-    grid = Table(
-        title=escape(f"{first['network']} against {first['against']}"), title_justify="left", box=box.SIMPLE_HEAD,
-        pad_edge=False, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    headings = ["chip", "faster", "energy\nless by", "DRAM bytes\nless by", "size\nless by"]
-    known = gains[["accuracy", "accuracy_against"]].notna().to_numpy().any()
-    for heading in (*headings, *(["accuracy\nof this", "of the\nother"] if known else [])):
-        grid.add_column(heading, justify="left" if heading == "chip" else "right")
-    for _, row in gains.iterrows():
-        ratios = (times(row[name]) for name in ("speed_up", "energy_saving", "bytes_saving", "size_saving"))
-        scores = [percent(row[name]) for name in ("accuracy", "accuracy_against")] if known else []
-        grid.add_row(Text(str(row["hardware"])), *ratios, *scores)
+    grid = Grid(f"{first['network']} against {first['against']}")
+    grid.add("chip", map(str, gains["hardware"]), kind="name")
+    for heading, column, rank in (
+        ("faster", "speed_up", 0), ("energy\nless by", "energy_saving", 0), ("DRAM bytes\nless by", "bytes_saving", 3),
+        ("size\nless by", "size_saving", 1),
+    ):  # fmt: skip
+        grid.add(heading, map(times, gains[column]), rank=rank)
+    if gains[["accuracy", "accuracy_against"]].notna().to_numpy().any():
+        grid.add("accuracy\nof this", map(percent, gains["accuracy"]))
+        grid.add("of the\nother", map(percent, gains["accuracy_against"]), rank=2)
     return grid
 
 
-def divisions_table(table: pd.DataFrame) -> Table:
+def divisions_table(table: pd.DataFrame) -> Grid:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
-    grid = Table(
-        title=escape(str(table["network"].iloc[0])), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-        padding=(0, 1, 0, 0), caption=whose_note(table["activations"], table["division"]), caption_justify="left",
-    )  # fmt: skip
-    grid.add_column("chip", overflow="fold", min_width=12)
-    grid.add_column("division", no_wrap=True)
-    for heading in ("samples/s", "latency\nµs", "energy\nµJ", "right\nanswers", "faster", "saves"):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    for _, row in table.iterrows():
-        grid.add_row(
-            Text(str(row["hardware"])), str(row["division"]), number(row["samples_per_s"]), number(row["latency_us"]),
-            number(row["energy_uj"]), percent(row["accuracy"]), times(row["speed_up"]), times(row["energy_saving"]),
-        )  # fmt: skip
+    grid = Grid(str(table["network"].iloc[0]), [whose_note(table["activations"], table["division"])])
+    grid.add("chip", map(str, table["hardware"]), kind="name")
+    grid.add("division", map(str, table["division"]), kind="name")
+    for heading, column, text, rank in (
+        ("samples/s", "samples_per_s", number, 2), ("latency\nµs", "latency_us", number, 1),
+        ("energy\nµJ", "energy_uj", number, 3), ("right\nanswers", "accuracy", percent, 0),
+        ("faster", "speed_up", times, 0), ("saves", "energy_saving", times, 0),
+    ):  # fmt: skip
+        grid.add(heading, (text(value) for value in table[column]), rank=rank)
     return grid
 
 
-def sensitivity_table(table: pd.DataFrame) -> Table:
+def sensitivity_table(table: pd.DataFrame) -> Grid:
     """Return a line per layer and a column per sparsity with the scores of `sensitivity`."""
     first = table.iloc[0]
-    whole = float(first["score"] + first["score_loss"])
-    grid = Table(
-        title=escape(
-            f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
-            f"{first['criterion']} (unpruned {whole:.4g})"
-        ),
-        title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    grid.add_column("layer")
-    scores = table.pivot_table("score", "layer", "sparsity", sort=False)
-    for sparsity in scores.columns:
-        grid.add_column(percent(sparsity), justify="right")
-    for layer, row in scores.iterrows():
-        grid.add_row(Text(str(layer)), *(f"{score:.4f}" for score in row))
-    return grid
-
-
-def allocation_table(found: Any, metric: str, budget: float) -> Table:
-    """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network."""
-    before = found.steps.iloc[0]
-    grid = Table(
-        box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False,
-        caption=f"score: of the network in {found.precision}; activations: {found.activations}",
-        caption_justify="left",
-    )  # fmt: skip
-    grid.add_column("layer", f"{metric}\nscore")
-    grid.add_column("pruned", f"{number(found.cost)}\n{found.score:.4f}", justify="right")
-    grid.add_column(AS_GIVEN, f"{number(before[metric])}\n{before['score']:.4f}", justify="right")
-    grid.add_column("at most", f"{number(budget)}\n", justify="right")
-    for layer in found.network:
-        grid.add_row(Text(layer.name), percent(found.sparsities.get(layer.name, 0.0)), "", "")
-    return grid
-
-
-def inspection_table(name: str, table: pd.DataFrame, width: int) -> Table:
-    """Return one line per layer of `inspect`; a narrow terminal gets fewer columns."""
-    grid = Table(
-        title=escape(f"{name}: sizes in KiB with {stored_types(table)} values"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
+    unpruned = float(first["score"] + first["score_loss"])
+    grid = Grid(
+        f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
+        f"{first['criterion']} (unpruned {unpruned:.4g})"
     )
-    columns: dict[str, list[str]] = {heading: list(table[heading]) for heading in ("layer", "kind", "shape")}
-    columns["not 0"] = [percent(density) for density in table["density"]]
-    columns["patterns\nthat hold"] = [text.replace(", ", "\n") for text in table["patterns"]]
-    columns |= {
-        f"empty\n{kind}": [f"{count:,}" for count in table[f"empty_{kind}"]]
-        for kind in ("filters", "channels", "kernels")
-    }
+    scores: Any = table.pivot_table("score", "layer", "sparsity", sort=False)
+    grid.add("layer", map(str, scores.index), kind="name")
+    spread = {share: place for place, share in enumerate(_spread(scores.columns.tolist()))}
+    for sparsity in scores.columns.tolist():
+        grid.add(percent(sparsity), (f"{score:.4f}" for score in scores[sparsity]), rank=spread[sparsity])
+    return grid
+
+
+def allocation_table(found: Any, metric: str, budget: float, meaning: str) -> Grid:
+    """Return a line per layer of an Allocation, how much of it is pruned, and below cost and score of the network.
+
+    meaning: what the score is, in words.
+    """
+    before = found.steps.iloc[0]
+    grid = Grid(
+        f"{found.network.name}: pruned so that {metric} is at most {number(budget)}",
+        [
+            f"{metric}: {number(found.cost)}, of the network as given {number(before[metric])}",
+            f"score: {found.score:.4f}, of the network as given {before['score']:.4f}: {meaning}",
+            f"both of the network in {found.precision}; activations: {found.activations}",
+        ],
+    )
+    grid.add("layer", (layer.name for layer in found.network), kind="name")
+    grid.add("pruned", (percent(found.sparsities.get(layer.name, 0.0)) for layer in found.network))
+    return grid
+
+
+INSPECTED_LESS = (
+    "empty\nkernels", "kind", "bsr\n4x4", "empty\nchannels", "empty\nfilters", "bitmask", "shape", "csr", "nm",
+    "patterns\nthat hold",
+)  # fmt: skip
+"""Columns of what `inspect` finds that are left out first; before them go sizes in the format of one machine."""
+
+
+def inspection_table(name: str, table: pd.DataFrame) -> Grid:
+    """Return one line per layer of `inspect`."""
+    grid = Grid(f"{name}: sizes in KiB with {stored_types(table)} values")
     sizes = {
         name.removesuffix("_bits").replace("_", "\n"): [number(bits / 8192) if bits else "-" for bits in table[name]]
         for name in table.columns
         if name.endswith("_bits")
     }
     of_one_machine = [heading for heading in reversed(sizes) if heading not in ("dense", *INSPECTED_LESS)]
-    columns |= sizes
-    kept = _fitting(columns, [*of_one_machine, *INSPECTED_LESS], width)
-    if len(kept) < len(columns):
-        grid.caption = "columns left out to fit the terminal; accelsim inspect --csv writes all"
-    for heading in kept:
-        left = heading in ("layer", "kind", "shape", "patterns\nthat hold")
-        grid.add_column(heading, justify="left" if left else "right", no_wrap=heading != "layer", overflow="fold")
-    for line in zip(*(columns[heading] for heading in kept), strict=True):
-        grid.add_row(*map(Text, line))
+    ranks = {heading: place for place, heading in enumerate(reversed([*of_one_machine, *INSPECTED_LESS]), 1)}
+    grid.add("layer", table["layer"], kind="name")
+    grid.add("kind", table["kind"], kind="words", rank=ranks["kind"])
+    grid.add("shape", table["shape"], rank=ranks["shape"])
+    grid.add("not 0", map(percent, table["density"]))
+    heading = "patterns\nthat hold"
+    grid.add(heading, (text.split(", ") for text in table["patterns"]), kind="words", rank=ranks[heading])
+    for kind in ("filters", "channels", "kernels"):
+        counts = (f"{count:,}" for count in table[f"empty_{kind}"])
+        grid.add(f"empty\n{kind}", counts, rank=ranks[f"empty\n{kind}"])
+    for heading, cells in sizes.items():
+        grid.add(heading, cells, rank=ranks.get(heading, 0))
     return grid
 
 
-def graph_table(name: str, table: pd.DataFrame, outputs: Sequence[str]) -> Table:
+def graph_table(name: str, table: pd.DataFrame, outputs: Sequence[str]) -> Grid:
     """Return one line per input, layer and operation of `inspect_graph`; what stands right above is not named anew."""
-    grid = Table(
-        title=escape(f"{name}: what runs, in this order, of one sample"), title_justify="left", box=box.SIMPLE_HEAD,
-        pad_edge=False, padding=(0, 1), caption_justify="left",
-        caption=escape(f"takes: where nothing stands there, the line above. The network gives {', '.join(outputs)}."),
-    )  # fmt: skip
-    for heading in ("name", "what", "takes", "gives"):
-        grid.add_column(heading, overflow="fold")
-    grid.add_column("MACs", justify="right", overflow="fold")
-    above = ""
-    for row in table.to_dict("records"):
-        what = row["kind"] if row["does"].lower() in ("", row["kind"]) else f"{row['does']} ({row['kind']})"
-        macs = "unknown" if pd.isna(row["macs"]) else f"{row['macs']:,}" if row["macs"] else ""
-        takes = "" if row["inputs"] == above else row["inputs"]
-        grid.add_row(Text(row["name"]), Text(what), Text(takes), row["shape"], macs)
-        above = row["name"]
+    grid = Grid(
+        f"{name}: what runs, in this order, of one sample",
+        [f"takes: where nothing stands there, the line above. The network gives {', '.join(outputs)}."],
+    )
+    rows: Any = table.to_dict("records")
+    above = ["", *(row["name"] for row in rows)]
+
+    def what(row: Mapping[str, Any]) -> str:
+        return row["kind"] if row["does"].lower() in ("", row["kind"]) else f"{row['does']} ({row['kind']})"
+
+    def macs(row: Mapping[str, Any]) -> str:
+        return "unknown" if pd.isna(row["macs"]) else f"{row['macs']:,}" if row["macs"] else ""
+
+    grid.add("name", (row["name"] for row in rows), kind="name")
+    grid.add("what", map(what, rows), kind="words")
+    takes = ("" if row["inputs"] == before else row["inputs"] for row, before in zip(rows, above, strict=False))
+    grid.add("takes", (each.split(", ") for each in takes), kind="name", rank=1)
+    grid.add("gives", (row["shape"] for row in rows), rank=2)
+    grid.add("MACs", map(macs, rows))
     return grid
 
 
 MOST_POINTS_SHOWN = 20
 
 
-def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Table:
-    """Return points with their knobs and objectives, the first of them where there are many."""
+def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Grid:
+    """Return points with their knobs and objectives, the first of them where there are many.
+
+    Knobs that are the same in all of them are said below, and which points are equal in every objective.
+    """
     columns = points.columns.tolist()
     knobs = columns[columns.index("point") + 1 : columns.index("score")]
-    wanted = [each.split()[-1] for each in objectives]
-    wanted += [name for name in ("energy_pj", "time_us", "area_mm2", "score") if name not in wanted]
-    shown = points.dropna(axis=1, how="all")
-    precisions = list(dict.fromkeys(points["precision"])) if "score" in shown else []
+    chosen = [each.split()[-1] for each in objectives]
+    wanted = chosen + [name for name in ("energy_pj", "time_us", "area_mm2", "score") if name not in chosen]
+    known = points.dropna(axis=1, how="all")
+    precisions = list(dict.fromkeys(points["precision"])) if "score" in known else []
     knobs += ["precision"] * (len(precisions) > 1)  # where the score's is one, it is said once
+    same = [name for name in knobs if len(points) > 1 and points[name].astype(str).nunique() == 1]
+    said = [f"{name} = {points[name].iloc[0]}" for name in same if not pd.isna(points[name].iloc[0])]
     more = f", the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
-    grid = Table(
-        title=f"{len(points)} points that no other beats in {', '.join(objectives)}{more}", title_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption_justify="left",
-        caption=f"score: of the network in {precisions[0]}" if len(precisions) == 1 else None,
-    )  # fmt: skip
-    for name in ["point", *knobs, *(name for name in wanted if name in shown)]:
-        grid.add_column(name.replace("_", " ") if name in wanted else name, justify="right", overflow="fold")
-    for _, row in points.head(MOST_POINTS_SHOWN).iterrows():
-        given = ["" if row[name] is None or row[name] != row[name] else f"{row[name]}" for name in knobs]
-        grid.add_row(str(row["point"]), *given, *(number(row[name]) for name in wanted if name in shown))
+    what = "the best point" if len(points) == 1 else f"{len(points):,} Pareto-optimal points"
+    grid = Grid(f"{what}: {', '.join(objectives)}{more}")
+    grid.notes += [f"in all of them: {', '.join(said)}"] if said else []
+    grid.notes += [f"score: of the network in {precisions[0]}"] if len(precisions) == 1 else []
+    grid.notes += ties(points, chosen)
+    shown = points.head(MOST_POINTS_SHOWN)
+    grid.add("point", map(str, shown["point"]), kind="name")
+    varied = [name for name in knobs if name not in same]
+    for place, name in enumerate(varied, len(wanted)):
+        texts = ("" if value is None or value != value else str(value) for value in shown[name])
+        grid.add(broken(name), texts, rank=place)
+    for place, name in enumerate(name for name in wanted if name in known):
+        grid.add(name.replace("_", "\n", 1), map(number, shown[name]), rank=0 if name in chosen else place)
     return grid
 
 
-def knobs_table(table: pd.DataFrame, objective: str) -> Table:
+MOST_TIES_SAID = 3
+
+
+def ties(points: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
+    """Say which points have equal objectives, so that the table does not show which of them is better: none is."""
+    alike = [rows["point"].tolist() for _, rows in points.groupby(list(objectives), sort=False) if len(rows) > 1]
+    if not alike:
+        return []
+    named = "; ".join(", ".join(map(str, each)) for each in alike[:MOST_TIES_SAID])
+    more = len(alike) - MOST_TIES_SAID
+    return [f"equal in every objective: points {named}" + (f"; and {more} more such groups" if more > 0 else "")]
+
+
+def knobs_table(table: pd.DataFrame, objective: str) -> Grid:
     """Return knobs by how much they matter."""
-    grid = Table(
-        title=f"what matters for {objective}, over {table['points'].iloc[0]:,} points", title_justify="left",
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
-    )  # fmt: skip
-    for name in ("knob", "values", "best", "worst", "worst / best", "share of the variance"):
-        grid.add_column(name, justify="left" if name == "knob" else "right")
-    for row in table.itertuples():
-        given = (row.knob, row.values, row.best, row.worst)
-        grid.add_row(*map(str, given), times(row.factor), percent(row.share))
+    grid = Grid(f"what matters for {objective}, over {table['points'].iloc[0]:,} points")
     if table["share"].isna().all():
-        grid.add_row(f"{objective} is the same in every point: no knob matters", "", "", "", "", "")
+        grid.notes.append(f"{objective} is the same in every point: no knob matters")
     else:
-        grid.add_row("interplay", "", "", "", "", percent(max(0.0, 1 - table["share"].sum())))
+        left = percent(max(0.0, 1 - table["share"].sum()))
+        grid.notes.append(f"interaction between knobs: {left} of the variance")
+    grid.add("knob", table["knob"], kind="name")
+    grid.add("values", map(str, table["values"]), rank=2)
+    grid.add("best", map(str, table["best"]), kind="name")
+    grid.add("worst", map(str, table["worst"]), kind="name")
+    grid.add("worst\n/ best", map(times, table["factor"]), rank=1)
+    grid.add("share of the\nvariance", map(percent, table["share"]))
     return grid
-
-
-def whole(count: Any) -> str:
-    """Format a whole number; - where there is none."""
-    return "-" if pd.isna(count) else f"{int(count):,}"
-
-
-def times(ratio: Any, digits: int = 2) -> str:
-    """Format a ratio; - where there is none."""
-    return "-" if pd.isna(ratio) else f"{ratio:.{digits}f}x"
-
-
-def percent(share: Any) -> str:
-    """Format a share with one digit after the point; - where there is none."""
-    return "-" if pd.isna(share) else f"{100 * share:.1f} %"
-
-
-def number(value: Any) -> str:
-    """Format with about four digits; - where there is none."""
-    if pd.isna(value):
-        return "-"
-    if value == 0:
-        return "0"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -7,8 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from accelsim.report.terminal import number
-
 Scale = Sequence[tuple[float, str]]
 """Units of one quantity, each with its size in that of the table, smallest first."""
 
@@ -30,3 +28,27 @@ def say(value: Any, scale: Scale) -> str:
         return "-"
     size, unit = unit_for(float(value), scale)
     return f"{number(value / size)} {unit}".rstrip()
+
+
+def whole(count: Any) -> str:
+    """Format a whole number; - where there is none."""
+    return "-" if pd.isna(count) else f"{int(count):,}"
+
+
+def times(ratio: Any, digits: int = 2) -> str:
+    """Format a ratio; - where there is none."""
+    return "-" if pd.isna(ratio) else f"{ratio:.{digits}f}x"
+
+
+def percent(share: Any) -> str:
+    """Format a share with one digit after the point; - where there is none."""
+    return "-" if pd.isna(share) else f"{100 * share:.1f} %"
+
+
+def number(value: Any) -> str:
+    """Format with about four digits; - where there is none."""
+    if pd.isna(value):
+        return "-"
+    if value == 0:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

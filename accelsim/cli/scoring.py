@@ -1,0 +1,24 @@
+"""What ranks weights and what scores a pruned network, as options of every command that prunes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+CRITERIA = ("l1", "l2", "scale", "obd", "obs", "wanda", "apoz", "regression", "random")
+"""Names of `accelsim.pruning.CRITERIA`; here, so that the help of commands loads nothing heavy."""
+
+CriterionOption = Annotated[
+    str,
+    typer.Option("--criterion", help=f"What ranks groups of weights: {', '.join(CRITERIA[:-1])} or {CRITERIA[-1]}."),
+]
+EvaluateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluate",
+        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
+        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,32 @@
+"""Cells of CSV files that a spreadsheet would run: they begin as formulas do, and are marked as text."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMULA = re.compile(r"'*(?:[=+@\t\r\n]|-.)", re.DOTALL)
+"""How a formula begins, or a text that would be restored to one; "-" alone is none."""
+
+
+def tamed(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: an apostrophe stands before one that begins like it."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def restored(text: str) -> str:
+    """Return what was given to `tamed`."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def tame_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts are `tamed`; numbers stay as they are."""
+    changed: dict[str, Any] = {}
+    for name in table.select_dtypes(["object", "string", "category"]):
+        texts = {each: tamed(each) for each in table[name].unique() if isinstance(each, str)}
+        if any(each != text for each, text in texts.items()):
+            changed[str(name)] = [texts.get(each, each) if isinstance(each, str) else each for each in table[name]]
+    return table.assign(**changed) if changed else table
