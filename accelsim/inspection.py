@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from accelsim.config import read_toml, shipped_dir
 from accelsim.engines import ENGINES
 from accelsim.formats import bitmask, bsr, csr, nm
 from accelsim.network import Network
@@ -18,9 +20,18 @@ if TYPE_CHECKING:
 BLOCK = (4, 4)
 
 
+@cache
+def patterns_of_chips() -> frozenset[tuple[int, int]]:
+    """Return the patterns N:M that a chip of those that come with the package runs faster than dense weights."""
+    chips = (read_toml(path) for path in shipped_dir("hwconfigs").glob("*.toml"))
+    named = {pattern for chip in chips for pattern in chip.get("engine", {}).get("patterns", ())}
+    return frozenset((int(n), int(m)) for n, _, m in (each.partition(":") for each in named))
+
+
 def inspect(network: Network, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
 
+    Patterns N:M are those that a shipped chip runs faster (`patterns_of_chips`): zeros that lie anywhere fill many others.
     Sizes are in bits with values of the type that the weights come in (`stored_as`): dense, bitmask, CSR, blocks of
     4 x 4, the best N:M that holds (indices); and in formats that one machine alone has, as its default configuration
     stores them. The matrix is (outputs, inputs), of a convolution with channels fastest. `progress` is called with the
@@ -37,19 +48,18 @@ def inspect(network: Network, progress: Callable[[str], None] | None = None) -> 
         stored_as = layer.stored_as or weight.dtype.name
         value_bits = bits_of(stored_as)
         kept = Granularity("block", (1, 1)).view(weight != 0)
-        best = patterns.best_nm
+        best = patterns.sparsest(patterns_of_chips())
         sizes = {
             "dense": layer.weight_count * value_bits,
             "bitmask": bitmask.size(kept, value_bits).total,
             "csr": csr.size(kept, value_bits, index_bits=_index_bits(kept.shape[1])).total,
             "bsr_4x4": bsr.size(kept, value_bits, BLOCK).total,
-            "nm": 0
-            if best is None or best.pattern is None
-            else nm.size((kept.shape[0], kept.shape[1]), value_bits, *best.pattern).total,
+            "nm": 0 if best is None else nm.size((kept.shape[0], kept.shape[1]), value_bits, *best).total,
         }
         for engine in ENGINES.values():
             sizes |= engine.stored_bits(kept)
-        held = [str(best)] if best is not None else []
+        named = None if best is None else f"nm:{best[0]}:{best[1]}"
+        held = [named] if named else []
         held += [str(each) for each in patterns.exact_rectangles if each.size != (1, 1)]
         rows.append(
             {
@@ -59,7 +69,7 @@ def inspect(network: Network, progress: Callable[[str], None] | None = None) -> 
                 "shape": " x ".join(map(str, weight.shape)),
                 "density": patterns.density,
                 "patterns": ", ".join(held) or "-",
-                "best_nm": "-" if best is None else str(best),
+                "best_nm": named or "-",
                 "empty_filters": patterns.filters.empty,
                 "empty_channels": patterns.channels.empty,
                 "empty_kernels": 0 if patterns.kernels is None else patterns.kernels.empty,

@@ -260,7 +260,7 @@ def interruptions(quick: bool) -> list[Figure]:
             space, store = Path(folder) / "space.toml", Path(folder) / "store.db"
             space.write_text(SLOW_POINTS, encoding="utf-8")
             sweep = subprocess.Popen(
-                [sys.executable, "-m", "accelsim", "sweep", str(space), "-o", str(store), "--jobs", "2", "-q"],
+                [sys.executable, "-m", "accelsim", "sweep", str(space), "--store", str(store), "--jobs", "2", "-q"],
                 stderr=subprocess.PIPE, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
             )  # fmt: skip

@@ -32,7 +32,7 @@ CASES = (
     Case(("run", "--quiet"), 5),
     Case(("compare",), 12),
     Case(("report", "-o", "report.html"), 12),
-    Case(("sweep", "default", "--quiet", "-o", "results.db", "--jobs", "1"), 12),
+    Case(("sweep", "default", "--quiet", "--store", "results.db", "--jobs", "1"), 12),
 )
 """As one types them, but for one worker of the sweep, which has others wait."""
 

@@ -36,8 +36,8 @@ class Picture(NamedTuple):
 
 STUDIES = "python -m benchmarks.eie_studies --images docs/images"
 MEMORY = (
-    "accelsim sweep memory-size -o memory.db && accelsim knobs memory.db --plot docs/images/exploration-effects.svg "
-    "--heat-map docs/images/exploration-heat.svg"
+    "accelsim sweep memory-size --store memory.db && accelsim knobs memory.db "
+    "--plot docs/images/exploration-effects.svg --heat-map docs/images/exploration-heat.svg"
 )
 CURVES = "python -m benchmarks.pruning_curves --draw --images docs/images"
 
@@ -173,7 +173,7 @@ PICTURES = (
     Picture(
         "exploration-front.svg",
         "160 variants of EIE within an area, and those that no other beats in energy and time",
-        "accelsim sweep default -o sweep.db && "
+        "accelsim sweep default --store sweep.db && "
         "accelsim pareto sweep.db --constraint 'area_mm2 <= 20' --plot docs/images/exploration-front.svg",
     ),
     Picture("exploration-effects.svg", "Effect of memory size and sparsity on energy", MEMORY, slow=True),

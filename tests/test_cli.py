@@ -185,7 +185,7 @@ def test_options_reach_the_simulation(accelsim: Run, net: Path, tmp_path: Path) 
 
 def test_list_names_everything_shipped(accelsim: Run) -> None:
     said = accelsim("list")
-    for kind in ("hwconfigs", "workloads", "hwconfigs/dram"):
+    for kind in ("hwconfigs", "workloads", "hwconfigs/dram", "hwconfigs/technology", "workloads/spaces"):
         for path in shipped_dir(kind).glob("*.toml"):
             assert path.stem in said.out
     assert "the design point of the paper" in said.out
@@ -560,7 +560,7 @@ def test_prune_writes_a_network_that_every_command_reads(accelsim: Run, tmp_path
 
 def test_sensitivity_goes_on_from_its_store(accelsim: Run, tmp_path: Path) -> None:
     store, plot = tmp_path / "scores.json", tmp_path / "figure.png"
-    arguments = ("sensitivity", "--sparsity", "0.5,0.9", "--store", store)
+    arguments = ("sensitivity", "--sparsity", "0.5,0.9", "--scores", store)
     result = accelsim(*arguments, "--csv", tmp_path / "table.csv", "--plot", plot)
     assert result.code == 0
     assert plot.read_bytes().startswith(b"\x89PNG")

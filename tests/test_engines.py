@@ -422,8 +422,8 @@ def test_every_command_works(kind: str, accelsim: Run, tmp_path: Path, monkeypat
         "report rows.csv -o again.html",
         "plot rows.csv roofline -o roofline.svg",
         "plot units.csv load-balance -o balance.svg",
-        "sweep space.toml -o store.db --jobs 2",
-        "search space.toml -o search.db --trials 3 --jobs 1",
+        "sweep space.toml --store store.db --jobs 2",
+        "search space.toml --store search.db --trials 3 --jobs 1",
         "pareto store.db",
         "knobs store.db",
     ):

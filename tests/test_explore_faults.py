@@ -80,7 +80,7 @@ def undisturbed(folder: Path) -> pd.DataFrame:
 
 def begin(folder: Path, store: Path, jobs: str = "2", *more: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "accelsim", "sweep", "space.toml", "-o", str(store), "--jobs", jobs, *more],
+        [sys.executable, "-m", "accelsim", "sweep", "space.toml", "--store", str(store), "--jobs", jobs, *more],
         cwd=folder,
         env=os.environ
         | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]), "TMPDIR": str(folder / "temporary")}

@@ -371,7 +371,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
         sweep(given, tmp_path, jobs=1)
     with pytest.raises(InputError, match="does not exist; create it first"):
         sweep(given, tmp_path / "no" / "r.db", jobs=1)
-    with pytest.raises(InputError, match="no such store; accelsim sweep SPACE -o"):
+    with pytest.raises(InputError, match="no such store; accelsim sweep SPACE --store"):
         load(tmp_path / "no.db")
     with pytest.raises(InputError, match="cannot be written; choose another place"):
         sweep(given, Path("/proc/r.db"), jobs=1)
@@ -453,7 +453,7 @@ def test_what_a_space_wants_stays_with_its_points(tmp_path: Path, accelsim: Run)
     )
     (tmp_path / "free.toml").write_text('name = "free"\n' + vary)
     for space in ("free.toml", "few.toml"):
-        assert accelsim("sweep", tmp_path / space, "-o", store, "--jobs", "1", "-q")[0] == 0
+        assert accelsim("sweep", tmp_path / space, "--store", store, "--jobs", "1", "-q")[0] == 0
 
     def best(*arguments: str) -> tuple[str, list[int]]:
         code, said, err = accelsim("pareto", store, "--csv", tmp_path / "best.csv", *arguments)
@@ -464,13 +464,13 @@ def test_what_a_space_wants_stays_with_its_points(tmp_path: Path, accelsim: Run)
     assert pes == [8]
     assert "constraints of space few (--no-constraints: none): engine.pes >= 8; area_mm2 <= 1e3: 2 of 4 points" in said
     assert "no other beats in minimize area_mm2" in said
-    for arguments in (("--no-constraints",), ("--space", "free", "--objectives", "area_mm2")):
+    for arguments in (("--no-constraints",), ("--space", "free", "--objective", "area_mm2")):
         said, pes = best(*arguments)
         assert pes == [4]
         assert "constraints of" not in said
     assert "no other beats in energy_pj, time_us" in best("--space", "free")[0]
     assert best("--constraint", "engine.pes <= 4")[1] == [4]
-    assert best("--objectives", "maximize area_mm2")[1] == [8]
+    assert best("--objective", "maximize area_mm2")[1] == [8]
     with Store(store) as base:
         assert base.wanted() == ("few", ("minimize area_mm2",), ("engine.pes >= 8", "area_mm2 <= 1e3"))
         base.keep(base.wanted("free")._replace(constraints=("engine.pes <= 4",)))
@@ -485,6 +485,6 @@ def test_what_a_space_wants_stays_with_its_points(tmp_path: Path, accelsim: Run)
 
 def test_a_dry_run_leaves_what_a_store_wants(tmp_path: Path, accelsim: Run) -> None:
     sweep({**SPACE, "network": tiny(), "name": "first", "constraints": ["cycles > 0"]}, tmp_path / "r.db", jobs=1)
-    accelsim("sweep", "eie-queue-depth", "-o", tmp_path / "r.db", "--dry-run")
+    accelsim("sweep", "eie-queue-depth", "--store", tmp_path / "r.db", "--dry-run")
     with Store(tmp_path / "r.db") as base:
         assert base.wanted() == ("first", (), ("cycles > 0",))

@@ -478,7 +478,7 @@ def test_the_four_commands(accelsim: Run, space_file: Path, tmp_path: Path) -> N
     assert dry.code == 0
     assert "space: 6 points; about" in dry.out
     assert not (tmp_path / "results.db").exists()
-    said = accelsim("sweep", space_file, "-o", "r.db", "--jobs", 1, "--csv", "all.csv", "--parquet", "all.parquet")
+    said = accelsim("sweep", space_file, "--store", "r.db", "--jobs", 1, "--csv", "all.csv", "--parquet", "all.parquet")
     assert said.code == 0, said.err
     assert "stored in r.db" in said.out
     wanted = sweep(space_file, "r.db", jobs=1)
@@ -486,16 +486,16 @@ def test_the_four_commands(accelsim: Run, space_file: Path, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(
         pd.read_parquet("all.parquet")[["point", "cycles", "energy_pj"]], wanted[["point", "cycles", "energy_pj"]]
     )
-    again = accelsim("sweep", space_file, "-o", "r.db")
+    again = accelsim("sweep", space_file, "--store", "r.db")
     assert "space: 6 points, 6 of them there" in again.out
-    found = accelsim("pareto", "r.db", "--objectives", "energy_pj,time_us", "--csv", "front.csv")
+    found = accelsim("pareto", "r.db", "--objective", "energy_pj,time_us", "--csv", "front.csv")
     assert found.code == 0, found.err
     front = pareto(totals(wanted), ["energy_pj", "time_us"])
     assert pd.read_csv("front.csv")["energy_pj"].tolist() == pytest.approx(front["energy_pj"].tolist())
     matters = accelsim("knobs", "r.db", "--objective", "time_us", "--csv", "knobs.csv")
     assert matters.code == 0, matters.err
     assert pd.read_csv("knobs.csv")["knob"].tolist() == knobs(totals(wanted), "time_us")["knob"].tolist()
-    searched = accelsim("search", space_file, "-o", "r.db", "--trials", 3, "--jobs", 1)
+    searched = accelsim("search", space_file, "--store", "r.db", "--trials", 3, "--jobs", 1)
     assert searched.code == 0, searched.err
     assert "3 of 6 combinations tried" in searched.out
 
@@ -511,7 +511,7 @@ def test_a_large_space_runs_while_it_is_looked_at(
     sweep(Space(space_file, {"vary": {"engine.pes": [4], "engine.fifo_depth": [2]}}), "r.db", jobs=1)
     monkeypatch.setattr("accelsim.explore.space.AT_ONCE", 4)
     monkeypatch.setattr("accelsim.explore.sweeping.FIRST_LOOK", 1)
-    said = accelsim("sweep", space_file, "-o", "r.db", "--jobs", 1)
+    said = accelsim("sweep", space_file, "--store", "r.db", "--jobs", 1)
     assert said.code == 0, said.err
     assert "space: 24 points, 1 of the first 4 there; about" in said.out
     assert said.err.count("cannot hold one entry") == 3
@@ -525,12 +525,12 @@ def test_a_large_space_runs_while_it_is_looked_at(
         (("sweep", "nowhere"), "'nowhere': no space of this name is shipped"),
         (("sweep", "nowhere.toml"), "nowhere.toml: no such file"),
         (("sweep", "net.toml"), "net.toml: is a network, not a space; a space has [vary]"),
-        (("sweep", "space.toml", "-o", "."), ".: is a directory; name a file in it"),
-        (("sweep", "space.toml", "-o", "space.toml"), "space.toml: is damaged or no store"),
+        (("sweep", "space.toml", "--store", "."), ".: is a directory; name a file in it"),
+        (("sweep", "space.toml", "--store", "space.toml"), "space.toml: is damaged or no store"),
         (("sweep", "space.toml", "--csv", "no/r.csv"), "no/r.csv: "),
-        (("pareto", "no.db"), "no.db: no such store; accelsim sweep SPACE -o no.db makes one"),
+        (("pareto", "no.db"), "no.db: no such store; accelsim sweep SPACE --store no.db makes one"),
         (("knobs", "space.toml"), "space.toml: is damaged or no store"),
-        (("search", "space.toml", "--objectives", "energy"), "objectives: no column 'energy'; did you mean 'energy_pj'?"),  # noqa: E501
+        (("search", "space.toml", "--objective", "energy"), "--objective: no column 'energy'; did you mean 'energy_pj'?"),  # noqa: E501
     ],
 )  # fmt: skip
 def test_bad_input_is_told_without_a_traceback(accelsim: Run, space_file: Path, arguments: Any, said: str) -> None:

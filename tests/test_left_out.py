@@ -325,8 +325,19 @@ def test_exploring_says_it_too(accelsim: Run, part: str) -> None:
     Path("space.toml").write_text(text)
     said = "not simulated: 50.0 % of the weights, 50.0 % of the multiply-accumulates"
     for command in (
-        ("sweep", "space.toml", "-o", "out.db", "--jobs", "1"),
-        ("search", "space.toml", "-o", "out.db", "--jobs", "1", "--trials", "2", "--objectives", "energy_pj,time_us"),
+        ("sweep", "space.toml", "--store", "out.db", "--jobs", "1"),
+        (
+            "search",
+            "space.toml",
+            "--store",
+            "out.db",
+            "--jobs",
+            "1",
+            "--trials",
+            "2",
+            "--objective",
+            "energy_pj,time_us",
+        ),
         ("pareto", "out.db", "--plot", "front.svg"),
         ("knobs", "out.db"),
     ):

@@ -63,7 +63,7 @@ COMMANDS = {
     "curve": ["curve", "NETWORK.toml", "--granularity", "fine,block:4x4", "--sparsity", "0.5:0.9:0.4", *ON_EIE],
     "divisions": ["divisions", "NETWORK.safetensors", "--hardware", "a100-pcie"],
     "report": ["report", "NETWORK.toml", "-o", "NETWORK.html", *ON_EIE],
-    "sweep": ["sweep", "space-NETWORK.toml", "-o", "NETWORK.db", "--jobs", "1", "-q"],
+    "sweep": ["sweep", "space-NETWORK.toml", "--store", "NETWORK.db", "--jobs", "1", "-q"],
 }
 
 

@@ -81,9 +81,9 @@ def test_a_space_runs_in_a_phase_and_a_batch(accelsim: Run, tmp_path: Path) -> N
     )
     table = tmp_path / "points.csv"
     for typed, batch in (((), 4), (("--batch", 8), 8)):
-        accelsim("sweep", space, "-o", tmp_path / "r.db", "--jobs", 1, "--csv", table, *typed)
+        accelsim("sweep", space, "--store", tmp_path / "r.db", "--jobs", 1, "--csv", table, *typed)
         row = table.read_text().splitlines()
         columns = row[0].split(",")
         assert row[1].split(",")[columns.index("vectors")] == str(batch)
-    err = accelsim("sweep", space, "-o", tmp_path / "r.db", "--phase", "training").err
+    err = accelsim("sweep", space, "--store", tmp_path / "r.db", "--phase", "training").err
     assert "network: phase: must be prefill or decode" in err

@@ -22,7 +22,7 @@ from accelsim.hardware import load_hardware
 from accelsim.memory.service import measure
 from accelsim.network.graph import KINDS, ActivationProduct, Graph, Operation
 from accelsim.network.left_out import LeftOut
-from accelsim.report import terminal
+from accelsim.report import bars, terminal
 from accelsim.results import supported
 from accelsim.totals import not_simulated, over_layers
 
@@ -331,9 +331,9 @@ def test_the_terminal_says_what_its_totals_contain() -> None:
 
     def shown(table: pd.DataFrame) -> str:
         console = Console(width=120, record=True, file=io.StringIO())
-        console.print(terminal.layer_table(table, 120))
-        console.print(terminal.cycle_chart(table, 120))
-        console.print(terminal.energy_chart(table, 120))
+        console.print(terminal.layer_table(table))
+        console.print(bars.cycle_chart(table, 120))
+        console.print(bars.energy_chart(table, 120))
         return console.export_text()
 
     board = shown(accelsim.simulate(block(), BOARD, 1.0))

@@ -16,7 +16,7 @@ from accelsim.network.decoder import load_model
 from accelsim.serving import PARTS, Request, load_serving
 from accelsim.serving.answer import Answer, Point, _made, _where, answer, sentences
 
-ASKED = ("--phase", "decode", "--batch", 64, "--prompt", 16, "--output", 32)
+ASKED = ("--phase", "decode", "--batch", 64, "--prompt", 16, "--output-tokens", 32)
 
 
 def test_run_prints_the_stack_and_the_answer(accelsim: Run, tmp_path: Path) -> None:
@@ -53,7 +53,10 @@ def test_several_boards_are_put_in_order_and_those_that_cannot_are_told(accelsim
         (("llama3.2-1b", "--hardware", "a100-pcie", *ASKED, "--pattern", "2-4"), "--pattern: write N:M, as in 2:4"),
         (("llama3.2-1b", "--hardware", "a100-pcie", *ASKED, "--serving", "sglang"), "--serving: 'sglang' is not known"),
         (("llama3.2-1b", "--phase", "decode", "--batch", 0, "--prompt", 16), "--batch: must be a whole number"),
-        (("llama3.2-1b", "--phase", "prefill", "--prompt", 16, "--output", 2), "--output: belongs to decode"),
+        (
+            ("llama3.2-1b", "--phase", "prefill", "--prompt", 16, "--output-tokens", 2),
+            "--output-tokens: belongs to decode",
+        ),
         (("lenet-5", *ASKED), "'lenet-5': no language model of this name is shipped"),
         (("lenet-5", "--dtype", "fp8"), "--dtype: belongs to a step of a language model; give --prompt, too"),
     ],

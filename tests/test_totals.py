@@ -115,10 +115,10 @@ def test_tables_of_runs_and_of_the_terminal_keep_what_ran(results: pd.DataFrame)
     assert runs[["layers", "able"]].to_numpy().tolist() == [[2, 1], [2, 2]]
     assert runs.loc[CHIP, "energy_pj"] == two["energy_pj"]
     grid = chip_totals(results)
-    assert [next(iter(column.cells)) for column in grid.columns[1:3]] == ["1 of 2", f"{two['cycles']:,}"]
-    footers = [column.footer for column in layer_table(results[results["hardware"] == CHIP], 200).columns]
-    assert f"{two['cycles']:,}" in footers
-    assert footers[0] == "total of 1 of 2"
+    assert [next(iter(column.cells)) for column in grid.columns[1:3]] == [("1 of 2",), (f"{two['cycles']:,}",)]
+    footers = [column.footer for column in layer_table(results[results["hardware"] == CHIP]).columns]
+    assert (f"{two['cycles']:,}",) in footers
+    assert footers[0] == ("total of 1 of 2",)
 
 
 def test_what_is_missing_in_a_total_is_said_with_its_size(results: pd.DataFrame) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 import threading
 import time
@@ -146,13 +147,30 @@ def telling() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        _fail(2, *(f"error: {problem}" for problem in told(error.problems)))
+        _fail(2, *(f"error: {spoken(problem)}" for problem in told(error.problems)))
     except OSError as error:  # of standard output: files say themselves what is wrong with them
         _fail(2, f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
     except MemoryError:
         _fail(2, "error: out of memory; use a smaller --batch or layer, or a safetensors file")
     except AccelsimError as error:
         _fail(3, f"internal error, please report it: {error}")
+
+
+_OPTIONS_OF = {"objectives": "objective", "constraints": "constraint", "activations": "density"}
+"""Arguments of functions whose options are called differently."""
+
+_IN_PYTHON = re.compile(r"\((?:\w+=|[A-Z]\w+\.\w+), (?=--)")
+
+
+def spoken(text: str) -> str:
+    """Return a message in the command line's words: an argument of a function that it begins with, as its option."""
+    name = (re.match(r"\w+(?=:| ')", text) or [""])[0]
+    option = f"--{_OPTIONS_OF.get(name, name)}"
+    known: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    command = next((known[word] for word in sys.argv[1:2] if word in known), None)
+    if name and command is not None and any(option in parameter.opts for parameter in command.params):
+        text = option + text[len(name) :]
+    return _IN_PYTHON.sub("(", text)
 
 
 def _fail(exit_code: int, *lines: str) -> NoReturn:
@@ -252,7 +270,7 @@ def note(lines: Iterable[str]) -> None:
     """Show what is to be known beside the results, a line each."""
     for line in lines:
         out = errors()  # only now: to make a console takes some time
-        out.print(f"note: {line}", soft_wrap=not out.is_terminal)
+        out.print(f"note: {spoken(line)}", soft_wrap=not out.is_terminal)
 
 
 def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
@@ -431,4 +449,4 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             timer.cancel()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
-        notes.print(f"note: {message}", soft_wrap=not notes.is_terminal)
+        notes.print(f"note: {spoken(message)}", soft_wrap=not notes.is_terminal)

@@ -140,7 +140,7 @@ LISTED = {
 
 def _described(keys: dict[str, Any]) -> str:
     """Return what a file says of itself in a line."""
-    text = keys.get("description") or f"{keys['node_nm']:g} nm, {keys['source']}" if "node_nm" in keys else ""
+    text = f"{keys['node_nm']:g} nm; {keys['source']}" if "node_nm" in keys else keys.get("description", "")
     return " ".join(str(text).split())
 
 

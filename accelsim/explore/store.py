@@ -91,7 +91,7 @@ class Store:
         if not self.path.parent.is_dir():
             raise InputError(f"{self.path}: the directory {self.path.parent} does not exist; create it first")
         if not create and not self.path.is_file():
-            raise InputError(f"{self.path}: no such store; accelsim sweep SPACE -o {self.path} makes one")
+            raise InputError(f"{self.path}: no such store; accelsim sweep SPACE --store {self.path} makes one")
         with self._telling():
             begin = time.monotonic()
             while not self._opened():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,8 +54,13 @@ class Patterns:
     @property
     def best_nm(self) -> Granularity | None:
         """The pattern N:M that prunes most, of equals the one with the smallest M; None where none prunes."""
-        patterns = [(max(n, 1), m) for m, n in self.nm.items() if n < m]
-        return Granularity("nm", min(patterns, key=lambda p: (p[0] / p[1], p))) if patterns else None
+        best = self.sparsest((max(n, 1), m) for m, n in self.nm.items() if n < m)
+        return None if best is None else Granularity("nm", best)
+
+    def sparsest(self, patterns: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+        """Return which of these patterns (N, M) holds and prunes most, of equals the smallest M; None: none holds."""
+        held = [(n, m) for n, m in patterns if self.nm.get(m, m + 1) <= n]
+        return min(held, key=lambda p: (p[0] / p[1], p), default=None)
 
 
 def detect(weight: ArrayLike) -> Patterns:
