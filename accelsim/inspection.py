@@ -31,7 +31,7 @@ def patterns_of_chips() -> frozenset[tuple[int, int]]:
 def inspect(network: Network, progress: Callable[[str], None] | None = None) -> pd.DataFrame:
     """Return one row per layer: shape, density, patterns that hold exactly, empty slices, size in each format.
 
-    Patterns N:M are those that a shipped chip runs faster (`patterns_of_chips`): zeros that lie anywhere fill many others.
+    Patterns N:M are those that a shipped chip runs faster (`patterns_of_chips`): zeros anywhere fill many others.
     Sizes are in bits with values of the type that the weights come in (`stored_as`): dense, bitmask, CSR, blocks of
     4 x 4, the best N:M that holds (indices); and in formats that one machine alone has, as its default configuration
     stores them. The matrix is (outputs, inputs), of a convolution with channels fastest. `progress` is called with the

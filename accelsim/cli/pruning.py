@@ -100,7 +100,7 @@ def prune(
     tables: Tables,
 ) -> None:
     """Prune a network and write it in the form in which it came, or to one file that every command reads."""
-    from accelsim.network.handed_back import cannot_remove, default_target, is_handed_back
+    from accelsim.network.handed_back import default_target, is_handed_back
 
     problems: list[str] = []
     source = weights or Path(network)
@@ -115,13 +115,11 @@ def prune(
         collect(problems, check_writable, output)
     collect(problems, check_outputs, tables.files)
     problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")
-    if remove and is_back and source.suffix != ".onnx" and net is not None:
-        problems += cannot_remove(net, str(source), masks)
+    if remove:
+        problems += _of_removal(net, source, output, masks, is_back=is_back)
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)
-    if remove and not is_back and output.suffix != ".safetensors":
-        problems.append(f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors")
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -167,6 +165,17 @@ def _save(pruned: Network, source: Path, output: Path) -> None:
     if source.suffix:  # a shipped network goes by its name
         pruned = replace(pruned, provenance={**pruned.provenance, PARENT: str(source)})
     pruned.save(output)
+
+
+def _of_removal(net: Network | None, source: Path, output: Path, masks: str, *, is_back: bool) -> list[str]:
+    """Say why channels cannot be taken out of what is written."""
+    from accelsim.network.handed_back import cannot_remove
+
+    if is_back and source.suffix != ".onnx" and net is not None:
+        return cannot_remove(net, str(source), masks)
+    if not is_back and output.suffix != ".safetensors":
+        return [f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors"]
+    return []
 
 
 def _of_masks(masks: str, output: Path, *, is_dict: bool) -> list[str]:
