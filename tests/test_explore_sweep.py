@@ -432,7 +432,10 @@ def test_a_constant_objective_is_said_to_be_constant(tmp_path: Path, accelsim: R
     said = accelsim("knobs", tmp_path / "r.db", "--objective", "cycles")[1]
     assert "cycles is the same in every point: no knob matters" in said
     assert "interaction" not in said
-    assert "interaction between knobs: 0.0 % of the variance" in accelsim("knobs", tmp_path / "r.db", "--objective", "time_us")[1]
+    assert (
+        "interaction between knobs: 0.0 % of the variance"
+        in accelsim("knobs", tmp_path / "r.db", "--objective", "time_us")[1]
+    )
 
 
 def test_knobs_with_an_interaction_share_less_than_all() -> None:

@@ -115,8 +115,7 @@ def prune(
         collect(problems, check_writable, output)
     collect(problems, check_outputs, tables.files)
     problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")
-    if remove:
-        problems += _of_removal(net, source, output, masks, is_back=is_back)
+    problems += _of_removal(net, source, output, masks, is_back=is_back) if remove else []
     if overall and isinstance(shares, dict):
         problems.append("--global: takes one --sparsity for all layers, not one by layer")
     problems += _of_channels_alone(granularity, remove, ends)
@@ -172,7 +171,7 @@ def _of_removal(net: Network | None, source: Path, output: Path, masks: str, *, 
     from accelsim.network.handed_back import cannot_remove
 
     if is_back and source.suffix != ".onnx" and net is not None:
-        return cannot_remove(net, str(source), masks)
+        return [*cannot_remove(net, str(source), masks)]
     if not is_back and output.suffix != ".safetensors":
         return [f"--remove: changes shapes, and {output} would have to keep them; write a .safetensors"]
     return []
