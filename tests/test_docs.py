@@ -24,7 +24,7 @@ from benchmarks.documents import fill, house, toy
 
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted(DOCS.glob("*.md"))]
-RUN = ["start", "chips", pytest.param("networks", marks=pytest.mark.needs("torch")), "extending"]
+RUN = ["start", "chips", "coming_from", pytest.param("networks", marks=pytest.mark.needs("torch")), "extending"]
 """Pages whose examples are run, from top to bottom, in an empty folder."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
