@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +151,12 @@ def swept(points: int, jobs: int, vary: str = "cheap", tree: Path | None = None)
     return found
 
 
+def split(points: int, jobs: int, vary: str = "cheap", tree: Path | None = None) -> tuple[float, float]:
+    """Return the CPU time of a point in microseconds, and in seconds that of all else: by twice as many points."""
+    few, many = (swept(count, jobs, vary, tree)["cpu"] for count in (points, 2 * points))
+    return 1e6 * (many - few) / points, 2 * few - many
+
+
 def sweeps(quick: bool) -> list[Figure]:
     """Queue depths, widths, clocks and memory parts on fc8 at 64 PEs, rows stored."""
     if not Path("/proc/self/status").exists():
@@ -165,26 +170,38 @@ def sweeps(quick: bool) -> list[Figure]:
 
     pairs = [(swept(points, 1), swept(points, 2)) for _ in range(rounds)]
     two = [each for _, each in pairs]
-    rate = statistics.median(points / each["seconds"] for each in two)
     gain = statistics.median(one["seconds"] / each["seconds"] for one, each in pairs)
     both = statistics.median(each["cpu"] / one["cpu"] for one, each in pairs)
     busy = statistics.median(each["cpu"] / (2 * each["seconds"]) for each in two)
+    rate = statistics.median(points / each["seconds"] for each in two)
     shared = swept(points, 2, "prices")
-    cluster = swept(points, 2, "dask")
+    kinds = {
+        "two workers, hundreds of points a run": split(points, 2, "prices"),
+        "one worker, 20 points a run": split(points, 1),
+        "two workers, 20 points a run": split(points, 2),
+        "two workers of a Dask cluster, 20 points a run": split(points, 2, "dask"),
+    }
+    _, alone, beside, cluster = (each for each, _ in kinds.values())
     found = [
         goal(f"sweep of {points:,} points on fc8, two processes, 20 points a run", rate, "/s", 20_000),
-        goal("  CPU time of a point, all processes", _each(two, "cpu"), "us", 100, most=True),
         goal("  the same where hundreds share a run", points / shared["seconds"], "/s", 20_000),
-        goal("  CPU time of a point there", _each([shared], "cpu"), "us", 100, most=True),
+        *(
+            goal(f"  CPU time of a point, {what}, start-up apart", each, "us", 100, most=True)
+            if "Dask" not in what and "one" not in what
+            else Figure(f"  CPU time of a point, {what}, start-up apart", each, "us", "", True)
+            for what, (each, _) in kinds.items()
+        ),
+        *(Figure(f"  CPU time of the start-up, {what}", begin, "s", "", True) for what, (_, begin) in kinds.items()),
         Figure(
-            "  of its time until the first points are back", statistics.median(each["until_first"] for each in two),
+            "  time until the first points are back", statistics.median(each["until_first"] for each in two),
             "s", "", True,
         ),
         goal("  two workers against one, 20 points a run", gain, "x", 1.8),
         goal("  CPU time of two workers against one (1.11: 1.8 x faster)", both, "x", 1.11, True),
+        goal("  the same, start-up apart", beside / alone, "x", 1.11, True),
         Figure("  share of two cores that was had", 100 * busy, "%", "", True),
-        goal("  CPU time of a point on a Dask cluster of two workers against two processes",
-             cluster["cpu"] / two[-1]["cpu"], "x", 1.5, most=True),
+        goal("  CPU time of a point on Dask's workers against two processes, start-up apart",
+             cluster / beside, "x", 1.5, most=True),
     ]  # fmt: skip
     if not quick:
         anew = swept(1_920, 2, "anew")["seconds"]
@@ -202,11 +219,6 @@ def sweeps(quick: bool) -> list[Figure]:
         goal(f"sweep of {most['rows']:,} points again, nothing missing", most["again"], "s", 3, most=True),
         Figure("  its CPU time", most["again_cpu"], "s", "", True),
     ]
-
-
-def _each(runs: Sequence[dict[str, float]], what: str) -> float:
-    """Return microseconds of a point, of the run that was disturbed least."""
-    return 1e6 * min(run[what] / run["rows"] for run in runs)
 
 
 def asking(quick: bool) -> list[Figure]:
@@ -230,18 +242,23 @@ def asking(quick: bool) -> list[Figure]:
 
 
 def side_by_side(other: Path, points: int) -> None:
-    """Print CPU seconds and points a second of another commit and of this one, one after the other in one run."""
-    print(f"\n{points:,} points on fc8, {other} and this tree\n")
-    print(f"{'':34} {'us CPU a point':>20} {'points a second':>20} {'again, us CPU':>20}")
+    """Print what a point and the start-up of a sweep take of a processor in another commit and in this one.
+
+    One after the other in one run: a point by as many and twice as many, and as many again that are all there.
+    """
+    print(f"\n{points:,} and {2 * points:,} points on fc8, {other} and this tree\n")
+    titles = ("us CPU a point", "start-up, s", "again, us CPU", "memory, MiB", "with table")
+    print(f"{'':22} {' '.join(f'{title:>18}' for title in titles)}")
     for vary, jobs in (("cheap", 1), ("cheap", 2), ("prices", 1), ("prices", 2), ("dask", 2)):
-        both = [swept(points, jobs, vary, tree) for tree in (other, None)]
-        columns = [
-            [1e6 * each["cpu"] / points for each in both],
-            [points / each["seconds"] for each in both],
-            [1e6 * each["again_cpu"] / points for each in both],
-        ]
-        text = " ".join(f"{before:9,.0f} {after:10,.0f}" for before, after in columns)
-        print(f"{vary + f', {jobs} worker' + 's' * (jobs > 1):34} {text}", flush=True)
+        rows = []
+        for tree in (other, None):
+            few, many = (swept(count, jobs, vary, tree) for count in (points, 2 * points))
+            rows.append((
+                1e6 * (many["cpu"] - few["cpu"]) / points, 2 * few["cpu"] - many["cpu"],
+                1e6 * many["again_cpu"] / many["rows"], many["main"] / 2**20, many["main_read"] / 2**20,
+            ))  # fmt: skip
+        text = " ".join(f"{before:8,.1f} {after:9,.1f}" for before, after in zip(*rows, strict=True))
+        print(f"{vary + f', {jobs} worker' + 's' * (jobs > 1):22} {text}", flush=True)
 
 
 def _stored(path: Path) -> int:

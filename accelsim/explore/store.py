@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,9 @@ APPLICATION = 0x61636373
 
 WAIT_SECONDS = 60
 """For another process that writes."""
+
+ROWS_AT_ONCE = 10_000
+"""Of points, that are read before they become arrays."""
 
 NAMES = tuple(column.name for column in COLUMNS)
 _TABLES = """
@@ -156,39 +160,57 @@ class Store:
             raise InputError(f"{self.path}: has no points of a space '{space}'{did_you_mean(space, known)}")
         return known[space] if space is not None else next(iter(known.values()))
 
-    def read(self, keys: Sequence[str], columns: Sequence[str] = NAMES) -> pd.DataFrame:
+    def read(
+        self, keys: Sequence[str], columns: Sequence[str] = NAMES, knobs: Mapping[str, Any] = MappingProxyType({})
+    ) -> pd.DataFrame:
         """Return the rows of points in the order of their keys: number (`point`), score, precision, error, results.
 
-        A point that failed has one row, its columns empty. `columns`: which of the results.
+        A point that failed has one row, its columns empty. `columns`: which of the results. `knobs`: columns (points,)
+        that stand behind the number; one of the results that is called as a knob, such as granularity, gives way: the
+        knob is what was asked for.
         """
         import pandas as pd
 
         with self._telling():
             found = self._base.execute(
                 "SELECT p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, max(p.rows, 1), "
-                "w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value ORDER BY w.key",
+                "w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value",
                 (_json(keys),),
             )  # one that failed has a row, too
-            scores, precisions, errors, *places = list(zip(*found, strict=True)) or [()] * 7
-            blocks, firsts, rows, numbers = np.array(places, np.int64)
+            words: tuple[dict[str, int], ...] = {}, {}  # precisions and errors
+            parts = [(np.empty(0), np.empty((6, 0), np.int64))]
+            while some := found.fetchmany(ROWS_AT_ONCE):
+                scores, *texts, blocks, firsts, rows, numbers = zip(*some, strict=True)
+                codes = [
+                    [known.setdefault(t, len(known)) for t in each] for known, each in zip(words, texts, strict=True)
+                ]
+                parts.append((np.array(scores, float), np.array([*codes, blocks, firsts, rows, numbers], np.int64)))
+            scored, places = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
+            order = np.argsort(places[-1], kind="stable")
+            blocks, firsts, rows, numbers = places[2:, order]
             every = np.repeat(np.arange(len(numbers)), rows)
-            within = np.arange(len(every)) - (np.cumsum(rows) - rows)[every]
-            own = [numbers[every], np.array(scores, float)[every], *(_texts(t, every) for t in (precisions, errors))]
-            filling = {c.name: Filling(c.dtype, len(every)) for c in COLUMNS if c.name in columns}
-            block_of, place = blocks[every], firsts[every] + within
-            order = np.argsort(block_of, kind="stable")
-            ends = np.flatnonzero(np.diff(block_of[order], append=-1)) + 1
+            place = np.arange(len(every)) - (np.cumsum(rows) - rows - firsts)[every]
+            filling = {
+                c.name: Filling(c.dtype, len(every)) for c in COLUMNS if c.name in columns and c.name not in knobs
+            }
+            block_of = blocks[every]
+            by_block = np.argsort(block_of, kind="stable")
+            ends = np.flatnonzero(np.diff(block_of[by_block], append=-1)) + 1
             for first, last in pairwise((0, *ends.tolist())):
-                where = order[first:last]
+                where = by_block[first:last]
                 number = int(block_of[where[0]])
                 held = None
                 if number:
                     ((data,),) = self._base.execute("SELECT columns FROM blocks WHERE id = ?", (number,))
-                    held = from_bytes(data, list(filling))
+                    held = coded_columns(data, list(filling))
                 for name, column in filling.items():
                     column.put(where, None if held is None else held.values[name], place[where])
-        made = {name: column.made() for name, column in filling.items()}
-        return pd.DataFrame({**dict(zip(OWN, own, strict=True)), **made}, copy=False)
+        said = [_texts(known, each[order][every]) for known, each in zip(words, places[:2], strict=True)]
+        own = dict(zip(OWN, (numbers[every], scored[order][every], *said), strict=True))
+        point = own.pop("point")
+        asked = {name: column.take(point) for name, column in knobs.items()}
+        rest = own | {name: column.made() for name, column in filling.items()}
+        return pd.DataFrame({"point": point, **asked, **{name: rest[name] for name in rest if name not in asked}})
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
         """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
@@ -288,46 +310,80 @@ class Store:
             raise InputError(f"{self.path}: {remedy}") from None
 
 
+class Coded(NamedTuple):
+    """A column whose values are among a few: texts, or integers of which some are None."""
+
+    values: list[Any]
+    places: NDArray[np.uint32]
+    """Of each row's among them."""
+
+
+_NOTHING = object()
+
+
 class Filling:
-    """A column of the results that is filled block by block."""
+    """A column of the results that is filled block by block; as long as all of it is one value it takes no room."""
 
     def __init__(self, dtype: str, rows: int) -> None:
-        self._dtype = dtype
-        self._values: Any = np.zeros(rows, np.int32 if dtype == "str" else dtype)
+        self._dtype, self._rows = dtype, rows
+        self._shared: Any = _NOTHING
+        self._values: Any = None
         self._texts: dict[Any, int] = {}
         """Of a text column, whose values are their numbers."""
         self._empty: Any = None
 
     def put(self, where: NDArray[np.int64], value: Any, places: NDArray[np.int64]) -> None:
         """Put what a block holds at some places, or what all of it shares, where it goes; None: it is empty."""
-        value = value[places] if isinstance(value, np.ndarray) else value
-        if self._dtype == "str":
-            texts = self._texts
-            each = value.tolist() if isinstance(value, np.ndarray) else [value]
-            self._values[where] = [texts.setdefault(text, len(texts)) for text in each]
-            return
-        if self._dtype == "int64" and (value is None or (isinstance(value, np.ndarray) and value.dtype.hasobject)):
-            if self._empty is None:
-                self._empty = np.zeros(len(self._values), bool)
-            empty = np.array([each is None for each in value]) if isinstance(value, np.ndarray) else True
-            self._empty[where] = empty
-            value = 0 if value is None else np.where(empty, 0, value).astype(np.int64)
-        self._values[where] = np.nan if value is None and self._dtype == "float64" else value
+        if self._values is None:
+            is_shared = not isinstance(value, np.ndarray | Coded)
+            if is_shared and (self._shared is _NOTHING or repr(value) == repr(self._shared)):
+                self._shared = value
+                return
+            self._make_room()
+        if isinstance(value, Coded):
+            self._put(where, value.values, value.places[places])
+        elif isinstance(value, np.ndarray):
+            self._values[where] = value[places]
+        else:
+            self._put(where, [value], 0)
 
     def made(self) -> Any:
-        """Return the column; integers of which one is empty are pandas'."""
+        """Return the column, one that is shared as a view; integers of which one is empty are pandas'."""
         import pandas as pd
 
+        if self._values is None and self._dtype != "str" and self._shared not in (_NOTHING, None):
+            return np.broadcast_to(np.array(self._shared, self._dtype), self._rows)
+        if self._values is None:
+            self._make_room()
         if self._dtype == "str":
-            return pd.Series(np.array([*self._texts, None], object)[:-1]).array.take(self._values)
+            return _texts(self._texts, self._values)
         return self._values if self._empty is None else pd.arrays.IntegerArray(self._values, self._empty)
 
+    def _make_room(self) -> None:
+        self._values = np.zeros(self._rows, np.int32 if self._dtype == "str" else self._dtype)
+        if self._shared is not _NOTHING:
+            self._put(slice(None), [self._shared], 0)
 
-def _texts(values: Sequence[Any], where: NDArray[np.int64]) -> Any:
-    """Return texts at some places as a column."""
-    filling = Filling("str", len(where))
-    filling.put(np.arange(len(where)), np.array([*values, None], object), where)
-    return filling.made()
+    def _put(self, where: Any, known: list[Any], places: Any) -> None:
+        """Put values where they go, of which each is one of those known."""
+        if self._dtype == "str":
+            texts = self._texts
+            self._values[where] = np.array([texts.setdefault(text, len(texts)) for text in known], np.int32)[places]
+            return
+        empty = np.array([each is None for each in known])
+        if self._dtype == "int64" and empty.any():
+            if self._empty is None:
+                self._empty = np.zeros(self._rows, bool)
+            self._empty[where] = empty[places]
+        lacking = np.nan if self._dtype == "float64" else 0
+        self._values[where] = np.array([lacking if each is None else each for each in known], self._dtype)[places]
+
+
+def _texts(known: Iterable[str], places: NDArray[Any]) -> Any:
+    """Return a column of texts, of which each is one of those known."""
+    import pandas as pd
+
+    return pd.Series(np.array([*known, None], object)[:-1]).array.take(places)
 
 
 def to_bytes(columns: Columns) -> bytes:
@@ -351,8 +407,8 @@ def to_bytes(columns: Columns) -> bytes:
     return save(arrays, metadata)
 
 
-def from_bytes(data: bytes, names: Sequence[str]) -> Columns:
-    """Return some of the columns that `to_bytes` wrote."""
+def coded_columns(data: bytes, names: Sequence[str]) -> Columns:
+    """Return some of the columns that `to_bytes` wrote, those with texts among them `Coded`."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     metadata = header["__metadata__"]
@@ -364,11 +420,7 @@ def from_bytes(data: bytes, names: Sequence[str]) -> Columns:
             continue
         dtype, (count,), (begin, _) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
         array = np.frombuffer(data, _DTYPES[dtype], count, 8 + length + begin)
-        if name in texts:
-            known = np.empty(len(texts[name]), object)
-            known[:] = texts[name]
-            array = known[array]
-        values[name] = array
+        values[name] = Coded(texts[name], array) if name in texts else array
     return Columns(int(metadata["rows"]), values)
 
 

@@ -22,7 +22,7 @@ from accelsim.explore.points import NO_PLACE, Points
 from accelsim.explore.ranges import shown
 from accelsim.explore.runners import Runner, open_runner
 from accelsim.explore.space import AT_ONCE, Space
-from accelsim.explore.store import Done, Store
+from accelsim.explore.store import NAMES, Done, Store
 from accelsim.explore.work import Batch, Note, Setup, Worker, engine_version, in_memory, network_hash
 
 if TYPE_CHECKING:
@@ -395,13 +395,12 @@ class Handed:
         return []
 
 
-def read(plan: Plan, store: Store, columns: Any = None) -> pd.DataFrame:
+def read(plan: Plan, store: Store, columns: Sequence[str] = NAMES) -> pd.DataFrame:
     """Return the rows of all points of a plan, with their knobs."""
-    table = store.read(plan.keys) if columns is None else store.read(plan.keys, columns)
-    return with_knobs(table, knob_columns(plan.points))
+    return store.read(plan.keys, columns, knob_columns(plan.points))
 
 
-def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
+def load(store: str | Path, columns: Sequence[str] = NAMES) -> pd.DataFrame:
     """Return all points of a store that this version made, as `sweep` does, in the order of their knobs.
 
     Raises InputError for a file that is none, and where no point is of this version.
@@ -410,10 +409,9 @@ def load(store: str | Path, columns: Any = None) -> pd.DataFrame:
 
     with Store(store, create=False) as base:
         found = base.points(engine_version())
-        keys, knobs = [key for key, _ in found], [each for _, each in found]
-        table = base.read(keys) if columns is None else base.read(keys, columns)
-        names = dict.fromkeys(chain.from_iterable(knobs))
-        return with_knobs(table, {name: pd.Series([each.get(name) for each in knobs]).array for name in names})
+        names = dict.fromkeys(chain.from_iterable(each for _, each in found))
+        knobs = {name: pd.Series([each.get(name) for _, each in found]).array for name in names}
+        return base.read([key for key, _ in found], columns, knobs)
 
 
 def knob_columns(points: Points) -> dict[str, Any]:
@@ -428,15 +426,3 @@ def knob_columns(points: Points) -> dict[str, Any]:
             known = [None if place == NO_PLACE else shown(values[place]) for place in used.tolist()]
             found[name] = int(applies.argmax()), pd.Series(known).array.take(which)
     return {name: found[name][1] for name in sorted(found, key=lambda name: found[name][0])}
-
-
-def with_knobs(table: pd.DataFrame, knobs: Mapping[str, Any]) -> pd.DataFrame:
-    """Return rows with the knobs of their points behind the number; a knob that does not apply is empty.
-
-    A column that is called as a knob, such as granularity, gives way: the knob is what was asked for.
-    """
-    import pandas as pd
-
-    asked = {name: column.take(table["point"]) for name, column in knobs.items()}
-    rest = {name: table[name].array for name in table.columns if name not in asked and name != "point"}
-    return pd.DataFrame({"point": table["point"].array, **asked, **rest})
