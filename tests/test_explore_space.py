@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import pickle
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,8 +23,9 @@ from accelsim.errors import InputError
 from accelsim.explore import Space, Store
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Expression
+from accelsim.explore.points import Points
 from accelsim.explore.ranges import read_knobs
-from accelsim.explore.sweeping import Plan, setup_of
+from accelsim.explore.sweeping import Plan, knob_columns, setup_of
 
 
 def values(given: Any) -> list[Any]:
@@ -247,6 +253,51 @@ def test_samples_are_different_points_and_the_same_for_a_seed(huge: dict[str, An
 def test_a_sample_of_a_small_space_is_all_of_it() -> None:
     assert Space({**SPACE, "network": tiny(), "sample": {"points": 100}}).indices() == list(range(6))
     assert len(Space({**SPACE, "network": tiny(), "sample": {"points": 5}})) == 5
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"vary": {"memory.dram": ["ddr4-2400", "lpddr3-1600"], "engine.clock_mhz": [400, 500.0], "engine.pes": [2, 4]}},
+        {
+            "vary": {"engine.pes": [4, 8], "engine.fifo_depth": [2, 4], "sparsity": [0.0, 0.5], "sparsity.fc1": [0.9]},
+            "when": {"engine.fifo_depth": "engine.pes > 4", "sparsity.fc1": "sparsity > 0"},
+            "derived": {"half": "engine.pes / 2", "engine.registers_per_pe": "4096 // engine.pes"},
+        },
+        {"vary": {"hardware": [EIE, TENSOR_CORE], "density": [0.5, 1.0], "engine.clock_mhz": [400.0, 700.0]}},
+        {
+            "hardware": NM, "set": {"engine.dense.splits": [1, 2], "engine.l2_bytes": 131072},
+            "vary": {"engine.patterns": [[], ["2:4"]], "engine.dense.tiles": [[[16, 16]], [[32, 16], [16, 16]]]},
+            "when": {"engine.dense.tiles": "engine.patterns == 'none'"},
+        },
+    ],
+)  # fmt: skip
+def test_points_in_columns_are_points_one_by_one(asked: dict[str, Any]) -> None:
+    """Their chips, keys and knobs, in any order, joined, and as another process gets them."""
+    space = Space({"network": tiny(), **asked})
+    setup = setup_of(space)
+    every, problems = space.points(space.indices())
+    assert not problems
+    every = every.with_keys([str(key) for key in setup.identified(every)])
+    alone = [space.point(index) for index in space.indices()]
+    parts = [every[2:], every[:2]]
+    sent = pickle.loads(pickle.dumps(every[::-2]))  # noqa: S301 - what was dumped just now
+    for points, wanted in (
+        (every, alone),
+        (Points.joined(parts), alone[2:] + alone[:2]),
+        (sent, alone[::-2]),
+        (every[np.array([2, 0])], [alone[2], alone[0]]),
+    ):
+        assert [points.point(place) for place in range(len(points))] == wanted
+        chips = [load_hardware(space.chips[each.hardware].base, each.changes) for each in wanted]
+        assert setup.chips_of(points) == chips
+        assert [json.loads(text) for text in points.texts] == [each.knobs for each in wanted]
+        keys = [setup.identified(space.points([each.number])[0]) for each in wanted]
+        assert [[key] for key in points.keys] == keys
+        names = dict.fromkeys(chain.from_iterable(each.knobs for each in wanted))
+        plain = pd.DataFrame({name: [each.knobs.get(name) for each in wanted] for name in names})
+        pd.testing.assert_frame_equal(pd.DataFrame(knob_columns(points)), plain, check_exact=True)
+    assert len({*every.keys}) == len(every)
 
 
 CHANGES: dict[str, list[tuple[str, Any]]] = {

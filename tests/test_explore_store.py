@@ -87,6 +87,23 @@ def test_blocks_change_nothing(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(store.read([each.key for each in ran]), whole, check_exact=True)
 
 
+def test_what_blocks_share_is_a_column_like_any_other(tmp_path: Path) -> None:
+    """A value that all of a block has, in some of them another, which may be empty or differ in its sign alone."""
+    zeros = [0.0, 0.0, -0.0, float("nan")]
+    ran = [Ran(str(n), [row(1, time_us=zeros[n], cycles=None if n == 3 else 5)] * 2) for n in range(4)]
+    names = [column.name for column in COLUMNS]
+    wanted = table([dict(zip(names, each, strict=True)) for one in ran for each in one.rows])
+    with Store(tmp_path / "r.db") as store:
+        for each in ran:
+            add(store, [each])
+        read = store.read([each.key for each in ran])
+    pd.testing.assert_frame_equal(read[names], wanted, check_exact=True)
+    assert np.signbit(read["time_us"]).tolist() == [False] * 4 + [True] * 2 + [False] * 2
+    assert str(read["cycles"].dtype) == "Int64"
+    read.loc[1, "energy_pj"] = 3.5  # nobody else has this memory
+    assert read["energy_pj"].tolist().count(3.5) == 1
+
+
 def test_a_point_that_failed_beside_others_has_nothing_of_theirs(tmp_path: Path) -> None:
     read = stored(tmp_path / "r.db", Ran("a", [row(1)]), Ran("b", error="no"), Ran("c", [row(2), row(3)]))
     alone = stored(tmp_path / "o.db", Ran("a", [row(1)]), Ran("c", [row(2), row(3)]))

@@ -44,18 +44,21 @@ def is_chip_key(name: str) -> bool:
 
 
 def rank(name: str, chips: Iterable[type[Hardware]]) -> int:
-    """Return how much work points share that agree on a knob, on any of these kinds of chips; 0: it does not matter."""
+    """Return how much work points share that agree on a knob, on any of these kinds of chips; 0: hardly any."""
     word, _, key = name.partition(".")
-    order = {"network": 6, "granularity": 5, "sparsity": 5, "density": 4, "hardware": 3}
+    order = {"network": 7, "granularity": 6, "sparsity": 6, "density": 5, "hardware": 4}
     return order.get(word) or (max((_shared_by(chip, key) for chip in chips), default=0) if word == "engine" else 0)
 
 
 def _shared_by(chip: type[Hardware], key: str) -> int:
-    """Return 2 for a key of an engine that changes how layers are stored, 1 for one that changes runs, else 0."""
+    """Return 3 for a key of an engine that changes how layers are stored, 2 for one that changes runs, else 1.
+
+    Engines that agree on all of them are made and priced once.
+    """
     engine = get_type_hints(chip)["engine"]
     if key not in field_names(engine) or key in engine.PRICE_ONLY:
-        return 0
-    return 1 if key in engine.LAID_OUT_ALIKE else 2
+        return 1
+    return 2 if key in engine.LAID_OUT_ALIKE else 3
 
 
 def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -344,6 +344,8 @@ class Filling:
             self._put(where, value.values, value.places[places])
         elif isinstance(value, np.ndarray):
             self._values[where] = value[places]
+            if self._empty is not None:
+                self._empty[where] = False
         else:
             self._put(where, [value], 0)
 
@@ -371,9 +373,9 @@ class Filling:
             self._values[where] = np.array([texts.setdefault(text, len(texts)) for text in known], np.int32)[places]
             return
         empty = np.array([each is None for each in known])
-        if self._dtype == "int64" and empty.any():
-            if self._empty is None:
-                self._empty = np.zeros(self._rows, bool)
+        if self._dtype == "int64" and empty.any() and self._empty is None:
+            self._empty = np.zeros(self._rows, bool)
+        if self._empty is not None:
             self._empty[where] = empty[places]
         lacking = np.nan if self._dtype == "float64" else 0
         self._values[where] = np.array([lacking if each is None else each for each in known], self._dtype)[places]
