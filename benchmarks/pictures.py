@@ -172,7 +172,7 @@ PICTURES = (
     ),
     Picture(
         "exploration-front.svg",
-        "160 variants of EIE within an area, and those that no other beats in energy and time",
+        "160 variants of EIE within an area, those Pareto-optimal in energy and time marked",
         "accelsim sweep default --store sweep.db && "
         "accelsim pareto sweep.db --constraint 'area_mm2 <= 20' --plot docs/images/exploration-front.svg",
     ),

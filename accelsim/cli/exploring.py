@@ -205,7 +205,7 @@ def pareto_command(
     *,
     tables: Tables,
 ) -> None:
-    """Show the points of a store that no other beats in every objective, within the constraints of their space."""
+    """Show the Pareto-optimal points of a store, within the constraints of their space."""
     outputs = tables.files | ({} if plot is None else {"pareto plot": plot})
     check_outputs(outputs)
 

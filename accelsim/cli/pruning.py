@@ -87,7 +87,7 @@ def prune(
     ] = False,
     criterion: CriterionOption = "l1",
     update: Annotated[
-        bool, typer.Option("--update", help="Give surviving weights new values that keep each layer's outputs.")
+        bool, typer.Option("--update", help="Refit the surviving weights to preserve each layer's outputs.")
     ] = False,
     seed: PruningSeedOption = 0,
     remove: RemoveOption = False,

@@ -1,4 +1,4 @@
-"""What a sweep says: which points nothing beats, and which knob matters."""
+"""What a sweep says: which points are Pareto-optimal, and which knob matters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def pareto(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the points that no other beats in all objectives, by the first of them.
+    """Return the Pareto-optimal points of these objectives, in the order of the first.
 
     table: as `totals` returns it. objectives: such as "energy_pj" or "maximize score". constraints: such as
     "area_mm2 <= 40"; points that break one do not count. Chips whose area or energy is not known are named in a warning
@@ -128,7 +128,7 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
 
     table: as `totals` returns it. Columns: knob, values, best (the value whose points are best on average), worst,
     factor (geometric mean at the worst value / that at the best), share (of the variance of log(objective) between
-    the values of this knob; what is missing to 1 over all knobs is their interplay) and points. Of a full grid the
+    the values of this knob; what is missing to 1 over all knobs is their interaction) and points. Of a full grid the
     shares are first-order Sobol' indices (Sobol', 1993); of a sample they are estimates. A knob with a condition is
     compared where it applies, so that it does not get the share of the knob that it depends on. Where the objective
     is the same in every point no knob has a share: it is empty (NaN).

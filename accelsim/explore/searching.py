@@ -31,7 +31,7 @@ MOST_LEARNT_FROM = 400
 """Trials that TPE models; every question takes time in proportion to them."""
 
 LEARNT_FROM = 100
-"""The latest trials that it still models once there were more, and as many of those that no other beats."""
+"""The latest trials that it still models once there were more, and as many of the Pareto-optimal ones."""
 
 Sampler = Literal["nsga2", "tpe", "random"]
 

@@ -84,8 +84,8 @@ def of_run(total: pd.Series[Any], rows: pd.DataFrame, before: pd.DataFrame | Non
         said.append(_dominant(able))
     units = ENGINES[total["engine"]].words.units
     said.append(
-        f"Its {units} have work in {percent(total['load_balance'])} of their cycles (load balance), and it uses "
-        f"{percent(total['utilization'])} of the multiply-accumulates that it could do."
+        f"{units[:1].upper()}{units[1:]} are busy {percent(total['load_balance'])} of cycles (load balance); "
+        f"MAC utilisation {percent(total['utilization'])}."
     )
     said.append(f"{activations_note(rows).capitalize()}.")
     idle_zeros = int(((able["executed_as"] == "dense") & (able["weight_density"] < 1)).sum())

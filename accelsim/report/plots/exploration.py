@@ -49,7 +49,7 @@ MOST_NUMBERS = 64
 
 
 def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraints: Sequence[str] = ()) -> Axes:
-    """Draw every point by the first two objectives, and those that no other beats in all of them.
+    """Draw every point by the first two objectives, and mark the Pareto-optimal ones.
 
     table: as `accelsim.explore.totals` returns it. Points that break a constraint are crosses. The staircase of two
     objectives bounds what can be had; with more the front is points alone.
