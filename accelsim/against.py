@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def other(
     if against == DENSE:
         return unpruned(network)
     near = difflib.get_close_matches(str(against), (DENSE, NOTHING), 1)
-    if near and not Path(against).exists():
+    if near and not os.path.exists(against):
         raise InputError(f"'{against}': did you mean '{near[0]}'?")
     return _with_inputs_of(network, read(against))
 

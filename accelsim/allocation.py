@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -354,7 +355,7 @@ def _shares(granularity: str, sparsities: Sequence[float]) -> list[float]:
 
 def _read(path: Path | None) -> dict[str, float]:
     """Return the scores of a file, none where there is no file yet; raises InputError for any other file."""
-    if path is None or not path.exists():
+    if path is None or not os.path.exists(path):
         return {}
     try:
         found = json.loads(path.read_text())

@@ -29,9 +29,17 @@ CHECKED = ConfigDict(extra="forbid")
 """For every configuration dataclass: an unknown key is a mistake. Number fields are strict one by one, since a strict
 dataclass would also refuse the tables inside it."""
 
+LARGEST, LEAST = 1e9, 1e-9
+"""Of any number in the unit of its key, far beyond what is built: a second in ns times a THz in MHz fits into 63 bits,
+and no quotient of two of them is infinite or 0."""
+
 Count = Annotated[int, Field(strict=True, ge=1, le=2**40)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, ge=LEAST, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, le=LARGEST, allow_inf_nan=False)]
+Clock = Annotated[float, Field(strict=True, ge=1, le=1e6, allow_inf_nan=False)]
+"""Of a machine in MHz, up to a THz."""
+Cycles = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+"""What one step of something takes beside its work, of which a layer may have 10^12."""
 
 SHIPPED = {
     "hwconfigs": "chip",
@@ -65,6 +73,11 @@ MAX_TOML_BYTES = 16 * 2**20
 
 _LONG = re.compile(r"0[xob][0-9a-fA-F_]{1000}")
 
+MOST_PARTS = 64
+"""Of a key with dots, and levels of tables and lists in each other: a configuration has five or six."""
+
+_MANY_PARTS = re.compile(rf"(?:\.[ \t]*[^\s.=\[\]{{}},]{{1,200}}[ \t]*){{{MOST_PARTS}}}")
+
 MAX_BITS = 4096
 """Of an integer of which a message can say what it is; Python writes none of more than some thousand digits."""
 
@@ -73,7 +86,7 @@ def shipped_dir(kind: str) -> Path:
     """Return the directory of shipped files: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / kind
-    return installed if installed.is_dir() else package.parent / kind
+    return installed if os.path.isdir(installed) else package.parent / kind
 
 
 def shipped_names(kind: str, suffix: str = ".toml") -> list[str]:
@@ -101,7 +114,7 @@ def find(name: str | Path, kind: str, *, folders: bool = False) -> Path:
         remedy = "" if "did you mean" in near else "; a file of your own needs its suffix, as in my-file.toml"
         raise InputError(f"{text!r}: no {SHIPPED[kind]} of this name is shipped{near}{remedy}")
     place = Path(os.path.expanduser(text))
-    return place if folders and place.is_dir() else existing_file(place, SHIPPED[kind])
+    return place if folders and os.path.isdir(place) else existing_file(place, SHIPPED[kind])
 
 
 def existing_file(path: Path, kind: str | None = None) -> Path:
@@ -156,8 +169,12 @@ def toml_text(path: Path) -> str:
 
 def parsed_toml(text: str, path: Path) -> dict[str, Any]:
     """Return what the text of a TOML file says; raises InputError for what is no TOML."""
+    if _MANY_PARTS.search(text):  # for which Python's parser needs time and memory by their square
+        raise InputError(f"{path}: has a key of more than {MOST_PARTS} parts between dots; no key has so many")
     try:
         data = tomllib.loads(text)
+        if not _shallow(data):
+            raise InputError(f"{path}: has tables or lists more than {MOST_PARTS} levels deep; none here has so many")
         # Only of such digits does Python's own parser make integers that Python does not write.
         wide = _too_wide(data) if _LONG.search(text) else ()
         raise_if_any(
@@ -169,6 +186,17 @@ def parsed_toml(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("Cannot overwrite a value", "a key is given twice")
         raise InputError(f"{path}: not valid TOML: {reason}") from None
+
+
+def _shallow(data: Any) -> bool:
+    """Return whether tables and lists lie no deeper in each other than a configuration needs."""
+    level = [data]
+    for _ in range(MOST_PARTS):
+        inner = [each for table in level for each in (table.values() if isinstance(table, dict) else table)]
+        level = [each for each in inner if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def _too_wide(data: Any, key: str = "") -> Iterator[tuple[str, int]]:
@@ -224,12 +252,13 @@ def check_kind(data: Mapping[str, Any], wanted: str, source: str) -> None:
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `key=value`; the value is read as TOML, or taken as a string when it is not."""
     key, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not all(key.split(".")):
+    if not equals or not all(key.split(".")) or key.count(".") >= MOST_PARTS:
         raise InputError(f"--set {text}: write key=value, for example engine.fifo_depth=16")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
+        read = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
         return key, value
+    return key, read if _shallow([read]) else value
 
 
 def with_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -238,6 +267,9 @@ def with_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any] | None)
     problems = []
     for dotted, value in (overrides or {}).items():
         *tables, last = dotted.split(".")
+        if len(tables) >= MOST_PARTS:
+            problems.append(f"{dotted}: has {len(tables) + 1:,} parts between dots; no key has more than {MOST_PARTS}")
+            continue
         table: Any = result
         for part in tables:
             table = table.setdefault(part, {})
@@ -369,6 +401,8 @@ def _wanted(item: Any, keys: tuple[Any, ...]) -> str:
         return "a table"
     if item["type"] not in WANTED:
         return str(item["msg"]).removeprefix("Input should be ")
+    if item.get("ctx", {}).get("ge") == LEAST and item["input"] <= 0:
+        return "above 0"  # which says more than how small a number may be
     context = {name: f"{value:g}" if isinstance(value, float) else value for name, value in item.get("ctx", {}).items()}
     return WANTED[item["type"]].format(key=keys[-1], **context)
 
@@ -391,6 +425,8 @@ def short(value: Any) -> str:
         text = repr(value) if isinstance(value, float) else json.dumps(value, default=str, ensure_ascii=False)
     except ValueError:  # Python writes no integers of thousands of digits
         text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    except RecursionError:
+        text = "something of many levels"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -9,12 +9,16 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 MAX_KNOWN = 20
 """Names that a message lists before it says how many more there are."""
 
-MAX_TOLD = 40
+MAX_TOLD = 10
 """Problems that are told before it is said how many more there are: a file may have thousands alike."""
+
+LONGEST_MESSAGE = 2000
+"""Characters of the problems that are told together, where the first is not longer by itself."""
 
 LONGEST_WORD = 400
 """Characters of a name in a message, of which the first and the last are shown where it is longer."""
@@ -22,7 +26,7 @@ LONGEST_WORD = 400
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move the cursor, turn the direction of writing or are none, such as halves of surrogate pairs."""
 
-LONGEST_LINE = 2000
+LONGEST_LINE = 1000
 """The same of a line, for names with spaces."""
 
 _ENDLESS = re.compile(rf"\S{{{LONGEST_WORD + 1},}}"), re.compile(rf"[^\n]{{{LONGEST_LINE + 1},}}")
@@ -34,8 +38,10 @@ class AccelsimError(Exception):
 
 def told(problems: Sequence[str]) -> list[str]:
     """Return the problems that are told, and where there are very many, how many more there are."""
-    more = len(problems) - MAX_TOLD
-    return [*problems] if more <= 0 else [*problems[:MAX_TOLD], f"and {more:,} more problems"]
+    ends = accumulate(len(problem) + 1 for problem in problems[:MAX_TOLD])
+    first = max(1, sum(end <= LONGEST_MESSAGE for end in ends))
+    more = len(problems) - first
+    return [*problems] if more <= 0 else [*problems[:first], f"and {more:,} more problem{'s' * (more > 1)}"]
 
 
 def legible(text: str) -> str:

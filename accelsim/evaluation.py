@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -189,7 +190,7 @@ def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
                 "that returns a score, as in my_data.py:accuracy"
             )
         return EVALUATIONS[text](network)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise InputError(f"evaluate: {path} does not exist; write file.py:function")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +16,34 @@ from accelsim.errors import InputError
 
 def check_writable(path: Path) -> None:
     """Raise InputError unless a file can be written here."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a directory; name a file in it")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
     try:
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError
+        with suppress(FileNotFoundError):
+            os.stat(path)
+            if not os.access(path, os.W_OK):
+                raise PermissionError
         # Only trying tells: permission bits do not know of read-only and special file systems.
         if not _is_device(path):
-            tempfile.TemporaryFile(dir=path.resolve().parent).close()
-    except OSError:
+            tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))).close()
+    except (OSError, ValueError) as error:
+        if (reason := _of_name(error)) is not None:
+            raise InputError(f"{path}: cannot be the name of a file: {reason}; choose another one") from None
         raise InputError(f"{path}: cannot be written; choose another place or change its permissions") from None
+
+
+def _of_name(error: OSError | ValueError) -> str | None:
+    """Return what is wrong with the name of a file, None where it is something else."""
+    if isinstance(error, ValueError):
+        return str(error)
+    return error.strerror if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else None
 
 
 def _is_device(path: Path) -> bool:
     """Return whether this is /dev/stdout or its like, which is written to and must not be replaced by a file."""
-    return path.exists() and not path.is_file()
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -39,7 +52,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         if _is_device(path):
             write(path)
             return
-        target = path.resolve()
+        target = Path(os.path.realpath(path))
         handle, temporary = tempfile.mkstemp(prefix=".accelsim-", suffix=path.suffix, dir=target.parent)
         os.close(handle)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from hashlib import sha256
@@ -182,9 +183,9 @@ def _find_table(technology: dict[str, Any], folder: Path) -> None:
         return
     shipped = shipped_dir(NAMED["technology"])
     beside = (folder / sram["table"]).resolve()
-    if beside.is_file() and beside.parent != shipped.resolve():
+    if os.path.isfile(beside) and beside.parent != shipped.resolve():
         sram.update({"table": str(beside), "table_hash": sha256(beside.read_bytes()).hexdigest()[:32]})
-    elif not (shipped / sram["table"]).is_file():
+    elif not os.path.isfile(shipped / sram["table"]):
         raise InputError(
             f"sram.table: no file {sram['table']!r} in {folder}, beside the technology's, and none of this name is "
             f"shipped{did_you_mean(sram['table'], (path.name for path in shipped.glob('sram*.csv')))}"

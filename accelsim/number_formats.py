@@ -200,3 +200,9 @@ def is_supported(dtype: np.dtype[Any]) -> bool:
 def unsupported(dtype: Any, known: Iterable[str] = ARRAY_TYPES) -> str:
     """Say that numbers of this type cannot be read, and which can."""
     return f"has type {dtype}, which is not supported; convert it to one of {', '.join(known)}"
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether a text is a pattern N:M of at most 32, of whose weights some are zero."""
+    found = re.fullmatch(r"([0-9]{1,2}):([0-9]{1,2})", text)
+    return found is not None and 0 < int(found[1]) < int(found[2]) <= 32

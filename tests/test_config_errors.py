@@ -54,7 +54,7 @@ MACHINES = ", ".join(f"'{kind}'" for kind in ENGINES)
         ("pes = 64 ", "pes = 4096 ", "engine.pes: must be at most 1024 (got 4096)"),
         ("pes = 64 ", "pes = 2020-01-01 ", 'engine.pes: must be a whole number, without quotes or a point (got "2020'),
         ("fifo_depth = 8", "fifo_depth = 1", "engine.fifo_depth: must be at least 2 (got 1); the default is 8"),
-        ("clock_mhz = 800.0", "clock_mhz = 0", "engine.clock_mhz: must be above 0 (got 0); the default is 800.0"),
+        ("clock_mhz = 800.0", "clock_mhz = 0", "engine.clock_mhz: must be at least 1 (got 0); the default is 800.0"),
         ("clock_mhz = 800.0", "clock_mhz = nan", "engine.clock_mhz: must be a finite number (got nan)"),
         ("clock_mhz = 800.0", "clock_mhz = inf", "engine.clock_mhz: must be a finite number (got inf)"),
         ("clock_mhz = 800.0", 'clock_mhz = "fast"', 'engine.clock_mhz: must be a number, without quotes (got "fast")'),

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.chips.operations import OperationsConfig
 from accelsim.chips.technology import Technology
-from accelsim.config import CHECKED, Count, Hashed, Positive, content_hash, field_names
+from accelsim.config import CHECKED, Clock, Count, Hashed, content_hash, field_names
 from accelsim.parts.bandwidth import BandwidthPart
 from accelsim.parts.timed import DramPart
 
@@ -43,7 +43,7 @@ class EngineConfig:
 
     kind: str
     """Which machine it is."""
-    clock_mhz: Positive
+    clock_mhz: Clock
     """Clock of the machine."""
 
     def without(self, keys: frozenset[str]) -> tuple[Any, ...]:

@@ -6,6 +6,9 @@ import codecs
 import io
 import os
 import re
+import functools
+import inspect
+import os
 import sys
 import threading
 import time
@@ -15,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 
 from accelsim.cli.reading import ReadingOptions
+from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import AccelsimError, InputError, raise_if_any, told, typed
 
@@ -32,7 +36,43 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(
+LimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--limit",
+        metavar="TIME",
+        help=f"Stop after so long, as in 90s, 10m or 2d; what will take longer is refused. [default: {DEFAULT_LIMIT}]",
+        show_default=False,
+    ),
+]
+
+
+class Application(typer.Typer):
+    """The application, of whose commands each has --limit."""
+
+    def command(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
+        """Return the decorator of a command."""
+        register = super().command(*arguments, **named)
+        return lambda command: register(_limited(command))
+
+
+def _limited(command: Callable[..., T]) -> Callable[..., T]:
+    """Return a command with the option of a limit."""
+
+    @functools.wraps(command)
+    def limited(*arguments: Any, limit: str | None = None, **given: Any) -> T:
+        set_limit(limit)
+        return command(*arguments, **given)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = [each.replace(annotation=hints[name]) for name, each in inspect.signature(command).parameters.items()]
+    more = inspect.Parameter("limit", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=LimitOption)
+    limited.__signature__ = inspect.Signature([*own, more])  # type: ignore[attr-defined]
+    limited.__annotations__ = {each.name: each.annotation for each in (*own, more)}
+    return limited
+
+
+app = Application(
     name="accelsim",
     help="Simulate a pruned neural network on sparse hardware, cycle by cycle: cycles, energy and bandwidth per layer.",
     no_args_is_help=True,
@@ -114,7 +154,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="accelsim")
-    with telling():
+    with signals(), telling():
         try:
             app(standalone_mode=True)
         finally:
@@ -154,6 +194,14 @@ def telling() -> Iterator[None]:
         _fail(2, "error: out of memory; use a smaller --batch or layer, or a safetensors file")
     except AccelsimError as error:
         _fail(3, f"internal error, please report it: {error}")
+    except (KeyboardInterrupt, SystemError, SystemExit) as error:
+        # In compiled code Ctrl-C becomes an error of its own, and Typer makes an exit of it.
+        left = isinstance(error, SystemExit) and error.code == STOPPED
+        if not left and not isinstance(error.__cause__ or error, KeyboardInterrupt):
+            raise
+        if said := limit_reached():
+            _fail(2, f"error: {said}")
+        _fail(STOPPED, "stopped")
 
 
 _OPTIONS_OF = {"objectives": "objective", "constraints": "constraint", "activations": "density"}
@@ -318,7 +366,7 @@ def names_chip(name: str) -> bool:
 
     if not any(character in name for character in "./\\"):
         return name in shipped_names("hwconfigs")
-    return name.endswith(".toml") and Path(name).is_file() and "chip" in kinds_of(read_toml(Path(name)))
+    return name.endswith(".toml") and os.path.isfile(name) and "chip" in kinds_of(read_toml(Path(name)))
 
 
 def changes_of(texts: list[str]) -> dict[str, Any]:
@@ -387,14 +435,6 @@ SILENCE_SECONDS = 30
 _now = time.monotonic
 
 
-def duration(seconds: float) -> str:
-    """Return a time as one says it."""
-    for factor, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * factor:
-            return f"{seconds / factor:.1f} {unit}"
-    return f"{seconds:.0f} seconds" if seconds >= 2 else "a second"
-
-
 @contextmanager
 def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     """Show progress on work longer than a second, say when kernels are compiled, and turn warnings into notes.
@@ -403,9 +443,16 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     of how many where that is not `steps`.
     """
     if quiet:
-        with warnings.catch_warnings():
+        pace, quietly = Pace(lambda text: None), 0
+
+        def counted(name: str, already: int | None = None, of: int = steps) -> None:
+            nonlocal quietly
+            pace.step(quietly if already is None else already, of)
+            quietly += 1
+
+        with warnings.catch_warnings(), watched():
             warnings.simplefilter("ignore")
-            yield lambda name, already=0, of=0: None
+            yield counted
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -426,6 +473,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         console=notes, transient=True, disable=not notes.is_terminal,
     )  # fmt: skip
     task = bar.add_task("", total=steps, left="")
+    pace = Pace(lambda text: None if notes.is_terminal else note([text]))
     done, since, said = 0, _now(), _now()
 
     def step(name: str, already: int | None = None, of: int = steps) -> None:
@@ -436,12 +484,13 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         if not notes.is_terminal and _now() - said >= SILENCE_SECONDS:
             said = _now()
             notes.print(f"{before:,} of {of:,} done{left and f', about {left}'}: {name}", soft_wrap=True)
+        pace.step(before, of)
         done += 1
 
     timer = threading.Timer(1.0, bar.start)
     timer.daemon = True
     timer.start()
-    with warnings.catch_warnings(record=True) as caught, on_compile(compiling):
+    with warnings.catch_warnings(record=True) as caught, on_compile(compiling), watched():
         warnings.simplefilter("always")
         try:
             yield step

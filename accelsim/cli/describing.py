@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -105,7 +106,7 @@ def check(
         raise_if_any(_no_table(tables, file))
         check_theirs(Path(file))
         return
-    is_name = not any(character in file for character in "./\\") and not Path(file).is_dir()
+    is_name = not any(character in file for character in "./\\") and not os.path.isdir(file)
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:
         raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))

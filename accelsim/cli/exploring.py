@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,6 @@ from accelsim.cli.app import (
     app,
     collect,
     console,
-    duration,
     note,
     reporting,
     say,
@@ -24,6 +24,7 @@ from accelsim.cli.app import (
 )
 from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_space
+from accelsim.cli.stopping import duration
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
@@ -103,7 +104,7 @@ def sweep_command(
     from accelsim.explore.space import AT_ONCE
     from accelsim.explore.sweeping import Crew, Plan, read, run_missing, setup_of
 
-    with Store(":memory:" if dry_run and not store.exists() else store) as base:
+    with Store(":memory:" if dry_run and not os.path.exists(store) else store) as base:
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         plan = None
         try:

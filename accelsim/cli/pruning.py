@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,7 @@ def prune(
     bare = is_back and weights is None and hardware is None
     net, chips = load(problems, network, hardware or DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)
     shares = collect(problems, _sparsities, sparsity)
-    if not output.is_dir():
+    if not os.path.isdir(output):
         collect(problems, check_writable, output)
     collect(problems, check_outputs, tables.files)
     problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")

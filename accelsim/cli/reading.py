@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class ReadingOptions:
         """
         found = self.keywords()
         of_weights = {name: found[name] for name in found if weights is not None and name in ("key", "transpose")}
-        both = Path(network).suffix not in NETWORK_SUFFIXES or Path(network).is_dir()
+        both = Path(network).suffix not in NETWORK_SUFFIXES or os.path.isdir(network)
         return {name: value for name, value in found.items() if both or name not in of_weights}, of_weights
 
 

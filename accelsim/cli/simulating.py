@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -345,6 +346,8 @@ def curve_command(
     tables: Tables,
 ) -> None:
     """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
+    if not output.name:
+        raise InputError(f"--output {output}: is a directory; name a file in it, as in curve.svg")
     files = tables.files or {"csv": output.with_suffix(".csv")}
     outputs = {"curve plot": output} | files
     problems: list[str] = []
@@ -415,19 +418,25 @@ def divisions_command(
     say_wrote(*tables.files.values())
 
 
+MOST_SHARES = 1000
+"""Sparsities of a curve; a figure has not so many points."""
+
+
 def _range(text: str) -> list[float]:
     """Read 0:0.95:0.05, or 0.5,0.8."""
     try:
         if ":" not in text:
             return [float(part) for part in text.split(",")]
         first, last, step = (float(part) for part in text.split(":"))
-        if step <= 0 or last < first:
+        if not (step > 0 and -math.inf < first <= last < math.inf):
             raise ValueError
-        return [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
+        if (last - first) / step < MOST_SHARES:
+            return [round(first + number * step, 10) for number in range(int((last - first) / step + 1e-9) + 1)]
     except ValueError:
         raise InputError(
             f"--sparsity {text}: write from:to:step with from <= to and step > 0, as 0:0.95:0.05, or 0.5,0.8"
         ) from None
+    raise InputError(f"--sparsity {text}: makes {(last - first) / step:.3g} values; at most {MOST_SHARES:,}")
 
 
 def print_run(

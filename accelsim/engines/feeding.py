@@ -87,7 +87,9 @@ class Feeding(Generic[Config, Image]):
     @property
     def residency(self) -> str:
         """Resident or stream, of the layers seen so far."""
-        overflows = self._asked == "auto" and self.fed.weight_problems(self._need, self.config)
+        overflows = (
+            self._asked == "auto" and self._need is not None and self.fed.weight_problems(self._need, self.config)
+        )
         return "stream" if overflows else "resident" if self._asked == "auto" else self._asked
 
     def fetches(self, maps: Maps) -> bool:

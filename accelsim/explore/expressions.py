@@ -9,11 +9,12 @@ from typing import Any
 
 from simpleeval import DEFAULT_OPERATORS, InvalidExpression, SimpleEval
 
+from accelsim.config import short
 from accelsim.errors import InputError, raise_if_any
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "ceil": math.ceil, "floor": math.floor, "log2": math.log2, "max": max, "min": min, "round": round,
-    "sqrt": math.sqrt,
+    "abs": abs, "ceil": math.ceil, "floor": math.floor, "log2": math.log2, "max": max, "min": min,
+    "round": lambda number, digits=None: _rounded(number, digits), "sqrt": math.sqrt,
 }  # fmt: skip
 """What may be called."""
 
@@ -29,6 +30,9 @@ LONGEST = 500
 MOST_BITS = 1024
 """Of an integer on the way: as many as the largest float."""
 
+MOST_DIGITS = 400
+"""To which a number is rounded: a float has no more before or behind its point."""
+
 SENSES = {ast.LtE: 1, ast.Lt: 1, ast.GtE: -1, ast.Gt: -1}
 
 
@@ -40,15 +44,16 @@ class Expression:
 
     def __init__(self, text: Any, place: str) -> None:
         if not isinstance(text, str):
-            raise InputError(f'{place}: must be an expression in quotes, as in "4096 // engine.pes" (got {text!r})')
+            raise InputError(
+                f'{place}: must be an expression in quotes, as in "4096 // engine.pes" (got {short(text)})'
+            )
         self.text, self.place = text, place
         if len(text) > LONGEST:
             raise InputError(f"{place}: is an expression of {len(text)} characters; at most {LONGEST}")
         try:
-            tree = ast.parse(text.strip(), mode="eval").body
+            tree = _Dotted().visit(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise InputError(f"{place}: {text!r} is no expression ({getattr(error, 'msg', error)})") from None
-        tree = _Dotted().visit(tree)
         called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
         raise_if_any(dict.fromkeys(f"{place}: {text!r}: {problem}" for problem in _not_allowed(tree, called)))
         self._tree = tree
@@ -63,8 +68,8 @@ class Expression:
         evaluator = SimpleEval(operators=OPERATORS, functions=FUNCTIONS, names={n: names[n] for n in self.names})
         try:
             return _plain(evaluator.eval(self.text, previously_parsed=self._tree))
-        except (InvalidExpression, ArithmeticError, TypeError, ValueError) as error:
-            values = ", ".join(f"{name} = {names[name]!r}" for name in self.names)
+        except (InvalidExpression, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+            values = ", ".join(f"{name} = {short(names[name])}" for name in self.names)
             raise InputError(f"{self.place}: {self.text!r} has no value ({error}; {values})") from None
 
 
@@ -99,6 +104,13 @@ def _remainder(left: Any, right: Any) -> Any:
     if isinstance(left, str):
         raise TypeError("text has no remainder")
     return left % right
+
+
+def _rounded(number: float, digits: Any) -> Any:
+    """Return a number to so many digits; Python would make 10^9 of them."""
+    if digits is not None and abs(digits) > MOST_DIGITS:
+        raise ValueError(f"round: at most {MOST_DIGITS} digits")
+    return round(number, digits)
 
 
 OPERATORS = DEFAULT_OPERATORS | {ast.Pow: _power, ast.Mod: _remainder}

@@ -16,6 +16,12 @@ from accelsim.explore.expressions import Expression
 MOST_POINTS = 2_000_000
 """Points that a space may have without drawing a sample."""
 
+MOST_KNOBS = 100
+"""That a space may have; beyond some ten nobody can look at what they do."""
+
+LARGEST = 2**62
+"""At the ends of a range."""
+
 
 class Knob(NamedTuple):
     """What is varied: its name, its values in order (lists as tuples), and when it applies."""
@@ -82,6 +88,9 @@ def read_knobs(vary: Mapping[str, Any], when: Mapping[str, Any], place: str, pro
         conditions = flat(when)
     if not vary:
         problems.append(f"{place}: vary: is empty; name what to vary, as in engine.fifo_depth = [4, 8, 16]")
+    if len(varied) > MOST_KNOBS:
+        problems.append(f"{place}: vary: has {len(varied):,} keys; at most {MOST_KNOBS}")
+        varied = {}
     problems += [
         f"{place}: when.{name}: is not varied{did_you_mean(name, varied)}" for name in conditions if name not in varied
     ]
@@ -140,9 +149,9 @@ def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
     problems = [f"{key}: unknown key of a range{did_you_mean(key, known)}" for key in given if key not in known]
     numbers = {key: given[key] for key in known[:-1] if key in given}
     problems += [
-        f"{key}: must be a finite number (got {value!r})"
+        f"{key}: must be {'from -2^62 to 2^62' if _finite(value) else 'a finite number'} (got {value!r})"
         for key, value in numbers.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+        if not (_finite(value) and -LARGEST <= value <= LARGEST)
     ]
     problems += [f"{key}: is missing; a range needs from and to" for key in known[:2] if key not in given]
     ways = [key for key in ("step", "factor", "count") if key in given]
@@ -174,6 +183,10 @@ def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
     places = range(math.floor(number + 1e-9) + 1)
     made = [first + by * place if way == "step" else first * by**place for place in places]
     return iter(made if whole else [float(f"{each:.12g}") for each in made])
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def drawn(total: int, points: int, seed: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -23,7 +24,7 @@ from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
 from accelsim.explore.points import NO_PLACE, Choice, Defaults, Point, Points
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs, shown
-from accelsim.explore.store import Wanted
+from accelsim.explore.store import NAMES, OWN, Wanted
 from accelsim.explore.totals import TOTALS, Objective
 from accelsim.hardware import Hardware
 from accelsim.network import Density, LeftOut, Network, load_network
@@ -39,6 +40,9 @@ AT_ONCE = 10_000
 MOST_SAID = 3
 """Wrong values of one knob that are told of."""
 
+
+RESERVED = {*OWN, *NAMES, *TOTALS} - {*WORDS}
+"""Names of columns that a derived value must not take."""
 
 Whole = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 Size = Annotated[int, Field(strict=True, ge=1, le=MOST)]
@@ -321,7 +325,8 @@ class Space:
 
     def _names(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what an expression may name: knobs, and keys of the chip that are not varied."""
-        base = self.chips[values.get("hardware", self.spec.hardware)].keys if self.chips else {}
+        chips = self.chips.get(values.get("hardware", self.spec.hardware))  # None: it is varied, and later
+        base = {} if chips is None else chips.keys
         return base | {name: shown(value) for name, value in values.items()}
 
     def _coordinates(self, index: int) -> list[int]:
@@ -350,7 +355,14 @@ class Space:
                     near = did_you_mean(name, {*known, *varied})
                     problems.append(f"{self.source}: when.{knob.name}: '{name}' is neither varied nor a key{near}")
             known.add(knob.name)
+        problems += [
+            f"{self.source}: when.{knob.name}: every point has one, so that it can have no condition; leave it out"
+            for knob in self.knobs
+            if knob.when and knob.name in WORDS[:2]
+        ]
         for made, expression in self.derived.items():
+            if made in RESERVED:
+                problems.append(f"{self.source}: derived.{made}: is a column of results; choose another name")
             if made in varied:
                 problems.append(f"{self.source}: derived.{made}: is varied, too; leave one of them out")
             if not is_chip_key(made) and made.partition(".")[0] in WORDS[:2]:
@@ -485,7 +497,7 @@ def _beside(folder: Path, name: str) -> str | Path:
 
 def _network_beside(folder: Path, name: str) -> str | Path:
     """Return a file or a folder of tensors beside the space's, or the name of a shipped network."""
-    is_folder = name not in shipped_names("workloads") and (folder / name).is_dir()
+    is_folder = name not in shipped_names("workloads") and os.path.isdir(folder / name)
     return (folder / name).resolve() if is_folder else _beside(folder, name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,11 +91,11 @@ class Store:
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path)
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             raise InputError(f"{self.path}: is a directory; name a file in it")
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):
             raise InputError(f"{self.path}: the directory {self.path.parent} does not exist; create it first")
-        if not create and not self.path.is_file():
+        if not create and not os.path.isfile(self.path):
             raise InputError(f"{self.path}: no such store; accelsim sweep SPACE --store {self.path} makes one")
         with self._telling():
             begin = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -169,7 +170,7 @@ def is_language_model(name: str) -> bool:
     if name in shipped_names(MODELS) or (name.endswith(CONFIG_SUFFIX) and not name.endswith(SHARDS_SUFFIX)):
         return True
     path = Path(name)
-    if path.suffix != ".toml" or not path.is_file():
+    if path.suffix != ".toml" or not os.path.isfile(path):
         return False
     text = toml_text(path)  # a network is parsed by its own reader, and once
     return "language_model" in text and "language model" in kinds_of(parsed_toml(text, path))
@@ -183,7 +184,7 @@ def load_model(name: str | Path | LanguageModelFile) -> LanguageModelFile:
         path = existing_file(Path(name).expanduser())
         return _of_config(_text(path), path)
     names = shipped_names(MODELS)
-    if not str(name).endswith(".toml") and not Path(name).is_file() and str(name) not in names:
+    if not str(name).endswith(".toml") and not os.path.isfile(name) and str(name) not in names:
         near = did_you_mean(str(name), names)
         raise InputError(
             f"{str(name)!r}: no language model of this name is shipped{near}; or give a .toml or a config.json"

@@ -6,6 +6,7 @@ places instead of its own, and what then stands where a weight stood says from w
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ def is_handed_back(source: str | Path, target: str | Path) -> bool:
     source, target = Path(source), Path(target)
     if source.suffix == ".onnx" or target.suffix == ".onnx":
         return source.suffix == target.suffix
-    if not (source.exists() and is_tensors(source)):
+    if not (os.path.exists(source) and is_tensors(source)):
         return False
     if target.suffix == ".safetensors":
         return METADATA_KEY not in open_tensors(source, Reading(), part=True).metadata
@@ -74,8 +75,8 @@ def is_handed_back(source: str | Path, target: str | Path) -> bool:
 def default_target(source: str | Path) -> Path:
     """Return where a pruned network goes that nobody named a place for: `pruned` with the ending of its source."""
     source = Path(source)
-    own = source.suffix == ".onnx" or (source.exists() and is_tensors(source))
-    if own and source.is_file() and not source.name.endswith(".index.json"):
+    own = source.suffix == ".onnx" or (os.path.exists(source) and is_tensors(source))
+    if own and os.path.isfile(source) and not source.name.endswith(".index.json"):
         return Path("pruned").with_suffix(source.suffix)
     return Path("pruned" if own else "pruned.safetensors")
 
@@ -314,9 +315,9 @@ class _Tensors:
 
     def _write_folder(self, arrays: Sequence[Written]) -> None:
         """Write several files into a folder that is new or empty."""
-        if self.target.exists() and (not self.target.is_dir() or any(self.target.iterdir())):
+        if os.path.exists(self.target) and (not os.path.isdir(self.target) or any(self.target.iterdir())):
             raise InputError(f"{self.target}: is there; a network in several files is written into a new folder")
-        check_writable(self.target.absolute() if not self.target.exists() else self.target / "model")
+        check_writable(self.target.absolute() if not os.path.exists(self.target) else self.target / "model")
         made = Path(tempfile.mkdtemp(prefix=".accelsim-", dir=self.target.absolute().parent))
         try:
             self.file.write(made, arrays)

@@ -17,8 +17,8 @@ from accelsim.network.left_out import LeftOut
 Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Pair = list[Size]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-NonNegativeCount = Annotated[int, Field(strict=True, ge=0)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
+NonNegativeCount = Annotated[int, Field(strict=True, ge=0, le=2**62)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**128)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -196,7 +196,7 @@ class LeftOutSpec:
 
 
 Axis = Annotated[int, Field(strict=True, ge=-8, le=7)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, ge=-3.5e38, le=3.5e38, allow_inf_nan=False)]
 Index = Annotated[int, Field(strict=True, ge=-(2**31), le=2**31 - 1)]
 Kind = Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")]
 

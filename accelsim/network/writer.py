@@ -56,7 +56,7 @@ def lying(said: Any, folder: Path) -> Path | None:
     if not isinstance(said, str) or not re.search(r"[/\\.]", said):
         return None
     try:
-        return folder / said if (folder / said).exists() else None
+        return folder / said if os.path.exists(folder / said) else None
     except (OSError, ValueError):  # no text for a name of a file
         return None
 

@@ -177,9 +177,9 @@ class DramTiming:
             short, long = getattr(self, low), getattr(self, high)
             if short > long and not (high == "t_32aw_ns" and long == 0):
                 yield f"{high}: must be at least {low} = {short:g} (got {long:g}); check both in the data sheet"
-        busy = (
-            self.t_rfc_ns + self.t_rc_ns + self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns + self.t_rp_ns
-        )
+        written = self.t_rcd_wr_ns + self.cwl_ns + self.burst_ns + self.t_wr_ns
+        read = self.t_rcd_rd_ns + max(self.cl_ns + self.burst_ns, self.t_rtp_ns)
+        busy = self.t_rfc_ns + self.t_xp_ns + self.t_rc_ns + max(written, read) + self.t_rp_ns
         if self.t_refi_ns < busy:
             yield (
                 f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "
@@ -284,7 +284,7 @@ class DramController:
     """Reads that wait, at most."""
     write_buffer: Depth = 32
     """Writes that wait, at most."""
-    write_low: Annotated[int, Field(strict=True, ge=0)] = 8
+    write_low: Annotated[int, Field(strict=True, ge=0, le=4096)] = 8
     """Above so many buffered writes, idle bank queues start a drain."""
     bank_queue: Depth = 8
     """Requests in the queue of one bank, at most."""
@@ -292,7 +292,7 @@ class DramController:
     """Row hits served after an activate before an older request may close the row under waiting hits."""
     page_policy: Literal["open", "closed"] = "open"
     """Closed: a row that no queued request needs is precharged at once, instead of waiting for the next conflict."""
-    power_down_after_cycles: Annotated[int, Field(strict=True, ge=0)] = 0
+    power_down_after_cycles: Annotated[int, Field(strict=True, ge=0, le=MAX_CLOCKS)] = 0
     """Clocks without work after which a rank is powered down; 0: never."""
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips import EngineConfig, Hardware, Technology
-from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
+from accelsim.config import CHECKED, Clock, Count, Hashed, NonNegative
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
@@ -45,7 +45,7 @@ class EieConfig(EngineConfig):
     """Width of an activation, fixed point."""
     pointer_bits: Annotated[int, Field(strict=True, ge=1, le=32)] = 16
     """Width of a pointer to the first entry of a column."""
-    clock_mhz: Positive = 800.0
+    clock_mhz: Clock = 800.0
     registers_per_pe: Count = 64
     """Activations that the source, and likewise the destination, register file of one PE holds."""
     spmat_bytes: Count = 131072

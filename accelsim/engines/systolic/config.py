@@ -10,10 +10,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
-from accelsim.config import CHECKED, Positive
+from accelsim.config import CHECKED, Clock
 from accelsim.defaults import HONEST
 from accelsim.errors import raise_if_any
-from accelsim.number_formats import NUMBER_FORMATS
+from accelsim.number_formats import NUMBER_FORMATS, is_pattern
 
 Side = Annotated[int, Field(strict=True, ge=1, le=4096)]
 Bytes = Annotated[int, Field(strict=True, ge=256, le=2**31)]
@@ -40,7 +40,7 @@ class SystolicConfig(EngineConfig):
     }
 
     kind: Literal["systolic"] = "systolic"
-    clock_mhz: Positive
+    clock_mhz: Clock
     rows: Side
     """Multipliers that share an output column."""
     columns: Side
@@ -101,8 +101,7 @@ class SystolicConfig(EngineConfig):
         if self.dtype not in DTYPES:
             yield f"dtype: {self.dtype!r} is no data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
-            n, colon, m = pattern.partition(":")
-            if not (colon and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32):
+            if not is_pattern(pattern):
                 yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.row_wise_block == 1:
             yield "row_wise_block: a group of one weight is no pattern; use 0 for none, or 2 to 32"

@@ -10,11 +10,15 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.chips import EngineConfig, Hardware, MemoryConfig, Technology
-from accelsim.config import CHECKED, Count, Hashed, NonNegative, Positive
+from accelsim.config import CHECKED, Clock, Count, Cycles, Hashed, NonNegative, Positive
 from accelsim.errors import raise_if_any
-from accelsim.number_formats import NUMBER_FORMATS
+from accelsim.number_formats import NUMBER_FORMATS, is_pattern
 
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Efficiency = Annotated[float, Field(strict=True, ge=1e-6, le=1)]
+"""A share of a rate, by which something is divided."""
+MOST_CORES = 2**20
+"""Of a chip, more than any wafer has; each is counted by itself."""
 LARGEST_SIDE = 4096
 """Of any tile."""
 TileSide = Annotated[int, Field(strict=True, ge=1, le=LARGEST_SIDE)]
@@ -34,15 +38,15 @@ OutputBits = Annotated[int, Field(strict=True, ge=8, le=64)]
 class OwnKernel(Hashed):
     """What the library's kernel for one data type has of its own; what is not given it shares: keys as of `Kernel`."""
 
-    tiles: Annotated[list[Tile], Field(min_length=1)] | None = None
+    tiles: Annotated[list[Tile], Field(min_length=1, max_length=1000)] | None = None
     """Tiles to choose from, each [tokens, outputs]."""
-    splits: Annotated[list[Count], Field(min_length=1)] | None = None
+    splits: Annotated[list[Count], Field(min_length=1, max_length=100)] | None = None
     """Into how many parts k may be cut."""
-    efficiency: Share | None = None
+    efficiency: Efficiency | None = None
     """Multiply-accumulates per cycle that instructions sustain / those of the data sheet."""
-    step_sync_cycles: NonNegative | None = None
+    step_sync_cycles: Cycles | None = None
     """Of every step, before the tensor cores begin."""
-    load_cycles_per_k: NonNegative | None = None
+    load_cycles_per_k: Cycles | None = None
     """The pace, in 16-bit types, at which loads come in however small the tile."""
     overhead_us: NonNegative | None = None
     """Of every kernel beside its tiles."""
@@ -65,15 +69,15 @@ class Kernel(Hashed):
     A tile is [tokens, outputs] of the result; k moves in steps of `engine.step_k`.
     """
 
-    tiles: Annotated[list[Tile], Field(min_length=1)]
+    tiles: Annotated[list[Tile], Field(min_length=1, max_length=1000)]
     """Tiles to choose from, each [tokens, outputs]."""
-    splits: Annotated[list[Count], Field(min_length=1)]
+    splits: Annotated[list[Count], Field(min_length=1, max_length=100)]
     """Into how many parts k may be cut, each with a tile of its own; their sums are added by a further kernel."""
-    efficiency: Share
+    efficiency: Efficiency
     """Multiply-accumulates per cycle that instructions sustain / those of the data sheet."""
-    step_sync_cycles: NonNegative
+    step_sync_cycles: Cycles
     """Of every step, before the tensor cores begin: data from shared memory, the first instruction, a barrier."""
-    load_cycles_per_k: NonNegative
+    load_cycles_per_k: Cycles
     """The pace, in 16-bit types, at which loads come in however small the tile: their latency / stages under way."""
     overhead_us: NonNegative
     """Of every kernel beside its tiles."""
@@ -153,7 +157,7 @@ class Power:
     """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
     burst_seconds: NonNegative = 0.0
     """So long a board may exceed its limit by `burst_factor`."""
-    burst_factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)] = 1.0
+    burst_factor: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
     """A multiple of the limit, for `burst_seconds`."""
     source: str = ""
     """Where these numbers are from."""
@@ -186,11 +190,11 @@ class TensorCoreConfig(EngineConfig):
     }
 
     kind: Literal["tensor-core"] = "tensor-core"
-    cores: Count
+    cores: Annotated[int, Field(strict=True, ge=1, le=MOST_CORES)]
     """Cores of the chip: streaming multiprocessors of a GPU."""
     subcores: Count = 4
     """Parts of a core, each of which issues matrix instructions of its own."""
-    clock_mhz: Positive
+    clock_mhz: Clock
     fma_per_cycle: Mapping[str, Count]
     """By data type, of a core; a sparse pattern N:M in `patterns` runs M / N times as fast."""
     dtype: str = ""
@@ -220,18 +224,18 @@ class TensorCoreConfig(EngineConfig):
     """Of a core, which hold the sums of a tile; 0 where shared memory does."""
     l2_bytes: Bytes = 0
     """L2, or global buffer, of the whole chip; 0: there is none, and what shared memory has room for is kept there."""
-    l2_usable: Share = 1.0
+    l2_usable: Efficiency = 1.0
     """Share that one address sees: less where two partitions keep copies."""
     l2_bytes_per_cycle: Positive
     """What it delivers to all cores; without L2 the bus from the memory controller does."""
     l2_banks: Banks | None = None
     """As `shared_banks`, of L2."""
-    prologue_cycles: NonNegative
+    prologue_cycles: Cycles
     """From the first operands of a tile to its first multiply-accumulate: latency of shared memory and instruction.
 
     What the DRAM takes until they are there is added, in ns: at any clock, of any part.
     """
-    epilogue_cycles_per_output: NonNegative
+    epilogue_cycles_per_output: Cycles
     """After the last multiply-accumulate of a tile, for each of its results."""
     reduction_us: NonNegative = 0.0
     """The kernel that adds the parts of a split k."""
@@ -307,13 +311,15 @@ class TensorCoreConfig(EngineConfig):
         return max(1, self.step_k * 16 // NUMBER_FORMATS[dtype].bits)
 
     def _problems(self) -> Iterator[str]:
+        if not self.fma_per_cycle:
+            yield "fma_per_cycle: is empty; give the rate of a data type, as in fma_per_cycle.fp16 = 64"
         if self.dtype and self.dtype not in self.fma_per_cycle:
             yield f"dtype: '{self.dtype}' has no rate in fma_per_cycle; it has {', '.join(self.fma_per_cycle)}"
         for dtype in self.fma_per_cycle:
             if dtype not in DTYPES:
                 yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
-            if not _is_pattern(pattern):
+            if not is_pattern(pattern):
                 yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.patterns and self.sparse is None:
             yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
@@ -358,7 +364,7 @@ class TensorCoreConfig(EngineConfig):
         """Say of which kernel no tile fits, and what the smallest would need."""
         wanted: list[tuple[str, Kernel, str | None]] = [("dense", self.dense, None)]
         if self.sparse is not None:
-            wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if _is_pattern(pattern)]
+            wanted += [("sparse", self.sparse, pattern) for pattern in self.patterns if is_pattern(pattern)]
         for name, kernel, pattern in wanted:
             for dtype in self.fma_per_cycle:
                 tiles = kernel.of(dtype).tiles
@@ -367,11 +373,6 @@ class TensorCoreConfig(EngineConfig):
                     smallest = max(range(len(lacks)), key=lambda i: min(self.room(tiles[i], dtype, pattern)))
                     yield f"{name}.tiles: none fits; the smallest need: {lacks[smallest]}"
                     break
-
-
-def _is_pattern(pattern: str) -> bool:
-    n, colon, m = pattern.partition(":")
-    return bool(colon) and n.isdigit() and m.isdigit() and 0 < int(n) < int(m) <= 32
 
 
 BOTTOM_UP = ("accumulator_bits", "shared_banks", "l2_banks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from accelsim.config import existing_file
@@ -25,7 +26,7 @@ def is_tensors(path: Path) -> bool:
     """Return whether `open_tensors` reads a path, or knows how to make of it what it reads."""
     if path.suffix in OTHER_NETWORKS:
         return False
-    if path.is_dir() or shards.is_index(path):
+    if os.path.isdir(path) or shards.is_index(path):
         return True
     try:
         return kind_of(path) is not None
@@ -44,7 +45,7 @@ def open_tensors(path: Path, reading: Reading = AS_IT_LIES, *, part: bool = Fals
     try:
         if shards.is_index(path):
             return shards.of_index(path, reading)
-        if path.is_dir():
+        if os.path.isdir(path):
             return shards.of_folder(path, reading)
         existing_file(path)
         if not part:

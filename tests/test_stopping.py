@@ -1,0 +1,146 @@
+"""Does a command end when it is told to: by a signal, by its limit, and only then?"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from accelsim.cli import stopping
+from accelsim.cli.app import telling
+from accelsim.cli.stopping import Pace, duration, parse_limit, set_limit, watched
+from accelsim.errors import InputError
+
+LONG = """
+import ctypes, sys, time
+from accelsim.cli import stopping
+from accelsim.cli.app import telling
+{0}
+with stopping.signals(), telling(), stopping.watched():
+    print("begun", flush=True)
+    {1}
+print("done", flush=True)
+"""
+PYTHON = "time.sleep(600)"
+COMPILED = "lock = ctypes.create_string_buffer(64); [ctypes.CDLL(None).pthread_mutex_lock(lock) for _ in bytes(2)]"
+"""Waits for a lock that it has itself: without the lock of Python, and no signal ends it, as a kernel."""
+
+
+def begun(before: str, block: str) -> subprocess.Popen[bytes]:
+    """Return a process that is inside the block."""
+    ran = subprocess.Popen(
+        [sys.executable, "-c", LONG.format(before, block)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert ran.stdout is not None
+    assert ran.stdout.readline() == b"begun\n"
+    return ran
+
+
+@pytest.mark.parametrize(("number", "block"), [(signal.SIGINT, COMPILED), (signal.SIGTERM, PYTHON)])
+def test_a_signal_stops_a_command(number: signal.Signals, block: str) -> None:
+    ran = begun("", block)
+    ran.send_signal(number)
+    out, err = ran.communicate()
+    assert (ran.returncode, out, err) == (stopping.STOPPED, b"", b"stopped\n")
+
+
+def test_the_limit_stops_a_command() -> None:
+    ran = begun("stopping.set_limit('0.2s')", COMPILED)
+    _, err = ran.communicate()
+    assert ran.returncode == 2
+    assert err.startswith(b"error: stopped at the limit of a second; raise it with --limit")
+
+
+def test_what_ends_in_time_is_not_stopped() -> None:
+    ran = begun("stopping.set_limit('300s')", "pass")
+    out, err = ran.communicate()
+    assert (ran.returncode, out, err) == (0, b"done\n", b"")
+
+
+def test_ctrl_c_in_a_kernel_is_no_internal_error() -> None:
+    caught = SystemError("returned a result with an exception set")
+    with pytest.raises(SystemExit) as stopped, telling():
+        raise caught from KeyboardInterrupt()
+    assert stopped.value.code == stopping.STOPPED
+    with pytest.raises(SystemError), telling():
+        raise SystemError("of anything else")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("3d", 259200)])
+def test_limits(text: str, seconds: float) -> None:
+    assert parse_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "1e9", "2w", "²", "9" * 5000])
+def test_no_limits(text: str) -> None:
+    with pytest.raises(InputError, match="--limit"):
+        parse_limit(text)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """A clock that only moves when it is set, and a limit of a minute."""
+    now = [0.0]
+    monkeypatch.setattr(stopping, "monotonic", lambda: now[0])
+    set_limit("1m")
+    yield now
+    set_limit(None)
+
+
+def test_what_will_take_longer_than_the_limit_is_refused(clock: list[float]) -> None:
+    pace = Pace(lambda text: None)
+    pace.step(1, 1000)  # this one may have compiled
+    clock[0] = 3.0
+    with pytest.raises(InputError, match=r"1,000 steps, of which 11 took 3 seconds, will take about 4\.9 minutes more"):
+        pace.step(11, 1000)  # 0.3 s each, 989 left
+
+
+def test_how_long_it_will_take_is_told_once(clock: list[float]) -> None:
+    said: list[str] = []
+    pace = Pace(said.append)
+    for done in range(1, 20):
+        clock[0] += 1.0
+        pace.step(done, 40)
+    assert said == ["about 38 seconds left"]  # after the second, at a second each
+
+
+def test_what_is_short_is_not_told(clock: list[float]) -> None:
+    said: list[str] = []
+    pace = Pace(said.append)
+    for done in range(1, 7):
+        clock[0] += 1.0
+        pace.step(done, 6)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1, "a second"), (59, "59 seconds"), (120, "2.0 minutes"), (7200, "2.0 hours"), (1e6, "11.6 days")],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_every_command_has_the_limit(accelsim: Callable[..., Any]) -> None:
+    for command in ("run", "sweep", "dram", "list"):
+        assert "--limit" in accelsim(command, "--help").out
+    assert "--limit soon: write a time" in accelsim("check", "lenet-5", "--limit", "soon").err
+
+
+def test_elsewhere_than_in_the_main_thread_nothing_is_watched() -> None:
+    seen: list[int] = []
+
+    def run() -> None:
+        with watched():
+            seen.append(threading.active_count())
+
+    before = threading.active_count()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before + 1]
