@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import functools
+import inspect
 import io
 import os
 import re
-import functools
-import inspect
-import os
 import sys
 import threading
 import time
