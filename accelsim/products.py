@@ -28,11 +28,12 @@ def gemm(
     cold: bool = False,
     backend: Literal["compiled", "simpy"] = "compiled",
 ) -> pd.DataFrame:
-    """Run one GEMM, tokens x in_features by in_features x out_features, on a tensor core chip; returns one row.
+    """Run one GEMM, tokens x in_features by in_features x out_features, on tensor cores or an array; returns one row.
 
     `pattern`: the N:M that the weights are packed by, such as "2:4"; None is dense. `tile`: (tokens, outputs) of a
     tile; the fastest of the chip's if None. The chip is measured as libraries are: the same GEMM again and again, so
-    that L2 keeps what it can and a board may exceed its limit of power in the first runs; `cold`: once, from DRAM.
+    that L2 keeps what it can and a board may exceed its limit of power in the first runs; `cold`: once, from DRAM. A
+    systolic array keeps nothing, has its own sides for a tile and one `dtype`, that of its chip.
     Columns are described in `accelsim.results.COLUMNS`.
     Raises InputError with every problem of the GEMM, the tile and the chip.
     """

@@ -276,6 +276,19 @@ def test_check_says_what_each_key_became(files: tuple[Path, Path], accelsim: Run
     assert "a valid topology of 2 matrices" in accelsim("check", str(topology)).out
 
 
+def test_of_several_bandwidths_the_first_is_taken_as_the_tool_does(files: tuple[Path, Path], accelsim: Run) -> None:
+    user = CFG.replace("CALC", "USER")
+    files[1].write_text(user.replace("\nBandwidth: 10", "\nBandwidth: 7"))
+    one = scalesim.run(*files, gemm=True)
+    files[1].write_text(user.replace("\nBandwidth: 10", "\nBandwidth: 7, 20,30"))
+    pd.testing.assert_frame_equal(scalesim.run(*files, gemm=True), one)
+    said = accelsim("check", str(files[1]))
+    assert "architecture_presets.Bandwidth: bandwidth = 7, the first; the tool takes no other" in said.out
+    files[1].write_text(user.replace("\nBandwidth: 10", "\nBandwidth: 7,x"))
+    with pytest.raises(InputError, match=r"Bandwidth: has to be a whole number .got 'x'."):
+        scalesim.read_config(files[1])
+
+
 def test_topologies_are_read_with_and_without_their_extras(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("Layer,IH,IW,FH,FW,C,F,S\nc,14,14,3,3,8,16,1\n\nDPd,8,8,3,3,4,1,1,2:4,,\n")

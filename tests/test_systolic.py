@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import accelsim
 from accelsim import InputError, Layer, scalesim, simulate
+from accelsim.compare import compare
 from accelsim.engines.systolic.plan import Gemm, plans
 from accelsim.scalesim import Machine, Shape
 from accelsim.timeline import timeline
@@ -285,12 +286,61 @@ def test_row_wise_cycles_follow_the_real_rows() -> None:
     assert row["compute_cycles"] == (2 + 6) * (2 * 8 + 8 + 8 - 2)  # folds of 16 and of 48 slots over 8 rows
 
 
+EVERY_MACHINE = ["eie-64pe-45nm", "edge-nm-16x16", *(f"systolic-32x32-{each}" for each in ("ws", "os", "is"))]
+
+
 def test_the_same_pruned_layer_gives_one_product_on_every_machine() -> None:
-    layer = layer_of(5, (2, 4))
-    chips = ["eie-64pe-45nm", "edge-nm-16x16", "systolic-32x32-ws", "systolic-32x32-os", "systolic-32x32-is"]
-    table = accelsim.simulate(layer, chips, verify=True)
+    """One table; each product is held to the dense one of the same weights, bit for bit."""
+    table = accelsim.simulate(layer_of(5, (2, 4)), EVERY_MACHINE, verify=True)
     assert set(table["verified"]) == {"exact"}
     assert set(table["executed_as"].iloc[1:]) == {"2:4"}
+    assert table["layer_hash"].nunique() == 1
+
+
+def test_chips_of_all_machines_compare() -> None:
+    layer = layer_of(5)
+    table = compare(accelsim.Network("one", [layer]), EVERY_MACHINE[:3], ["fine", "nm:2:4"], 0.5)
+    packed = table[table["granularity"] == "nm:2:4"].set_index("hardware")
+    assert set(packed.index) == set(EVERY_MACHINE[:3])
+    assert packed["layer_hash"].nunique() == 1
+    given = table[table["granularity"] == "fine"].set_index("hardware")
+    ws = EVERY_MACHINE[2]
+    assert packed.loc[ws, "executed_as"] == "2:4"
+    assert packed.loc[ws, "cycles"] <= given.loc[ws, "cycles"]
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+@pytest.mark.parametrize("rules", ["honest", TOOL])
+def test_a_product_by_its_size_is_that_of_a_layer(dataflow: str, pattern: str | None, rules: str) -> None:
+    """Of weights that hold the pattern in the first places of each group, where the tool takes them to be."""
+    weight = np.ones((40, 64))
+    if pattern:
+        weight.reshape(40, -1, 4)[:, :, 2:] = 0
+    chip = chip_of(dataflow, rows=8, columns=8, rules=rules, patterns=["2:4"] if pattern else [])
+    by_size = [accelsim.gemm(50, 40, 64, chip, "int8", pattern, backend=each).iloc[0] for each in ("compiled", "simpy")]
+    pd.testing.assert_series_equal(by_size[0].drop("backend"), by_size[1].drop("backend"))
+    layer = accelsim.simulate(accelsim.Layer.linear("l", weight, tokens=50), chip, 1.0).iloc[0]
+    apart = {"network", "layer", "layer_hash", "seed", "granularity", "activations"}
+    apart |= {"stored_as", "dense_bits", "compression_ratio"}  # of weights in float64 here, in the chip's type there
+    same = [name for name in layer.index if name not in apart]
+    pd.testing.assert_series_equal(by_size[0][same], layer[same], check_names=False)
+
+
+def test_what_keeps_a_product_from_running_on_an_array_is_told_at_once() -> None:
+    with pytest.raises(InputError) as error:
+        accelsim.gemm(0, 3, 5.5, "systolic-32x32-ws", "fp16", "3:4", tile=(8, 8))  # type: ignore[arg-type]
+    for problem in (
+        "tokens: must be at least 1 (got 0)", "in_features: must be a whole number (got 5.5)", 'use dtype="int8"',
+        "tile: a systolic array has folds of its own sides", "pattern: the chip cannot exploit '3:4'",
+    ):  # fmt: skip
+        assert problem in str(error.value)
+    with pytest.raises(InputError, match=r"2:4 needs in_features in whole groups .got 6."):
+        accelsim.gemm(1, 1, 6, "systolic-32x32-ws", "int8", "2:4")
+    with pytest.raises(InputError, match="this chip takes every layer as 2:4, and None is dense"):
+        accelsim.gemm(1, 1, 8, chip_of(rules=TOOL, patterns=["2:4"]), "int8")
+    with pytest.raises(InputError, match=r"take 16,777,216 folds for it, and no more than 4,194,304 are simulated"):
+        accelsim.gemm(1, 4096, 4096, chip_of(rows=1, columns=1), "int8")
 
 
 @pytest.mark.parametrize(

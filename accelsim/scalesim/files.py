@@ -48,6 +48,12 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
+def _first_of(text: str) -> int:
+    """Return the first of several bandwidths, the one that the tool takes; the others have to be some all the same."""
+    first, *_ = [_whole(each.strip(), 1) for each in text.split(",")]
+    return first
+
+
 PRESETS, LAYOUT, SPARSITY, RUN = "architecture_presets", "layout", "sparsity", "run_presets"
 
 KEYS = (
@@ -61,7 +67,7 @@ KEYS = (
     Key(PRESETS, "FilterOffset"),
     Key(PRESETS, "OfmapOffset"),
     Key(PRESETS, "Dataflow", "dataflow", read=_one_of(*DATAFLOWS)),
-    Key(PRESETS, "Bandwidth", "bandwidth", 1),
+    Key(PRESETS, "Bandwidth", "bandwidth", read=_first_of),
     Key(PRESETS, "ReadRequestBuffer"),
     Key(PRESETS, "WriteRequestBuffer"),
     Key(PRESETS, "MemoryBanks"),
@@ -127,7 +133,8 @@ def read_config(path: str | Path) -> Configuration:
                 given.add(key)
                 with collecting(problems, place):
                     found[key.becomes] = _value(key, text)
-                    became[f"{section}.{name}"] = f"{key.becomes} = {found[key.becomes]}"
+                    others = ", the first; the tool takes no other" if key.read is _first_of and "," in text else ""
+                    became[f"{section}.{name}"] = f"{key.becomes} = {found[key.becomes]}{others}"
     lower = {section.lower() for section in sections}
     needs = [*NEEDED, *_needed_by(found)]
     for key in KEYS:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from accelsim.defaults import HONEST
-from accelsim.engines.engine import Engine, Operation, Ran, Run, Terms
+from accelsim.engines.engine import Engine, Operation, Product, Ran, Row, Run, Terms
 from accelsim.engines.systolic.words import WORDS
 from accelsim.errors import InputError
 
@@ -128,6 +128,12 @@ class Systolic(Engine):
         if name not in DTYPES:
             raise InputError(f"engine.dtype: has no {name}; known: {', '.join(DTYPES)}")
         return {"engine.dtype": name}
+
+    def product(self, chip: Hardware, product: Product, backend: str) -> Row:
+        """Run a product; its operands come from DRAM, however often it ran before."""
+        from accelsim.engines.systolic.product import product_row
+
+        return product_row(cast("SystolicChip", chip), product, backend)
 
     def precision(self, chip: Hardware) -> Precision:
         """Return the type of both operands; sums and the bias are wider."""

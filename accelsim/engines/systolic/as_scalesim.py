@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim import scalesim
 from accelsim.engines.counts import Counts
-from accelsim.engines.engine import Asked, Row, Run
+from accelsim.engines.engine import Asked, Product, Row, Run
 from accelsim.engines.systolic import specification
 from accelsim.engines.systolic.config import KIB, SystolicChip, SystolicConfig
 from accelsim.engines.systolic.packing import channel_fastest, pack
@@ -88,7 +88,6 @@ class ScaleSimRun(Run):
         config = self.chip.engine
         shape, times = shape_of(layer, len(samples), config)
         placed = Placed(machine_of(config), shape)
-        told = scalesim.rows([shape], placed.machine, backend=cast("Any", asked.backend))[0]
         real = nonzeros_of(layer, weights)
         used = real if placed.sparsity == "no" else int(np.count_nonzero(_used(layer, placed)))
         if asked.verify and (used < real or placed.sparsity == "row-wise"):
@@ -99,19 +98,33 @@ class ScaleSimRun(Run):
             )
         if asked.verify:
             _verify(layer, samples, placed, config, asked.backend)
+        ran = _run(placed, times, used * len(samples) * layer.products.vectors, config, asked.backend)
         left = f", {real - used:,} weights left out" if used < real else ""
-        of = config.row_wise_block or shape.kept[1]
-        kept = f"row-wise 1..{of // 2}" if placed.sparsity == "row-wise" else str(shape.kept[0])
-        name = "dense" if placed.sparsity == "no" else f"{kept}:{of} assumed"
-        words = placed.k * shape.n - placed.weight_holes
-        ran = LayerRan(
-            _counts(placed, told, words, times, used * len(samples) * layer.products.vectors, config),
-            name + left,
-            times * placed.cycles,
-            words * layer.groups,
-            (of - 1).bit_length(),
-        )
+        ran = ran._replace(executed_as=ran.executed_as + left, stored=ran.stored * layer.groups)
         return row_of(self.chip, layer, weights, samples, ran)
+
+
+def run_product(chip: SystolicChip, product: Product, macs: int, backend: str) -> LayerRan:
+    """Run a product of which only the size is known."""
+    n, m = (1, 1) if product.pattern is None else map(int, product.pattern.split(":"))
+    shape = Shape(name="gemm", m=product.tokens, n=product.out_features, k=product.in_features, kept=(n, m))
+    return _run(Placed(machine_of(chip.engine), shape), 1, macs, chip.engine, backend)
+
+
+def _run(placed: Placed, times: int, macs: int, config: SystolicConfig, backend: str) -> LayerRan:
+    """Run a shape so many times; `macs`: of real weights, all times together; `stored`: of one time."""
+    shape = placed.layer
+    told = scalesim.rows([shape], placed.machine, backend=cast("Any", backend))[0]
+    of = config.row_wise_block or shape.kept[1]
+    kept = f"row-wise 1..{of // 2}" if placed.sparsity == "row-wise" else str(shape.kept[0])
+    words = placed.k * shape.n - placed.weight_holes
+    return LayerRan(
+        _counts(placed, told, words, times, macs, config),
+        "dense" if placed.sparsity == "no" else f"{kept}:{of} assumed",
+        times * placed.cycles,
+        words,
+        (of - 1).bit_length(),
+    )
 
 
 def _used(layer: Layer, placed: Placed) -> NDArray[np.bool_]:

@@ -83,6 +83,11 @@ class SystolicConfig(EngineConfig):
         return NUMBER_FORMATS[self.dtype].bits
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows, self.columns
+
+    @property
     def halves(self) -> int:
         """Parts of a memory: passes whose operands it holds."""
         return 2 if self.double_buffered else 1

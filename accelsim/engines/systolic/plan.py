@@ -5,6 +5,7 @@ Specification and twin share this page: it says what has to move. They say when.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ from accelsim.memory.service import measure
 from accelsim.parts.timed import BLOCK_BYTES
 
 Ints = NDArray[np.int64]
+
+
+MOST_PASSES = 2**22
+"""Of a plan: each takes some hundred bytes."""
 
 
 class Pattern(NamedTuple):
@@ -112,6 +117,13 @@ def plans(gemm: Gemm, config: SystolicConfig) -> Iterator[Plan]:
     Raises UnsupportedError where not even the shortest fits.
     """
     stream = {"ws": gemm.tokens, "is": gemm.outputs, "os": gemm.inputs // gemm.pattern.m}[config.dataflow]
+    held = {"ws": (gemm.inputs, gemm.outputs), "is": (gemm.inputs, gemm.tokens), "os": (gemm.tokens, gemm.outputs)}
+    folds = math.prod(-(-extent // side) for extent, side in zip(held[config.dataflow], config.sides, strict=True))
+    if folds > MOST_PASSES:
+        raise UnsupportedError(
+            f"engine.rows: {config.rows} x {config.columns} multipliers take {folds:,} folds for it, and no more than "
+            f"{MOST_PASSES:,} are simulated; use a larger array, or split the layer"
+        )
     unit = gemm.pattern.kept[0] if config.dataflow == "os" else 1  # whole groups of reduction rows
     found, lacks = False, ""
     parts = 1
@@ -121,7 +133,7 @@ def plans(gemm: Gemm, config: SystolicConfig) -> Iterator[Plan]:
         if plan is not None:
             found = True
             yield plan
-        if chunk <= max(config.rows, unit) or chunk == unit:
+        if chunk <= max(config.rows, unit) or chunk == unit or 2 * parts * folds > MOST_PASSES:
             break
         parts *= 2
     if not found:

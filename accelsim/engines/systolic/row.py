@@ -82,22 +82,25 @@ class SystolicRun(Run):
     def row(self, layer: Layer, weights: WeightMatrix, samples: Samples, asked: Asked) -> Row:
         """Run one layer; returns its row."""
         ready = self.ready(layer, weights, samples)
-        plan, pattern = ready.plan, ready.gemm.pattern
-        if asked.backend == "simpy":
-            cycles = specification.run(plan.passes, ready.bus)
-        else:
-            cycles = twin.cycles_of(plan.passes, ready.bus)
         if asked.verify:
             _verify(layer, samples, ready, self.chip, asked.backend)
         macs = nonzeros_of(layer, weights) * len(samples) * layer.products.vectors
-        ran = LayerRan(
-            _counts(ready, macs, self.chip, cycles),
-            pattern.name,
-            ready.times * int(plan.passes.steps.sum() + plan.passes.skew.sum()),
-            ready.executed * layer.groups,
-            pattern.index_bits,
+        return row_of(
+            self.chip, layer, weights, samples, run_ready(ready, self.chip, macs, layer.groups, asked.backend)
         )
-        return row_of(self.chip, layer, weights, samples, ran)
+
+
+def run_ready(ready: Ready, chip: SystolicChip, macs: int, groups: int, backend: str) -> LayerRan:
+    """Run what is planned; `macs`: of real weights, all products together."""
+    passes, pattern = ready.plan.passes, ready.gemm.pattern
+    cycles = specification.run(passes, ready.bus) if backend == "simpy" else twin.cycles_of(passes, ready.bus)
+    return LayerRan(
+        _counts(ready, macs, chip, cycles),
+        pattern.name,
+        ready.times * int(passes.steps.sum() + passes.skew.sum()),
+        ready.executed * groups,
+        pattern.index_bits,
+    )
 
 
 class LayerRan(NamedTuple):
@@ -112,10 +115,28 @@ class LayerRan(NamedTuple):
 
 def row_of(chip: SystolicChip, layer: Layer, weights: WeightMatrix, samples: Samples, ran: LayerRan) -> Row:
     """Return the row of a layer that has run."""
-    config, counts, content = chip.engine, ran.counts, weights.content
+    nonzeros = nonzeros_of(layer, weights)
+    bits = chip.engine.bits
+    elements = len(samples) * math.prod(layer.input_shape)
+    used = min(elements, len(samples) * layer.products.vectors * layer.in_features)  # strides may leave some out
+    return {
+        **columns_of(chip, ran),
+        **world(
+            Crossing(used * bits),
+            Crossing(len(samples) * layer.maps.outputs * bits),
+            Crossing(ran.stored * (bits + ran.index_bits)),
+        ),
+        "granularity": layer.pruned_as(nonzeros),
+        "weight_density": nonzeros / layer.weight_count,
+        "layer_hash": weights.content.digest,
+    }
+
+
+def columns_of(chip: SystolicChip, ran: LayerRan) -> Row:
+    """Return the columns that follow from what a layer took, whatever it is."""
+    config, counts = chip.engine, ran.counts
     busy, macs = counts.busy_cycles[0], counts.macs
     work = busy * macs // max(1, macs + counts.padding_macs)
-    nonzeros = nonzeros_of(layer, weights)
     time_us = counts.cycles / config.clock_mhz
     account = entries(chip, Ran(counts.actions, counts.cycles, config.clock_mhz)), WORDS
     on_chip = sum(counts.actions[f"{name}_{way}"] for name in ports_bits(config) for way in ("reads", "writes"))
@@ -125,11 +146,7 @@ def row_of(chip: SystolicChip, layer: Layer, weights: WeightMatrix, samples: Sam
             work_cycles=work, time_us=time_us, clock_mhz=config.clock_mhz,
         ),
         "units": per_unit(counts, [work]),
-        **_world(layer, samples, ran.stored * (config.bits + ran.index_bits), config.bits),
         "executed_as": ran.executed_as,
-        "granularity": layer.pruned_as(nonzeros),
-        "weight_density": nonzeros / layer.weight_count,
-        "layer_hash": content.digest,
         "residency": "stream",
         "stored_entries": ran.stored,
         "storage_bits": ran.stored * (config.bits + ran.index_bits),
@@ -181,13 +198,6 @@ def _counts(ready: Ready, macs: int, chip: SystolicChip, cycles: int) -> Counts:
     stalls = {"skew": (skew,), "dram": (cycles - steps - skew,)}
     counts = Counts(cycles, 0, executed, (steps,), stalls, actions).times(ready.times)
     return replace(counts, macs=macs, padding_macs=counts.padding_macs - macs)
-
-
-def _world(layer: Layer, samples: Samples, weight_bits: int, bits: int) -> Row:
-    elements = len(samples) * math.prod(layer.input_shape)
-    results = len(samples) * layer.maps.outputs
-    used = min(elements, len(samples) * layer.products.vectors * layer.in_features)  # strides may leave some out
-    return world(Crossing(used * bits), Crossing(results * bits), Crossing(weight_bits))
 
 
 def _verify(layer: Layer, samples: Samples, ready: Ready, chip: SystolicChip, backend: str) -> None:
