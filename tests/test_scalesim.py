@@ -68,7 +68,7 @@ def machines(draw: st.DrawFn, **fixed: Any) -> Machine:
         rows=draw(st.integers(1, 9)), columns=draw(st.integers(1, 9)), dataflow=draw(st.sampled_from(DATAFLOWS)),
         ifmap_kb=draw(sizes), filter_kb=draw(sizes), ofmap_kb=draw(sizes), ifmap_bandwidth=draw(rates),
         filter_bandwidth=draw(rates), bandwidth=draw(rates), mode=draw(st.sampled_from(["CALC", "USER"])),
-        sparse=draw(st.booleans()),
+        sparse=draw(st.booleans()), late_counted=draw(st.sampled_from([2, 2, 1])),
     )  # fmt: skip
     if drawn.dataflow == "ws" and drawn.sparse and draw(st.booleans()):
         drawn = replace(drawn, row_wise=True, block=draw(st.sampled_from([2, 4, 8])))
@@ -144,7 +144,7 @@ def test_outputs_from_event_to_event_are_those_cycle_by_cycle(layer: Shape, mach
     slow, short = kernels.output_buffer(size, machine.bandwidth), np.zeros((1 << 16, 2), np.int64)
     nothing = [read_only(np.zeros(shape, dtype)) for shape, dtype in (((1, 1), "i4"), (1, "i8"), (1, "i4"))]
     entry = (Entry(0, 0, 0, 1, 0), *nothing)
-    memories = np.zeros((2, 7), np.int64)
+    memories = np.zeros((2, 8), np.int64)
     assert kernels.user(folds_of(placed), entry, entry, leaves, memories, slow, short, marks) == stalls
     assert np.array_equal(out[: kernels.FIRST], slow[: kernels.FIRST])
     assert np.array_equal(came, marks)
@@ -347,6 +347,7 @@ def test_row_wise_sparsity_needs_weights_that_stay(files: tuple[Path, Path]) -> 
         ("Layer,M,N,K,\ng,1,2,x,\n", "line 2: K: has to be a whole number (got 'x')"),
         ("Layer,M,N,K,\ng,1,2,0,\n", "line 2: K: has to be from 1 to 2147483647 (got 0)"),
         ("Layer,M,N,K,\ng,1,2,4294967296,\n", "line 2: K: has to be from 1 to 2147483647"),
+        ("Layer,M,N,K,\ng,1,65536,65536,\n", "line 2: has 4,294,967,296 weights, and 2,147,483,647 can be told apart"),
         ("Layer,M,N,K,\ng,1,2,8,2-4,\n", "line 2: N:M: has to be as in 2:4"),
         ("Layer,M,N,K,\ng,1,2,8,5:4,\n", "line 2: N:M: keeps more of a group than it has (got '5:4')"),
         ("Layer,M,N,K,\ng,1,2,8,2:4,9,9,9,9,\n", "a topology of convolutions is read with gemm=False"),
@@ -372,6 +373,11 @@ def test_a_filter_larger_than_its_image_and_a_wrong_kind_are_named(files: tuple[
 def test_a_layer_with_more_words_than_int32_is_named() -> None:
     with pytest.raises(InputError, match=r"layer g: has 4,294,967,296 weights, and 2,147,483,647 can be told apart"):
         scalesim.run([Shape(name="g", m=1, n=65536, k=65536)], Machine())
+
+
+def test_a_layer_that_ends_in_cycle_0_is_named() -> None:
+    with pytest.raises(InputError, match="layer g: ends in cycle 0, by which the tool divides"):
+        scalesim.run([Shape(name="g", m=1, n=1, k=1)], Machine(rows=1, columns=1, dataflow="os"))
 
 
 @pytest.mark.parametrize("option", [["--density", "0.5"], ["--verify"], ["--units", "u.csv"], ["--plot", "p.svg"]])

@@ -300,10 +300,10 @@ def test_the_same_pruned_layer_gives_one_product_on_every_machine() -> None:
 def test_chips_of_all_machines_compare() -> None:
     layer = layer_of(5)
     table = compare(accelsim.Network("one", [layer]), EVERY_MACHINE[:3], ["fine", "nm:2:4"], 0.5)
-    packed = table[table["granularity"] == "nm:2:4"].set_index("hardware")
+    packed = table[table["pruned_by"] == "nm:2:4"].set_index("hardware")
     assert set(packed.index) == set(EVERY_MACHINE[:3])
     assert packed["layer_hash"].nunique() == 1
-    given = table[table["granularity"] == "fine"].set_index("hardware")
+    given = table[table["pruned_by"] == "fine"].set_index("hardware")
     ws = EVERY_MACHINE[2]
     assert packed.loc[ws, "executed_as"] == "2:4"
     assert packed.loc[ws, "cycles"] <= given.loc[ws, "cycles"]

@@ -64,10 +64,21 @@ def run_files(
         write(table, kind, path)
     written = [] if reports is None else scalesim.write_reports(rows, read.machine, reports)
     if not quiet:
-        note(read.unknown)
+        note([*read.unknown, *(parts_of_groups(layers) if read.machine.sparse else [])])
         _print_run(Path(topology).stem, table, read)
         _print_honest(network, layers, read, int(table["total_cycles"].sum()), packs=weights is not None)
         say_wrote(*outputs.values(), *written)
+
+
+def parts_of_groups(layers: list[Shape]) -> list[str]:
+    """Say which layers end in a part of a group N:M, and what the tool makes of it."""
+    return [
+        f"layer {layer.name}: {layer.k} reduction rows are no multiple of {layer.kept[1]}: of the last "
+        f"{layer.k % layer.kept[1]} the tool keeps {min(layer.kept[0], layer.k % layer.kept[1])}; an honest machine "
+        "packs whole groups of channels only"
+        for layer in layers
+        if layer.k % layer.kept[1]
+    ]
 
 
 def _print_run(name: str, table: pd.DataFrame, read: Configuration) -> None:
@@ -168,6 +179,7 @@ def check_file(path: Path) -> None:
             f"{path}: a valid topology of {len(layers)} {what}, {macs:,} multiply-accumulates",
             soft_wrap=True,
         )  # fmt: skip
+        note(parts_of_groups(layers))
         return
     read = scalesim.read_config(path)
     machine = read.machine

@@ -173,7 +173,7 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
     parser = configparser.ConfigParser(interpolation=None, strict=True)
     parser.optionxform = str  # type: ignore[method-assign,assignment]
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"))
+        parser.read_string(path.read_text(encoding="utf-8-sig"), path.name)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -256,7 +256,9 @@ def read_topology(path: str | Path, *, gemm: bool = False) -> list[Shape]:
             kept = _kept(row[len(names)]) if len(row) > len(names) else kept
         if len(values) == len(names) - 1:
             with collecting(problems, place):
-                layers += _matrices(row[0], values, kept) if gemm else _convolutions(row[0], values, kept)
+                found = _matrices(row[0], values, kept) if gemm else _convolutions(row[0], values, kept)
+                raise_if_any(found[0].problems())
+                layers += found
     if not layers and not problems:
         problems.append(f"{path}: has no layer; each line after the first is one: {','.join(names)},")
     raise_if_any(problems)

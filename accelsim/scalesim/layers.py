@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Dataflow = Literal["ws", "os", "is"]
 DATAFLOWS = ("ws", "os", "is")
+MOST = 2**31 - 1
+"""Words of an operand that can be told apart, and places that are looked at one by one."""
 REPRESENTATIONS = ("ellpack_block", "csr", "csc")
 
 
@@ -42,6 +44,8 @@ class Machine:
     block: int = 4
     """Reduction rows of a block, of row-wise sparsity."""
     seed: int = 40
+    late_counted: int = 2
+    """How often the tool adds the cycles that a word is late, in mode USER; 1 is what it would be without that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,15 @@ class Shape:
         """Outputs of a row of a convolution's map."""
         width = 1 if self.image is None else self.image[1]
         return -(-(width - self.window[1] + self.stride) // self.stride)
+
+    def problems(self) -> list[str]:
+        """Say of what it has too much."""
+        sides = {"inputs": self.words, "inputs as a matrix": self.m * self.k, "weights": self.k * self.n}
+        return [
+            f"has {words:,} {what}, and {MOST:,} can be told apart; split the layer"
+            for what, words in {**sides, "outputs": self.m * self.n}.items()
+            if words > MOST
+        ]
 
     @property
     def macs(self) -> int:

@@ -42,7 +42,7 @@ class Folds(NamedTuple):
 
 
 # What of an on-chip memory changes, and what it is: one array of integers
-AT, END, FETCHES, WINDOW, LINES, MOVE, FETCH = range(7)
+AT, END, FETCHES, WINDOW, LINES, MOVE, FETCH, TIMES = range(8)
 # The same of the output buffer
 FREE, OPEN, CLOSED, DRAINED, BUSY, WRITTEN, START, STOP, SIZE, HALF, LINE, PORTION, HEAD, TAIL, SENT, TOTAL, FIRST = (
     range(17)
@@ -100,7 +100,7 @@ def asked_of(word, starts, lines, memory, clock, offset):
         late = memory[END] - (clock + offset)
         offset += late
         if late > 0:
-            offset += late
+            offset += (memory[TIMES] - 1) * late
 
 
 @step
@@ -229,7 +229,7 @@ def user(folds, inputs, weights, leaves, memories, out, short, marks):
     cycles in which these come.
     inputs, weights: Entry, words (rows, columns), and `starts`, `lines` of `lines_of`; leaves: the cycle of a fold in
     which the first output leaves if all rows are used, outputs of a column (0: one for each used row).
-    memories (2, 7), out (17,): as they are at first, and then at the end, the rest drained.
+    memories (2, 8), out (17,): as they are at first, and then at the end, the rest drained.
     """
     first, height = leaves
     stalls, start, waits, clock = 0, 0, 0, 0
@@ -402,13 +402,16 @@ def output_buffer(size: int, line: int) -> np.ndarray:
     return out
 
 
-def read_memory(size: int, bandwidth: int, positions: int, words: int) -> np.ndarray:
-    """Return an operand's memory: (7,). `positions`: of its prefetch order, holes among them; `words`: without."""
-    memory = np.zeros(7, np.int64)
+def read_memory(size: int, bandwidth: int, positions: int, words: int, times: int) -> np.ndarray:
+    """Return an operand's memory: (8,). `positions`: of its prefetch order, holes among them; `words`: without.
+
+    `times`: how often what is late is added.
+    """
+    memory = np.zeros(8, np.int64)
     half, line = size // 2, -(-size // 100)
     lines = words // line + 1
     window = min(-(-half // line), lines)
-    memory[[END, WINDOW, LINES, MOVE, FETCH]] = (
-        -1, window, lines, min(-(-half // line), lines - window), -(-half // bandwidth),
+    memory[[END, WINDOW, LINES, MOVE, FETCH, TIMES]] = (
+        -1, window, lines, min(-(-half // line), lines - window), -(-half // bandwidth), times,
     )  # fmt: skip
     return memory

@@ -138,7 +138,7 @@ class Operand:
     def memory(self) -> NDArray[np.int64]:
         """Return its memory in mode USER, before anything is asked for."""
         words = int(np.prod(self.shape)) if self.solid else int(np.count_nonzero(self.words >= 0))
-        return kernels.read_memory(self.size, self.bandwidth, self.positions, words)
+        return kernels.read_memory(self.size, self.bandwidth, self.positions, words, self.placed.machine.late_counted)
 
     @property
     def room(self) -> int:
@@ -252,18 +252,12 @@ def _compiled(placed: Placed, *, detailed: bool) -> dict[str, Any]:
     return found
 
 
-MOST = 2**31 - 1
-"""Words of an operand that can be told apart, and places that are looked at one by one."""
-
-
 def check(placed: Placed) -> None:
     """Raise InputError for a layer that is too large, or that the machine's sparsity cannot run."""
     layer, machine = placed.layer, placed.machine
-    problems = []
-    sides = {"inputs": layer.words, "inputs as a matrix": layer.m * layer.k, "weights": layer.k * layer.n}
-    for what, words in {**sides, "outputs": layer.m * layer.n}.items():
-        if words > MOST:
-            problems.append(f"has {words:,} {what}, and {MOST:,} can be told apart; split the layer")
+    problems = layer.problems()
+    if placed.cycles == 0:
+        problems.append("ends in cycle 0, by which the tool divides; give it more than one multiply-accumulate")
     if placed.sparsity == "row-wise" and machine.dataflow != "ws":
         problems.append(
             f"row-wise sparsity needs weights that stay, and the dataflow is {machine.dataflow}; set Dataflow to "

@@ -129,7 +129,8 @@ class Cache:
 class Prefetcher:
     """Memory of an operand in mode USER: a window over its words, in the order in which they are fetched."""
 
-    def __init__(self, size: int, bandwidth: int, order: list[int]) -> None:
+    def __init__(self, size: int, bandwidth: int, order: list[int], late_counted: int) -> None:
+        self.late_counted = late_counted
         half, line = size // 2, -(-size // 100)
         words = [word for word in order if word >= 0]
         self.lines = [set(words[first : first + line]) for first in range(0, len(words) + 1, line)]
@@ -148,7 +149,7 @@ class Prefetcher:
                 self.fetches += 1
                 self.stop += self.fetch + 1
                 late = self.stop - (now + offset)
-                offset += late + max(0, late)
+                offset += late + (self.late_counted - 1) * max(0, late)
         return offset - 1
 
     def _holds(self, word: int) -> bool:
@@ -255,7 +256,7 @@ def operands(array: Array) -> tuple[Cache | Prefetcher, Cache | Prefetcher]:
                 prefetch_order(array.weights, machine.columns, diagonal=True),
             )
     bandwidths = machine.ifmap_bandwidth, machine.filter_bandwidth
-    inputs, weights = (Prefetcher(*each) for each in zip(sizes, bandwidths, orders, strict=True))
+    inputs, weights = (Prefetcher(*each, machine.late_counted) for each in zip(sizes, bandwidths, orders, strict=True))
     return inputs, weights
 
 
