@@ -380,7 +380,8 @@ def test_a_configuration_of_scale_sim_becomes_a_chip(tmp_path: Path, accelsim: R
     assert "8 x 8 multipliers, ws, patterns 2:4" in accelsim("check", str(chip)).out
     both = accelsim("run", str(topology), "--hardware", str(config))
     assert "honest: " in both.out
-    assert "dense weights; --weights has real ones" in both.out
+    assert max(map(len, both.out.splitlines())) <= 80
+    assert "--weights net.safetensors puts real, pruned ones in their place" in both.err
     refused = accelsim("convert", str(config), "-o", str(tmp_path / "mine.cfg"))
     assert refused.code == 2
     assert "a chip is a .toml file" in refused.err
@@ -404,6 +405,21 @@ def test_a_configuration_may_become_a_chip_by_the_tools_rules(tmp_path: Path, ac
     assert wrong.code == 2
 
 
+def test_layers_that_do_not_fit_are_told_and_not_compared_with(tmp_path: Path, accelsim: Run) -> None:
+    from test_scalesim import CFG
+
+    wide = CFG.replace("ArrayHeight : 8", "ArrayHeight : 128").replace("ArrayWidth = 8", "ArrayWidth = 128")
+    (tmp_path / "mine.cfg").write_text(wide)
+    (tmp_path / "mine.csv").write_text("Layer,M,N,K,\nlarge,33,128,128,\nsmall,16,16,16,\n")
+    said = accelsim("run", str(tmp_path / "mine.csv"), "--hardware", str(tmp_path / "mine.cfg"))
+    theirs = scalesim.run([Shape(name="small", m=16, n=16, k=16)], str(tmp_path / "mine.cfg"))["total_cycles"].item()
+    line = next(line for line in said.out.splitlines() if line.startswith("honest: "))
+    cycles = int(line.split()[1].replace(",", ""))
+    assert f"({cycles / theirs:.2f}x)" in line
+    assert line.endswith("1 of 2 do not fit")
+    assert "note: layer large on mine: engine.filter_sram_bytes" in said.err
+
+
 def test_a_topology_runs_on_real_pruned_weights(tmp_path: Path, accelsim: Run) -> None:
     from safetensors.numpy import save_file
     from test_scalesim import CFG
@@ -416,4 +432,4 @@ def test_a_topology_runs_on_real_pruned_weights(tmp_path: Path, accelsim: Run) -
     files = str(tmp_path / "mine.csv"), "--hardware", str(tmp_path / "mine.cfg")
     said = accelsim("run", *files, "--weights", str(tmp_path / "net.safetensors"))
     assert said.code == 0, said.err
-    assert "1 of 1 layers packed" in said.out
+    assert "1 of 1 packed" in said.out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +67,7 @@ def run_files(
     if not quiet:
         note([*read.unknown, *(parts_of_groups(layers) if read.machine.sparse else [])])
         _print_run(Path(topology).stem, table, read)
-        _print_honest(network, layers, read, int(table["total_cycles"].sum()), packs=weights is not None)
+        _print_honest(network, layers, read, table["total_cycles"].tolist(), packs=weights is not None)
         say_wrote(*outputs.values(), *written)
 
 
@@ -109,31 +110,42 @@ COUNTED = {
 """Columns of SCALE-Sim that the table shows, and what they are called there."""
 
 
-def _print_honest(network: Network, layers: list[Shape], read: Configuration, theirs: int, *, packs: bool) -> None:
-    """Print what a machine of the same size takes that counts as this package does, or why it cannot run this."""
+def _print_honest(
+    network: Network, layers: list[Shape], read: Configuration, theirs: Sequence[int], *, packs: bool
+) -> None:
+    """Print what a machine of the same size takes that counts as this package does, or why it cannot run this.
+
+    `theirs`: the cycles of each layer as the tool has them; those of layers that do not fit are not compared with.
+    """
     from accelsim.hardware import load_hardware
+    from accelsim.report.units import ENERGY_PJ, SIZE_BITS, say
     from accelsim.results import supported
     from accelsim.scalesim.bridge import chip_keys
     from accelsim.simulation import simulate
 
     problems: list[str] = []
     keys = chip_keys(read, layers)
-    chip: Any = collect(problems, load_hardware, keys.pop("base"), keys)
-    table = None if chip is None else collect(problems, simulate, network, chip, 1.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chip: Any = collect(problems, load_hardware, keys.pop("base"), keys)
+        table = None if chip is None else collect(problems, simulate, network, chip, 1.0)
+    note(dict.fromkeys(str(item.message) for item in caught))
     if table is None:
         note(f"no honest machine beside it: {problem}" for problem in problems)
         return
     rows = supported(table)
-    packed = rows[rows["executed_as"] != "dense"]
+    ran = table.index.isin(rows.index)
     cycles = int(rows["cycles"].sum())
-    what = f"{len(packed)} of {len(rows)} layers packed" if packs else "dense weights; --weights has real ones"
-    left = len(layers) - len(rows)
-    console().print(
-        f"honest: {cycles:,} cycles ({cycles / theirs:.2f} x), {rows['dram_read_bytes'].sum() / 1e6:,.2f} MB from "
-        f"DRAM, {rows['dram_write_bytes'].sum() / 1e6:,.2f} MB to it, {rows['energy_pj'].sum() / 1e6:,.1f} uJ "
-        f"({what}" + (f"; {left} layers do not fit" if left else "") + ")",
-        soft_wrap=True,
-    )
+    ratio = cycles / sum(each for each, counts in zip(theirs, ran, strict=True) if counts)
+    moved = (say(8 * rows[f"dram_{way}_bytes"].sum(), SIZE_BITS) for way in ("read", "write"))
+    what = f"{(rows['executed_as'] != 'dense').sum()} of {len(rows)} packed" if packs else "dense"
+    if not ran.all():
+        what += f", {(~ran).sum()} of {len(ran)} do not fit"
+    energy = say(rows["energy_pj"].sum(), ENERGY_PJ)
+    line = f"honest: {cycles:,} cycles ({ratio:.2f}x), DRAM {' + '.join(moved)}, {energy}, {what}"
+    console().print(line, soft_wrap=True)
+    if not packs:
+        note(["honest weights are all ones: --weights net.safetensors puts real, pruned ones in their place"])
 
 
 @app.command()
