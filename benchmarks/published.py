@@ -83,28 +83,27 @@ DRAM_ALL_IN = (
 class TpuWorkload(NamedTuple):
     """A workload of TPU v1 (Jouppi et al., ISCA 2017) with layers that follow from what is published of it.
 
-    `useful`: useful multiply-accumulates by peak, Table 3, row 2. Layers are equal: `weights` / `layers` of Table 1
-    gives their side; a convolution's follow from operations per weight byte, `batch` x `board`^2.
+    `useful`: useful multiply-accumulates by peak as counters have it, Table 3, row 2; `tops`: measured in production,
+    row 9, of a peak of 92. Layers are equal: weights by layers of Table 1 give their side; those of a convolution
+    follow from operations per weight byte, `batch` x `board`^2.
     """
 
     name: str
-    layers: int
     side: int
     """Inputs and outputs of a layer, or channels."""
     batch: int
     useful: float
+    tops: float
+    said: str
     board: int = 0
     """Height and width of a convolution's map; 0: fully connected."""
-    said: str = ""
 
 
 TPU_V1 = (
-    TpuWorkload("MLP0", 5, 2000, 200, 0.125, said="5 of 2000 x 2000 (20 M weights), batch 200"),
-    TpuWorkload("MLP1", 4, 1118, 168, 0.094, said="4 of 1118 x 1118 (5 M), batch 168"),
-    TpuWorkload("LSTM0", 24, 1472, 64, 0.082, said="24 of 1472 x 1472 (52 M), batch 64"),
-    TpuWorkload("LSTM1", 37, 959, 96, 0.063, said="37 of 959 x 959 (34 M), batch 96"),
-    TpuWorkload(
-        "CNN0", 16, 256, 8, 0.782, board=19, said="16 of 3 x 3 x 256 x 256 on 19 x 19 (2888 = 8 x 19²), batch 8"
-    ),
+    TpuWorkload("MLP0", 2000, 200, 0.125, 12.3, "5 of 2000 x 2000 (20 M weights), batch 200"),
+    TpuWorkload("MLP1", 1118, 168, 0.094, 9.7, "4 of 1118 x 1118 (5 M), batch 168"),
+    TpuWorkload("LSTM0", 1472, 64, 0.082, 3.7, "24 of 1472 x 1472 (52 M), batch 64"),
+    TpuWorkload("LSTM1", 959, 96, 0.063, 2.8, "37 of 959 x 959 (34 M), batch 96"),
+    TpuWorkload("CNN0", 256, 8, 0.782, 86.0, "16 of 3 x 3 x 256 x 256 on 19 x 19, batch 8", board=19),
 )
 """Table 1 (layers, weights, batch, operations per weight byte) and Table 3. No shape of CNN1 is known."""
