@@ -100,7 +100,12 @@ CHIP = {
         Number("engine.power.fma_pj", 1.6, 0.3),
         Number("engine.power.burst_factor", 1.4, 0.2),
     ),
-    "b200": (Number("engine.l2_bytes_per_cycle", 10000.0, 0.3), Number("engine.power.fma_pj", 0.7, 0.3)),
+    "b200": (
+        Number("engine.l2_bytes_per_cycle", 10000.0, 0.3),
+        Number("engine.power.fma_pj", 0.7, 0.3),
+        Number("engine.power.burst_factor", 1.4, 0.2),
+        Number("engine.power.burst_seconds", 0.05, 0.5),
+    ),
     "rtx4090": (Number("engine.clock_mhz", 2650.0, 0.03), Number("engine.l2_bytes_per_cycle", 3500.0, 0.2)),
     "rtx5080": (Number("engine.clock_mhz", 2800.0, 0.03), Number("engine.l2_bytes_per_cycle", 3500.0, 0.2)),
     "gb10": (Number("engine.l2_bytes_per_cycle", 1400.0, 0.2), Number("engine.power.fma_pj", 0.9, 0.3)),
@@ -198,6 +203,8 @@ class Kernels:
                     limits = limits._replace(fma_pj=scaled)
                 else:
                     machine = machine._replace(load_cycles_per_k=scaled)
+            elif name == "burst_seconds":
+                limits = limits._replace(burst_us=1e6 * value)
             elif name in Machine._fields:
                 machine = machine._replace(**{name: value})
             else:

@@ -212,6 +212,8 @@ def test_a_format_that_nothing_was_fitted_to_is_told() -> None:
 
 def test_a_format_has_what_is_its_own_and_shares_the_rest() -> None:
     dense = CHIP.engine.dense  # type: ignore[attr-defined]
+    gb10 = accelsim.load_hardware("gb10").engine.dense  # type: ignore[attr-defined]
+    assert [gb10.of(dtype).persistent for dtype in ("bf16", "int8", "fp8")] == [False, False, True]
     own = dense.of("int8")
     assert (own.splits, own.output_bits, own.output_bytes("int8")) == ([1], 32, 4.0)
     assert own.tiles == dense.tiles

@@ -31,6 +31,15 @@ def test_run_prints_the_stack_and_the_answer(accelsim: Run, tmp_path: Path) -> N
     assert re.search(r"a100-pcie: 2:4 (makes steps (slower, )?\d\.\d\d x|leaves steps as they are)", result.out)
     assert re.search(r"products are \d+% of the dense step", result.out)
     assert re.search(r"2:4 (begins to pay at|pays at)", result.out)
+    assert result.err.count("note: a step has no energy: what lies between products is not priced") == 1
+
+
+def test_sequences_that_wait_are_told_with_the_room_that_others_keep(accelsim: Run) -> None:
+    """Prompts and outputs of 200 + 24 tokens; more sequences than tokens of a step, so that some wait."""
+    asked = ("--phase", "decode", "--batch", 512, "--prompt", 200, "--output-tokens", 24)
+    result = accelsim("run", "llama3.2-1b", "--hardware", "rtx4090", "--dtype", "fp8", *asked)
+    said = r"not all sequences run at once: \d+\.\d\d steps for each token; each keeps room for all 224 tokens of its"
+    assert re.search(said, " ".join(result.err.split()))
 
 
 def test_several_boards_are_put_in_order_and_those_that_cannot_are_told(accelsim: Run) -> None:

@@ -113,7 +113,8 @@ def run_step(
 
         if len(rows) > 1:
             console().print(boards_table(table))
-        note(problems)
+        unpriced = "a step has no energy: what lies between products is not priced; without --prompt there is one"
+        note([unpriced, *problems])
         say_wrote(*outputs.values())
 
 
@@ -137,7 +138,8 @@ def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool
     said = []
     if table["steps"].max() > 1.005:
         said.append(
-            f"not all sequences run at once: {table['steps'].max():.2f} steps for each token; see docs/silicon.md"
+            f"not all sequences run at once: {table['steps'].max():.2f} steps for each token; each keeps room for all "
+            f"{asked.longest:,} tokens of its own; see docs/silicon.md"
         )
     if len(patterns) == 2:
         found: Answer = answer(file.language_model, chip, dtype, asked, software)

@@ -56,6 +56,8 @@ class OwnKernel(Hashed):
     """Tiles of tokens that share one pass over the weights."""
     overlap_loss: Share | None = None
     """Share of the shorter of computing and DRAM that the longer does not hide."""
+    persistent: bool | None = None
+    """The output of one tile leaves while the next is computed."""
     output_bits: OutputBits | None = None
     """Of a result."""
     source: str = ""
