@@ -198,7 +198,9 @@ def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its own exit, too, would end whoever asked for a score
         raise InputError(f"evaluate: {path} cannot be run: {type(error).__name__}: {error}") from error
     function: Any = getattr(module, name, None)
     if not callable(function):
@@ -208,9 +210,9 @@ def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
     def score(net: Network) -> float:
         try:
             return float(function(net))
-        except InputError:
+        except (InputError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise InputError(f"evaluate: {text} failed: {type(error).__name__}: {error}") from error
 
     return score

@@ -74,13 +74,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> pd.DataFrame:
-    sweep(folder / "space.toml", folder / "undisturbed.db", jobs=1)
+    sweep(folder / "space.toml", store=folder / "undisturbed.db", jobs=1, trust=True)
     return load(folder / "undisturbed.db")
 
 
 def begin(folder: Path, store: Path, jobs: str = "2", *more: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "accelsim", "sweep", "space.toml", "--store", str(store), "--jobs", jobs, *more],
+        [
+            sys.executable,
+            "-m",
+            "accelsim",
+            "sweep",
+            "space.toml",
+            "--trust",
+            "--store",
+            str(store),
+            "--jobs",
+            jobs,
+            *more,
+        ],
         cwd=folder,
         env=os.environ
         | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]), "TMPDIR": str(folder / "temporary")}
@@ -216,7 +228,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_finished(
         "run the same command again"
     )
     wait_for(partial(ended, begun))
-    sweep(folder / "space.toml", store, jobs=1)
+    sweep(folder / "space.toml", store, jobs=1, trust=True)
     assert_equal_to(undisturbed, store)
 
 

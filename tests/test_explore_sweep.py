@@ -112,7 +112,9 @@ def test_files_are_found_beside_that_of_the_space(tmp_path: Path, monkeypatch: p
         'network = "net.safetensors"\nhardware = "chip.toml"\nevaluate = "score.py:score"\nvary.engine.fifo_depth = [4, 8]\n'  # noqa: E501
     )
     monkeypatch.chdir(tmp_path)
-    table = sweep("spaces/space.toml", "r.db", jobs=2)
+    with pytest.raises(InputError, match="is code, which would run with all your rights"):
+        sweep("spaces/space.toml", "r.db")
+    table = sweep("spaces/space.toml", "r.db", jobs=2, trust=True)
     check(table, load_network(folder / "net.safetensors"),
           [load_hardware(folder / "chip.toml", {"engine.fifo_depth": depth}) for depth in (4, 8)])  # fmt: skip
     assert (table["score"] == 0.25).all()

@@ -68,6 +68,17 @@ ObjectiveOption = Annotated[
 ]
 
 
+EvaluateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--evaluate", help="Score of a point: labels, fidelity, digits, digits-train or file.py:function, which runs."
+    ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Let the file of the space name a function that is run, as file.py:function.")
+]
+
+
 class Sampler(StrEnum):
     """Who proposes points to a search."""
 
@@ -91,6 +102,8 @@ def sweep_command(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
     density: DensityOption = None,
+    evaluate: EvaluateOption = None,
+    trust: TrustOption = False,
     *,
     reading: ReadingOptions,
     tables: Tables,
@@ -98,7 +111,7 @@ def sweep_command(
     """Simulate every point of a space; run again, it goes on where it was stopped."""
     outputs = tables.files
     problems: list[str] = []
-    asked = _space(problems, space, outputs, density, reading)
+    asked = _space(problems, space, outputs, density, reading, evaluate, trust=trust or dry_run)
 
     from accelsim.explore import Store, totals
     from accelsim.explore.space import AT_ONCE
@@ -116,7 +129,9 @@ def sweep_command(
                         step("points planned", len(plan.keys))
                 ahead = plan.lacking + plan.left
                 if not quiet:
-                    _say_before(plan, asked, None if scheduler else crew.processes(ahead))
+                    # To estimate is to run some points, and with them a function that scores them.
+                    is_code = dry_run and ":" in (asked.evaluate or "")
+                    _say_before(plan, asked, None if scheduler or is_code else crew.processes(ahead))
                 if dry_run:
                     return
                 base.keep(asked.wanted)
@@ -160,6 +175,8 @@ def search_command(
     scheduler: SchedulerOption = None,
     shared_path: SharedOption = False,
     density: DensityOption = None,
+    evaluate: EvaluateOption = None,
+    trust: TrustOption = False,
     *,
     reading: ReadingOptions,
     tables: Tables,
@@ -167,7 +184,7 @@ def search_command(
     """Look for the best points of a space without trying all of them."""
     outputs = tables.files
     problems: list[str] = []
-    asked = _space(problems, space, outputs, density, reading)
+    asked = _space(problems, space, outputs, density, reading, evaluate, trust=trust)
 
     from accelsim.explore import pareto, search
     from accelsim.report import terminal
@@ -283,13 +300,21 @@ def knobs_command(
 
 
 def _space(
-    problems: list[str], space: str, outputs: dict[str, Path], density: float | None, reading: ReadingOptions
+    problems: list[str],
+    space: str,
+    outputs: dict[str, Path],
+    density: float | None,
+    reading: ReadingOptions,
+    evaluate: str | None,
+    *,
+    trust: bool,
 ) -> Space:
     """Return a space, with what was typed in place of its own keys."""
     from accelsim.explore import Space
 
-    typed = reading.of_space | ({} if density is None else {"density": density})
-    asked: Any = collect(problems, Space, space, typed)
+    given = {"density": density, "evaluate": evaluate}
+    typed = reading.of_space | {name: value for name, value in given.items() if value is not None}
+    asked: Any = collect(problems, lambda: Space(space, typed, trust=trust))
     collect(problems, check_outputs, outputs)
     raise_if_any(problems)
     made: Space = asked

@@ -47,6 +47,7 @@ def search(
     jobs: int | None = None,
     scheduler: str | None = None,
     shared_path: bool = False,
+    trust: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Look for the best points of a space; returns the totals of those tried, in the order in which they were.
@@ -59,7 +60,7 @@ def search(
     column `feasible` says which points break none.
     Needs `accelsim[explore]`. Raises InputError as `sweep`, and without objectives.
     """
-    asked = space if isinstance(space, Space) else Space(space)
+    asked = space if isinstance(space, Space) else Space(space, trust=trust)
     chosen = asked.objectives if objectives is None else [Objective.parse(text) for text in objectives]
     if not chosen:
         raise InputError(f"{asked.source}: objectives: none; name some, such as minimize energy_pj, minimize time_us")

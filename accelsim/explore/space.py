@@ -116,11 +116,18 @@ class SpaceSpec:
 class Space:
     """A checked space: its knobs, and the points that they make.
 
-    changes: keys that take the place of those that are given.
+    changes: keys that take the place of those that are given. trust: whether a file may name a function that is run,
+    as in evaluate = "file.py:function"; a dictionary may, since who writes it runs code anyway.
     Raises InputError with every problem of its keys, its values and their ranges at once.
     """
 
-    def __init__(self, given: str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        given: str | Path | Mapping[str, Any],
+        changes: Mapping[str, Any] | None = None,
+        *,
+        trust: bool = False,
+    ) -> None:
         data, self.source, folder = _read(given)
         networks: dict[str, Any] = {}
         data, vary = data | dict(changes or {}), data.get("vary")
@@ -174,7 +181,13 @@ class Space:
             check_criterion(spec.criterion)
         with collecting(problems, f"{self.source}: evaluate: "):
             if spec.evaluate is not None:
-                self.evaluate = check_evaluation(spec.evaluate, folder)
+                typed = "evaluate" in (changes or {})
+                self.evaluate = check_evaluation(spec.evaluate, Path() if typed else folder)
+                if ":" in self.evaluate and not (trust or typed or isinstance(given, Mapping)):
+                    raise InputError(
+                        f"'{spec.evaluate}' is code, which would run with all your rights; if you know what it does, "
+                        "allow it: --trust (in Python, trust=True), or name it yourself by --evaluate"
+                    )
             for net in self.networks.values() if self.evaluate == "labels" else ():
                 labelled(net)  # or every point would say so
         lacking = {*self._values_of("hardware", spec.hardware)} - {*self.chips}

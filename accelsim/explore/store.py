@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean
+from accelsim.errors import InputError, did_you_mean, reason_of
 from accelsim.results import COLUMNS, NO_ROWS, Columns
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ FORMAT = 4
 
 APPLICATION = 0x61636373
 """How SQLite files of this package call themselves: `accs`."""
+
+MOST_ROWS = 10**6
+"""Of a point: layers and operations of a network."""
 
 WAIT_SECONDS = 60
 """For another process that writes."""
@@ -97,6 +102,7 @@ class Store:
             raise InputError(f"{self.path}: the directory {self.path.parent} does not exist; create it first")
         if not create and not os.path.isfile(self.path):
             raise InputError(f"{self.path}: no such store; accelsim sweep SPACE --store {self.path} makes one")
+        self._for_reading, self._reads_only = not create, False
         with self._telling():
             begin = time.monotonic()
             while not self._opened():
@@ -118,7 +124,7 @@ class Store:
 
     def known(self, *, failed: bool = True) -> set[str]:
         """Return the keys of points that are there; `failed`: also those that failed."""
-        with self._telling():
+        with self._reading():
             found = self._base.execute("SELECT key FROM points WHERE error IS NULL OR ?", (failed,))
             return {key for (key,) in found}
 
@@ -152,9 +158,11 @@ class Store:
 
         Raises InputError for a name that is not there, and where there is none.
         """
-        with self._telling():
+        with self._reading():
             rows = self._base.execute("SELECT name, objectives, constraints FROM spaces ORDER BY id DESC").fetchall()
-        known = {name: Wanted(name, *map(tuple, map(json.loads, texts))) for name, *texts in rows}
+            known = {name: Wanted(name, *map(_names, map(json.loads, texts))) for name, *texts in rows}
+            if not all(isinstance(name, str) for name in known):
+                raise TypeError("a space has no name")
         if not known:
             raise InputError(f"{self.path}: has no points")
         if space is not None and space not in known:
@@ -172,9 +180,10 @@ class Store:
         """
         import pandas as pd
 
-        with self._telling():
+        with self._reading():
             found = self._base.execute(
-                "SELECT p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, max(p.rows, 1), "
+                "SELECT p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, "
+                "iif(p.rows = 0, 1, p.rows), "
                 "w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value",
                 (_json(keys),),
             )  # one that failed has a row, too
@@ -189,6 +198,12 @@ class Store:
             scored, places = (np.concatenate(each, axis=-1) for each in zip(*parts, strict=True))
             order = np.argsort(places[-1], kind="stable")
             blocks, firsts, rows, numbers = places[2:, order]
+            if len(rows) and (places[2:5].min() < 0 or rows.max() > MOST_ROWS or firsts.max() > 2**40):
+                raise ValueError("a point has rows where there are none")
+            if len(numbers) != len(keys):
+                raise ValueError("points are missing")
+            if not all(isinstance(text, str) for known in words for text in known):
+                raise TypeError("an error or a precision is no text")
             every = np.repeat(np.arange(len(numbers)), rows)
             place = np.arange(len(every)) - (np.cumsum(rows) - rows - firsts)[every]
             filling = {
@@ -218,16 +233,14 @@ class Store:
 
         Raises InputError where there are none.
         """
-        with self._telling():
+        with self._reading():
             found = self._base.execute("SELECT key, knobs FROM points WHERE engine = ?", (engine,)).fetchall()
             others = self._base.execute("SELECT count(*) FROM points WHERE engine != ?", (engine,)).fetchone()[0]
         if not found:
             why = f"its {others} points are of another version of accelsim; sweep again" if others else "has no points"
             raise InputError(f"{self.path}: {why}")
-        try:
-            loaded = [(key, json.loads(knobs)) for key, knobs in found]
-        except ValueError as error:
-            raise InputError(f"{self.path}: is damaged ({error}); restore a copy, or sweep into a new file") from None
+        with self._reading():
+            loaded = [(key, _knobs(json.loads(knobs))) for key, knobs in found]
         return sorted(loaded, key=lambda each: [(name, str(type(v)), v) for name, v in each[1].items()])
 
     def _opened(self) -> bool:
@@ -235,11 +248,27 @@ class Store:
 
         SQLite does not wait where waiting might never end: while others turn the log on, recover it or clean it up.
         """
-        self._base = sqlite3.connect(self.path, timeout=WAIT_SECONDS, isolation_level=None)
+        # As an absolute path, which SQLite takes for no URI whatever it is called.
+        path = str(self.path) if str(self.path) == ":memory:" else os.path.abspath(self.path)
+        how: dict[str, Any] = {"timeout": WAIT_SECONDS, "isolation_level": None}
+        if self._reads_only:  # where SQLite can make no file beside it; nobody writes there, then
+            if os.path.exists(log := f"{path}-wal") and os.path.getsize(log):
+                raise InputError(
+                    f"{self.path}: the last points are in {log} and not in it yet, and both may only be read; copy "
+                    "both to where they can be written"
+                )
+            path, how["uri"] = f"file:{quote(path)}?immutable=1", True
+        base = None
         try:
+            self._base = base = sqlite3.connect(path, **how)
             self._open()
         except BaseException as error:
-            self._base.close()
+            if base is not None:
+                base.close()
+            refused = isinstance(error, sqlite3.OperationalError) and re.search("readonly|unable to open", str(error))
+            if refused and self._for_reading and not self._reads_only:
+                self._reads_only = True
+                return False
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
                 return False
             raise
@@ -256,6 +285,9 @@ class Store:
             self._create()
         elif found != APPLICATION:
             raise InputError(f"{self.path}: is an SQLite file of something else; name another file")
+        elif version == FORMAT and self._schema() != {" ".join(each.split()) for each in _statements()}:
+            # No view, trigger or generated column is looked into, which may never end.
+            raise sqlite3.DatabaseError("its tables are others")
         elif version != FORMAT or self._columns() != list(NAMES):
             raise InputError(
                 f"{self.path}: was made by a version of accelsim with other columns; name a new file, or read this one "
@@ -264,18 +296,24 @@ class Store:
         damage = self._base.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise sqlite3.DatabaseError(damage)
-        self._base.execute("PRAGMA journal_mode = WAL")
-        self._base.execute("PRAGMA synchronous = NORMAL")
+        if not self._for_reading:
+            self._base.execute("PRAGMA journal_mode = WAL")
+            self._base.execute("PRAGMA synchronous = NORMAL")
 
     def _create(self) -> None:
         with self._writing():
             if not self._base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in filter(str.strip, _TABLES.split(";")):
+                for statement in _statements():
                     self._base.execute(statement)
                 described = [(column.name, column.dtype, column.unit) for column in COLUMNS]
                 self._base.executemany("INSERT INTO columns (name, dtype, unit) VALUES (?, ?, ?)", described)
                 self._base.execute(f"PRAGMA application_id = {APPLICATION}")
                 self._base.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _schema(self) -> set[str]:
+        """Return what the file is made of; indices that SQLite made by itself have no text."""
+        found = self._base.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return {" ".join(str(sql).split()) for (sql,) in found}
 
     def _columns(self) -> list[str]:
         return [name for (name,) in self._base.execute("SELECT name FROM columns ORDER BY place")]
@@ -290,6 +328,20 @@ class Store:
                 self._base.execute("ROLLBACK")
             raise
         self._base.execute("COMMIT")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Say that the file is damaged where what is read is nothing that was ever written, whatever comes of it."""
+        with self._telling():
+            try:
+                yield
+            except (InputError, sqlite3.Error, MemoryError):
+                raise
+            except Exception as error:
+                raise InputError(
+                    f"{self.path}: is damaged ({type(error).__name__}: {reason_of(error)}); restore a copy, or sweep "
+                    "into a new file"
+                ) from None
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -309,6 +361,28 @@ class Store:
             else:
                 remedy = f"is damaged or no store ({text}); it was left as it is: name another file, or restore a copy"
             raise InputError(f"{self.path}: {remedy}") from None
+
+
+def _statements() -> list[str]:
+    """Return the statements that make the tables."""
+    return [each.strip() for each in _TABLES.split(";") if each.strip()]
+
+
+def _names(read: Any) -> tuple[str, ...]:
+    """Return a list of texts; raises TypeError for anything else."""
+    if not isinstance(read, list) or not all(isinstance(each, str) for each in read):
+        raise TypeError("a list of texts is none")
+    return tuple(read)
+
+
+def _knobs(read: Any) -> dict[str, Any]:
+    """Return knobs; raises TypeError for what is none."""
+    if not isinstance(read, dict):
+        raise TypeError("knobs are no table")
+    for value in read.values():
+        if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
+            raise TypeError("a knob is neither a number nor text")
+    return read
 
 
 class Coded(NamedTuple):

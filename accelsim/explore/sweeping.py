@@ -54,6 +54,7 @@ def sweep(
     *,
     retry_failed: bool = False,
     shared_path: bool = False,
+    trust: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Run every point of a space that the store lacks; returns all of them, one row per point and layer.
@@ -61,13 +62,14 @@ def sweep(
     space: a file, the name of a shipped one, or a dictionary (see docs/exploration.md). store: an SQLite file, made
     where there is none; what is in it is not run again. jobs: processes of this machine, by default its cores.
     scheduler: address of a Dask scheduler, such as "tcp://host:8786"; its workers get the weights once, or read them
-    from the same path (`shared_path`). `progress` is called with points done and points in all.
+    from the same path (`shared_path`). trust: whether a file may name a function that is run (see `Space`). `progress`
+    is called with points done and points in all.
     Columns: point (its number), every knob, score and the precision that it is of (number formats of the chip), error
     (empty, or why the point failed), then those of `simulate`.
     The result does not depend on jobs, on the order in which points ran, or on interruptions.
     Raises InputError with every problem of the space and the store.
     """
-    asked = space if isinstance(space, Space) else Space(space)
+    asked = space if isinstance(space, Space) else Space(space, trust=trust)
     with Store(store) as base:
         setup = setup_of(asked, shared_path=scheduler is None or shared_path)
         with Crew(setup, base, jobs, scheduler) as crew:

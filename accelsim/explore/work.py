@@ -21,7 +21,7 @@ import accelsim
 from accelsim.config import shipped_dir
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import Row, engine_of
-from accelsim.errors import InputError, typed
+from accelsim.errors import InputError, reason_of, typed
 from accelsim.evaluation import Evaluate, as_computed, load_evaluation
 from accelsim.explore.chips import Chips
 from accelsim.explore.points import Defaults, Point, Points, Pruning, pruning_of
@@ -303,8 +303,13 @@ class Worker:
             return done
         except InputError as error:
             return Done(key, text, error="\n".join(error.problems))
+        except OSError as error:  # of this machine, and of no point: such as a full disk
+            raise InputError(
+                f"points cannot be run here: {type(error).__name__}: {reason_of(error)}; what was finished is stored: "
+                "mend that and run the same command again"
+            ) from None
         except Exception as error:  # a point that fails, however it does, does not stop the others
-            return Done(key, text, error=f"{type(error).__name__}: {error}")
+            return Done(key, text, error=f"{type(error).__name__}: {reason_of(error)}")
 
     def _score(self, chip: Hardware) -> tuple[float | None, str]:
         """Return the score of the network as a chip computes it, and in which numbers; None, and "": nobody asks."""
