@@ -1,18 +1,21 @@
 """The first command on a machine: `python -m benchmarks.first_command [--before FOLDER] [--runs N]`.
 
 Each command runs twice with an empty folder for compiled code, and what the first takes longer, in CPU seconds of all
-its processes, is what it compiles; a third time, into another empty folder, what it compiles is counted. With
-`--before`, a checkout of another commit, both take turns.
+its processes, is what it compiles; before that, into another empty folder, what it compiles is counted. Python has
+its bytecode by then, as after an installation. With `--before`, a checkout of another commit, both take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +73,20 @@ class Taken(NamedTuple):
     functions: int
 
 
+@cache
+def _bytecode() -> str:
+    """Return a folder for the bytecode of Python, which checkouts do not have and an installation has."""
+    folder = tempfile.mkdtemp(prefix="accelsim-bytecode-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _cpu_seconds(arguments: list[str], folder: Path, compiled: Path) -> tuple[float, str]:
     """Run Python with arguments; return the CPU time of all its processes, and what it wrote beside results."""
-    environment = os.environ | {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(compiled)}
+    environment = os.environ | {
+        "PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(compiled),
+        "PYTHONPYCACHEPREFIX": _bytecode(), "PYTHONDONTWRITEBYTECODE": "",
+    }  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as results:
         done = subprocess.run(
@@ -85,10 +99,10 @@ def _cpu_seconds(arguments: list[str], folder: Path, compiled: Path) -> tuple[fl
 def taken(case: Case, folder: Path) -> Taken:
     """Return what a command takes with the package that lies in a folder."""
     with tempfile.TemporaryDirectory() as compiled:
-        first, second = (_cpu_seconds(["-m", "accelsim", *case.command], folder, Path(compiled))[0] for _ in range(2))
-    with tempfile.TemporaryDirectory() as compiled:
         told = _cpu_seconds(["-c", COUNT, *case.command], folder, Path(compiled))[1]
     kernels, functions = map(int, told.splitlines()[-1].split())
+    with tempfile.TemporaryDirectory() as compiled:
+        first, second = (_cpu_seconds(["-m", "accelsim", *case.command], folder, Path(compiled))[0] for _ in range(2))
     return Taken(first, second, kernels, functions)
 
 

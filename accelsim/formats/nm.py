@@ -21,7 +21,7 @@ from accelsim.bitscan import nonzero_mask
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.formats.counting import magnitudes
 from accelsim.formats.storage import Bits, as_matrix, pad_to, stored_values
-from accelsim.kernels import njit
+from accelsim.kernels import uncounted
 from accelsim.pruning.granularity import MAX_M
 from accelsim.threads import in_threads
 
@@ -41,31 +41,33 @@ def holds(weight: NDArray[Any], n: int, m: int) -> bool:
     bits, magnitude = magnitudes(weight.reshape(rows, -1))
 
     def work(first: int, last: int) -> bool:
-        return bool(_holds(bits[first:last], magnitude, places, n, m))
+        return bool(_holds(bits[first:last], magnitude, places, n, m, _room(bits.shape[1], places, m)))
 
     return all(in_threads(work, rows, bits.size))
 
 
-@njit(cache=True, nogil=True)
-def _holds(bits, magnitude, places, n, m):
+def _room(columns: int, places: int, m: int) -> tuple[NDArray[np.uint64], ...]:
+    """Return where `_holds` works: begins and words at zero, planes, and three of the size of a row's words."""
+    size = columns // 64 + 1
+    begins, words = np.zeros(size, np.uint64), np.zeros(size + m * places // 64 + 1, np.uint64)
+    return begins, words, np.empty((m.bit_length(), size), np.uint64), np.empty((3, size), np.uint64)
+
+
+@uncounted
+def _holds(bits, magnitude, places, n, m, room):
     """Look at rows (out, channels x places), 64 groups at a time, and stop at the first row that has too many.
 
     Of each row one bit per element is kept. At every bit begins a sum of m of them, `places` apart, as bits of the sum
-    in `planes`; of these sums those count that belong to a group.
+    in `planes`; of these sums those count that belong to a group. `room` is what `_room` returns.
     """
     columns = bits.shape[1]
     whole, size = columns // 64, columns // 64 + 1
-    levels = 0
-    while m >> levels:
-        levels += 1
-    begins = np.zeros(size, np.uint64)
+    begins, words, planes, others = room
+    carry, more, equal = others[0], others[1], others[2]
+    levels = len(planes)
     for first in range(0, columns, m * places):
         for j in range(first, min(first + places, columns)):
             begins[j >> 6] |= np.uint64(1) << np.uint64(j & 63)
-    words = np.zeros(size + m * places // 64 + 1, np.uint64)
-    planes = np.empty((levels, size), np.uint64)
-    carry = np.empty(size, np.uint64)
-    more, equal = np.empty(size, np.uint64), np.empty(size, np.uint64)
     for i in range(len(bits)):
         row = bits[i]
         for word in range(whole):

@@ -62,10 +62,24 @@ def _swap(randoms, place, first, places, words):
             places[place - first] = partner
             place -= np.int64(partner <= place)
             used += np.uint64(1)
-    one, low = np.uint64(1), np.uint64(63)
+    one, low, six = np.uint64(1), np.uint64(63), np.uint64(6)
+    here, mine = np.uint64(first) >> six, np.uint64(0)  # the word of the place that is next, kept out of memory
+    if place < first:
+        mine = words[here]
     for k in range(len(places) if place < first else 0):
-        other, mine = np.uint64(places[k]), np.uint64(first + k)
-        word = words[other >> np.uint64(6)]
-        words[other >> np.uint64(6)] = word & ~(one << (other & low))
-        words[mine >> np.uint64(6)] |= (word >> (other & low) & one) << (mine & low)  # where none was set yet
+        other, at = np.uint64(places[k]), np.uint64(first + k)
+        if at >> six != here:
+            words[here] = mine
+            here = at >> six
+            mine = words[here]
+        if other >> six == here:
+            found = mine >> (other & low) & one
+            mine &= ~(one << (other & low))
+        else:
+            word = words[other >> six]
+            found = word >> (other & low) & one
+            words[other >> six] = word & ~(one << (other & low))
+        mine |= found << (at & low)  # where none was set yet
+    if place < first:
+        words[here] = mine
     return place

@@ -125,7 +125,7 @@ def _compiled(
     supply: Supply,
 ) -> tuple[int, Prefetch]:
     active = np.flatnonzero(vector)
-    record = twin.Record(np.empty((len(active) + 1, 3), np.int64), 0, twin.UNRECORDED.starts)
+    record = twin.Record(np.empty((len(active) + 1, 3), np.int64), 0, np.empty((0, config.pes), np.int64))
 
     cycles, ahead = twin.record_pass(config, part, vector, supply, record)
     if not log.reaches(cycles):

@@ -57,7 +57,7 @@ class Fetched(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Arrays that a run of one vector fills with the times of its broadcast columns; empty ones are left alone."""
+    """Arrays that a run of one vector fills with the times of its broadcast columns."""
 
     steps: NDArray[np.int64]
     """(columns + 1, 3): when the scan was ready to broadcast a column, the cycles in which a full queue held it back,
@@ -65,9 +65,6 @@ class Record(NamedTuple):
     first: int
     starts: NDArray[np.int64]
     """(n, pes): when each PE begins with each column from the `first` on."""
-
-
-UNRECORDED = Record(np.zeros((0, 3), np.int64), 0, np.zeros((0, 0), np.int64))
 
 
 class Elements(NamedTuple):
@@ -91,7 +88,6 @@ class Machine(NamedTuple):
     """(2, pes): backpressure and dram of the PEs, as far as they were moved to where there is room."""
     popped_by_all: NDArray[np.int64]
     """(columns,): when the last PE pops each column that was broadcast."""
-    record: Record
 
 
 class Scan(NamedTuple):
@@ -125,10 +121,10 @@ class Activation(NamedTuple):
 def _run(columns, fetched, ahead, active, times, fifo_depth, behind, record):
     """Run vectors one after another, or each by itself, and add up what they take.
 
-    columns, fetched, record: Columns, Fetched and Record as plain tuples, which spare a call 5 us.
+    columns, fetched: Columns and Fetched as plain tuples, which spare a call 5 us.
     ahead (vectors, 3): the Prefetch of each; if there is but one, each vector follows the one before it.
     active (vectors, columns): which activations are not zero; times (vectors,): how often each counts.
-    behind (0,): of the type that PEs count in. A Record takes one vector.
+    behind (0,): of the type that PEs count in. record: None, which is compiled for itself, or a Record of one vector.
     Returns cycles (vectors,); loads (vectors, tiles, 2), request and arrival from the start of each vector; the
     prefetch (vectors, 3) that each leaves, seen from its end; how often each column was broadcast; (3, pes) cycles
     until a PE had finished, and those without work for which another PE's full queue and DRAM are to blame; (2,) cycles
@@ -150,9 +146,8 @@ def _run_all(columns, fetched, ahead, active, times, fifo_depth, record, arrays)
     cycles, loads, left, uses, per_pe, sums, narrow, wide, space = arrays
     n = active.shape[1]
     machine = Machine(
-        Columns(*columns), fifo_depth, Fetched(*fetched), Elements(narrow[0], narrow[1], narrow[2]), wide, space[:n],
-        Record(*record),
-    )  # fmt: skip
+        Columns(*columns), fifo_depth, Fetched(*fetched), Elements(narrow[0], narrow[1], narrow[2]), wide, space[:n]
+    )
     broadcast, write_cycles = space[n:], machine.fetched.write_cycles
     for v in range(len(active)):
         count = np.int64(0)
@@ -163,7 +158,7 @@ def _run_all(columns, fetched, ahead, active, times, fifo_depth, record, arrays)
             uses[j] += times[v] * np.int64(active[v, j])
         before = ahead[v] if v < len(ahead) else left[v - 1]
         loader = Loader(np.int64(-1), before[0], before[0], before[1], before[2])
-        finished, arrival, loader = _run_vector(machine, broadcast[:count], loader, loads[v])
+        finished, arrival, loader = _run_vector(machine, broadcast[:count], loader, loads[v], record)
         taken = max(finished, loader.arrived) + write_cycles
         cycles[v] = taken
         left[v, 0] = np.int64(0) if write_cycles else loader.arrived - taken
@@ -175,7 +170,7 @@ def _run_all(columns, fetched, ahead, active, times, fifo_depth, record, arrays)
 
 
 @inlined
-def _run_vector(machine, broadcast, loader, loads):
+def _run_vector(machine, broadcast, loader, loads, record):
     """Time every broadcast column of one vector in every PE: broadcast (n,), ascending.
 
     Fills loads (tiles, 2). Returns the cycle of completion, the arrival of the last column, and the loader with all
@@ -185,7 +180,7 @@ def _run_vector(machine, broadcast, loader, loads):
     scan = Scan(np.int64(0), np.int64(0))
     done = arrival = grown = np.int64(0)
     for a in range(broadcast.size):
-        column = broadcast[a]
+        column = broadcast[np.uint64(a)]
         scan = _next_element(machine.columns, scan, column)
         ready = scan.cycle
         free = _queues_free(machine, a, ready)
@@ -200,15 +195,15 @@ def _run_vector(machine, broadcast, loader, loads):
             _empty_sums(machine)
             grown = np.int64(0)
         grown += step  # no narrow sum has grown by more
-        machine.popped_by_all[a] = arrival + _work_off(machine, activation)
+        machine.popped_by_all[np.uint64(a)] = arrival + _work_off(machine, activation)
         if a >= broadcast.size - PIPELINE_CYCLES:  # what was popped before that is written before the last is done
             done = max(done, arrival + _written(machine.columns, machine.elements, column))
-        if len(machine.record.steps):
-            _record_step(machine, a, ready, activation)
+        if record is not None:
+            _record_step(record, machine, a, ready, activation)
     scan_end = _end_of_scan(machine.columns, scan)
     finished = max(done, scan_end)
-    if len(machine.record.steps):
-        _write_step(machine.record.steps, broadcast.size, scan_end, finished, np.int64(0))
+    if record is not None:
+        _write_step(record.steps, broadcast.size, scan_end, finished, np.int64(0))
     return finished, arrival, _last_tiles(machine, loader, arrival, loads)
 
 
@@ -245,7 +240,8 @@ def _add_up(machine, arrival, times, per_pe):
 def _next_element(columns, scan, column):
     """Go on to the activation of a column."""
     # Specification: non_zero_scan. A step to the next element; leaving a row costs one, except from its last slot.
-    return Scan(scan.cycle + 1 + columns.scan_row[column] - scan.row, columns.next_row[column])
+    j = np.uint64(column)  # unsigned: no wrap-around index
+    return Scan(scan.cycle + 1 + columns.scan_row[j] - scan.row, columns.next_row[j])
 
 
 @inlined
@@ -260,7 +256,7 @@ def _queues_free(machine, a, ready):
     """Return when all queues have room for a column: every PE has popped the one B - 1 before it."""
     # Specification: non_zero_scan, `queue.room`.
     before = a - (machine.fifo_depth - 1)
-    return max(ready, machine.popped_by_all[before]) if before >= 0 else ready
+    return max(ready, machine.popped_by_all[np.uint64(before)]) if before >= 0 else ready
 
 
 @inlined
@@ -268,7 +264,7 @@ def _begin_tile_of(machine, loader, column, arrival, loads):
     """Load tiles up to that of a column; the one before it came at `arrival`."""
     # Specification: WeightLoader.column.
     ends = machine.fetched.ends
-    while ends.size and (loader.tile < 0 or column >= ends[loader.tile]):
+    while ends.size and (loader.tile < 0 or column >= ends[np.uint64(loader.tile)]):
         loader = _load(machine, loader, arrival, loads)
     return loader
 
@@ -277,7 +273,7 @@ def _begin_tile_of(machine, loader, column, arrival, loads):
 def _column_there(fetched, loader, column, free):
     """Return when a column has come, for which the queues are free."""
     # Specification: WeightLoader.column.
-    return max(free, loader.start + fetched.arrivals[column]) if fetched.ends.size else free
+    return max(free, loader.start + fetched.arrivals[np.uint64(column)]) if fetched.ends.size else free
 
 
 @inlined
@@ -321,34 +317,33 @@ def _work_off(machine, activation):
     # Specification: ProcessingElement.run, the pop and the time a column takes.
     elements = machine.elements
     lane = elements.behind.dtype.type  # the same narrow integers all the way, or the compiler finds no vector code
-    elapsed = activation.elapsed
+    elapsed, held_back = activation.elapsed, activation.held_back
     if elapsed > NARROW_CYCLES:
         _wait_long(machine, activation)
-        elapsed = np.int64(0)
-    elif activation.held_back or activation.held_by_dram:
-        _wait(elements, activation)
-    j = np.uint64(activation.column)  # unsigned: no wrap-around index
-    passed, none, one = lane(elapsed), lane(0), lane(1)
+        elapsed = held_back = np.int64(0)
+    elif activation.held_by_dram:
+        _wait_for_dram(elements, activation)
+        held_back = np.int64(0)
+    j = np.uint64(activation.column)
+    passed, held, none, one = lane(elapsed), lane(held_back), lane(0), lane(1)
     latest = none
     for k in range(elements.behind.size):
-        late = max(lane(elements.behind[k] - passed), none)
+        left = lane(elements.behind[k] - passed)
+        late = max(left, none)
         latest = max(latest, late)
+        # Who is through before the column comes is starved; the full queue is to blame for the last of these cycles.
+        elements.backpressure[k] = lane(elements.backpressure[k] + min(lane(late - left), held))
         elements.behind[k] = lane(late + max(lane(machine.columns.entries[j, k]), one))
     return np.int64(latest)
 
 
 @inlined
-def _wait(elements, activation):
+def _wait_for_dram(elements, activation):
     """Let every PE that is free before a column comes wait: for DRAM first, then a full queue, then the scan."""
     # Specification: ProcessingElement.run, `starved`.
     lane = elements.behind.dtype.type
     elapsed, none = lane(activation.elapsed), lane(0)
     held_back, held_by_dram = lane(activation.held_back), lane(activation.held_by_dram)
-    if held_by_dram == 0:
-        for k in range(elements.behind.size):
-            starved = max(lane(elapsed - elements.behind[k]), none)
-            elements.backpressure[k] = lane(elements.backpressure[k] + min(starved, held_back))
-        return
     for k in range(elements.behind.size):
         starved = max(lane(elapsed - elements.behind[k]), none)
         waited = min(starved, held_by_dram)
@@ -388,9 +383,9 @@ def _write_step(steps, a, ready, held_back, held_by_dram):
 
 
 @inlined
-def _record_step(machine, a, ready, activation):
+def _record_step(record, machine, a, ready, activation):
     """Record a column that was just worked off."""
-    record, behind, entries = machine.record, machine.elements.behind, machine.columns.entries
+    behind, entries = machine.elements.behind, machine.columns.entries
     _write_step(record.steps, a, ready, activation.held_back, activation.held_by_dram)
     if 0 <= a - record.first < len(record.starts):
         for k in range(behind.size):
@@ -475,8 +470,7 @@ class _Twin:
             mine, often = active[first:last], times[first:last]
             rows = new_rows(part, mine, often)
             return *_run(
-                columns, fetched, supplies.ahead[first:last], mine, often, self.config.fifo_depth, behind,
-                tuple(UNRECORDED),
+                columns, fetched, supplies.ahead[first:last], mine, often, self.config.fifo_depth, behind, None
             ), rows  # fmt: skip
 
         if supplies.in_order:
@@ -523,7 +517,7 @@ def record_pass(
     columns, behind = laid_out(part, config)
     fetched, ahead = _fetched(supply.fetch, supply.stream), np.array([supply.prefetch], np.int64)
     active, once = read_only(vector[None] != 0), np.ones(1, np.int64)
-    cycles, _, left, *_ = _run(columns, fetched, ahead, active, once, config.fifo_depth, behind, tuple(record))
+    cycles, _, left, *_ = _run(columns, fetched, ahead, active, once, config.fifo_depth, behind, record)
     return int(cycles[0]), Prefetch(*left[0].tolist())
 
 
