@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,13 @@ BENCHMARKS = (
 )
 
 
+NEEDED: dict[Callable[[bool], list[Figure]], tuple[str, str]] = {
+    exploration.sweeps: ("distributed", "explore"),
+    exploration.search_against_sweep: ("optuna", "explore"),
+}
+"""What benchmarks import that an installation without extras lacks, and the extra that brings it."""
+
+
 def main() -> None:
     """Measure, print a table, and write JSON if asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -362,6 +370,10 @@ def main() -> None:
     figures: list[Figure] = []
     print(f"accelsim {accelsim.__version__}, Python {platform.python_version()}, {platform.machine()}")
     for benchmark in BENCHMARKS:
+        module, extra = NEEDED.get(benchmark, ("", ""))
+        if module and find_spec(module) is None:
+            print(f"left out: {benchmark.__name__}, which needs {module}: pip install '.[{extra}]'", flush=True)
+            continue
         for figure in benchmark(options.quick):
             figures.append(figure)
             verdict = f"{figure.target:15} {'met' if figure.met else 'MISSED'}" if figure.target else ""

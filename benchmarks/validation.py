@@ -14,6 +14,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import accelsim
 from accelsim.config import shipped_names
@@ -326,16 +327,37 @@ def _summary(times: list[Line], energies: list[Line]) -> str:
         (
             "cycles of nine layers",
             "EIE Table IV",
-            f"mean error {100 * np.mean(errors):.1f} %, largest {100 * max(errors):.1f} %",
+            f"{_median_and_tail(100 * np.array(errors))}, largest {100 * max(errors):.1f} %",
             "predicted",
         ),
         ("SRAM power of a PE", "EIE Table II", f"{100 * memory.difference:+.1f} %", "predicted"),
         ("power of 64 PEs", "EIE Table V", f"{100 * power.difference:+.1f} %", "clock and pipeline calibrated"),
         ("area of 64 PEs", "EIE Table V", f"{100 * area.difference:+.1f} %", "logic calibrated"),
+        *_measured_on_gpus(),
     ]
     return "\n".join(
         ["| what | against | result | |", "|---|---|---|---|", *("| " + " | ".join(row) + " |" for row in rows)]
     )
+
+
+def _median_and_tail(errors_pct: ArrayLike) -> str:
+    known = np.abs(np.asarray(errors_pct, float))
+    known = known[~np.isnan(known)]
+    return f"median {np.median(known):.1f} %, 90th percentile {np.percentile(known, 90):.1f} %"
+
+
+def _measured_on_gpus() -> list[tuple[str, str, str, str]]:
+    """Return the errors of GEMMs and of steps of language models, all boards and formats together."""
+    found = gemm_layers.together([each for board in gemm_layers.GPUS for each in gemm_layers.groups(board).values()])
+    steps = serving.errors_pct()
+    gains, times = (steps[(steps["what"] == "speed-up") == is_gain]["error_pct"] for is_gain in (True, False))
+    boards = f"{len(gemm_layers.GPUS)} GPUs"
+    return [
+        (f"time of {len(found.rows):,} dense GEMMs", boards, _median_and_tail(found.dense), "fitted"),
+        ("the same packed 2:4", boards, _median_and_tail(found.sparse), "fitted"),
+        (f"time of {len(times)} steps of language models", boards, _median_and_tail(times), "fitted"),
+        ("speed-up of those by 2:4", boards, _median_and_tail(gains), "fitted"),
+    ]
 
 
 def _prices() -> str:

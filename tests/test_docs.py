@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from conftest import ROOT
+from conftest import ROOT, Run
 from typer.testing import CliRunner
 
 import accelsim
@@ -24,7 +24,14 @@ from benchmarks.documents import fill, house, toy
 
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *sorted(DOCS.glob("*.md"))]
-RUN = ["start", "chips", "coming_from", pytest.param("networks", marks=pytest.mark.needs("torch")), "extending"]
+RUN = [
+    "start",
+    "chips",
+    "coming_from",
+    pytest.param("networks", marks=pytest.mark.needs("torch")),
+    "extending",
+    "README",
+]
 """Pages whose examples are run, from top to bottom, in an empty folder."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -81,7 +88,7 @@ def test_commands_parse(page: Path) -> None:
 @pytest.mark.thorough(keep=1)
 @pytest.mark.parametrize("name", RUN)
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = DOCS / f"{name}.md"
+    page = ROOT / "README.md" if name == "README" else DOCS / f"{name}.md"
     code = "".join(blocks(page, "python"))
     for toml in blocks(page, "toml"):
         first, *_ = toml.splitlines()
@@ -95,6 +102,18 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for arguments in shell_commands(page):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"{arguments}: {result.output} {result.exception}"
+
+
+@pytest.mark.thorough
+def test_the_readme_shows_what_its_first_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelsim: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    first = shell_commands(ROOT / "README.md")[0]
+    printed = {line.rstrip() for line in accelsim(*first).out.splitlines()}
+    (shown,) = blocks(ROOT / "README.md", "text")
+    assert [line for line in shown.splitlines() if line not in printed] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

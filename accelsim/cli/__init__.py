@@ -6,6 +6,7 @@ with telling():  # commands name the columns of every machine, so a wing that ca
     from accelsim.cli import (
         describing,
         exploring,
+        making,
         memory,
         plotting,
         pruning,
@@ -15,11 +16,20 @@ with telling():  # commands name the columns of every machine, so a wing that ca
         timing,
     )
 
+IN_ORDER = (
+    "run", "compare", "curve", "prune", "sensitivity", "allocate", "divisions", "energy", "timeline", "report", "plot",
+    "sweep", "search", "pareto", "knobs", "dram", "inspect", "check", "list", "new", "convert", "schema",
+)  # fmt: skip
+"""Commands as one comes to need them: the order of the help."""
+
+app.registered_commands.sort(key=lambda each: IN_ORDER.index(each.name or getattr(each.callback, "__name__", "")))
+
 __all__ = [
     "app",
     "describing",
     "exploring",
     "main",
+    "making",
     "memory",
     "plotting",
     "pruning",

@@ -34,6 +34,8 @@ from accelsim.files import check_writable, write_whole
 
 DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
 SUFFIXES = (".html", ".htm")
+STORES = (".db", ".sqlite", ".sqlite3")
+"""Endings of what accelsim sweep writes."""
 
 
 @app.command("report")
@@ -75,6 +77,12 @@ def report_command(
     for option, value in given.items():
         for each in value if isinstance(value, list) else [] if value is None else [value]:
             command += [option] if each is True else [option, str(each)]
+    if Path(source).suffix in STORES:
+        problems.append(
+            f"{source}: is a store of accelsim sweep, whose points are many chips; accelsim pareto {source} and "
+            f"accelsim knobs {source} show it, and accelsim report takes a network, or results of accelsim run --csv"
+        )
+        raise_if_any(problems)
     if Path(source).suffix in READERS:
         text = _of_results(problems, source, hardware, given, command)
     else:

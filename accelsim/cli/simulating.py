@@ -285,6 +285,7 @@ def compare_command(
 
     from accelsim.amdahl import sentence, ways
     from accelsim.compare import compare, totals
+    from accelsim.evaluation import meaning_of
     from accelsim.report import terminal
     from accelsim.terms import differences, terms
     from accelsim.totals import left_out
@@ -298,7 +299,7 @@ def compare_command(
     write_all(results, outputs)
     console().print(terminal.terms_table(terms(chips)))
     sums = totals(results)
-    console().print(terminal.compare_table(sums))
+    console().print(terminal.compare_table(sums, meaning_of(evaluate) if evaluate else ""))
     say(left_out(results, ["hardware", "pruned_by"]))
     say(
         f"{row['hardware']}, {row['pruned_by']}: {said}"

@@ -269,8 +269,11 @@ def whose_note(whose: pd.Series[Any], of: pd.Series[Any]) -> str:
     return "activations: " + "; ".join(f"{kind} of {listed}" for kind, listed in names.items())
 
 
-def compare_table(totals: pd.DataFrame) -> Grid:
-    """Return one line per chip and granularity: what it buys over the network as it was given."""
+def compare_table(totals: pd.DataFrame, meaning: str = "") -> Grid:
+    """Return one line per chip and granularity: what it buys over the network as it was given.
+
+    meaning: what the score is, in words, where there is one.
+    """
     totals = pd.concat([rows for _, rows in totals.groupby("hardware", sort=False)])
     rows = [row for _, row in totals.iterrows()]
     grid = Grid(io_counted(totals), [whose_note(totals["activations"], totals["pruned_by"])])
@@ -285,7 +288,8 @@ def compare_table(totals: pd.DataFrame) -> Grid:
     if totals["accuracy"].notna().any():
         grid.add("right\nanswers", (percent(row["accuracy"]) for row in rows))
     if "score" in totals and totals["score"].notna().any():
-        grid.add("\nscore", (number(row["score"]) for row in rows))
+        grid.add("\nscore", (f"{row['score']:.4f}" for row in rows))
+        grid.notes += [f"score: {meaning}"] if meaning else []
     for number_, row in enumerate(rows):
         if not number_ or row["hardware"] != rows[number_ - 1]["hardware"]:
             grid.section(number_, str(row["hardware"]))
