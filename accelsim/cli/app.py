@@ -176,8 +176,10 @@ def _flush() -> None:
     """Write what is left for standard output; a reader that has gone, as of `| head`, has what it wanted."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 @contextmanager
@@ -211,12 +213,13 @@ _IN_PYTHON = re.compile(r"\((?:\w+=|[A-Z]\w+\.\w+), (?=--)")
 
 def spoken(text: str) -> str:
     """Return a message in the command line's words: an argument of a function that it begins with, as its option."""
-    name = (re.match(r"\w+(?=:| ')", text) or [""])[0]
-    option = f"--{_OPTIONS_OF.get(name, name)}"
+    said = re.match(r"((?:layer [^:]+: )?)(\w+)(?=:| ')", text)
     known: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     command = next((known[word] for word in sys.argv[1:2] if word in known), None)
-    if name and command is not None and any(option in parameter.opts for parameter in command.params):
-        text = option + text[len(name) :]
+    if said and command is not None:
+        option = f"--{_OPTIONS_OF.get(said[2], said[2])}"
+        if any(option in parameter.opts for parameter in command.params):
+            text = said[1] + option + text[said.end() :]
     return _IN_PYTHON.sub("(", text)
 
 
