@@ -107,3 +107,6 @@ TPU_V1 = (
     TpuWorkload("CNN0", 256, 8, 0.782, 86.0, "16 of 3 x 3 x 256 x 256 on 19 x 19, batch 8", board=19),
 )
 """Table 1 (layers, weights, batch, operations per weight byte) and Table 3. No shape of CNN1 is known."""
+
+EYERISS_FRAMES_PER_S, EYERISS_WORDS_PER_MAC = 35.0, 0.0029
+"""AlexNet's convolutions in batches of 4 on Eyeriss: Chen et al., JSSC 2017, abstract."""

@@ -28,7 +28,7 @@ from accelsim.network.activations import Samples
 from accelsim.scalesim import Machine, Placed, Shape
 from accelsim.scalesim.model import simulate
 from benchmarks.documents import EVIDENCE, fill
-from benchmarks.published import TPU_V1
+from benchmarks.published import EYERISS_FRAMES_PER_S, EYERISS_WORDS_PER_MAC, TPU_V1
 
 DATAFLOWS = ("ws", "os", "is")
 MEMORY_KB = 128
@@ -270,6 +270,36 @@ def tpu_table() -> str:
     return "\n".join(lines)
 
 
+def eyeriss() -> tuple[float, float]:
+    """Return frames per second of AlexNet's convolutions, and words of DRAM (16 bits) per multiply-accumulate.
+
+    Dense, in batches of 4, as Eyeriss was measured.
+    """
+    layers = []
+    for layer in accelsim.load_network("alexnet").layers:
+        of = layer.convolution
+        if of is not None:
+            ones = np.ones(layer.weight_shape, np.int8)
+            how: Any = {"stride": of.stride_hw, "padding": of.padding_hw, "groups": of.groups}
+            layers.append(Layer.conv2d(layer.name, ones, input_hw=of.input_hw, **how))
+    rows = accelsim.simulate(Network("alexnet", layers), "eyeriss-like-12x14-dense", Density(1.0, batch=4))
+    total = rows[["time_us", "macs", "dram_read_bytes", "dram_write_bytes"]].sum()
+    return 4e6 / total["time_us"], (total["dram_read_bytes"] + total["dram_write_bytes"]) / 2 / total["macs"]
+
+
+def eyeriss_table() -> str:
+    """Return the table of Eyeriss."""
+    frames, words = eyeriss()
+    return "\n".join(
+        [
+            "| AlexNet's 5 convolutions, batch 4 | measured | simulated |",
+            "|---|---|---|",
+            f"| frames/s | {EYERISS_FRAMES_PER_S:.0f} | {frames:.1f} |",
+            f"| words from and to DRAM per multiply-accumulate | {EYERISS_WORDS_PER_MAC} | {words:.4f} |",
+        ]
+    )
+
+
 def seconds(run: Callable[[], Any], least: float = 0.2) -> float:
     """Return the CPU seconds of a call, the shortest of several, once it has compiled."""
     run()
@@ -335,6 +365,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     blocks = {"systolic-speed": speed()} if asked.speed else {
         "systolic-resnet": resnet(), "systolic-rules": rules(), "systolic-tpu": tpu_table(), "systolic-bus": bus(),
+        "systolic-eyeriss": eyeriss_table(),
     }  # fmt: skip
     print("\n\n".join(blocks.values()))
     if asked.write:

@@ -375,6 +375,14 @@ def test_workloads_of_tpu_v1_are_within_the_error_that_docs_state() -> None:
     assert 0.55 < simulated["CNN0"] / published["CNN0"].useful < 1
 
 
+def test_alexnet_takes_an_array_as_large_as_eyeriss_about_as_long() -> None:
+    """Another dataflow, the same multipliers and clock: frames per second within 15 %, as docs/systolic.md says."""
+    from benchmarks.published import EYERISS_FRAMES_PER_S
+    from benchmarks.systolic import eyeriss
+
+    assert eyeriss()[0] == pytest.approx(EYERISS_FRAMES_PER_S, rel=0.15)
+
+
 def test_a_memory_smaller_than_a_fold_is_named() -> None:
     layer = accelsim.Layer.linear("layer", np.ones((64, 64)), tokens=64)
     with pytest.raises(InputError, match=r"filter_sram_bytes: what one pass may use of it .* use a larger memory"):
