@@ -123,6 +123,43 @@ def test_a_larger_memory_and_a_faster_one_are_never_slower(
     assert run(layer, chip_of(**keys, channels=times))["cycles"] <= row["cycles"]
 
 
+@at_most(60)
+@given(sizes=st.tuples(*(st.integers(1, 60),) * 3), keys=arrays())
+def test_every_plan_multiplies_each_pair_once_and_accounts_for_every_word(
+    sizes: tuple[int, int, int], keys: dict[str, Any]
+) -> None:
+    """Words are bytes here. Of what is read on the chip each was used; of what came from DRAM each came, or again."""
+    m, n, k = sizes
+    config = chip_of(**{**keys, "patterns": [], "row_wise_block": 0}).engine
+    try:
+        found = list(plans(Gemm(m, n, k), config))
+    except InputError:
+        assume(False)
+    for plan in found:
+        passes, traffic = plan.passes, plan.traffic
+        assert passes.extent.prod(axis=1).sum() == m * n * k
+        over_rows, over_columns = (
+            len(np.unique(passes.place[:, 1])), len(np.unique(passes.place[:, 0])),
+        )  # fmt: skip
+        chunks = len(np.unique(passes.place[:, 2]))
+        used = {
+            "ws": (m * k * over_columns, n * k * chunks),
+            "is": (m * k * chunks, n * k * over_columns),
+            "os": (m * k * over_columns, n * k * over_rows),
+        }[config.dataflow]
+        assert (traffic.ifmap_reads, traffic.filter_reads) == used
+        assert m * k <= traffic.ifmap_writes <= used[0]
+        assert n * k <= traffic.filter_writes <= used[1]
+        again = 4 * m * n * (over_rows - 1) if config.dataflow != "os" else 0  # sums of 32 bits, in each row fold
+        assert traffic.ofmap_reads >= again + m * n
+        blocks = traffic.ifmap_writes + traffic.filter_writes  # the last of a transfer of each may be short
+        assert 0 <= 64 * passes.reads.sum() - blocks <= 2 * 63 * len(passes.reads)
+        spilled = 64 * passes.backs.sum()
+        assert bool(spilled) == ("sums" not in plan.kept and config.dataflow != "os" and over_rows > 1)
+        assert m * n + (again if spilled else 0) <= 64 * passes.writes.sum()
+        assert spilled >= again * bool(spilled)
+
+
 @at_most(30)
 @given(
     sizes=st.tuples(*(st.integers(1, 40),) * 3), dataflow=st.sampled_from(["ws", "os", "is"]),
