@@ -212,7 +212,7 @@ def rules() -> str:
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-REPLAYED = 12
+REPLAYED = 6
 """Of the 53 convolutions, spread evenly: their transfers are replayed."""
 
 
