@@ -77,9 +77,9 @@ def honest(dataflow: str) -> pd.DataFrame:
     return accelsim.simulate(network, f"systolic-32x32-{dataflow}-dense", 1.0)
 
 
-def each(number: Callable[[str], float], scale: float = 1e6, form: str = ".2f") -> str:
+def each(number: Callable[[str], float], scale: float = 1e6, form: str = ",.2f") -> str:
     """Return a number of each dataflow, in millions."""
-    return ", ".join(f"{number(dataflow) / scale:,{form}}" for dataflow in DATAFLOWS)
+    return ", ".join(f"{number(dataflow) / scale:{form}}" for dataflow in DATAFLOWS)
 
 
 def resnet() -> str:
@@ -195,8 +195,8 @@ def rules() -> str:
             f"{WORDS_PER_CYCLE} words a cycle for each operand", "12.8 GB/s of pins for all, 25.6 bytes a cycle",
         ),
         (
-            "a total", "the number of the last cycle", "the cycles", f"-{len(shapes())} cycles",
-            f"-{len(shapes())} cycles", "none",
+            "a total", "the number of the last cycle", "the cycles", f"+{len(shapes())} cycles",
+            f"+{len(shapes())} cycles", "none",
         ),
         (
             "N:M", "of the topology, whatever the weights are", "where the weights hold it", dense, dense,
@@ -363,13 +363,15 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    blocks = {"systolic-speed": speed()} if asked.speed else {
-        "systolic-resnet": resnet(), "systolic-rules": rules(), "systolic-tpu": tpu_table(), "systolic-bus": bus(),
-        "systolic-eyeriss": eyeriss_table(),
+    tables: dict[str, Callable[[], str]] = {
+        "systolic-tpu": tpu_table, "systolic-eyeriss": eyeriss_table, "systolic-resnet": resnet,
+        "systolic-rules": rules, "systolic-bus": bus,
     }  # fmt: skip
-    print("\n\n".join(blocks.values()))
-    if asked.write:
-        print(*(f"{name}: written" for name in fill(blocks, write=True)))
+    for name, table in ({"systolic-speed": speed} if asked.speed else tables).items():
+        block = table()
+        print(block, end="\n\n", flush=True)
+        if asked.write:
+            fill({name: block}, write=True)
 
 
 if __name__ == "__main__":
