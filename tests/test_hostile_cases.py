@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Run
 
 from accelsim import InputError
-from accelsim.errors import LONGEST_LINE, LONGEST_WORD, MAX_TOLD
+from accelsim.errors import LONGEST_LINE, LONGEST_MESSAGE, LONGEST_WORD, MAX_TOLD
 
 CASES = sorted((Path(__file__).parent / "cases" / "hostile").iterdir())
 MOST_SECONDS = 60
@@ -57,3 +58,13 @@ def test_of_thousands_of_problems_the_first_are_told() -> None:
     lines = str(error).splitlines()
     assert lines[:-1] == [f"problem {at}" for at in range(MAX_TOLD)]
     assert lines[-1] == f"and {5000 - MAX_TOLD:,} more problems"
+
+
+@pytest.mark.parametrize("arguments", [("list",), (), ("run", "lenet-5", "--seed"), ("sweep", "default", "--jobs")])
+def test_a_command_line_that_is_none_is_told_as_all_else(accelsim: Run, arguments: tuple[str, ...]) -> None:
+    said = accelsim(*arguments, f"\x1b[31m\u202e\ud800{'9' * 10**5}")
+    assert said.code == 2
+    assert not UNSEEN.search(said.err)
+    text = re.sub(r"[\s─│╭╮╰╯]+", "", said.err)
+    assert r"\x1b[31m\u202e\ud800999" in text
+    assert len(text) < LONGEST_MESSAGE

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, raise_if_any, told, typed
+from accelsim.errors import AccelsimError, InputError, legible, raise_if_any, told, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +46,31 @@ LimitOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+@contextmanager
+def _legibly() -> Iterator[None]:
+    """Have what is wrong with a command line told as all else is: as a terminal can show it, and not endless."""
+    try:
+        yield
+    except TyperException as error:
+        if isinstance(getattr(error, "message", None), str):
+            error.message = legible(error.message)
+        raise
+
+
+class Commands(TyperGroup):
+    """All commands."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """Read what stands before the command."""
+        with _legibly():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read what stands behind it, and run it."""
+        with _legibly():
+            return super().invoke(ctx)
 
 
 class Application(typer.Typer):
@@ -73,6 +100,7 @@ def _limited(command: Callable[..., T]) -> Callable[..., T]:
 
 app = Application(
     name="accelsim",
+    cls=Commands,
     help="Simulate a pruned neural network on sparse hardware, cycle by cycle: cycles, energy and bandwidth per layer.",
     no_args_is_help=True,
     add_completion=False,

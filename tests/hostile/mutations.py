@@ -185,6 +185,27 @@ def json_text(whole: Any) -> str:
         sys.set_int_max_str_digits(most)
 
 
+def toml_text(whole: Any) -> str:
+    """Return what TOML has of a tree: a line for each key at the top, tables within lines below."""
+    most = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        rows = whole.items() if isinstance(whole, dict) else [("a", whole)]
+        return "".join(f"{json.dumps(key)} = {_toml(each)}\n" for key, each in rows)
+    finally:
+        sys.set_int_max_str_digits(most)
+
+
+def _toml(held: Any) -> str:
+    if isinstance(held, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in held.items()) + "}"
+    if isinstance(held, list):
+        return f"[{', '.join(map(_toml, held))}]"
+    if isinstance(held, bool):
+        return str(held).lower()
+    return repr(held) if isinstance(held, int | float) else json.dumps("" if held is None else held)
+
+
 def write(path: Path, text: str) -> None:
     """Write a text; halves of characters that UTF-8 does not have stay as they are."""
     path.write_bytes(text.encode("utf-8", "surrogatepass"))

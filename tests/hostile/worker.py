@@ -25,6 +25,7 @@ import typer
 
 import accelsim
 from accelsim.cli import app, telling
+from accelsim.errors import legible
 from hostile import kinds
 
 MOST_CHARACTERS = 2000
@@ -133,7 +134,8 @@ def _faults(code: int, out: str, err: str, arguments: list[str], brought: set[st
 
 def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> bool:
     stems = {name.rpartition(".")[0] for name in brought}
-    words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,]", each))}
+    words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,:]", each))}
+    words |= {legible(word) for word in words}
     text = re.sub(r"\s+", "", err)
     return any(re.sub(r"\s+", "", word) in text for word in words if word) or "Usage:" in err
 
