@@ -105,7 +105,7 @@ def global_sparsities(
     def layers() -> Iterator[tuple[str, Any, Data]]:
         for number, layer in enumerate(seeing(net, criterion)):
             if layer.name in names:
-                yield layer.name, layer.weight, criterion_data(layer, criterion, granularity, seed + number)
+                yield layer.name, layer.weight, criterion_data(layer, criterion, granularity, seed + number, net)
 
     return streamed_sparsities(layers, sparsity, granularity, criterion)
 

@@ -13,6 +13,7 @@ from accelsim import pruning
 from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
 from accelsim.network.execution import outputs_of
+from accelsim.network.graph import Operation
 from accelsim.network.removal import without
 from accelsim.network.samples import with_known_inputs
 from accelsim.network.slices import Flags, Numbers, Slices
@@ -183,7 +184,7 @@ class _Channels:
             if by_layer.get(layer.name) and len(numbers):
                 before = len(refused)
                 with collecting(refused, f"layer {layer.name}: "):
-                    data = criterion_data(layer, criterion, self.kind, seed + number)
+                    data = criterion_data(layer, criterion, self.kind, seed + number, self.network)
                     found = pruning.scores(layer.weight, self.kind, by_layer[layer.name], criterion, **data)
                     # Norms add up as squares do; which sum is larger does not change.
                     np.add.at(scores, numbers, found.reshape(-1).astype(np.float64) ** (1 + (criterion == "l2")))
@@ -363,9 +364,13 @@ def seeing(network: Network, criterion: str = "l1", *, update: bool = False) -> 
         yield replace(network[seen.layer], activations=seen.inputs)
 
 
-def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity, seed: int) -> Data:
-    """Return what a criterion looks at beside the weights, as far as the layer has it."""
+def criterion_data(
+    layer: Layer, criterion: str, granularity: str | Granularity, seed: int, network: Network | None = None
+) -> Data:
+    """Return what a criterion looks at beside the weights, as far as the layer has it, and the network around it."""
     match criterion:
+        case "scale":
+            return {"gamma": _batch_norm_scales(layer, str(granularity), network)}
         case "random":
             return {"seed": seed}
         case _ if criterion in LOOK_AT_ACTIVATIONS:
@@ -384,3 +389,28 @@ def criterion_data(layer: Layer, criterion: str, granularity: str | Granularity,
                 raise InputError(f"criterion '{criterion}': does not know grouped convolutions; use 'l1' or 'l2'")
             return {"activations": layer.lower(samples)}
     return {}
+
+
+def _batch_norm_scales(layer: Layer, granularity: str, network: Network | None) -> NDArray[Any]:
+    """Return the scales of the batch norm behind a layer (`filter`), or of that in front of it (`channel`)."""
+    graph = None if network is None else network.graph
+    found: Operation | None = None
+    if graph is not None and granularity == "filter":
+        users = [graph.by_name[name] for name in graph.users[layer.name] if name in graph.by_name]
+        found = next((each for each in users if _has_scales(each)), None)
+    elif graph is not None and granularity == "channel":
+        found = graph.by_name.get(graph.takes(layer.name)[0])
+        while found is not None and not _has_scales(found):  # through what leaves channels as they are
+            single = len(found.inputs) == 1 and found.channels == "same"
+            found = graph.by_name.get(found.inputs[0]) if single else None
+    if found is None:
+        place = "behind" if granularity == "filter" else "in front of"
+        raise InputError(
+            f"criterion 'scale': ranks filters and channels by the scales of a batch norm, and none stands {place} "
+            "this layer in the network (a file of weights alone has none, nor one in which they are folded); use 'l1'"
+        )
+    return np.asarray(found.attributes["scale"])
+
+
+def _has_scales(operation: Operation) -> bool:
+    return operation.does == "BatchNormalization" and operation.attributes.get("scale") is not None

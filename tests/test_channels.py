@@ -364,3 +364,24 @@ def test_a_layer_alone_has_ends_only() -> None:
         compare(net, [CHIP], ["channel"], 0.5)
     table = compare(net, [CHIP], ["channel"], 0.5, ends=True).set_index("pruned_by")
     assert table.loc["channel", "in_features"] == 2
+
+
+def test_scales_of_batch_norms_rank_filters_and_channels() -> None:
+    """Half of the filters of `stem` and of `wide`, which reads them, go: those with the smallest scales."""
+    layers = [conv("stem", 8, 3), conv("wide", 8, 8, 1), conv("last", 4, 8, 1)]
+    operations = (
+        norm("stem.norm", "stem", 8), between("relu", "Relu", "activation", "stem.norm", (8, 4, 4)),
+        norm("wide.norm", "wide", 8),
+    )  # fmt: skip
+    sources = {"stem": ("image",), "wide": ("relu",), "last": ("wide.norm",)}
+    order = ("stem", "stem.norm", "relu", "wide", "wide.norm", "last")
+    network = Network("scaled", layers, graph=Graph({"image": (3, 4, 4)}, sources, operations, order=order))
+    for kind in ("filter", "channel"):
+        pruned = prune_network(network, kind, 0.5, "scale")
+        for layer, number in (("stem", 0), ("wide", 2)):
+            scales = operations[number].attributes["scale"]
+            kept = np.flatnonzero(pruned[layer].weight.reshape(8, -1).any(axis=1))
+            assert 0 < len(kept) < 8
+            assert set(kept) == set(np.argsort(-scales)[: len(kept)])
+    with pytest.raises(InputError, match="none stands behind this layer"):
+        prune_network(Network("bare", [linear("a", 4, 4), linear("b", 4, 4)]), "filter", 0.5, "scale")
