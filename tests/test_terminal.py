@@ -291,6 +291,8 @@ def test_messages_name_options_and_scores_are_explained(accelsim: Run, tmp_path:
     assert "evaluate=" not in line
     assert "Network." not in line
     assert {*MEANINGS} == {*EVALUATIONS}
+    (line,) = accelsim("check", tmp_path / "net.safetensors", "--input-shape", "x=1,3").errors
+    assert "--input-shape: belongs to an ONNX graph" in line
     (line,) = accelsim("report", "results.db").errors
     assert "is a store of accelsim sweep" in line
 

@@ -236,7 +236,8 @@ def telling() -> Iterator[None]:
 _OPTIONS_OF = {"objectives": "objective", "constraints": "constraint", "activations": "density"}
 """Arguments of functions whose options are called differently."""
 
-_IN_PYTHON = re.compile(r"\((?:\w+=|[A-Z]\w+\.\w+), (?=--)")
+_IN_PYTHON = re.compile(r"(?<=\()(?:\w+=|[A-Z]\w+\.\w+), (?=--)|(?<=[a-z]) \(\w+=\)(?=:)")
+"""How an argument of a function stands beside the option that does the same."""
 
 
 def spoken(text: str) -> str:
@@ -248,7 +249,7 @@ def spoken(text: str) -> str:
         option = f"--{_OPTIONS_OF.get(said[2], said[2])}"
         if any(option in parameter.opts for parameter in command.params):
             text = said[1] + option + text[said.end() :]
-    return _IN_PYTHON.sub("(", text)
+    return _IN_PYTHON.sub("", text)
 
 
 def _fail(exit_code: int, *lines: str) -> NoReturn:
