@@ -138,14 +138,14 @@ def test_options_that_belong_elsewhere_are_told_by_commands(accelsim: Run, tmp_p
     np.savez(tmp_path / "net.npz", **{"fc.weight": np.ones((4, 4), np.float32)})
     said = accelsim("run", tmp_path / "net.npz", "--batch-dim", "x=0")
     belongs = "belongs to an ONNX graph, and this is a file of tensors; leave it out"
-    assert said.errors == [f"{tmp_path}/net.npz: --batch-dim (batch_dims=): {belongs}"]
+    assert said.errors == [f"{tmp_path}/net.npz: --batch-dim: {belongs}"]
     for arguments, named in (
         (("check", "eie-64pe-45nm", "--key", "k"), "--key: is of no use with eie-64pe-45nm, which is a chip"),
         (("check", "ddr4-2400", "--key", "k"), "--key: is of no use with ddr4-2400, which is a DRAM part"),
         (("energy", "eie-64pe-45nm", "--transpose", "f"), "--transpose: is of no use with eie-64pe-45nm"),
         (("plot", "eie-64pe-45nm", "operations", "--key", "k"), "--key: is of no use with eie-64pe-45nm, which is no"),
-        (("plot", "lenet-5", "storage", "--key", "k"), "lenet-5.toml: --key (key=): belongs to a file of tensors"),
-        (("run", "lenet-5", "--key", "k"), "lenet-5.toml: --key (key=): belongs to a file of tensors"),
+        (("plot", "lenet-5", "storage", "--key", "k"), "lenet-5.toml: --key: belongs to a file of tensors"),
+        (("run", "lenet-5", "--key", "k"), "lenet-5.toml: --key: belongs to a file of tensors"),
     ):
         result = accelsim(*arguments)
         assert result.code == 2
