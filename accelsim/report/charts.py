@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Spec = dict[str, Any]
 
 BARS = 40
-"""Layers that a chart shows one by one; of a larger network the rest is summed in one more bar."""
+"""Bars that a chart has at most, the largest; what the others come to is said beside it."""
 
 BAR_PX = 20
 
@@ -33,11 +33,11 @@ FONT = "system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 CONFIG: Spec = {
     "font": FONT,
-    "background": "#ffffff",
+    "background": "transparent",
     "view": {"stroke": None},
     "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e3e6ea",
              "domainColor": "#8a9199", "tickColor": "#8a9199", "labelColor": "#23282d", "titleColor": "#23282d"},
-    "axisY": {"labelLimit": 150, "domain": False, "ticks": False, "labelPadding": 6},
+    "axisY": {"labelLimit": 230, "domain": False, "ticks": False, "labelPadding": 6},
     "legend": {"labelFontSize": 12, "labelLimit": 260, "labelColor": "#23282d", "symbolType": "square",
                "orient": "bottom", "columns": 2, "title": None, "rowPadding": 3},
 }  # fmt: skip
@@ -117,14 +117,9 @@ def _sum(rows: pd.DataFrame, parts: Sequence[Part]) -> pd.Series[float]:
 
 
 def _bars(rows: pd.DataFrame, key: str, parts: Sequence[Part], column: str, scale: Scale) -> list[Spec]:
-    """Return the pieces of stacked bars in order of the rows; of many rows the largest, and the others as one."""
+    """Return the pieces of stacked bars in order of the rows; of many rows those of the largest."""
     rows = supported(rows) if "executed_as" in rows else rows[rows["able"] > 0]
-    kept = rows.nlargest(BARS, column).index if len(rows) > BARS else rows.index
-    bars = [(str(row[key]), row) for _, row in rows.loc[rows.index.isin(kept)].iterrows()]
-    if len(kept) < len(rows):
-        others = rows.drop(kept)
-        names = [column, *(name for part in parts for name in part.columns)]
-        bars.append((f"{len(others)} others", others[names].sum()))
+    bars = [(str(row[key]), row) for _, row in _largest(rows, column).iterrows()]
     whole = float(rows[column].sum())
     return [
         {
@@ -140,6 +135,20 @@ def _bars(rows: pd.DataFrame, key: str, parts: Sequence[Part], column: str, scal
         for order, part in enumerate(parts)
         if 0 < (amount := float(sum(row[name] for name in part.columns))) < inf
     ]
+
+
+def _largest(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    return rows.loc[rows[column].nlargest(BARS).index.sort_values()]
+
+
+def others(rows: pd.DataFrame, column: str, scale: Scale) -> str:
+    """Say what the layers of one run come to that have no bar; empty where all have one."""
+    rows = supported(rows)
+    left = rows.drop(_largest(rows, column).index)[column]
+    if left.empty:
+        return ""
+    share = percent(float(left.sum()) / (float(rows[column].sum()) or 1.0))
+    return f"the {BARS} largest; {len(left)} others: {say(float(left.sum()), scale)}, {share} of all"
 
 
 def _stacked(bars: list[Spec], parts: Sequence[Part], size: float, title: str, description: str) -> Spec:
@@ -186,3 +195,45 @@ def _spec(values: list[Spec], mark: Spec, encoding: Spec, description: str) -> S
         "mark": mark,
         "encoding": encoding,
     }
+
+
+def roofline(rows: pd.DataFrame) -> Spec:
+    """Layers of one run under what its chip could compute and its memories could move; see `plots.roofline.points`."""
+    from accelsim.report.plots.roofline import MEMORIES, points
+    from accelsim.report.plots.style import log_limits
+
+    found, chip = points(rows), supported(rows).iloc[0]
+    peak = float(chip["peak_macs_per_cycle"] * chip["full_clock_mhz"] / 1e3)
+    rates = {memory.name: float(chip[memory.ceiling]) for memory in MEMORIES if chip[memory.ceiling]}
+    ridges = {name: peak / rate for name, rate in rates.items() if (found["memory"] == name).any()}
+    lowest, highest = log_limits([*found["macs_per_byte"], *ridges.values()]) if len(found) else (1.0, 10.0)
+    ends = [(name, at, at * rates[name]) for name, ridge in ridges.items() for at in (lowest, ridge)]
+    ends += [("multipliers", at, peak) for at in (min(ridges.values(), default=lowest), highest)]
+    lines = [{"part": name, "x": x, "y": y} for name, x, y in ends]
+    values = [
+        {"name": str(row.layer), "row": 0, "part": row.memory, "x": row.macs_per_byte, "y": row.gmacs_per_s,
+         "said": f"{number(row.gmacs_per_s)} GMAC/s", "moved": f"{number(row.macs_per_byte)} a byte"}
+        for row in found.itertuples()
+    ]  # fmt: skip
+    used = {"multipliers": "#CC79A7", "SRAM": "#0072B2", "DRAM": "#000000"}
+    used = {name: colour for name, colour in used.items() if name == "multipliers" or (found["memory"] == name).any()}
+    colours = {"domain": [*used], "range": [*used.values()]}
+
+    def axis(field: str, title: str, limits: tuple[float, float]) -> Spec:
+        scale = {"type": "log", "domain": list(limits), "nice": False}
+        return {"field": field, "type": "quantitative", "title": title, "scale": scale,
+                "axis": {"format": "~g", "tickCount": 5, "domain": True}}  # fmt: skip
+
+    encoding = {
+        "x": axis("x", "multiply-accumulates per byte moved (logarithmic)", (lowest, highest)),
+        "y": axis("y", "GMAC/s (logarithmic)", log_limits([*found["gmacs_per_s"], peak])),
+        "color": {"field": "part", "type": "nominal", "scale": colours},
+    }
+    told = [_told("name", "layer"), _told("part", "memory"), _told("said", "attained"), _told("moved", "work")]
+    spec = _spec(values, {"type": "point", "filled": True, "size": 55}, {}, "Layers under the roofs of the chip")
+    layers = [
+        {"data": {"values": lines}, "mark": {"type": "line", "strokeWidth": 1.5}, "encoding": encoding},
+        {"mark": spec.pop("mark"), "encoding": {**encoding, "tooltip": told}},
+    ]
+    del spec["encoding"]
+    return spec | {"height": 200, "layer": layers}

@@ -19,7 +19,19 @@ from accelsim.report.describe import Chip
 from accelsim.report.drawing import graph_svg
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import io_counted
-from accelsim.report.units import ENERGY_PJ, POWER_MW, SIZE_BITS, TIME_US, number, percent, say, times, whole
+from accelsim.report.units import (
+    COUNT,
+    ENERGY_PJ,
+    POWER_MW,
+    SIZE_BITS,
+    TIME_US,
+    Scale,
+    number,
+    percent,
+    say,
+    times,
+    whole,
+)
 from accelsim.results import operations, supported
 from accelsim.terms import differences, terms
 from accelsim.totals import not_simulated, without_pins
@@ -123,14 +135,15 @@ def page(
         not_simulated=[] if network is None else _not_simulated(network),
         rows=rows,
         sums=sums,
+        bought=[] if gains is None else summary.bought(gains, rows, before),
         compared=summary.compared(sums, totals(rows[~operations(rows)])),
         runs=runs,
         overview=overview,
         specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},
-        totals=_table(TOTAL_FIELDS, sums),
+        totals=_table([*TOTAL_FIELDS, *(GAIN_FIELDS[1:3] if "speed_up" in sums else ())], sums),
         gains=None if gains is None else _table(GAIN_FIELDS, gains),
         against="" if gains is None else f"{gains['network'].iloc[0]} against {gains['against'].iloc[0]}",
-        terms=_table(TERMS_FIELDS, terms(described)) if described else None,
+        terms=_turned(TERMS_FIELDS, terms(described)) if described else None,
         layers=_table(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
         run_names=list(sums["run"]) if len(sums) > 1 else [],
         left_out=len(rows) - len(shown),
@@ -180,16 +193,27 @@ def _overview(sums: pd.DataFrame) -> list[Figure]:
     ]
 
 
+CHARTS: tuple[tuple[str, str, tuple[str, Scale] | None, Callable[[pd.DataFrame], charts.Spec]], ...] = (
+    ("energy", "Energy of each layer by component", ("energy_pj", ENERGY_PJ), charts.energy),
+    ("cycles", "Cycles of each layer by what an average unit does", ("cycles", COUNT), charts.cycles),
+    ("roofline", "Roofline: what each layer attains, and what bounds it", None, charts.roofline),
+    ("bandwidth", "Bandwidth that each layer uses", None, charts.bandwidth),
+    ("storage", "Size of each compressed layer", ("storage_bits", SIZE_BITS), charts.storage),
+)
+"""Charts of a run: name, caption, by which column the largest layers are shown, what draws it."""
+
+
+def _more(rows: pd.DataFrame, of: tuple[str, Scale] | None) -> str:
+    left = charts.others(rows, *of) if of is not None else ""
+    return f" ({left})" if left else ""
+
+
 def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None, before: pd.DataFrame | None) -> Run:
     name = str(total["run"])
     figures = []
     if total["able"]:
-        more = f", the {charts.BARS} largest one by one" if total["able"] > charts.BARS else ""
         figures = [
-            Figure(f"energy-{place}", f"Energy of each layer by component{more}", charts.energy(rows)),
-            Figure(f"cycles-{place}", f"Cycles of each layer by what an average unit does{more}", charts.cycles(rows)),
-            Figure(f"bandwidth-{place}", "Bandwidth that each layer uses", charts.bandwidth(rows)),
-            Figure(f"storage-{place}", f"Size of each compressed layer{more}", charts.storage(rows)),
+            Figure(f"{kind}-{place}", f"{caption}{_more(rows, of)}", draw(rows)) for kind, caption, of, draw in CHARTS
         ]
     drawn = [figure for figure in figures if figure.spec["data"]["values"]]
     graph = "" if network is None or network.graph is None else graph_svg(network, rows)
@@ -294,6 +318,21 @@ LAYER_FIELDS = (
 
 def _table(fields: Sequence[Field], rows: pd.DataFrame) -> Table:
     return Table(fields, [[field.cell(row) for field in fields] for row in rows.to_dict("records")])
+
+
+def _turned(fields: Sequence[Field], rows: pd.DataFrame) -> dict[str, Any]:
+    """Return a table with a column for each row: few chips have many terms."""
+    table = _table(fields, rows)
+    lines = [
+        {
+            "heading": field.heading,
+            "unit": field.unit,
+            "meaning": field.meaning,
+            "cells": [row[at].text for row in table.rows],
+        }
+        for at, field in enumerate(fields)
+    ]
+    return {"names": lines[0]["cells"], "lines": lines[1:]}
 
 
 def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, str]]:

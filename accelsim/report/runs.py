@@ -17,6 +17,9 @@ FILLED = ("batch", "cycles", "time_us")
 LARGEST = 1e30
 """Of a number in a row; sums and products of such numbers are numbers still."""
 
+RATIOS = {"speed_up": "time_us", "energy_saving": "energy_pj"}
+"""Columns of `accelsim.compare`, and those that they are ratios of."""
+
 APART = ("hardware", "network", "pruned_by")
 """Columns that tell runs apart; `pruned_by` is one of `accelsim.compare`."""
 
@@ -63,4 +66,10 @@ def with_runs(results: pd.DataFrame) -> pd.DataFrame:
 def totals(results: pd.DataFrame) -> pd.DataFrame:
     """Return one row per run, in order: `accelsim.totals.over_layers`, and what its first row says of all of them."""
     first = results.drop_duplicates("run").set_index("run")[["network", "hardware", "engine", "hardware_hash", "batch"]]
-    return first.join(over_layers(results, "run")).reset_index()
+    sums = first.join(over_layers(results, "run"))
+    if {"pruned_by", *RATIOS} <= {*results}:  # of `accelsim.compare`: every run beside that of the network as given
+        pruned_by = results.groupby("run", sort=False)["pruned_by"].first()
+        given = sums[(pruned_by == "as given").reindex(sums.index)].set_index("hardware")
+        for name, column in RATIOS.items():
+            sums[name] = given[column].reindex(sums["hardware"]).to_numpy() / sums[column]
+    return sums.reset_index()

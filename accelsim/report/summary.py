@@ -60,6 +60,49 @@ def _ahead(totals: pd.DataFrame, column: str, scale: Any, wins: str, loses: str)
     return f"{best['run']} {wins}: {say(best[column], scale)}; {', and '.join(behind(row) for row in shown)}."
 
 
+def bought(gains: pd.DataFrame, rows: pd.DataFrame, before: pd.DataFrame | None = None) -> list[str]:
+    """Return a sentence for each chip on what pruning bought, and one on why not more.
+
+    gains: of `accelsim.against`. rows, before: of the pruned network and of the other on the same chips.
+    """
+    said = []
+    for _, gain in gains.iterrows():
+        parts = [_gained(gain["speed_up"], "time", "faster", "slower")]
+        parts += [_gained(gain["energy_saving"], "energy", "less energy", "more energy")]
+        parts += [_gained(gain["size_saving"], "size", "smaller weights", "larger weights")]
+        text = f"{gain['network']} on {gain['hardware']}, against {gain['against']}: {', '.join(filter(None, parts))}"
+        if gain["accuracy"] > 0 and gain["accuracy_against"] > 0:
+            text += f"; accuracy {percent(gain['accuracy'])}, before {percent(gain['accuracy_against'])}"
+        said.append(f"{text}.")
+        mine = _layers_on(rows, gain["hardware"])
+        share = _weights_left(mine) / (1.0 if before is None else _weights_left(_layers_on(before, gain["hardware"])))
+        if share * gain["speed_up"] * 1.1 < 1:
+            dense = int((mine["executed_as"] == "dense").sum())
+            zeros = f"{dense} of {len(mine)} layers run dense, zeros multiplied; " if dense else ""
+            spent = _spent(over_layers(mine, "hardware").iloc[0], CYCLE_PARTS, "cycles are {}")
+            said.append(f"Why not {_times(1 / share)} faster, with so many fewer weights: {zeros}{spent}.")
+    return said
+
+
+def _layers_on(rows: pd.DataFrame, chip: str) -> pd.DataFrame:
+    return supported(rows[(rows["hardware"] == chip) & ~operations(rows)])
+
+
+def _weights_left(layers: pd.DataFrame) -> float:
+    """Return the share of multiply-accumulates whose weight is not zero, 1 where there are none."""
+    whole = float(layers["dense_macs"].sum())
+    return float((layers["dense_macs"] * layers["weight_density"]).sum()) / whole if whole else 1.0
+
+
+def _gained(ratio: float, what: str, less: str, more: str) -> str:
+    """Say a ratio of what was and what is; empty where it is unknown."""
+    if not ratio > 0:
+        return ""
+    if max(ratio, 1 / ratio) < ALIKE:
+        return f"equal {what}"
+    return f"{_times(ratio)} {less}" if ratio > 1 else f"{_times(1 / ratio)} {more}"
+
+
 def of_run(total: pd.Series[Any], rows: pd.DataFrame, before: pd.DataFrame | None = None) -> list[str]:
     """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left.
 

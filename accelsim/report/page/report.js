@@ -42,15 +42,6 @@ filter.form.addEventListener("input", show);
 filter.form.addEventListener("change", show);
 show();
 
-let closed = [];
-addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("main details:not([open])")].filter((each) => !each.closest(".chart"));
-  for (const each of closed) each.open = true;
-});
-addEventListener("afterprint", () => {
-  for (const each of closed) each.open = false;
-});
-
 // Expressions are interpreted, not compiled: the page's policy forbids eval.
 const options = { ast: true, renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false } };
 const specs = JSON.parse(document.getElementById("specs").textContent);
