@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,3 +145,13 @@ def test_elsewhere_than_in_the_main_thread_nothing_is_watched() -> None:
     thread.start()
     thread.join()
     assert seen == [before + 1]
+
+
+def test_closed_streams_keep_no_file_from_being_written(tmp_path: Path) -> None:
+    command = 'exec "$0" -m accelsim check lenet-5 >&- 2>&-; '
+    assert subprocess.run(["sh", "-c", command, sys.executable], check=False).returncode == 0
+    command = 'exec "$0" -O -m accelsim inspect lenet-300-100-digits --csv "$1" >&-'
+    file = tmp_path / "inspected.csv"
+    ran = subprocess.run(["sh", "-c", command, sys.executable, file], stderr=subprocess.PIPE, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert file.read_text(encoding="utf-8").startswith("layer,")

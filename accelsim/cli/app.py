@@ -178,6 +178,9 @@ def _options(
 def main() -> None:
     """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
     codecs.register_error("accelsim", _spelt_plainly)
+    # Whoever started this may have closed them: files are written all the same.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="accelsim")
