@@ -15,7 +15,7 @@ import numpy as np
 
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
-from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation, name_of
 from accelsim.files import write_whole
 from accelsim.formats.precision import Precision
 from accelsim.hardware import Hardware, load_hardware
@@ -63,7 +63,7 @@ class Scores:
         self.precision = precision or Precision()
         self.network, self.granularity, self.criterion, self.seed = network, granularity, criterion, seed
         chosen = evaluate or default_evaluation(network)
-        name = chosen if isinstance(chosen, str) else getattr(chosen, "__qualname__", "score")
+        name = name_of(chosen)
         self._evaluate = load_evaluation(chosen, network)
         self._path = None if store is None else Path(store)
         weights = hashlib.sha256()
@@ -71,8 +71,8 @@ class Scores:
             weights.update(f"{layer.name} {layer.weight.shape} {layer.weight.dtype}".encode())
             weights.update(np.ascontiguousarray(layer.weight).tobytes())
         entering = dict(network.samples or {}) | ({} if network.labels is None else {"labels": network.labels})
-        for name_of, array in entering.items():
-            weights.update(f"{name_of} {array.shape} {array.dtype}".encode())
+        for entry, array in entering.items():
+            weights.update(f"{entry} {array.shape} {array.dtype}".encode())
             weights.update(np.ascontiguousarray(array).tobytes())
         self._key = f"{weights.hexdigest()[:32]} {granularity} {criterion} {seed} {name} {precision}"
         self._known: dict[str, float] = _read(self._path)

@@ -15,7 +15,7 @@ from accelsim.billing import scope_on
 from accelsim.defaults import AS_GIVEN
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any, warn
-from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation
+from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation, name_of
 from accelsim.hardware import Hardware, load_hardware
 from accelsim.inputs import together, with_density
 from accelsim.network import Density, Network, Scope, load_network
@@ -48,6 +48,7 @@ CURVE_COLUMNS = (
     Column(
         "score", "float64", "how good the network is as the chip computes it; empty: no evaluation was asked for", "-"
     ),
+    Column("evaluated_by", "str", "what gave the score; empty: none was asked for"),
     Column("precision", "str", "number formats of the chip, weights x activations"),
     Column(
         "cycles",
@@ -112,6 +113,7 @@ def curve(
     if evaluate is None and net.labels is not None:
         evaluate = default_evaluation(net)
     score = None if evaluate is None else load_evaluation(evaluate, net)
+    by = None if evaluate is None else name_of(evaluate)
     inputs = net if activations is None else with_density(net, activations, seed)
     precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
 
@@ -138,7 +140,7 @@ def curve(
         reached = own if granularity is None else _sparsity_run(runs, table, net)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
-            | {"score": values[precisions[chip.name]], "precision": str(precisions[chip.name])}
+            | {"score": values[precisions[chip.name]], "evaluated_by": by, "precision": str(precisions[chip.name])}
             | _sums(table[table["hardware"] == chip.name], scope_on(net, chip))
             for chip in chips
         ]

@@ -175,6 +175,11 @@ def default_evaluation(network: Network) -> str:
     return "fidelity" if network.labels is None else "labels"
 
 
+def name_of(evaluate: Evaluate | str) -> str:
+    """Return what a score is called: its word, its file and function, or the name of a function."""
+    return evaluate if isinstance(evaluate, str) else getattr(evaluate, "__qualname__", "score")
+
+
 def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
     """Return the score called `text`, the function of a Python file, spelt `file.py:function`, or a function as it is.
 

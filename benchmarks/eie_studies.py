@@ -10,25 +10,25 @@ import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 import accelsim
 from accelsim.report.plots import exploration
-from accelsim.report.plots.style import COLUMN_INCHES, new_figure, save, styled
+from accelsim.report.plots.naming import Named, write_names
+from accelsim.report.plots.style import legend_below, legend_inches, new_figure, save, styled
 from benchmarks.documents import ROOT, fill
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from benchmarks.published import EIE_LAYERS, EIE_READ_PJ, EIE_REAL_WORK_PCT, EIE_THEORETICAL_US
 
 DEPTH, WIDTH, PES = "engine.fifo_depth", "engine.spmat_width_bits", "engine.pes"
-TITLES = {DEPTH: "queue depth", PES: "PEs"}
+KNOBS = {DEPTH: "slots", PES: "PEs"}
+"""What a setting is a number of."""
 
 ALEXNET = ("Alex-6", "Alex-7", "Alex-8")
 """Layers on which the paper chose the width of a row."""
 
-READS, READ_ENERGY = "#0072B2", "#D55E00"
+OURS, PAPER = "#0072B2", "#D55E00"
 
 
 def measure(store: Path) -> dict[str, pd.DataFrame]:
@@ -54,52 +54,102 @@ def by_width(results: pd.DataFrame, layers: Sequence[str] = ALEXNET) -> pd.DataF
     )
 
 
-def bars(knob: str, column: str, label: str, factor: float, log: bool = False) -> Callable[..., None]:
-    """Return what draws one of the paper's figures of bars."""
+def dots(
+    knob: str, column: str, title: str, label: str, factor: float, chosen: int, published: dict[str, float] | None
+) -> Callable[..., None]:
+    """Return what draws one of the paper's figures of a value for each layer and setting, as dots.
+
+    published: what the paper prints for the chosen setting, by layer; the other settings it only draws.
+    """
 
     def draw(found: dict[str, pd.DataFrame], path: Path) -> None:
-        figure = new_figure(COLUMN_INCHES, 2.3)
-        axes = exploration.by_layer(found[knob], figure.subplots(), knob, column, label, factor)
-        axes.get_legend().set_title(TITLES[knob])
-        if log:
+        figure = new_figure(5.2, 2.9)
+        axes = exploration.by_layer(found[knob], figure.subplots(), knob, column, label, factor, chosen)
+        figure.suptitle(title)
+        values = sorted(found[knob][knob].unique())
+        at = exploration.offsets(len(values))[values.index(chosen)]
+        layers = list(dict.fromkeys(found[knob]["layer"]))
+        if published is not None:
+            axes.plot(
+                [layers.index(layer) + at for layer in published], list(published.values()), "D", color=PAPER,
+                markerfacecolor="none", markersize=5, label=f"{chosen} {KNOBS[knob]}, EIE paper",
+            )  # fmt: skip
+        if column == "speed_up":
             axes.set_yscale("log", base=2)
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            places = [number + at for number in range(len(layers)) for at in exploration.offsets(len(values))]
+            axes.plot(places, values * len(layers), "_", color=PAPER, markersize=4, label="linear", zorder=0)
         else:
-            axes.set_ylim(0, 100)
+            low = min(factor * found[knob][column].min(), *(published or {"": 100.0}).values())
+            axes.set_ylim(10 * (low // 10) - 2, 102)
+        legend_below(axes)
+        figure.set_figheight(2.9 + legend_inches(axes))
         save(figure, path, path.suffix[1:])
 
     return draw
 
 
 def row_width(found: dict[str, pd.DataFrame], path: Path) -> None:
-    """Draw Fig. 9: how often a row is read and what that costs, and the two multiplied."""
+    """Draw Fig. 9: how often a row is read, what that costs, and the two multiplied; beside it the paper's prices."""
     table = by_width(found[WIDTH])
-    names = [f"{width}" for width in table.index]
-    figure = new_figure(COLUMN_INCHES, 2.0)
-    left, right = figure.subplots(1, 2)
-    left.plot(names, table["count_spmat_reads"] / 1e3, "o-", color=READS, markersize=4)
-    left.set_ylabel("reads (thousands)", color=READS)
-    other: Axes = left.twinx()
-    other.spines["right"].set_visible(True)
-    other.plot(names, table["read_pj"], "s--", color=READ_ENERGY, markersize=4)
-    other.set_ylabel("energy of a read (pJ)", color=READ_ENERGY)
-    right.plot(names, table["with_register_pj"] / 1e6, "D-", color="#333333", markersize=4)
-    right.set_ylabel("energy of all reads (µJ)")
-    for axes in (left, other, right):
-        axes.set_ylim(0, 1.08 * axes.dataLim.y1)
-    for axes in (left, right):
-        axes.set_xlabel("width of a row (bits)")
-        axes.grid(axis="y")
+    paper = pd.Series(EIE_READ_PJ)
+    of_paper = paper * table["count_spmat_reads"].reindex(paper.index) / 1e6
+    figure = new_figure(7.0, 2.5)
+    figure.suptitle("Which width of a row of the sparse-matrix memory needs least energy: layers of AlexNet")
+    panels = (
+        ("reads (thousands)", {"here": table["count_spmat_reads"] / 1e3}),
+        ("energy of a read (pJ)", {"here, CACTI": table["read_pj"], "EIE paper": paper}),
+        (
+            "energy of all reads (µJ)",
+            {
+                "here": table["energy_spmat_sram_pj"] / 1e6,
+                "here, with register and clock": table["with_register_pj"] / 1e6,
+                "reads here, prices of the EIE paper": of_paper,
+            },
+        ),
+    )
+    looks = {"here": ("o", OURS), "here, CACTI": ("o", OURS), "here, with register and clock": ("s", "#56B4E9")}
+    for axes, (label, lines) in zip(figure.subplots(1, 3), panels, strict=True):
+        named = []
+        for name, line in lines.items():
+            marker, colour = looks.get(name, ("D", PAPER))
+            axes.plot(
+                line.index, line, "-", color=colour, linewidth=1.1, marker=marker, markersize=4,
+                markerfacecolor="none" if colour == PAPER else colour,
+            )  # fmt: skip
+            named.append(Named(name.replace(", ", ",\n"), line.index, line, colour))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(table.index, map(str, table.index))
+        axes.minorticks_off()
+        axes.set(xlabel="width of a row (bits)", ylabel=label)
+        axes.set_ylim(0, 1.12 * axes.dataLim.y1)
+        axes.set_xlim(26, 640)
+        axes.grid(True)
+        if len(named) > 1:
+            write_names(axes, named, size=6.5)
     save(figure, path, path.suffix[1:])
 
 
+BALANCE = {layer.name: 100 * EIE_THEORETICAL_US[layer.name] / layer.actual_us for layer in EIE_LAYERS}
+
 FIGURES: dict[str, Any] = {
-    "eie-fig8-queue-depth.svg": bars(DEPTH, "load_balance", "load balance (%)", 100),
+    "eie-fig8-queue-depth.svg": dots(
+        DEPTH, "load_balance", "Queues deeper than 8 gain little (EIE, Fig. 8)", "load balance (%)", 100, 8, BALANCE
+    ),
     "eie-fig9-row-width.svg": row_width,
-    "eie-fig11-speed-up.svg": bars(PES, "speed_up", "speed-up over one PE", 1, log=True),
-    "eie-fig12-real-work.svg": bars(PES, "real_work", "real work / total work (%)", 100),
-    "eie-fig13-load-balance.svg": bars(PES, "load_balance", "load balance (%)", 100),
-}
+    "eie-fig11-speed-up.svg": dots(
+        PES, "speed_up", "More PEs speed all layers up but the smallest (EIE, Fig. 11)", "speed-up over one PE (x)", 1,
+        64, None,
+    ),
+    "eie-fig12-real-work.svg": dots(
+        PES, "real_work", "With more PEs there is less padding (EIE, Fig. 12)", "real work / total work (%)", 100, 64,
+        EIE_REAL_WORK_PCT,
+    ),
+    "eie-fig13-load-balance.svg": dots(
+        PES, "load_balance", "With more PEs work is spread less evenly (EIE, Fig. 13)", "load balance (%)", 100, 64,
+        BALANCE,
+    ),
+}  # fmt: skip
 
 
 def tables(found: dict[str, pd.DataFrame]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ from accelsim import Network, load_hardware, simulate
 from accelsim.config import shipped_dir
 from accelsim.pruned import removed
 from accelsim.pruning import reconstruct, sparsegpt
-from accelsim.report.plots import GRANULARITY_COLOURS, MARKERS, save
+from accelsim.report.plots import MARKERS, save
+from accelsim.report.plots.naming import Named, write_names
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "data" / "pruning.csv"
@@ -248,115 +249,205 @@ def main() -> None:
 
 
 NAMES = {"lenet-300-100": "LeNet-300-100", "convnet": "ConvNet"}
-COLOURS = {
-    name: colour
-    for names in (
-        ("pruned", "pruned + fine-tuned", "iterative"),
-        ("fine", "nm:N:M", "vector:1x4", "block:4x4", "kernel", "filter", "channel"),
-        ("l1", "obd", "obs", "wanda", "random", "obs + update"),
-        ("scale", "apoz", "regression", "regression + update"),
-    )
-    for name, colour in zip(names, GRANULARITY_COLOURS, strict=False)
-} | {"random": "#999999", "l2": "#F0E442"}  # fmt: skip
-DASHED = ("scale", "apoz", "regression", "regression + update")
+SCHEDULES = {"pruned": "#D55E00", "pruned + fine-tuned": "#E69F00", "iterative": "#0072B2"}
+SHOWN = {"fine": (0.8, 0.9, 0.95), "channel": (0.25, 0.5, 0.625)}
+"""Sparsities at which criteria are compared: where they still work, where they differ, where most have failed."""
+SHADES = ("#56B4E9", "#0072B2", "#000000")
+NEAR_PERCENT = 8
+"""A granularity that stays within so much of the unpruned network saves nothing."""
+TICKS = (0, 50, 80, 90, 95, 97, 98, 99, 99.5)
+ACCURACY = "accuracy on test images (%)"
+
+
+class Line(NamedTuple):
+    """What one line shows: mean and standard deviation over the seeds at each sparsity, all in per cent."""
+
+    x: Any
+    y: Any
+    spread: Any
 
 
 def draw(table: pd.DataFrame, folder: Path) -> None:
     """Draw the figures of docs/pruning.md."""
+    from accelsim.report.plots.style import styled
+
     table = table.assign(granularity=table["granularity"].str.replace(r"^nm:\d+:\d+$", "nm:N:M", regex=True))
     by = table.groupby("experiment")
-    schedule, granularity, criterion = (by.get_group(name) for name in ("schedule", "granularity", "criterion"))
-    networks = list(NAMES)
-    _figure(
-        folder / "pruning-schedules.svg",
-        [
-            (NAMES[name], schedule[schedule["network"] == name], "schedule", "sparsity", "weights pruned (%)")
-            for name in networks
-        ],
-    )
-    _figure(
-        folder / "pruning-granularities.svg",
-        [
-            (NAMES[name], granularity[granularity["network"] == name], "granularity", "sparsity", "weights pruned (%)")
-            for name in networks
-        ],
-    )
-    panels = [
-        (f"{NAMES[name]}, {kind}", criterion[(criterion["network"] == name) & (criterion["granularity"] == kind)])
-        for name, kind in (("lenet-300-100", "fine"), ("convnet", "fine"), ("convnet", "channel"))
-    ]
-    _figure(
-        folder / "pruning-criteria.svg", [(*panel, "criterion", "sparsity", "weights pruned (%)") for panel in panels]
-    )
-    for column, label in (("energy_pj", "energy"), ("time_us", "latency")):
-        _figure(
-            folder / f"accuracy-{label}.svg",
-            [
-                (
-                    f"{NAMES[name]} on {chip}",
-                    _relative(granularity[granularity["network"] == name], f"{chip} {column}"),
-                    "granularity",
-                    "relative",
-                    f"{label} (% of the unpruned network's on this chip)",
-                )
-                for name in networks
-                for chip in CHIPS
-            ],
+    with styled():
+        for name, figure in {
+            "pruning-schedules": draw_schedules(by.get_group("schedule")),
+            "pruning-granularities": draw_granularities(by.get_group("granularity")),
+            "pruning-criteria": draw_criteria(by.get_group("criterion")),
+            "accuracy-energy": draw_costs(by.get_group("granularity"), "energy_pj", "energy"),
+            "accuracy-latency": draw_costs(by.get_group("granularity"), "time_us", "latency"),
+        }.items():
+            save(figure, folder / f"{name}.svg", "svg")
+            print(f"wrote {folder / name}.svg")
+
+
+def lines_of(table: pd.DataFrame, key: str, x: str = "sparsity") -> dict[str, Line]:
+    """Return a line for each value of a column among the networks that were pruned."""
+    pruned = table[table["schedule"] != "none"]
+    found = {}
+    for name, mine in pruned.groupby(key, sort=False):
+        mean = mine.groupby("sparsity")[list(dict.fromkeys(["accuracy", x]))[: 1 if x == "sparsity" else 2]].agg(
+            ["mean", "std"]
         )
+        places = np.asarray(mean.index if x == "sparsity" else mean[x, "mean"], float)
+        accuracy = mean["accuracy"].to_numpy(float)
+        found[str(name)] = Line(100 * places, 100 * accuracy[:, 0], 100 * np.nan_to_num(accuracy[:, 1]))
+    return found
+
+
+def unpruned(table: pd.DataFrame) -> float:
+    """Return the mean accuracy of the networks before they were pruned, in per cent."""
+    return float(100 * table.loc[table["schedule"] == "none", "accuracy"].mean())
+
+
+def draw_schedules(table: pd.DataFrame) -> Any:
+    """Draw accuracy against sparsity, a line for each schedule."""
+    from accelsim.report.plots.style import GREY, new_figure
+
+    figure = new_figure(7.0, 2.9)
+    figure.suptitle("Pruning step by step keeps accuracy longest")
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), NAMES, strict=True):
+        mine = table[table["network"] == name]
+        given = unpruned(mine)
+        axes.axhline(given, color=GREY, linestyle="--", linewidth=0.8)
+        named = []
+        lines = lines_of(mine, "schedule")
+        for number, (schedule, line) in enumerate(lines.items()):
+            colour = SCHEDULES[schedule]
+            axes.errorbar(
+                line.x, line.y, line.spread, color=colour, marker=MARKERS[number], markersize=3.5, linewidth=1.2,
+                elinewidth=0.7,
+            )  # fmt: skip
+            named.append(Named(schedule, line.x, line.y, colour))
+        _scale(axes, list(lines.values()), given)
+        axes.set(title=NAMES[name], xlabel="weights pruned (%)")
+        write_names(axes, [*named, Named("unpruned", [30, 40, 60, 70], [given] * 4, GREY)])
+    figure.axes[0].set_ylabel(ACCURACY)
+    return figure
+
+
+def _scale(axes: Any, lines: list[Line], given: float) -> None:
+    """Scale accuracy by the logarithm of the images that are classified wrongly, so that 99 and 98 % are told apart."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low = min(float((line.y - line.spread).min()) for line in lines)
+    high = max(given, *(float((line.y + line.spread).max()) for line in lines))
+    least = 100 - min(high, 99.5)
+    axes.set_yscale(
+        "function",
+        functions=(lambda y: -np.log10(np.maximum(100 - y, least / 2)), lambda place: 100 - 10.0**-place),
+    )
+    axes.set_ylim(100 - 1.15 * (100 - max(low, 1)), 100 - 0.85 * least)
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in TICKS if bottom <= tick <= top]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.grid(True)
+
+
+def draw_granularities(table: pd.DataFrame) -> Any:
+    """Draw accuracy against sparsity, a line for each granularity."""
+    from accelsim.report.plots.style import new_figure
+
+    figure = new_figure(7.0, 3.0)
+    figure.suptitle("The finer the granularity, the more accuracy is kept (pruned by magnitude, fine-tuned)")
+    for axes, name in zip(figure.subplots(1, 2), NAMES, strict=True):
+        mine = table[table["network"] == name]
+        _lines(axes, lines_of(mine, "granularity"), unpruned(mine))
+        axes.set(title=NAMES[name], xlabel="weights pruned (%)")
+    figure.axes[0].set_ylabel(ACCURACY)
+    return figure
+
+
+def _lines(axes: Any, lines: dict[str, Line], given: float, dense: float | None = None) -> None:
+    """Draw a named line with error bars for each granularity, and what the unpruned network reaches.
+
+    dense: x of the unpruned network; lines that stay beside it have one name together.
+    """
+    from accelsim.report.plots.style import GREY, granularity_styles
+
+    styles = granularity_styles(lines)
+    idle = [name for name, line in lines.items() if dense is not None and (abs(line.x - dense) < NEAR_PERCENT).all()]
+    named = []
+    for name, line in lines.items():
+        colour, marker = styles[name]
+        axes.errorbar(
+            line.x, line.y, line.spread, color=colour, marker=marker, markersize=3.5, linewidth=1.2, elinewidth=0.6
+        )
+        if name not in idle:
+            named.append(Named("2:4, 1:4, 1:8" if name == "nm:N:M" else name, line.x, line.y, colour))
+    if idle:
+        every = [lines[name] for name in idle]
+        where = [float(values) for line in every for values in line.x], [float(y) for line in every for y in line.y]
+        named.append(Named("\n".join([*idle, "(run dense)"]), *where, GREY))
+    _scale(axes, list(lines.values()), given)
+    if dense is None:
+        axes.axhline(given, color=GREY, linestyle="--", linewidth=0.8)
+        left, right = axes.get_xlim()
+        places = left + (right - left) * np.linspace(0.1, 0.9, 9)
+        named.append(Named("unpruned", places, [given] * 9, GREY))
+    else:
+        axes.plot([dense], [given], "*", color=GREY, markersize=9)
+        named.append(Named("unpruned", [dense], [given], GREY))
+    write_names(axes, named)
+
+
+def draw_costs(table: pd.DataFrame, column: str, label: str) -> Any:
+    """Draw accuracy against what a pruned network takes on each chip, a line for each granularity."""
+    from accelsim.report.plots.style import new_figure
+
+    figure = new_figure(7.0, 5.4)
+    figure.suptitle(f"What {label} pruning saves, and what accuracy it costs")
+    for row, name in zip(figure.subplots(2, len(CHIPS)), NAMES, strict=True):
+        mine = table[table["network"] == name]
+        for axes, chip in zip(row, CHIPS, strict=True):
+            _lines(
+                axes, lines_of(_relative(mine, f"{chip} {column}"), "granularity", "relative"), unpruned(mine), 100.0
+            )
+            axes.set_xlim(0, 106)
+            axes.set(title=f"{NAMES[name]} on {chip}", xlabel=f"{label} (% of that of the unpruned network)")
+        row[0].set_ylabel(ACCURACY)
+    return figure
+
+
+def draw_criteria(table: pd.DataFrame) -> Any:
+    """Draw accuracy without training at three sparsities, a row for each criterion, the best on top."""
+    from accelsim.report.plots.style import new_figure
+
+    panels = (("lenet-300-100", "fine"), ("convnet", "fine"), ("convnet", "channel"))
+    figure = new_figure(7.0, 3.3)
+    figure.suptitle("Without training, new values for what stays count for more than which criterion chose it")
+    for axes, (network, kind) in zip(figure.subplots(1, 3, sharex=True), panels, strict=True):
+        lines = lines_of(table[(table["network"] == network) & (table["granularity"] == kind)], "criterion")
+        at = {name: {float(x): n for n, x in enumerate(line.x.round(1))} for name, line in lines.items()}
+        shown = [round(100 * share, 1) for share in SHOWN[kind]]
+        ordered = sorted(lines, key=lambda name: -sum(lines[name].y[at[name][share]] for share in shown))
+        rows = range(len(ordered))
+        for share, colour, marker in zip(shown, SHADES, "os^", strict=True):
+            taken = [(lines[name], at[name][share]) for name in ordered]
+            axes.errorbar(
+                [line.y[n] for line, n in taken], rows, xerr=[line.spread[n] for line, n in taken], color=colour,
+                marker=marker, markersize=4, linestyle="", elinewidth=0.8, label=f"{share:g} % pruned",
+            )  # fmt: skip
+        axes.set_yticks(rows, ordered)
+        axes.set_ylim(len(ordered) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(0, 103)
+        axes.grid(True)
+        axes.set_title(f"{NAMES[network]}, {'single weights' if kind == 'fine' else 'channels'}")
+        axes.set_xlabel("accuracy (%)")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), handlelength=1, labelspacing=0.2)
+    return figure
 
 
 def _relative(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the table with a column held against the unpruned network of the same seed."""
     dense = table[table["schedule"] == "none"].set_index("seed")[column]
     return table.assign(relative=table[column] / table["seed"].map(dense))
-
-
-def _figure(path: Path, panels: list[tuple[str, pd.DataFrame, str, str, str]]) -> None:
-    """Draw panels of accuracy, each a line with a band of one standard deviation over the seeds."""
-    import matplotlib
-
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
-    with matplotlib.rc_context(style):
-        from matplotlib.figure import Figure
-
-        rows = 2 if len(panels) == 4 else 1
-        size = (9.6 if len(panels) < 4 else 8.4, 3.5 * rows + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        handles: dict[str, Any] = {}
-        grid = figure.subplots(rows, len(panels) // rows, sharey=True, squeeze=False)
-        for axes, (title, table, key, x, label) in zip(grid.flat, panels, strict=True):
-            dense = table.loc[table["schedule"] == "none", "accuracy"]
-            if len(dense):
-                handles["unpruned"] = axes.axhline(100 * dense.mean(), color="#555555", linestyle="--", linewidth=0.8)
-            pruned = table[table["schedule"] != "none"]
-            crowded = pruned[key].nunique() > 8
-            for number, (name, mine) in enumerate(pruned.groupby(key, sort=False)):
-                columns = ["accuracy"] if x == "sparsity" else ["accuracy", x]
-                mean = mine.groupby("sparsity")[columns].agg(["mean", "std"])
-                places = 100 * np.asarray(mean.index if x == "sparsity" else mean[x, "mean"], float)
-                middle, spread = 100 * mean["accuracy", "mean"], 100 * mean["accuracy", "std"].fillna(0)
-                colour, dashes = COLOURS[str(name)], "--" if name in DASHED else "-"
-                (line,) = axes.plot(
-                    places, middle, dashes, marker=MARKERS[number], markersize=3.5, linewidth=1.2, color=colour
-                )
-                if crowded:  # bands would hide the lines
-                    axes.errorbar(
-                        places + 0.3 * number - 1.5, middle, spread, fmt="none", ecolor=colour, elinewidth=0.6
-                    )
-                else:
-                    axes.fill_between(places, middle - spread, middle + spread, color=colour, alpha=0.12, linewidth=0)
-                handles[str(name)] = line
-            axes.set_title(title, fontsize=9)
-            axes.set_xlabel(label)
-            axes.grid(color="#DDDDDD", linewidth=0.6)
-            if key != "criterion":
-                axes.set_ylim(90, 100)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("accuracy on test images (%)")
-        per_line = (len(handles) + 1) // 2 if len(handles) > 7 else len(handles)
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=per_line, frameon=False, fontsize=8)
-        save(figure, path, "svg")
-        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

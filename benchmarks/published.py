@@ -34,6 +34,19 @@ EIE_LAYERS = (
 )
 """Table IV, row "actual time" of EIE with 64 PEs at 800 MHz."""
 
+EIE_THEORETICAL_US = {
+    "Alex-6": 28.1, "Alex-7": 11.7, "Alex-8": 8.9, "VGG-6": 28.1, "VGG-7": 7.9, "VGG-8": 7.3, "NT-We": 5.2,
+    "NT-Wd": 13.0, "NT-LSTM": 6.5,
+}  # fmt: skip
+"""Table IV, row "theoretical time": entries, padding included, over 64 PEs x 800 MHz; its share of the actual time is
+the load balance."""
+
+EIE_REAL_WORK_PCT = {
+    "Alex-6": 84.6, "Alex-7": 83.9, "Alex-8": 100.0, "VGG-6": 66.1, "VGG-7": 63.4, "VGG-8": 100.0, "NT-We": 100.0,
+    "NT-Wd": 82.5, "NT-LSTM": 92.8,
+}  # fmt: skip
+"""Fig. 12 at 64 PEs: real work over total work."""
+
 EIE_READ_PJ = {32: 13.7, 64: 18.8, 128: 29.2, 256: 53.6}
 """Fig. 9, right panel: energy per read of 128 KB that it implies, by width in bits."""
 

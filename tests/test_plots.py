@@ -201,8 +201,8 @@ def test_operations_are_those_of_the_technology() -> None:
     assert chip["SRAM read, 8 KB x 32 bit"] < 5 < fastest.read_energy_pj
     assert chip["register access"] == pytest.approx(32 * 0.009)  # Aladdin: 0.009 pJ a bit
     axes = plots.operations(table, Figure().subplots())
-    ends = {bar.get_y() + bar.get_height() / 2: bar.get_x() + bar.get_width() for bar in axes.patches}
-    assert [ends[place] for place in sorted(ends)] == pytest.approx(sorted(chip, reverse=True))
+    dots = {line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1}
+    assert [dots[place] for place in sorted(dots)] == pytest.approx(sorted(chip, reverse=True))
     other = sim.load_hardware("edge-nm-16x16", {"technology": None})
     with pytest.raises(sim.InputError, match=r"technology: is missing, and so is engine.power"):
         operations(other)

@@ -51,6 +51,8 @@ class UnitKind(NamedTuple):
     """One of them stands for all."""
     level: bool = False
     """Its events say how full it is; unit n of this kind belongs to unit n of the machine."""
+    value: str = "value"
+    """What the value of its events is a number of, in the singular."""
 
 
 class EventWord(NamedTuple):

@@ -26,13 +26,16 @@ from accelsim.timeline import KINDS, Timeline, kind_of, unit_order
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "accelsim timeline 1"
+FORMAT = "accelsim timeline 2"
 SUFFIXES = (".json", ".json.gz")
 MOST_BYTES = 160 * MOST_EVENTS
 MOST_PROBLEMS = 10
 
 PROCESSES = {kind.name: kind.heading for kind in KINDS}
 """Under which heading a kind of unit is shown, in this order."""
+
+VALUES = {kind.name: kind.value for kind in KINDS}
+"""What the value of an event is called, by the kind of its unit."""
 
 LEVELS = {kind.name for kind in KINDS if kind.level}
 """Kinds of units that are counters."""
@@ -92,18 +95,23 @@ def _lines(timeline: Timeline) -> Iterator[str]:
     headings = list(dict.fromkeys([*PROCESSES.values(), *map(_heading, units)]))
     places = {unit: (headings.index(_heading(unit)) + 1, number + 1) for number, unit in enumerate(units)}
     yield ",\n".join(_metadata(timeline, headings, places))
-    prefixes: dict[tuple[str, str], str] = {}
+    prefixes: dict[tuple[str, str], tuple[str, str]] = {}
     for unit, event, start, cycles, value in zip(*(events[name].tolist() for name in events.columns), strict=True):
-        prefix = prefixes.get((unit, event))
-        if prefix is None:
-            prefix = prefixes[unit, event] = ",\n" + _prefix(unit, event, *places[unit])
+        if (unit, event) not in prefixes:
+            prefixes[unit, event] = ",\n" + _prefix(unit, event, *places[unit]), value_word(unit)
+        prefix, word = prefixes[unit, event]
         if event == OCCUPANCY:
-            yield f'{prefix}, "ts": {start}, "args": {{"slots": {value}}}}}'
+            yield f'{prefix}, "ts": {start}, "args": {{"{word}": {value}}}}}'
         elif value == NONE:
             yield f'{prefix}, "ts": {start}, "dur": {cycles}}}'
         else:
-            yield f'{prefix}, "ts": {start}, "dur": {cycles}, "args": {{"value": {value}}}}}'
+            yield f'{prefix}, "ts": {start}, "dur": {cycles}, "args": {{"{word}": {value}}}}}'
     yield "\n]}\n"
+
+
+def value_word(unit: str) -> str:
+    """Return what the value of a unit's events is called in a trace: a column, a tile, slots."""
+    return VALUES.get(kind_of(unit), "value")
 
 
 def _heading(unit: str) -> str:
@@ -221,12 +229,14 @@ def _frame(path: Path, rows: list[Any], first: int, last: int) -> pd.DataFrame:
             if name == "thread_name":
                 units[pid, tid] = given["name"]
         elif ph == "X":
-            found.append((units[pid, tid], name, start, cycles, NONE if given is None else given["value"]))
+            found.append(
+                (units[pid, tid], name, start, cycles, NONE if given is None else given[value_word(units[pid, tid])])
+            )
         else:
             if name in counters:
                 close(counters[name], start)
             counters[name] = len(found)
-            found.append((name, OCCUPANCY, start, 0, given["slots"]))
+            found.append((name, OCCUPANCY, start, 0, given[value_word(name)]))
     for place in counters.values():
         close(place, last)
     problems += [f"{path}: {unit}: values out of order" for unit, _, _, cycles, _ in found if cycles <= 0][:1]
@@ -245,8 +255,7 @@ def _problem(row: Any, units: dict[tuple[int, int], str], first: int, last: int)
     if type(row) is not _Event:
         return "is not an event: it has no ph"
     ph, pid, tid, name, start, cycles, given = row
-    key = {"M": None, "X": "value", "C": "slots"}.get(ph, "") if isinstance(ph, str) else ""
-    if key == "":
+    if ph not in ("M", "X", "C"):
         return f"ph: must be M, X or C (got {ph!r:.40})"
     if not isinstance(name, str) or type(pid) is not int:
         return f"name: must be text and pid a whole number (got {name!r:.40} and {pid!r:.40})"
@@ -261,6 +270,7 @@ def _problem(row: Any, units: dict[tuple[int, int], str], first: int, last: int)
         return f"tid: no thread_name before it names pid {pid!r:.40}, tid {tid!r:.40}"
     if ph == "X" and given is None:
         return ""
+    key = value_word(units[pid, tid] if ph == "X" else name)
     value = given.get(key) if isinstance(given, dict) else None
     if type(value) is not int or not 0 <= value < 2**62:
         return f"args.{key}: must be a whole number, 0 or more (got {value!r:.40})"

@@ -46,7 +46,7 @@ WORDS = Words(
         *DRAM_COMPONENTS,
     ),
     sram="memories of inputs, weights and outputs",
-    kinds=(UnitKind("array", "array", counted=True), UnitKind("bus", "DRAM bus")),
+    kinds=(UnitKind("array", "array", counted=True, value="pass"), UnitKind("bus", "DRAM bus", value="pass")),
     events=(
         EventWord("stream", "work_cycles", "rail_response"),
         EventWord("skew", "stall_skew_cycles", "thread_state_running"),

@@ -82,8 +82,8 @@ WORDS = Words(
         OwnColumn("waves", "int64", "tensor core: rounds of tiles, the last one perhaps not full", "rounds"),
     ),
     kinds=(
-        UnitKind("core", "cores", counted=True, alike=True),
-        UnitKind("stage", "pipeline stages of a round"),
+        UnitKind("core", "cores", counted=True, alike=True, value="round"),
+        UnitKind("stage", "pipeline stages of a round", value="step"),
     ),
     events=(
         EventWord("arithmetic", "work_cycles", "rail_response"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 
@@ -16,23 +17,28 @@ from accelsim.report.plots.style import (
     GREY,
     MARGIN_INCHES,
     SQUARE_INCHES,
+    TITLE_INCHES,
+    UNITS,
     entitle,
     legend_below,
     legend_inches,
     log_limits,
+    marker_of,
     new_figure,
     plain_log_ticks,
     save,
     styled,
     unit_of,
+    worded,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 COLOURS = "cividis"
-FRONT, OTHERS, BROKEN = "#0072B2", "#BBBBBB", "#E69F00"
+FRONT, OTHERS, BROKEN = "#0072B2", "#AAAAAA", "#D55E00"
 
 LOG_FACTOR = 20
 """Values further apart than this have a logarithmic axis."""
@@ -40,6 +46,12 @@ LOG_FACTOR = 20
 MOST_MARKS, MOST_LETTERS = 8, 17
 """Values, and letters in all, that fit under an axis half a column wide; more values are named in part, more letters
 are turned."""
+
+MOST_LAYER_LETTERS = 70
+"""Letters of layers' names that fit beside each other, each as wide as the longest."""
+
+MOST_WORDS = 36
+"""Letters of a description that fit under an axis; a longer one gives way to the name of its key."""
 
 LONGEST = 13
 """Letters of a value."""
@@ -51,8 +63,8 @@ MOST_NUMBERS = 64
 def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraints: Sequence[str] = ()) -> Axes:
     """Draw every point by the first two objectives, and mark the Pareto-optimal ones.
 
-    table: as `accelsim.explore.totals` returns it. Points that break a constraint are crosses. The staircase of two
-    objectives bounds what can be had; with more the front is points alone.
+    table: as `accelsim.explore.totals` returns it. Points that break a constraint are crosses; markers are chips. The
+    staircase of two objectives bounds what can be had; with more the front is points alone.
     Raises InputError without two objectives, for unknown columns, and where no point is left.
     """
     chosen = read_objectives(table, objectives)
@@ -70,14 +82,24 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
     def places(mine: pd.DataFrame) -> tuple[Any, Any]:
         return mine[x.column] / scale[x.column], mine[y.column] / scale[y.column]
 
-    axes.plot(
-        *places(table[allowed]), "o", color=OTHERS, markersize=3, label="other points", rasterized=len(shown) > 2000
-    )
+    chips = list(dict.fromkeys(shown["hardware"])) if "hardware" in shown else [""]
+    many = len(shown) > 2000
+
+    def by_chip(mine: pd.DataFrame, label: str, colour: str, **look: Any) -> None:
+        for number, chip in enumerate(chips):
+            points = mine[mine["hardware"] == chip] if len(chips) > 1 else mine
+            if len(points):
+                who = f"{chip}: " if len(chips) > 1 else ""
+                looks: dict[str, Any] = {"marker": marker_of(number), "markersize": 3, "rasterized": many, **look}
+                axes.plot(
+                    *places(points), label=f"{who}{label}", color=colour, linestyle="",
+                    **looks,
+                )  # fmt: skip
+
+    by_chip(table[allowed], "other points", OTHERS)
     if (have_run & ~allowed).any():
-        axes.plot(
-            *places(table[have_run & ~allowed]), "x", color=BROKEN, markersize=3, markeredgewidth=0.7,
-            label="break a constraint", rasterized=len(shown) > 2000,
-        )  # fmt: skip
+        broken = "not " + " and ".join(map(condition, constraints))
+        by_chip(table[have_run & ~allowed], broken, BROKEN, marker="x", markeredgewidth=0.7)
     across, up = places(best.sort_values([x.column, y.column]))
     if len(chosen) == 2:
         worst = axes.get_xlim()[1 if x.minimize else 0], axes.get_ylim()[1 if y.minimize else 0]
@@ -87,13 +109,21 @@ def front(table: pd.DataFrame, axes: Axes, objectives: Sequence[str], constraint
             [steps[0].iloc[0], *steps[0], worst[0]], [worst[1], *steps[1], steps[1].iloc[-1]], where="post",
             color=FRONT, linewidth=0.9, zorder=1, scalex=False, scaley=False,
         )  # fmt: skip
-    axes.plot(
-        across, up, "o", color=FRONT, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5,
-        label=f"no other is better ({len(best)} of {len(shown):,} points)",
-    )  # fmt: skip
+    words = [unit_of(each.column, 1.0)[1].split(" (")[0] for each in chosen]
+    said = f"none is better in {', '.join(words[:-1])} and {words[-1]} ({len(best)} of {len(shown):,})"
+    by_chip(best, said, FRONT, markersize=4.5, markeredgecolor="white", markeredgewidth=0.5, rasterized=False)
     handles, _ = axes.get_legend_handles_labels()
     legend_below(axes, handles[::-1])
     return axes
+
+
+def condition(constraint: str) -> str:
+    """Return a constraint with its columns as axes call them: area_mm2 <= 20 is area <= 20 mm²."""
+    for column, (name, units) in UNITS.items():
+        found = re.fullmatch(rf"{column} *([<>]=?) *([0-9.]+)", constraint.strip())
+        if found and units[-1][0] == 1:
+            return f"{name} {found[1]} {found[2]} {units[-1][1]}".rstrip()
+    return constraint
 
 
 def effect(table: pd.DataFrame, axes: Axes, knob: str, objective: str) -> Axes:
@@ -115,8 +145,8 @@ def effect(table: pd.DataFrame, axes: Axes, knob: str, objective: str) -> Axes:
         axes.fill_between(places, low / factor, high / factor, color=FRONT, alpha=0.15, linewidth=0)
         axes.plot(places, means / factor, "o-", color=FRONT, markersize=3.5, linewidth=1.1)
     _limit(axes, "y", *axes.dataLim.intervaly)
-    _name_values(axes.xaxis, values)
-    axes.set_xlabel(_short(knob))
+    _name_values(axes.xaxis, _shown(knob, values))
+    axes.set_xlabel(knob_words(knob))
     return axes
 
 
@@ -141,10 +171,10 @@ def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) ->
             value = cells[row, column]
             colour = "black" if norm(value) > 0.55 else "white"
             axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=6.5, color=colour)
-    _name_values(axes.xaxis, across, most=2 * MOST_MARKS)
-    _name_values(axes.yaxis, up, most=2 * MOST_MARKS)
-    axes.set_xlabel(_short(x))
-    axes.set_ylabel(_short(y))
+    _name_values(axes.xaxis, _shown(x, across), most=2 * MOST_MARKS)
+    _name_values(axes.yaxis, _shown(y, up), most=2 * MOST_MARKS)
+    axes.set_xlabel(knob_words(x))
+    axes.set_ylabel(knob_words(y))
     axes.spines[:].set_visible(False)
     figure: Any = axes.get_figure(root=True)
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, aspect=28, pad=0.02, label=label)
@@ -154,30 +184,40 @@ def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) ->
     return axes
 
 
-def by_layer(results: pd.DataFrame, axes: Axes, knob: str, column: str, label: str, factor: float = 1.0) -> Axes:
-    """Draw a column of every layer as bars side by side, one for each value of a knob, as the EIE paper does.
+def by_layer(
+    results: pd.DataFrame, axes: Axes, knob: str, column: str, label: str, factor: float = 1.0, chosen: Any = None
+) -> Axes:
+    """Draw a column of every layer as dots side by side, one for each value of a knob.
 
-    results: as `sweep` returns them, or with a column of one's own.
+    results: as `sweep` returns them, or with a column of one's own. chosen: the value that is drawn larger.
     """
-    import matplotlib
-
     values, layers = _ordered(results[knob]), list(dict.fromkeys(results["layer"]))
-    colours = matplotlib.colormaps[COLOURS](np.linspace(0.05, 0.95, len(values)))
-    width = 0.84 / len(values)
-    for number, (value, colour) in enumerate(zip(values, colours, strict=True)):
-        mine = results[results[knob] == value].set_index("layer")[column].reindex(layers)
-        places = np.arange(len(layers)) + (number - (len(values) - 1) / 2) * width
-        axes.bar(places, factor * mine, width, color=colour, linewidth=0, label=_text(value))
-    axes.set_xticks(range(len(layers)), layers, rotation=35, ha="right", rotation_mode="anchor")
+    steps = offsets(len(values))
+    for number, layer in enumerate(layers):
+        mine = results[results["layer"] == layer].set_index(knob)[column].reindex(values)
+        axes.plot(number + steps, factor * mine, "-", color=OTHERS, linewidth=0.8, zorder=1)
+        axes.plot(number + steps, factor * mine, "o", color=FRONT, markersize=2.6)
+        if chosen is not None:
+            at = values.index(chosen)
+            axes.plot(
+                [number + steps[at]], [factor * mine.iloc[at]], "o", color=FRONT, markersize=4.5,
+                label=f"{_text(chosen)}, as the chip has" if number == 0 else None,
+            )  # fmt: skip
+    turned = len(layers) * max(map(len, layers)) > MOST_LAYER_LETTERS
+    look: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(range(len(layers)), layers, **look)
     axes.tick_params(axis="x", length=0, pad=1)
     axes.set_xlim(-0.6, len(layers) - 0.4)
     axes.set_ylabel(label)
     axes.grid(axis="y")
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(values), title=_short(knob), title_fontsize=7,
-        columnspacing=0.7, handlelength=0.7, handletextpad=0.3, borderaxespad=0.2,
-    )  # fmt: skip
+    counted = ", ".join(map(_text, values))
+    axes.set_xlabel(f"{knob_words(knob)}, in each layer from left to right: {counted}")
     return axes
+
+
+def offsets(count: int) -> NDArray[np.float64]:
+    """Return where the values of a knob lie beside the middle of their layer."""
+    return np.linspace(-0.36, 0.36, count)
 
 
 def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Sequence[str], path: Path) -> None:
@@ -185,8 +225,8 @@ def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Seq
     with styled():
         figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
         axes = front(table, figure.subplots(), objectives, constraints)
-        figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + legend_inches(axes))
-        entitle(figure, "", table)
+        figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + TITLE_INCHES + legend_inches(axes))
+        entitle(figure, "Which design points no other beats", table)
         save(figure, path, path.suffix[1:])
 
 
@@ -195,16 +235,17 @@ def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
     found = knobs(table, objective)
     with styled():
         rows = -(-len(found) // 2)
-        figure = new_figure(COLUMN_INCHES, 0.2 + 1.6 * rows)
+        figure = new_figure(COLUMN_INCHES, 0.5 + 1.7 * rows)
         panels = figure.subplots(rows, min(2, len(found)), sharey=True, squeeze=False)
         for axes, knob, share in zip(panels.flat, found["knob"], found["share"], strict=False):
             effect(table, axes, knob, objective)
-            axes.set_title(f"{100 * share:.0f} % of the variance", fontsize=7)
+            axes.set_title(f"{100 * share:.0f} % of the variance", fontsize=7.5)
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
         for axes in panels[:, 1:].flat:
             axes.set_ylabel("")
         figure.supxlabel("line: geometric mean; band: half of the points", fontsize=7, color=GREY)
+        figure.suptitle(f"What each knob does to the {unit_of(objective, 1.0)[1].split(' (')[0]}")
         drawn = np.array([axes.dataLim.intervaly for axes in panels.flat[: len(found)]])
         _limit(panels[0, 0], "y", drawn.min(), drawn.max())  # which all share
         save(figure, path, path.suffix[1:])
@@ -218,6 +259,7 @@ def write_heat_map(table: pd.DataFrame, objective: str, path: Path) -> None:
     with styled():
         figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
         heat_map(table, figure.subplots(), found[0], found[1], objective)
+        figure.suptitle(f"{unit_of(objective, 1.0)[1].split(' (')[0].capitalize()} by the two knobs that matter most")
         save(figure, path, path.suffix[1:])
 
 
@@ -261,12 +303,34 @@ def _name_values(axis: Any, values: Sequence[Any], most: int = MOST_MARKS) -> No
             tick.set(ha="right", rotation_mode="anchor")
 
 
+def _shown(knob: str, values: Sequence[Any]) -> list[Any]:
+    """Return the values of a knob in the unit that its axis has."""
+    if knob not in UNITS or any(isinstance(value, str) for value in values):
+        return list(values)
+    factor, _ = unit_of(knob, float(max(values)))
+    return [round(value / factor, 9) for value in values]
+
+
 def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:g}"
+        return f"{value:,.10g}"
     text = str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 6]}…{text[-5:]}"
 
 
-def _short(knob: str) -> str:
-    return knob.removeprefix("engine.")
+def knob_words(knob: str, *, unit: bool = True) -> str:
+    """Return what a knob is, in the words of its key's description, with its unit."""
+    from accelsim.engines import ENGINES
+    from accelsim.keys import meaning_of, unit_of
+
+    table, _, key = knob.rpartition(".")
+    words = ""
+    if table == "engine":
+        configs = [get_type_hints(engine.chip)["engine"] for engine in ENGINES.values()]
+        owners = [config for config in configs if key in get_type_hints(config)]
+        words = re.split(r"[:.;,(]", meaning_of(owners[0], key))[0] if owners else ""
+    if not 0 < len(words) <= MOST_WORDS:
+        label = f"{UNITS[knob][0]} ({UNITS[knob][1][-1][1]})" if knob in UNITS else worded(knob)
+        return label if unit else label.split(" (")[0]
+    said = words if words[:2].isupper() else words[0].lower() + words[1:]
+    return f"{said} ({unit_of(key)})" if unit and unit_of(key) else said

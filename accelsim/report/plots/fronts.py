@@ -9,10 +9,12 @@ from accelsim.errors import InputError
 from accelsim.report.plots.style import (
     GREY,
     colour_of,
+    granularity_styles,
     legend_below,
     log_limits,
     marker_of,
     plain_log_ticks,
+    score_column,
     unit_of,
 )
 from accelsim.totals import over_layers
@@ -72,15 +74,39 @@ def front(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
 
 
 def pareto(table: pd.DataFrame, axes: Axes, x: str = "time_us", y: str = "energy_pj") -> Axes:
-    """Draw every design by two columns and the front of those that none beats, as a staircase."""
+    """Draw every design by two columns and the front of those that none beats, as a staircase.
+
+    Colours are granularities, markers chips where there are several.
+    """
+    from matplotlib.lines import Line2D
+
     found = designs(table, x, y)
-    scaled = _scaled(found, axes, x, y)
-    label = next((key for key in ("pruned_by", "granularity", "hardware") if key in scaled), None)
-    for number, (name, mine) in enumerate(scaled.groupby(label, sort=False) if label else [("designs", scaled)]):
+    scaled = _scaled(found, axes, x, y, score_column(table))
+    label = next((key for key in ("pruned_by", "granularity") if key in scaled), None)
+    chips = list(dict.fromkeys(scaled["hardware"])) if "hardware" in scaled else [""]
+    by_chip = label is None or len(chips) > 1  # then markers are of chips, colours of granularities
+    kinds = list(dict.fromkeys(scaled[label])) if label else []
+    styles = granularity_styles(kinds)
+    for (kind, chip), mine in scaled.assign(
+        kind=scaled[label] if label else "", chip=scaled.get("hardware", "")
+    ).groupby(["kind", "chip"], sort=False):
+        number = chips.index(chip)
+        colour = (GREY if kind in GIVEN else styles[str(kind)][0]) if label else colour_of(number)
         axes.plot(
-            mine[x], mine[y], marker_of(number), color=colour_of(number), markersize=5, markeredgecolor="white",
-            markeredgewidth=0.5, label=name,
+            mine[x], mine[y], marker_of(number) if by_chip else styles[str(kind)][1], color=colour, markersize=5,
+            markerfacecolor=colour if number == 0 or not label else "none", markeredgewidth=0.9,
         )  # fmt: skip
+    handles = [
+        Line2D([], [], linestyle="", label=kind, color=GREY if kind in GIVEN else styles[kind][0], markersize=5,
+               marker="s" if by_chip else styles[kind][1])
+        for kind in kinds
+    ]  # fmt: skip
+    if by_chip:
+        handles += [
+            Line2D([], [], linestyle="", label=chip or "designs", color=GREY if label else colour_of(n), markersize=5,
+                   marker=marker_of(n), markerfacecolor="none" if label and n else None)
+            for n, chip in enumerate(chips)
+        ]  # fmt: skip
     best = front(scaled, x, y)
     worst_x, worst_y = (
         limits[0 if column in LARGER_IS_BETTER else 1]
@@ -89,9 +115,10 @@ def pareto(table: pd.DataFrame, axes: Axes, x: str = "time_us", y: str = "energy
     # From the best in x on: what lies behind a step is beaten by its corner.
     axes.step(
         [best[x].iloc[0], *best[x], worst_x], [worst_y, *best[y], best[y].iloc[-1]], where="post", color=GREY,
-        linewidth=1, label="front", zorder=1, scalex=False, scaley=False,
+        linewidth=1, zorder=1, scalex=False, scaley=False,
     )  # fmt: skip
-    legend_below(axes)
+    handles.append(Line2D([], [], color=GREY, linewidth=1, label="front"))
+    legend_below(axes, handles=handles)
     return axes
 
 
@@ -105,27 +132,27 @@ def accuracy_energy(table: pd.DataFrame, axes: Axes) -> Axes:
 
     points = scored(table)
     kinds, chips = (list(dict.fromkeys(points[key])) for key in ("granularity", "hardware"))
-    points = _scaled(points, axes, "energy_pj", "score")
+    points = _scaled(points, axes, "energy_pj", "score", "accuracy" if "accuracy" in table else score_column(table))
+    styles = granularity_styles(kind for kind in kinds if kind not in GIVEN)
     for (kind, chip), mine in points.groupby(["granularity", "hardware"], sort=False):
         ordered = mine.sort_values("sparsity")
-        style = _style(kinds.index(str(kind)), chips.index(str(chip)), given=kind in GIVEN)
+        style = _style(styles.get(str(kind)), chips.index(str(chip)), given=kind in GIVEN)
         axes.plot(ordered["energy_pj"], ordered["score"], **style)
-    axes.set_ylabel("accuracy" if "accuracy" in table else "score")
-    handles = [Line2D([], [], label=kind, **_style(n, 0, given=kind in GIVEN)) for n, kind in enumerate(kinds)]
+    handles = [Line2D([], [], label=kind, **_style(styles.get(kind), 0, given=kind in GIVEN)) for kind in kinds]
     if len(chips) > 1:
         handles += [Line2D([], [], label=chip, **_style(None, n, given=False)) for n, chip in enumerate(chips)]
     legend_below(axes, handles=handles)
     return axes
 
 
-def _style(kind: int | None, chip: int, *, given: bool) -> dict[str, Any]:
+def _style(kind: tuple[str, str] | None, chip: int, *, given: bool) -> dict[str, Any]:
     """Return how a line is drawn: colour and marker by its granularity, dashes and filling by its chip."""
-    colour = GREY if kind is None or given else colour_of(kind)
+    colour, marker = kind or (GREY, "")
     return {
         "color": colour,
         "linestyle": "" if given else LINES[chip % len(LINES)],
         "linewidth": 1.1,
-        "marker": "*" if given else "" if kind is None else marker_of(kind),
+        "marker": "*" if given else marker,
         "markersize": 8 if given else 4,
         "markerfacecolor": colour if chip == 0 else "none",
     }
@@ -157,11 +184,14 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     return points
 
 
-def _scaled(table: pd.DataFrame, axes: Axes, x: str, y: str) -> pd.DataFrame:
-    """Return the table in units that suit its values, and label and scale the axes for it."""
+def _scaled(table: pd.DataFrame, axes: Axes, x: str, y: str, score: str) -> pd.DataFrame:
+    """Return the table in units that suit its values, and label and scale the axes for it.
+
+    score: the word of UNITS for a column of that name.
+    """
     table = table.reset_index(drop=True)
     for column, axis, which in ((x, axes.xaxis, "x"), (y, axes.yaxis, "y")):
-        factor, label = unit_of(column, float(table[column].max()))
+        factor, label = unit_of(score if column == "score" else column, float(table[column].max()))
         table[column] = table[column].astype(float) / factor
         axis.set_label_text(label)
         smallest = float(table[column].min())

@@ -31,8 +31,17 @@ def load_balance(units: pd.DataFrame, axes: Axes) -> Axes:
     shares = np.full((placed.lines, int(units["unit"].max()) + 1), np.nan)
     for place, (_, mine) in zip(placed.places, groups, strict=True):
         shares[place, mine["unit"]] = mine["busy_cycles"] / mine["cycles"]
-    _map(axes, shares, (-0.5, shares.shape[1] - 0.5, placed.lines - 0.5, -0.5), "cycles with work (%)", 100)
+    # Most PEs are busy most of the time: a scale from 0 would show one colour.
+    least = 10 * np.floor(10 * np.nanmin(shares))
+    where = (-0.5, shares.shape[1] - 0.5, placed.lines - 0.5, -0.5)
+    _map(axes, 100 * shares, where, "cycles with work (%)", min(float(least), 90.0), 100)
     rows.label(axes, placed)
+    for place in placed.places:
+        axes.text(
+            1.01, place, f"{100 * np.nanmean(shares[place]):.0f} %", transform=axes.get_yaxis_transform(), va="center",
+            fontsize=6.5,
+        )  # fmt: skip
+    axes.text(1.01, -0.6, "mean", transform=axes.get_yaxis_transform(), va="bottom", fontsize=6.5)
     known = [ENGINES[kind].words.unit for kind in dict.fromkeys(units["engine"]) if kind in ENGINES]
     axes.set_xlabel(" or ".join(known) or "unit")
     return axes
@@ -62,7 +71,7 @@ def queue(events: pd.DataFrame, axes: Axes) -> Axes:
     filled = np.zeros((int(number.max()) + 1, len(edges) - 1))
     for pe, each in mine.groupby(number):
         filled[int(str(pe))] = mean_over(each, edges)
-    _map(axes, filled, (first, last, len(filled) - 0.5, -0.5), "waiting activations", 1)
+    _map(axes, filled, (first, last, len(filled) - 0.5, -0.5), "waiting activations", 0, None)
     axes.set_xlabel("clock cycle")
     owners = [engine.words.unit for engine in ENGINES.values() if any(kind.level for kind in engine.words.kinds)]
     axes.set_ylabel(f"queue of {' or '.join(owners)}")
@@ -83,12 +92,11 @@ def mean_over(events: pd.DataFrame, edges: NDArray[np.float64]) -> NDArray[np.fl
     return mean
 
 
-def _map(axes: Axes, values: NDArray[np.float64], extent: Any, label: str, factor: float) -> None:
+def _map(axes: Axes, values: NDArray[np.float64], extent: Any, label: str, least: float, most: float | None) -> None:
     """Draw an image with a bar of its colours; its pixels stay pixels in vector formats."""
     figure: Any = axes.get_figure(root=True)
     image = axes.imshow(
-        factor * values, cmap=COLOURS, vmin=0, vmax=100 if factor == 100 else None, aspect="auto", extent=extent,
-        interpolation="nearest",
+        values, cmap=COLOURS, vmin=least, vmax=most, aspect="auto", extent=extent, interpolation="nearest",
     )  # fmt: skip
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.6, aspect=28, pad=0.02, label=label)

@@ -19,11 +19,11 @@ from accelsim.report.plots.style import (
     COLUMN_INCHES,
     MARGIN_INCHES,
     SQUARE_INCHES,
+    TITLE_INCHES,
     entitle,
     legend_inches,
     new_figure,
     styled,
-    title_of,
 )
 from accelsim.results import UNIT_OF_WORK
 
@@ -46,6 +46,8 @@ class Kind(NamedTuple):
     draw: Callable[..., Any]
     """(table, axes, **options) -> axes."""
     meaning: str
+    title: str
+    """What is shown, as a figure says it."""
     columns: tuple[str, ...]
     written_by: str
     source: Source = "table"
@@ -57,6 +59,7 @@ KINDS: dict[str, Kind] = {
     "energy": Kind(
         energy,
         "energy of each layer, stacked by component",
+        "Where the energy of each layer goes",
         (*LAYER, "energy_pj", *(name for part in ENERGY_PARTS for name in part.columns)),
         RUN,
         has_rows=True,
@@ -64,6 +67,7 @@ KINDS: dict[str, Kind] = {
     "cycles": Kind(
         cycles,
         "cycles of each layer, stacked by work and by cause of stall",
+        "What the cycles of each layer are spent on",
         (*LAYER, "cycles", *(name for part in CYCLE_PARTS for name in part.columns)),
         RUN,
         has_rows=True,
@@ -71,6 +75,7 @@ KINDS: dict[str, Kind] = {
     "roofline": Kind(
         roofline,
         "every layer under the ceilings of compute and of each memory",
+        "What limits each layer: compute or memory",
         (
             *LAYER, "macs", "time_us", "full_clock_mhz", "peak_macs_per_cycle",
             "sram_max_gb_per_s", "dram_max_gb_per_s", "sram_gb_per_s", "dram_read_bytes", "dram_write_bytes",
@@ -80,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "load-balance": Kind(
         load_balance,
         f"how busy each {UNIT_OF_WORK} is in each layer, as a heat map",
+        "How evenly the work of each layer is spread",
         ("network", "hardware", "layer", "engine", "unit", "cycles", "busy_cycles"),
         "accelsim run NETWORK --hardware CHIP --units FILE",
         has_rows=True,
@@ -87,6 +93,7 @@ KINDS: dict[str, Kind] = {
     "queue": Kind(
         queue,
         "how full each activation queue is over time, as a heat map",
+        "How full each activation queue is",
         ("unit", "event", "start_cycle", "cycles", "value"),
         "accelsim timeline NETWORK --hardware CHIP -o FILE",
         source="trace",
@@ -94,6 +101,7 @@ KINDS: dict[str, Kind] = {
     "bandwidth": Kind(
         bandwidth,
         "what DRAM reads and writes over time",
+        "What moves between DRAM and the chip",
         ("unit", "event", "start_cycle", "cycles", "value"),
         "accelsim timeline NETWORK --hardware CHIP -o FILE",
         source="trace",
@@ -101,6 +109,7 @@ KINDS: dict[str, Kind] = {
     "storage": Kind(
         storage,
         "size of each layer in each format, against dense",
+        "Size of each layer in each format",
         ("layer", "dense_bits", *FORMATS),
         "accelsim inspect NETWORK --csv FILE",
         source="network",
@@ -109,6 +118,7 @@ KINDS: dict[str, Kind] = {
     "operations": Kind(
         operations,
         "energy of one operation of a chip, from DRAM to an add",
+        "Memory is expensive: energy of one operation",
         ("kind", "operation", "pj", "source"),
         "accelsim plot CHIP operations",
         source="chip",
@@ -117,12 +127,14 @@ KINDS: dict[str, Kind] = {
     "pareto": Kind(
         pareto,
         "two columns (--x, --y) of all designs, and the front of the best; of results the totals of each chip",
+        "What no other design beats",
         (),
         RUN,
     ),
     "accuracy-energy": Kind(
         accuracy_energy,
         "accuracy against energy, a line for each granularity and chip",
+        "Accuracy against energy of pruned networks",
         ("network", "granularity", "sparsity"),
         "accelsim curve NETWORK --evaluate SCORE -o FIGURE",
     ),
@@ -168,6 +180,6 @@ def figure(table: pd.DataFrame, name: str, width_inches: float = COLUMN_INCHES, 
         drawn = new_figure(width_inches, height + MARGIN_INCHES)
         axes = kind.draw(table, drawn.subplots(), **options)
         bars = BAR_INCHES * (len(drawn.axes) - 1)
-        drawn.set_figheight(height + MARGIN_INCHES + bars + legend_inches(axes))
-        entitle(drawn, title_of(table), table)
+        drawn.set_figheight(height + MARGIN_INCHES + TITLE_INCHES + bars + legend_inches(axes))
+        entitle(drawn, kind.title, table)
         return drawn

@@ -9,12 +9,12 @@ from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS, Part
 from accelsim.report.plots import rows
 from accelsim.report.plots.style import (
     MARGIN_INCHES,
+    TITLE_INCHES,
     entitle,
     legend_below,
     legend_inches,
     new_figure,
     styled,
-    title_of,
     unit_of,
 )
 from accelsim.results import UNIT_OF_WORK, supported
@@ -39,14 +39,18 @@ def _figure(results: pd.DataFrame, panels: Sequence[Callable[[pd.DataFrame, Axes
     """Draw panels that share their rows, side by side."""
     results = supported(results)
     with styled():
-        height = rows.of_table(results).height_inches + MARGIN_INCHES
+        height = rows.of_table(results).height_inches + MARGIN_INCHES + TITLE_INCHES
         figure = new_figure(4.6 * len(panels), height)
         drawn = [
             panel(results, axes)
             for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
         ]
         figure.set_figheight(height + max(map(legend_inches, drawn)))
-        entitle(figure, title_of(results), results)
+        entitle(
+            figure,
+            "Cycles and energy of each layer" if len(panels) > 1 else "Where the energy of each layer goes",
+            results,
+        )
         return figure
 
 
@@ -81,6 +85,5 @@ def _stacked(results: pd.DataFrame, axes: Axes, parts: Sequence[Part], scale: Se
     rows.label(axes, placed)
     axes.grid(axis="x")
     axes.margins(x=0.02)
-    axes.ticklabel_format(axis="x", style="plain")
     axes.locator_params(axis="x", nbins=5)
     legend_below(axes)

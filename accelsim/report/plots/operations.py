@@ -35,16 +35,16 @@ def operations(table: pd.DataFrame, axes: Axes) -> Axes:
     axes.set_xlim(low, high * 5)  # room for the numbers
     for place, operation, pj in zip(placed.places, chip["operation"], chip["pj"], strict=True):
         colour = COLOURS.get(operation.split()[0], ARITHMETIC_COLOUR)
-        axes.barh(place, pj - low, left=low, color=colour, height=0.7)
-        axes.text(0.995, place, f"{pj:.3g}", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+        axes.plot([pj], [place], "o", color=colour, markersize=6)
+        axes.text(0.995, place, f"{pj:,.3g}", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7)
     if known:
         axes.plot(
-            list(known.values()), list(known), "D", color="white", markeredgecolor=GREY, markersize=4,
+            list(known.values()), list(known), "D", markerfacecolor="none", markeredgecolor=GREY, markersize=6,
             label=f"published for 45 nm ({', '.join(dict.fromkeys(published['source']))})",
         )  # fmt: skip
         legend_below(axes)
     rows.label(axes, placed)
     plain_log_ticks(axes.xaxis)
-    axes.grid(axis="x")
-    axes.set_xlabel("energy (pJ), 32 bits")
+    axes.grid(True)
+    axes.set_xlabel("energy of 32 bits (pJ)")
     return axes

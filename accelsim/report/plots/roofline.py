@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim.errors import InputError
+from accelsim.report.plots.naming import Named, write_names
 from accelsim.report.plots.style import (
     GREY,
     SQUARE_INCHES,
     colour_of,
     legend_below,
     log_limits,
-    plain_log_ticks,
     shortened,
 )
 from accelsim.results import supported
@@ -22,15 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-Box = tuple[float, float, float, float]
-
-SIDES: tuple[tuple[Any, float, float], ...] = (
-    ("left", 0.06, 0.0), ("right", -0.06, 0.0), ("center", 0.0, 0.11), ("center", 0.0, -0.11),
-)  # fmt: skip
-"""Where a name may stand: its alignment, and inches from its point."""
-
-MOST_NAMED = 12
-"""Layers whose names find room beside their points."""
+MOST_NAMED = 8
+"""Layers that are named: those that take most of the time, where there are more."""
 
 
 class Memory(NamedTuple):
@@ -49,7 +40,7 @@ MEMORIES = (
 
 
 def points(results: pd.DataFrame) -> pd.DataFrame:
-    """Return a point per layer and memory that it uses: hardware, layer, memory, macs_per_byte, gmacs_per_s.
+    """Return a point per layer and memory that it uses: macs_per_byte, gmacs_per_s, and time_us of the layer.
 
     Bytes are those that moved in and out of this memory, SRAM of all kinds together, and multiply-accumulates those
     of real weights, so that a point lies under its chip's ceilings whatever the layer.
@@ -67,6 +58,7 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
             {
                 "hardware": row["hardware"],
                 "layer": row["layer"],
+                "time_us": row["time_us"],
                 "memory": memory.name,
                 "macs_per_byte": row["macs"] / moved[memory.name],
                 "gmacs_per_s": row["macs"] / row["time_us"] / 1e3,
@@ -74,11 +66,12 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
             for memory in MEMORIES
             if moved[memory.name] and row["macs"]
         ]
-    return pd.DataFrame(found, columns=["hardware", "layer", "memory", "macs_per_byte", "gmacs_per_s"])
+    return pd.DataFrame(found, columns=["hardware", "layer", "time_us", "memory", "macs_per_byte", "gmacs_per_s"])
 
 
 def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
     """Draw every layer as a point per memory, and for each chip the ceilings of compute and of its memories."""
+    import numpy as np
     from matplotlib.lines import Line2D
 
     results = supported(results)
@@ -97,7 +90,7 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
         if (found["memory"] == memory.name).any() and chips.loc[chip, memory.ceiling]
     ]
     lowest, highest = log_limits([*found["macs_per_byte"], *ridges])
-    handles: list[Any] = []
+    named: list[Named] = []
     for number, chip in enumerate(chips.index):
         ceilings = chips.loc[chip]
         colour = colour_of(number)
@@ -116,57 +109,48 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
                 starts.append(ridge)
                 ends = [lowest, ridge]
                 axes.plot(ends, [at * ceilings[memory.ceiling] for at in ends], memory.line, color=colour, linewidth=1)
+                along = np.geomspace(lowest, ridge, 9)
+                text = f"{memory.name} {ceilings[memory.ceiling]:,.4g} GB/s"
+                named.append(Named(text, along, along * ceilings[memory.ceiling], colour))
         axes.plot([min(starts), highest], [peaks[chip]] * 2, "-", color=colour, linewidth=1.6)
-        handles.append(Line2D([], [], color=colour, linewidth=1.6, label=f"{chip}: {peaks[chip]:,.0f} GMAC/s"))
-    for memory in MEMORIES:
-        if (found["memory"] == memory.name).any():
-            label = f"{memory.name}: layer, ceiling" + ("" if memory.name == "DRAM" else " (all SRAM)")
-            fill = GREY if memory.name == "DRAM" else "none"
-            handles.append(
-                Line2D([], [], color=GREY, linestyle=memory.line, marker=memory.marker, markersize=4.5,
-                       markerfacecolor=fill, linewidth=1, label=label)
-            )  # fmt: skip
-    axes.set_xlim(lowest, highest)
-    axes.set_ylim(*log_limits([*found["gmacs_per_s"], *peaks]))
-    if len(chips) == 1 and len(results) <= MOST_NAMED:
-        _name(axes, found)
-    plain_log_ticks(axes.xaxis)
-    plain_log_ticks(axes.yaxis)
+        along = np.geomspace(min(starts), highest, 9)
+        who = f"{chip}: " if len(chips) > 1 else ""
+        named.append(Named(f"{who}{peaks[chip]:,.0f} GMAC/s", along, [peaks[chip]] * 9, colour))
+    _equal_decades(axes, (lowest, highest), log_limits([*found["gmacs_per_s"], *peaks]))
     axes.grid(True)
     axes.set_xlabel("multiply-accumulates per byte moved")
     axes.set_ylabel("attained (GMAC/s)")
+    if len(chips) == 1:
+        longest = results.nlargest(MOST_NAMED, "time_us", keep="first")["layer"]
+        for layer in longest:
+            mine = found[found["layer"] == layer]
+            named.append(Named(shortened(str(layer)), mine["macs_per_byte"], mine["gmacs_per_s"], "#000000"))
+    write_names(axes, named, size=6.5)
+    used = [memory for memory in MEMORIES if (found["memory"] == memory.name).any()]
+    handles = [
+        Line2D(
+            [], [], color=GREY, linestyle="", marker=memory.marker, markersize=4.5,
+            markerfacecolor=GREY if memory.name == "DRAM" else "none", label=f"a layer, by its bytes in {memory.name}",
+        )
+        for memory in used
+    ]  # fmt: skip
     legend_below(axes, handles=handles)
     return axes
 
 
-def _name(axes: Axes, found: pd.DataFrame) -> None:
-    """Write the name of each layer beside one of its points, where that covers nothing."""
+def _equal_decades(axes: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Set limits with decades of one length on both axes, each labelled; ceilings of memories have 45 degrees then."""
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     figure: Any = axes.get_figure(root=True)
-    (left, right), (low, high) = (
-        [math.log10(limit) for limit in limits] for limits in (axes.get_xlim(), axes.get_ylim())
-    )
-    wide, tall = 0.75 * figure.get_figwidth(), SQUARE_INCHES
-    spots = [
-        (wide * (math.log10(x) - left) / (right - left), tall * (math.log10(y) - low) / (high - low))
-        for x, y in zip(found["macs_per_byte"], found["gmacs_per_s"], strict=True)
-    ]
-    taken = [(x - 0.04, y - 0.04, x + 0.04, y + 0.04) for x, y in spots]
-    for layer in dict.fromkeys(found["layer"]):
-        text = shortened(str(layer))
-        width, height = 0.055 * len(text), 0.1
-        mine = [spot for spot, name in zip(spots, found["layer"], strict=True) if name == layer]
-        for (x, y), (side, dx, dy) in itertools.product(mine, SIDES):
-            start = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
-            box = (start, y + dy - height / 2, start + width, y + dy + height / 2)
-            if box[0] >= 0 and box[2] <= wide and box[1] >= 0 and box[3] <= tall and not _covers(box, taken):
-                taken.append(box)
-                axes.annotate(
-                    text, (x / wide, y / tall), xycoords="axes fraction", xytext=(72 * dx, 72 * dy),
-                    textcoords="offset points", fontsize=6.5, va="center", ha=side,
-                )  # fmt: skip
-                break
-
-
-def _covers(box: Box, others: list[Box]) -> bool:
-    """Whether a box (left, low, right, high) overlaps any other."""
-    return any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in others)
+    across, up = np.log10(x), np.log10(y)
+    inches = 0.82 * figure.get_figwidth(), SQUARE_INCHES
+    decades = max(np.ptp(across) / inches[0], np.ptp(up) / inches[1])  # an inch
+    for set_limits, logs, length in ((axes.set_xlim, across, inches[0]), (axes.set_ylim, up, inches[1])):
+        missing = decades * length - np.ptp(logs)
+        set_limits(10 ** (logs[0] - missing / 2), 10 ** (logs[1] + missing / 2))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+        axis.set_minor_formatter(NullFormatter())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import within
@@ -18,11 +21,18 @@ if TYPE_CHECKING:
 COLUMN_INCHES = 3.4
 """One column of a paper of two."""
 
-GRANULARITY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+GRANULARITY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#882255", "#000000")
+"""Okabe and Ito, told apart by colour-blind eyes; wine in place of their yellow, which nobody sees on white."""
 MARKERS = "osD^vP*Xhp<>"
+
+KIND_PLACES = {kind: n for n, kind in enumerate(("fine", "nm", "vector", "block", "kernel", "channel", "filter"))}
+"""Which colour and marker a granularity has in every figure, by its first word."""
 
 SQUARE_INCHES = 2.3
 """Height of axes without rows."""
+
+TITLE_INCHES = 0.15
+"""A second line of a title."""
 
 MARGIN_INCHES = 0.75
 """Height of the title and of the labels of an x axis."""
@@ -42,6 +52,7 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.linewidth": 0.7,
+    "axes.facecolor": "none",
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.8,
@@ -52,7 +63,7 @@ LONGEST_LABEL = 26
 LEGEND_LETTER_INCHES, LEGEND_LINE_INCHES = 0.056, 0.135
 NOTE_SIZE, NOTE_LETTER_INCHES, NOTE_LINE_INCHES = 6.5, 0.048, 0.125
 
-SHORT_LOG = 80
+SHORT_LOG = 150
 """Ratio of limits below which powers of ten alone are too few marks."""
 
 
@@ -70,13 +81,44 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
+DARK = """<style>@media (prefers-color-scheme: dark) {
+ svg { filter: invert(1) hue-rotate(180deg); }
+ #patch_1 > path { fill: #ececec !important; }
+ image { filter: invert(1) hue-rotate(180deg); }
+}</style>
+"""
+"""An SVG is its own dark twin: lightness turned over and hues kept, in browsers that show dark pages."""
+
+
 def save(figure: Figure, target: Any, kind: str) -> None:
-    """Write a figure to a path or binary file as svg, png or pdf; the same figure gives the same bytes."""
+    """Write a figure to a path or binary file as svg, png or pdf; the same figure gives the same bytes.
+
+    Numbers on linear axes get separators of thousands. An SVG is light or dark as the page is that shows it.
+    """
     import matplotlib
 
+    separate_thousands(figure)
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    drawn = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "accelsim", "pdf.fonttype": 42}):
-        figure.savefig(target, format=kind, dpi=200, metadata=undated)
+        figure.savefig(drawn, format=kind, dpi=200, metadata=undated)
+    data = drawn.getvalue()
+    if kind == "svg":
+        data = data.replace(b" <defs>", f" {DARK} <defs>".encode(), 1)
+    if isinstance(target, str | Path):
+        Path(target).write_bytes(data)
+    else:
+        target.write(data)
+
+
+def separate_thousands(figure: Figure) -> None:
+    """Label linear axes 1,000 and 0.5; others have labels of their own."""
+    from matplotlib.ticker import FuncFormatter, ScalarFormatter
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), ScalarFormatter):
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def colour_of(number: int) -> str:
@@ -89,13 +131,30 @@ def marker_of(number: int) -> str:
     return MARKERS[number % len(MARKERS)]
 
 
+def granularity_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the colour and marker of each granularity: the same in every figure, a free one for a second of a kind."""
+    names = list(dict.fromkeys(names))
+    wanted = [KIND_PLACES.get(re.split("[: ]", name)[0], -1) for name in names]
+    free = [place for place in range(len(GRANULARITY_COLOURS)) if place not in wanted]
+    taken: dict[int, str] = {}
+    found = {}
+    for name, place in zip(names, wanted, strict=True):
+        if place < 0 or place in taken:
+            place = free.pop(0) if free else len(taken)
+        taken[place] = name
+        found[name] = colour_of(place), marker_of(place)
+    return found
+
+
 def shortened(name: str) -> str:
     """Return a name that leaves room for the picture; the end of a layer's name says most."""
     return within(LONGEST_LABEL, name)
 
 
-def legend_below(axes: Axes, handles: Sequence[Any] | None = None) -> None:
+def legend_below(axes: Axes, handles: Sequence[Any] | None = None, inches: float = 0.46) -> None:
     """Put the legend under the label of the x axis, in as many columns as there is room for.
+
+    inches: from the x axis down to the legend.
 
     It belongs to the axes, so that several in one figure each keep theirs.
     """
@@ -107,7 +166,7 @@ def legend_below(axes: Axes, handles: Sequence[Any] | None = None) -> None:
         return
     panels = len({round(each.get_position().x0, 2) for each in figure.axes})
     across = figure.transFigure if panels == 1 else axes.transAxes
-    below = blended_transform_factory(across, axes.transAxes) + ScaledTranslation(0, -0.46, figure.dpi_scale_trans)
+    below = blended_transform_factory(across, axes.transAxes) + ScaledTranslation(0, -inches, figure.dpi_scale_trans)
     label_inches = LEGEND_LETTER_INCHES * max(len(str(handle.get_label())) for handle in shown) + 0.4
     axes.legend(
         handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, borderaxespad=0,
@@ -128,7 +187,7 @@ def plain_log_ticks(axis: Any) -> None:
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0) if high < SHORT_LOG * low else (1.0,), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -141,7 +200,10 @@ def log_limits(values: Sequence[float], margin: float = 0.12) -> tuple[float, fl
     return 10 ** (low - margin * spread), 10 ** (high + margin * spread)
 
 
-UNITS = {
+ACCURACIES = ("labels", "digits", "digits-train")
+"""Evaluations whose score is the share of samples that a network has right."""
+
+UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "cycles": ("clock cycles", ((1e9, "10⁹"), (1e6, "10⁶"), (1.0, ""))),
     "energy_pj": ("energy", ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))),
     "time_us": ("latency", ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))),
@@ -151,22 +213,45 @@ UNITS = {
     "area_mm2": ("area", ((1.0, "mm²"),)),
     "power_mw": ("power", ((1e3, "W"), (1.0, "mW"))),
     "score": ("score", ((1.0, ""),)),
+    "accuracy": ("accuracy", ((0.01, "%"),)),
+    "utilization": ("utilisation of multipliers", ((0.01, "%"),)),
+    "load_balance": ("load balance", ((0.01, "%"),)),
+    "sparsity": ("weights that are zero", ((0.01, "%"),)),
+    "macs": ("multiply-accumulates", ((1e9, "billions"), (1e6, "millions"), (1.0, ""))),
+    "speed_up": ("speed-up", ((1.0, "x"),)),
+    "energy_saving": ("energy saving", ((1.0, "x"),)),
+    "compression_ratio": ("compression ratio", ((1.0, "x"),)),
+    "samples_per_s": ("throughput", ((1.0, "samples/s"),)),
 }
 """What a column is called on an axis, and in which units, largest first."""
 
 
+def worded(key: str) -> str:
+    """Return a column or key without an entry above in words, with the unit that its name ends in."""
+    from accelsim.keys import unit_of as unit_of_key
+
+    unit = unit_of_key(key)
+    name = key.rpartition(".")[2]
+    return f"{name.rpartition('_')[0].replace('_', ' ')} ({unit})" if unit and "_" in name else name.replace("_", " ")
+
+
 def unit_of(column: str, largest: float) -> tuple[float, str]:
     """Return the factor of the unit that suits a largest value, and the label of the axis."""
-    name, units = UNITS.get(column, (column.replace("_", " "), ((1.0, ""),)))
+    if column not in UNITS:
+        return 1.0, worded(column)
+    name, units = UNITS[column]
     factor, unit = next(((factor, unit) for factor, unit in units if largest >= factor), units[-1])
     return factor, f"{name} ({unit})" if unit else name
 
 
 def entitle(figure: Figure, title: str, table: pd.DataFrame) -> None:
-    """Put a title on a figure whose height is set, and under it what of the networks no number in it has."""
+    """Put a title on a figure whose height is set: what is shown, and of which network on which chip.
+
+    Under the figure: what of the networks no number in it has.
+    """
     from matplotlib.font_manager import FontProperties
 
-    figure.suptitle(title)
+    figure.suptitle("\n".join(filter(None, (title, title_of(table)))))
     width = int(figure.get_figwidth() / NOTE_LETTER_INCHES)
     lines = [line for text in not_simulated(table) for line in textwrap.wrap(text, width, break_on_hyphens=False)]
     if not lines:
@@ -177,6 +262,12 @@ def entitle(figure: Figure, title: str, table: pd.DataFrame) -> None:
         figure.legends[0].get_title().set_color(GREY)
     else:
         figure.supxlabel("\n".join(lines), fontsize=NOTE_SIZE, color=GREY)
+
+
+def score_column(table: pd.DataFrame) -> str:
+    """Return which word of UNITS the score of a table is: accuracy, where that is what was asked for."""
+    by = set(table["evaluated_by"].dropna()) if "evaluated_by" in table else set()
+    return "accuracy" if "accuracy" in table or (by and by <= set(ACCURACIES)) else "score"
 
 
 def title_of(table: pd.DataFrame) -> str:
