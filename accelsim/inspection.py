@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from accelsim.config import read_toml, shipped_dir
 from accelsim.engines import ENGINES
+from accelsim.errors import did_you_mean, raise_if_any
 from accelsim.formats import bitmask, bsr, csr, nm
 from accelsim.network import Network
 from accelsim.network.topology import output_shape
@@ -16,6 +17,7 @@ from accelsim.pruning import Granularity, detect
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 BLOCK = (4, 4)
 
@@ -77,6 +79,50 @@ def inspect(network: Network, progress: Callable[[str], None] | None = None) -> 
             }
         )
     return pd.DataFrame(rows)
+
+
+class LayerWeights(NamedTuple):
+    """The weights of one layer, as the matrix (outputs, inputs) that is multiplied, and what they were before."""
+
+    name: str
+    matrix: NDArray[Any]
+    patterns: str
+    """What holds exactly."""
+    before: NDArray[Any] | None
+
+
+def weights_of(
+    network: Network, before: Network | None = None, layers: Sequence[str] | None = None, most: int = 6
+) -> list[LayerWeights]:
+    """Return the weights of the layers that are named, else of the `most` largest, in the order of the network.
+
+    before: the network from which it was pruned. Raises InputError for layers that either has not, or otherwise shaped.
+    """
+    by_name = {layer.name: layer for layer in network}
+    others = {} if before is None else {layer.name: layer for layer in before}
+    old = "" if before is None else before.name
+    largest = sorted(network, key=lambda layer: -layer.weight_count)[:most]
+    names = [layer.name for layer in network if layer in largest] if layers is None else list(layers)
+    problems = [f"layer {name}: {network.name} has none of this name{did_you_mean(name, by_name)}"
+                for name in names if name not in by_name]  # fmt: skip
+    problems += [f"layer: {len(names)} are too many for one figure; name at most {most}"] * (len(names) > most)
+    for name in names if others else ():
+        if name not in others:
+            problems.append(f"{name}: {old} has no layer of this name{did_you_mean(name, others)}")
+        elif name in by_name and others[name].weight_shape != by_name[name].weight_shape:
+            shapes = " and ".join(" x ".join(map(str, each[name].weight_shape)) for each in (by_name, others))
+            problems.append(f"{name}: has another shape in {old}: {shapes}; name what it was pruned from")
+    raise_if_any(problems)
+    as_matrix = Granularity("block", (1, 1)).view
+    found = []
+    for name in names:
+        weight = by_name[name].weight
+        patterns = detect(weight)
+        held = [] if patterns.best_nm is None else [str(patterns.best_nm)]
+        held += [str(each) for each in patterns.exact_rectangles if each.size != (1, 1)]
+        earlier = as_matrix(others[name].weight) if name in others else None
+        found.append(LayerWeights(name, as_matrix(weight), " and ".join(held) or "no pattern holds", earlier))
+    return found
 
 
 def inspect_graph(network: Network) -> pd.DataFrame:

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
 import accelsim
 from accelsim.network.synthetic import draw_weights
+from accelsim.report.plots.style import log_limits, new_figure, plain_log_ticks, save, styled
 from benchmarks.documents import ROOT, fill
 
 SPARSITIES = (0, 20, 40, 50, 60, 70, 75, 80, 82, 84, 85, 86, 87, 88, 89, 90, 91, 92, 93, 94, 95, 96, 97, 98)
@@ -75,11 +75,8 @@ def measure() -> pd.DataFrame:
 
 def draw(found: pd.DataFrame, path: Path = ROOT / "docs" / "images" / "cliff.svg") -> None:
     """Write the figure."""
-    style: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "accelsim"}
-    with matplotlib.rc_context(style):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
+    with styled():
+        figure = new_figure(7.0, 3.2)
         panels = figure.subplots(1, 2)
         for axes, column, label in zip(
             panels, ("energy_uj", "time_us"), ("energy per inference (µJ)", "time per inference (µs)"), strict=True
@@ -98,19 +95,20 @@ def draw(found: pd.DataFrame, path: Path = ROOT / "docs" / "images" / "cliff.svg
                         ha="right",
                         va="center",
                         color=colour,
-                        fontsize=8,
+                        fontsize=7,
                     )
             axes.set_yscale("log")
-            axes.set_ylim(bottom=6)
+            axes.set_ylim(*log_limits(found[column].tolist()))
+            plain_log_ticks(axes.yaxis)
             axes.set_xlabel("weights that are zero (%)")
             axes.set_ylabel(label)
-            axes.grid(color="#DDDDDD", linewidth=0.6)
-        panels[0].legend(frameon=False, loc="lower left", title="how weights are stored", alignment="left")
+            axes.grid(True)
+        panels[0].legend(loc="lower left", title="how weights are stored", alignment="left")
         figure.suptitle(
-            "AlexNet fc6 to fc8 on EIE with 8 MiB for weights, streamed from LPDDR3-1600 where they do not fit",
-            fontsize=10,
+            "Energy and time fall off a cliff where the weights begin to fit on the chip\n"
+            "AlexNet fc6 to fc8, EIE with 8 MiB for weights, else streamed from LPDDR3-1600"
         )
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        save(figure, path, path.suffix.removeprefix("."))
 
 
 def lines(found: pd.DataFrame) -> list[str]:

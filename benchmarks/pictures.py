@@ -99,6 +99,23 @@ PICTURES = (
     Picture("accuracy-energy.svg", "Accuracy against simulated energy for each granularity", CURVES),
     Picture("accuracy-latency.svg", "Accuracy against simulated latency for each granularity", CURVES),
     Picture(
+        "widths.svg",
+        "Accuracy of networks of five widths against sparsity, and against the weights that are left",
+        "python -m benchmarks.widths --draw --images docs/images",
+    ),
+    Picture(
+        "chosen-ratios.svg",
+        "Accuracy against latency: the same sparsity in every layer, and chosen by layer",
+        "python -m benchmarks.chosen_ratios --images docs/images",
+        slow=True,
+    ),
+    Picture(
+        "zeros.svg",
+        "Where the zeros of a network pruned 2:4 are, and its weights before and after",
+        "accelsim prune lenet-300-100-digits-dense --granularity nm:2:4 -o pruned.safetensors && "
+        "accelsim inspect pruned.safetensors --before lenet-300-100-digits-dense --plot docs/images/zeros.svg",
+    ),
+    Picture(
         "figure-energy.svg",
         "Energy of each layer by component",
         f"{ALEXNET} && accelsim plot r.csv energy -o docs/images/figure-energy.svg",

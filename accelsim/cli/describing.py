@@ -30,6 +30,7 @@ from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.defaults import DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, raise_if_any
+from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
 
 
@@ -51,6 +52,13 @@ def inspect_command(
     graph: Annotated[
         bool, typer.Option("--graph", help="Show the graph instead: inputs, layers, operations, who takes what.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw where the zeros are, and which weights, to this .png, .svg or .pdf.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option(help="With --plot: the network before it was pruned, whose weights are drawn beside.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="With --plot: these layers, separated by commas.")] = None,
     *,
     reading: ReadingOptions,
     tables: Tables,
@@ -61,15 +69,23 @@ def inspect_command(
 
     told = collect(problems, reading.keywords)
     net: Any = None if told is None else collect(problems, lambda: load_weights(network, **told))
-    collect(problems, check_outputs, tables.files)
+    collect(problems, check_outputs, tables.files | ({} if plot is None else {"inspect plot": plot}))
+    problems += [
+        f"{option}: is of --plot; name a file for the figure, or leave it out"
+        for option, given in (("--before", before), ("--layer", layer))
+        if given is not None and plot is None
+    ]
+    other: Any = None if before is None else collect(problems, lambda: load_weights(before))
     raise_if_any(problems)
     if graph:
         net = net.wired()
     note(net.assumptions)
 
-    from accelsim.inspection import inspect, inspect_graph
+    from accelsim.inspection import inspect, inspect_graph, weights_of
     from accelsim.report import terminal
 
+    names = None if layer is None else [name.strip() for name in layer.split(",")]
+    shown = [] if plot is None else weights_of(net, other, names)
     table = inspect_graph(net) if graph else inspect(net)
     write_all(table, tables.files)
     if graph:
@@ -78,6 +94,14 @@ def inspect_command(
         console().print(terminal.inspection_table(net.name, table))
     say_left_out(net)
     say_wrote(*tables.files.values())
+    if plot is not None:
+        from accelsim.report.plots import save, zeros
+
+        if layer is None and len(shown) < len(net):
+            note([f"{plot}: shows the {len(shown)} largest of {len(net)} layers; choose others with --layer"])
+        drawn = zeros.figure(shown, net.name)
+        write_whole(plot, lambda place: save(drawn, place, plot.suffix.removeprefix(".")))
+        say_wrote(plot)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import numpy as np
 
 from accelsim.engines.events import OCCUPANCY
 from accelsim.report.palette import CYCLE_PARTS, EVENTS, Part
+from accelsim.report.plots.style import STYLE
 from accelsim.timeline import KINDS, causes, kind_of
 
 if TYPE_CHECKING:
@@ -83,12 +84,14 @@ def figure(timeline: Timeline, elements: int = 6) -> Figure:
         chosen = [unit for each in chosen for unit in (each, *(f"{level} {each.split()[-1]}" for level in LEVELS))]
         events = pd.concat([events[events["unit"] == unit] for unit in (*LEADING, *chosen)])
     rows = events["unit"].nunique()
-    with matplotlib.rc_context({"font.size": 7.5, "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(STYLE):
         from matplotlib.figure import Figure
 
-        drawing = Figure(figsize=(4.8, 1.5 + 0.19 * rows), layout="constrained")
+        drawing = Figure(figsize=(4.8, 1.65 + 0.19 * rows), layout="constrained")
         axes = gantt(events, drawing.subplots())
-        axes.set_title(f"{timeline.layer} of {timeline.network} on {timeline.hardware}", fontsize=8)
+        axes.set_title(
+            f"What each unit does in each cycle\n{timeline.layer} of {timeline.network} on {timeline.hardware}"
+        )
         handles, labels = axes.get_legend_handles_labels()
         order = sorted(range(len(handles)), key=lambda place: handles[place].get_zorder())
         drawing.legend(
