@@ -8,68 +8,68 @@ computes it; nothing is trained after pruning.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 
 import accelsim
 from accelsim.allocation import allocate, cost, uniform
 from accelsim.engines import engine_of
 from accelsim.evaluation import as_computed, load_evaluation
+from accelsim.pruned import prune_network
 from accelsim.report.plots.naming import Named, write_names
 from accelsim.report.plots.style import GREY, new_figure, save, styled
 from benchmarks.documents import ROOT
 
 NETWORKS = {"lenet-300-100-digits-dense": "LeNet-300-100", "convnet-digits-dense": "ConvNet"}
-CHIP = "eie-64pe-45nm"
-GRANULARITY = "channel"
-BUDGETS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
-"""Of the latency of the network as given."""
-LINES = {"chosen by layer": ("#0072B2", "o", allocate), "same in every layer": ("#D55E00", "s", uniform)}
+PES = 4
+"""Of EIE: 64 would have less than one weight of a column each."""
+
+LEAST = {"lenet-300-100-digits-dense": 0.15, "convnet-digits-dense": 0.35}
+"""Budgets, of the latency of the network as given, at which the networks have come apart."""
+
+STEPS = 12
+LINES = {"chosen by layer": ("#0072B2", "o"), "same in every layer": ("#D55E00", "s")}
 
 
 def measure() -> pd.DataFrame:
     """Return a row for each network, way to choose and budget: latency and accuracy, of the network as given first."""
-    rows = []
-    chip = accelsim.load_hardware(CHIP)
-    precision = engine_of(chip).precision(chip)
-    with TemporaryDirectory() as folder:
-        for name in NETWORKS:
-            net = accelsim.load_network(name)
-            accuracy = load_evaluation("digits", net)
-            given = cost(net, chip, "time_us", None)
-            rows.append(
-                {"network": name, "way": "", "time_us": given, "accuracy": accuracy(as_computed(net, precision))}
-            )
-            for way, (_, _, choose) in LINES.items():
-                for share in BUDGETS:
-                    try:
-                        found = choose(
-                            net, chip, share * given, "time_us", GRANULARITY, evaluate="digits-train",
-                            store=Path(folder) / f"{name}.json",
-                        )  # fmt: skip
-                    except accelsim.InputError:  # so little time is not reached
-                        continue
-                    rows.append(
-                        {
-                            "network": name, "way": way, "time_us": found.cost,
-                            "accuracy": accuracy(as_computed(found.network, precision)),
-                        }
-                    )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for name, least in LEAST.items() for row in _rows(name, least)])
+
+
+def _rows(name: str, least: float) -> Iterator[dict[str, object]]:
+    net = accelsim.load_network(name)
+    chip = accelsim.load_hardware("eie-64pe-45nm", {"name": f"eie-{PES}pe", "engine.pes": PES})
+    precision, accuracy = engine_of(chip).precision(chip), load_evaluation("digits", net)
+
+    def row(way: str, time_us: float, pruned: accelsim.Network) -> dict[str, object]:
+        score = accuracy(as_computed(pruned, precision))
+        return {"network": name, "way": way, "time_us": time_us, "accuracy": score}
+
+    given = cost(net, chip, "time_us", None)
+    yield row("", given, net)
+    steps = allocate(net, chip, least * given, steps=STEPS, evaluate="digits-train").steps
+    shares: dict[str, float] = {}
+    for layer, share, time_us in steps[["layer", "sparsity", "time_us"]].iloc[1:].itertuples(index=False):
+        shares[layer] = share
+        yield row("chosen by layer", time_us, prune_network(net, "fine", shares))
+    for budget in np.linspace(0.9, least, STEPS):
+        found = uniform(net, chip, budget * given, evaluate="digits-train")
+        yield row("same in every layer", found.cost, found.network)
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw accuracy against latency, a panel for each network and a line for each way to choose."""
     with styled():
         figure = new_figure(7.0, 2.8)
-        figure.suptitle(f"Choosing how much of each layer to prune keeps more accuracy at the same latency, {CHIP}")
+        figure.suptitle(f"Sparsities chosen by layer keep more accuracy at the same latency (EIE, {PES} PEs)")
         for axes, (name, called) in zip(figure.subplots(1, len(NETWORKS)), NETWORKS.items(), strict=True):
             mine = table[table["network"] == name]
             given = mine[mine["way"] == ""].iloc[0]
             named = []
-            for way, (colour, marker, _) in LINES.items():
+            for way, (colour, marker) in LINES.items():
                 line = mine[mine["way"] == way].sort_values("time_us")
                 axes.plot(
                     line["time_us"],
@@ -83,7 +83,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
                 named.append(Named(way, line["time_us"], 100 * line["accuracy"], colour))
             axes.plot(given["time_us"], 100 * given["accuracy"], "*", color=GREY, markersize=9)
             named.append(Named("as given", [given["time_us"]], [100 * given["accuracy"]], GREY))
-            axes.set(title=f"{called}, channels pruned, not trained", xlabel="latency (µs)", ylabel="accuracy (%)")
+            axes.set(title=f"{called}, single weights, not trained", xlabel="latency (µs)", ylabel="accuracy (%)")
             axes.margins(0.06)
             axes.grid(True)
             write_names(axes, named)
