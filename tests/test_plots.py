@@ -296,6 +296,36 @@ def test_what_cannot_be_drawn_is_named(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "column", "value", "said"),
+    [
+        ("energy", "energy_pj", "x", "energy_pj: must be a number (got 'x'"),
+        ("cycles", "cycles", np.inf, "cycles: must be 0 to 1e+30 (got inf"),
+        ("cycles", "hardware", 4, "hardware: must be text (got 4"),
+        ("roofline", "peak_macs_per_cycle", 0, "peak_macs_per_cycle: must be 1e-30 to"),
+        ("roofline", "full_clock_mhz", np.nan, "full_clock_mhz: is empty in every row"),
+        ("load-balance", "unit", -1, "unit: must be 0 to"),
+        ("queue", "unit", 1.5, "unit: must be text (got 1.5"),
+        ("bandwidth", "cycles", 0, "cycles: must be 1e-30 to"),
+        ("storage", "dense_bits", 0, "dense_bits: must be 1e-30 to"),
+        ("operations", "kind", "x", "no row has the kind 'chip'"),
+        ("pareto", "energy_pj", np.nan, "energy_pj: is empty in every row"),
+        ("accuracy-energy", "score", "x", "score: is no number"),
+        ("accuracy-energy", "granularity", np.nan, "granularity: must be text (got nan"),
+    ],
+)
+def test_foreign_columns_are_told(
+    tables: dict[str, pd.DataFrame], kind: str, column: str, value: Any, said: str
+) -> None:
+    table = tables[kind].assign(**{column: value})
+    options = {"x": "time_us", "y": "energy_pj"} if kind == "pareto" else {}
+    with pytest.raises(sim.InputError) as error:
+        plots.figure(table, kind, **options)
+    assert said in str(error.value)
+    with pytest.raises(sim.InputError, match="has no rows"):
+        plots.figure(table.head(0), kind, **options)
+
+
 def test_help_lists_every_kind(accelsim: Run) -> None:
     told = " ".join(accelsim("plot", "--help").out.split())
     for name, kind in plots.KINDS.items():

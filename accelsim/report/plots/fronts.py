@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from accelsim.defaults import AS_GIVEN
-from accelsim.errors import InputError
+from accelsim.errors import InputError, raise_if_any
 from accelsim.report.plots.style import (
     GREY,
     colour_of,
@@ -28,6 +28,8 @@ LARGER_IS_BETTER = (
     "samples_per_s",
 )  # fmt: skip
 """Columns of which more is better; of all others less is."""
+
+UNSCORED = "no row has both a score and an energy; write them with accelsim curve NETWORK --evaluate digits -o FIGURE"
 
 GIVEN = (AS_GIVEN, "dense")
 
@@ -160,8 +162,14 @@ def _style(kind: tuple[str, str] | None, chip: int, *, given: bool) -> dict[str,
 
 def scored(table: pd.DataFrame) -> pd.DataFrame:
     """Return the points with a score and an energy: network, granularity, hardware, sparsity, score, energy_pj."""
+    import numpy as np
     import pandas as pd
 
+    raise_if_any(
+        f"{column}: is no number"
+        for column in map(str, table)
+        if column.endswith("energy_pj") and not _is_number(table[column])
+    )
     if "accuracy" in table and "score" not in table:
         chips = [column.removesuffix(" energy_pj") for column in table.columns if column.endswith(" energy_pj")]
         long = pd.concat(
@@ -173,15 +181,22 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
         )
         keys = ["network", "granularity", "hardware", "sparsity"]
         table = long.dropna(subset=["energy_pj"]).groupby(keys, sort=False)[["score", "energy_pj"]].mean().reset_index()
-    points = table.dropna(subset=["score", "energy_pj"])
+    if not {"score", "energy_pj"} <= {*table}:
+        raise InputError(UNSCORED)
+    raise_if_any(f"{column}: is no number" for column in ("score", "sparsity") if not _is_number(table[column]))
+    points = table[np.isfinite(table[["score", "energy_pj"]].to_numpy(float)).all(axis=1)]
     if points.empty:
-        raise InputError(
-            "no row has both a score and an energy; write them with accelsim curve NETWORK --evaluate digits -o FIGURE"
-        )
+        raise InputError(UNSCORED)
     networks = list(dict.fromkeys(points["network"]))
     if len(networks) > 1:
         raise InputError(f"holds {len(networks)} networks; choose one with --network: {', '.join(networks)}")
     return points
+
+
+def _is_number(values: pd.Series[Any]) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
 def _scaled(table: pd.DataFrame, axes: Axes, x: str, y: str, score: str) -> pd.DataFrame:

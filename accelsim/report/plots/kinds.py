@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from accelsim.errors import InputError, did_you_mean
+from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.plots import rows
 from accelsim.report.plots.bandwidth import bandwidth
@@ -38,6 +38,19 @@ BAR_INCHES = 0.45
 
 LAYER = ("network", "hardware", "layer", "executed_as")
 RUN = "accelsim run NETWORK --hardware CHIP --csv FILE"
+
+
+TEXTS = (
+    "network", "hardware", "layer", "executed_as", "engine", "granularity", "pruned_by", "unit", "event", "kind",
+    "operation", "source",
+)  # fmt: skip
+"""Columns that are text; `unit` of a table of units is a number."""
+
+WHOLE = ("unit", "busy_cycles")
+"""Columns that are never empty where a unit has a row."""
+
+ABOVE_ZERO = ("pj", "dense_bits", "full_clock_mhz", "peak_macs_per_cycle")
+SMALLEST, LARGEST = 1e-30, 1e30
 
 
 class Kind(NamedTuple):
@@ -161,6 +174,40 @@ def check_columns(table: pd.DataFrame, name: str, more: Sequence[str] = ()) -> N
         raise InputError(
             f"lacks the columns {', '.join(missing)}, which {name} draws{near}; write them with {kind.written_by}"
         )
+    if table.empty:
+        raise InputError(f"has no rows that {name} could draw; write them with {kind.written_by}")
+    drawn = dict.fromkeys([*kind.columns, *more, *(column for column in TEXTS if column in table)])
+    raise_if_any(filter(None, (_problem(table, column, kind, free=column in more) for column in drawn)))
+
+
+def _problem(table: pd.DataFrame, column: str, kind: Kind, *, free: bool) -> str:
+    """Say what is wrong with the values of a column, or nothing; free: a number of any sign."""
+    import numpy as np
+    from pandas.api.types import infer_dtype, is_bool_dtype, is_numeric_dtype
+
+    values = table[column]
+    if column in TEXTS and not (column == "unit" and kind.source == "table"):
+        if infer_dtype(values, skipna=False) in ("string", "categorical"):
+            return ""
+        wrong = next((value for value in values if not isinstance(value, str)), None)
+        return f"{column}: must be text (got {wrong!r:.40}); write the table with {kind.written_by}"
+    if not is_numeric_dtype(values) or is_bool_dtype(values):
+        return (
+            "" if free else f"{column}: must be a number (got {values.iloc[0]!r:.40}); write it with {kind.written_by}"
+        )
+    numbers = values.to_numpy(float, na_value=np.nan)
+    least = -LARGEST if free else -1 if column == "value" else 0
+    # A layer that a chip cannot run has empty numbers in a table of results.
+    empty = np.isnan(numbers) if free or (kind.source == "table" and column not in WHOLE) else False
+    if column in ABOVE_ZERO or (column == "cycles" and kind.source == "trace"):
+        least = SMALLEST
+    if (free or column in ABOVE_ZERO) and np.isnan(numbers).all():
+        return f"{column}: is empty in every row; write the table with {kind.written_by}"
+    fine = empty | ((numbers >= least) & (numbers <= LARGEST))
+    if fine.all():
+        return ""
+    wrong = numbers[np.flatnonzero(~fine)[0]]
+    return f"{column}: must be {least:g} to {LARGEST:g} (got {wrong:g}); write the table with {kind.written_by}"
 
 
 def figure(table: pd.DataFrame, name: str, width_inches: float = COLUMN_INCHES, **options: Any) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accelsim.errors import InputError
 from accelsim.report.plots import rows
 from accelsim.report.plots.style import GREY, legend_below, log_limits, plain_log_ticks
 
@@ -22,6 +23,8 @@ def operations(table: pd.DataFrame, axes: Axes) -> Axes:
     table: that of `accelsim.costs.operations`, kind, operation and pj.
     """
     chip = table[table["kind"] == "chip"]
+    if chip.empty:
+        raise InputError("operations: no row has the kind 'chip'; write the table with accelsim.costs.operations")
     placed = rows.rows_of(chip["operation"].tolist(), [""] * len(chip))
     published = table[table["kind"] == "published"]
     known = {

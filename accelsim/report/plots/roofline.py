@@ -64,7 +64,7 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
                 "gmacs_per_s": row["macs"] / row["time_us"] / 1e3,
             }
             for memory in MEMORIES
-            if moved[memory.name] and row["macs"]
+            if moved[memory.name] > 0 and row["macs"] > 0
         ]
     return pd.DataFrame(found, columns=["hardware", "layer", "time_us", "memory", "macs_per_byte", "gmacs_per_s"])
 
@@ -104,7 +104,7 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
                 of_memory["macs_per_byte"], of_memory["gmacs_per_s"], memory.marker, color=colour, markersize=4.5,
                 markerfacecolor=colour if memory.name == "DRAM" else "none", markeredgewidth=1, alpha=0.85,
             )  # fmt: skip
-            if ceilings[memory.ceiling]:
+            if ceilings[memory.ceiling] > 0:
                 ridge = peaks[chip] / ceilings[memory.ceiling]
                 starts.append(ridge)
                 ends = [lowest, ridge]
