@@ -66,7 +66,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw accuracy against sparsity, and against the weights that are left, a line for each width."""
     with styled():
         figure = new_figure(7.0, 3.0)
-        figure.suptitle("Wider networks can be pruned further, and at the same number of weights they are better")
+        figure.suptitle("Wider networks can be pruned further; at the same number of weights left they are no better")
         by_share, by_weights = figure.subplots(1, 2, sharey=True)
         named: tuple[list[Named], list[Named]] = ([], [])
         for number, (hidden, mine) in enumerate(table.groupby("hidden", sort=False)):

@@ -184,7 +184,7 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     if not {"score", "energy_pj"} <= {*table}:
         raise InputError(UNSCORED)
     raise_if_any(f"{column}: is no number" for column in ("score", "sparsity") if not _is_number(table[column]))
-    points = table[np.isfinite(table[["score", "energy_pj"]].to_numpy(float)).all(axis=1)]
+    points: pd.DataFrame = table[np.isfinite(table[["score", "energy_pj"]].to_numpy(float)).all(axis=1)]
     if points.empty:
         raise InputError(UNSCORED)
     networks = list(dict.fromkeys(points["network"]))
