@@ -367,7 +367,7 @@ def say(lines: Iterable[str]) -> None:
     """Print lines as they are."""
     out = console()
     for line in lines:
-        out.print(line, soft_wrap=not out.is_terminal)
+        out.print(line)
 
 
 def write_all(results: pd.DataFrame, outputs: Mapping[str, Path]) -> None:
