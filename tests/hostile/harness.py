@@ -17,7 +17,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 KILL_CPU_SECONDS = 60.0
 """Of a case, after which it hangs."""
-KILL_IDLE_SECONDS = 60.0
+KILL_IDLE_SECONDS = 20.0
 """Without any work, after which a case waits for what never comes."""
 
 

@@ -152,7 +152,7 @@ def line(draw: Random, text: str, separators: str = ",\t ") -> str:
         elif pick == 1:
             lines.insert(at, lines[at])
         elif pick == 2:
-            lines.insert(at, str(value(draw)) if draw.random() < 0.9 else "," * 100_000)
+            lines.insert(at, cell(draw) if draw.random() < 0.9 else "," * 100_000)
         elif pick == 3:
             lines[at] = lines[at][: draw.randrange(len(lines[at]) + 1)]
         else:
@@ -172,7 +172,7 @@ def line(draw: Random, text: str, separators: str = ",\t ") -> str:
 def cell(draw: Random) -> str:
     """Return a value as a cell of a table has it."""
     found = value(draw)
-    return str(found) if not isinstance(found, int) or abs(found) < 10**4000 else "9" * 5000
+    return found if isinstance(found, str) else json_text(found)
 
 
 def json_text(whole: Any) -> str:

@@ -46,6 +46,8 @@ class Npz(TensorFile):
             reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
             shape, _, dtype = reader(file)
             header_bytes = file.tell()
+        if any(type(length) is not int or length < 0 for length in shape):
+            raise ValueError(f"'{name}' claims shape {shape}")
         self.shapes[name], self.types[name] = shape, str(dtype)
         if dtype.hasobject:
             self.unusable[name] = "holds Python objects, which are never unpickled; save it as an array of numbers"
@@ -54,7 +56,7 @@ class Npz(TensorFile):
             self.unusable[name] = unsupported(dtype)
             return
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if any(type(length) is not int or length < 0 for length in shape) or header_bytes + size != member.file_size:
+        if header_bytes + size != member.file_size:
             raise ValueError(
                 f"'{name}' claims shape {shape} of {dtype} but holds {member.file_size - header_bytes} bytes"
             )

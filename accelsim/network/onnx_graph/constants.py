@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def bytes_stored(path: Path, tensors: Iterable[Any]) -> int:
         if entry.key == "location"
     }
     files = {path, *(path.parent / name for name in beside)}
-    return sum(file.stat().st_size for file in files if "\0" not in str(file) and file.is_file())
+    return sum(os.path.getsize(file) for file in files if os.path.isfile(file))
 
 
 def of_array(array: Array, name: str, made_of: frozenset[str] = frozenset(), elem_type: int | None = None) -> Constant:
@@ -197,7 +198,7 @@ def _file_beside(location: str, tensor: str, folder: Path) -> Path:
             f"'{tensor}': its data is said to be in '{location}', which is no file beside the model but leads out of "
             "its folder; put it there and save the model again"
         )
-    if not parts or not file.is_file():
+    if not parts or not os.path.isfile(file):
         seen = [name for name, _ in zip(_names(folder), range(MAX_SEEN), strict=False)]
         near = did_you_mean(location, [name for name in seen if not name.endswith(".onnx")])
         raise InputError(

@@ -74,7 +74,9 @@ class Walk:
 
     def find(self, value: str) -> Weight | None:
         """Return the constant behind a value, None where it depends on inputs."""
-        return self._weights.find(value)
+        with collecting(self.problems):
+            return self._weights.find(value)
+        return None
 
     def users(self, value: str) -> list[Any]:
         """Return the nodes that take a value."""

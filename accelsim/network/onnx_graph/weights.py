@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.errors import InputError
 from accelsim.network.integers import without_zero
 from accelsim.network.onnx_graph.constants import Constant
-from accelsim.network.onnx_graph.forms import attributes_of, input_of
+from accelsim.network.onnx_graph.forms import attributes_of, input_of, place_of
 from accelsim.number_formats import is_supported
 
 Array = NDArray[Any]
@@ -162,12 +163,24 @@ class Weights:
         self._found: dict[str, Weight | None] = {}
 
     def find(self, value: str) -> Weight | None:
-        """Return the weight behind a value, None where the value depends on inputs."""
+        """Return the weight behind a value, None where the value depends on inputs.
+
+        Raises InputError, once, for a node on the way that is not whole.
+        """
         if not value:
             return None
         if value not in self._found:
-            self._found[value] = None  # of a graph that runs in a circle
-            self._found[value] = self._find(value)
+            self._found[value] = None  # of a graph that runs in a circle, and of what is told once
+            try:
+                self._found[value] = self._find(value)
+            except InputError:
+                raise
+            except Exception as error:
+                # Nodes come from anywhere: whatever their inputs and attributes are not.
+                node = self._producers[value]
+                raise InputError(
+                    f"{place_of(node)}: is no whole {node.op_type}: {error}; export the model again"
+                ) from None
         return self._found[value]
 
     def _find(self, value: str) -> Weight | None:
