@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from accelsim.config import text_of
 from accelsim.engines import engine_of
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.evaluation import Evaluate, as_computed, default_evaluation, load_evaluation, name_of
@@ -357,11 +358,12 @@ def _read(path: Path | None) -> dict[str, float]:
     """Return the scores of a file, none where there is no file yet; raises InputError for any other file."""
     if path is None or not os.path.exists(path):
         return {}
+    text = text_of(path, "a file of scores")
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(text)
         if not (isinstance(found, dict) and all(isinstance(score, int | float) for score in found.values())):
             raise ValueError
-    except (OSError, ValueError):
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: is no file of scores; name another file, or delete it") from None
     return found
 

@@ -125,6 +125,8 @@ def existing_file(path: Path, kind: str | None = None) -> Path:
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory; name a file in it")
     if not os.path.isfile(path):
+        if os.path.exists(path):  # opening a pipe waits, reading a device may never end
+            raise InputError(f"{path}: is a pipe or a device, which is not read; name a file")
         parent = path.parent
         near = did_you_mean(path.name, _alike(path, kind)) if os.path.isdir(parent) else f"; nor is there {parent}"
         raise InputError(f"{path}: no such file" + ("" if near.startswith("; known") else near))
@@ -135,7 +137,7 @@ def _alike(path: Path, kind: str | None) -> Iterator[str]:
     """Go through what stands beside a file with its ending, or one that may have been meant, and is of its kind."""
     for name in os.listdir(path.parent):
         suffix = os.path.splitext(name)[1]
-        if SequenceMatcher(None, suffix, path.suffix).ratio() < ALIKE:
+        if SequenceMatcher(None, suffix, path.suffix).ratio() < ALIKE or not os.path.isfile(path.parent / name):
             continue
         kinds: list[str] = []
         if kind is not None and suffix == ".toml":
@@ -157,9 +159,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def toml_text(path: Path) -> str:
     """Return the text of a TOML file; raises InputError for one that is too large or is no text."""
+    return text_of(path, "a TOML file")
+
+
+def text_of(path: Path, what: str) -> str:
+    """Return the text of a file that people write by hand; raises InputError for one too large or that is no text."""
     try:
-        if path.stat().st_size > MAX_TOML_BYTES:
-            raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a TOML file?")
+        if existing_file(path).stat().st_size > MAX_TOML_BYTES:
+            raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this {what}?")
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
@@ -215,6 +222,8 @@ def read_columns(path: Path, _hash: str = "") -> dict[str, list[str]]:
     It is read once, and again with another hash of its content.
     """
     try:
+        if existing_file(path).stat().st_size > MAX_TOML_BYTES:
+            raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a table of data?")
         with path.open(newline="", encoding="utf-8") as file:
             rows = filter(None, csv.reader(line for line in file if not line.startswith("#")))
             names = next(rows, [])

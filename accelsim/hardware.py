@@ -13,6 +13,7 @@ from typing import Any
 
 from accelsim.chips import Hardware
 from accelsim.config import (
+    MAX_TOML_BYTES,
     SHIPPED,
     build,
     check_kind,
@@ -184,6 +185,8 @@ def _find_table(technology: dict[str, Any], folder: Path) -> None:
     shipped = shipped_dir(NAMED["technology"])
     beside = (folder / sram["table"]).resolve()
     if os.path.isfile(beside) and beside.parent != shipped.resolve():
+        if os.path.getsize(beside) > MAX_TOML_BYTES:
+            raise InputError(f"sram.table: {beside} is larger than {MAX_TOML_BYTES} bytes; is this a table of data?")
         sram.update({"table": str(beside), "table_hash": sha256(beside.read_bytes()).hexdigest()[:32]})
     elif not os.path.isfile(shipped / sram["table"]):
         raise InputError(

@@ -16,7 +16,6 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import (
     CHECKED,
-    MAX_TOML_BYTES,
     build,
     existing_file,
     find,
@@ -24,6 +23,7 @@ from accelsim.config import (
     label,
     parsed_toml,
     shipped_names,
+    text_of,
     toml_text,
 )
 from accelsim.errors import InputError, did_you_mean, listed
@@ -182,7 +182,7 @@ def load_model(name: str | Path | LanguageModelFile) -> LanguageModelFile:
         return name
     if str(name).endswith(CONFIG_SUFFIX):
         path = existing_file(Path(name).expanduser())
-        return _of_config(_text(path), path)
+        return _of_config(text_of(path, "a config.json"), path)
     names = shipped_names(MODELS)
     if not str(name).endswith(".toml") and not os.path.isfile(name) and str(name) not in names:
         near = did_you_mean(str(name), names)
@@ -196,17 +196,6 @@ def load_model(name: str | Path | LanguageModelFile) -> LanguageModelFile:
 @lru_cache(maxsize=32)
 def _of_file(text: str, path: Path) -> LanguageModelFile:
     return build(LanguageModelFile, parsed_toml(text, path), label(path))
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_TOML_BYTES:
-            raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this a config.json?")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 @lru_cache(maxsize=32)

@@ -44,7 +44,8 @@ def with_inputs(network: Network, inputs: Inputs | None, labels: ArrayLike | str
             raise InputError(
                 f"network {network.name}: labels are of no use without its inputs; give both (inputs=, --inputs FILE)"
             )
-        return network.with_samples(network.samples, classes)
+        with placing(str(labels) if isinstance(labels, str | Path) else "labels"):
+            return network.with_samples(network.samples, classes)
     if not isinstance(inputs, str | Path):
         return network.with_samples(inputs, classes)
     arrays, names = _read(Path(inputs)), list(network.runtime.expected)

@@ -13,6 +13,11 @@ MOST_MACS = 2**53
 operands or the waiting of a thousand units, then fits into 63 bits, and a float64 holds their number exactly."""
 
 
+LEAST_CHECKED_BYTES = 2**28
+MOST_GROWTH = 1000
+"""Times the bytes that an array has in its file, which one above LEAST_CHECKED_BYTES may have in memory."""
+
+
 def check_countable(sizes: Mapping[str, int], of: str = "") -> None:
     """Raise InputError for a product whose multiply-accumulates, its sizes multiplied, are more than can be counted."""
     macs = math.prod(sizes.values())
@@ -30,6 +35,18 @@ def check_fits_memory(size_bytes: int, what: str) -> None:
         raise InputError(
             f"{what}: needs {size_bytes / 2**30:.1f} GiB, this machine has {there_bytes / 2**30:.1f} GiB; "
             "use a smaller layer, or a safetensors file, which is mapped and not loaded"
+        )
+
+
+def check_grown(size_bytes: int, stored_bytes: int, what: str) -> None:
+    """Raise InputError for an array that is very large in memory and next to nothing in its file.
+
+    What people store so, such as a sparse tensor with one number in a thousand or zeros packed by deflate, stays below.
+    """
+    if size_bytes > LEAST_CHECKED_BYTES and size_bytes > MOST_GROWTH * stored_bytes:
+        raise InputError(
+            f"{what}: would take {size_bytes / 2**30:.2f} GiB of memory, and {stored_bytes:,} bytes hold it in its file; "
+            "store it in full if it is meant to be so large"
         )
 
 

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
-from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any, reason_of
 from accelsim.report.formulas import restored
 from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, operations, typed
 
@@ -29,6 +29,9 @@ MAX_FILE_BYTES = 64 * 2**20
 MAX_CELLS = 16 * 2**20
 
 MAX_COLUMNS = 1000
+
+LARGEST = 1e100
+"""Of a number that a table holds; sums and ratios of such are numbers, too."""
 
 Cells = dict[str, list[Any]]
 """A table as its file has it, column by column: texts in CSV, values elsewhere, None where a cell is empty."""
@@ -45,6 +48,11 @@ def read_results(path: str | Path) -> pd.DataFrame:
     cells = _read(path)
     _check_columns(path, cells, COLUMNS, "accelsim run NETWORK --csv FILE")
     table = _typed(path, cells, (*COLUMNS, *COMPARED_COLUMNS))
+    raise_if_any(
+        f"{path}: {column.name}: must be at most {LARGEST:g} (got {table[column.name].abs().max():g}); write it again"
+        for column in COLUMNS
+        if column.dtype == "float64" and (table[column.name].abs() > LARGEST).any()
+    )
     ran = (table["executed_as"] != "unsupported") & ~operations(table)
     names = [column.name for column in COLUMNS if column.name not in MAY_BE_EMPTY]
     empty = [name for name in names if table.loc[ran, name].isna().any()]
@@ -150,10 +158,50 @@ def _read_parquet(path: Path) -> Cells:
                     f"at most {MAX_CELLS} cells and {MAX_FILE_BYTES // 2**20} MiB are read: keep a part"
                 )
             _check_header(file.schema_arrow.names)
-            found: Cells = file.read().to_pydict()
-    except pyarrow.ArrowException as error:
-        raise InputError(f"is no Parquet file ({str(error).splitlines()[0]})") from None
-    return found
+            raise_if_any(
+                f"{each.name}: holds values of type {str(each.type)[:80]}; a table has numbers, texts, True and False"
+                for each in file.schema_arrow
+                if not _is_plain(each.type)
+            )
+        return {name: cells for name, cells in _columns_of(path)}
+    except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        raise InputError(f"is no Parquet file ({reason_of(error)}); write it again") from None
+
+
+def _is_plain(kind: Any) -> bool:
+    """Return whether a type of Arrow is that of numbers, texts, flags or nothing at all."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_boolean, types.is_null)
+    return any(test(kind) for test in tests)
+
+
+def _columns_of(path: Path) -> Iterator[tuple[str, list[Any]]]:
+    """Go through the columns of a Parquet file; raises InputError where they are larger than any table of results.
+
+    A text that comes again and again is made once: a few bytes can say that it comes a million times.
+    """
+    from pyarrow import parquet, types
+
+    with parquet.ParquetFile(path) as file:
+        texts = [each.name for each in file.schema_arrow if types.is_string(each.type) or types.is_large_string(each.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        left_bytes = MAX_FILE_BYTES
+        for name in file.schema_arrow.names:
+            column = file.read([name]).column(0)
+            if not types.is_dictionary(column.type):
+                yield name, column.to_pylist()
+                continue
+            found: list[Any] = []
+            for chunk in column.chunks:
+                words = chunk.dictionary.to_pylist()
+                left_bytes -= sum(len(word) for word in words if isinstance(word, str))
+                found += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
+            if left_bytes < 0:
+                raise InputError(f"{name}: its texts are longer than {MAX_FILE_BYTES // 2**20} MiB; keep a part")
+            yield name, found
 
 
 READERS: dict[str, Callable[[Path], Cells]] = {".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelsim import __version__
+from accelsim.config import existing_file
 from accelsim.engines.events import MOST_EVENTS, NONE, OCCUPANCY
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
@@ -175,6 +176,7 @@ def read_trace(path: str | Path) -> Timeline:
 
 def _parse(path: Path) -> Any:
     """Return the JSON of a file, an event of the trace as the tuple that `_slim` makes of it."""
+    existing_file(path)
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from accelsim.config import text_of
 from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
 from accelsim.scalesim.layers import DATAFLOWS, REPRESENTATIONS, Machine, Shape
 
@@ -173,11 +174,7 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
     parser = configparser.ConfigParser(interpolation=None, strict=True)
     parser.optionxform = str  # type: ignore[method-assign,assignment]
     try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), path.name)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+        parser.read_string(text_of(path, "a configuration of SCALE-Sim"), path.name)
     except configparser.Error as error:
         raise InputError(
             f"{path}: is no configuration file: {' '.join(str(error).split())}; it has [sections] and lines Key = value"
@@ -267,12 +264,7 @@ def read_topology(path: str | Path, *, gemm: bool = False) -> list[Shape]:
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Return the lines that say something, with their numbers and without trailing commas."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
+    text = text_of(path, "a topology")
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         for other, name in (";", "semicolons"), ("\t", "tabs"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError, reason_of
 from accelsim.network.files.archives import said_of, say
 from accelsim.network.files.tensor_file import TensorFile, Written
-from accelsim.network.sizes import check_fits_memory
+from accelsim.network.sizes import check_fits_memory, check_grown
 from accelsim.number_formats import is_supported, unsupported
 
 
@@ -71,6 +71,7 @@ class Npz(TensorFile):
             with zipfile.ZipFile(self.path) as archive:
                 member = archive.getinfo(f"{name}.npy")
                 check_fits_memory(member.file_size, f"{self.path}: '{name}'")
+                check_grown(member.file_size, member.compress_size, f"{self.path}: '{name}'")
                 with archive.open(member) as file:
                     array: NDArray[Any] = npy_format.read_array(file, allow_pickle=False)
         except InputError:

@@ -51,9 +51,44 @@ def read_pickle(file: IO[bytes], makers: Mapping[str, Maker], persistent: Callab
                 _OPERATIONS[operation.name](machine, argument)
             else:
                 raise ValueError(f"its pickle has the operation {operation.name}, which no file of tensors needs")
-        return machine.stack.pop()
+        found = machine.stack.pop()
+        _check_nesting(found)
+        return found
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"its pickle makes no sense ({type(error).__name__}: {error})") from None
+
+
+def _check_nesting(held: Any) -> None:
+    """Raise ValueError for what holds itself, or would be endless if what it holds again and again were written out.
+
+    Some hundred operations nest dicts of a thousand names for one dict eight times; whoever goes through all of them
+    does not come to an end.
+    """
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+    waiting = [held]
+    while waiting:
+        each = waiting[-1]
+        inside = each.values() if isinstance(each, dict) else each if isinstance(each, (list, tuple)) else ()
+        if id(each) in sizes or not inside:
+            waiting.pop()
+        elif id(each) in open_:
+            waiting.pop()
+            sizes[id(each)] = sum(sizes.get(id(part), 1) for part in inside)
+            if sizes[id(each)] > MOST_OPERATIONS:
+                raise ValueError("it holds the same things again and again, more than anybody could go through")
+        else:
+            open_.add(id(each))
+            parts = [part for part in inside if isinstance(part, (dict, list, tuple)) and id(part) not in sizes]
+            if any(id(part) in open_ for part in parts):
+                raise ValueError("it holds a dict or list that holds itself")
+            waiting += parts
+
+
+def _global(module: Any, name: Any) -> Global:
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise ValueError("it names what it would import by something else than text")
+    return Global(f"{module}.{name}")
 
 
 class _Machine:
@@ -165,7 +200,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], object]] = {
     "BINGET": lambda at, argument: at.stack.append(at.memo[argument]),
     "LONG_BINGET": lambda at, argument: at.stack.append(at.memo[argument]),
     "GLOBAL": lambda at, argument: at.stack.append(Global(argument.replace(" ", "."))),
-    "STACK_GLOBAL": lambda at, argument: at.stack.append(Global(".".join(map(str, at.take(2))))),
+    "STACK_GLOBAL": lambda at, argument: at.stack.append(_global(*at.take(2))),
     "PERSID": lambda at, argument: at.stack.append(at.persistent(argument)),
     "BINPERSID": lambda at, argument: at.stack.append(at.persistent(*at.take(1))),
     "REDUCE": lambda at, argument: at.call(*at.take(2)),

@@ -21,7 +21,7 @@ from accelsim.network.files.tensor_file import TensorFile, Written, mapped, prin
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
 from accelsim.network.integers import without_zero
 from accelsim.network.reading import Reading
-from accelsim.network.sizes import check_fits_memory
+from accelsim.network.sizes import check_fits_memory, check_grown
 from accelsim.number_formats import ARRAY_TYPES, unsupported
 
 QUANTISED = {"qint8": "int8", "quint8": "uint8", "qint32": "int32"}
@@ -162,7 +162,11 @@ class StateDict(TensorFile):
             if problem is not None:
                 return problem
             # A view may claim to be far larger than what it repeats, and a sparse tensor than what it holds.
-            check_fits_memory(math.prod(part.shape) * form.stored_type.itemsize, f"{self.path}: '{name}'")
+            size_bytes = math.prod(part.shape) * form.stored_type.itemsize
+            check_fits_memory(size_bytes, f"{self.path}: '{name}'")
+            if isinstance(part, Sparse):
+                stored_bytes = sum(math.prod(each.shape) * _itemsize(each.dtype) for each in part.parts)
+                check_grown(size_bytes, stored_bytes, f"{self.path}: '{name}'")
         return None
 
     def _outside(self, tensor: Tensor) -> str | None:
@@ -206,7 +210,8 @@ class StateDict(TensorFile):
         with needing("torch"):
             import torch
         try:
-            held = torch.load(self.path, map_location="cpu", weights_only=True)
+            with torch.sparse.check_sparse_tensor_invariants():  # else indices out of bounds reach other memory
+                held = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:
             # torch.load raises several types; each says at length what it will not unpickle.
             raise InputError(
@@ -230,7 +235,10 @@ class StateDict(TensorFile):
                     items.append((made.name.removeprefix(prefix), new))
             inside.clear()
             inside.update(items)
-        torch.save(held, target)
+        try:
+            torch.save(held, target)
+        except RuntimeError as error:  # so it says that a disk is full
+            raise OSError(reason_of(error)) from None
         say(target, self.metadata)
 
     def _array(self, tensor: Tensor) -> NDArray[Any]:

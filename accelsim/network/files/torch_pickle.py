@@ -71,10 +71,12 @@ class Unreadable(NamedTuple):
 def persistent(saved: Any) -> Any:
     """Return the storage of a persistent id, or the class of a module that was saved with its source."""
     if not isinstance(saved, tuple) or len(saved) < 2:
-        raise ValueError(f"names a thing outside it, {str(saved)[:40]!r}")
+        raise ValueError(f"names a thing outside it by a {type(saved).__name__}")
     if saved[0] in ("module", b"module"):
         return saved[1]
     kind, key, location = saved[1:4]
+    if not all(isinstance(each, (str, int)) for each in (key, location)):
+        raise ValueError("has a storage whose name is no text")
     dtype = STORAGES.get(kind.name.rpartition(".")[2].removesuffix("Storage").lstrip("_"))
     if dtype is None:
         raise ValueError(f"has a storage of {kind.name}")
@@ -84,10 +86,20 @@ def persistent(saved: Any) -> Any:
     return Storage(str(key), dtype, str(location))
 
 
+def _shown(held: Any) -> str:
+    """Return what a message shows of something; a pickle can nest it without end."""
+    flat = isinstance(held, tuple) and all(isinstance(each, int) for each in held)
+    if not flat and not isinstance(held, (int, str)):
+        return f"a {type(held).__name__}"
+    parts = held[:8] if isinstance(held, tuple) else (held,)
+    shown = [str(each)[:40] if isinstance(each, str) or abs(each) < 2**64 else "above 2^64" for each in parts]
+    return shown[0] if not isinstance(held, tuple) else f"({', '.join(shown)})"
+
+
 def _sizes(sizes: Any) -> tuple[int, ...]:
     found = tuple(sizes)
     if not all(type(each) is int and 0 <= each < 2**63 for each in found) or len(found) > 64:
-        raise ValueError(f"has a tensor of shape {str(found)[:80]}")
+        raise ValueError(f"has a tensor of shape {_shown(found)}")
     return found
 
 
@@ -96,7 +108,7 @@ def _tensor(
 ) -> Tensor | Unreadable:
     shape, strides = _sizes(shape), _sizes(strides)
     if type(offset) is not int or offset < 0 or len(shape) != len(strides) or not isinstance(storage, Storage):
-        raise ValueError(f"has a tensor of shape {shape}, strides {strides} and offset {str(offset)[:40]}")
+        raise ValueError(f"has a tensor of shape {shape}, strides {strides} and offset {_shown(offset)}")
     if storage.location == "meta":
         return _meta(None, shape)
     return Tensor(storage, dtype or storage.dtype, offset, shape, strides, **options)
@@ -120,7 +132,7 @@ def _quantised(storage: Storage, offset: int, shape: Any, strides: Any, quantise
     if scheme.name == "torch.per_tensor_affine":
         return _tensor(storage, offset, shape, strides, zero_points=int(zero_points))
     if not isinstance(axis[0], int) or not 0 <= axis[0] < len(shape):
-        raise ValueError(f"has a tensor of shape {_sizes(shape)} with scales along dimension {str(axis[0])[:40]}")
+        raise ValueError(f"has a tensor of shape {_sizes(shape)} with scales along dimension {_shown(axis[0])}")
     listed = isinstance(zero_points, list) and all(isinstance(each, (int, float)) for each in zero_points)
     count = zero_points.shape if isinstance(zero_points, Tensor) else (len(zero_points),) if listed else ()
     if count != (shape[axis[0]],):
@@ -131,7 +143,7 @@ def _quantised(storage: Storage, offset: int, shape: Any, strides: Any, quantise
 
 
 def _sparse(layout: Any, data: Any) -> Sparse | Unreadable:
-    name = str(layout).removeprefix("torch.")
+    name = layout.removeprefix("torch.") if isinstance(layout, str) else layout.name.removeprefix("torch.")
     count = 2 if name == "sparse_coo" else 3
     parts, shape = tuple(data[:count]), _sizes(data[count])
     if name != "sparse_coo" and name not in COMPRESSED:

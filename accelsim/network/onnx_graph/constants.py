@@ -17,6 +17,7 @@ from onnx import numpy_helper
 
 from accelsim.errors import InputError, did_you_mean
 from accelsim.network.files.tensor_file import mapped
+from accelsim.network.sizes import check_grown
 
 Array = NDArray[Any]
 
@@ -223,6 +224,9 @@ def _dense(values: Constant, places: Constant, dims: tuple[int, ...]) -> Array:
     if count > MAX_ELEMENTS:
         raise ValueError(f"of shape {dims} it is too large to be made dense")
     elements, where = values.read().reshape(-1), places.read()
+    check_grown(count * elements.itemsize, elements.nbytes + where.nbytes, f"'{values.name}' of shape {dims}")
+    if where.dtype.kind not in "iu":
+        raise ValueError(f"its places are of type {where.dtype}")
     if where.ndim == 2 and where.shape[1] == len(dims):
         if np.any(where < 0) or np.any(where >= np.array(dims)):
             raise ValueError(f"an element lies outside its shape {dims}")

@@ -12,6 +12,7 @@ import numpy as np
 from accelsim.errors import InputError
 from accelsim.explore.answers import costs, feasible, is_front, knobs, read_objectives
 from accelsim.explore.totals import ran
+from accelsim.files import write_whole
 from accelsim.report.plots.style import (
     COLUMN_INCHES,
     GREY,
@@ -227,7 +228,7 @@ def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Seq
         axes = front(table, figure.subplots(), objectives, constraints)
         figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + TITLE_INCHES + legend_inches(axes))
         entitle(figure, "Which design points no other beats", table)
-        save(figure, path, path.suffix[1:])
+        write_whole(path, lambda target: save(figure, target, path.suffix[1:]))
 
 
 def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
@@ -248,7 +249,7 @@ def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
         figure.suptitle(f"What each knob does to the {unit_of(objective, 1.0)[1].split(' (')[0]}")
         drawn = np.array([axes.dataLim.intervaly for axes in panels.flat[: len(found)]])
         _limit(panels[0, 0], "y", drawn.min(), drawn.max())  # which all share
-        save(figure, path, path.suffix[1:])
+        write_whole(path, lambda target: save(figure, target, path.suffix[1:]))
 
 
 def write_heat_map(table: pd.DataFrame, objective: str, path: Path) -> None:
@@ -260,7 +261,7 @@ def write_heat_map(table: pd.DataFrame, objective: str, path: Path) -> None:
         figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
         heat_map(table, figure.subplots(), found[0], found[1], objective)
         figure.suptitle(f"{unit_of(objective, 1.0)[1].split(' (')[0].capitalize()} by the two knobs that matter most")
-        save(figure, path, path.suffix[1:])
+        write_whole(path, lambda target: save(figure, target, path.suffix[1:]))
 
 
 def _scale(axes: Axes, way: str, column: str, values: Any) -> float:

@@ -195,7 +195,8 @@ def log_limits(values: Sequence[float], margin: float = 0.12) -> tuple[float, fl
     """Return limits of a logarithmic axis with room on both sides, and at least half a decade apart."""
     import math
 
-    low, high = (math.log10(extreme) for extreme in (min(values), max(values)))
+    shown = [value for value in values if 0 < value < math.inf] or [1.0]  # such an axis has no place for others
+    low, high = (math.log10(extreme) for extreme in (min(shown), max(shown)))
     spread = max(high - low, 0.5)
     return 10 ** (low - margin * spread), 10 ** (high + margin * spread)
 
