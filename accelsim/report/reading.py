@@ -163,7 +163,7 @@ def _read_parquet(path: Path) -> Cells:
                 for each in file.schema_arrow
                 if not _is_plain(each.type)
             )
-        return {name: cells for name, cells in _columns_of(path)}
+        return dict(_columns_of(path))
     except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"is no Parquet file ({reason_of(error)}); write it again") from None
 
@@ -174,19 +174,25 @@ def _is_plain(kind: Any) -> bool:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    tests = (types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_boolean, types.is_null)
+    tests = types.is_integer, types.is_floating, types.is_boolean, types.is_null, _is_text
     return any(test(kind) for test in tests)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _columns_of(path: Path) -> Iterator[tuple[str, list[Any]]]:
     """Go through the columns of a Parquet file; raises InputError where they are larger than any table of results.
 
-    A text that comes again and again is made once: a few bytes can say that it comes a million times.
+    A few bytes can say that a long text comes a million times: such are kept once, and counted as often as they come.
     """
     from pyarrow import parquet, types
 
     with parquet.ParquetFile(path) as file:
-        texts = [each.name for each in file.schema_arrow if types.is_string(each.type) or types.is_large_string(each.type)]
+        texts = [each.name for each in file.schema_arrow if _is_text(each.type)]
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
         left_bytes = MAX_FILE_BYTES
         for name in file.schema_arrow.names:
@@ -197,10 +203,14 @@ def _columns_of(path: Path) -> Iterator[tuple[str, list[Any]]]:
             found: list[Any] = []
             for chunk in column.chunks:
                 words = chunk.dictionary.to_pylist()
-                left_bytes -= sum(len(word) for word in words if isinstance(word, str))
-                found += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
-            if left_bytes < 0:
-                raise InputError(f"{name}: its texts are longer than {MAX_FILE_BYTES // 2**20} MiB; keep a part")
+                places = chunk.indices.to_pylist()
+                sizes = [len(word) if isinstance(word, str) else 1 for word in words]
+                left_bytes -= sum(sizes[place] for place in places if place is not None)
+                if left_bytes < 0:
+                    raise InputError(
+                        f"{name}: its texts have more than {MAX_FILE_BYTES // 2**20} MiB written out; keep a part"
+                    )
+                found += [None if place is None else words[place] for place in places]
             yield name, found
 
 

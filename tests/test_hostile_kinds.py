@@ -1,0 +1,205 @@
+"""What once broke a reader, each kind once: is it read, or refused before it takes memory, waits or runs?"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Run
+
+from accelsim import InputError, load_hardware, load_network, simulate
+from accelsim.memory import load_part, read_trace
+from accelsim.network.files import open_tensors
+from accelsim.network.files.pickles import read_pickle
+from accelsim.report import trace
+from accelsim.report.plots.exploration import write_front
+from accelsim.report.plots.kinds import figure
+from accelsim.report.plots.style import log_limits
+from accelsim.report.reading import read_table
+from accelsim.scalesim import read_config, read_topology
+
+CORPUS = Path(__file__).parent / "cases" / "hostile"
+
+
+def test_weights_that_are_not_finite_are_told_of_the_first_of_several_layers(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"a.weight": np.full((4, 4), np.nan, np.float32), "b.weight": np.eye(4, dtype=np.float32)})
+    with pytest.raises(InputError, match=r"layer a: weight\[0, 0\] is nan; weights must be finite"):
+        simulate(load_network(path), "eie-64pe-45nm", 1.0)
+
+
+def test_a_shape_below_zero_is_refused_of_any_type(tmp_path: Path) -> None:
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (-1, 4), }\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(InputError, match=r"not a whole npz file: 'a' claims shape \(-1, 4\)"):
+        open_tensors(tmp_path / "a.npz")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "a.npz": load_network,
+    "a.toml": load_hardware,
+    "a.onnx": load_network,
+    "a.csv": read_table,
+    "b.csv": read_topology,
+    "a.cfg": read_config,
+    "a.json": trace.read_trace,
+    "config.json": load_network,
+    "a.trace": lambda path: read_trace(path, load_part("ddr4-2400")),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: is a pipe or a device, which is not read; name a file"):
+        READERS[name](tmp_path / name)
+
+
+def test_a_pipe_beside_a_missing_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "chio.toml")
+    with pytest.raises(InputError, match=r"chip.toml: no such file$"):
+        load_hardware(tmp_path / "chip.toml")
+
+
+def test_a_sparse_tensor_of_a_few_bytes_is_not_made_gigabytes() -> None:
+    with pytest.raises(InputError, match=r"'fc.weight': would take 5\.96 GiB of memory, and [\d,]+ bytes of the"):
+        load_network(CORPUS / "bombs-sparse.pt")
+
+
+def test_zeros_that_deflate_to_nothing_are_not_made_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", **{"fc.weight": np.zeros((1024, 4096), np.float32)})
+    net = load_network(tmp_path / "a.npz")
+    monkeypatch.setattr("accelsim.network.sizes.LEAST_CHECKED_BYTES", 2**20)
+    with pytest.raises(InputError, match=r"'fc.weight': would take 0\.02 GiB of memory"):
+        _ = net["fc"].weight
+
+
+DEPTH = 9
+
+
+def test_what_a_pickle_nests_again_and_again_is_not_gone_through() -> None:
+    # Nine dicts in one another, each with a thousand names for the next: written out, 10^27 things.
+    parts = [b"\x80\x02}"]
+    for level in range(DEPTH):
+        parts.append(b"q" + bytes([level]) + b"0}(")
+        parts += [b"K" + bytes([key]) + b"h" + bytes([level]) for key in range(200)]
+        parts.append(b"u")
+    with pytest.raises(ValueError, match="the same things again and again"):
+        read_pickle(io.BytesIO(b"".join(parts) + b"."), {}, lambda saved: saved)
+    with pytest.raises(ValueError, match="holds itself"):
+        read_pickle(io.BytesIO(b"\x80\x02]q\0h\0a."), {}, lambda saved: saved)
+    twice = b"(" + b"2\x86" * 60  # two of what was there, sixty times: as text 2^60 characters
+    with pytest.raises(ValueError, match="by something else than text"):
+        read_pickle(io.BytesIO(b"\x80\x04N" + twice.removeprefix(b"(") + b"N\x93."), {}, lambda saved: saved)
+
+
+CALLS = {
+    "REDUCE": b"cos\nmkdir\n(Vcanary\ntR",
+    "OBJ": b"(cos\nmkdir\nVcanary\no",
+    "INST": b"(Vcanary\nios\nmkdir\n",
+    "NEWOBJ": b"cos\nmkdir\n(Vcanary\nt\x81",
+    "STACK_GLOBAL": b"Vos\nVmkdir\n\x93(Vcanary\ntR",
+    "BUILD": b"cos\nmkdir\n(Vcanary\ntR}b",
+}
+"""Operations that call what a pickle names: os.mkdir("canary"); NEWOBJ calls its `__new__`, of which mkdir has none."""
+
+
+@pytest.mark.parametrize("operation", CALLS)
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, suffix: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = b"\x80\x04}Vfc.weight\n" + CALLS[operation] + b"s."
+    bare, packed = Path(f"bare{suffix}"), Path(f"packed{suffix}")
+    bare.write_bytes(content)
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("net/data.pkl", content)
+        archive.writestr("net/version", b"3\n")
+    for path in (bare, packed):
+        with pytest.raises(InputError, match=path.name):
+            load_network(path)
+    assert not Path("canary").exists()
+    if operation != "NEWOBJ":
+        with suppress(AttributeError):  # of None, which mkdir returns
+            pickle.loads(content)  # noqa: S301 - the canary would have been made
+        assert Path("canary").exists()
+
+
+def test_a_text_that_a_parquet_file_repeats_counts_as_often_as_it_comes(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    long = arrow.array(["n" * 100_000]).dictionary_encode().take(arrow.array([0] * 1000))
+    parquet.write_table(arrow.table({"name": long}), path, compression="zstd")
+    assert path.stat().st_size < 10_000  # which are 100 MB
+    with pytest.raises(InputError, match=r"a.parquet: name: its texts have more than 64 MiB written out; keep a part"):
+        read_table(path)
+    short = arrow.array(["fc", "conv", "fc"]).dictionary_encode()
+    parquet.write_table(arrow.table({"name": short, "n": [1, 2, 3]}), path)
+    assert read_table(path)["name"].tolist() == ["fc", "conv", "fc"]
+
+
+def test_a_parquet_file_of_other_things_than_numbers_and_texts_is_refused(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    columns = {
+        "lists": arrow.array([[1, 2]]),
+        "bytes": arrow.array([b"\xff"]),
+        "dates": arrow.array([2**31 - 1], arrow.date32()),
+        "times": arrow.array([2**53], arrow.timestamp("ms")),
+        "tables": arrow.array([{"a": 1}]),
+        "fine": arrow.array([1.5]),
+    }
+    parquet.write_table(arrow.table(columns), path)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert [problem.split(": ")[1] for problem in caught.value.problems] == list(columns)[:-1]
+
+
+def test_a_column_that_is_drawn_holds_numbers() -> None:
+    table = pd.DataFrame({"layer": [0, 1], "dense_bits": [64, 32]} | dict.fromkeys(_formats(), [8, 16]))
+    assert figure(table, "storage").axes  # a layer may be called 0
+    with pytest.raises(InputError, match="csr_bits: must hold numbers"):
+        figure(table.assign(csr_bits=["a", "b"]), "storage")
+    with pytest.raises(InputError, match="csr_bits: holds numbers beyond 1e"):
+        figure(table.assign(csr_bits=[np.inf, 1.0]), "storage")
+
+
+def _formats() -> list[str]:
+    from accelsim.report.plots.storage import FORMATS
+
+    return list(FORMATS)
+
+
+def test_a_logarithmic_axis_leaves_out_what_has_no_place_on_it() -> None:
+    assert log_limits([0.0, -1.0, float("nan"), 10.0, 100.0]) == log_limits([10.0, 100.0])
+    low, high = log_limits([0.0])
+    assert 0 < low < 1 < high
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_figure_of_a_store_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "front.svg"
+    path.symlink_to("/dev/full")
+    table = pd.DataFrame({"energy_pj": [1.0, 2.0], "time_us": [2.0, 1.0], "point": [0, 1], "error": ["", ""]})
+    table["able"] = table["layers"] = 1
+    with pytest.raises(InputError, match=r"front.svg: cannot be written: No space left on device"):
+        write_front(table, ["energy_pj", "time_us"], [], path)
+
+
+def test_labels_that_do_not_fit_name_their_file(tmp_path: Path, accelsim: Run) -> None:
+    np.save(tmp_path / "y.npy", np.arange(3))
+    said = accelsim("run", "lenet-300-100-digits", "--against", "none", "--labels", tmp_path / "y.npy")
+    assert said.code == 2
+    assert said.errors == [f"{tmp_path}/y.npy: labels: there are 3 for 16 samples; give one of each"]
