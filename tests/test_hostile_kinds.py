@@ -71,7 +71,7 @@ def test_a_pipe_beside_a_missing_file_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_a_sparse_tensor_of_a_few_bytes_is_not_made_gigabytes() -> None:
-    with pytest.raises(InputError, match=r"'fc.weight': would take 5\.96 GiB of memory, and [\d,]+ bytes of the"):
+    with pytest.raises(InputError, match=r"'fc.weight': would take 5\.96 GiB of memory, of [\d,]+ bytes in its file"):
         load_network(CORPUS / "bombs-sparse.pt")
 
 
@@ -168,7 +168,7 @@ def test_a_parquet_file_of_other_things_than_numbers_and_texts_is_refused(tmp_pa
 
 
 def test_a_column_that_is_drawn_holds_numbers() -> None:
-    table = pd.DataFrame({"layer": [0, 1], "dense_bits": [64, 32]} | dict.fromkeys(_formats(), [8, 16]))
+    table = pd.DataFrame({"layer": [0, 1], "dense_bits": [64, 32]} | {key: [8, 16] for key in _formats()})
     assert figure(table, "storage").axes  # a layer may be called 0
     with pytest.raises(InputError, match="csr_bits: must hold numbers"):
         figure(table.assign(csr_bits=["a", "b"]), "storage")
