@@ -45,8 +45,8 @@ def check_grown(size_bytes: int, stored_bytes: int, what: str) -> None:
     """
     if size_bytes > LEAST_CHECKED_BYTES and size_bytes > MOST_GROWTH * stored_bytes:
         raise InputError(
-            f"{what}: would take {size_bytes / 2**30:.2f} GiB of memory, of {stored_bytes:,} bytes in its file; store it in "
-            "full if it is meant to be so large"
+            f"{what}: would take {size_bytes / 2**30:.2f} GiB of memory, of {stored_bytes:,} bytes in its file; "
+            "store it in full if it is meant to be so large"
         )
 
 
