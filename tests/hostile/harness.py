@@ -47,10 +47,17 @@ class Worker:
 
     def run(self, kind: str, number: int) -> Result:
         """Run one case, of a process that has run others before."""
+        return self._run(kind, number, [kind, number])
+
+    def run_files(self, arguments: Sequence[str], *files: Path) -> Result:
+        """Run a command beside copies of files."""
+        return self._run(files[0].name, 0, ["", 0, list(arguments), list(map(str, files))])
+
+    def _run(self, kind: str, number: int, asked: Sequence[object]) -> Result:
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps([kind, number]).encode() + b"\n")
+        process.stdin.write(json.dumps(asked).encode() + b"\n")
         process.stdin.flush()
         fault = self._wait(process)
         line = b"" if fault else process.stdout.readline()

@@ -1,7 +1,7 @@
 """The process that runs cases, one after the other: `python -m hostile.worker`.
 
-It reads a case a line, `[kind, number]`, runs the command line in itself, in a folder of its own, and writes a line of
-what came of it. Who started it watches over its time, and starts another where it died.
+It reads a case a line, `[kind, number]` or `["", 0, arguments, files]`, runs the command line in itself, in a folder of
+its own, and writes a line of what came of it. Who started it watches over its time, and starts another where it died.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LIMIT_BYTES = 6 * 2**30
 """Of memory that the process gets at all, for the sake of the machine."""
 CANARY = "canary"
 """A folder that code makes which a file brought along, and that nothing else would make."""
+SHOWN = 100
+"""Characters of a name that a message shows at least."""
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 PACKAGE = str(Path(accelsim.__file__).parent)
 
@@ -53,11 +55,12 @@ def main() -> None:
     folder = place / "case"
     try:
         for line in sys.stdin:
-            kind, number = json.loads(line)
+            kind, number, *given = json.loads(line)
             folder.mkdir()
             os.chdir(folder)
             try:
-                answer = _answer(command, kind, number, folder, said)
+                arguments = _copied(folder, *given) if given else kinds.make(kind, number, folder)
+                answer = _answer(command, arguments, folder, said)
             except Exception:
                 answer = {"broken": traceback.format_exc()}
             os.chdir(place)
@@ -74,9 +77,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _answer(command: Any, kind: str, number: int, folder: Path, said: list[Path]) -> dict[str, Any]:
+def _copied(folder: Path, arguments: list[str], files: list[str]) -> list[str]:
+    for file in files:
+        shutil.copy(file, folder)
+    return arguments
+
+
+def _answer(command: Any, arguments: list[str], folder: Path, said: list[Path]) -> dict[str, Any]:
     """Run a case and say what came of it: `faults` are what none should have."""
-    arguments = kinds.make(kind, number, folder)
     brought = _shape(folder)
     for path in said:
         os.truncate(path, 0)
@@ -137,7 +145,7 @@ def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> 
     words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,:]", each))}
     words |= {legible(word) for word in words}
     text = re.sub(r"\s+", "", err)
-    return any(re.sub(r"\s+", "", word) in text for word in words if word) or "Usage:" in err
+    return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or "Usage:" in err
 
 
 def _shape(folder: Path) -> set[str]:
