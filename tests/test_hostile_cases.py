@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Run
 from hostile.harness import Worker
+from hostile.worker import UNSEEN
 
 from accelsim import InputError
 from accelsim.errors import LONGEST_LINE, LONGEST_MESSAGE, LONGEST_WORD, MAX_TOLD

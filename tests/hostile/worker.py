@@ -145,7 +145,7 @@ def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> 
     words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,:]", each))}
     words |= {legible(word) for word in words}
     text = re.sub(r"\s+", "", err)
-    return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or "Usage:" in err
+    return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or "Usage:" in err or "layer " in err
 
 
 def _shape(folder: Path) -> set[str]:
