@@ -47,10 +47,16 @@ CASES = (
     Without("INT8 writes INT32: 16 bits", "a100-pcie", "dense", "int8", {"output_bits": 16}),
     Without("the same", "gb10", "dense", "int8", {"output_bits": 16}),
     Without("192 tokens are always computed: tiles from 64", "h100-pcie", "sparse", None, {"tiles": HOPPER_TILES}),
+    Without("results leave behind the next tile: at its end", "b200", "sparse", None, {"persistent": False}),
+    Without("the same", "b200", "sparse", "fp8", {"persistent": False}),
+    Without("the same", "rtx4090", "dense", "fp8", {"persistent": False}),
+    Without("the same", "rtx5080", "dense", "fp8", {"persistent": False}),
+    Without("the same", "gb10", "dense", "fp8", {"persistent": False}),
     Without("what overlap leaves: nothing", "a100-pcie", "sparse", None, {"overlap": 0.0}),
     Without("the pace of loads: none", "a100-pcie", "sparse", None, {"load": 0.0}),
     Without("the limit of power: none", "h100-pcie", "dense", None, {"limit_w": 1e6}),
     Without("a burst beyond the limit: none", "h100-pcie", "dense", None, {"burst": 0.0}),
+    Without("the same", "b200", "dense", None, {"burst": 0.0}),
 )
 
 KEYS = {
@@ -58,6 +64,7 @@ KEYS = {
     "splits": "splits",
     "tiles": "tiles",
     "output_bits": "output_bits",
+    "persistent": "persistent",
 }
 POWER_KEYS = {"limit_w": "engine.power.limit_w", "burst": "engine.power.burst_seconds"}
 HELD = {"overlap": "overlap_loss", "load": "load_cycles_per_k"}
