@@ -140,7 +140,11 @@ def curve(
         reached = own if granularity is None else _sparsity_run(runs, table, net)
         rows += [
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
-            | {"score": values[precisions[chip.name]], "evaluated_by": by, "precision": str(precisions[chip.name])}
+            | {
+                "score": values[precisions[chip.name]],
+                "evaluated_by": by or "",
+                "precision": str(precisions[chip.name]),
+            }
             | _sums(table[table["hardware"] == chip.name], scope_on(net, chip))
             for chip in chips
         ]

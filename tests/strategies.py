@@ -181,8 +181,8 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
     burst, cwl, rcd_wr = clocks(1, 4), clocks(1, 6), clocks(1, 8)
     rrd_s, ccd_s, wtr_s = clocks(1, 5), clocks(1, 4), clocks(0, 4)
     faw = rrd_s + clocks(0, 20)
-    busy = rfc + ras + rp + rcd_wr + cwl + burst + wr + rp
-    cl = clocks(1, 9)
+    cl, rcd_rd, rtp, xp = clocks(1, 9), clocks(1, 8), clocks(1, 5), clocks(1, 9)
+    busy = rfc + xp + ras + rp + max(rcd_wr + cwl + burst + wr, rcd_rd + max(cl + burst, rtp)) + rp
     last_access = int(burst + max(cl + 1, cwl + wr))
     return DramPart(
         name="drawn",
@@ -205,7 +205,7 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "burst_ns": burst,
             "cl_ns": cl,
             "cwl_ns": cwl,
-            "t_rcd_rd_ns": clocks(1, 8),
+            "t_rcd_rd_ns": rcd_rd,
             "t_rcd_wr_ns": rcd_wr,
             "t_rp_ns": rp,
             "t_ras_ns": ras,
@@ -221,10 +221,10 @@ def dram_parts(draw: st.DrawFn) -> DramPart:
             "t_wr_ns": wr,
             "t_wtr_s_ns": wtr_s,
             "t_wtr_l_ns": wtr_s + clocks(0, 4),
-            "t_rtp_ns": clocks(1, 5),
+            "t_rtp_ns": rtp,
             "t_rtrs_ns": clocks(0, 2),
             "t_ppd_ns": clocks(0, 3),
-            "t_xp_ns": clocks(1, 9),
+            "t_xp_ns": xp,
         },
         currents={
             "vdd_v": 1.0, "idd0_ma": 60.0, "idd2n_ma": 10.0, "idd3n_ma": 20.0, "idd4r_ma": 90.0, "idd4w_ma": 80.0,

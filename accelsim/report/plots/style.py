@@ -267,7 +267,7 @@ def entitle(figure: Figure, title: str, table: pd.DataFrame) -> None:
 
 def score_column(table: pd.DataFrame) -> str:
     """Return which word of UNITS the score of a table is: accuracy, where that is what was asked for."""
-    by = set(table["evaluated_by"].dropna()) if "evaluated_by" in table else set()
+    by = set(table["evaluated_by"]) - {""} if "evaluated_by" in table else set()
     return "accuracy" if "accuracy" in table or (by and by <= set(ACCURACIES)) else "score"
 
 
