@@ -6,9 +6,8 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
@@ -60,6 +59,7 @@ def write_names(axes: Axes, named: Sequence[Named], size: float = 7.0) -> None:
 
 
 def _draw(axes: Axes, named: Sequence[Named], size: float, renderer: Any) -> None:
+    import numpy as np
     from matplotlib.text import Text
 
     pixels = renderer.points_to_pixels(1.0)
@@ -84,6 +84,8 @@ def _candidates(
     axes: Axes, named: Named, width: float, height: float, pixels: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the middles at which a name may stand, and how late each is to be taken."""
+    import numpy as np
+
     found = axes.transData.transform(np.column_stack([np.asarray(named.x, float), np.asarray(named.y, float)]))
     found = found[np.isfinite(found).all(axis=1)]
     order = sorted(range(len(found)), key=lambda place: (min(place, len(found) - 1 - place), -place))
@@ -118,6 +120,8 @@ def _costs(
 
 def _drawn(axes: Axes, step: float) -> Points:
     """Return points along all lines of the axes, and their markers."""
+    import numpy as np
+
     found = [np.empty((0, 2))]
     drawn = [(line.get_transform(), line.get_path(), line.get_linestyle() != "None") for line in axes.lines]
     bars = [each for each in axes.collections if hasattr(each, "get_segments")]  # of errors
