@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AMDAHL_COLUMNS = (
     Column("hardware", "str", "name of the chip"),
     Column("layers_us", "float64", "time of the layers, which pruning can touch", "µs"),
-    Column("operations_us", "float64", "time of operations that are no layers, which it cannot", "µs"),
+    Column("operations_us", "float64", "time of operations that are not layers, which it cannot", "µs"),
     Column(
         "layers_share",
         "float64",
@@ -27,7 +27,7 @@ AMDAHL_COLUMNS = (
     Column("most_speed_up", "float64", "of the whole, were layers to take no time; infinite where all are layers", "-"),
     Column("next_bottleneck", "str", "kind of operations that takes the most time beside the layers; - : none does"),
     Column("next_share", "float64", "its share of the time of the whole", "-"),
-    Column("operations", "int64", "operations that are no layers", "operations"),
+    Column("operations", "int64", "operations that are not layers", "operations"),
     Column("elsewhere", "int64", "those of them that are in no number here", "operations"),
 )
 """The table of `amdahl`."""

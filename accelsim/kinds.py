@@ -1,4 +1,4 @@
-"""Kinds of operations that are no layers, and what becomes of them: words that tables share."""
+"""Kinds of operations that are not layers, and what becomes of them: words that tables share."""
 
 from __future__ import annotations
 

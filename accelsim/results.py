@@ -66,10 +66,10 @@ UNITS_OF_WORK = " or ".join(engine.words.units for engine in ENGINES.values())
 
 _LAYER = (
     Column("network", TEXT, "name of the network"),
-    Column("layer", TEXT, "name of the layer, or of an operation that is none"),
-    Column("kind", TEXT, f"linear or conv2d; of operations that are no layers {', '.join(KINDS)}"),
-    Column("out_features", INTEGER, "outputs; of an operation those of a product, empty of others", "outputs"),
-    Column("in_features", INTEGER, "inputs, bias not counted; of an operation as outputs", "inputs"),
+    Column("layer", TEXT, "name of the layer or operation"),
+    Column("kind", TEXT, f"linear or conv2d; for operations {', '.join(KINDS)}"),
+    Column("out_features", INTEGER, "outputs; of an operation only if it is a product, else empty", "outputs"),
+    Column("in_features", INTEGER, "inputs without bias; of an operation only if it is a product", "inputs"),
     Column("batch", INTEGER, "samples", "samples"),
     Column("vectors", INTEGER, "matrix-vector products: batch x output pixels or tokens", "vectors"),
     Column(
@@ -78,34 +78,34 @@ _LAYER = (
         "multiply-accumulates of all weights, zeros included, with all vectors; also of a layer that did not run",
         "multiply-accumulates",
     ),
-    Column("weight_density", REAL, "non-zero weights / all weights, bias and other groups' places not counted", "-"),
+    Column("weight_density", REAL, "non-zero weights / all weights, without bias and places of other groups", "-"),
     Column("activation_density", REAL, "non-zero inputs / all inputs", "-"),
     Column(
         "activations",
         TEXT,
-        "whose they are: real, of a run of this network on its inputs; as given, which came with the layer, whatever "
-        "its weights are now; drawn, from a density; assumed dense, where none are known",
+        "where they are from: real, a run of this network on its inputs; as given with the layer, whatever its "
+        "weights are now; drawn, from a density; assumed dense, because none are known",
     ),
     Column(
         "accuracy",
         REAL,
-        "share of the samples whose largest output is that of their label, as the chip computes the network; empty: no "
+        "share of the samples classified as labelled, by the network as the chip computes it; empty: no "
         "labels are known",
         "-",
     ),
     Column(
         "simulated_weights_share",
         REAL,
-        "weights of all layers / those of the whole network, with what is named and not simulated; zeros count",
+        "weights of all layers / weights of the whole network, including what is not simulated; zeros count",
         "-",
     ),
     Column(
-        "simulated_macs_share", REAL, "the same of the multiply-accumulates of a sample, of those that are known", "-"
+        "simulated_macs_share", REAL, "the same for multiply-accumulates of a sample, as far as they are known", "-"
     ),
     Column(
         "left_out_unknown",
         INTEGER,
-        "what is not simulated with a number of multiply-accumulates that nobody knows; above 0 the share is less",
+        "parts left out with an unknown number of multiply-accumulates; above 0, the real share is less",
         "operations",
     ),
 )
@@ -115,13 +115,13 @@ _HOW = (
     Column(
         "executed_as",
         TEXT,
-        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot; of "
-        "operations computed, moved, fused (into what stands before or behind), or elsewhere: in no number here",
+        "how the chip ran it: sparse, dense, a pattern N:M, skip:K (zero slices of K), or unsupported: it cannot; for "
+        "operations computed, moved, fused (with what runs before or after), or elsewhere: in no number here",
     ),
     Column(
         "other_time_us",
         REAL,
-        'time of the way not taken, packed or dense, where the chip may choose (`engine.choose = "fastest"`), else 0',
+        'time of the alternative, packed or dense, if the chip may choose (`engine.choose = "fastest"`), else 0',
         "µs",
     ),
     Column("hardware", TEXT, "name of the chip"),
@@ -138,13 +138,14 @@ _HOW = (
     Column(
         "dram_pins",
         TEXT,
-        "energy of its pins: priced, from a source; derived, worked out; included in the published energy of the part; "
+        "energy of its pins: priced, from a source; derived by calculation; included in the part's published energy; "
         "unknown: in no energy; off",
     ),
     Column(
         "network_io",
         TEXT,
-        "counted: of the network's inputs and outputs DRAM is paid for wherever they lie, as --count-io asks; as run",
+        "counted: DRAM is charged for all inputs and outputs of the network, as --count-io asks; as run: for what "
+        "moved",
     ),
 )
 
@@ -153,24 +154,27 @@ _CYCLES = (
     Column(
         "time_us",
         REAL,
-        "cycles / clock_mhz; of a board, the launch of every kernel as well, at least floor_us for each, and where its "
-        "first runs may exceed the power limit the mean of those that are timed",
+        "cycles / clock_mhz; on a board also the launch of every kernel, at least floor_us for each, and the mean of "
+        "the timed runs if the first may exceed the power limit",
         "µs",
     ),
     Column("macs", INTEGER, "multiply-accumulates of real weights; zero padding excluded", "multiply-accumulates"),
     Column(
         "padding_macs",
         INTEGER,
-        "those of padding: zero runs, places of a tile that no weight has",
+        "multiply-accumulates of padding: zero runs, places of a tile without a weight",
         "multiply-accumulates",
     ),
     Column("utilization", REAL, "macs / (cycles x peak macs per cycle)", "-"),
     Column("load_balance", REAL, f"busy cycles, padding included / ({UNITS_OF_WORK} x cycles)", "-"),
     Column(
-        "busy_cycles", INTEGER, f"cycles of all {UNITS_OF_WORK} with work; with all stalls, those x cycles", "cycles"
+        "busy_cycles",
+        INTEGER,
+        f"cycles in which {UNITS_OF_WORK} had work, summed; with all stalls, units x cycles",
+        "cycles",
     ),
-    Column("work_cycles", INTEGER, "those of them that went into real weights", "cycles"),
-    Column("padding_cycles", INTEGER, "those that went into padding", "cycles"),
+    Column("work_cycles", INTEGER, "busy cycles spent on real weights", "cycles"),
+    Column("padding_cycles", INTEGER, "busy cycles spent on padding", "cycles"),
     *_of_words("stalls", INTEGER, "cycles of units: {}"),
 )
 
@@ -180,7 +184,7 @@ _ACTIONS = (
 )
 
 _STORAGE = (
-    Column("stored_as", TEXT, "type in which the weights come: that of their file or array"),
+    Column("stored_as", TEXT, "number type of the weights in their file or array"),
     Column("stored_entries", INTEGER, "entries stored, padding and bias included", "entries"),
     Column("storage_bits", INTEGER, "size of the compressed layer", "bits"),
     Column("storage_values_bits", INTEGER, "codes of the weights", "bits"),
@@ -203,25 +207,25 @@ _ON_CHIP = "; ".join(f"{kind}: {engine.words.sram}" for kind, engine in ENGINES.
 _BANDWIDTH = (
     Column("sram_gb_per_s", REAL, f"traffic of all SRAM / time ({_ON_CHIP})", "GB/s"),
     *_of_words("memories", REAL),
-    Column("dram_read_bytes", INTEGER, "bytes read from DRAM; 0: nothing had to be", "bytes"),
+    Column("dram_read_bytes", INTEGER, "bytes read from DRAM; 0: nothing had to be read", "bytes"),
     Column(
         "dram_write_bytes",
         INTEGER,
         "bytes written to DRAM: results, or feature maps that the chip does not keep",
         "bytes",
     ),
-    Column("world_input_bytes", INTEGER, "inputs that come from outside of the chip, each once", "bytes"),
-    Column("world_output_bytes", INTEGER, "outputs that leave it", "bytes"),
+    Column("world_input_bytes", INTEGER, "inputs that come from outside the chip, each once", "bytes"),
+    Column("world_output_bytes", INTEGER, "outputs that leave the chip, each once", "bytes"),
     Column("world_weight_bytes", INTEGER, "weights as they are stored, each once", "bytes"),
-    Column("unpaid_input_bytes", INTEGER, "inputs among them that no DRAM is paid for: they lie on the chip", "bytes"),
-    Column("unpaid_output_bytes", INTEGER, "outputs that stay there", "bytes"),
-    Column("unpaid_weight_bytes", INTEGER, "weights that lie there", "bytes"),
+    Column("unpaid_input_bytes", INTEGER, "inputs among them without a charge for DRAM: they are on the chip", "bytes"),
+    Column("unpaid_output_bytes", INTEGER, "outputs without a charge for DRAM: they stay on the chip", "bytes"),
+    Column("unpaid_weight_bytes", INTEGER, "weights without a charge for DRAM: they are on the chip", "bytes"),
     Column("dram_gb_per_s", REAL, "DRAM traffic / time", "GB/s"),
-    Column("dram_peak_gb_per_s", REAL, "that of the fastest tile while it arrived", "GB/s"),
+    Column("dram_peak_gb_per_s", REAL, "DRAM traffic of the fastest tile while it arrived", "GB/s"),
     Column(
         "peak_macs_per_cycle",
         REAL,
-        f"multiply-accumulates that all {UNITS_OF_WORK} do in a cycle at most, in dtype",
+        f"multiply-accumulates that all {UNITS_OF_WORK} can do in a cycle, in dtype",
         "multiply-accumulates per cycle",
     ),
     Column("sram_max_gb_per_s", REAL, "what all SRAM could move at the full clock", "GB/s"),
@@ -231,13 +235,13 @@ _BANDWIDTH = (
 _MORE = (
     Column("compute_cycles", INTEGER, "cycles of the multiply-accumulates alone, of the busiest unit", "cycles"),
     *(Column(*word) for word in _words("columns")),
-    Column("clock_mhz", REAL, "clock that it ran at", "MHz"),
-    Column("full_clock_mhz", REAL, "clock of the chip; higher than clock_mhz where power limits it", "MHz"),
-    Column("limited_by", TEXT, "what, made faster by a tenth, makes the run fastest"),
+    Column("clock_mhz", REAL, "clock of the run", "MHz"),
+    Column("full_clock_mhz", REAL, "clock of the chip; higher than clock_mhz if power limits the run", "MHz"),
+    Column("limited_by", TEXT, "the part that speeds up the run most if made a tenth faster"),
     Column("dtype", TEXT, "type of weights and activations"),
     Column("area_mm2", REAL, "area of the chip; 0: not known", "mm²"),
     Column("edp_pj_s", REAL, "energy x time", "pJ s"),
-    Column("extrapolated", TEXT, "no, or what of the memories lies beyond the data: node, size of a memory"),
+    Column("extrapolated", TEXT, "no, or what is beyond the memory data: node, size of a memory"),
 )
 
 _FROM_WHERE = (

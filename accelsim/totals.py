@@ -42,7 +42,7 @@ def over_layers(results: pd.DataFrame, by: str | Sequence[str], *, whole: bool =
     Of each column that results have: SUMMED are summed, MEANS weighted, RATIOS made from the sums; `area_mm2` is that
     of the chip, OF_NETWORK and `accuracy` are those of the network. `layers` is how many there are, `able` how many
     ran: only these count, and a mean leaves out where it is empty. `missing` is the share of the dense
-    multiply-accumulates in the others. Operations that are no layers are in all sums as far as the chip runs them;
+    multiply-accumulates in the others. Operations that are not layers are in all sums as far as the chip runs them;
     where there are any, `operations` says how many, and `elsewhere` how many of them are in no number. Where no
     layer ran all else is empty (NaN); with `whole` also where any did not, since a network without one of its
     layers is another one. A sum of 0 stays 0, such as the energy of a chip that has no prices.

@@ -129,7 +129,7 @@ class Hardware:
     """The process node: the name of a shipped one, or a .toml beside the chip's; or its keys."""
     memory: MemoryConfig | None = None
     operations: OperationsConfig | None = None
-    """What it does with operations that are no layers; None: what its machine does by default."""
+    """What it does with operations that are not layers; None: what its machine does by default."""
     description: str = ""
     """What it is, in a sentence or two; `accelsim list` shows it."""
     source: str = ""

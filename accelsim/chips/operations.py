@@ -1,4 +1,4 @@
-"""What a chip does with the operations of a network that are no layers: computes, moves, fuses them, or leaves them."""
+"""What a chip does with the operations of a network that are not layers: computes, moves, fuses or leaves them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Moved = Literal["moved", "fused", "elsewhere"]
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class OperationsConfig(Hashed):
-    """What becomes of each kind of operation (`accelsim.kinds.KINDS`), and how fast and dear the rest is.
+    """What the chip does with each kind of operation (`accelsim.kinds.KINDS`), and what those cost that it moves.
 
     computed: products, by what computes layers. moved: a kernel that takes as long as its bytes need from and to DRAM,
     or its elements in the vector units, and is launched. fused: part of what stands before or behind; of operands
@@ -28,13 +28,13 @@ class OperationsConfig(Hashed):
     attention: Literal["computed", "elsewhere"] = "elsewhere"
     """Products of activations, of queries by keys and of probabilities by values."""
     activation: Moved = "elsewhere"
-    """Functions of one value, where `behind_layers` does not fuse them."""
+    """Functions of one value, unless `behind_layers` fuses them."""
     concat: Moved = "elsewhere"
-    """Tensors put one behind the other, or taken apart."""
+    """Tensors joined or split."""
     elementwise: Moved = "elsewhere"
-    """Sums, products and the like of tensors, where `behind_layers` does not fuse them."""
+    """Sums, products and the like of tensors, unless `behind_layers` fuses them."""
     embedding: Moved = "elsewhere"
-    """Rows looked up in a table: what is read is the rows, not the table."""
+    """Rows looked up in a table; only the rows are read."""
     normalisation: Moved = "elsewhere"
     """Batch, layer, group or RMS normalisation."""
     pooling: Moved = "elsewhere"
@@ -46,20 +46,20 @@ class OperationsConfig(Hashed):
     other: Moved = "elsewhere"
     """Anything else."""
     behind_layers: list[str] = field(default_factory=list)
-    """Kinds and names of operations, as in "activation" and "Add", that are fused right behind a layer.
+    """Kinds and names of operations, such as "activation" and "Add", that are fused right after a layer.
 
-    They are, too, behind what is fused so; and only where nobody else takes what they take. Case and underscores of
+    Also after another one that is fused this way, but only if nothing else uses their input. Case and underscores of
     names do not matter."""
     scores: Literal["stored", "kept"] = "stored"
     """kept: scores and probabilities of attention stay on the chip, in one kernel (FlashAttention, Dao et al. 2022)."""
     dtype: str = ""
-    """Type of activations there; empty: that of networks, or where that is narrower one of 16 bits."""
+    """Type of activations in operations; empty: the network's, or one of 16 bits if that is narrower."""
     elements_per_cycle: Positive | None = None
-    """Elements that the vector units of the whole chip take in a cycle; None: what its machine says."""
+    """Elements that the vector units of the whole chip process in a cycle; None: the machine's default."""
     element_pj: NonNegative | None = None
-    """An element in the vector units, beside its bytes; None: unknown, and in no energy."""
+    """Energy of an element in the vector units, without moving its bytes; None: unknown, and in no energy."""
     launch_us: NonNegative | None = None
-    """Of each kernel that moves; None: as that of a dense layer."""
+    """Launch of each moved operation; None: that of a dense layer."""
     source: str = ""
     """Where these numbers are from."""
 

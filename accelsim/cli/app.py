@@ -42,7 +42,8 @@ LimitOption = Annotated[
     typer.Option(
         "--limit",
         metavar="TIME",
-        help=f"Stop after so long, as in 90s, 10m or 2d; what will take longer is refused. [default: {DEFAULT_LIMIT}]",
+        help="Stop after this long, as in 90s, 10m or 2d; work that will take longer is refused. "
+        f"[default: {DEFAULT_LIMIT}]",
         show_default=False,
     ),
 ]
@@ -135,8 +136,8 @@ AgainstOption = Annotated[
     typer.Option(
         "--against",
         metavar="dense|FILE|NAME|none",
-        help="Say what this network takes less than another: the same unpruned (dense), a file, or a shipped one; "
-        "else, if known, than the one that it was pruned from.",
+        help="Compare with another network: the same unpruned (dense), a file, or a shipped one; by default "
+        "the one that it was pruned from, if known.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]

@@ -50,13 +50,13 @@ class Described(StrEnum):
 def inspect_command(
     network: NetworkArgument = DEFAULT_NETWORK,
     graph: Annotated[
-        bool, typer.Option("--graph", help="Show the graph instead: inputs, layers, operations, who takes what.")
+        bool, typer.Option("--graph", help="Show the graph instead: inputs, layers, operations, and what each takes.")
     ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw where the zeros are, and which weights, to this .png, .svg or .pdf.")
     ] = None,
     before: Annotated[
-        str | None, typer.Option(help="With --plot: the network before it was pruned, whose weights are drawn beside.")
+        str | None, typer.Option(help="With --plot: the network before it was pruned; its weights are drawn too.")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="With --plot: these layers, separated by commas.")] = None,
     *,

@@ -51,7 +51,7 @@ StoreArgument = Annotated[Path, typer.Argument(help="SQLite file that accelsim s
 ConstraintOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--constraint", help="Leave out what breaks it, as area_mm2 <= 40; in place of the constraints of the space."
+        "--constraint", help="Leave out points that break it, as area_mm2 <= 40; replaces the constraints of the space."
     ),
 ]
 DEFAULT_OBJECTIVES = ("energy_pj", "time_us")
@@ -62,7 +62,7 @@ ObjectiveOption = Annotated[
     typer.Option(
         "--objective",
         metavar="COLUMN[,COLUMN...]",
-        help="What shall be small: columns of the totals, as energy_pj,time_us, or 'maximize score'; those of the "
+        help="What to minimise: columns of the totals, as energy_pj,time_us, or 'maximize score'; those of the "
         "space if not given.",
     ),
 ]
@@ -96,7 +96,7 @@ def sweep_command(
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,
     shared_path: SharedOption = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run points again that failed.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed points again.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every point and estimate the time; no more.")
     ] = False,
@@ -108,7 +108,7 @@ def sweep_command(
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Simulate every point of a space; run again, it goes on where it was stopped."""
+    """Simulate every point of a space; run it again to continue where it stopped."""
     outputs = tables.files
     problems: list[str] = []
     asked = _space(problems, space, outputs, density, reading, evaluate, trust=trust or dry_run)
@@ -217,7 +217,7 @@ def pareto_command(
         bool, typer.Option("--no-constraints", help="Show all points, whatever the space says.")
     ] = False,
     space: Annotated[
-        str | None, typer.Option(help="Whose objectives and constraints hold; the space that was swept last.")
+        str | None, typer.Option(help="Space whose objectives and constraints apply; by default the one swept last.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw points and front to this .png, .svg or .pdf.")] = None,
     *,

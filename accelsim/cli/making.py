@@ -28,7 +28,7 @@ def new_command(
     base: Annotated[str, typer.Option("--base", help="The shipped chip that it changes.")] = DEFAULT_CHIP,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file, a .toml.")] = Path("my-chip.toml"),
 ) -> None:
-    """Write the file of a chip to begin with: every key of another one stands in it, ready to be changed."""
+    """Write a chip's file to start from, with every key of another chip, ready to change."""
     from accelsim.config import find
     from accelsim.hardware import load_hardware
 

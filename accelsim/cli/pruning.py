@@ -45,7 +45,7 @@ DENSE_NETWORK = "lenet-300-100-digits-dense"
 GranularityOption = Annotated[str, typer.Option(help=f"{', '.join(SPELT[:-1])} or {SPELT[-1]}.")]
 ScoresOption = Annotated[
     Path | None,
-    typer.Option("--scores", help="Keep scores in this JSON file; a run that was broken off goes on from it."),
+    typer.Option("--scores", help="Keep scores in this JSON file; an interrupted run continues from it."),
 ]
 PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
 RemoveOption = Annotated[
@@ -56,8 +56,8 @@ PrunedOption = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output",
-        help="The pruned network, in the form in which it came: .onnx, or a state dict under its own ending or as "
-        ".safetensors; of a shipped network or a network file .safetensors. Without: pruned and that ending.",
+        help="The pruned network, in the format it came in: .onnx, or a state dict with its own ending or as "
+        ".safetensors; for a shipped network or a network file .safetensors. By default: pruned and that ending.",
     ),
 ]  # fmt: skip
 MasksOption = Annotated[
@@ -65,7 +65,7 @@ MasksOption = Annotated[
 ]
 RunOnOption = Annotated[
     str | None,
-    typer.Option("--hardware", help="Also run it on these chips, separated by commas, against what it came from."),
+    typer.Option("--hardware", help="Also run it on these chips, separated by commas, and compare with the original."),
 ]
 
 
@@ -100,7 +100,7 @@ def prune(
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Prune a network and write it in the form in which it came, or to one file that every command reads."""
+    """Prune a network and write it in the format it came in, or to one file that every command reads."""
     from accelsim.network.handed_back import default_target, is_handed_back
 
     problems: list[str] = []
@@ -276,7 +276,7 @@ def allocate_command(
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Choose how much to prune of each layer, so that a chip's budget is met and least is lost."""
+    """Choose how much of each layer to prune, to meet a budget on a chip and lose least."""
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     if len(chips) > 1:

@@ -233,7 +233,7 @@ _OPTIONS: dict[str, Any] = {
     ],
     "transpose": _repeated(
         "--transpose", "PATTERN",
-        "Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, as all that follow.",
+        "Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, like the options below.",
     ),
     **{form.parameter: _repeated(form.option, form.metavar, form.help) for form in FORMS},
 }  # fmt: skip
@@ -248,7 +248,11 @@ _INPUTS: dict[str, Any] = {
     ],
     "labels": Annotated[
         Path | None,
-        typer.Option("--labels", metavar="FILE", help="Class of each; else the array labels of --inputs, if there."),
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="Class of each sample; by default the array labels of --inputs, if there is one.",
+        ),
     ],
 }
 
@@ -261,7 +265,7 @@ def _amount(option: str, kind: Any, text: str, **more: Any) -> Any:
 _AMOUNTS: dict[str, Any] = {
     "phase": _amount("--phase", str, "Of a language model: prefill or decode.", metavar="PHASE"),
     "tokens": _amount("--tokens", int, "Tokens of each sequence that run at once; in decode 1.", metavar="N"),
-    "context": _amount("--context", int, "Tokens that a query meets, those that run among them.", metavar="N"),
+    "context": _amount("--context", int, "Tokens that a query can meet, including those that run.", metavar="N"),
     "batch": _amount("--batch", int, "Samples, or sequences; their activations are drawn.", metavar="N"),
 }
 

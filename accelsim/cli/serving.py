@@ -25,14 +25,16 @@ PromptOption = Annotated[
 ]
 OutputOption = Annotated[
     int | None,
-    typer.Option("--output-tokens", metavar="N", help="In decode: tokens behind each prompt.", rich_help_panel=PANEL),
+    typer.Option("--output-tokens", metavar="N", help="In decode: tokens after each prompt.", rich_help_panel=PANEL),
 ]
 DtypeOption = Annotated[
     str | None, typer.Option("--dtype", metavar="TYPE", help="As fp8, int8 or bf16.", rich_help_panel=PANEL)
 ]
 PatternOption = Annotated[
     str | None,
-    typer.Option("--pattern", metavar="N:M", help="Of all blocks, 2:4 if left out; or dense.", rich_help_panel=PANEL),
+    typer.Option(
+        "--pattern", metavar="N:M", help="Pattern of all blocks: 2:4, the default, or dense.", rich_help_panel=PANEL
+    ),
 ]
 ServingOption = Annotated[
     str | None,

@@ -274,7 +274,7 @@ def compare_command(
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Prune a network by each granularity and show what it buys on each chip, against the network as it was given."""
+    """Prune a network by each granularity and show what it buys on each chip, compared with the network before."""
     outputs = tables.files | ({} if plot is None else {"compare plot": plot})
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
@@ -339,7 +339,7 @@ def curve_command(
         typer.Option(
             "-o",
             "--output",
-            help="The figure, .svg, .png or .pdf; without --csv and its like its table goes beside it as .csv.",
+            help="The figure, .svg, .png or .pdf; without --csv and its like its table goes next to it as .csv.",
         ),
     ] = Path("curve.svg"),
     *,
@@ -398,7 +398,7 @@ def divisions_command(
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Hold a pruned network (open) against the same unpruned (closed): throughput, latency, energy, accuracy."""
+    """Compare a pruned network (open) with the same unpruned (closed): throughput, latency, energy, accuracy."""
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, reading=reading)
     collect(problems, check_outputs, tables.files)

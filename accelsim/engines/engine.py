@@ -145,7 +145,7 @@ class Engine(Protocol):
     """`engine.kind` in the file of a chip."""
     words: ClassVar[Words]
     ways: ClassVar[frozenset[str]] = frozenset({"fused", "elsewhere"})
-    """What it can do with operations that are no layers, of `accelsim.chips.operations`."""
+    """What it can do with operations that are not layers, of `accelsim.chips.operations`."""
 
     @property
     def chip(self) -> type[Hardware]:
@@ -188,7 +188,7 @@ class Engine(Protocol):
         """
 
     def bill(self, chip: Hardware) -> OperationsConfig:
-        """Return what a chip does with operations that are no layers; by default all is left to something else."""
+        """Return what a chip does with operations that are not layers; by default all is left to something else."""
         from accelsim.chips import OperationsConfig
 
         return chip.operations or OperationsConfig()

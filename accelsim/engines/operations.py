@@ -1,4 +1,4 @@
-"""Operations that are no layers, as one chip runs them: what is computed, moved, fused, or left to something else."""
+"""Operations that are not layers, as one chip runs them: what is computed, moved, fused, or left to something else."""
 
 from __future__ import annotations
 

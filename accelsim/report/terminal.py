@@ -218,7 +218,7 @@ def unlike_totals(sums: pd.DataFrame) -> str | None:
     if "elsewhere" not in sums or sums["elsewhere"].nunique() < 2:
         return None
     left = ", ".join(f"{name} leaves {number:.0f} elsewhere" for name, number in sums["elsewhere"].items())
-    return f"These totals do not hold the same: of the operations that are no layers {left}. Compare by layers only."
+    return f"These totals do not hold the same: of the operations that are not layers {left}. Compare by layers only."
 
 
 def _share_of(count: float, of: float) -> str:

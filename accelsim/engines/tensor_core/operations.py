@@ -1,4 +1,4 @@
-"""Operations that are no layers on a tensor core machine: attention as dense GEMMs, the rest as bytes that move.
+"""Operations that are not layers on a tensor core machine: attention as dense GEMMs, the rest as bytes that move.
 
 Layers find L2 empty and write all their results to DRAM, so that operations read from DRAM what they take, too.
 """

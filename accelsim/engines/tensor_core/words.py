@@ -46,7 +46,7 @@ WORDS = Words(
             "cycles",
             DONE_EARLY,
         ),
-        Word("vector", "vector units, in operations that are no layers", "cycles", VECTOR),
+        Word("vector", "vector units, in operations that are not layers", "cycles", VECTOR),
     ),
     actions=(
         Word(
@@ -59,7 +59,7 @@ WORDS = Words(
         Word("sum_bytes", "bytes of sums that wait in shared memory, read and written in every step", "bytes"),
         Word("l2_bytes", "bytes from L2", "bytes"),
         Word("l2_writes", "bytes written to L2: operands from DRAM, results on their way there", "bytes"),
-        Word("vector_elements", "elements that vector units took, of operations that are no layers", "elements"),
+        Word("vector_elements", "elements of operations processed by the vector units", "elements"),
         Word("controller_bytes", "bytes through the chip's memory controller", "bytes"),
         *DRAM_ACTIONS,
         Word("powered_ns", "nanoseconds in which the chip was powered", "ns"),

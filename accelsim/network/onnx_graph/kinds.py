@@ -1,4 +1,4 @@
-"""Which kind of operation those of ONNX are that are no layers, and what becomes of channels in them."""
+"""Which kind of operation those of ONNX are that are not layers, and what becomes of channels in them."""
 
 from __future__ import annotations
 
