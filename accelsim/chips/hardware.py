@@ -79,7 +79,7 @@ def _but(kind: type, keys: frozenset[str]) -> attrgetter[Any]:
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class MemoryConfig(Hashed):
-    """The DRAM beside a chip, and whether weights stay on the chip or are fetched from it in every inference."""
+    """The DRAM of a chip, and whether weights stay on the chip or are fetched from it in every inference."""
 
     dram: Annotated[DramPart | BandwidthPart, Field(discriminator="model")]
     """The part: the name of a shipped one, or a .toml beside the chip's; or its keys."""
@@ -116,7 +116,7 @@ UNHASHED = ("name", "description", "source")
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=NEVER_BUILT)
 class Hardware:
-    """A chip: one engine, the technology it is made in, its DRAM if any; each wing has a kind of its own.
+    """A chip: one engine, the technology it is made in, its DRAM if any; each kind of engine has a kind of chip.
 
     Chips are equal if their content is, whatever they are called. A subclass says `eq=False`, too, and declares
     `technology` again where it is priced by one: in the file of any other chip a technology is an error.

@@ -34,7 +34,7 @@ class EieConfig(EngineConfig):
     spmat_width_bits: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
     """One row of the sparse-matrix memory: the entries that a read returns."""
     index_bits: Annotated[int, Field(strict=True, ge=0, le=16)] = 4
-    """Width of a zero run. 0: no runs, every zero down to the last weight of a column is stored."""
+    """Width of a zero run. 0: no runs; every zero up to the last weight of a column is stored."""
     code_bits: Annotated[int, Field(strict=True, ge=1, le=16)] = 4
     """Width of the code of a weight in an entry."""
     weight_sharing: Annotated[bool, Field(strict=True)] = True
@@ -55,7 +55,7 @@ class EieConfig(EngineConfig):
     activation_bytes: Count = 2048
     """Memory of activations."""
     capacity: Literal["error", "ignore"] = "error"
-    """error: a layer must fit; ignore: limits of memories and registers are lifted."""
+    """error: a layer must fit; ignore: memory and register limits are lifted."""
 
     def __post_init__(self) -> None:
         if self.spmat_width_bits < self.entry_bits:
@@ -87,7 +87,7 @@ class EieConfig(EngineConfig):
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class EieConstants(Hashed):
-    """What the synthesised EIE costs beside memories and registers, from the paper's Table II; per PE if not said."""
+    """What the synthesised EIE costs besides memories and registers, from its Table II; per PE unless stated."""
 
     clock_pj_per_bit_cycle: NonNegative
     """Clock network, by the bits of registers that hang on it."""

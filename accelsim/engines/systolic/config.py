@@ -60,9 +60,9 @@ class SystolicConfig(EngineConfig):
     patterns: list[str] = Field(default_factory=list)
     """Patterns N:M of all weights of a layer that take N / M of the rows, as in ["2:4"]."""
     row_wise_block: Annotated[int, Field(strict=True, ge=0, le=32)] = 0
-    """M of patterns N:M of which each filter has an N of its own; 0: none. Weights have to stay."""
+    """M of patterns N:M in which each filter has its own N; 0: none. Needs a dataflow in which weights stay."""
     rules: Literal["honest", "scalesim-3.0.0"] = "honest"
-    """By which rules cycles and words are counted: those of docs/systolic.md, or those of a tool, its defects included.
+    """Rules that count cycles and words: those of docs/systolic.md, or those of a tool with its defects.
 
     By the tool's, every layer takes the pattern, whatever its weights are."""
     ifmap_words_per_cycle: Words = 0
@@ -72,7 +72,7 @@ class SystolicConfig(EngineConfig):
     ofmap_words_per_cycle: Words = 0
     """The same of outputs, to DRAM."""
     row_wise_seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 40
-    """By which the tool draws how many weights each filter has in a group, row-wise."""
+    """Seed from which the tool draws how many weights each filter has in a group, row-wise."""
 
     def __post_init__(self) -> None:
         raise_if_any(self._problems())

@@ -36,7 +36,7 @@ OutputBits = Annotated[int, Field(strict=True, ge=8, le=64)]
 
 @dataclass(frozen=True, kw_only=True, eq=False, config=CHECKED)
 class OwnKernel(Hashed):
-    """What the library's kernel for one data type has of its own; what is not given it shares: keys as of `Kernel`."""
+    """What differs in the library's kernel for one data type; the rest is shared. Keys are those of `Kernel`."""
 
     tiles: Annotated[list[Tile], Field(min_length=1, max_length=1000)] | None = None
     """Tiles to choose from, each [tokens, outputs]."""
@@ -49,7 +49,7 @@ class OwnKernel(Hashed):
     load_cycles_per_k: Cycles | None = None
     """The pace, in 16-bit types, at which loads come in however small the tile."""
     overhead_us: NonNegative | None = None
-    """Of every kernel beside its tiles."""
+    """Time of every kernel besides its tiles."""
     floor_us: NonNegative | None = None
     """No kernel is launched and done in less."""
     raster_tiles: Count | None = None
@@ -82,7 +82,7 @@ class Kernel(Hashed):
     load_cycles_per_k: Cycles
     """The pace, in 16-bit types, at which loads come in however small the tile: their latency / stages under way."""
     overhead_us: NonNegative
-    """Of every kernel beside its tiles."""
+    """Time of every kernel besides its tiles."""
     floor_us: NonNegative
     """No kernel is launched and done in less."""
     raster_tiles: Count = 1
@@ -96,7 +96,7 @@ class Kernel(Hashed):
     output_bits: OutputBits | None = None
     """Of a result; None: those of its type, 16 at least."""
     formats: Mapping[str, OwnKernel] = field(default_factory=dict)
-    """By data type, what its kernel has of its own, as in [engine.dense.formats.int8]."""
+    """What differs in the kernel of a data type, as in [engine.dense.formats.int8]."""
     source: str = ""
     """Where its numbers are from."""
 
@@ -137,7 +137,7 @@ class Instruction:
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Power:
-    """The board's limit, and what computing and moving cost beside DRAM; at less than the full clock less voltage."""
+    """The power limit, and the energy of computing and moving without DRAM; a lower clock has a lower voltage."""
 
     limit_w: Positive
     """What the board may draw; above it the clock falls."""
@@ -158,7 +158,7 @@ class Power:
     voltage_slope: Share = 0.65
     """Voltage / full voltage = max(least, 1 - slope (1 - clock / full clock))."""
     burst_seconds: NonNegative = 0.0
-    """So long a board may exceed its limit by `burst_factor`."""
+    """How long a board may exceed its limit by `burst_factor`."""
     burst_factor: Annotated[float, Field(strict=True, ge=1, le=1000, allow_inf_nan=False)] = 1.0
     """A multiple of the limit, for `burst_seconds`."""
     source: str = ""
@@ -211,7 +211,7 @@ class TensorCoreConfig(EngineConfig):
     """Elements of a slice of k that is left out where it is zero in all weight rows of a tile; 0: none is."""
     instructions: list[Instruction] = Field(default_factory=list)
     step_k: Count = 32
-    """Of 16-bit types; others move the same bytes in a step."""
+    """Depth of a step in 16-bit types; others move the same bytes."""
     stages: Annotated[int, Field(strict=True, ge=2, le=64)] = 4
     """Steps whose operands shared memory holds: one is computed while the others load."""
     shared_memory_bytes: Count
@@ -219,11 +219,11 @@ class TensorCoreConfig(EngineConfig):
     shared_bytes_per_cycle: Positive
     """What the shared memory of one core delivers."""
     shared_banks: Banks | None = None
-    """Of the shared memory of a core; None, or fewer: as many as read so many bytes a cycle in rows of 512 bits."""
+    """Banks of a core's shared memory; None, or too few: as many as deliver its bytes per cycle in rows of 512 bits."""
     accumulators: Literal["registers", "shared"] = "shared"
     """Where the sums of a tile lie while it is computed: in registers, or in shared memory beside its stages."""
     register_bytes: Bytes = 0
-    """Of a core, which hold the sums of a tile; 0 where shared memory does."""
+    """Registers of a core that hold the sums of a tile; 0 if shared memory does."""
     l2_bytes: Bytes = 0
     """L2, or global buffer, of the whole chip; 0: there is none, and what shared memory has room for is kept there."""
     l2_usable: Efficiency = 1.0
@@ -231,7 +231,7 @@ class TensorCoreConfig(EngineConfig):
     l2_bytes_per_cycle: Positive
     """What it delivers to all cores; without L2 the bus from the memory controller does."""
     l2_banks: Banks | None = None
-    """As `shared_banks`, of L2."""
+    """Banks of L2, as in `shared_banks`."""
     prologue_cycles: Cycles
     """From the first operands of a tile to its first multiply-accumulate: latency of shared memory and instruction.
 
@@ -244,9 +244,9 @@ class TensorCoreConfig(EngineConfig):
     least_k_per_split: Count = 1024
     """k is never cut into shorter parts."""
     minimize: Literal["time", "energy", "edp"] = "time"
-    """What the choice of a tile minimises; time: of those within 1 % of the fastest that with the least energy."""
+    """What the choice of a tile minimises; time: the least energy among those within 1 % of the fastest."""
     choose: Literal["pattern", "fastest"] = "pattern"
-    """How weights that hold a pattern run: packed by it, or dense where `minimize` prefers that."""
+    """How weights that hold a pattern run. pattern: packed; fastest: packed or dense, whichever `minimize` prefers."""
     fitted: list[str] | None = None
     """Data types whose kernels were fitted to measurements; others give a warning. None: there are none to fit to."""
     dense: Kernel
