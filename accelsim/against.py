@@ -1,4 +1,4 @@
-"""What pruning bought: a network beside the same network unpruned, or beside another, on the same chips."""
+"""What pruning bought: a network against itself unpruned, or against another, on the same chips."""
 
 from __future__ import annotations
 

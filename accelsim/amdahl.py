@@ -1,4 +1,4 @@
-"""Why a whole network gains less than its layers: an account in the manner of Amdahl."""
+"""Why a whole network gains less than its layers: an account after Amdahl's law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations that are not layers on the bill of one chip: a row for each, behind that of its layer."""
+"""Operations that are not layers, billed on one chip: a row for each, after that of its layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One network pruned by several granularities, on several chips, against itself as it was given."""
+"""One network pruned by several granularities, on several chips, against its unpruned self."""
 
 from __future__ import annotations
 

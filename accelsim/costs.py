@@ -1,4 +1,4 @@
-"""What a chip costs: prices of its actions, the account of a run, its area, by whatever machine it is."""
+"""What a chip costs: prices of its actions, the account of a run, its area, whatever machine it is."""
 
 from __future__ import annotations
 

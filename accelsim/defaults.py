@@ -1,4 +1,4 @@
-"""What commands and calls take where nothing is named, and the name of a network that nothing pruned."""
+"""The defaults of commands and calls, and the name of an unpruned network."""
 
 DEFAULT_NETWORK = "lenet-300-100-digits"
 DEFAULT_CHIP = "eie-64pe-45nm"

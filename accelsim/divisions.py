@@ -1,4 +1,4 @@
-"""Two divisions, as benchmarks have them: the model unchanged, or pruned with its accuracy stated."""
+"""The two divisions of benchmarks: the model unchanged, or pruned with its accuracy stated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a network is: a score, the higher the better, which pruning must not lower."""
+"""How good a network is: a score, higher is better, which pruning should not lower."""
 
 from __future__ import annotations
 

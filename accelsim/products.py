@@ -1,4 +1,4 @@
-"""Products of which only the size is known, on a chip that can run them so."""
+"""Products known only by their size, on chips that can run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network with its layers pruned: the same shapes, and zeros where weights are gone."""
+"""A network with its layers pruned: the same shapes, with zeros for removed weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On what terms chips are compared: node, formats, size and memory of each, and alike where that can be."""
+"""On what terms chips are compared: node, formats, size and memory of each, made equal where possible."""
 
 from __future__ import annotations
 

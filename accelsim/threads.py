@@ -1,4 +1,4 @@
-"""Passes over large arrays in threads: kernels let go of Python's lock, so each takes a part."""
+"""Passes over large arrays in threads: kernels release Python's lock, so each takes a part."""
 
 from __future__ import annotations
 

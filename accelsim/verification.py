@@ -1,4 +1,4 @@
-"""Whether a run of a network and the product of a layer agree: what is captured is simulated."""
+"""Whether a network's own run agrees with the products of its layers: what is captured is simulated."""
 
 from __future__ import annotations
 

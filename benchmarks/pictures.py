@@ -72,7 +72,7 @@ PICTURES = (
     ),
     Picture(
         "activations-kept.svg",
-        "Energy of three pruned networks on EIE, with activations kept and executed anew",
+        "Energy of three pruned networks on EIE, with activations kept or computed again",
         "python -m benchmarks.activations_kept --images docs/images",
     ),
     Picture(
@@ -144,7 +144,7 @@ PICTURES = (
     ),
     Picture(
         "silicon-stack.svg",
-        "What a step of a language model is made of on six boards, dense beside 2:4",
+        "What a step of a language model is made of on six boards, dense next to 2:4",
         STEPS,
     ),
     Picture(

@@ -153,31 +153,31 @@ def rules() -> str:
         ),
         (
             "a word that is late", "its stall is added twice", "counted once", "none: no word of an operand is late",
-            f"{changed('USER', **once)} thousand", "each waiting cycle stands in `stall_dram_cycles`, once",
+            f"{changed('USER', **once)} thousand", "each waiting cycle is counted once, in `stall_dram_cycles`",
         ),
         (
             "what is fetched",
-            "windows of lines, one after another in prefetch order, until the word is among them, round and round",
+            "windows of lines, one after another in prefetch order, cycling until one has the word",
             "what a fold needs, once where it fits", "none",
-            f"{each(lambda df: -late[df], form='+,.2f')} million, were none late",
+            f"{each(lambda df: -late[df], form='+,.2f')} million if none were late",
             f"{each(moved('dram_read_bytes'))} million bytes read; the tool: {read('USER', ',.0f')} million words in "
             f"USER, {read('CALC', ',.2f')} in CALC",
         ),
         (
             "streams longer than a memory", "stream on, as if they had arrived",
-            "cut into parts, which load and drain the array anew", none, none,
+            "cut into parts, each of which loads and drains the array", none, none,
             f"{each(lambda df: moved('compute_cycles')(df) - without_stalls(df), form='+,.2f')} million",
         ),
         (
-            "waiting for DRAM", "outputs only (CALC); operands word by word (USER)", "passes whose operands, or the "
-            "room of whose outputs, are not there",
+            "waiting for DRAM", "outputs only (CALC); operands word by word (USER)",
+            "passes that lack their operands, or room for their outputs",
             f"{each(lambda df: float(tool(df, 'CALC')['stall_cycles'].sum()))} million",
             f"{each(lambda df: float(tool(df, 'USER')['stall_cycles'].sum()))} million",
             f"{each(moved('stall_dram_cycles'))} million",
         ),
         (
-            "partial sums", "leave in every row fold, are never read back",
-            "stay on the chip where they fit, else are written and read",
+            "partial sums", "leave in every row fold, never read back",
+            "stay on the chip if they fit, otherwise are written and read back",
             f"{each(words('dram_ofmap_count', 'CALC'), form=',.1f')} million words leave",
             f"{each(words('dram_ofmap_count'), form=',.1f')}",
             f"{each(moved('dram_write_bytes'), form=',.1f')} million bytes",
@@ -187,11 +187,11 @@ def rules() -> str:
             "the same", "none",
         ),
         (
-            "short lines", "counted as full ones", "blocks of 64 bytes, those that move",
+            "short lines", "counted as full ones", "only the blocks of 64 bytes that move",
             f"{short['ws']:,.0f} words too many with `ws`, {short['is']:,.0f} with `is`", "as many or more", "none",
         ),
         (
-            "bandwidth of reads", "that of the keys of SRAM banks", "the DRAM part's", "none: not asked",
+            "bandwidth of reads", "from the keys of SRAM banks", "the DRAM part's", "none: not asked",
             f"{WORDS_PER_CYCLE} words a cycle for each operand", "12.8 GB/s of pins for all, 25.6 bytes a cycle",
         ),
         (
@@ -199,11 +199,11 @@ def rules() -> str:
             f"+{len(shapes())} cycles", "none",
         ),
         (
-            "N:M", "of the topology, whatever the weights are", "where the weights hold it", dense, dense,
+            "N:M", "from the topology, whatever the weights are", "if the weights follow it", dense, dense,
             "none: dense weights run dense",
         ),
         (
-            "row-wise patterns", "half of the rows, whatever is drawn (`ws`)",
+            "row-wise patterns", "half of the rows, whatever the pattern drawn (`ws`)",
             "as many as the fullest group of a fold needs",
             f"none: dense; if asked for, {row_slots()} million", "the same", "none: dense; by the weights",
         ),

@@ -1,4 +1,4 @@
-"""Engines: a wing for each machine. Nothing outside of a wing knows its name but the line in ENGINES."""
+"""Engines: a wing for each machine. Outside a wing, only its line in ENGINES knows its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activations of a layer: samples that are given, or that are drawn from a seed."""
+"""Activations of a layer: samples, given or drawn from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer is given, as arrays, and what is wrong with them."""
+"""The arrays that a layer is given, and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks from files of tensors that nothing describes: layers by the roles of the arrays alone."""
+"""Networks from bare files of tensors: layers found by the roles of the arrays alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Language models by their sizes alone: from a few keys, or a config.json of transformers."""
+"""Language models by their sizes alone: from a few keys, or a config.json from transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers as a network file describes them: what they are made of stays in files until it is asked for."""
+"""Layers as a network file describes them: their arrays stay in files until needed."""
 
 from __future__ import annotations
 

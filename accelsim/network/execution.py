@@ -1,4 +1,4 @@
-"""Networks executed by NumPy: what each layer makes of samples, and what operations make between them."""
+"""Networks executed by NumPy: what layers, and the operations between them, make of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs a whole network on samples, and hands over what each layer sees: by whatever runtime."""
+"""What runs a whole network on samples, with any runtime, and hands over what each layer sees."""
 
 from __future__ import annotations
 

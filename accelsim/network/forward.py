@@ -1,4 +1,4 @@
-"""The answer of a network, and the activations that its layers see, where the samples alone are at hand."""
+"""A network's output, and the activations its layers see, from samples alone."""
 
 from __future__ import annotations
 

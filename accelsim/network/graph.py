@@ -1,4 +1,4 @@
-"""What stands between layers: operations that are not layers, and who takes what from whom."""
+"""What is between layers: operations that are not layers, and who takes what from whom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pruned network written in the form in which it came: same graph, same names, same types of numbers.
+"""A pruned network written in its original format: same graph, same names, same types of numbers.
 
 Where each weight lies is not told by an inverse of every way of reading it: the file is read once more with numbers of
 places instead of its own, and what then stands where a weight stood says from where it came.

@@ -1,4 +1,4 @@
-"""Quantised integers: taken out of the words that hold several, and their zero point taken off."""
+"""Quantised integers: unpacked from words that hold several, with their zero point removed."""
 
 from __future__ import annotations
 

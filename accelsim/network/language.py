@@ -1,4 +1,4 @@
-"""Language models at work: the same weights on as many tokens as a phase of generating text sees."""
+"""Language models at work: the same weights on as many tokens as prefill or decode sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a network is not simulated, with its size, so that no total leaves anything out in silence."""
+"""What of a network is not simulated, with its size, so no total leaves anything out silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers of a file are those of a network, by name: its own, or that of a library, split or joined."""
+"""Which layers of a file match those of a network, by its own names or a library's, split or joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state dict without the channels that a network no longer needs: what stays of each of its arrays.
+"""A state dict without the channels that a network no longer needs: what remains of each array.
 
 What a layer has of an array says the layer; arrays of what stands between the layers, such as a batch norm, go by the
 names of operations in the network's graph. Of no array is anything taken out by a guess.

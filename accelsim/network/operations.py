@@ -1,4 +1,4 @@
-"""Operations that NumPy executes: of each its kind, shape, channels and values.
+"""Operations that NumPy executes: the kind, shape, channels and values of each.
 
 All are said of one sample: axis 0 is the first dimension behind the one that counts samples.
 """

@@ -1,4 +1,4 @@
-"""Some layers of a network, which runs whole: what they see does not depend on who is asked for."""
+"""Some layers of a network, which still runs whole: what they see does not depend on which are chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks from files: TOML with tensors beside it, an ONNX graph, or tensors alone."""
+"""Networks from files: TOML with tensors next to it, an ONNX graph, or tensors alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader is told beside the file, where the file does not say it."""
+"""What a reader is told in addition to the file, if the file does not say it."""
 
 from __future__ import annotations
 

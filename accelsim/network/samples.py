@@ -1,4 +1,4 @@
-"""What enters a network: samples from files, and those that the activations of its layers prove."""
+"""What enters a network: samples from files, or those implied by the activations of its layers."""
 
 from __future__ import annotations
 

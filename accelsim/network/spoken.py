@@ -1,4 +1,4 @@
-"""Graphs that came from elsewhere, said in the words of network files as far as these reach."""
+"""Graphs from elsewhere, in the words of network files as far as these reach."""
 
 from __future__ import annotations
 

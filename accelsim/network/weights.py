@@ -1,4 +1,4 @@
-"""Weights of a file in place of a network's own: the network keeps its geometry."""
+"""Weights from a file in place of a network's own: the network keeps its geometry."""
 
 from __future__ import annotations
 

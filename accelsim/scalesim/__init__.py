@@ -1,4 +1,4 @@
-"""SCALE-Sim 3.0.0: its files as they are, its numbers to the last, its reports.
+"""SCALE-Sim 3.0.0: its files as they are, its exact numbers, its reports.
 
 >>> from accelsim import scalesim
 >>> table = scalesim.run([scalesim.Shape(name="g", m=16, n=16, k=16)], scalesim.Machine(rows=8, columns=8))
