@@ -1,4 +1,4 @@
-"""What layers cost together: which columns are sums or means, and what becomes of layers that did not run."""
+"""What layers cost together: which columns are sums or means, and what of layers that did not run."""
 
 from __future__ import annotations
 
