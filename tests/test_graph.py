@@ -239,7 +239,7 @@ synthetic = { density = 0.5 }
         ),
         ('does = "Relu", attributes = 3', r"attributes: must be a table \(got 3\)$"),
         ('does = "Relu", kind = "x"', r"kind: must be of the form \^\(activation\|"),
-        ('does = "Relu", reads = 1000000000000000000000', r"reads: makes 1e\+21, and at most"),
+        ('does = "Relu", reads = 1000000000000000000000', "reads: must be at most 4611686018427387904"),
     ],
 )
 def test_an_operation_that_cannot_be_is_refused(write: Write, op: str, said: str) -> None:
@@ -341,9 +341,11 @@ def test_the_graph_is_shown(write: Write, accelsim: Run, tmp_path: Path) -> None
     path = write(BRANCHES)
     shown = accelsim("inspect", path, "--graph", "--csv", tmp_path / "graph.csv")
     assert shown.code == 0
-    lines = {line.split()[0]: line for line in shown.out.splitlines() if line.strip()}
+    printed = shown.out.splitlines()
+    lines = {line.split()[0]: line for line in printed if line[:1].strip()}
     assert "max_pool (pooling)" in lines["pool"]
-    assert "branch, pool" in lines["add"]
+    assert "branch" in lines["add"]
+    assert printed[printed.index(lines["add"]) + 1].strip() == "pool"  # one name a line
     assert "stem" not in lines["relu"]  # it stands in the line above
     assert max(map(len, shown.out.splitlines())) <= 80
     table = pd.read_csv(tmp_path / "graph.csv")
