@@ -291,8 +291,8 @@ def test_listed_prices_are_those_of_the_node_that_is_asked_for(accelsim: Run) ->
     assert moved.code == 0
     assert "edge-nm-16x16 @ 45nm: 1 cores" in moved.out
     lines = {" ".join(line.split()[:3]): line.split() for line in moved.out.splitlines() if line.strip()}
-    assert lines["registers register bits"][3] == "0.009"
-    assert "unknown memory controller of the chip: no source" in " ".join(lines["dram io controller"])
+    assert lines["register bits registers"][3] == "0.009"
+    assert "unknown memory controller of the chip: no source" in " ".join(lines["controller bytes dram"])
     wrong = accelsim("energy", CHIP, "--at", "node=banana", "--count-io", "--hardware", "a100-pcie")
     assert wrong.code == 2
     assert wrong.out == ""
@@ -359,7 +359,7 @@ def test_parts_of_arithmetic_add_up() -> None:
     assert selection(technology, 4, 16).um2 == pytest.approx(4 * 16 * 50.4 / 32)
 
 
-@pytest.mark.parametrize("bytes_per_cycle", [16385.0, 1e300])
+@pytest.mark.parametrize("bytes_per_cycle", [16385.0, 1e9])
 def test_more_bytes_in_a_cycle_than_banks_can_move_are_refused(bytes_per_cycle: float) -> None:
     """256 banks with rows of 512 bits move 16384 bytes; without a bound a slip of the keyboard never ended."""
     with pytest.raises(InputError, match=f"{bytes_per_cycle:g} bytes per cycle".replace("+", r"\+")) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accelsim.defaults import AS_GIVEN
 from accelsim.errors import InputError, raise_if_any
 from accelsim.results import COLUMNS, MAY_BE_EMPTY, operations, supported
 from accelsim.totals import over_layers
@@ -69,7 +70,7 @@ def totals(results: pd.DataFrame) -> pd.DataFrame:
     sums = first.join(over_layers(results, "run"))
     if {"pruned_by", *RATIOS} <= {*results}:  # of `accelsim.compare`: every run beside that of the network as given
         pruned_by = results.groupby("run", sort=False)["pruned_by"].first()
-        given = sums[(pruned_by == "as given").reindex(sums.index)].set_index("hardware")
+        given = sums[(pruned_by == AS_GIVEN).reindex(sums.index)].set_index("hardware")
         for name, column in RATIOS.items():
             sums[name] = given[column].reindex(sums["hardware"]).to_numpy() / sums[column]
     return sums.reset_index()
