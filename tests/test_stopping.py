@@ -18,7 +18,8 @@ from accelsim.cli.stopping import Pace, duration, parse_limit, set_limit, watche
 from accelsim.errors import InputError
 
 LONG = """
-import ctypes, sys, time
+import ctypes, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
 from accelsim.cli import stopping
 from accelsim.cli.app import telling
 {0}
