@@ -43,6 +43,7 @@ TESTS = ROOT / "tests"
 TOY_CHIP = Path(toy_engine.__file__).parent / "toy.toml"
 """A chip of the third machine; processes that tests start know it, too."""
 os.environ["ACCELSIM_ENGINES"] = toy_engine.__name__
+os.environ.pop("COLUMNS", None)  # workers that share the tests out have 80; what is piped has no width
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
 
 TIMED_PARTS = [name for name in shipped_names("hwconfigs/dram") if isinstance(load_memory(name), DramPart)]
