@@ -113,7 +113,7 @@ def curve(
     if evaluate is None and net.labels is not None:
         evaluate = default_evaluation(net)
     score = None if evaluate is None else load_evaluation(evaluate, net)
-    by = None if evaluate is None else name_of(evaluate)
+    by = "" if evaluate is None else name_of(evaluate)
     inputs = net if activations is None else with_density(net, activations, seed)
     precisions = {chip.name: engine_of(chip).precision(chip) for chip in chips}
 
@@ -142,7 +142,7 @@ def curve(
             {"network": net.name, "hardware": chip.name, "granularity": name, "sparsity": reached}
             | {
                 "score": values[precisions[chip.name]],
-                "evaluated_by": by or "",
+                "evaluated_by": by,
                 "precision": str(precisions[chip.name]),
             }
             | _sums(table[table["hardware"] == chip.name], scope_on(net, chip))

@@ -241,6 +241,13 @@ def test_what_pruning_bought_stands_first_and_why_not_more(tmp_path: Path) -> No
     assert root.by_id("summary").text.index(said[0]) < root.by_id("summary").text.index("is the fastest")
 
 
+def test_a_network_without_a_weight_left_has_no_ratio_of_weights() -> None:
+    dense = accelsim.simulate("lenet-300-100-digits-dense", ["eie-64pe-45nm"])
+    empty = dense.assign(weight_density=0.0, time_us=dense["time_us"] / 2)
+    (said,) = summary.bought(gains(empty, dense), empty, dense)
+    assert "2 times faster" in said
+
+
 def test_rows_of_compare_have_their_ratios() -> None:
     table = compare("lenet-300-100-digits-dense", ["eie-64pe-45nm"], ["fine"], 0.5)
     sums = totals(with_runs(table)).set_index("run")

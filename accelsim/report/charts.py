@@ -215,8 +215,8 @@ def roofline(rows: pd.DataFrame) -> Spec:
          "said": f"{number(row.gmacs_per_s)} GMAC/s", "moved": f"{number(row.macs_per_byte)} a byte"}
         for row in found.itertuples()
     ]  # fmt: skip
-    used = {"multipliers": "#CC79A7", "SRAM": "#0072B2", "DRAM": "#000000"}
-    used = {name: colour for name, colour in used.items() if name == "multipliers" or (found["memory"] == name).any()}
+    used = {"multipliers": "#CC79A7"}
+    used |= {name: c for name, c in (("SRAM", "#0072B2"), ("DRAM", "#000000")) if (found["memory"] == name).any()}
     colours = {"domain": [*used], "range": [*used.values()]}
 
     def axis(field: str, title: str, limits: tuple[float, float]) -> Spec:

@@ -75,12 +75,13 @@ def bought(gains: pd.DataFrame, rows: pd.DataFrame, before: pd.DataFrame | None 
             text += f"; accuracy {percent(gain['accuracy'])}, before {percent(gain['accuracy_against'])}"
         said.append(f"{text}.")
         mine = _layers_on(rows, gain["hardware"])
-        share = _weights_left(mine) / (1.0 if before is None else _weights_left(_layers_on(before, gain["hardware"])))
-        if share * gain["speed_up"] * 1.1 < 1:
+        left = _weights_left(mine)
+        was = 1.0 if before is None else _weights_left(_layers_on(before, gain["hardware"]))
+        if left and left * gain["speed_up"] * 1.1 < was:  # where nothing is left no ratio says anything
             dense = int((mine["executed_as"] == "dense").sum())
             zeros = f"{dense} of {len(mine)} layers run dense, zeros multiplied; " if dense else ""
             spent = _spent(over_layers(mine, "hardware").iloc[0], CYCLE_PARTS, "cycles are {}")
-            said.append(f"Why not {_times(1 / share)} faster, with so many fewer weights: {zeros}{spent}.")
+            said.append(f"Why not {_times(was / left)} faster, with so many fewer weights: {zeros}{spent}.")
     return said
 
 
