@@ -295,6 +295,27 @@ def test_only_deadly_points_fail_and_every_point_comes_back_once(deadly: set[int
     assert runner.deaths <= 8 * len(deadly)
 
 
+def test_batches_get_smaller_towards_the_end_but_stay_worth_handing_out() -> None:
+    """Points of a millisecond: the last batches take 25 ms, and only the very last what is left."""
+    sizes: list[int] = []
+
+    class Steady(Deadly):
+        def finished(self) -> list[Finished]:
+            handed, self.running = self.running, []
+            sizes.extend(map(len, handed))
+            return [
+                Finished(points, Batch([Done(key, "{}") for key in points.keys], 1e-3 * len(points), []))
+                for points in handed
+            ]
+
+    missing = Points(Defaults("", "", None), np.arange(5_000), {}, list(map(str, range(5_000))))
+    assert sum(len(batch.done) for batch in Handed(missing, Steady(set(), random.Random(0))).results()) == 5_000
+    largest = sizes.index(max(sizes))
+    assert 400 < max(sizes) <= 500
+    assert sizes[largest:-1] == sorted(sizes[largest:-1], reverse=True)
+    assert min(sizes[largest:-1]) == 25 >= sizes[-1]
+
+
 def test_workers_that_cannot_begin_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that finds other sources than the main process, which were changed in the meantime, refuses to work."""
     monkeypatch.setattr("accelsim.explore.sweeping.engine_version", lambda: "of before")

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BATCH_SECONDS = 0.5
 """What a batch should take: what a killed process loses, and long against handing it out."""
 
+SHORTEST_SECONDS = 0.025
+"""What batches towards the end take at least: below it, handing one out costs more than an idle worker."""
+
 MOST_IN_BATCH = 4000
 
 FIRST_LOOK = 1000
@@ -334,6 +337,8 @@ class Handed:
         self._deaths: dict[str, int] = {}
         self._under_way = 0
         self._size = 1.0
+        self._fewest = 1.0
+        """Points that are worth a batch."""
 
     def results(self) -> Iterator[Batch]:
         """Hand out batches and return what comes back, until nothing is left."""
@@ -356,8 +361,9 @@ class Handed:
                     if failed:
                         yield Batch(failed, 0.0, [])
                     continue
-                per_point = batch.seconds / max(1, len(batch.done))
-                self._size = min(MOST_IN_BATCH, 4 * self._size, max(1.0, BATCH_SECONDS / max(per_point, 1e-9)))
+                per_point = max(1e-9, batch.seconds / max(1, len(batch.done)))
+                self._size = min(MOST_IN_BATCH, 4 * self._size, max(1.0, BATCH_SECONDS / per_point))
+                self._fewest = min(self._size, SHORTEST_SECONDS / per_point)
                 left = points[len(batch.done) :]
                 if len(left):
                     self._again.append(left)
@@ -378,7 +384,7 @@ class Handed:
             return self._again.popleft()
         # Towards the end batches get smaller, so that no worker is left with a long one.
         share = -(-(len(self._waiting) + self._left) // (2 * self._runner.slots))
-        count = max(1, min(int(self._size), share, len(self._waiting)))
+        count = max(1, min(int(self._size), max(share, int(self._fewest)), len(self._waiting)))
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
