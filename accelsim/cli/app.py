@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
+from typer.models import OptionInfo
 
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
@@ -60,8 +61,26 @@ def _legibly() -> Iterator[None]:
         raise
 
 
+class OneCommand(TyperCommand):
+    """A command whose help names no type for --help, a flag."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return --help."""
+        return _flag_alone(super().get_help_option(ctx))
+
+
+def _flag_alone(option: Any) -> Any:
+    if option is not None:
+        option.metavar = ""
+    return option
+
+
 class Commands(TyperGroup):
     """All commands."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return --help."""
+        return _flag_alone(super().get_help_option(ctx))
 
     def make_context(self, *arguments: Any, **named: Any) -> Any:
         """Read what stands before the command."""
@@ -79,8 +98,21 @@ class Application(typer.Typer):
 
     def command(self, *arguments: Any, **named: Any) -> Callable[[Any], Any]:
         """Return the decorator of a command."""
-        register = super().command(*arguments, **named)
+        register = super().command(*arguments, cls=OneCommand, **named)
         return lambda command: register(_limited(command))
+
+
+METAVARS = {bool: "", Path: "FILE", int: "N", float: "NUMBER", str: "TEXT"}
+"""What stands behind an option in the help, by its type; behind a flag nothing."""
+
+
+def _without_types(hint: Any) -> Any:
+    """Give an option without a word of its own that of its type: `FILE`, in place of what Python calls it."""
+    kinds = {*get_args(get_args(hint)[0]), get_args(hint)[0]} if get_origin(hint) is Annotated else set()
+    for option in getattr(hint, "__metadata__", ()):
+        if isinstance(option, OptionInfo) and option.metavar is None:
+            option.metavar = next((METAVARS[kind] for kind in METAVARS if kind in kinds), None)
+    return hint
 
 
 def _limited(command: Callable[..., T]) -> Callable[..., T]:
@@ -91,7 +123,7 @@ def _limited(command: Callable[..., T]) -> Callable[..., T]:
         set_limit(limit)
         return command(*arguments, **given)
 
-    hints = get_type_hints(command, include_extras=True)
+    hints = {name: _without_types(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
     own = [each.replace(annotation=hints[name]) for name, each in inspect.signature(command).parameters.items()]
     more = inspect.Parameter("limit", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=LimitOption)
     limited.__signature__ = inspect.Signature([*own, more])  # type: ignore[attr-defined]
@@ -122,9 +154,7 @@ HardwareOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a chip, as in engine.fifo_depth=16.")
 ]
-DensityOption = Annotated[
-    float | None, typer.Option(help="Draw the activations of every layer with this share of non-zeros.")
-]
+DensityOption = Annotated[float | None, typer.Option(help="Draw random activations, this share of them not zero.")]
 EndsOption = Annotated[
     bool, typer.Option("--ends", help="Let filter and channel prune inputs and outputs of the network itself, too.")
 ]
@@ -135,8 +165,8 @@ AgainstOption = Annotated[
     str | None,
     typer.Option(
         "--against",
-        metavar="dense|FILE|NAME|none",
-        help="Compare with another network: the same unpruned (dense), a file, or a shipped one; by default "
+        metavar="NETWORK",
+        help="Compare with another network: dense (the same, unpruned), a file, a shipped one, or none; by default "
         "the one that it was pruned from, if known.",
     ),
 ]
@@ -145,7 +175,7 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.
 CountIoOption = Annotated[
     bool,
     typer.Option(
-        "--count-io", help="Charge each chip alike for the network's inputs and outputs, from and to its DRAM."
+        "--count-io", help="Charge every chip for reading the network's inputs from DRAM and writing its outputs there."
     ),
 ]
 
@@ -153,8 +183,9 @@ AtOption = Annotated[
     str | None,
     typer.Option(
         "--at",
-        metavar="node=NM,format=NAME",
-        help="Put all chips that have a technology at one node, in one number format or both: node=28nm,format=int8.",
+        metavar="TERMS",
+        help="Put all chips at one node, in one number format, or both: node=28nm,format=int8. Chips without a "
+        "technology stay as they are.",
     ),
 ]
 
@@ -170,7 +201,10 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass  # of the program itself, before any command
@@ -328,7 +362,7 @@ def of_parent(parent: Network | None, against: str | None) -> list[str]:
     """Say of a network that runs though nobody named it why it does, and how to leave it out."""
     if parent is None or against is not None:
         return []
-    return [f"{parent.name}, from which it was pruned, runs beside it, in about its own time; --against none: it alone"]
+    return [f"{parent.name}, from which it was pruned, runs too, to compare; --against none leaves that out"]
 
 
 def put_at(problems: list[str], chips: list[Any], text: str | None) -> tuple[list[Any], list[str]]:
@@ -497,9 +531,10 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     compiled: set[str] = set()
 
     def compiling(each: Compiling) -> None:
-        if each.part not in compiled:
-            kept = "" if compiled else " (a second or two each, kept for later commands)"
+        if each.part not in compiled and (not compiled or not notes.is_terminal):  # there the bar names the others
+            kept = "" if compiled else " (a second or two for each part, kept for later commands)"
             notes.print(f"compiling for this machine: {each.part}{kept}", soft_wrap=not notes.is_terminal)
+        bar.update(task, description=f"compiling: {each.part}")
         compiled.add(each.part)
 
     bar = Progress(

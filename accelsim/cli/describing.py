@@ -71,7 +71,7 @@ def inspect_command(
     net: Any = None if told is None else collect(problems, lambda: load_weights(network, **told))
     collect(problems, check_outputs, tables.files | ({} if plot is None else {"inspect plot": plot}))
     problems += [
-        f"{option}: is of --plot; name a file for the figure, or leave it out"
+        f"{option}: belongs to --plot; name a file for the figure, or leave it out"
         for option, given in (("--before", before), ("--layer", layer))
         if given is not None and plot is None
     ]
@@ -227,11 +227,10 @@ def _check_hardware(path: Path) -> None:
     with placing(str(path)):
         what, made = engine_of(chip).describe(chip)
         limit_mhz = engine_of(chip).fastest_clock_mhz(chip)
-    limit = "" if limit_mhz is None else f", memories that follow up to {limit_mhz:,.0f} MHz"
+    limit = "" if limit_mhz is None else f", memories fast enough for up to {limit_mhz:,.0f} MHz"
     console().print(
         f"{path}: a valid chip: {chip.name}, engine {chip.engine.kind}, {what} at {chip.engine.clock_mhz:g} MHz, "
-        f"{made}{limit}",
-        soft_wrap=True,
+        f"{made}{limit}"
     )
 
 
@@ -246,7 +245,7 @@ def _check_part(path: Path) -> None:
         said = f"{part.geometry.channels} x {part.peak_bytes_per_ns:g} GB/s, {part.geometry.capacity_gib:g} GiB"
         said += ", no currents" if part.currents is None else ""
     published = "" if part.published is None else f", {part.published.pj_per_bit:g} pJ per bit published"
-    console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}", soft_wrap=True)
+    console().print(f"{path}: a valid DRAM part: {part.name}, {said}{published}")
 
 
 def _no_table(tables: Tables, file: str) -> list[str]:

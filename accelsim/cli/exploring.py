@@ -40,18 +40,22 @@ SpaceArgument = Annotated[str, typer.Argument(help="Name of a shipped space, or 
 StoreOption = Annotated[
     Path, typer.Option("--store", help="SQLite file of the results; what it holds is not run again.")
 ]
-JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes of this machine; its cores if not given.")]
+JobsOption = Annotated[int | None, typer.Option(min=1, help="Processes on this machine; by default one for each core.")]
 SchedulerOption = Annotated[
     str | None, typer.Option(help="Dask scheduler whose workers run the points, as tcp://host:8786.")
 ]
 SharedOption = Annotated[
-    bool, typer.Option("--shared-path", help="Workers of the scheduler read the networks from the same paths.")
+    bool,
+    typer.Option(
+        "--shared-path", help="Workers of the scheduler find the networks under the same paths as this machine."
+    ),
 ]
 StoreArgument = Annotated[Path, typer.Argument(help="SQLite file that accelsim sweep or search wrote.")]
 ConstraintOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--constraint", help="Leave out points that break it, as area_mm2 <= 40; replaces the constraints of the space."
+        "--constraint",
+        help="Leave out points that break it, as in 'area_mm2 <= 40'; replaces the constraints of the space.",
     ),
 ]
 DEFAULT_OBJECTIVES = ("energy_pj", "time_us")
@@ -62,8 +66,8 @@ ObjectiveOption = Annotated[
     typer.Option(
         "--objective",
         metavar="COLUMN[,COLUMN...]",
-        help="What to minimise: columns of the totals, as energy_pj,time_us, or 'maximize score'; those of the "
-        "space if not given.",
+        help="What to minimise: columns of the totals, as in energy_pj,time_us, or 'maximize score'; by default those "
+        "of the space.",
     ),
 ]
 
@@ -71,11 +75,12 @@ ObjectiveOption = Annotated[
 EvaluateOption = Annotated[
     str | None,
     typer.Option(
-        "--evaluate", help="Score of a point: labels, fidelity, digits, digits-train or file.py:function, which runs."
+        "--evaluate",
+        help="What scores a point: labels, fidelity, digits, digits-train, or file.py:function, whose code runs.",
     ),
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Let the file of the space name a function that is run, as file.py:function.")
+    bool, typer.Option("--trust", help="Run the function that the file of the space names, as file.py:function.")
 ]
 
 
@@ -97,9 +102,7 @@ def sweep_command(
     scheduler: SchedulerOption = None,
     shared_path: SharedOption = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed points again.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check every point and estimate the time; no more.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check every point and estimate the time.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; write the files only.")] = False,
     density: DensityOption = None,
     evaluate: EvaluateOption = None,
@@ -266,8 +269,8 @@ def pareto_command(
 @writes_table
 def knobs_command(
     store: StoreArgument,
-    objective: Annotated[str, typer.Option(help="Column of the totals, as energy_pj.")] = "energy_pj",
-    plot: Annotated[Path | None, typer.Option(help="Draw the effect of each to this .png, .svg or .pdf.")] = None,
+    objective: Annotated[str, typer.Option(help="A column of the totals, as in energy_pj.")] = "energy_pj",
+    plot: Annotated[Path | None, typer.Option(help="Draw the effect of each knob to this .png, .svg or .pdf.")] = None,
     heat_map: Annotated[
         Path | None, typer.Option(help="Draw the two knobs that matter most against each other.")
     ] = None,

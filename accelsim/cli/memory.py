@@ -30,13 +30,17 @@ def dram_command(
     ] = "seq_read",
     part: Annotated[str, typer.Option(help="The DRAM part: name of a shipped one, or a .toml file.")] = "ddr4-2400",
     load: Annotated[
-        float | None, typer.Option(help="Offered share of peak bandwidth; without it a request is always waiting.")
+        float | None,
+        typer.Option(help="Requests arrive at this share of the peak bandwidth; by default one is always waiting."),
     ] = None,
     address_map: Annotated[
-        str | None, typer.Option(help="Most significant field first, out of Ro Ba Bg Co Ra Ch; else the part's own.")
+        str | None,
+        typer.Option(
+            help="Order of address fields, most significant first, of Ro Ba Bg Co Ra Ch; by default the part's own."
+        ),
     ] = None,
     channels: Annotated[int | None, typer.Option(help="Channels, in place of the part's own number.")] = None,
-    requests: Annotated[int, typer.Option(help="Requests of a named trace.")] = 40_000,
+    requests: Annotated[int, typer.Option(help="How many requests a named trace has.")] = 40_000,
     backend: Annotated[Backend, typer.Option(help="simpy is the slow specification.")] = Backend.COMPILED,
     *,
     tables: Tables,

@@ -45,14 +45,16 @@ def plot_command(
     ],
     kind: Annotated[str, typer.Argument(metavar="KIND", help="One of the kinds above.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf; else KIND.svg here.")
+        Path | None, typer.Option("-o", "--output", help="The figure, .svg, .png or .pdf. [default: KIND.svg]")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Only these layers, separated by commas.")] = None,
     hardware: Annotated[str | None, typer.Option(help="Only these chips.")] = None,
     network: Annotated[str | None, typer.Option(help="Only these networks.")] = None,
     x: Annotated[str, typer.Option(help="pareto: column of the x axis.")] = "time_us",
     y: Annotated[str, typer.Option(help="pareto: column of the y axis.")] = "energy_pj",
-    width: Annotated[float, typer.Option(min=2, max=20, help="Inches; a page of two columns has 7.")] = COLUMN_INCHES,
+    width: Annotated[
+        float, typer.Option(min=2, max=20, help="Width in inches; a page of two columns has 7.")
+    ] = COLUMN_INCHES,
     *,
     reading: ReadingOptions,
 ) -> None:

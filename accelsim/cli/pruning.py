@@ -49,7 +49,7 @@ ScoresOption = Annotated[
 ]
 PruningSeedOption = Annotated[int, typer.Option(min=0, help="Seed of the criterion 'random'.")]
 RemoveOption = Annotated[
-    bool, typer.Option("--remove", help="Take out the channels that filter and channel prune, wherever they lead.")
+    bool, typer.Option("--remove", help="Take pruned filters and channels out of the network, in other layers too.")
 ]
 
 PrunedOption = Annotated[
@@ -264,7 +264,7 @@ def allocate_command(
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
     evaluate: EvaluateOption = None,
-    steps: Annotated[int, typer.Option(min=1, help="In how many steps, at least, the budget is reached.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="The fewest steps in which to reach the budget.")] = 20,
     overrides: SetOption = None,
     density: DensityOption = None,
     seed: PruningSeedOption = 0,

@@ -233,7 +233,7 @@ _OPTIONS: dict[str, Any] = {
     ],
     "transpose": _repeated(
         "--transpose", "PATTERN",
-        "Layers whose weights are stored (in, out), as in 'h.*.attn.*'; may be repeated, like the options below.",
+        "Layers whose weights are stored (in, out), as in 'h.*.attn.*'; can be repeated, like the options below.",
     ),
     **{form.parameter: _repeated(form.option, form.metavar, form.help) for form in FORMS},
 }  # fmt: skip
@@ -243,7 +243,9 @@ _INPUTS: dict[str, Any] = {
     "inputs": Annotated[
         Path | None,
         typer.Option(
-            "--inputs", metavar="FILE", help="Run the network on these samples: .npz, .npy or .safetensors, by input."
+            "--inputs",
+            metavar="FILE",
+            help="Run the network on these samples: .npy, or .npz or .safetensors with one array for each input.",
         ),
     ],
     "labels": Annotated[
@@ -263,10 +265,12 @@ def _amount(option: str, kind: Any, text: str, **more: Any) -> Any:
 
 
 _AMOUNTS: dict[str, Any] = {
-    "phase": _amount("--phase", str, "Of a language model: prefill or decode.", metavar="PHASE"),
-    "tokens": _amount("--tokens", int, "Tokens of each sequence that run at once; in decode 1.", metavar="N"),
-    "context": _amount("--context", int, "Tokens that a query can meet, including those that run.", metavar="N"),
-    "batch": _amount("--batch", int, "Samples, or sequences; their activations are drawn.", metavar="N"),
+    "phase": _amount("--phase", str, "For a language model: prefill or decode.", metavar="PHASE"),
+    "tokens": _amount("--tokens", int, "Tokens of each sequence that run at once; decode has 1.", metavar="N"),
+    "context": _amount("--context", int, "Tokens that each query attends to, including those that run.", metavar="N"),
+    "batch": _amount(
+        "--batch", int, "Samples or sequences at once; their activations are drawn at random.", metavar="N"
+    ),
 }
 
 

@@ -17,8 +17,8 @@ EvaluateOption = Annotated[
     str | None,
     typer.Option(
         "--evaluate",
-        help="Score of a pruned network: labels (those of --inputs, where there are any), else fidelity (of its "
-        "outputs on its own activations), digits, digits-train, or file.py:function.",
+        help="What scores a pruned network: labels (share of --inputs that it has right), fidelity (how close its "
+        "outputs stay), digits, digits-train, or file.py:function.",
         show_default=False,
     ),
 ]

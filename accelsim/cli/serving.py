@@ -98,12 +98,14 @@ def run_step(
         )
     )
 
-    rows = []
+    rows, said = [], []
     with reporting(len(chips), quiet) as step:
         for chip in chips:
             step(chip.name)
             with collecting(problems, f"{chip.name}: "):
-                rows.append(_on(file, chip, told["dtype"] or DEFAULT_DTYPE, asked, software, quiet))
+                found, lines = _on(file, chip, told["dtype"] or DEFAULT_DTYPE, asked, software, quiet)
+                rows.append(found)
+                said.append(lines)
     if not rows or len(chips) == 1:
         raise_if_any(problems)
     import pandas as pd
@@ -113,18 +115,19 @@ def run_step(
     if not quiet:
         from accelsim.report.steps import boards_table
 
+        for found, lines in zip(rows, said, strict=True):
+            _show(found, lines, asked)
         if len(rows) > 1:
             console().print(boards_table(table))
-        unpriced = "a step has no energy: what lies between products is not priced; without --prompt there is one"
+        unpriced = "energy is not known: kernels between products have no price; without --prompt energy is shown"
         note([unpriced, *problems])
         say_wrote(*outputs.values())
 
 
-def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool) -> Any:
-    """Print what one chip makes of a step; returns its rows."""
+def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool) -> tuple[Any, list[str]]:
+    """Return the rows of a step on one chip, and the sentences that say what pruning buys there."""
     import pandas as pd
 
-    from accelsim.report.steps import step_table, step_title
     from accelsim.serving import model_step
     from accelsim.serving.answer import answer, sentences
 
@@ -133,19 +136,24 @@ def _on(file: Any, chip: Any, dtype: str, asked: Any, software: Any, quiet: bool
     table = pd.concat(
         [model_step(file, chip, dtype, each, **vars(asked), serving=software) for each in patterns], ignore_index=True
     )
-    if quiet:
-        return table
+    if quiet or len(patterns) < 2:
+        return table, []
+    found: Answer = answer(file.language_model, chip, dtype, asked, software)
+    return table, [f"{chip.name}: {each}" for each in sentences(found)]
+
+
+def _show(table: Any, said: list[str], asked: Any) -> None:
+    """Print a step on one chip."""
+    from accelsim.report.steps import step_table, step_title
+
     console().print(step_title(table))
     console().print(step_table(table))
-    said = []
+    say(said)
     if table["steps"].max() > 1.005:
-        said.append(
-            f"not all sequences run at once: {table['steps'].max():.2f} steps for each token; each keeps room for all "
-            f"{asked.longest:,} tokens of its own; see docs/silicon.md"
+        note(
+            [
+                f"not all sequences run at once: a token takes {table['steps'].max():.2f} steps, and each sequence "
+                f"keeps room for all of its {asked.longest:,} tokens; see docs/silicon.md"
+            ]
         )
-    if len(patterns) == 2:
-        found: Answer = answer(file.language_model, chip, dtype, asked, software)
-        say(f"{chip.name}: {each}" for each in sentences(found))
-    note(said)
     console().print()
-    return table

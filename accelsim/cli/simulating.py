@@ -108,8 +108,9 @@ def run(
 ) -> None:
     """Simulate a network on one chip or several and print a table and a chart.
 
-    A topology (.csv) and a configuration (.cfg) of SCALE-Sim run as they are, and give its numbers. With --prompt, a
-    step of a language model as it is served: what it is made of, what 2:4 buys, and what to change.
+    A topology (.csv) and a configuration (.cfg) of SCALE-Sim run as they are, and give its numbers.
+
+    With --prompt: a step of a language model as it is served, what 2:4 buys there, and what would buy more.
     """
     idle: dict[str, object] = {
         "--weights": weights, "--density": density, "--seed": seed or None, "--at": at, "--units": units,
@@ -257,7 +258,7 @@ def compare_command(
     granularity: Annotated[
         str, typer.Option(help=f"Separated by commas: {', '.join(EXAMPLES)}.")
     ] = "fine,nm:2:4,channel",
-    sparsity: Annotated[float, typer.Option(help="Share of weights to remove; N:M has its own.")] = 0.5,
+    sparsity: Annotated[float, typer.Option(help="Share of weights to prune; patterns N:M have their own.")] = 0.5,
     criterion: CriterionOption = "l1",
     evaluate: EvaluateOption = None,
     weights: WeightsOption = None,
@@ -339,7 +340,8 @@ def curve_command(
         typer.Option(
             "-o",
             "--output",
-            help="The figure, .svg, .png or .pdf; without --csv and its like its table goes next to it as .csv.",
+            help="The figure, .svg, .png or .pdf. Its table is written next to it as .csv, unless --csv, --json or "
+            "--parquet is given.",
         ),
     ] = Path("curve.svg"),
     *,
@@ -389,7 +391,9 @@ def divisions_command(
     hardware: HardwareOption = f"{DEFAULT_CHIP},{SECOND_CHIP}",
     evaluate: Annotated[
         str | None,
-        typer.Option(help="Accuracy of the network: labels, digits, or file.py:function; else what it states."),
+        typer.Option(
+            help="What tells the accuracy: labels, digits, or file.py:function; by default the network's own file."
+        ),
     ] = None,
     overrides: SetOption = None,
     density: DensityOption = None,

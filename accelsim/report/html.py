@@ -265,9 +265,9 @@ TOTAL_FIELDS = (
 GAIN_FIELDS = (
     _text("chip", "hardware", "name of the chip"),
     _number("faster", "", "speed_up", times, "time of the other network / this time"),
-    _number("energy less by", "", "energy_saving", times, "its energy / this energy"),
-    _number("DRAM bytes less by", "", "bytes_saving", times, "its DRAM traffic / this traffic; -: neither has any"),
-    _number("size less by", "", "size_saving", times, "its weights as the chip stores them / these"),
+    _number("less energy", "", "energy_saving", times, "its energy / this energy"),
+    _number("fewer DRAM bytes", "", "bytes_saving", times, "its DRAM traffic / this traffic; -: neither has any"),
+    _number("smaller", "", "size_saving", times, "its weights as the chip stores them / these"),
     _number("accuracy", "", "accuracy", percent, "of the network; -: unknown"),
     _number("accuracy against", "", "accuracy_against", percent, "of the other; -: unknown"),
 )

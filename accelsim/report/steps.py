@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from accelsim.report.grid import Grid
+from accelsim.report.units import times
 from accelsim.serving import PARTS
 from accelsim.serving.answer import WORDS
 
@@ -15,7 +16,8 @@ def step_title(rows: pd.DataFrame) -> str:
     if first["phase"] == "prefill":
         what = f"{first['sequences']:,} prompts of {first['prompt']:,} tokens"
     else:
-        what = f"a token of {first['sequences']:,} sequences, {first['output']:,} behind {first['prompt']:,}"
+        what = f"one token for each of {first['sequences']:,} sequences"
+        what += f", prompt {first['prompt']:,}, output {first['output']:,}"
     served = "the hardware alone" if first["serving"] == "none" else first["serving"]
     return f"{first['model']} on {first['hardware']}, {first['dtype']}, {served}: {what}"
 
@@ -27,7 +29,7 @@ def step_table(rows: pd.DataFrame) -> Grid:
     for _, row in rows.iterrows():
         last = (f"{row['time_us'] / 1000:,.3f}", f"{row['tokens_per_s']:,.0f}")
         grid.add(f"{row['pattern']}\nms", [*(f"{row[part] / 1000:,.3f}" for part in PARTS), *last])
-        grid.add("\nshare", [*(f"{row[part] / row['time_us']:.0%}" for part in PARTS), "", ""], rank=1)
+        grid.add("\nshare", [*(f"{100 * row[part] / row['time_us']:.0f} %" for part in PARTS), "", ""], rank=1)
     return grid
 
 
@@ -41,5 +43,5 @@ def boards_table(rows: pd.DataFrame) -> Grid:
     for pattern in patterns:
         grid.add(f"{pattern}\ntokens per s", (f"{each:,.0f}" for each in found[pattern]))
     if len(patterns) == 2:
-        grid.add("faster", (f"{gain:.2f} x" for gain in found[patterns[1]] / found[patterns[0]]))
+        grid.add("faster", map(times, found[patterns[1]] / found[patterns[0]]))
     return grid

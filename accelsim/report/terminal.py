@@ -11,6 +11,7 @@ from accelsim.costs import entries, prices
 from accelsim.energy import PER_CYCLE, dram
 from accelsim.engines import engine_of
 from accelsim.inputs import MIXED, WORDS, together
+from accelsim.keys import unit_of
 from accelsim.kinds import KINDS
 from accelsim.report.grid import Cell, Grid, broken
 from accelsim.report.units import number, percent, times, whole
@@ -331,11 +332,14 @@ def _spread(values: Sequence[float]) -> list[float]:
 def gains_table(gains: pd.DataFrame) -> Grid:
     """Return one line per chip: what a network takes less than the one that it is held against."""
     first = gains.iloc[0]
-    grid = Grid(f"{first['network']} against {first['against']}")
+    two = first["network"] != first["against"]
+    grid = Grid(
+        f"{first['network']} against {first['against']}" if two else f"this {first['network']} against the other"
+    )
     grid.add("chip", map(str, gains["hardware"]), kind="name")
     for heading, column, rank in (
-        ("faster", "speed_up", 0), ("energy\nless by", "energy_saving", 0), ("DRAM bytes\nless by", "bytes_saving", 3),
-        ("size\nless by", "size_saving", 1),
+        ("faster", "speed_up", 0), ("less\nenergy", "energy_saving", 0), ("fewer\nDRAM bytes", "bytes_saving", 3),
+        ("\nsmaller", "size_saving", 1),
     ):  # fmt: skip
         grid.add(heading, map(times, gains[column]), rank=rank)
     if gains[["accuracy", "accuracy_against"]].notna().to_numpy().any():
@@ -383,9 +387,9 @@ def allocation_table(found: Any, metric: str, budget: float, meaning: str) -> Gr
     grid = Grid(
         f"{found.network.name}: pruned so that {metric} is at most {number(budget)}",
         [
-            f"{metric}: {number(found.cost)}, of the network as given {number(before[metric])}",
-            f"score: {found.score:.4f}, of the network as given {before['score']:.4f}: {meaning}",
-            f"both of the network in {found.precision}; activations: {found.activations}",
+            f"{metric}: {number(found.cost)}, before pruning {number(before[metric])}",
+            f"score: {found.score:.4f}, before pruning {before['score']:.4f}: {meaning}",
+            f"both with the chip's numbers, {found.precision}; activations: {found.activations}",
         ],
     )
     grid.add("layer", (layer.name for layer in found.network), kind="name")
@@ -464,10 +468,10 @@ def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Grid:
     precisions = list(dict.fromkeys(points["precision"])) if "score" in known else []
     knobs += ["precision"] * (len(precisions) > 1)  # where the score's is one, it is said once
     same = [name for name in knobs if len(points) > 1 and points[name].astype(str).nunique() == 1]
-    said = [f"{name} = {points[name].iloc[0]}" for name in same if not pd.isna(points[name].iloc[0])]
-    more = f", the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
+    said = [f"{name} = {_value(points[name].iloc[0])}" for name in same if not pd.isna(points[name].iloc[0])]
+    more = f"; the first {MOST_POINTS_SHOWN}" if len(points) > MOST_POINTS_SHOWN else ""
     what = "the best point" if len(points) == 1 else f"{len(points):,} Pareto-optimal points"
-    grid = Grid(f"{what}: {', '.join(objectives)}{more}")
+    grid = Grid(f"{what}: {', '.join(each.removeprefix('minimize ') for each in objectives)}{more}")
     grid.notes += [f"in all of them: {', '.join(said)}"] if said else []
     grid.notes += [f"score: of the network in {precisions[0]}"] if len(precisions) == 1 else []
     grid.notes += ties(points, chosen)
@@ -475,11 +479,22 @@ def points_table(points: pd.DataFrame, objectives: Sequence[str]) -> Grid:
     grid.add("point", map(str, shown["point"]), kind="name")
     varied = [name for name in knobs if name not in same]
     for place, name in enumerate(varied, len(wanted)):
-        texts = ("" if value is None or value != value else str(value) for value in shown[name])
+        texts = ("" if value is None or value != value else _value(value) for value in shown[name])
         grid.add(broken(name), texts, rank=place)
     for place, name in enumerate(name for name in wanted if name in known):
-        grid.add(name.replace("_", "\n", 1), map(number, shown[name]), rank=0 if name in chosen else place)
+        grid.add(_with_unit(name), map(number, shown[name]), rank=0 if name in chosen else place)
     return grid
+
+
+def _value(value: Any) -> str:
+    """Return a knob's value, as it would be typed: columns of numbers hold 64 as 64.0."""
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _with_unit(column: str) -> str:
+    """Return the heading of a column of the totals: its name, and below it the unit that this ends in."""
+    unit = unit_of(column)
+    return f"{column.rpartition('_')[0].replace('_', ' ')}\n{unit}" if unit else column.replace("_", "\n", 1)
 
 
 MOST_TIES_SAID = 3
@@ -505,8 +520,8 @@ def knobs_table(table: pd.DataFrame, objective: str) -> Grid:
         grid.notes.append(f"interaction between knobs: {left} of the variance")
     grid.add("knob", table["knob"], kind="name")
     grid.add("values", map(str, table["values"]), rank=2)
-    grid.add("best", map(str, table["best"]), kind="name")
-    grid.add("worst", map(str, table["worst"]), kind="name")
+    grid.add("best", map(_value, table["best"]), kind="name")
+    grid.add("worst", map(_value, table["worst"]), kind="name")
     grid.add("worst\n/ best", map(times, table["factor"]), rank=1)
     grid.add("share of the\nvariance", map(percent, table["share"]))
     return grid

@@ -28,8 +28,8 @@ FORMATS = ("bf16", "int8", "fp8")
 WORDS = {
     "gemm_us": "products",
     "attention_us": "attention",
-    "other_us": "what lies between products",
-    "head_us": "output head and draw",
+    "other_us": "kernels between products",
+    "head_us": "output head and sampling",
     "host_us": "serving software",
 }
 """What the parts of a step are called."""
@@ -129,14 +129,14 @@ def sentences(found: Answer) -> Iterator[str]:
     )
     share = dense.gemm_us / dense.time_us
     rest = sorted(((getattr(dense, part), word) for part, word in WORDS.items() if part != "gemm_us"), reverse=True)
-    most = f"; products that take no time would make it {1 / (1 - share):.2f} x as fast" if share < 1 else ""
+    most = f"; even if products took no time, it would be {times(1 / (1 - share))} as fast" if share < 1 else ""
     yield (
-        f"products are {share:.0%} of the dense step, {rest[0][1]} {rest[0][0] / dense.time_us:.0%}, "
-        f"{rest[1][1]} {rest[1][0] / dense.time_us:.0%}{most}"
+        f"products are {_percent(share)} of the dense step, {rest[0][1]} {_percent(rest[0][0] / dense.time_us)}, "
+        f"{rest[1][1]} {_percent(rest[1][0] / dense.time_us)}{most}"
     )
     grown = pruned.host_us - dense.host_us
     if grown > 0.02 * dense.time_us:
-        yield f"launching packed products leaves the board {_ms(grown)} longer without work than dense ones"
+        yield f"the board waits {_ms(grown)} longer for launches of packed products than of dense ones"
     unit = "sequences" if found.asked.phase == "decode" else "tokens of a step"
     points = found.points()
     yield f"{pattern} {_where(points)} {unit}"
@@ -147,7 +147,7 @@ def _where(points: list[Point]) -> str:
     """Say at which sizes pruning pays."""
     pays = [point.tokens for point in points if point.speed_up >= PAYS]
     if not pays:
-        return f"pays at no size up to {points[-1].tokens:,}"
+        return f"does not pay at any size up to {points[-1].tokens:,}"
     if len(pays) == len(points):
         return f"pays at every size from {pays[0]:,} to {pays[-1]:,}"
     if pays == [point.tokens for point in points[-len(pays) :]]:
@@ -165,27 +165,37 @@ def _changes(found: Answer, points: list[Point]) -> Iterator[str]:
     best = max(points, key=lambda point: point.speed_up)
     if best.speed_up > max(here, 1.0) * PAYS:
         unit = "sequences" if found.asked.phase == "decode" else "tokens of a step"
-        yield f"more: {best.speed_up:.2f} x at {best.tokens:,} {unit}"
+        yield f"more: {times(best.speed_up)} at {best.tokens:,} {unit}"
     for dtype in FORMATS:
         try:
             other = found.of(dtype=dtype) if dtype != found.dtype else None
         except InputError:  # a format that the board lacks, or for which it has no room
             continue
         if other is not None and other.pruned.time_us < found.pruned.time_us / PAYS:
-            yield f"faster: in {dtype} a pruned step takes {_ms(other.pruned.time_us)}, {other.speed_up:.2f} x"
+            gain = times(other.speed_up)
+            yield f"faster: in {dtype} a pruned step takes {_ms(other.pruned.time_us)}, {gain} as fast as dense"
     left = found.left_dense()
     if left and left[1].speed_up > PAYS:
         names, then = left
-        yield f"more: leave {', '.join(names)} dense: {then.speed_up:.2f} x"
+        yield f"more: {times(then.speed_up)} with {', '.join(names)} left dense"
 
 
 def _made(what: str, before_us: float, after_us: float) -> str:
     """Say what became of a time; what is within half a percent did not change."""
     ratio = before_us / after_us
     if 1 / PAYS < ratio < PAYS:
-        return f"leaves {what} as they are ({_ms(before_us)})"
-    factor = f"{ratio:.2f} x as fast" if ratio > 1 else f"slower, {ratio:.2f} x"
+        return f"does not change the time of {what} ({_ms(before_us)})"
+    factor = f"{times(ratio)} as fast" if ratio > 1 else f"slower, {times(ratio)}"
     return f"makes {what} {factor} ({_ms(before_us)} to {_ms(after_us)})"
+
+
+def times(ratio: float) -> str:
+    """Format a ratio."""
+    return f"{ratio:.2f}x"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _ms(us: float) -> str:
