@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +19,8 @@ def check_writable(path: Path) -> None:
     """Raise InputError unless a file can be written here."""
     if os.path.isdir(path):
         raise InputError(f"{path}: is a directory; name a file in it")
+    if _is_named_pipe(path):
+        raise InputError(f"{path}: is a pipe, which waits for a reader; name a file")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: the directory {path.parent} does not exist; create it first")
     try:
@@ -39,6 +42,21 @@ def _of_name(error: OSError | ValueError) -> str | None:
     if isinstance(error, ValueError):
         return str(error)
     return error.strerror if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else None
+
+
+def real_path(path: str | Path) -> Path:
+    """Return a path without links, as it stands where they lead nowhere: in a loop, or to what no file can be named."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # of a null character
+        return Path(os.path.abspath(path))
+
+
+def _is_named_pipe(path: Path) -> bool:
+    """Return whether this is a pipe other than those that a shell opens, as for `--csv >(gzip > a.gz)`."""
+    with suppress(OSError, ValueError):
+        return stat.S_ISFIFO(os.stat(path).st_mode) and not str(path).startswith(("/dev/", "/proc/"))
+    return False
 
 
 def _is_device(path: Path) -> bool:

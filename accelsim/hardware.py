@@ -28,6 +28,7 @@ from accelsim.config import (
 )
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any
+from accelsim.files import real_path
 from accelsim.keys import json_schema
 from accelsim.kinds import KINDS, MOVED
 from accelsim.parts.timed import DramPart
@@ -74,7 +75,7 @@ def _read_chip(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise InputError(f"{label(path)}: base: must be the name of a chip, in quotes (got {base!r})")
     with placing(f"{label(path)}: base"):
         file = existing_file(path.parent / base, "chip") if base.endswith(".toml") else find(base, "hwconfigs")
-        if file.resolve() in (chain := (*derived, path.resolve())):
+        if real_path(file) in (chain := (*derived, real_path(path))):
             raise InputError(f"{base} is based on itself; name another chip")
         given = _read_chip(file, chain)
     if removed is not None:
@@ -92,7 +93,8 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 NAMED = {"technology": "hwconfigs/technology", "memory.dram": "hwconfigs/dram"}
-"""Keys whose value may be the name of another file, a shipped one or one relative to the chip's, and of which kind."""
+"""Keys whose value may be the name of another file, a shipped one or one relative to the chip's
+(where it is overridden, to the working directory), and of which kind."""
 
 
 def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: Path) -> Hardware:
@@ -108,7 +110,8 @@ def _build(data: dict[str, Any], changes: dict[str, Any], source: str, folder: P
         if isinstance(owner, dict) and isinstance(owner.get(key), str):
             name = owner[key]
             with collecting(problems, f"{source}: {dotted}: "):
-                file = existing_file(folder / name, SHIPPED[kind]) if name.endswith(".toml") else find(name, kind)
+                place = Path() if dotted in names else folder
+                file = existing_file(place / name, SHIPPED[kind]) if name.endswith(".toml") else find(name, kind)
                 owner[key] = read_toml(file)
                 check_kind(owner[key], SHIPPED[kind], label(file))
                 _find_table(owner[key], file.parent)
@@ -183,8 +186,8 @@ def _find_table(technology: dict[str, Any], folder: Path) -> None:
     if not isinstance(sram, dict) or not isinstance(sram.get("table"), str):
         return
     shipped = shipped_dir(NAMED["technology"])
-    beside = (folder / sram["table"]).resolve()
-    if os.path.isfile(beside) and beside.parent != shipped.resolve():
+    beside = real_path(folder / sram["table"])
+    if os.path.isfile(beside) and beside.parent != real_path(shipped):
         if os.path.getsize(beside) > MAX_TOML_BYTES:
             raise InputError(f"sram.table: {beside} is larger than {MAX_TOML_BYTES} bytes; is this a table of data?")
         sram.update({"table": str(beside), "table_hash": sha256(beside.read_bytes()).hexdigest()[:32]})

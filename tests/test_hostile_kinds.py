@@ -16,6 +16,8 @@ import pytest
 from conftest import Run
 
 from accelsim import InputError, load_hardware, load_network, simulate
+from accelsim.config import shipped_dir
+from accelsim.files import check_writable, real_path, write_whole
 from accelsim.memory import load_part, read_trace
 from accelsim.network.files import open_tensors
 from accelsim.network.files.pickles import read_pickle
@@ -62,6 +64,51 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match=rf"{name}: is a pipe or a device, which is not read; name a file"):
         READERS[name](tmp_path / name)
+
+
+@pytest.mark.parametrize("command", [
+    ("run", "lenet-300-100-digits", "--weights"), ("inspect", "lenet-300-100-digits", "--csv"),
+    ("curve", "lenet-300-100-digits", "-o"), ("check",),
+])  # fmt: skip
+@pytest.mark.parametrize("ending", ["db", "csv", "svg", "pt"])
+def test_a_command_waits_for_no_pipe(tmp_path: Path, accelsim: Run, command: tuple[str, ...], ending: str) -> None:
+    os.mkfifo(tmp_path / f"place.{ending}")
+    said = accelsim(*command, tmp_path / f"place.{ending}")
+    assert said.code == 2
+    assert f"place.{ending}" in said.errors[0]
+
+
+def test_what_a_shell_opens_for_a_command_is_written() -> None:
+    reading, writing = os.pipe()
+    path = Path(f"/dev/fd/{writing}")
+    check_writable(path)
+    write_whole(path, lambda target: target.write_text("whole"))
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        assert file.read() == "whole"
+
+
+def test_links_that_lead_in_a_loop_are_the_place_of_nothing(tmp_path: Path, accelsim: Run) -> None:
+    loop = tmp_path / "loop.json"
+    loop.symlink_to(loop)
+    said = accelsim("run", "lenet-300-100-digits", "--against", "none", "--json", loop)
+    assert (said.code, said.errors) == (
+        2, [f"{loop}: cannot be the name of a file: Too many levels of symbolic links; choose another one"],
+    )  # fmt: skip
+    assert real_path(loop).name == "loop.json"
+    assert real_path("a\0b").name == "a\0b"
+
+
+def test_a_file_named_beside_a_shipped_chip_lies_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (shipped_dir("hwconfigs/technology") / "cmos-45nm.toml").read_text(encoding="utf-8")
+    Path("own.toml").write_text(text.replace("register_bit_pj =", "register_bit_pj = 1.0 #"), encoding="utf-8")
+    chip = load_hardware("eie-64pe-45nm", {"technology": "own.toml"})
+    assert chip.technology is not None
+    with pytest.raises(InputError, match=r"^eie-64pe-45nm.toml: technology: gone.toml: no such file"):
+        load_hardware("eie-64pe-45nm", {"technology": "gone.toml"})
 
 
 def test_a_pipe_beside_a_missing_file_is_not_opened(tmp_path: Path) -> None:

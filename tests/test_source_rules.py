@@ -48,6 +48,16 @@ def test_a_warning_finds_its_line_by_itself() -> None:
     assert given == ["errors.py"]
 
 
+def test_paths_are_resolved_in_one_place() -> None:
+    """`Path.resolve` raises for loops of links and for null characters, which names from files may lead to."""
+    resolved = [
+        file
+        for file, node in nodes(ast.Call)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".resolve")
+    ]
+    assert resolved == ["config.py"]  # of its own file
+
+
 def test_nothing_is_written_into_what_is_frozen() -> None:
     """No way past a constructor's checks; what a frozen dataclass mends, it mends in itself, as it is made."""
     written = {

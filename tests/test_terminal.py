@@ -27,6 +27,7 @@ from accelsim.config import shipped_dir, shipped_names
 from accelsim.evaluation import EVALUATIONS, MEANINGS
 from accelsim.hardware import load_hardware
 from accelsim.inspection import patterns_of_chips
+from accelsim.network import load_network
 from accelsim.pruning import CRITERIA
 from accelsim.report.files import write
 from accelsim.report.formulas import restored, tamed
@@ -326,6 +327,22 @@ def test_a_new_chip_is_written_once(accelsim: Run, tmp_path: Path) -> None:
     mine.write_text(mine.read_text().replace("#pes = 64", "pes = 32"))
     assert load_hardware(mine).engine.pes == 32
     assert "is there already" in accelsim("new", "chip", "-o", mine).errors[0]
+
+
+def test_a_new_network_is_filled_in_and_runs(accelsim: Run, tmp_path: Path) -> None:
+    arrays = {f"conv{n}.weight": np.ones((2, 2, 1, 1), np.float32) for n in range(20)}
+    (tmp_path / "weights").mkdir()
+    bare, made = tmp_path / "weights" / "net.safetensors", tmp_path / "made.toml"
+    save_file(arrays | {"fc.weight": np.ones((3, 4), np.float32)}, bare)
+    (error,) = accelsim("run", bare, "--transpose", "f*", "--against", "none").errors
+    assert "21 layers" in error
+    assert error.endswith(f"accelsim new network --base {bare} --transpose 'f*' -o net.toml")
+    assert accelsim("new", "network", "--base", bare, "--transpose", "f*", "-o", made).code == 0
+    made.write_text(made.read_text().replace("[0, 0]", "[3, 3]"))
+    net = load_network(made)
+    assert {layer.name for layer in net} == {*(f"conv{n}" for n in range(20)), "fc"}
+    assert net["fc"].weight.shape == (4, 3)
+    assert "--base: is missing" in accelsim("new", "network", "-o", tmp_path / "other.toml").errors[0]
 
 
 def test_long_work_says_how_much_is_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

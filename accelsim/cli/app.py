@@ -274,6 +274,14 @@ def telling() -> Iterator[None]:
 _OPTIONS_OF = {"objectives": "objective", "constraints": "constraint", "activations": "density"}
 """Arguments of functions whose options are called differently."""
 
+
+@functools.cache
+def _commands() -> Mapping[str, Any]:
+    """Return all commands by name, as the command line has them."""
+    found: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return found
+
+
 _IN_PYTHON = re.compile(r"(?<=\()(?:\w+=|[A-Z]\w+\.\w+), (?=--)|(?<=[a-z]) \(\w+=\)(?=:)")
 """How an argument of a function stands beside the option that does the same."""
 
@@ -281,8 +289,7 @@ _IN_PYTHON = re.compile(r"(?<=\()(?:\w+=|[A-Z]\w+\.\w+), (?=--)|(?<=[a-z]) \(\w+
 def spoken(text: str) -> str:
     """Return a message in the command line's words: an argument of a function that it begins with, as its option."""
     said = re.match(r"((?:layer [^:]+: )?)(\w+)(?=:| ')", text)
-    known: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    command = next((known[word] for word in sys.argv[1:2] if word in known), None)
+    command = next((_commands()[word] for word in sys.argv[1:2] if word in _commands()), None)
     if said and command is not None:
         option = f"--{_OPTIONS_OF.get(said[2], said[2])}"
         if any(option in parameter.opts for parameter in command.params):

@@ -42,9 +42,9 @@ def run_files(
         f"{option}: is of no use with files of SCALE-Sim; leave it out" for option, value in unused.items() if value
     ]
     if not topology.endswith(".csv"):
-        problems.append(f"{topology}: is no .csv; --reports and a .cfg go with {KINDS}")
+        problems.append(f"{topology}: is no .csv; {config} and --reports go with {KINDS}")
     if not config.endswith(".cfg"):
-        problems.append(f"--hardware {config}: is no .cfg; --reports and a .csv topology go with {KINDS}")
+        problems.append(f"--hardware {config}: is no .cfg; {topology} and --reports go with {KINDS}")
     raise_if_any(problems)
     read: Any = collect(problems, scalesim.read_config, config)
     gemm = collect(problems, scalesim.is_gemm, topology)

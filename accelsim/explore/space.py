@@ -26,6 +26,7 @@ from accelsim.explore.points import NO_PLACE, Choice, Defaults, Point, Points
 from accelsim.explore.ranges import MOST_POINTS, WORDS, Knob, drawn, flat, is_chip_key, rank, read_knobs, shown
 from accelsim.explore.store import NAMES, OWN, Wanted
 from accelsim.explore.totals import TOTALS, Objective
+from accelsim.files import real_path
 from accelsim.hardware import Hardware
 from accelsim.network import Density, LeftOut, Network, load_network
 from accelsim.network.language import MOST, as_much
@@ -155,7 +156,7 @@ class Space:
             with collecting(problems, f"{self.source}: "):
                 self.objectives.append(Objective.parse(text))
         self.inputs = tuple(
-            None if each is None else str((folder / each).resolve()) for each in (spec.inputs, spec.labels)
+            None if each is None else str(real_path(folder / each)) for each in (spec.inputs, spec.labels)
         )
         """Files of what enters its networks, and of labels."""
         self.how_much = {name: getattr(spec, name) for name in ("phase", "tokens", "context", "batch")}
@@ -494,7 +495,7 @@ def check_evaluation(text: str, folder: Path) -> str:
     """Return a score as any folder finds it, its file beside that of the space; raises InputError for none."""
     path, colon, function = text.rpartition(":")
     if colon:
-        text = f"{existing_file((folder / path).resolve())}:{function}"
+        text = f"{existing_file(real_path(folder / path))}:{function}"
     elif text not in EVALUATIONS:
         raise InputError(
             f"'{text}' is not known{did_you_mean(text, EVALUATIONS)}; or name a function of a network that "
@@ -505,13 +506,13 @@ def check_evaluation(text: str, folder: Path) -> str:
 
 def _beside(folder: Path, name: str) -> str | Path:
     """Return a file beside the space's, or the name of a shipped one."""
-    return (folder / name).resolve() if Path(name).suffix else name
+    return real_path(folder / name) if Path(name).suffix else name
 
 
 def _network_beside(folder: Path, name: str) -> str | Path:
     """Return a file or a folder of tensors beside the space's, or the name of a shipped network."""
     is_folder = name not in shipped_names("workloads") and os.path.isdir(folder / name)
-    return (folder / name).resolve() if is_folder else _beside(folder, name)
+    return real_path(folder / name) if is_folder else _beside(folder, name)
 
 
 def as_it_runs(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
+from accelsim.config import build
+from accelsim.errors import LONGEST_MESSAGE, MAX_KNOWN, InputError, collecting, listed, raise_if_any
 from accelsim.network.described import FileArray, layer_of
-from accelsim.network.files import TensorFile
+from accelsim.network.files import TensorFile, open_tensors
 from accelsim.network.left_out import WITHOUT_WEIGHTS
 from accelsim.network.network import Network
 from accelsim.network.reading import Reading
@@ -26,7 +28,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
     roles = read_roles(file, reading)
     raise_if_any(f"{path}: {problem}" for problem in roles.problems)
     if any(role.kind != "linear" for role in roles.layers.values()) and not guess:
-        raise InputError(_convolution_help(path, roles))
+        raise InputError(_convolution_help(path, roles, reading))
     problems: list[str] = []
     layers = []
     for role in roles.layers.values():
@@ -35,8 +37,9 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
         if role.kind != "linear":
             geometry = {"kind": role.spec_kind, "input_hw": list(role.weight.shape[2:]), "groups": role.groups}
             tensors.pop("activations", None)  # of an input that is larger than the window
-        spec = LayerSpec(name=role.name, weight=f"{role.owner or role.name}.weight", **geometry)
-        layers.append(layer_of(spec, tensors, problems))
+        said = {"name": role.name, "weight": f"{role.owner or role.name}.weight", **geometry}
+        with collecting(problems):
+            layers.append(layer_of(build(LayerSpec, said, f"layer {role.name}"), tensors, problems))
     raise_if_any(f"{path}: {problem}" for problem in problems)
     if not layers:
         raise InputError(f"{path}: {_no_layers(file, roles)}")
@@ -70,22 +73,52 @@ def _no_layers(file: TensorFile, roles: Roles) -> str:
     return f"has no 2-D tensor whose name ends in '.weight' (it holds {held or 'nothing'}); {remedy}"
 
 
-def _convolution_help(path: Path, roles: Roles) -> str:
+def _convolution_help(path: Path, roles: Roles, reading: Reading) -> str:
     """Say that a bare file does not give the geometry of convolutions, with a network file to fill in."""
-    head = [f"name = {json.dumps(path.stem)}"]
+    said = (
+        f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
+        "padding nor input size"
+    )
+    text = _network_file(path.stem, path.parent, roles)
+    if len(said) + len(text) < LONGEST_MESSAGE - 100:
+        return f"{said}. Save this as {path.stem}.toml beside it and fill it in.\n\n{text}"
+    options = "".join(f" --{key} {shlex.quote(text)}" for key, text in _as_options(reading))
+    return (
+        f"{said}; fill in the file of its {len(roles.layers)} layers that this writes: "
+        f"accelsim new network --base {shlex.quote(str(path))}{options} -o {shlex.quote(f'{path.stem}.toml')}"
+    )
+
+
+def _as_options(reading: Reading) -> list[tuple[str, str]]:
+    """Return what was told of a file of tensors, as a command takes it."""
+    given = [] if reading.key is None else [("key", reading.key)]
+    return given + [("transpose", pattern) for pattern in reading.transpose]
+
+
+def to_fill_in(path: Path, reading: Reading, target: Path) -> str:
+    """Return the text of a network file, to lie at a target, that describes the layers of a file of tensors.
+
+    What the file does not say, strides, paddings and sizes of inputs, is there to be filled in. Raises InputError.
+    """
+    file = open_tensors(path, reading)
+    roles = read_roles(file, reading)
+    raise_if_any(f"{path}: {problem}" for problem in roles.problems)
+    if not roles.layers:
+        raise InputError(f"{path}: {_no_layers(file, roles)}")
+    return _network_file(target.stem, target.parent, roles)
+
+
+def _network_file(name: str, folder: Path, roles: Roles) -> str:
+    """Return the text of a network file, to lie in a folder, of layers whose geometry is to be filled in."""
+    head = [f"name = {json.dumps(name)}"]
     tables = ",\n".join(f"  {_toml(described(each))}" for each in (*roles.left_out, WITHOUT_WEIGHTS))
     head.append(f"not_simulated = [\n{tables},\n]")
     if roles.assumptions:
         head.append("assumptions = [\n" + "".join(f"  {json.dumps(each)},\n" for each in roles.assumptions) + "]")
-    place = os.path.relpath(roles.file.path, path.parent) + "/" * roles.file.path.is_dir()
+    place = os.path.relpath(roles.file.path, folder) + "/" * roles.file.path.is_dir()
     reference = f"{place}:{roles.file.prefix}"
     blocks = ["\n".join(head), *(_block(reference, role, roles) for role in roles.layers.values())]
-    return (
-        f"{path}: holds convolutions (weights of 3 or 4 dimensions), and a bare tensor file gives neither stride nor "
-        f"padding nor input size. Save this as {path.stem}.toml beside it and fill it in.\n\n"
-        + "\n\n".join(blocks)
-        + "\n"
-    )
+    return "\n\n".join(blocks) + "\n"
 
 
 def _toml(value: str | Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from accelsim.config import (
     toml_text,
 )
 from accelsim.errors import InputError, did_you_mean, listed
+from accelsim.files import real_path
 
 MODELS = "workloads/models"
 """Where the language models are that come along."""
@@ -235,7 +236,7 @@ def _of_config(text: str, path: Path) -> LanguageModelFile:
         **ARCHITECTURES[known[architecture.lower()]],
     }
     model: LanguageModel = build(LanguageModel, found, str(path))
-    return LanguageModelFile(name=path.parent.resolve().name or path.stem, language_model=model, source=str(path))
+    return LanguageModelFile(name=real_path(path.parent).name or path.stem, language_model=model, source=str(path))
 
 
 def _shared(path: Path, sizes: dict[str, int]) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import find, label
 from accelsim.errors import InputError, listed, needing, placing, raise_if_any
-from accelsim.files import check_writable, write_whole
+from accelsim.files import check_writable, real_path, write_whole
 from accelsim.network import bare
 from accelsim.network.files import TensorFile, is_tensors, open_tensors
 from accelsim.network.files.kinds import SUFFIXES
@@ -143,7 +143,7 @@ def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading
         from accelsim.network.onnx_graph.rewritten import rewrite
     given = {layer.name: layer for layer in read(path, reading)}
     raise_if_any(_misfits(pruned, given, label(path)))
-    with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=target.resolve().parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".accelsim-", dir=real_path(target).parent) as folder:
         made = Path(folder) / target.name
         said = rewrite(pruned, path, made, reading, way_to(path, target))
         again = read(made, reading)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelsim import __version__
 from accelsim.errors import InputError
-from accelsim.files import check_writable, safetensors_header, write_whole
+from accelsim.files import check_writable, real_path, safetensors_header, write_whole
 from accelsim.network.activations import Density, Remade, made_together
 from accelsim.network.left_out import LeftOut
 from accelsim.network.specs import ARRAY_KEYS, METADATA_KEY, TENSOR_KEYS
@@ -66,8 +66,9 @@ def way_to(parent: Path, target: Path) -> str:
 
     Folders are named where the two share one that is not above the working directory, else the file alone is.
     """
-    parent, folder = parent.resolve(), target.resolve().parent
-    if parent == target.resolve():
+    parent, target = real_path(parent), real_path(target)
+    folder = target.parent
+    if parent == target:
         return ""
     way = Path(os.path.relpath(parent, folder)).as_posix() if parent.drive == folder.drive else parent.name
     if not way.startswith("../"):

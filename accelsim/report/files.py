@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -50,9 +51,9 @@ def check_outputs(wanted: dict[str, Path]) -> None:
     raise_if_any(problems)
 
 
-def _place(path: Path) -> Path:
+def _place(path: Path) -> str:
     """Return what tells two outputs apart."""
-    return path if path == STANDARD_OUTPUT else path.resolve()
+    return str(path) if path == STANDARD_OUTPUT else os.path.realpath(path)
 
 
 def write(results: pd.DataFrame, kind: str, path: Path) -> None:

@@ -94,6 +94,7 @@ def _answer(command: Any, arguments: list[str], folder: Path, said: list[Path]) 
     started = time.process_time()
     code = 0
     try:
+        sys.argv = ["accelsim", *arguments]  # which messages look at
         with _fresh_streams(), telling():
             command(list(arguments), prog_name="accelsim", standalone_mode=True)
     except SystemExit as ended:
@@ -143,7 +144,7 @@ def _faults(code: int, out: str, err: str, arguments: list[str], brought: set[st
 def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> bool:
     stems = {name.rpartition(".")[0] for name in brought}
     words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,:]", each))}
-    words |= {legible(word) for word in words}
+    words |= {legible(word) for word in words} | {repr(each) for each in arguments[1:]}
     text = re.sub(r"\s+", "", err)
     return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or "Usage:" in err or "layer " in err
 

@@ -29,9 +29,11 @@ def is_tensors(path: Path) -> bool:
     if os.path.isdir(path) or shards.is_index(path):
         return True
     try:
-        return kind_of(path) is not None
+        if os.path.isfile(path):  # opening a pipe waits
+            return kind_of(path) is not None
     except OSError:
-        return of_name(path) is not None
+        pass
+    return of_name(path) is not None
 
 
 def open_tensors(path: Path, reading: Reading = AS_IT_LIES, *, part: bool = False) -> TensorFile:

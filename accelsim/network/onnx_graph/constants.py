@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from accelsim.errors import InputError, did_you_mean
+from accelsim.files import real_path
 from accelsim.network.files.tensor_file import mapped
 from accelsim.network.sizes import check_grown
 
@@ -194,7 +195,7 @@ def _file_beside(location: str, tensor: str, folder: Path) -> Path:
     """Return the file in which a tensor is said to lie; raises InputError where it is not in the model's folder."""
     parts = PurePosixPath(location).parts
     file = folder / location
-    if location.startswith("/") or ".." in parts or not file.resolve().is_relative_to(folder.resolve()):
+    if location.startswith("/") or ".." in parts or not real_path(file).is_relative_to(real_path(folder)):
         raise InputError(
             f"'{tensor}': its data is said to be in '{location}', which is no file beside the model but leads out of "
             "its folder; put it there and save the model again"
