@@ -96,15 +96,15 @@ def sentence(row: pd.Series[Any], before: str = UNPRUNED) -> str:
     if not row["most_speed_up"] < math.inf:
         return ""
     known = row["layers_speed_up"] == row["layers_speed_up"]
-    said = f"layers take {_percent(row['layers_share'])} of the time" + (f" {before}" if known else "")
-    said += " that is simulated" if row["elsewhere"] else ""
+    said = f"layers take {_percent(row['layers_share'])} of the {'simulated ' * bool(row['elsewhere'])}time"
+    said += f" {before}" if known else ""
     if known:
         by = "those here are" if before.startswith("of ") else "pruning makes them"
-        said += f"; {by} {row['layers_speed_up']:.2f}x as fast, and the whole {row['speed_up']:.2f}x"
+        said += f"; {by} {row['layers_speed_up']:.2f}x as fast, and the whole network {row['speed_up']:.2f}x"
     if row["next_share"] > 0:
         said += (
-            f", at most {row['most_speed_up']:.3g}x if they took none; next is {row['next_bottleneck']}, "
-            f"{_percent(row['next_share'])} of what it takes now"
+            f" (at most {row['most_speed_up']:.3g}x, if layers took no time); most of the rest is "
+            f"{row['next_bottleneck']}, {_percent(row['next_share'])} of the time now"
         )
     return said
 

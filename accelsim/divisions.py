@@ -65,8 +65,8 @@ def divisions(
     unknown = [name for name, values in accuracy.items() if np.isnan(list(values.values())).any()]
     if unknown:
         warn(
-            f"network {net.name}: no accuracy is stated for {' and '.join(unknown)}; give a score for open "
-            "(evaluate=, --evaluate FILE.py:FUNCTION), and accuracy_dense in the provenance of the network for closed"
+            f"network {net.name}: accuracy unknown for {' and '.join(unknown)}; for open give a score "
+            "(evaluate=, --evaluate FILE.py:FUNCTION), for closed state accuracy_dense in the network's file"
         )
     rows: list[dict[str, Any]] = []
     tables: dict[str, pd.DataFrame] = {}

@@ -147,11 +147,11 @@ def digits(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 MEANINGS = {
-    "digits": "share of the handwritten digits held back for testing that it has right",
-    "digits-train": "mean logarithm of the probability that it gives to the right digit of those it was trained on; 0 "
-    "is best, each unit below is a factor of 2.7",
-    "fidelity": "1 - mean relative squared error of the layers' outputs against those unpruned; 1 is best",
-    "labels": "share of the samples of --inputs that it has right",
+    "digits": "share of the test digits, held back in training, that are classified correctly",
+    "digits-train": "mean log-probability of the correct digit, over the training digits; 0 is best, one less "
+    "means 2.7 times less probable",
+    "fidelity": "1 - mean relative squared error of the layers' outputs, against the unpruned network; 1 is best",
+    "labels": "share of the samples in --inputs that are classified correctly",
 }
 """What the scores of `EVALUATIONS` say, for people."""
 

@@ -69,8 +69,8 @@ def test_shares_and_ratios_by_hand() -> None:
     assert alone["layers_share"] == pytest.approx(12 / 17)
     assert alone[["layers_speed_up", "speed_up"]].isna().all()
     assert sentence(found) == (
-        "layers take 80.0 % of the time unpruned that is simulated; pruning makes them 1.67x as fast, and the whole "
-        "1.47x, at most 5x if they took none; next is softmax, 17.6 % of what it takes now"
+        "layers take 80.0 % of the simulated time unpruned; pruning makes them 1.67x as fast, and the whole network "
+        "1.47x (at most 5x, if layers took no time); most of the rest is softmax, 17.6 % of the time now"
     )
     assert ways(after) == ["chip: fused at no cost: 1 activation", "chip: elsewhere, in no number here: 1 other"]
 

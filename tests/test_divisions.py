@@ -42,6 +42,6 @@ def test_what_cannot_be_divided_is_told() -> None:
         divisions(DENSE, CHIPS)
     weight = np.eye(4, dtype=np.float32)
     net = Network("n", [Layer.linear("fc", weight, activations=np.ones(4))])
-    with pytest.warns(UserWarning, match="no accuracy is stated for closed and open"):
+    with pytest.warns(UserWarning, match="accuracy unknown for closed and open"):
         table = divisions(net, CHIPS[:1])
     assert table["accuracy"].isna().all()

@@ -131,4 +131,4 @@ def test_the_command_draws_where_zeros_are(accelsim: Run, tmp_path: Path) -> Non
     assert (tmp_path / "z.svg").stat().st_size > 3000
     done = accelsim("inspect", "lenet-300-100-digits", "--layer", "fc3")
     assert done.code == 2
-    assert "--layer: is of --plot" in done.err
+    assert "--layer: belongs to --plot" in done.err

@@ -216,7 +216,7 @@ def test_curves_divisions_and_allocations_score_what_each_chip_computes(tmp_path
     assert fine["precision"].tolist() == ["1-bit codes of int16 x int16"] * 2 + ["2-bit codes of int16 x int16"] * 2 + [
         "fp16"
     ]
-    with pytest.warns(UserWarning, match="no accuracy is stated for closed"):
+    with pytest.warns(UserWarning, match="accuracy unknown for closed"):
         both = divisions(net, chips, evaluate=evaluate).set_index(["division", "hardware"])["accuracy"]
     assert both.loc["open"].tolist()[:4] == [2, 2, 4, 4]
     store = tmp_path / "scores.json"

@@ -197,7 +197,7 @@ def test_a_clock_that_the_memories_cannot_follow_is_refused(accelsim: Run) -> No
     fastest = fastest_clock_mhz(131072, 512, chip.technology)
     checked = accelsim("check", CHIP)
     assert checked.code == 0
-    assert f"memories that follow up to {fastest:,.0f} MHz" in checked.out
+    assert f"memories fast enough for up to {fastest:,.0f} MHz" in checked.out
     assert prices(edge(clock_mhz=fastest * 0.999))
     with pytest.raises(InputError, match=rf"shared_memory, .* engine.shared_banks .* is {fastest:.0f} MHz"):
         prices(edge(clock_mhz=fastest * 1.001))
@@ -289,7 +289,7 @@ def test_listed_prices_are_those_of_the_node_that_is_asked_for(accelsim: Run) ->
     """A register's bit in 45 nm costs 0.009 pJ; the memory controller has no source, and so no number."""
     moved = accelsim("energy", CHIP, "--at", "node=45nm")
     assert moved.code == 0
-    assert "edge-nm-16x16 @ 45nm: 1 cores" in moved.out
+    assert "edge-nm-16x16 @ 45nm: 1 core," in moved.out
     lines = {" ".join(line.split()[:3]): line.split() for line in moved.out.splitlines() if line.strip()}
     assert lines["register bits registers"][3] == "0.009"
     assert "unknown memory controller of the chip: no source" in " ".join(lines["controller bytes dram"])

@@ -94,7 +94,7 @@ def test_columns_go_by_rank_and_names_lose_their_middle() -> None:
     (_, width), *_ = grid.fitting(60)[0]
     assert shortened("encoder.layers.11.self_attention.query_projection", 20) == "encode…ry_projection"
     assert width == 60 - 2 * 13 - 2 * GAP
-    assert broken("engine.spmat_width_bits") == "engine.\nspmat_width_\nbits"
+    assert broken("engine.spmat_width_bits") == "engine.\nspmat_\nwidth_bits"
 
 
 def test_points_that_are_equal_are_named_and_constant_knobs_said_once() -> None:

@@ -55,7 +55,7 @@ CALLS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "compare, no activations": ("no activations", lambda _: compare(NET, [CHIP], ["fine"], 0.5)),
     "curve": ("it stays as given", lambda _: curve(NET, [CHIP], ["kernel"], [0.5], activations=1.0)),
     "curve, a point": ("is left out", lambda _: curve(NET, [CHIP], ["filter"], [0.5, 0.99], activations=1.0)),
-    "divisions": ("no accuracy is stated", lambda _: divisions(PRUNED, [CHIP], activations=1.0)),
+    "divisions": ("accuracy unknown for", lambda _: divisions(PRUNED, [CHIP], activations=1.0)),
     "sweep": ("layer wide on", sweep),
 }
 

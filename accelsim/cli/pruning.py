@@ -240,6 +240,7 @@ def sensitivity_command(
     note(net.assumptions)
 
     from accelsim.allocation import sensitivity
+    from accelsim.evaluation import default_evaluation, meaning_of
     from accelsim.report import terminal
 
     with reporting(len(net) * len(shares), quiet=False) as step:
@@ -247,7 +248,7 @@ def sensitivity_command(
             net, granularity, shares, criterion, evaluate=evaluate, seed=seed, store=scores, progress=step
         )
     write_all(table, outputs)
-    console().print(terminal.sensitivity_table(table))
+    console().print(terminal.sensitivity_table(table, meaning_of(evaluate or default_evaluation(net))))
     say_left_out(net)
     say_wrote(*outputs.values())
 

@@ -17,7 +17,7 @@ EvaluateOption = Annotated[
     str | None,
     typer.Option(
         "--evaluate",
-        help="What scores a pruned network: labels (share of --inputs that it has right), fidelity (how close its "
+        help="What scores a pruned network: labels (share of --inputs classified correctly), fidelity (how close its "
         "outputs stay), digits, digits-train, or file.py:function.",
         show_default=False,
     ),

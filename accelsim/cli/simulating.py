@@ -377,7 +377,8 @@ def curve_command(
     write_all(table, files)
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
-    console().print(terminal.curve_table(table, column, shares))
+    for shown in dict.fromkeys([column, *["score"] * bool(table["score"].notna().any())]):
+        console().print(terminal.curve_table(table, shown, shares))
     say_left_out(net, chips)
     note(differences(chips))
     say_wrote(*outputs.values())

@@ -30,9 +30,9 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
     """Return a bar per row, as long as a column's value, split into parts."""
     chart = Text()
     results = supported(results)
-    shown = results.head(MAX_CHART_ROWS)
+    shown = results.iloc[sorted(results[column].to_numpy().argsort(kind="stable")[-MAX_CHART_ROWS:])]
     longest = float(shown[column].max())
-    several = shown["hardware"].nunique() > 1
+    several = results["hardware"].nunique() > 1
     labels = [
         one_line(f"{layer} · {chip}" if several else str(layer))
         for layer, chip in zip(shown["layer"], shown["hardware"], strict=True)
@@ -67,5 +67,5 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
             at += length
     chart.append("\n")
     if len(results) > len(shown):
-        chart.append(f"({len(results) - len(shown)} more layers not drawn)\n")
+        chart.append(f"(the {len(shown)} longest; {len(results) - len(shown)} more are not drawn)\n")
     return chart

@@ -46,8 +46,8 @@ class Column:
 
     @property
     def name(self) -> str:
-        """Its heading in one line."""
-        return " ".join(filter(None, self.heading))
+        """Its heading in one line; a key that `broken` put into several is whole again."""
+        return " ".join(filter(None, self.heading)).replace(". ", ".").replace("_ ", "_")
 
     @property
     def natural(self) -> int:
@@ -152,13 +152,21 @@ def shortened(name: str, width: int) -> str:
 
 
 def broken(name: str, width: int = 12) -> str:
-    """Return a name with dots and underscores as a heading of several lines, broken behind those."""
-    lines = [""]
-    for part in name.replace(".", ".\0").replace("_", "_\0").split("\0"):
-        if lines[-1] and len(lines[-1]) + len(part) > width:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(lines)
+    """Return a name with dots and underscores as a heading of several lines, broken behind those, and no wider than
+    so many lines need.
+    """  # noqa: D205
+    parts = name.replace(".", ".\0").replace("_", "_\0").split("\0")
+
+    def within_width(width: int) -> list[str]:
+        lines = [""]
+        for part in parts:
+            if lines[-1] and len(lines[-1]) + len(part) > width:
+                lines.append("")
+            lines[-1] += part
+        return lines
+
+    fewest = len(within_width(width))
+    return "\n".join(next(lines for each in range(width + 1) if len(lines := within_width(each)) == fewest))
 
 
 def _lines(cell: Cell) -> tuple[str, ...]:

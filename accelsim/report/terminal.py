@@ -145,7 +145,7 @@ def energy_table(row: pd.Series[Any], account: pd.DataFrame) -> Grid:
     grid = Grid(f"{row['layer']} on {row['hardware']}: {number(row['energy_pj'] / 1e3)} nJ in {row['cycles']:,} cycles")
     lasting = [name.endswith(PER_CYCLE) for name in account["action"]]
     grid.add("action", (_spelt(name.removesuffix(PER_CYCLE)) for name in account["action"]), kind="name")
-    grid.add("of", map(_spelt, account["component"]), kind="words", rank=3)
+    grid.add("component", map(_spelt, account["component"]), kind="words", rank=3)
     counts = zip(account["times"], lasting, strict=True)
     grid.add("times", (f"{times:,}{' cycles' * is_cycles}" for times, is_cycles in counts))
     grid.add("pJ each", (_priced(pj, number) for pj in account["price_pj"]), rank=1)
@@ -178,7 +178,7 @@ def prices_table(hardware: Hardware, listed: pd.DataFrame) -> Grid:
     what, made = engine_of(hardware).describe(hardware)
     grid = Grid(f"{hardware.name}: {what}, {made}")
     grid.add("action", map(_spelt, listed["action"]), kind="name")
-    grid.add("of", map(_spelt, listed["component"]), kind="words", rank=2)
+    grid.add("component", map(_spelt, listed["component"]), kind="words", rank=2)
     grid.add("pJ each", (_priced(pj, number) for pj in listed["price_pj"]))
     grid.add("source of the price", listed["source"], kind="words", rank=1)
     return grid
@@ -302,7 +302,8 @@ def curve_table(table: pd.DataFrame, column: str, shares: Sequence[float]) -> Gr
 
     A point stands below the share that its own is nearest to.
     """
-    grid = Grid(f"{table['network'].iloc[0]}: {column}, by the share of weights that are zero")
+    what = _with_unit(column).replace("\n", " in ") if unit_of(column) else column
+    grid = Grid(f"{table['network'].iloc[0]}: {what}, by the share of weights that are zero")
     asked = sorted({*shares})
     found: dict[tuple[str, str], dict[float, float]] = {}
     for row in table.to_dict("records"):
@@ -344,13 +345,16 @@ def gains_table(gains: pd.DataFrame) -> Grid:
         grid.add(heading, map(times, gains[column]), rank=rank)
     if gains[["accuracy", "accuracy_against"]].notna().to_numpy().any():
         grid.add("accuracy\nof this", map(percent, gains["accuracy"]))
+        if gains["accuracy"].isna().all():
+            grid.notes.append("accuracy of this: not known; labelled samples measure it (--inputs, --labels)")
         grid.add("of the\nother", map(percent, gains["accuracy_against"]), rank=2)
     return grid
 
 
 def divisions_table(table: pd.DataFrame) -> Grid:
     """Return two lines per chip: the network unpruned (closed) and as it is (open)."""
-    grid = Grid(str(table["network"].iloc[0]), [whose_note(table["activations"], table["division"])])
+    said = "closed: the network unpruned; open: as it is, pruned"
+    grid = Grid(str(table["network"].iloc[0]), [said, whose_note(table["activations"], table["division"])])
     grid.add("chip", map(str, table["hardware"]), kind="name")
     grid.add("division", map(str, table["division"]), kind="name")
     for heading, column, text, rank in (
@@ -362,13 +366,14 @@ def divisions_table(table: pd.DataFrame) -> Grid:
     return grid
 
 
-def sensitivity_table(table: pd.DataFrame) -> Grid:
-    """Return a line per layer and a column per sparsity with the scores of `sensitivity`."""
+def sensitivity_table(table: pd.DataFrame, meaning: str) -> Grid:
+    """Return a line per layer and a column per sparsity with the scores of `sensitivity`, which mean `meaning`."""
     first = table.iloc[0]
     unpruned = float(first["score"] + first["score_loss"])
     grid = Grid(
         f"{first['network']}: score with one layer pruned by '{first['granularity']}', criterion "
-        f"{first['criterion']} (unpruned {unpruned:.4g})"
+        f"{first['criterion']} (unpruned {unpruned:.4g})",
+        [f"score: {meaning}"],
     )
     scores: Any = table.pivot_table("score", "layer", "sparsity", sort=False)
     grid.add("layer", map(str, scores.index), kind="name")
@@ -414,6 +419,8 @@ def inspection_table(name: str, table: pd.DataFrame) -> Grid:
     }
     of_one_machine = [heading for heading in reversed(sizes) if heading not in ("dense", *INSPECTED_LESS)]
     ranks = {heading: place for place, heading in enumerate(reversed([*of_one_machine, *INSPECTED_LESS]), 1)}
+    # What no layer can be stored in has least to say.
+    ranks |= {heading: len(ranks) + 1 for heading, cells in sizes.items() if {*cells} == {"-"}}
     grid.add("layer", table["layer"], kind="name")
     grid.add("kind", table["kind"], kind="words", rank=ranks["kind"])
     grid.add("shape", table["shape"], rank=ranks["shape"])

@@ -112,7 +112,10 @@ class TensorCore(Engine):
         own = cast("TensorCoreChip", chip)
         patterns = f"patterns {', '.join(own.engine.patterns) or 'none'}"
         self.prices(chip)
-        return f"{own.engine.cores} cores, {patterns}", f"{', '.join(own.engine.fma_per_cycle)}; {made_in(own)}"
+        return (
+            f"{own.engine.cores} core{'s' * (own.engine.cores > 1)}, {patterns}",
+            f"{', '.join(own.engine.fma_per_cycle)}; {made_in(own)}",
+        )
 
     def terms(self, chip: Hardware) -> Terms:
         """Return the sums of the format of networks, the multipliers of all cores, shared memories and L2."""
