@@ -16,7 +16,8 @@ import numpy as np
 
 import accelsim
 from accelsim.report.describe import describe
-from accelsim.report.html import chart_library, page
+from accelsim.report.frame import chart_library
+from accelsim.report.html import page
 from benchmarks.browser import chromium, missing, open_report
 
 OPENINGS = 5

@@ -27,7 +27,8 @@ from accelsim.config import find, shipped_names
 from accelsim.keys import unit_of
 from accelsim.report import charts, summary
 from accelsim.report.describe import describe
-from accelsim.report.html import chart_library, page
+from accelsim.report.frame import chart_library
+from accelsim.report.html import page
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import number, percent, whole
@@ -541,8 +542,14 @@ def browser() -> Iterator[Driver]:
 def opened(browser: Driver, text: str, tmp_path: Path) -> Driver:
     path = tmp_path / "report.html"
     path.write_text(text, encoding="utf-8")
+    set_width(browser, 1280)
     open_report(browser, path)
     return browser
+
+
+def set_width(driver: Driver, width: int) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def column(driver: Driver, heading: str) -> list[str]:
@@ -673,6 +680,35 @@ def test_it_prints(opened: Driver) -> None:
     assert "is the fastest" in said
     assert all(name in said for name in (*CHIPS, "fc1", "fc2", "fc3"))
     assert "memory.dram.timing.t_rc_ns" not in "".join(said.split())  # keys would be half of it
+
+
+def too_wide(driver: Driver) -> list[str]:
+    """Tables that are wider than their place."""
+    script = "return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth)"
+    return [box.get_attribute("aria-label") for box in driver.execute_script(script)]
+
+
+def headings_seen(driver: Driver) -> list[str]:
+    return [each.text for each in driver.find_elements("css selector", "#layer-table thead th") if each.is_displayed()]
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [800, 1400, 1920])
+def test_no_table_is_wider_than_the_window(opened: Driver, text: str, width: int) -> None:
+    set_width(opened, width)
+    opened.execute_script("return new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    every = [" ".join(each.text.split()) for each in tree(text).by_id("layer-table").all("thead")[0].all("th")]
+    seen = [" ".join(each.split()) for each in headings_seen(opened)]
+    assert too_wide(opened) == []
+    assert {"layer", "chip", "cycles", "time µs", "energy nJ"} <= set(seen)
+    more = opened.find_element("css selector", "#layers .more")
+    assert more.is_displayed() == (len(seen) < len(every)) == (width == 800)
+    if more.is_displayed():
+        said = more.text.partition("hidden at this width: ")[2].split(", ")
+        assert sorted([*seen, *said]) == sorted(every)
+        more.find_element("css selector", "input").click()
+        assert [" ".join(each.split()) for each in headings_seen(opened)] == every
+        more.find_element("css selector", "input").click()
 
 
 @in_a_browser

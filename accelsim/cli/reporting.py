@@ -64,7 +64,7 @@ def report_command(
     reading: ReadingOptions,
 ) -> None:
     """Write one HTML page, which works offline: summary, layer table, charts, chips, network, origin."""
-    from accelsim.report.html import chart_library
+    from accelsim.report.frame import chart_library
     from accelsim.report.reading import READERS
 
     problems: list[str] = []

@@ -1,37 +1,21 @@
-"""A report as one HTML file: works offline, asks no host for anything, escapes whatever it shows."""
+"""A report on results as one HTML file: a network, on one chip or several."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import shlex
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from accelsim.errors import needing
 from accelsim.network.left_out import by_kind
 from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
 from accelsim.report.drawing import graph_svg
+from accelsim.report.frame import Figure, render
 from accelsim.report.runs import totals, with_runs
+from accelsim.report.tables import GAIN_FIELDS, LAYER_FIELDS, TERMS_FIELDS, TOTAL_FIELDS, table_of, turned
 from accelsim.report.terminal import io_counted
-from accelsim.report.units import (
-    COUNT,
-    ENERGY_PJ,
-    POWER_MW,
-    SIZE_BITS,
-    TIME_US,
-    Scale,
-    number,
-    percent,
-    say,
-    times,
-    whole,
-)
+from accelsim.report.units import COUNT, ENERGY_PJ, SIZE_BITS, Scale, percent, whole
 from accelsim.results import operations, supported
 from accelsim.terms import differences, terms
 from accelsim.totals import not_simulated, without_pins
@@ -44,38 +28,6 @@ DETAILED_RUNS = 6
 
 MAX_ROWS = 2000
 """Rows of the layer table, those of most energy; more would make a page that opens slowly."""
-
-
-class Cell(NamedTuple):
-    """One cell of a table: what is read, and the number that it sorts by, None where that is the text."""
-
-    text: str
-    value: float | None = None
-
-
-class Field(NamedTuple):
-    """One column of a table."""
-
-    heading: str
-    unit: str
-    cell: Callable[[Any], Cell]
-    meaning: str
-    is_text: bool = False
-
-
-class Table(NamedTuple):
-    """Headings and rows as the page shows them."""
-
-    fields: Sequence[Field]
-    rows: list[list[Cell]]
-
-
-class Figure(NamedTuple):
-    """One chart of the page, and what its caption says."""
-
-    id: str
-    caption: str
-    spec: dict[str, Any]
 
 
 class Run(NamedTuple):
@@ -109,16 +61,6 @@ def page(
     """
     rows = with_runs(results)
     sums = totals(rows)
-    with needing("report"):
-        import jinja2
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: _part(name)),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    scripts = [chart_library(), _part("report.js")]
     overview = _overview(sums)
     runs = [
         _run(total, rows[rows["run"] == total["run"]], place, network, before)
@@ -128,7 +70,9 @@ def page(
     known = {chip.name: chip for chip in chips}
     names = dict.fromkeys(rows["hardware"])
     described = [chip.hardware for name in names if (chip := known.get(name)) and chip.hardware is not None]
-    text: str = environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        [*overview, *(each for run in runs for each in run.figures)],
         networks=list(dict.fromkeys(rows["network"])),
         network=network,
         shares=[text.replace("not simulated", "Not simulated") + "." for text in not_simulated(rows)],
@@ -139,12 +83,11 @@ def page(
         compared=summary.compared(sums, totals(rows[~operations(rows)])),
         runs=runs,
         overview=overview,
-        specs={figure.id: figure.spec for figure in [*overview, *(each for run in runs for each in run.figures)]},
-        totals=_table([*TOTAL_FIELDS, *(GAIN_FIELDS[1:3] if "speed_up" in sums else ())], sums),
-        gains=None if gains is None else _table(GAIN_FIELDS, gains),
+        totals=table_of([*TOTAL_FIELDS, *(GAIN_FIELDS[1:3] if "speed_up" in sums else ())], sums),
+        gains=None if gains is None else table_of(GAIN_FIELDS, gains),
         against="" if gains is None else f"{gains['network'].iloc[0]} against {gains['against'].iloc[0]}",
-        terms=_turned(TERMS_FIELDS, terms(described)) if described else None,
-        layers=_table(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
+        terms=turned(TERMS_FIELDS, terms(described)) if described else None,
+        layers=table_of(LAYER_FIELDS if len(sums) > 1 else LAYER_FIELDS[:1] + LAYER_FIELDS[2:], shown),
         run_names=list(sums["run"]) if len(sums) > 1 else [],
         left_out=len(rows) - len(shown),
         chips=[known.get(name, Chip(name, None, ())) for name in names],
@@ -152,34 +95,9 @@ def page(
         provenance=_provenance(rows),
         chip_hashes={name: _several(rows.loc[rows["hardware"] == name, "hardware_hash"]) for name in names},
         notes=[*notes, *map(_sentence, differences(described)), *_notes(rows)],
-        command=shlex.join(command),
-        python=list(python),
-        style=_part("report.css"),
-        scripts=scripts,
-        hashes=[_csp_hash(script) for script in scripts],
+        command=command,
+        python=python,
     )
-    return text
-
-
-@lru_cache(maxsize=1)
-def chart_library() -> str:
-    """Return the JavaScript that draws the charts: Vega-Lite, as its Python wheel brings it along.
-
-    Raises InputError where `accelsim[report]` is not installed.
-    """
-    with needing("report"):
-        import vl_convert
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _part(name: str) -> str:
-    return files("accelsim.report").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _csp_hash(script: str) -> str:
-    """Return what the content security policy calls a script by: no other will run in the page."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _overview(sums: pd.DataFrame) -> list[Figure]:
@@ -219,120 +137,6 @@ def _run(total: Any, rows: pd.DataFrame, place: int, network: Network | None, be
     graph = "" if network is None or network.graph is None else graph_svg(network, rows)
     was = None if before is None else before[before["hardware"] == total["hardware"]]
     return Run(name, summary.of_run(total, rows, was), drawn, graph)
-
-
-def _text(heading: str, name: str, meaning: str) -> Field:
-    return Field(heading, "", lambda row: Cell(str(row[name])), meaning, is_text=True)
-
-
-def _number(
-    heading: str, unit: str, name: str, text: Callable[[Any], str], meaning: str, *, size: float = 1.0
-) -> Field:
-    """Return a column of numbers, divided by `size` before they are written."""
-
-    def cell(row: Any) -> Cell:
-        value = row[name]
-        return Cell("-", float("-inf")) if pd.isna(value) else Cell(text(value / size), float(value))
-
-    return Field(heading, unit, cell, meaning)
-
-
-def _able(row: Any) -> Cell:
-    return Cell(f"{row['able']} of {row['layers']}" if row["able"] < row["layers"] else str(row["able"]), row["able"])
-
-
-TOTAL_FIELDS = (
-    _text("chip", "run", "name of the chip"),
-    Field("layers", "", _able, "how many of them it could run"),
-    _number("cycles", "", "cycles", whole, "clock cycles of all layers"),
-    _number(
-        "time", "", "time_us", lambda us: say(us, TIME_US), "cycles / clock, and launches where kernels are launched"
-    ),
-    _number("energy", "", "energy_pj", lambda pj: say(pj, ENERGY_PJ), "of all components"),
-    _number("power", "", "power_mw", lambda mw: say(mw, POWER_MW), "energy / time"),
-    _number("energy x time", "µJ s", "edp_pj_s", number, "energy-delay product", size=1e6),
-    _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
-    _number("load balance", "", "load_balance", percent, "cycles with work / cycles of all units"),
-    _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
-    _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
-    _number("size", "", "storage_bits", lambda bits: say(bits, SIZE_BITS), "compressed weights"),
-    _number(
-        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
-    ),
-    _number("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown"),
-)
-
-GAIN_FIELDS = (
-    _text("chip", "hardware", "name of the chip"),
-    _number("faster", "", "speed_up", times, "time of the other network / this time"),
-    _number("less energy", "", "energy_saving", times, "its energy / this energy"),
-    _number("fewer DRAM bytes", "", "bytes_saving", times, "its DRAM traffic / this traffic; -: neither has any"),
-    _number("smaller", "", "size_saving", times, "its weights as the chip stores them / these"),
-    _number("accuracy", "", "accuracy", percent, "of the network; -: unknown"),
-    _number("accuracy against", "", "accuracy_against", percent, "of the other; -: unknown"),
-)
-
-TERMS_FIELDS = (
-    _text("chip", "hardware", "name of the chip"),
-    Field("made in", "", lambda row: _made_in(row), "node of its technology, or what prices it instead", is_text=True),
-    _text("weights", "weights", "number format that weights are multiplied in"),
-    _text("stored as", "stored", "how weights are kept where that is another format"),
-    _text("activations", "activations", "number format of activations"),
-    _text("sums", "sums", "number format of accumulators"),
-    _number("multipliers", "", "multipliers", whole, "dense multiply-accumulates in a cycle"),
-    _number("clock", "MHz", "clock_mhz", number, "full clock of the chip"),
-    _number("peak", "GMAC/s", "peak_gmac_per_s", number, "multipliers x clock"),
-    _number("area", "mm²", "area_mm2", number, "of the chip; -: unknown"),
-    _number("SRAM", "KiB", "sram_bytes", number, "memories on the chip", size=1024),
-    _text("DRAM", "dram", "the part beside it"),
-    _text("pins", "dram_pins", "how the energy of its pins is known"),
-    _number("channels", "", "dram_channels", whole, "channels of all parts"),
-)
-
-
-def _made_in(row: Any) -> Cell:
-    return Cell(str(row["priced_by"]) if pd.isna(row["node_nm"]) else f"{row['node_nm']:g} nm")
-
-
-LAYER_FIELDS = (
-    _text("layer", "layer", "name of the layer"),
-    _text("chip", "run", "name of the chip"),
-    _text("run as", "executed_as", "how the chip ran it: sparse, dense, a pattern; unsupported: cannot"),
-    _number("vectors", "", "vectors", whole, "matrix-vector products: samples x pixels or tokens"),
-    _number("weights ≠ 0", "", "weight_density", percent, "non-zero weights / all weights"),
-    _number("inputs ≠ 0", "", "activation_density", percent, "non-zero inputs / all inputs"),
-    _number("cycles", "", "cycles", whole, "clock cycles"),
-    _number("time", "µs", "time_us", number, "cycles / clock, and launches where kernels are launched"),
-    _number("energy", "nJ", "energy_pj", number, "of all components", size=1e3),
-    _number("power", "mW", "power_mw", number, "energy / time"),
-    _number("MACs used", "", "utilization", percent, "real multiply-accumulates / those possible"),
-    _number("load balance", "", "load_balance", percent, "cycles with work / cycles of all units"),
-    _number("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time"),
-    _number("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time"),
-    _number("size", "KiB", "storage_bits", number, "compressed weights", size=8192),
-    _number(
-        "smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), "than dense weights in the type they come in"
-    ),
-)
-
-
-def _table(fields: Sequence[Field], rows: pd.DataFrame) -> Table:
-    return Table(fields, [[field.cell(row) for field in fields] for row in rows.to_dict("records")])
-
-
-def _turned(fields: Sequence[Field], rows: pd.DataFrame) -> dict[str, Any]:
-    """Return a table with a column for each row: few chips have many terms."""
-    table = _table(fields, rows)
-    lines = [
-        {
-            "heading": field.heading,
-            "unit": field.unit,
-            "meaning": field.meaning,
-            "cells": [row[at].text for row in table.rows],
-        }
-        for at, field in enumerate(fields)
-    ]
-    return {"names": lines[0]["cells"], "lines": lines[1:]}
 
 
 def _structure(rows: pd.DataFrame, network: Network | None) -> list[dict[str, str]]:

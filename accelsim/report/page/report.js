@@ -22,10 +22,36 @@ for (const table of document.querySelectorAll(".sortable")) {
   });
 }
 
-const rows = [...document.querySelectorAll("#layer-table tbody tr")];
-const texts = rows.map((row) => [...row.querySelectorAll(".text")].map((cell) => cell.textContent));
+// A table that is wider than its place leaves out columns, highest rank first, until the box below asks for all.
+const rules = document.styleSheets[0];
+for (let place = 2; place <= 40; place++) {
+  rules.insertRule(`@media screen { .without-${place} tr > :nth-child(${place}) { display: none } }`, rules.cssRules.length);
+}
+const fit = (box) => {
+  const table = box.firstElementChild;
+  const more = box.nextElementSibling;
+  const every = more.querySelector("input").checked;
+  const columns = [...table.tHead.rows[0].cells].map((cell, place) => [Number(cell.dataset.rank), place + 1, cell.textContent]);
+  const names = [];
+  table.className = "sortable";
+  for (const [rank, place, name] of columns.sort(([a], [b]) => b - a)) {
+    if (every || rank === 0 || box.scrollWidth <= box.clientWidth) break;
+    table.classList.add(`without-${place}`);
+    names.push(name);
+  }
+  more.hidden = names.length === 0 && !every;
+  more.lastElementChild.textContent = names.length ? `hidden at this width: ${names.join(", ")}` : "";
+};
+const fitting = new ResizeObserver((entries) => entries.forEach((entry) => fit(entry.target)));
+for (const box of document.querySelectorAll(".scroll:has(> .sortable)")) {
+  fitting.observe(box);
+  box.nextElementSibling.addEventListener("change", () => fit(box));
+}
+
 const filter = document.getElementById("filter");
 const chip = document.getElementById("chip");
+const rows = [...document.querySelectorAll(`#${filter.dataset.table} tbody tr`)];
+const texts = rows.map((row) => [...row.querySelectorAll(".text")].map((cell) => cell.textContent));
 const show = () => {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
