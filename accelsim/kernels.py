@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.runtime.nrt import rtsys
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import warn
+from accelsim.errors import reason_of, warn
 
 __all__ = [
     "Compiling",
@@ -105,6 +107,42 @@ def read_only(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     return view
 
 
+class _Files(caching.IndexDataCacheFile):
+    """The files of a kernel, each with a checksum at its end: what was cut or overwritten is never loaded, nor run."""
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if self._is_whole(self._index_path) else {}
+
+    def _load_data(self, name: str) -> Any:
+        if self._is_whole(path := self._data_path(name)):
+            return super()._load_data(name)
+        raise FileNotFoundError(path)
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[Any]:
+        content = io.BytesIO()
+        yield content
+        with super()._open_for_write(filepath) as file:
+            file.write(content.getvalue() + _checksum(content.getvalue()))
+
+    def _is_whole(self, path: str) -> bool:
+        """Return whether a file is as it was written; what is not there is nothing to tell of."""
+        if not os.path.exists(path):
+            return False
+        content = Path(path).read_bytes()
+        if _checksum(content[:-_CHECKSUM_BYTES]) == content[-_CHECKSUM_BYTES:]:
+            return True
+        _tell_damaged(path)
+        return False
+
+
+_CHECKSUM_BYTES = 16
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_CHECKSUM_BYTES).digest()
+
+
 class _Kept(caching.FunctionCache):
     """Compiled code on disk, which never stops a run: what cannot be read is compiled, what cannot be kept is told.
 
@@ -116,9 +154,11 @@ class _Kept(caching.FunctionCache):
         self._lock: _Lock | None = None
         super().__init__(kernel.py_func)
         self._ours = PACKAGE in Path(kernel.py_func.__code__.co_filename).parents
+        stamp = self._impl.locator.get_source_stamp()
         if self._ours:
             # By itself numba asks for the file of a kernel alone, and what this one calls may lie in another.
-            self._cache_file._source_stamp = (self._cache_file._source_stamp, kernel_sources_hash())
+            stamp = stamp, kernel_sources_hash()
+        self._cache_file = _Files(self.cache_path, f"{self._impl.filename_base}.whole", stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)  # all that ours need to run; to compile one, numba loads half of SciPy
@@ -143,8 +183,8 @@ class _Kept(caching.FunctionCache):
     def _tried(self, action: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return action(*arguments)
-        except Exception as error:  # pickle, zlib and LLVM each have their own for a file that is cut or overwritten
-            _tell_trouble(f"{self.cache_path}: {type(error).__name__}: {error}")
+        except Exception as error:  # pickle, zlib and LLVM each have their own
+            _tell_unkept(f"{self.cache_path}: {type(error).__name__}: {reason_of(error)}")
             return None
 
 
@@ -172,12 +212,25 @@ class _Lock:
             file.close()
 
 
-@cache
-def _tell_trouble(problem: str) -> None:
-    warn(
-        f"compiled code cannot be kept on disk or read from there ({problem}); it is compiled anew. "
-        "Set NUMBA_CACHE_DIR to an empty folder that can be written"
-    )
+_told: set[str] = set()
+"""What this process has told of, once for all kernels."""
+
+
+def _tell_unkept(reason: str) -> None:
+    """Tell that compiled code is not kept: of the first kernel, which stands for all."""
+    if "unkept" not in _told:
+        _told.add("unkept")
+        warn(
+            f"compiled code cannot be kept on disk ({reason}), so each command compiles anew; "
+            "set NUMBA_CACHE_DIR to a folder that can be written"
+        )
+
+
+def _tell_damaged(path: str) -> None:
+    """Tell that compiled code was cut or overwritten, as a power cut may leave it: of the first file."""
+    if "damaged" not in _told:
+        _told.add("damaged")
+        warn(f"{path}: compiled code was cut or overwritten; it is compiled anew, as other files like it are")
 
 
 def _part(module: str) -> str:
@@ -203,8 +256,10 @@ class Kernel(CPUDispatcher):
             if self._kept is None and not self.overloads:
                 try:
                     self._kept = self._cache = _Kept(self)
-                except (RuntimeError, OSError) as error:
-                    _tell_trouble(str(error))
+                except RuntimeError:  # numba has no place for it, whose message is of this kernel alone
+                    _tell_unkept("neither the package's folder nor one of your home can be written")
+                except OSError as error:
+                    _tell_unkept(reason_of(error))
             if self._kept is None and tuple(sigutils.normalize_signature(sig)[0]) not in self.overloads:
                 self.tell()
             collects = gc.isenabled()

@@ -73,22 +73,78 @@ def test_one_process_compiles_and_others_wait(tiny: Path) -> None:
     assert {warned for _, warned in found} == {""}
 
 
-def test_what_is_damaged_on_disk_is_compiled_anew_and_told(tiny: Path) -> None:
-    assert ended(start(tiny, tiny / "cache"))[0] == 1
-    (kept,) = (tiny / "cache").rglob("*.nbc")
-    kept.write_bytes(kept.read_bytes()[:100])
-    compiled, warned = ended(start(tiny, tiny / "cache"))
-    assert compiled == 1
-    assert "it is compiled anew. Set NUMBA_CACHE_DIR to an empty folder that can be written" in warned
-    assert ended(start(tiny, tiny / "cache")) == (0, "")  # and it was mended
+DAMAGE = """
+import importlib, itertools, sys, warnings
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from accelsim import kernels
+
+def run():
+    kernels._told.clear()
+    sys.modules.pop("tiny", None)
+    tiny = importlib.import_module("tiny")
+    told = []
+    with warnings.catch_warnings(record=True) as caught, kernels.on_compile(told.append):
+        warnings.simplefilter("always")
+        assert tiny.fill(np.zeros(1, np.int64), 4) == 18
+    return len(told), [str(each.message) for each in caught]
+
+assert run() == (1, [])
+kept = {suffix: next(Path(sys.argv[2]).rglob("*" + suffix)) for suffix in (".nbi", ".nbc")}
+for suffix, path in kept.items():
+    whole = path.read_bytes()
+    steps = len(whole) // int(sys.argv[3])
+    cut = [whole[:length] for length in (0, 1, *range(2, len(whole), steps), len(whole) - 1)]
+    flipped = [whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1:] for at in range(0, len(whole), steps)]
+    zeros = bytes(len(whole))  # what is left after a power cut of some file systems
+    for damaged in [*cut, *flipped, zeros, whole + whole, whole[::-1]]:
+        path.write_bytes(damaged)
+        compiled, said = run()
+        assert compiled == 1 and len(said) == 1 and str(path) in said[0] and "was cut or overwritten" in said[0], said
+        assert run() == (0, [])  # and it was mended
+"""
 
 
-def test_without_a_folder_to_keep_code_in_it_runs_all_the_same(tiny: Path) -> None:
-    (tiny / "cache").write_text("a file, no folder", encoding="utf-8")
-    only_there = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}  # numba has other folders to fall back to
-    compiled, warned = ended(start(tiny, tiny / "cache", **only_there))
+@pytest.mark.parametrize("places", [1, pytest.param(25, marks=pytest.mark.thorough)])
+def test_what_is_damaged_on_disk_is_compiled_anew_and_told(tiny: Path, places: int) -> None:
+    """Cut at many lengths, with a bit flipped at many places, emptied and filled with zeros: the index and the code."""
+    (tiny / "damage.py").write_text(DAMAGE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tiny / "damage.py"), str(tiny), str(tiny / "cache"), str(places)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tiny / "cache")}, cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_without_a_folder_to_keep_code_in_it_runs_all_the_same_and_says_so_once(tiny: Path) -> None:
+    """A file is where the folder would be, as nothing else keeps the administrator from writing there."""
+    text = TINY.replace("def fill(", "def other(x):\n    return twice(x)\n\n@njit(cache=True, nogil=True)\ndef fill(")
+    (tiny / "tiny.py").write_text(text, encoding="utf-8")
+    use = (tiny / "use.py").read_text().replace("    totals =", "    import tiny; tiny.other(3)\n    totals =")
+    (tiny / "use.py").write_text(use, encoding="utf-8")
+    (tiny / "__pycache__").write_text("a file, no folder", encoding="utf-8")
+    compiled, warned = ended(start(tiny, tiny / "__pycache__", HOME="/dev/null/home", XDG_CACHE_HOME="/dev/null/home"))
+    assert compiled == 2
+    assert warned == (
+        "compiled code cannot be kept on disk (neither the package's folder nor one of your home can be written), so "
+        "each command compiles anew; set NUMBA_CACHE_DIR to a folder that can be written"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the sizes of files is of other systems")
+def test_on_a_full_disk_it_runs_all_the_same(tiny: Path) -> None:
+    use = (tiny / "use.py").read_text()
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    (tiny / "use.py").write_text(limit + use, encoding="utf-8")
+    compiled, warned = ended(start(tiny, tiny / "cache", PYTHONDONTWRITEBYTECODE="1"))
     assert compiled == 1
-    assert "Set NUMBA_CACHE_DIR to an empty folder that can be written" in warned
+    assert warned.startswith(f"compiled code cannot be kept on disk ({tiny}/cache/")
+    assert "File too large), so each command compiles anew" in warned
+    (tiny / "use.py").write_text(use, encoding="utf-8")
+    assert ended(start(tiny, tiny / "cache")) == (1, "")  # what was begun there is no harm
+    assert ended(start(tiny, tiny / "cache")) == (0, "")
 
 
 ARRAYS = """

@@ -51,6 +51,17 @@ def test_a_signal_stops_a_command(number: signal.Signals, block: str) -> None:
     assert (ran.returncode, out, err) == (stopping.STOPPED, b"", b"stopped\n")
 
 
+def test_a_signal_stops_a_command_whose_reader_was_stopped_before() -> None:
+    """As `accelsim run 2>&1 | tee log` in a terminal, whose Ctrl-C ends both."""
+    ran = begun("", COMPILED)
+    assert ran.stdout is not None
+    assert ran.stderr is not None
+    ran.stdout.close()
+    ran.stderr.close()
+    ran.send_signal(signal.SIGINT)
+    assert ran.wait() == stopping.STOPPED
+
+
 def test_the_limit_stops_a_command() -> None:
     ran = begun("stopping.set_limit('0.2s')", COMPILED)
     _, err = ran.communicate()

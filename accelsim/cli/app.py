@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import inspect
-import io
 import os
 import re
 import sys
@@ -24,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 from typer.models import OptionInfo
 
+from accelsim.cli import streams
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP
@@ -212,40 +211,27 @@ def _options(
 
 def main() -> None:
     """Run the command line; bad input is a message per problem and exit code 2, never a traceback."""
-    codecs.register_error("accelsim", _spelt_plainly)
-    # Whoever started this may have closed them: files are written all the same.
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="accelsim")
-    with signals(), telling():
+    streams.prepare()
+    with signals(), telling(), _noting():
         try:
             app(standalone_mode=True)
         finally:
-            _flush()
+            streams.flush()
 
 
-PLAIN = {"µ": "u", "²": "2", "…": "...", "·": ".", "×": "x", "─": "-", "█": "#", "▓": "%", "▒": "+", "░": "-"}
-"""What stands for characters of our own where the encoding of standard output lacks them."""
+@contextmanager
+def _noting() -> Iterator[None]:
+    """Make a note of each warning in the block that nothing inside of it collects: no line of a source file."""
 
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, UserWarning):
+            note([typed(message)])
+        else:
+            before(message, category, *where, **more)
 
-def _spelt_plainly(error: UnicodeError) -> tuple[str, int]:
-    """Return what is written in place of characters that an encoding lacks."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(PLAIN.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking), error.end
-
-
-def _flush() -> None:
-    """Write what is left for standard output; a reader that has gone, as of `| head`, has what it wanted."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
-        if not isinstance(error, BrokenPipeError):
-            raise
+    with warnings.catch_warnings():
+        before, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def _watch(read: int) -> None:
             return
     if not _State.heard:
         text = limit_reached()
-        os.write(2, f"error: {text}\n".encode() if text else b"stopped\n")
+        with suppress(OSError):  # who reads it was told to stop, too, as in `accelsim run 2>&1 | tee`
+            os.write(2, f"error: {text}\n".encode() if text else b"stopped\n")
         os._exit(2 if text else STOPPED)
 
 

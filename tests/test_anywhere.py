@@ -1,0 +1,109 @@
+"""Does every command do the same anywhere: in encodings that lack characters, without a home, into a cut pipe?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+from command_lines import FIRST, OTHERS, TABLES, commands, write_inputs
+
+from accelsim.explore import load
+
+LINES = [(*line, "--csv", "table.csv", "--json", "table.json") for line in TABLES] + OTHERS
+
+
+class Place(NamedTuple):
+    """Where a command runs: options of Python, variables of its environment, and whether nobody reads what it says."""
+
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = MappingProxyType({})
+    unread: bool = False
+
+
+USUAL = Place(environment={"PYTHONHASHSEED": "0"})
+PLACES = {
+    "python -O in LANG=C without a home": Place(
+        ("-O", "-X", "utf8=0"),
+        {
+            "LANG": "C", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "HOME": "/dev/null/home", "PYTHONHASHSEED": "1",
+            "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
+        },
+    ),
+    "2>&1 | head -1 in latin-1": Place(
+        ("-X", "utf8=0"), {"PYTHONIOENCODING": "latin-1", "PYTHONHASHSEED": "2"}, unread=True
+    ),
+}  # fmt: skip
+"""With another seed of hashes each, and one thread in place of one for each core."""
+
+
+class Did(NamedTuple):
+    code: int
+    said: str
+    errors: str
+    files: dict[str, Any]
+    """What each file holds: of a store its rows, of the others their bytes."""
+
+
+def did(line: tuple[str, ...], place: Place, inputs: Path, folder: Path) -> Did:
+    """Run a command in a folder, which is made with all that it reads."""
+    shutil.copytree(inputs, folder)
+    asked = [sys.executable, *place.options, "-m", "accelsim", *line]
+    there = {**os.environ, **place.environment}
+    if place.unread:
+        reading, writing = os.pipe()
+        os.close(reading)
+        ran: Any = subprocess.run(asked, env=there, cwd=folder, stdout=writing, stderr=writing)
+        os.close(writing)
+    else:
+        ran = subprocess.run(asked, env=there, cwd=folder, capture_output=True)
+    said, errors = ((text or b"").decode(errors="surrogateescape") for text in (ran.stdout, ran.stderr))
+    assert "Traceback" not in errors
+    made = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(("-wal", "-shm")))
+    return Did(ran.returncode, said, errors, {str(path.relative_to(folder)): _content(path) for path in made})
+
+
+def _content(path: Path) -> Any:
+    return load(path).to_csv() if path.suffix == ".db" else path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], tuple[Path, Did]]:
+    """Return the inputs, and what a command does with them where nothing is unusual."""
+    inputs, made = tmp_path_factory.mktemp("inputs"), tmp_path_factory.mktemp("usual")
+    write_inputs(inputs)
+    for line in (FIRST, ("sweep", "space.toml", "--store", "tiny.db", "--jobs", "1", "-q")):
+        subprocess.run([sys.executable, "-m", "accelsim", *line], cwd=inputs, check=True)
+
+    @cache
+    def found(line: tuple[str, ...]) -> tuple[Path, Did]:
+        return inputs, did(line, USUAL, inputs, made / str(LINES.index(line)))
+
+    return found
+
+
+def test_every_command_has_a_line() -> None:
+    assert {name for name, *_ in LINES} == commands()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("line", LINES, ids=lambda line: "-".join(line[:2]))
+@pytest.mark.parametrize("place", PLACES)
+def test_every_command_does_the_same_everywhere(
+    usual: Callable[[tuple[str, ...]], tuple[Path, Did]], tmp_path: Path, line: tuple[str, ...], place: str
+) -> None:
+    inputs, wanted = usual(line)
+    there = did(line, PLACES[place], inputs, tmp_path / "there")
+    assert wanted.code == there.code == 0, there.errors or wanted.errors
+    assert there.files.keys() == wanted.files.keys()
+    for name, content in wanted.files.items():
+        assert there.files[name] == content, name
+    if not PLACES[place].unread:
+        assert len(there.said.splitlines()) == len(wanted.said.splitlines())
