@@ -33,7 +33,7 @@ NOTHING = "none"
 GAIN_COLUMNS = (
     Column("hardware", "str", "name of the chip"),
     Column("network", "str", "name of the network"),
-    Column("against", "str", "name of the network that it is held against"),
+    Column("against", "str", "name of the network that it is compared with"),
     Column("speed_up", "float64", "time of that network / this time", "-"),
     Column("energy_saving", "float64", "its energy / this energy", "-"),
     Column("bytes_saving", "float64", "its DRAM traffic / this traffic; empty: neither has any", "-"),
@@ -47,7 +47,7 @@ GAIN_COLUMNS = (
 def other(
     network: Network, against: str | Path | None = None, read: Callable[[str | Path], Network] = load_network
 ) -> Network | None:
-    """Return the network that one is held against.
+    """Return the network that one is compared with.
 
     against: "dense", which is the network with a weight in place of every zero; a name or file of another, which
     `read` reads; "none"; None: the network that this one says it was pruned from (`provenance`), if that can be read,
@@ -64,7 +64,7 @@ def other(
         try:
             return _with_inputs_of(network, _parent(network, parent, read))
         except InputError as error:
-            why = f"not held against what it was pruned from ({error.problems[0].splitlines()[0]}); name that"
+            why = f"not compared with what it was pruned from ({error.problems[0].splitlines()[0]}); name that"
             warn(f"network {network.name}: {why}: against=", typed=f"{network.name}: {why} with --against")
             return None  # it was said where the network comes from, and need not lie here
     if against == DENSE:

@@ -364,7 +364,7 @@ def _read(path: Path | None) -> dict[str, float]:
         if not (isinstance(found, dict) and all(isinstance(score, int | float) for score in found.values())):
             raise ValueError
     except (ValueError, RecursionError):
-        raise InputError(f"{path}: is no file of scores; name another file, or delete it") from None
+        raise InputError(f"{path}: is not a file of scores; name another file, or delete it") from None
     return found
 
 

@@ -33,7 +33,7 @@ AMDAHL_COLUMNS = (
 """The table of `amdahl`."""
 
 ACCOUNT = ["layers_share", "layers_speed_up", "most_speed_up", "next_bottleneck", "next_share", "elsewhere"]
-"""Those of them that tables have which hold a network against another."""
+"""Those of them that tables have which compare a network with another."""
 
 
 def amdahl(results: pd.DataFrame, before: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -85,13 +85,13 @@ def _by_kind(rows: pd.DataFrame) -> pd.Series[Any]:
 
 
 UNPRUNED = "unpruned"
-"""What a network is held against that it was pruned from."""
+"""What a network is compared with that it was pruned from."""
 
 
 def sentence(row: pd.Series[Any], before: str = UNPRUNED) -> str:
     """Say a row of `amdahl` in a sentence; "" where all of the time is that of layers, or is not known.
 
-    before: what the network is held against, said behind "of the time", such as "as given" or "of NAME".
+    before: what the network is compared with, said behind "of the time", such as "as given" or "of NAME".
     """
     if not row["most_speed_up"] < math.inf:
         return ""
@@ -110,7 +110,7 @@ def sentence(row: pd.Series[Any], before: str = UNPRUNED) -> str:
 
 
 def of_other(before: pd.DataFrame | None) -> str:
-    """Return the words of `sentence` for results of another network that these are held against."""
+    """Return the words of `sentence` for results of another network that these are compared with."""
     return UNPRUNED if before is None else f"of {before['network'].iloc[0]}"
 
 

@@ -64,7 +64,7 @@ class Bill:
                 yield self._ran(step, asked) | row | {"executed_as": step.way}
             except UnsupportedError as error:
                 for problem in error.problems:
-                    warn(f"operation {operation.name} on {self._run.chip.name}: {problem}; no total has it")
+                    warn(f"operation {operation.name} on {self._run.chip.name}: {problem}; it is in no total")
                 yield _nothing() | row | {"executed_as": ELSEWHERE}
 
     def _ran(self, step: Step, asked: Asked) -> Row:

@@ -158,7 +158,7 @@ def _warn_of_pins(results: pd.DataFrame) -> None:
 
 
 def _with_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with its time and energy held against those of the network as given, row by row."""
+    """Return the table with its time and energy compared with those of the network as given, row by row."""
     keys = ["hardware", "layer"]
     base = table.loc[table["pruned_by"] == AS_GIVEN, [*keys, "time_us", "energy_pj"]]
     before = table[keys].merge(base, on=keys, how="left")

@@ -158,12 +158,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def toml_text(path: Path) -> str:
-    """Return the text of a TOML file; raises InputError for one that is too large or is no text."""
+    """Return the text of a TOML file; raises InputError for one that is too large or is not text."""
     return text_of(path, "a TOML file")
 
 
 def text_of(path: Path, what: str) -> str:
-    """Return the text of a file that people write by hand; raises InputError for one too large or that is no text."""
+    """Return the text of a file that people write by hand; raises InputError for one too large or that is not text."""
     try:
         if existing_file(path).stat().st_size > MAX_TOML_BYTES:
             raise InputError(f"{path}: larger than {MAX_TOML_BYTES} bytes; is this {what}?")
@@ -234,7 +234,7 @@ def read_columns(path: Path, _hash: str = "") -> dict[str, list[str]]:
     except OSError as error:
         raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is no CSV file in UTF-8: {error}; save it as one") from None
+        raise InputError(f"{path}: is not a CSV file in UTF-8: {error}; save it as one") from None
     return {name: cells[i::size] for i, name in enumerate(names)}
 
 

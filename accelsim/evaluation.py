@@ -199,7 +199,7 @@ def load_evaluation(text: Evaluate | str, network: Network) -> Evaluate:
         raise InputError(f"evaluate: {path} does not exist; write file.py:function")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"evaluate: {path} is no Python file; write file.py:function")
+        raise InputError(f"evaluate: {path} is not a Python file; write file.py:function")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -78,7 +78,7 @@ def prune_network(
     if refused and all(before is after for before, after in zip(network, layers, strict=True)):
         raise InputError(*refused)
     if refused:
-        warn("\n".join(f"{problem}; it stays as given" for problem in refused))
+        warn("\n".join(f"{problem}; the layer is left unpruned" for problem in refused))
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
     known = {key: value for key, value in network.provenance.items() if key != "accuracy_pruned"}  # of another pruning
     return replace(network, layers=layers, provenance={**known, **told})
@@ -141,8 +141,8 @@ class _Channels:
         slices = Slices.of(network, ends=ends)
         if slices.alone and len(network) > 1:
             warn(
-                f"network {network.name}: nothing says which layer takes what from which, so that '{kind}' prunes each "
-                "by itself; describe what stands between them ([[operation]] and inputs in a network file)"
+                f"network {network.name}: it is not known which layer feeds which, so '{kind}' prunes each by itself; "
+                "describe how they are connected ([[operation]] and inputs in a network file)"
             )
         widths = [width for width in _widths(network, slices, kind) if len(width.slices) > 1]
         if not widths:

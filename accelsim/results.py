@@ -339,7 +339,7 @@ def table(rows: Sequence[dict[str, Any]], columns: Sequence[Column] = COLUMNS) -
     """Return rows as a DataFrame with every column in order and of its type; what an engine lacks is 0 or -.
 
     Numbers given as None are empty: NaN, and of integers pandas' NA, in a column of type Int64.
-    Raises ValueError for a key that is no column; `units` of `unit_table` may stand among those of `simulate`.
+    Raises ValueError for a key that is not a column; `units` of `unit_table` may stand among those of `simulate`.
     """
     import pandas as pd
 

@@ -65,8 +65,9 @@ def simulate(
     `count_io`: charge every chip alike for reading the network's inputs from its DRAM and writing its outputs to it,
     wherever its run did not, with the layers of `accelsim.network.ends.ends_of`; changes energy and DRAM bytes, and no
     cycle.
-    `operations`: of a network that knows its graph also what is no layer, such as attention and pooling, in the order
-    of the graph behind the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]` make of it.
+    `operations`: of a network that knows its graph also what is not a layer, such as attention and pooling, in
+    the order of the graph, after the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]`
+    make of it.
     Columns are described in `accelsim.results.COLUMNS`. Several chips share the counting of a layer where they can.
     A layer that a chip cannot run gets a row with `executed_as` "unsupported" and empty numbers, and a warning.
     Raises InputError (also where a chip can run no layer), and VerificationError on a bug of ours.
@@ -328,7 +329,7 @@ def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers
     if len(not_run) == layers:
         return said
     if said:
-        remains = "the row of this layer is empty and no total has it"
+        remains = "the row of this layer is empty and it is in no total"
         warn("\n".join(f"{problem}; {remains}" for problem in said))
     return []
 

@@ -64,7 +64,7 @@ def rates() -> list[Rate]:
     rows = list(csv.DictReader((EVIDENCE / "nm" / "nm_mma_latency.csv").read_text().splitlines()))
     config = load_hardware("a100-pcie").engine
     if not isinstance(config, TensorCoreConfig):
-        raise TypeError("a100-pcie is no tensor core chip")
+        raise TypeError("a100-pcie is not a tensor core chip")
     found = []
     for instruction in config.instructions:
         shape = f"m{instruction.m}n{instruction.n}k{instruction.k}"

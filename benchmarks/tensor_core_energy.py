@@ -71,7 +71,7 @@ def ours(published: Published) -> float:
     changes = {"technology": f"cmos-{published.node_nm}nm", "engine.patterns": []}
     chip = load_hardware("edge-nm-16x16", changes | {"engine.accumulator_bits": published.sum_bits})
     if not isinstance(chip, TensorCoreChip) or chip.technology is None:
-        raise TypeError("edge-nm-16x16 is no tensor core chip with a technology")
+        raise TypeError("edge-nm-16x16 is not a tensor core chip with a technology")
     constants = constants_of(chip)
     multiplier = multiplier_of(chip.engine, chip.technology, published.dtype)
     return {
@@ -105,7 +105,7 @@ def account() -> str:
 def areas_of(chip: Hardware) -> dict[str, float]:
     """Return the area of each part of a tensor core chip."""
     if not isinstance(chip, TensorCoreChip):
-        raise TypeError(f"{chip.name} is no tensor core chip")
+        raise TypeError(f"{chip.name} is not a tensor core chip")
     return areas_mm2(chip)
 
 

@@ -45,7 +45,7 @@ def test_the_parent_is_the_one_that_the_network_states() -> None:
     assert found.name == PARENT
     assert other(load_network(PARENT)) is None
     with pytest.warns(
-        UserWarning, match=r"not held against what it was pruned from \('nowhere'.*\); name that: against="
+        UserWarning, match=r"not compared with what it was pruned from \('nowhere'.*\); name that: against="
     ):
         assert other(replace(load_network(PRUNED), provenance={"pruned_from": "nowhere"})) is None
 
@@ -191,7 +191,7 @@ def test_a_pruned_onnx_file_is_held_against_the_one_that_it_came_from(
     moved = (tmp_path / "less.onnx").rename(tmp_path / "models" / "less.onnx")  # where it came from is elsewhere now
     alone = accelsim("run", moved)
     assert "less against" not in alone.out
-    assert "note: less: not held against what it was pruned from (" in alone.err
+    assert "note: less: not compared with what it was pruned from (" in alone.err
     assert alone.err.count("pruned from") == 1
     over = ["models/mine.onnx", "--granularity", "fine", "--sparsity", "0.5", "-o", "models/mine.onnx"]
     assert accelsim("prune", *over).code == 0

@@ -250,7 +250,7 @@ def test_scores_are_kept_and_a_run_goes_on(tmp_path: Path) -> None:
     sensitivity(chain(1), "fine", (0.5,), evaluate=score, store=store)  # another network
     assert calls == 8 + 4
     store.write_text("[1]")
-    with pytest.raises(InputError, match=r"scores\.json: is no file of scores"):
+    with pytest.raises(InputError, match=r"scores\.json: is not a file of scores"):
         sensitivity(chain(), "fine", (0.5,), evaluate=score, store=store)
     assert store.read_text() == "[1]"
 

@@ -101,8 +101,8 @@ def test_every_number_of_a_configuration_has_a_largest_value(kind: Any) -> None:
         ("a100-pcie", "engine.l2_bytes_per_cycle", -1.0, "engine.l2_bytes_per_cycle: must be above 0 (got -1.0)"),
         ("a100-pcie", "engine.power.static_w", 2 * LARGEST, "engine.power.static_w: must be at most 1e+09"),
         ("a100-pcie", "engine.fma_per_cycle", {}, "engine.fma_per_cycle: is empty; give the rate of a data type"),
-        ("a100-pcie", "engine.patterns", ["²:4"], "patterns: '²:4' is no pattern N:M"),
-        ("systolic-32x32-ws", "engine.patterns", ["9" * 5000 + ":4"], "is no pattern N:M"),
+        ("a100-pcie", "engine.patterns", ["²:4"], "patterns: '²:4' is not a pattern N:M"),
+        ("systolic-32x32-ws", "engine.patterns", ["9" * 5000 + ":4"], "is not a pattern N:M"),
         ("eie-64pe-45nm", "memory", {"dram": "ddr4-2400", "channels": 2**70}, "memory.channels: must be at most"),
     ],
 )

@@ -252,7 +252,7 @@ def test_channels_that_are_mixed_stay() -> None:
 
 def test_where_nothing_says_what_takes_what_each_layer_is_pruned_by_itself() -> None:
     net = Network("n", [linear("a", 8, 4), linear("b", 8, 6), linear("c", 5, 10)])
-    with pytest.warns(UserWarning, match="network n: nothing says which layer takes what from which.*by itself"):
+    with pytest.warns(UserWarning, match="network n: it is not known which layer feeds which.*by itself"):
         pruned = prune_network(net, "channel", {"a": 0.5, "b": 0.5, "c": 0.5})
     assert [layer.weight_shape for layer in shrunk(pruned)] == [(8, 4), (8, 3), (5, 5)]
 
@@ -353,7 +353,7 @@ def test_what_is_no_channel_cannot_be_taken_out(tmp_path: Path, accelsim: Run) -
     for option in ("--remove", "--ends"):
         said = accelsim("prune", LENET.name, "--sparsity", "0.5", option, "-o", tmp_path / "pruned.safetensors")
         assert said.code == 2
-        assert f"{option}: is of channels, and 'fine' prunes none" in said.errors[0]
+        assert f"{option}: applies to channels, and 'fine' prunes none" in said.errors[0]
     typed = ["prune", LENET.name, "--granularity", "channel", "--sparsity", "0.5", "--remove", "-o"]
     assert "--remove: changes shapes" in accelsim(*typed, tmp_path / "a.onnx").errors[0]
 

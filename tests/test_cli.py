@@ -448,7 +448,7 @@ def test_a_wing_that_cannot_be_loaded_is_one_line_and_exit_code_2(tmp_path: Path
         assert (ended.returncode, ended.stdout) == (2, "")
         assert ended.stderr.splitlines() == [
             "error: ACCELSIM_ENGINES: no_wing: no module 'no_wing'; install it, or put its folder on PYTHONPATH",
-            "error: ACCELSIM_ENGINES: ./toy_engine: is no name of a module; write it as after import, "
+            "error: ACCELSIM_ENGINES: ./toy_engine: is not the name of a module; write it as after import, "
             "its folder on PYTHONPATH",
             "error: ACCELSIM_ENGINES: wing: no module 'gone'; install it, or put its folder on PYTHONPATH",
         ]

@@ -243,7 +243,7 @@ def test_calibration_is_the_same_in_any_pieces() -> None:
         ("fine", "wanda", {"activations": np.ones((3, 8, 1, 1))}, "lower a convolution"),
         ("fine", "wanda", {"activations": np.full((3, 8), np.nan)}, "NaN"),
         ("fine", "wanda", {"activations": []}, "at least one"),
-        ("fine", "wanda", {"activations": 3}, "int is no array"),
+        ("fine", "wanda", {"activations": 3}, "int is neither an array"),
         ("fine", "wanda", {"activations": [np.ones((3, 8)), np.ones((3, 7))]}, "chunk 1: has 7 inputs, the first"),
         ("fine", "obs", {"activations": Calibration.of(np.ones((3, 8)), gram=False)}, "gram=True"),
         ("fine", "obs", {"activations": np.ones((3, 8)), "damping": 0}, "damping above 0"),

@@ -96,7 +96,7 @@ def test_what_was_never_written_is_told(store: Path, name: str, accelsim: Run) -
 
 def test_a_sweep_writes_into_none_of_them(store: Path) -> None:
     changed(store, CELLS["trigger"])
-    with pytest.raises(InputError, match="is damaged or no store"):
+    with pytest.raises(InputError, match="is damaged or not a store"):
         sweep({**SPACE, "vary": {"engine.pes": [16]}}, store, jobs=1)
 
 
@@ -151,7 +151,7 @@ def test_points_in_a_log_that_cannot_be_read_are_not_dropped(
         return opened(file, **how)
 
     monkeypatch.setattr(sqlite3, "connect", refused)
-    with pytest.raises(InputError, match=r"the last points are in .*-wal and not in it yet"):
+    with pytest.raises(InputError, match=r"the last points are still in .*-wal"):
         load(tmp_path / "r.db")
 
 

@@ -341,7 +341,7 @@ CHIPS = {name: Chips(name, {}) for name in CHANGES}
         ([{"a": 4}], "a value must be a number, text, true, false or a list of them (got {'a': 4})"),
         ([[4, None]], "a value must be a number, text, true, false or a list of them (got None)"),
         ([[4, 8], (4, 8)], "names a value twice (4, 8; 4, 8); leave one out"),
-        ({"from": 8, "to": 2, "step": 1}, "from 8 lies above to 2; exchange them"),
+        ({"from": 8, "to": 2, "step": 1}, "from 8 lies above to 2; swap them"),
         ({"from": 2, "to": 8}, "needs one of step, factor and count (got none)"),
         ({"from": 2, "to": 8, "step": 1, "count": 3}, "needs one of step, factor and count (got step, count)"),
         ({"from": 2, "step": 1}, "to: is missing; a range needs from and to"),
@@ -400,7 +400,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         "hardware: 'eie-65pe': no chip of this name is shipped",
         "constraints: 'area <= 4': no column 'area'; did you mean 'area_mm2'?",
         "constraints: 'time_us': write one comparison by <=, <, >= or >, as in area_mm2 <= 40",
-        "constraints: '1 <' is no expression",
+        "constraints: '1 <' is not an expression",
         "constraints: must be an expression in quotes",
         "objectives: 'minimise cycles': write minimize or maximize and a column",
         "objectives: no column 'energy'; did you mean 'energy_pj'?",
@@ -471,7 +471,7 @@ def test_values_that_no_point_can_have(name: str, given: Any, said: str) -> None
 def test_many_wrong_values_are_told_briefly() -> None:
     problems = vary("engine.pes", {"from": 1000, "to": 1100, "step": 1})
     assert len(problems) == 4
-    assert problems[-1] == "space: vary.engine.pes: 73 more values are as wrong"
+    assert problems[-1] == "space: vary.engine.pes: 73 more values are wrong in the same way"
 
 
 def test_a_value_that_only_others_make_possible_is_a_value() -> None:

@@ -531,10 +531,10 @@ def test_a_large_space_runs_while_it_is_looked_at(
         (("sweep", "nowhere.toml"), "nowhere.toml: no such file"),
         (("sweep", "net.toml"), "net.toml: is a network, not a space; a space has [vary]"),
         (("sweep", "space.toml", "--store", "."), ".: is a directory; name a file in it"),
-        (("sweep", "space.toml", "--store", "space.toml"), "space.toml: is damaged or no store"),
+        (("sweep", "space.toml", "--store", "space.toml"), "space.toml: is damaged or not a store"),
         (("sweep", "space.toml", "--csv", "no/r.csv"), "no/r.csv: "),
         (("pareto", "no.db"), "no.db: no such store; accelsim sweep SPACE --store no.db makes one"),
-        (("knobs", "space.toml"), "space.toml: is damaged or no store"),
+        (("knobs", "space.toml"), "space.toml: is damaged or not a store"),
         (("search", "space.toml", "--objective", "energy"), "--objective: no column 'energy'; did you mean 'energy_pj'?"),  # noqa: E501
     ],
 )  # fmt: skip

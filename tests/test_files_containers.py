@@ -177,9 +177,7 @@ def test_tensors_are_found_under_a_key(tmp_path: Path, key: str) -> None:
 
 def test_an_unusual_key_is_said(tmp_path: Path) -> None:
     file = open_tensors(saved(tmp_path / "net.pth", {"student": weights(), "step": 3}))
-    assert file.assumptions == [
-        "the network is what lies under the key 'student', the only tensors; --key names another"
-    ]
+    assert file.assumptions == ["read: the tensors under the key 'student', the only ones; --key names another"]
     assert load_network(tmp_path / "net.pth").assumptions == tuple(file.assumptions)
     assert not open_tensors(saved(tmp_path / "net.pth", {"state_dict": weights()})).assumptions
 
@@ -309,7 +307,7 @@ def test_a_tensor_that_claims_more_than_there_is(tmp_path: Path) -> None:
             open_tensors(path)["a"]
     for claim in (((-2, 2), (2, 1), 0, 4), ((2, 2), (-2, 1), 0, 4), ((2, 2), (2, 1), -1, 4), ((2, 2), (1,), 0, 4)):
         path.write_bytes(pickled_tensor(*claim))
-        assert "not a whole file of torch.save: has a tensor of shape" in refused(path)
+        assert "not a complete file of torch.save: has a tensor of shape" in refused(path)
     path.write_bytes(pickled_tensor((2, 2), (2, 1), 0, 5))
     assert "storage 0 claims 20 bytes, the file has 16" in refused(path)
     path.write_bytes(pickled_tensor((0, 2**62), (1, 1), 0, 4))
@@ -326,7 +324,7 @@ def test_sparse_tensors_whose_indices_lie_outside_are_refused_when_read(tmp_path
     for found, other, name in ((9, 10, "coo"), (9, -1, "coo"), (4, 5, "csr")):
         at = content.index(np.array([0, found] if name == "coo" else [3, found], "<i8").tobytes()) + 8
         path.write_bytes(content[:at] + struct.pack("<q", other) + content[at + 8 :])
-        with pytest.raises(InputError, match=f"'{name}' is no whole sparse tensor: "):
+        with pytest.raises(InputError, match=f"'{name}' is not a complete sparse tensor: "):
             open_tensors(path)[name]
 
 
@@ -476,7 +474,7 @@ def test_archives_are_told_by_what_is_in_them(tmp_path: Path) -> None:
     for name, member, what in (
         ("a.keras", "model.weights.h5", "is a Keras model"),
         ("a.zip", "readme.txt", "is an archive of other files"),
-        ("a.bin", "readme.txt", "not a whole file of torch.save"),
+        ("a.bin", "readme.txt", "not a complete file of torch.save"),
     ):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.writestr(member, b"x")
@@ -506,7 +504,7 @@ def test_halves_of_characters_are_escaped_or_refused(tmp_path: Path) -> None:
     assert not file["\\ud800.weight"].any()
     said = json.dumps({"name": "\ud800", "layer": [{"name": "fc", "weight": "fc.weight"}]})
     save_file({"fc.weight": np.ones((2, 2))}, tmp_path / "a.safetensors", {METADATA_KEY: said})
-    with pytest.raises(InputError, match="is no text in UTF-8"):
+    with pytest.raises(InputError, match="is not text in UTF-8"):
         load_network(tmp_path / "a.safetensors")
 
 
@@ -572,7 +570,7 @@ def test_a_damaged_gguf_file_is_numbers_or_a_message(tmp_path: Path) -> None:
     header = content.index(b"output_norm.weight")
     for length in [4, *range(5, header, 29), len(content) - 32]:
         path.write_bytes(content[:length])
-        assert "not a whole GGUF file" in refused(path)
+        assert "not a complete GGUF file" in refused(path)
     for place in rng.integers(0, header + 200, 200):
         damaged = bytearray(content)
         damaged[place : place + 8] = rng.integers(0, 256, 8, np.uint8).tobytes()

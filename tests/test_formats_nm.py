@@ -99,7 +99,7 @@ def test_padding_zeros_keep_the_code_legal() -> None:
 )  # fmt: skip
 def test_codes_that_no_encoder_writes_are_refused(metadata: str, code: int) -> None:
     stored = nm.NmMatrix((1, 4), 2, 4, metadata, np.ones((1, 2)), np.array([code], np.uint8))
-    with pytest.raises(InputError, match="group 0 is no legal code"):
+    with pytest.raises(InputError, match="group 0 is not a legal code"):
         stored.decode()
 
 

@@ -122,7 +122,7 @@ def test_more_than_can_be_counted_is_refused_before_anything_runs(chip: str) -> 
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.gemm(64, 64, most + 1, chip)
     assert str(caught.value) == (
-        "tokens 4,096 x out_features 4,096 x in_features 536,870,913: are 9.01e+15 multiply-accumulates, padded to "
+        "tokens 4,096 x out_features 4,096 x in_features 536,870,913: makes 9.01e+15 multiply-accumulates, padded to "
         "tiles of 4096 x 4096; at most 2^53 = 9.01e+15 can be counted, so split it into smaller ones"
     )
     row = accelsim.gemm(4096, 4096, 2**20, chip).iloc[0]
@@ -138,7 +138,7 @@ def test_a_layer_with_more_than_can_be_counted_is_refused_by_name() -> None:
     layer = accelsim.Layer.linear("huge", weight, tokens=2**24, activations=accelsim.Density(1.0))
     with pytest.raises(accelsim.InputError) as caught:
         accelsim.simulate(layer, ["eie-64pe-45nm", CHIP])
-    assert str(caught.value).startswith("layer huge: outputs 1,073,741,824 x vectors 16,777,216: are 1.8e+16 mult")
+    assert str(caught.value).startswith("layer huge: outputs 1,073,741,824 x vectors 16,777,216: makes 1.8e+16 mult")
 
 
 def test_time_is_that_of_the_cycles_and_of_the_launch() -> None:
@@ -229,7 +229,7 @@ def test_a_format_has_what_is_its_own_and_shares_the_rest() -> None:
     [
         ("engine.dense.formats.fp8.floor_us", 3.0, "dense.formats.fp8: has no rate in fma_per_cycle; it has fp16"),
         ("engine.dense.formats.int8.floor", 3.0, "engine.dense.formats.int8.floor: unknown key"),
-        ("engine.fitted", ["fp9"], "fitted: 'fp9' is no data type"),
+        ("engine.fitted", ["fp9"], "fitted: 'fp9' is not a data type"),
         ("engine.choose", "best", "engine.choose: "),
     ],
 )

@@ -360,7 +360,7 @@ def test_the_graph_of_a_chain_is_shown_with_what_is_taken_for_granted(accelsim: 
     shown = accelsim("inspect", tmp_path / "chain.safetensors", "--graph")
     assert shown.code == 0
     assert "fc1.relu" in shown.out
-    assert "a ReLU is taken to stand between each two" in " ".join(shown.err.split())
+    assert "taken to be one ReLU between each two" in " ".join(shown.err.split())
     Network("heads", [Layer.linear(name, np.ones((2, 4), np.float32)) for name in "ab"]).save(
         tmp_path / "h.safetensors"
     )

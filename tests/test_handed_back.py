@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def state_dict() -> dict[str, np.ndarray]:
-    """What is read in all ways that there are: turned, split, lowered, masked, as it lies, and what is no layer."""
+    """What is read in all ways that there are: turned, split, lowered, masked, as it lies, and what is not a layer."""
     mask = (drawn(6, 8, seed=1) > -0.3).astype(np.float32)
     return {
         "stem.weight": drawn(8, 3, 3, 3),
@@ -68,7 +68,7 @@ def pruned_from(path: Path, granularity: str = "fine", **options: Any) -> Networ
     return prune_network(load_weights(path), granularity, **(given | options))
 
 
-@pytest.mark.filterwarnings("ignore:network net. nothing says which layer takes what from which")
+@pytest.mark.filterwarnings("ignore:network net. it is not known which layer feeds which")
 @pytest.mark.parametrize("granularity", ["fine", "filter", "vector:1x2"])
 @pytest.mark.parametrize("ending", [".safetensors", ".npz", pytest.param(".pt", marks=pytest.mark.needs("torch"))])
 def test_a_state_dict_keeps_all_but_what_is_pruned(tmp_path: Path, ending: str, granularity: str) -> None:
@@ -202,7 +202,7 @@ def test_shards_are_written_as_shards(tmp_path: Path) -> None:
     assert all(np.array_equal(each.weight, pruned[each.name].weight) for each in load_network(tmp_path / "out"))
     hand_back(pruned, folder, tmp_path / "one.safetensors")
     assert list(load_file(tmp_path / "one.safetensors")) == ["fc1.weight", "fc2.bias", "fc2.weight"]
-    with pytest.raises(InputError, match="is there; a network in several files is written into a new folder"):
+    with pytest.raises(InputError, match="already exists; a network in several files is written into a new folder"):
         hand_back(pruned, folder, tmp_path / "out")
 
 

@@ -93,7 +93,7 @@ def test_the_files_that_the_damage_is_done_to_are_read(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_lying_safetensors_header_is_refused(tmp_path: Path, header: Any, data: bytes, length: int | None) -> None:
     (problem,) = problems_of(safetensors(tmp_path / "a.safetensors", header, data, length))
-    assert problem.startswith(f"{tmp_path}/a.safetensors: not a whole safetensors file: ")
+    assert problem.startswith(f"{tmp_path}/a.safetensors: not a complete safetensors file: ")
     assert problem.endswith("; export or copy it again")
 
 
@@ -102,7 +102,7 @@ def test_a_truncated_safetensors_file_is_refused(tmp_path: Path, keep: int) -> N
     path = tmp_path / "a.safetensors"
     path.write_bytes(save({"fc.weight": np.ones((2, 2), np.float32)})[:keep])
     (problem,) = problems_of(path)
-    assert ("not a whole safetensors file" if keep else "is empty") in problem
+    assert ("not a complete safetensors file" if keep else "is empty") in problem
 
 
 def test_a_type_that_is_not_supported_is_refused_only_where_it_is_used(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_objects_are_not_unpickled_either_where_a_file_changes_after_it_was_chec
 def test_a_header_is_data_and_not_code(tmp_path: Path) -> None:
     trace = tmp_path / "executed"
     (problem,) = problems_of(npz(tmp_path / "a.npz", fc__weight=npy_raw(f"__import__('os').mkdir({str(trace)!r})")))
-    assert "not a whole npz file" in problem
+    assert "not a complete npz file" in problem
     assert not trace.exists()
 
 
@@ -175,7 +175,7 @@ def test_a_header_is_data_and_not_code(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_lying_npz_member_is_refused(tmp_path: Path, member: bytes) -> None:
     (problem,) = problems_of(npz(tmp_path / "a.npz", fc__weight=member))
-    assert problem.startswith(f"{tmp_path}/a.npz: not a whole npz file: ")
+    assert problem.startswith(f"{tmp_path}/a.npz: not a complete npz file: ")
 
 
 @pytest.mark.parametrize("descr", ["<c8", "<U1", "<M8[s]", "|V4", "<f16", [("a", "<f4")]])
@@ -200,7 +200,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(damaged)
         (problem,) = problems_of(path)
-        assert any(said in problem for said in ("not a whole npz file", "cannot be read", "is empty"))
+        assert any(said in problem for said in ("not a complete npz file", "cannot be read", "is empty"))
 
 
 def test_an_array_larger_than_memory_is_refused_before_it_is_unpacked(

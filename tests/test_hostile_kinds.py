@@ -42,7 +42,7 @@ def test_a_shape_below_zero_is_refused_of_any_type(tmp_path: Path) -> None:
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (-1, 4), }\n"
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("a.npy", b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(InputError, match=r"not a whole npz file: 'a' claims shape \(-1, 4\)"):
+    with pytest.raises(InputError, match=r"not a complete npz file: 'a' claims shape \(-1, 4\)"):
         open_tensors(tmp_path / "a.npz")
 
 

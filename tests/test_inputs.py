@@ -256,9 +256,9 @@ def test_what_is_no_file_of_samples_is_refused(net: accelsim.Network, tmp_path: 
     for inputs, labels, said in (
         (tmp_path / "x.csv", None, "samples are a .npz, .npy, .safetensors file"),
         (tmp_path / "none.npz", None, "no such file"),
-        (tmp_path / "x.npy", None, "is no array"),
-        (tmp_path / "empty.npy", None, "empty.npy: is no array"),
-        (tmp_path / "objects.npy", None, "objects.npy: is no array .*Python objects"),
+        (tmp_path / "x.npy", None, "is not an array"),
+        (tmp_path / "empty.npy", None, "empty.npy: is not an array"),
+        (tmp_path / "objects.npy", None, "objects.npy: is not an array .*Python objects"),
         (tmp_path / "folder.npy", None, r"^\S*folder.npy: is a directory; name a file in it"),
         (SAMPLES, tmp_path / "two.npz", "call the one with the class of each sample labels"),
         (None, LABELS, "labels are of no use without its inputs"),

@@ -190,10 +190,10 @@ def chain() -> Network:
 @pytest.mark.parametrize(
     ("network", "asked", "said"),
     [
-        (chain(), {"phase": "decode"}, "phase decode: chain is no language model as far as is known: what stands "
+        (chain(), {"phase": "decode"}, "phase decode: chain is not known to be a language model: what stands "
          "between its layers is not known"),
-        (model(causal=False), {"phase": "prefill"}, "phase prefill: tiny is no language model that generates text: its "
-         "queries meet tokens that are still to come; leave the phase out and give tokens alone"),
+        (model(causal=False), {"phase": "prefill"}, "phase prefill: tiny is not a language model that generates text: "
+         "its queries see tokens that are still to come; leave the phase out and give tokens alone"),
         (model(), {"phase": "train"}, "phase: must be prefill or decode (got 'train')"),
         (model(), {"phase": "decode", "context": 0}, "context: must be a whole number, at least 1 and "
          "at most 2,147,483,647 (got 0)"),

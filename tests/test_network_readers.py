@@ -51,7 +51,7 @@ def test_a_bare_tensor_file_is_a_network(tmp_path: Path, suffix: str) -> None:
     save_file(tensors, path) if suffix == ".safetensors" else np.savez(path, **tensors)
     net = load_network(path)
     assert net.name == "mine"
-    assert sorted(layer.name for layer in net) == ["fc", "out"]  # a weight of one dimension is no layer
+    assert sorted(layer.name for layer in net) == ["fc", "out"]  # a weight of one dimension is not a layer
     fc, out = net["fc"], net["out"]
     assert (fc.kind, fc.out_features, fc.in_features) == ("linear", 2, 3)
     np.testing.assert_array_equal(fc.weight, W)

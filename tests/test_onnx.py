@@ -233,8 +233,8 @@ def test_weights_beside_the_file_are_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"location": "../big.data"}, "is no file beside the model"),
-        ({"location": "big.date"}, "is no file beside the model; did you mean 'big.data'?"),
+        ({"location": "../big.data"}, "is not a file beside the model"),
+        ({"location": "big.date"}, "is not a file beside the model; did you mean 'big.data'?"),
         ({"offset": "999999"}, "needs 4800 bytes from 999999 on of 'big.data'"),
         ({"offset": "-8"}, "needs 4800 bytes from -8 on"),
         ({"offset": "x"}, "'a.weight': cannot be read"),

@@ -293,8 +293,8 @@ def test_integers_of_four_bits_beside_the_file(tmp_path: Path) -> None:
         ("a/../../w.bin", "leads out of its folder"),
         ("/etc/hostname", "leads out of its folder"),
         ("link/w.bin", "leads out of its folder"),
-        ("", "is no file beside the model"),
-        ("a", "is no file beside the model"),
+        ("", "is not a file beside the model"),
+        ("a", "is not a file beside the model"),
         ("a/v.bin", "did you mean 'a/w.bin'?"),
     ],
 )
@@ -366,7 +366,7 @@ def test_an_open_first_dimension_that_counts_something_else_is_asked_for(tmp_pat
         ({"x": (1, 4, 8, 8)}, "does not fit input 'x' (batch, 3, height, width); sizes that the file gives"),
         ({"x": (3, 8, 8)}, "does not fit input 'x'"),
         ({"x": (1, 3, 0, 8)}, "sizes must be whole numbers, 1 or above"),
-        ({"hight": 8, "width": 8}, "is no input and no open dimension; did you mean 'height'?"),
+        ({"hight": 8, "width": 8}, "is neither an input nor an open dimension; did you mean 'height'?"),
         ({"height": (8, 8)}, "'height' is one dimension; give one size"),
         ({"x": (1, 3, 8, 8), "height": 9}, "makes the dimension 'height' 9, which is 8 by --input-shape x=1,3,8,8"),
     ],
@@ -664,5 +664,5 @@ def test_what_is_no_message_is_refused_as_before(tmp_path: Path) -> None:
             without_data(memoryview(content), "net.onnx")
         path = tmp_path / "net.onnx"
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"not a whole ONNX file"):
+        with pytest.raises(InputError, match=r"not a complete ONNX file"):
             load_network(path)

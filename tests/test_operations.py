@@ -359,7 +359,7 @@ def test_the_terminal_says_what_its_totals_contain() -> None:
         (BOARD, "attention", "moved", "operations.attention: must be"),
         (BOARD, "launch_us", -1.0, "operations.launch_us: must be"),
         (BOARD, "elements_per_cycle", 0.0, "operations.elements_per_cycle: must be"),
-        (BOARD, "attention", "elsewhere", "operations.scores: \"kept\" is of attention that is computed"),
+        (BOARD, "attention", "elsewhere", "operations.scores: \"kept\" applies to attention that is computed"),
         (BOARD, "lanes", 4, "operations.lanes: unknown key"),
         (BOARD, "dtype", "fp7", "operations.dtype: 'fp7' has no rate in engine.fma_per_cycle"),
         (BOARD, "behind_layers", ["Add", ""], "operations.behind_layers: holds an empty name"),

@@ -558,7 +558,7 @@ CONTRADICTIONS: dict[str, tuple[Callable[[], dict[str, Array]], Arrays, str]] = 
     "a state cut off": (state(b'{"shape": [4, 32], "block'), {}, "'quant_state' cannot be read"),
     "a deep state": (state(b"[" * 60_000), {}, "'quant_state' cannot be read"),
     "a state of a list": (state(b"[1]"), {}, "'quant_state' cannot be read"),
-    "a state that is no text": (state(b"\xff\xfe{}"), {}, "'quant_state' cannot be read"),
+    "a state that is not text": (state(b"\xff\xfe{}"), {}, "'quant_state' cannot be read"),
     "a huge state": (state(b" " * 2**17), {}, "too large for what it describes"),
     "a state of another shape": (lambda: nf4_arrays({"shape": [2**40, 2], "blocksize": 64}), {}, "do not fit a weight"),
     "a state of no shape": (lambda: nf4_arrays({"shape": None, "blocksize": 64}), {}, "'quant_state' cannot be read"),

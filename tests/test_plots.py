@@ -235,7 +235,7 @@ def test_designs_are_the_totals_of_chips(results: pd.DataFrame) -> None:
         assert used[chip] == pytest.approx((mine["utilization"] * mine["cycles"]).sum() / mine["cycles"].sum())
     with pytest.raises(sim.InputError, match="weight_density: has no total over layers"):
         designs(results, "time_us", "weight_density")
-    with pytest.raises(sim.InputError, match="layer: is no number"):
+    with pytest.raises(sim.InputError, match="layer: is not a number"):
         designs(results, "layer", "energy_pj")
     assert len(designs(results[results["layer"] == "fc1"], "time_us", "utilization")) == 2
 
@@ -267,8 +267,8 @@ def test_without_a_name_the_figure_is_called_after_its_kind(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["r.csv", "enrgy"], "enrgy: is no kind of figure; did you mean 'energy'? known: energy, cycles"),
-        (["r.csv", "zzz"], "zzz: is no kind of figure; known: accuracy-energy, bandwidth"),
+        (["r.csv", "enrgy"], "enrgy: is not a kind of figure; did you mean 'energy'? known: energy, cycles"),
+        (["r.csv", "zzz"], "zzz: is not a kind of figure; known: accuracy-energy, bandwidth"),
         (["r.csv", "energy", "--layer", "fc9"], "--layer fc9: r.csv has no such layer; did you mean 'fc"),
         (["r.csv", "energy", "--hardware", "tpu"], f"--hardware tpu: r.csv has no such hardware; known: {CHIPS[1]}"),
         (["r.csv", "load-balance"], "lacks the columns unit, which load-balance draws; write them with accelsim run"),
@@ -310,7 +310,7 @@ def test_what_cannot_be_drawn_is_named(
         ("storage", "dense_bits", 0, "dense_bits: must be 1e-30 to"),
         ("operations", "kind", "x", "no row has the kind 'chip'"),
         ("pareto", "energy_pj", np.nan, "energy_pj: is empty in every row"),
-        ("accuracy-energy", "score", "x", "score: is no number"),
+        ("accuracy-energy", "score", "x", "score: is not a number"),
         ("accuracy-energy", "granularity", np.nan, "granularity: must be text (got nan"),
     ],
 )

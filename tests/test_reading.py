@@ -98,7 +98,8 @@ def test_results_of_a_machine_that_is_not_loaded_are_refused(results: pd.DataFra
         known = ", ".join(sorted(ENGINES))
         (problem,) = error.value.problems
         assert problem == (
-            f"{table}: engine: 'gone' is no machine that is loaded; known: {known}; name its module in ACCELSIM_ENGINES"
+            f"{table}: engine: 'gone' is not a machine that is loaded; known: {known}; name its "
+            "module in ACCELSIM_ENGINES"
         )
 
 
@@ -151,21 +152,21 @@ def test_whole_numbers_that_another_program_wrote_with_a_point_are_whole(results
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", b"", "no table of results"),
+        ("a.csv", b"", "not a table of results"),
         ("a.csv", b"layer,cycles\n", "without rows"),
         ("a.csv", b"layer,layer\na,b\n", "stands 2 times"),
         ("a.csv", b"layer,cycles\na\n", "line 2: has 1 cells, the first line has 2"),
         ("a.csv", b"layer\n\xff\n", "UTF-8"),
-        ("a.csv", b'layer\n"a\n', "is no CSV"),
+        ("a.csv", b'layer\n"a\n', "is not CSV"),
         ("a.csv", b"," * 5000 + b"\n", "5001 columns"),
-        ("a.csv", b"x\n" + b"y" * 200000 + b"\n", "is no CSV"),
-        ("a.json", b"", "is no JSON"),
-        ("a.json", b"[" * 100000, "is no JSON"),
+        ("a.csv", b"x\n" + b"y" * 200000 + b"\n", "is not CSV"),
+        ("a.json", b"", "is not JSON"),
+        ("a.json", b"[" * 100000, "is not JSON"),
         ("a.json", b'{"traceEvents": []}', "list of rows"),
-        ("a.json", b"[]", "no table of results"),
+        ("a.json", b"[]", "not a table of results"),
         ("a.json", b"[1, 2]", "list of rows"),
-        ("a.parquet", b"PAR1 this is none PAR1", "is no Parquet"),
-        ("a.parquet", b"", "is no Parquet"),
+        ("a.parquet", b"PAR1 this is none PAR1", "is not a Parquet"),
+        ("a.parquet", b"", "is not a Parquet"),
         ("a.toml", b"a = 1", ".csv, .json, .parquet"),
     ],
 )

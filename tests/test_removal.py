@@ -167,7 +167,7 @@ CHAIN: Arrays = {"a.weight": np.ones((4, 2, 3, 3)), "g.weight": np.ones((8, 2, 3
         (CHAIN, [("a", "g"), ("g", "f")], {"a": [0]}, r"g: weight \(8, 2, 3, 3\) does not read the 4 outputs of a"),
         (CHAIN, [("a", "g"), ("g", "f")], {"f": [0]}, "f: its outputs are those of the network"),
         (CHAIN, [("g", "f")], {"g": [0, 1, 2, 3, 4, 5, 6, 7]}, "g: would lose every channel"),
-        (CHAIN, [("g", "f")], {"x": [0]}, "masks: 'x' is no layer with a weight; known: a, f, g"),
+        (CHAIN, [("g", "f")], {"x": [0]}, "masks: 'x' is not a layer with a weight; known: a, f, g"),
         (CHAIN, [("g", "ff")], {"g": [0]}, "edges: 'ff' has no arrays; did you mean|edges: 'ff' has no arrays; known"),
         (CHAIN, [("a", "f"), ("g", "f")], {"a": [0]}, r"is added to layers of another width \(a 4, g 8\)"),
         ({"a.weight": np.ones((4, 3)), "b.weight": np.ones((2, 6))}, [("a", "b")], {"a": [0]}, "does not read the 4"),

@@ -312,7 +312,7 @@ def test_topologies_are_read_with_and_without_their_extras(tmp_path: Path) -> No
         ("IfmapCustomLayout: False", "IfmapCustomLayout: True", "set it to False"),
         ("OptimizedMapping: false\nBlockSize: 4", "OptimizedMapping: true\nBlockSize: 16", "use a larger array"),
         ("OptimizedMapping: false\nBlockSize: 4", "OptimizedMapping: true\nBlockSize: 3", "has to be even"),
-        ("BlockSize: 4", "BlockSize", "is no configuration file"),
+        ("BlockSize: 4", "BlockSize", "is not a configuration file"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_named(
@@ -388,5 +388,5 @@ def test_options_of_networks_are_no_use_here(files: tuple[Path, Path], accelsim:
 
 
 def test_files_of_two_kinds_do_not_run_together(files: tuple[Path, Path], accelsim: Run) -> None:
-    assert "is no .cfg" in accelsim("run", str(files[0])).err
-    assert "is no .csv" in accelsim("run", "--hardware", str(files[1])).err
+    assert "is not a .cfg" in accelsim("run", str(files[0])).err
+    assert "is not a .csv" in accelsim("run", "--hardware", str(files[1])).err

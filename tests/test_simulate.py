@@ -230,7 +230,7 @@ def test_a_layer_that_the_chip_cannot_run_has_an_empty_row() -> None:
     # 301 columns and one more pointer of 2 bytes do not fit 100 bytes; 5 columns do.
     wide, narrow = (accelsim.Layer.linear(name, np.ones((4, inputs))) for name, inputs in (("w", 301), ("n", 5)))
     chip = accelsim.load_hardware(CHIP, {"engine.pointer_bytes": 100, "memory.residency": "resident"})
-    with pytest.warns(UserWarning, match=r"layer w on .*: engine\.pointer_bytes: needs 604 bytes .* no total has it"):
+    with pytest.warns(UserWarning, match=r"layer w on .*: engine\.pointer_bytes: needs 604 bytes .* it is in no total"):
         table = accelsim.simulate(accelsim.Network("n", [wide, narrow]), chip, 1.0)
     assert table["executed_as"].tolist() == ["unsupported", "sparse"]
     row, ran = (table.iloc[number] for number in (0, 1))

@@ -269,7 +269,7 @@ def test_by_the_tools_rules_row_wise_patterns_are_drawn() -> None:
     ("keys", "problem"),
     [
         ({"ifmap_words_per_cycle": 3}, "with filter_words_per_cycle and ofmap_words_per_cycle are the bandwidths"),
-        ({"rules": "honest", "ofmap_words_per_cycle": 3}, 'is of rules = "scalesim-3.0.0", and rules is honest'),
+        ({"rules": "honest", "ofmap_words_per_cycle": 3}, 'belongs to rules = "scalesim-3.0.0", and rules is honest'),
         ({"double_buffered": False}, "double_buffered: scalesim-3.0.0 has two halves in each memory"),
         ({"patterns": ["2:4", "1:4"]}, "patterns: scalesim-3.0.0 takes one for all layers"),
         ({"patterns": [], "row_wise_block": 3}, "row_wise_block: scalesim-3.0.0 needs an even one"),
@@ -385,13 +385,13 @@ def test_what_keeps_a_product_from_running_on_an_array_is_told_at_once() -> None
     [
         ({"rows": 0}, "rows"),
         ({"columns": 5000}, "columns"),
-        ({"patterns": ["5:4"]}, "'5:4' is no pattern N:M"),
-        ({"row_wise_block": 1}, "a group of one weight is no pattern"),
+        ({"patterns": ["5:4"]}, "'5:4' is not a pattern N:M"),
+        ({"row_wise_block": 1}, "a group of one weight is not a pattern"),
         (
             {"dataflow": "os", "row_wise_block": 4},
             "needs weights that stay, and the dataflow is os; set dataflow to ws",
         ),
-        ({"dtype": "int7"}, "'int7' is no data type"),
+        ({"dtype": "int7"}, "'int7' is not a data type"),
     ],
 )
 def test_what_no_array_can_be_is_named(keys: dict[str, Any], problem: str) -> None:

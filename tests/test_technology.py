@@ -345,7 +345,7 @@ def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
             sram(2048, 64, dataclasses.replace(TECHNOLOGY, sram=table), SLOW)
     row = "45,hd,one,256,8,1,1,1,1,1\n"
     for text, said in (
-        (HEADER + row + row.replace("256,8", "512,16"), "no full grid"),
+        (HEADER + row + row.replace("256,8", "512,16"), "not a full grid"),
         (HEADER + row.replace("8,1,1", "8,1,one"), "no number"),
         (HEADER + row.replace("8,1,1", "8,0,1"), "above 0"),
         (HEADER.replace("node_nm", "nm") + row, "node_nm"),
@@ -361,7 +361,7 @@ def test_a_table_that_is_not_a_grid_is_named(tmp_path: Path) -> None:
 def test_a_table_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xd3\x00\xff")
-    with pytest.raises(InputError, match=r"table\.csv: is no CSV file in UTF-8"):
+    with pytest.raises(InputError, match=r"table\.csv: is not a CSV file in UTF-8"):
         sram(2048, 64, own(path), SLOW)
 
 

@@ -68,7 +68,7 @@ class OperationsConfig(Hashed):
 
     def _problems(self) -> Iterator[str]:
         if self.scores == "kept" and self.attention != COMPUTED:
-            yield 'scores: "kept" is of attention that is computed; leave it out, or set attention = "computed"'
+            yield 'scores: "kept" applies to attention that is computed; leave it out, or set attention = "computed"'
         if not all(map(_plain, self.behind_layers)):
             yield 'behind_layers: holds an empty name; name kinds or operations, as in ["activation", "Add"]'
 

@@ -250,7 +250,7 @@ def _check_part(path: Path) -> None:
 
 def _no_table(tables: Tables, file: str) -> list[str]:
     """Say which options of a table were given for what has none."""
-    return [f"--{kind}: there is no table of {file}, which is no network; leave it out" for kind in tables.files]
+    return [f"--{kind}: there is no table of {file}, which is not a network; leave it out" for kind in tables.files]
 
 
 def _check_network(path: Path, reading: ReadingOptions, tables: Tables) -> None:

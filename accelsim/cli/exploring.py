@@ -236,7 +236,7 @@ def pareto_command(
     from accelsim.totals import not_simulated
 
     if no_constraints and constraint:
-        raise InputError("--no-constraints: leaves no room for --constraint; leave one of them out")
+        raise InputError("--no-constraints: contradicts --constraint; leave one of them out")
     with Store(store, create=False) as base:
         wanted = base.wanted(space)
     own = wanted.constraints and not (no_constraints or constraint)

@@ -49,7 +49,7 @@ def new_command(
     if target.suffix != ".toml":
         raise InputError(f"{target}: a {kind.value} is a .toml file; choose this ending")
     if os.path.exists(target):
-        raise InputError(f"{target}: is there already; choose another name with -o")
+        raise InputError(f"{target}: already exists; choose another name with -o")
     text = _chip(base, reading, target) if kind is Made.CHIP else _network(base, reading, target)
     check_writable(target)
 

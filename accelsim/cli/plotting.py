@@ -92,7 +92,7 @@ def _table(source: str, kind: Kind, reading: ReadingOptions) -> pd.DataFrame:
         net = load_weights(source, **reading.keywords())
         note(net.assumptions)
         return inspect(net).assign(network=net.name, **of_network(net.scope))
-    raise_if_any(reading.unused(f"{source}, which is no network here"))
+    raise_if_any(reading.unused(f"{source}, which is not a network here"))
     if kind.source == "chip":
         from accelsim.costs import operations
         from accelsim.hardware import load_hardware

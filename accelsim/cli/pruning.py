@@ -204,8 +204,8 @@ def _beside(pruned: Network, net: Network, name: str, chips: Sequence[Hardware])
 def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:
     """Say which options are of whole channels where none are pruned."""
     return [
-        f"{option}: is of channels, and '{granularity}' prunes none; choose --granularity channel or filter, or leave "
-        "it out"
+        f"{option}: applies to channels, and '{granularity}' prunes none; choose --granularity channel or filter, or "
+        "leave it out"
         for option, given in (("--remove", remove), ("--ends", ends))
         if given and granularity not in WHOLE_CHANNELS
     ]

@@ -89,7 +89,7 @@ def report_command(
         text = _of_network(problems, source, given, command, reading)
 
     def write(target: Path) -> None:
-        # Half a surrogate pair in a name is no text in UTF-8; as a reference browsers show that it is none.
+        # Half a surrogate pair in a name is not text in UTF-8; as a reference browsers show that it is none.
         target.write_text(text, encoding="utf-8", errors="xmlcharrefreplace", newline="\n")
 
     write_whole(output, write)
@@ -138,7 +138,7 @@ def _of_network(
 def _python(
     source: str, files: list[str], given: dict[str, Any], reading: ReadingOptions, *, against: bool
 ) -> list[str]:
-    """Return the lines of Python that make the table of a report, and what the network is held against."""
+    """Return the lines of Python that make the table of a report, and what the network is compared with."""
     from accelsim.config import parse_override
     from accelsim.terms import parse_at
 

@@ -42,9 +42,9 @@ def run_files(
         f"{option}: is of no use with files of SCALE-Sim; leave it out" for option, value in unused.items() if value
     ]
     if not topology.endswith(".csv"):
-        problems.append(f"{topology}: is no .csv; {config} and --reports go with {KINDS}")
+        problems.append(f"{topology}: is not a .csv; {config} and --reports go with {KINDS}")
     if not config.endswith(".cfg"):
-        problems.append(f"--hardware {config}: is no .cfg; {topology} and --reports go with {KINDS}")
+        problems.append(f"--hardware {config}: is not a .cfg; {topology} and --reports go with {KINDS}")
     raise_if_any(problems)
     read: Any = collect(problems, scalesim.read_config, config)
     gemm = collect(problems, scalesim.is_gemm, topology)
@@ -74,7 +74,7 @@ def run_files(
 def parts_of_groups(layers: list[Shape]) -> list[str]:
     """Say which layers end in a part of a group N:M, and what the tool makes of it."""
     return [
-        f"layer {layer.name}: {layer.k} reduction rows are no multiple of {layer.kept[1]}: of the last "
+        f"layer {layer.name}: {layer.k} reduction rows are not a multiple of {layer.kept[1]}: of the last "
         f"{layer.k % layer.kept[1]} the tool keeps {min(layer.kept[0], layer.k % layer.kept[1])}; an honest machine "
         "packs whole groups of channels only"
         for layer in layers

@@ -234,7 +234,7 @@ def _list_prices(
     from accelsim.report import terminal
 
     problems = [
-        f"{option}: is of no use with {name}, which is a chip and no network; leave it out"
+        f"{option}: is of no use with {name}, which is a chip, not a network; leave it out"
         for option, value in unused.items()
         if value is not None
     ]
@@ -448,7 +448,7 @@ def _range(text: str) -> list[float]:
 def print_run(
     results: pd.DataFrame, others: pd.DataFrame | None, net: Network, parent: Network | None, chips: Sequence[Hardware]
 ) -> None:
-    """Print what a network takes on chips, and what it takes less than another that it is held against."""
+    """Print what a network takes on chips, and what it takes less than another that it is compared with."""
     from accelsim.against import gains
     from accelsim.report import terminal
 

@@ -37,7 +37,7 @@ def _load(modules: str) -> None:
 
 def _import(name: str) -> None:
     if not all(map(str.isidentifier, name.split("."))):
-        raise InputError("is no name of a module; write it as after import, its folder on PYTHONPATH")
+        raise InputError("is not the name of a module; write it as after import, its folder on PYTHONPATH")
     try:
         import_module(name)
     except ModuleNotFoundError as error:

@@ -122,7 +122,7 @@ class Run(Protocol):
         ...
 
     def operation(self, step: Step, asked: Asked) -> Row:
-        """Run an operation that is no layer: one that is computed or moved, or that is fused and reads operands.
+        """Run an operation that is not a layer: one that is computed or moved, or that is fused and reads operands.
 
         By default raises UnsupportedError: a machine that can do so says how.
         """

@@ -84,7 +84,7 @@ def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Obje
             problems += error.problems
     problems += [
         f"objectives: {each.column} is empty in every point"
-        + ("; the space says no evaluate" * (each.column == "score"))
+        + ("; the space has no evaluate" * (each.column == "score"))
         for each in chosen
         if each.column not in table or table[each.column].isna().all()
     ]

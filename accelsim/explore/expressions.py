@@ -53,7 +53,7 @@ class Expression:
         try:
             tree = _Dotted().visit(ast.parse(text.strip(), mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise InputError(f"{place}: {text!r} is no expression ({getattr(error, 'msg', error)})") from None
+            raise InputError(f"{place}: {text!r} is not an expression ({getattr(error, 'msg', error)})") from None
         called = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
         raise_if_any(dict.fromkeys(f"{place}: {text!r}: {problem}" for problem in _not_allowed(tree, called)))
         self._tree = tree
@@ -119,7 +119,7 @@ OPERATORS = DEFAULT_OPERATORS | {ast.Pow: _power, ast.Mod: _remainder}
 def _plain(value: Any) -> Any:
     """Return a value that is a number, text, true or false of a moderate size."""
     if not isinstance(value, str | int | float) or (isinstance(value, int) and value.bit_length() > MOST_BITS):
-        raise ValueError("it is no number, or too large")
+        raise ValueError("it is not a number, or too large")
     return value
 
 
@@ -135,7 +135,7 @@ def _not_allowed(tree: ast.AST, called: set[ast.expr]) -> Iterator[str]:
     """Say what an expression has that arithmetic does not need."""
     for node in ast.walk(tree):
         if not isinstance(node, ALLOWED):
-            yield "is no arithmetic; write numbers, names, comparisons, and, or, not, if-else"
+            yield "is not arithmetic; write numbers, names, comparisons, and, or, not, if-else"
         elif isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float):
             yield f"{node.value!r} is neither a number nor text"
         elif isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS):

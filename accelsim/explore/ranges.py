@@ -68,7 +68,7 @@ def _shared_by(chip: type[Hardware], key: str) -> int:
 
 
 def flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested tables by dotted keys; a range is no table. Raises InputError for a key that is there twice."""
+    """Return nested tables by dotted keys; a range is not a table. Raises InputError for a key that is there twice."""
     found: dict[str, Any] = {}
     for key, value in tables.items():
         within = isinstance(value, Mapping) and not {"from", "to"} & value.keys()
@@ -163,7 +163,7 @@ def _range(given: Mapping[str, Any]) -> Iterator[int | float]:
     first, last, way = given["from"], given["to"], ways[0]
     by = given[way]
     if first > last:
-        problems.append(f"from {first} lies above to {last}; exchange them")
+        problems.append(f"from {first} lies above to {last}; swap them")
     if (way == "factor" or given.get("scale") == "log") and first <= 0:
         problems.append(f"from: a range by factors starts above 0 (got {first})")
     least = {"step": 0, "factor": 1, "count": 0}[way]

@@ -412,7 +412,9 @@ class Space:
                 with collecting(said, "" if is_chip_key(knob.name) else f"vary.{knob.name}: "):
                     self._try_alone(knob, value)
             told = list(dict.fromkeys(said))
-            more = [f"vary.{knob.name}: {len(told) - MOST_SAID} more values are as wrong"] * (len(told) > MOST_SAID)
+            more = [f"vary.{knob.name}: {len(told) - MOST_SAID} more values are wrong in the same way"] * (
+                len(told) > MOST_SAID
+            )
             problems += [f"{self.source}: {problem}" for problem in told[:MOST_SAID] + more]
 
     def _try_alone(self, knob: Knob, value: Any) -> None:

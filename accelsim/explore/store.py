@@ -91,7 +91,7 @@ class Store:
 
     The write-ahead log of SQLite makes every `add` whole or nothing, whatever is killed, and lets other processes read
     and write at the same time. It needs a file system of this machine, not one over the network.
-    Raises InputError for a file that is no store, is damaged, or has another format; it is never overwritten.
+    Raises InputError for a file that is not a store, is damaged, or has another format; it is never overwritten.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
@@ -203,7 +203,7 @@ class Store:
             if len(numbers) != len(keys):
                 raise ValueError("points are missing")
             if not all(isinstance(text, str) for known in words for text in known):
-                raise TypeError("an error or a precision is no text")
+                raise TypeError("an error or a precision is not text")
             every = np.repeat(np.arange(len(numbers)), rows)
             place = np.arange(len(every)) - (np.cumsum(rows) - rows - firsts)[every]
             filling = {
@@ -237,7 +237,11 @@ class Store:
             found = self._base.execute("SELECT key, knobs FROM points WHERE engine = ?", (engine,)).fetchall()
             others = self._base.execute("SELECT count(*) FROM points WHERE engine != ?", (engine,)).fetchone()[0]
         if not found:
-            why = f"its {others} points are of another version of accelsim; sweep again" if others else "has no points"
+            why = (
+                f"its {others} points were made by another version of accelsim; sweep again"
+                if others
+                else "has no points"
+            )
             raise InputError(f"{self.path}: {why}")
         with self._reading():
             loaded = [(key, _knobs(json.loads(knobs))) for key, knobs in found]
@@ -254,7 +258,7 @@ class Store:
         if self._reads_only:  # where SQLite can make no file beside it; nobody writes there, then
             if os.path.exists(log := f"{path}-wal") and os.path.getsize(log):
                 raise InputError(
-                    f"{self.path}: the last points are in {log} and not in it yet, and both may only be read; copy "
+                    f"{self.path}: the last points are still in {log}, and neither file can be written; copy "
                     "both to where they can be written"
                 )
             path, how["uri"] = f"file:{quote(path)}?immutable=1", True
@@ -275,7 +279,7 @@ class Store:
         return True
 
     def _open(self) -> None:
-        """Make the tables of a new file; raises where an old one is no store or damaged."""
+        """Make the tables of a new file; raises where an old one is not a store or damaged."""
         self._base.execute("BEGIN")  # or another process might make its tables between one look and the next
         found = self._base.execute("PRAGMA application_id").fetchone()[0]
         version = self._base.execute("PRAGMA user_version").fetchone()[0]
@@ -359,7 +363,9 @@ class Store:
             elif isinstance(error, sqlite3.OperationalError):
                 remedy = f"cannot be used ({text}); choose another place"
             else:
-                remedy = f"is damaged or no store ({text}); it was left as it is: name another file, or restore a copy"
+                remedy = (
+                    f"is damaged or not a store ({text}); it was left as it is: name another file, or restore a copy"
+                )
             raise InputError(f"{self.path}: {remedy}") from None
 
 

@@ -306,7 +306,7 @@ class Worker:
         except OSError as error:  # of this machine, and of no point: such as a full disk
             raise InputError(
                 f"points cannot be run here: {type(error).__name__}: {reason_of(error)}; what was finished is stored: "
-                "mend that and run the same command again"
+                "fix that and run the same command again"
             ) from None
         except Exception as error:  # a point that fails, however it does, does not stop the others
             return Done(key, text, error=f"{type(error).__name__}: {reason_of(error)}")

@@ -476,5 +476,5 @@ def _first_nonfinite(array: NDArray[Any], place: str) -> str:
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             where = f"[{i}, {bad[0]}]" if array.ndim == 2 else f"[{i}]"
-            return f"{place}{where} is {values[bad[0]]}; weights must be finite: mend the training or the export"
+            return f"{place}{where} is {values[bad[0]]}; weights must be finite: fix the training or the export"
     return f"{place} is not finite"

@@ -274,6 +274,6 @@ def _refuse(illegal: Any, codes: NDArray[Any]) -> None:
     wrong = np.flatnonzero(illegal)
     if wrong.size:
         raise InputError(
-            f"metadata of group {wrong[0]} is no legal code ({codes[wrong[0]]}); the stream is damaged or was written "
-            "for another N:M or code"
+            f"metadata of group {wrong[0]} is not a legal code ({codes[wrong[0]]}); the stream is damaged or was "
+            "written for another N:M or code"
         )

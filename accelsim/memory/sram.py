@@ -262,8 +262,8 @@ def _grid(path: Path, table_hash: str, device: str, objective: str | None) -> _G
     axes, arrays = _by_point(points, values)
     if np.isinf(arrays[..., 0]).any():
         raise InputError(
-            f"{path.name}: {called}: is no full grid: every node has every capacity at every width, but for arrays too "
-            "shallow to build"
+            f"{path.name}: {called}: is not a full grid: every node has every capacity at every width, but for arrays "
+            "too shallow to build"
         )
     fastest = np.maximum.accumulate(np.log(arrays[_ACCESS, ..., 0]), axis=1)
     nodes, capacities, widths = (axis.astype(float) for axis in axes)

@@ -54,7 +54,7 @@ def network_of(path: Path, file: TensorFile, reading: Reading, *, guess: bool) -
 
 
 def _no_layers(file: TensorFile, roles: Roles) -> str:
-    """Say why a tensor file is no network."""
+    """Say why a tensor file is not a network."""
     if any(re.fullmatch(r"arr_\d+", name) for name in file.shapes):
         return (
             f"its arrays have the names that np.savez makes up ({', '.join(list(file.shapes)[:MAX_KNOWN])}), which do "

@@ -45,7 +45,7 @@ class ActivationProduct(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """An operation that is no layer: what it does, with what, and how large that is in one sample."""
+    """An operation that is not a layer: what it does, with what, and how large that is in one sample."""
 
     name: str
     """Used by no layer, input or other operation; that of its `LeftOut` where it has weights or multiplies."""

@@ -114,7 +114,7 @@ def hand_back(
     if path.suffix == ".onnx":
         return _hand_back_graph(pruned, path, target, told, ends if remove else None)
     if not is_tensors(path):
-        raise InputError(f"{label(path)}: is no state dict and no ONNX graph to be handed back; {INSTEAD}")
+        raise InputError(f"{label(path)}: is neither a state dict nor an ONNX graph to be handed back; {INSTEAD}")
     told.check_belongs(label(path), "a file of tensors")
     if remove:
         raise_if_any(cannot_remove(pruned, label(path), masks))
@@ -316,7 +316,7 @@ class _Tensors:
     def _write_folder(self, arrays: Sequence[Written]) -> None:
         """Write several files into a folder that is new or empty."""
         if os.path.exists(self.target) and (not os.path.isdir(self.target) or any(self.target.iterdir())):
-            raise InputError(f"{self.target}: is there; a network in several files is written into a new folder")
+            raise InputError(f"{self.target}: already exists; a network in several files is written into a new folder")
         check_writable(self.target.absolute() if not os.path.exists(self.target) else self.target / "model")
         made = Path(tempfile.mkdtemp(prefix=".accelsim-", dir=self.target.absolute().parent))
         try:

@@ -139,7 +139,7 @@ def _too_many(network: Network, batch: int) -> list[str]:
     macs, largest = max(((layer.macs, layer.name) for layer in network), default=(0, ""))
     if batch * macs > MOST_MACS:
         problems.append(
-            f"batch: {batch:,}: are {batch * macs:.3g} multiply-accumulates in layer {largest}, and at most "
+            f"batch: {batch:,}: makes {batch * macs:.3g} multiply-accumulates in layer {largest}, and at most "
             f"{MOST_MACS:.3g} can be counted; give at most {MOST_MACS // macs:,}"
         )
     drawn = [(layer.maps.inputs, layer.name) for layer in network if _draws(layer)]
@@ -188,11 +188,11 @@ class _Sequence:
         if graph is None or not products:
             why = "what stands between its layers is not known" if graph is None else "it has no attention"
             raise InputError(
-                f"{asked}: {network.name} is no language model as far as is known: {why}; see accelsim inspect --graph"
+                f"{asked}: {network.name} is not known to be a language model: {why}; see accelsim inspect --graph"
             )
         if phase is not None and not _hides_what_comes(graph):
             raise InputError(
-                f"{asked}: {network.name} is no language model that generates text: its queries meet tokens that are "
+                f"{asked}: {network.name} is not a language model that generates text: its queries see tokens that are "
                 "still to come; leave the phase out and give tokens alone"
             )
         found = cls(network, graph, products[0].vectors)

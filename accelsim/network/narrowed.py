@@ -79,7 +79,7 @@ def _of_layers(network: Network, slices: Slices, stays: Flags, shape: Sequence[i
         np.asarray(box.any(axis=tuple(other for other in range(box.ndim) if other != axis))) for axis in range(box.ndim)
     )
     if np.count_nonzero(box) != np.prod([np.count_nonzero(flags) for flags in kept]):
-        raise InputError("holds other channels of one layer than of another, so that what is left is no array")
+        raise InputError("holds other channels of one layer than of another, so that what is left is not an array")
     return kept
 
 

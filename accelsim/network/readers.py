@@ -176,7 +176,7 @@ def _network(path: Path, spec: NetworkSpec, locate: Locate, *, whole: bool = Fal
             if not name
         ]
     # JSON can hold halves of characters, which no file of results can.
-    problems += [f"name {name!r}: is no text in UTF-8; call it otherwise" for name in names if printable(name) != name]
+    problems += [f"name {name!r}: is not text in UTF-8; rename it" for name in names if printable(name) != name]
     layers = []
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}

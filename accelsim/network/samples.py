@@ -101,7 +101,7 @@ def _read(path: Path) -> dict[str, Array]:
         try:
             return {"array": np.lib.format.open_memmap(path, mode="r")}
         except (OSError, ValueError, EOFError, OverflowError) as error:
-            raise InputError(f"{path}: is no array ({error}); write it with np.save") from None
+            raise InputError(f"{path}: is not an array ({error}); write it with np.save") from None
     file = open_tensors(path)
     raise_if_any(f"{path}: {problem}" for problem in map(file.problem, file.unusable) if problem)
     if not file.shapes:

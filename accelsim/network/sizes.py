@@ -24,8 +24,8 @@ def check_countable(sizes: Mapping[str, int], of: str = "") -> None:
     if macs > MOST_MACS:
         text = " x ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1)
         raise InputError(
-            f"{text}: are {macs:.3g} multiply-accumulates{of}; at most 2^53 = {MOST_MACS:.3g} can be counted, so split "
-            "it into smaller ones"
+            f"{text}: makes {macs:.3g} multiply-accumulates{of}; at most 2^53 = {MOST_MACS:.3g} can be counted, so "
+            "split it into smaller ones"
         )
 
 

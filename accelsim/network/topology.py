@@ -22,8 +22,8 @@ INPUT = "input"
 """What the input of a network is called that gives it no name."""
 
 CHAIN = (
-    "what stands between the layers is not known: a ReLU is taken to stand between each two, and nothing else; "
-    "describe it otherwise, as [[operation]] tables of a network file"
+    "what comes between the layers is not known: taken to be one ReLU between each two, and nothing else; if it is "
+    "something else, describe it in [[operation]] tables of a network file"
 )
 """What is taken for granted where a chain is executed that nobody described."""
 

@@ -113,7 +113,7 @@ def chunks(inputs: Any) -> Iterator[Any]:
         return (inputs[first : first + step] for first in range(0, len(inputs), step))
     if isinstance(inputs, Iterable) and not isinstance(inputs, dict | str):
         return iter(inputs)
-    raise InputError(f"activations or outputs: {type(inputs).__name__} is no array and no iterable of arrays")
+    raise InputError(f"activations or outputs: {type(inputs).__name__} is neither an array nor an iterable of arrays")
 
 
 def _vectors(chunk: Any, place: str, total: Calibration | None) -> Array:

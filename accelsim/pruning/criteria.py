@@ -73,7 +73,7 @@ class Ranked:
                 f"'{self.granularity}': give numbers of shape {' or '.join(map(str, shapes))}"
             )
         if not np.isfinite(array).all():
-            raise InputError(f"{name}: holds NaN or infinity; mend the training or the export")
+            raise InputError(f"{name}: holds NaN or infinity; fix the training or the export")
         return array.astype(np.float64)
 
 

@@ -67,7 +67,7 @@ def detect(weight: ArrayLike) -> Patterns:
     """Return the patterns that hold exactly for a weight (out, in) or (out, in / groups, kh, kw).
 
     N:M, vectors and blocks are those of `Granularity`; groups at the edges may be smaller.
-    Raises InputError for other shapes and for what is no number. Memory: about two bytes a weight.
+    Raises InputError for other shapes and for what is not a number. Memory: about two bytes a weight.
     """
     array = np.asarray(weight)
     raise_if_any(weight_problems(array))

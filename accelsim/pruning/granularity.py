@@ -88,7 +88,7 @@ class Granularity:
     def group(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return rows and columns of what is pruned together in `view` of a weight of this shape.
 
-        Raises InputError for kernels of a weight that is no convolution.
+        Raises InputError for kernels of a weight that is not a convolution.
         """
         slice_size = prod(shape[2:])
         match self.kind:
@@ -97,7 +97,8 @@ class Granularity:
             case "kernel":
                 if len(shape) != 4:
                     raise InputError(
-                        f"granularity 'kernel': a weight of shape {shape} has none; use 'fine', 'filter' or 'channel'"
+                        f"granularity 'kernel': a weight of shape {shape} has no kernels; use 'fine', 'filter' or "
+                        "'channel'"
                     )
                 return 1, slice_size
             case "filter":

@@ -126,7 +126,9 @@ def _meant(
     if criterion not in CRITERIA:
         problems.append(f"criterion: {criterion!r} is not known{did_you_mean(str(criterion), CRITERIA)}")
     known = Data.__annotations__
-    problems += [f"{name}: is no data of a criterion{did_you_mean(name, known)}" for name in given if name not in known]
+    problems += [
+        f"{name}: is not data of a criterion{did_you_mean(name, known)}" for name in given if name not in known
+    ]
     chosen = Granularity("fine")
     with collecting(problems):
         chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
@@ -220,7 +222,7 @@ def not_finite(array: NDArray[Any]) -> str:
     place = np.unravel_index(wrong[0], array.shape)
     return (
         f"weight[{', '.join(map(str, place))}] is {float(array[place])}; "
-        "weights must be finite: mend the training or the export"
+        "weights must be finite: fix the training or the export"
     )
 
 

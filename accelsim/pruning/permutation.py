@@ -132,7 +132,7 @@ def permute_for_nm(
     rows = array if array.ndim == 2 else array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1])
     magnitudes = np.ascontiguousarray(np.abs(rows.astype(np.float32)))
     if not is_finite(magnitudes.reshape(-1)):
-        raise InputError("weight: holds NaN, infinity or numbers above the range of float32; mend or scale it")
+        raise InputError("weight: holds NaN, infinity or numbers above the range of float32; fix or scale it")
     total = float(magnitudes.sum(dtype=np.float64))
     if n == m:
         return Permutation(np.arange(array.shape[1]), total, total, total)

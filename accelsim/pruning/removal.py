@@ -102,7 +102,7 @@ class _Graph:
         for name, mask in masks.items():
             if name not in self.layers or self.layers[name].get("weight", np.empty(0)).ndim not in (2, 4):
                 prunable = [each for each, parts in self.layers.items() if np.ndim(parts.get("weight", 0)) in (2, 4)]
-                problems.append(f"masks: {name!r} is no layer with a weight{did_you_mean(name, prunable)}")
+                problems.append(f"masks: {name!r} is not a layer with a weight{did_you_mean(name, prunable)}")
             elif mask.shape != self.layers[name]["weight"].shape:
                 problems.append(f"{name}: mask {mask.shape} does not match weight {self.layers[name]['weight'].shape}")
         raise_if_any(problems)

@@ -42,7 +42,7 @@ def check_outputs(wanted: dict[str, Path]) -> None:
     if "parquet" in wanted and find_spec("pyarrow") is None:
         problems.append("--parquet: needs pyarrow; install it with: pip install 'accelsim[parquet]'")
     if wanted.get("parquet") == STANDARD_OUTPUT and sys.stdout.isatty():
-        problems.append("--parquet -: is no text; pipe it on, or name a file")
+        problems.append("--parquet -: is not text; pipe it on, or name a file")
     problems += [
         f"{path}: --plot draws .png, .svg or .pdf; choose one of these endings"
         for kind, path in wanted.items()

@@ -54,7 +54,7 @@ def page(
     """Return the HTML of a report on results of `simulate`; the same arguments give the same text.
 
     `chips`: descriptions of the chips, by name; one that is not among them is said to be unknown. `network`: adds
-    shapes, source and provenance. `before`: results of the network that this one is held against, on the same chips;
+    shapes, source and provenance. `before`: results of the network that this one is compared with, on the same chips;
     `gains`: of `accelsim.against`, a table of the summary. `notes`: what the simulation warned of. `command`, `python`:
     how to make it again.
     Needs `accelsim[report]`. Raises InputError for results that have no rows, or one layer twice on a chip.

@@ -41,7 +41,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """Return the rows of `simulate` from a .csv, .json or .parquet that `accelsim run` or `accelsim compare` wrote.
 
     Columns have the types that they had, further ones (such as those of `compare`) the types that their cells suggest.
-    Raises InputError for a file that is too large or is no table, for results of another version, and with every
+    Raises InputError for a file that is too large or is not a table, for results of another version, and with every
     column that is missing, every one of a wrong type, and every cell that is empty though its chip ran the layer.
     """
     path = Path(path)
@@ -124,9 +124,9 @@ def _read_csv(path: Path) -> Cells:
                     )
                 rows.append(line)
     except UnicodeDecodeError as error:
-        raise InputError(f"is no text in UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from None
+        raise InputError(f"is not text in UTF-8 ({error.reason} at byte {error.start}); save it as CSV UTF-8") from None
     except csv.Error as error:
-        raise InputError(f"is no CSV ({error}); write it with accelsim run --csv FILE") from None
+        raise InputError(f"is not CSV ({error}); write it with accelsim run --csv FILE") from None
     return {name: [restored(row[place]) for row in rows] for place, name in enumerate(header)}
 
 
@@ -134,9 +134,9 @@ def _read_json(path: Path) -> Cells:
     try:
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is no JSON ({error}); write it with accelsim run --json FILE") from None
+        raise InputError(f"is not JSON ({error}); write it with accelsim run --json FILE") from None
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-        raise InputError("is no table, which in JSON is a list of rows; write it with accelsim run --json FILE")
+        raise InputError("is not a table, which in JSON is a list of rows; write it with accelsim run --json FILE")
     header = list(dict.fromkeys(name for row in rows for name in row))
     _check_header(header)
     if len(rows) * len(header) > MAX_CELLS:
@@ -165,7 +165,7 @@ def _read_parquet(path: Path) -> Cells:
             )
         return dict(_columns_of(path))
     except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
-        raise InputError(f"is no Parquet file ({reason_of(error)}); write it again") from None
+        raise InputError(f"is not a Parquet file ({reason_of(error)}); write it again") from None
 
 
 def _is_plain(kind: Any) -> bool:
@@ -219,7 +219,7 @@ READERS: dict[str, Callable[[Path], Cells]] = {".csv": _read_csv, ".json": _read
 
 def _check_header(header: Sequence[str]) -> None:
     if not header or len(header) > MAX_COLUMNS:
-        raise InputError(f"is no table of results: it has {len(header)} columns; at most {MAX_COLUMNS} are read")
+        raise InputError(f"is not a table of results: it has {len(header)} columns; at most {MAX_COLUMNS} are read")
     raise_if_any(
         f"{name or 'a column without a name'}: stands {times} times in the first line; keep one"
         for name, times in Counter(header).items()
@@ -236,8 +236,8 @@ def _check_columns(path: Path, cells: Cells, columns: Sequence[Column], command:
         for other in others
     ]
     problems += [
-        f"{path}: engine: {engine!r} is no machine that is loaded{did_you_mean(str(engine), ENGINES)}; name its module "
-        "in ACCELSIM_ENGINES"
+        f"{path}: engine: {engine!r} is not a machine that is loaded{did_you_mean(str(engine), ENGINES)}; name its "
+        "module in ACCELSIM_ENGINES"
         for engine in dict.fromkeys(cells.get("engine", ()))
         if engine not in ENGINES
     ]

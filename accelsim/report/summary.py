@@ -26,7 +26,7 @@ NAMED_LAYERS = 5
 
 
 def compared(totals: pd.DataFrame, of_layers: pd.DataFrame | None = None) -> list[str]:
-    """Return sentences that hold runs against each other, over those that can run every layer.
+    """Return sentences that compare runs, over those that can run every layer.
 
     of_layers: the same totals of layers alone, by which runs are compared that do not run the same operations.
     """
@@ -107,7 +107,7 @@ def _gained(ratio: float, what: str, less: str, more: str) -> str:
 def of_run(total: pd.Series[Any], rows: pd.DataFrame, before: pd.DataFrame | None = None) -> list[str]:
     """Return sentences on one run: its cost, where it goes, the layer that dominates, memory, balance, what is left.
 
-    before: rows of the network that it is held against, on the same chip.
+    before: rows of the network that it is compared with, on the same chip.
     """
     able, layers = supported(rows), rows[~operations(rows)]
     lacking = [str(name) for name in rows.loc[rows["executed_as"] == "unsupported", "layer"]]

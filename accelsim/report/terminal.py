@@ -219,7 +219,7 @@ def unlike_totals(sums: pd.DataFrame) -> str | None:
     if "elsewhere" not in sums or sums["elsewhere"].nunique() < 2:
         return None
     left = ", ".join(f"{name} leaves {number:.0f} elsewhere" for name, number in sums["elsewhere"].items())
-    return f"These totals do not hold the same: of the operations that are not layers {left}. Compare by layers only."
+    return f"These totals cover different operations: of those that are not layers, {left}. Compare by layers only."
 
 
 def _share_of(count: float, of: float) -> str:
@@ -245,7 +245,7 @@ def terms_table(terms: pd.DataFrame) -> Grid:
         numbers = [row["weights"] if same else f"{row['weights']} x {row['activations']}", row["sums"], row["stored"]]
         return [each for each in numbers if each]
 
-    grid = Grid("on these terms", all_in="100 columns have all")
+    grid = Grid("on these terms", all_in="100 columns show all")
     grid.add("chip\nmade in", map(chip, rows), kind="name")
     grid.add("computes in\nsums in", map(computes, rows), kind="words", rank=1)
     grid.add("multipliers\nGMAC/s", ((f"{r['multipliers']:,}", number(r["peak_gmac_per_s"])) for r in rows))
@@ -331,7 +331,7 @@ def _spread(values: Sequence[float]) -> list[float]:
 
 
 def gains_table(gains: pd.DataFrame) -> Grid:
-    """Return one line per chip: what a network takes less than the one that it is held against."""
+    """Return one line per chip: what a network takes less than the one that it is compared with."""
     first = gains.iloc[0]
     two = first["network"] != first["against"]
     grid = Grid(
@@ -439,7 +439,7 @@ def graph_table(name: str, table: pd.DataFrame, outputs: Sequence[str]) -> Grid:
     """Return one line per input, layer and operation of `inspect_graph`; what stands right above is not named anew."""
     grid = Grid(
         f"{name}: what runs, in this order, of one sample",
-        [f"takes: where nothing stands there, the line above. The network gives {', '.join(outputs)}."],
+        [f"takes: the line above, where nothing is named. The network gives {', '.join(outputs)}."],
     )
     rows: Any = table.to_dict("records")
     above = ["", *(row["name"] for row in rows)]

@@ -18,7 +18,7 @@ def timeline_table(timeline: Timeline) -> Grid:
     first, title = str(by_unit.index[0]), f"{timeline.layer} of {timeline.network} on {timeline.hardware}"
     grid = Grid(
         f"{title}: cycles {timeline.first_cycle:,} to {timeline.last_cycle:,} of {timeline.cycles:,}",
-        all_in="a wider terminal has all",
+        all_in="a wider terminal shows all",
     )
     spent = counted.sum()[lambda sums: sums > 0]
     grid.add("event", map(str, spent.index), kind="name")
@@ -29,7 +29,7 @@ def timeline_table(timeline: Timeline) -> Grid:
     busy = busy_cycles(timeline)
     kinds = timeline.events["unit"].map(kind_of).value_counts(sort=False)
     grid.notes += [
-        f"busiest {busy.index[0]}: works in {percent(busy.iloc[0] / window)} of the cycles, idlest {busy.index[-1]}: "
+        f"busiest: {busy.index[0]}, busy {percent(busy.iloc[0] / window)} of the cycles; idlest: {busy.index[-1]}, "
         f"{percent(busy.iloc[-1] / window)}",
         f"{len(timeline.events):,} events: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()),
     ]

@@ -157,7 +157,8 @@ def read_trace(path: str | Path) -> Timeline:
     rows = data.get("traceEvents") if isinstance(data, dict) else None
     if not isinstance(about, dict) or about.get("format") != FORMAT or not isinstance(rows, list):
         raise InputError(
-            f"{path}: is no timeline of accelsim, otherData.format is not {FORMAT!r}; write one with accelsim timeline"
+            f"{path}: is not a timeline of accelsim: otherData.format is not {FORMAT!r}; write it with accelsim "
+            "timeline"
         )
     problems = [
         f"{path}: otherData.{name}: must be {'text' if types == (str,) else 'a number'} (got {about.get(name)!r:.40})"
@@ -190,7 +191,7 @@ def _parse(path: Path) -> Any:
     except (ValueError, RecursionError, EOFError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is no JSON: {str(error)[:100]}; write it with accelsim timeline") from None
+        raise InputError(f"{path}: is not JSON: {str(error)[:100]}; write it with accelsim timeline") from None
 
 
 class _Event(tuple[Any, ...]):

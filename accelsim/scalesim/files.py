@@ -177,7 +177,8 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
         parser.read_string(text_of(path, "a configuration of SCALE-Sim"), path.name)
     except configparser.Error as error:
         raise InputError(
-            f"{path}: is no configuration file: {' '.join(str(error).split())}; it has [sections] and lines Key = value"
+            f"{path}: is not a configuration file: {' '.join(str(error).split())}; write [sections] and lines "
+            "Key = value"
         ) from None
     return {section: dict(parser[section]) for section in parser.sections()}
 

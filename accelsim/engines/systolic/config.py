@@ -104,12 +104,12 @@ class SystolicConfig(EngineConfig):
 
     def _problems(self) -> Iterator[str]:
         if self.dtype not in DTYPES:
-            yield f"dtype: {self.dtype!r} is no data type; known: {', '.join(DTYPES)}"
+            yield f"dtype: {self.dtype!r} is not a data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
             if not is_pattern(pattern):
-                yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
+                yield f"patterns: '{pattern}' is not a pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.row_wise_block == 1:
-            yield "row_wise_block: a group of one weight is no pattern; use 0 for none, or 2 to 32"
+            yield "row_wise_block: a group of one weight is not a pattern; use 0 for none, or 2 to 32"
         if self.row_wise_block and self.dataflow != "ws":
             yield (
                 f"row_wise_block: needs weights that stay, and the dataflow is {self.dataflow}; set dataflow to ws, or "
@@ -121,8 +121,8 @@ class SystolicConfig(EngineConfig):
         for name in ("ifmap", "filter", "ofmap"):
             if getattr(self, f"{name}_words_per_cycle"):
                 yield (
-                    f'{name}_words_per_cycle: is of rules = "scalesim-3.0.0", and rules is honest: the DRAM part has '
-                    "its own; leave it out"
+                    f'{name}_words_per_cycle: belongs to rules = "scalesim-3.0.0", and rules is honest: the DRAM part '
+                    "has its own; leave it out"
                 )
 
     def _tool_problems(self) -> Iterator[str]:

@@ -319,10 +319,10 @@ class TensorCoreConfig(EngineConfig):
             yield f"dtype: '{self.dtype}' has no rate in fma_per_cycle; it has {', '.join(self.fma_per_cycle)}"
         for dtype in self.fma_per_cycle:
             if dtype not in DTYPES:
-                yield f"fma_per_cycle.{dtype}: is no data type; known: {', '.join(DTYPES)}"
+                yield f"fma_per_cycle.{dtype}: is not a data type; known: {', '.join(DTYPES)}"
         for pattern in self.patterns:
             if not is_pattern(pattern):
-                yield f"patterns: '{pattern}' is no pattern N:M with 0 < N < M <= 32; write \"2:4\""
+                yield f"patterns: '{pattern}' is not a pattern N:M with 0 < N < M <= 32; write \"2:4\""
         if self.patterns and self.sparse is None:
             yield "sparse: is missing; a chip with patterns needs a [engine.sparse] kernel"
         for dtype in self.fma_per_cycle if self.skip_k else ():
@@ -337,7 +337,7 @@ class TensorCoreConfig(EngineConfig):
             )
         for key, default in {"l2_usable": 1.0, "l2_banks": None}.items() if self.l2_bytes == 0 else ():
             if (got := getattr(self, key)) != default:
-                yield f"{key}: is of an L2, which the chip has not (got {got}); leave it out"
+                yield f"{key}: describes an L2, which the chip does not have (got {got}); leave it out"
         known = ", ".join(self.fma_per_cycle)
         kernels = {name: kernel for name, kernel in (("dense", self.dense), ("sparse", self.sparse)) if kernel}
         for name, kernel in kernels.items():
@@ -346,7 +346,7 @@ class TensorCoreConfig(EngineConfig):
                     yield f"{name}.formats.{dtype}: has no rate in fma_per_cycle; it has {known}"
         for dtype in self.fitted or ():
             if dtype not in NUMBER_FORMATS:
-                yield f"fitted: '{dtype}' is no data type; known: {', '.join(NUMBER_FORMATS)}"
+                yield f"fitted: '{dtype}' is not a data type; known: {', '.join(NUMBER_FORMATS)}"
         all_kernels = {
             f"{name}{own}": kernel.of(own.rpartition(".")[2])
             for name, kernel in kernels.items()
@@ -354,7 +354,7 @@ class TensorCoreConfig(EngineConfig):
         }
         for name, kernel in all_kernels.items() if self.l2_bytes == 0 else ():
             if max(kernel.splits) > 1:
-                yield f"{name}.splits: the parts of a split k need an L2, which the chip has not; use [1]"
+                yield f"{name}.splits: the parts of a split k need an L2, which the chip does not have; use [1]"
             if kernel.raster_tiles > 1:
                 yield f"{name}.raster_tiles: is for chips with L2; without one the order is searched; leave it out"
         if all(dtype in DTYPES for dtype in self.fma_per_cycle):

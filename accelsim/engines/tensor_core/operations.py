@@ -74,7 +74,7 @@ def product_of(step: Step, chip: TensorCoreChip) -> Gemm:
     """
     product, (inputs_stay, outputs_stay) = step.operation.product, step.stays
     if product is None:
-        raise ValueError(f"{step.operation.name}: is no product")
+        raise ValueError(f"{step.operation.name}: is not a product")
     heads = product.operand_groups or product.groups
     tokens, rows, columns = product.vectors * product.groups // heads, product.rows, product.columns
     read = tokens * columns

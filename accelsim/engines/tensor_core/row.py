@@ -179,7 +179,7 @@ class TensorCoreRun(Run):
         return product, outcome
 
     def operation(self, step: Step, asked: Asked) -> Row:
-        """Run an operation that is no layer, as `accelsim.engines.tensor_core.operations` says."""
+        """Run an operation that is not a layer, as `accelsim.engines.tensor_core.operations` says."""
         if step.way == COMPUTED:
             gemm = product_of(step, self.chip)
             if (gemm, asked.backend) not in self._ran:

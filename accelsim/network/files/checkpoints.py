@@ -80,7 +80,7 @@ def chosen_of(path: Path, held: Any, key: str | None, *, part: bool = False) -> 
     return Chosen(
         tensors,
         under=name,
-        assumptions=(f"the network is what lies under the key '{name}', the only tensors; --key names another",),
+        assumptions=(f"read: the tensors under the key '{name}', the only ones; --key names another",),
     )
 
 

@@ -33,4 +33,4 @@ def open_file(path: Path, reading: Reading, *, part: bool = False) -> TensorFile
         from accelsim.network.files.safetensors_file import Safetensors
 
         return Safetensors(path)
-    raise InputError(f"{path}: is no file of tensors that is known; known are {', '.join(SUFFIXES)}")
+    raise InputError(f"{path}: is not a file of tensors that is known; known are {', '.join(SUFFIXES)}")

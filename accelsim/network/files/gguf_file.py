@@ -44,7 +44,7 @@ class Gguf(TensorFile):
             with path.open("rb") as file:
                 self._read_header(file, path.stat().st_size)
         except (ValueError, struct.error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a whole GGUF file: {reason_of(error)}; export or copy it again") from None
+            raise InputError(f"{path}: not a complete GGUF file: {reason_of(error)}; export or copy it again") from None
 
     def _read_header(self, file: IO[bytes], size: int) -> None:
         header = _Header(file, size)

@@ -93,7 +93,7 @@ DISTRIBUTED = Foreign(
     "part of a checkpoint of torch.distributed",
     "make one file of its folder: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER net.pt",
 )
-EMPTY = Foreign("empty, so not a whole file of tensors", "export or copy it again")
+EMPTY = Foreign("empty, so not a complete file of tensors", "export or copy it again")
 ARCHIVE = Foreign("an archive of other files", UNPACK)
 
 CONTENTS = (

@@ -32,7 +32,7 @@ class Npz(TensorFile):
                         self._read_header(archive, member)
         except Exception as error:
             # zipfile, zlib and NumPy's parser raise a dozen types on damaged files, and more with each version.
-            raise InputError(f"{path}: not a whole npz file: {reason_of(error)}; export or copy it again") from None
+            raise InputError(f"{path}: not a complete npz file: {reason_of(error)}; export or copy it again") from None
 
     def _read_header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         name = member.filename.removesuffix(".npy")
@@ -81,7 +81,7 @@ class Npz(TensorFile):
         return array
 
     def write(self, target: Path, arrays: Sequence[Written]) -> None:
-        """Write such an archive, each array compressed as it was; what is no array comes along as it is."""
+        """Write such an archive, each array compressed as it was; what is not an array comes along as it is."""
         with zipfile.ZipFile(self.path) as source, zipfile.ZipFile(target, "w", allowZip64=True) as archive:
             for each in arrays:
                 member = source.getinfo(f"{each.stored}.npy")

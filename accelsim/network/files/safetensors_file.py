@@ -35,7 +35,7 @@ class Safetensors(TensorFile):
             )
             if "unknown variant" in reason:
                 raise_if_any(f"{path}: '{name}' {problem}" for name, problem in _unknown_types(path).items())
-            raise InputError(f"{path}: not a whole safetensors file: {reason}; export or copy it again") from None
+            raise InputError(f"{path}: not a complete safetensors file: {reason}; export or copy it again") from None
         header, self._data_offset = _header(path)
         self.metadata = header.pop("__metadata__", None) or {}
         self._tensors = header

@@ -34,7 +34,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 MOST_REPEATED = 2**16
-"""Times that a view repeats what is stored, and elements, at which it is no tensor that anyone saves as weights."""
+"""Times that a view repeats what is stored, and elements, at which it is not a tensor that anyone saves as weights."""
 
 
 class Place(NamedTuple):
@@ -63,7 +63,7 @@ class StateDict(TensorFile):
         except Exception as error:
             # zipfile raises a dozen types on damaged files, and more with each version.
             raise InputError(
-                f"{path}: not a whole file of torch.save: {reason_of(error)}; save or copy it again"
+                f"{path}: not a complete file of torch.save: {reason_of(error)}; save or copy it again"
             ) from None
         chosen = chosen_of(path, held, reading.key, part=part)
         self.prefix = chosen.prefix
@@ -199,7 +199,7 @@ class StateDict(TensorFile):
         try:
             return dense(tensor.layout, tensor.shape, [self._array(part) for part in tensor.parts])
         except ValueError as error:
-            raise InputError(f"{self.path}: '{name}' is no whole sparse tensor: {error}; save it again") from None
+            raise InputError(f"{self.path}: '{name}' is not a complete sparse tensor: {error}; save it again") from None
 
     def write(self, target: Path, arrays: Sequence[Written]) -> None:
         """Write what the file holds with new tensors in the place of the network's, as torch.save does.

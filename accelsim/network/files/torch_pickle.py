@@ -76,7 +76,7 @@ def persistent(saved: Any) -> Any:
         return saved[1]
     kind, key, location = saved[1:4]
     if not all(isinstance(each, (str, int)) for each in (key, location)):
-        raise ValueError("has a storage whose name is no text")
+        raise ValueError("has a storage whose name is not text")
     dtype = STORAGES.get(kind.name.rpartition(".")[2].removesuffix("Storage").lstrip("_"))
     if dtype is None:
         raise ValueError(f"has a storage of {kind.name}")

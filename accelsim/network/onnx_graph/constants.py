@@ -197,14 +197,14 @@ def _file_beside(location: str, tensor: str, folder: Path) -> Path:
     file = folder / location
     if location.startswith("/") or ".." in parts or not real_path(file).is_relative_to(real_path(folder)):
         raise InputError(
-            f"'{tensor}': its data is said to be in '{location}', which is no file beside the model but leads out of "
-            "its folder; put it there and save the model again"
+            f"'{tensor}': its data is said to be in '{location}', which is not a file beside the model but leads out "
+            "of its folder; put it there and save the model again"
         )
     if not parts or not os.path.isfile(file):
         seen = [name for name, _ in zip(_names(folder), range(MAX_SEEN), strict=False)]
         near = did_you_mean(location, [name for name in seen if not name.endswith(".onnx")])
         raise InputError(
-            f"'{tensor}': its data is said to be in '{location}', which is no file beside the model"
+            f"'{tensor}': its data is said to be in '{location}', which is not a file beside the model"
             f"{near if 'mean' in near else ''}; copy that file too, or save the model as one file"
         )
     return file

@@ -161,7 +161,7 @@ class Folding:
                 raise
             except Exception as error:
                 # Of many types, from nodes that lack inputs, outputs or attributes of their operation.
-                said = f"is no whole {node.op_type}: {reason_of(error)}; export it again"
+                said = f"is not a complete {node.op_type}: {reason_of(error)}; export it again"
                 self.problems.append(f"{place_of(node)}: {said}")
             else:
                 pending.extendleft(reversed(instead))

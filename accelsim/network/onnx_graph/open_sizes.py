@@ -162,7 +162,7 @@ def _told(
             problems.append(f"{said}: '{key}' is one dimension; give one size")
         else:
             near = did_you_mean(key, [*inputs, *dims] if len(shape) == 1 else inputs)
-            problems.append(f"{said}: is no input and no open dimension{near}")
+            problems.append(f"{said}: is neither an input nor an open dimension{near}")
     return by_input, by_dim
 
 

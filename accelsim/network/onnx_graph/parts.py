@@ -137,7 +137,7 @@ class Run:
             into = {name: store[name][time] for name in part.outputs if name in store}
             for name, result in session.run(inputs, into).items():
                 if not isinstance(result, np.ndarray):
-                    raise InputError(f"'{name}' is no tensor, and it cannot be handed from one part to the next")
+                    raise InputError(f"'{name}' is not a tensor, and it cannot be handed from one part to the next")
                 if name not in store:
                     store[name] = np.empty((len(self._inputs), *result.shape), result.dtype)
                 if name not in into:

@@ -109,7 +109,7 @@ def _prepared(file: ModelFile, model: Any, reading: Reading, put: Put | None) ->
             kind = tensor_type(tensor.elem_type, given.shapes[value.name])
             folding.scope.put(value.name, kind, frozenset([value.name]))
         else:
-            folding.scope.put(value.name, value.type, frozenset([value.name]), f"'{value.name}' is no tensor")
+            folding.scope.put(value.name, value.type, frozenset([value.name]), f"'{value.name}' is not a tensor")
     nodes = folding.nodes()
     raise_if_any(dict.fromkeys(folding.problems))
     scope = folding.scope
@@ -187,7 +187,7 @@ def _model(path: Path) -> tuple[Any, ModelFile]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:
         # protobuf and ONNX raise a dozen types on damaged files, and more with each version.
-        raise InputError(f"{path}: not a whole ONNX file: {reason_of(error)}; export or copy it again") from None
+        raise InputError(f"{path}: not a complete ONNX file: {reason_of(error)}; export or copy it again") from None
 
 
 def _light(path: Path) -> bytes:

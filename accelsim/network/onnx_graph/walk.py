@@ -104,7 +104,9 @@ class Walk:
             return None
         except Exception as error:
             # Nodes come from anywhere: whatever their inputs and attributes are not.
-            self.problems.append(f"{place_of(node)}: is no whole {kind_of(node)}: {error}; export the model again")
+            self.problems.append(
+                f"{place_of(node)}: is not a complete {kind_of(node)}: {error}; export the model again"
+            )
             return Found()
 
     def _biases_of_one(self, found: Iterable[Found]) -> set[str]:

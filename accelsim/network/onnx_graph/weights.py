@@ -179,7 +179,7 @@ class Weights:
                 # Nodes come from anywhere: whatever their inputs and attributes are not.
                 node = self._producers[value]
                 raise InputError(
-                    f"{place_of(node)}: is no whole {node.op_type}: {error}; export the model again"
+                    f"{place_of(node)}: is not a complete {node.op_type}: {error}; export the model again"
                 ) from None
         return self._found[value]
 

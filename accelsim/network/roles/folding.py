@@ -196,8 +196,8 @@ def _fold_loose_masks(arrays: Arrays) -> None:
         )
     if others:
         arrays.assumptions.append(
-            f"{listed(others)}: by name of a mask, and no mask of the shape of the weights beside; these are read "
-            "without: multiply them before saving if they are pruned by it"
+            f"{listed(others)}: named like masks, but not of the shape of the weights beside them, and not applied: "
+            "multiply weights by them before saving if they are pruned by them"
         )
 
 
@@ -273,7 +273,7 @@ def masked(name: str, weight: Logical, mask: Logical, *, binary: bool = False) -
         kept = mask.read()
         if binary and not ((kept == 0) | (kept == 1)).all():
             raise InputError(
-                f"'{mask.name}': stands where a mask of '{name}' would, and holds other numbers than 0 and 1; "
+                f"'{mask.name}': stands where a mask of '{name}' would, and holds numbers other than 0 and 1; "
                 "multiply them before saving, or take it out of the file"
             )
         values = weight.read()

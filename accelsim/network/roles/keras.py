@@ -27,7 +27,7 @@ def named(module: str, tails: dict[str, Logical]) -> dict[str, Logical]:
 
 
 def settle(found: Found, joins_heads: bool) -> str | None:
-    """Put a kernel the right way round, or return what it is where it is no layer that can be simulated.
+    """Put a kernel the right way round, or return what it is where it is not a layer that can be simulated.
 
     joins_heads: whether it is the last product of an attention, whose inputs are heads and their features.
     """

@@ -362,7 +362,7 @@ class _Modules:
                 roles.accounts |= dict.fromkeys(array.parts, f"left out: {each}")
 
     def _name_others(self, roles: Roles) -> list[str]:
-        """Add what is no array, such as a packed module, and return what there is to say of it, a sentence a kind."""
+        """Add what is not an array, such as a packed module, and return what there is to say of it, by kind."""
         kinds: dict[str, list[str]] = {}
         for name, what in self.file.others.items():
             kinds.setdefault(what, []).append(name)

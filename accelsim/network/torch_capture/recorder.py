@@ -181,7 +181,7 @@ class Recorder:
         return other is None or self._has_weights(origin)
 
     def _as_weight(self, weight: Tensor, data: Tensor) -> Origin | None:
-        """Return what a weight is made of and note that it is used; None where the product is no layer."""
+        """Return what a weight is made of and note that it is used; None where the product is not a layer."""
         self.product = None
         origin, other = self.origins.of(weight), self.origins.of(data)
         if origin is None or not self.is_layer(weight, data):
@@ -246,7 +246,7 @@ class Recorder:
         self, kind: str, macs: int | None, operands: Iterable[Tensor], *, by_place: bool = False, role: str = "",
         product: ActivationProduct | None = None,
     ) -> None:  # fmt: skip
-        """Note an operation that is no layer, with all its multiply-accumulates: by its weights, or where it runs.
+        """Note an operation that is not a layer, with all its multiply-accumulates: by its weights, or where it runs.
 
         role: which of several products of one operation; product: of one sample, where it is of activations alone.
         """
@@ -280,7 +280,7 @@ class Recorder:
         return any(self.origins.held[number].is_parameter for number in origin.sources)
 
     def leave_packed(self, left: LeftOut) -> None:
-        """Note an operation on packed weights that is no layer."""
+        """Note an operation on packed weights that is not a layer."""
         self._packed[left.name] = left
 
     def use(self, number: int, kind: str, macs: int | None) -> None:

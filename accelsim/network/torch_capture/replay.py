@@ -171,7 +171,7 @@ class Replay(Recorder):
         self._now.append((name, call._replace(samples=kept(call.samples))))
 
     def leave(self, kind: str, macs: int | None, operands: Iterable[Tensor], **others: Any) -> None:
-        """Pass by what is no layer."""
+        """Pass by what is not a layer."""
         self.product = None
 
     def use(self, number: int, kind: str, macs: int | None) -> None:

@@ -39,7 +39,7 @@ class Place:
 
 @dataclass(eq=False)
 class Left:
-    """Multiply-accumulates of an operation that is no layer."""
+    """Multiply-accumulates of an operation that is not a layer."""
 
     kind: str
     macs: int | None

@@ -42,13 +42,13 @@ LOG_FACTOR = 20
 def designs(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """Return one row per design: of results, the totals of each chip (and of `pruned_by`); other tables as they are.
 
-    Raises InputError for a column that is no number, and for one that has no total over several layers.
+    Raises InputError for a column that is not a number, and for one that has no total over several layers.
     """
     import pandas as pd
 
     for column in (x, y):
         if not pd.api.types.is_numeric_dtype(table[column]):
-            raise InputError(f"{column}: is no number; choose another column")
+            raise InputError(f"{column}: is not a number; choose another column")
     if "layer" not in table:
         return table.dropna(subset=[x, y])
     keys = [key for key in ("hardware", "pruned_by") if key in table]
@@ -166,7 +166,7 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     raise_if_any(
-        f"{column}: is no number"
+        f"{column}: is not a number"
         for column in map(str, table)
         if column.endswith("energy_pj") and not _is_number(table[column])
     )
@@ -183,7 +183,7 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
         table = long.dropna(subset=["energy_pj"]).groupby(keys, sort=False)[["score", "energy_pj"]].mean().reset_index()
     if not {"score", "energy_pj"} <= {*table}:
         raise InputError(UNSCORED)
-    raise_if_any(f"{column}: is no number" for column in ("score", "sparsity") if not _is_number(table[column]))
+    raise_if_any(f"{column}: is not a number" for column in ("score", "sparsity") if not _is_number(table[column]))
     points: pd.DataFrame = table[np.isfinite(table[["score", "energy_pj"]].to_numpy(float)).all(axis=1)]
     if points.empty:
         raise InputError(UNSCORED)

@@ -160,7 +160,7 @@ def kind_of(name: str) -> Kind:
     if name not in KINDS:
         near = did_you_mean(name, KINDS)
         listed = "" if "known" in near else f" known: {', '.join(KINDS)}"
-        raise InputError(f"{name}: is no kind of figure{near}{listed}")
+        raise InputError(f"{name}: is not a kind of figure{near}{listed}")
     return KINDS[name]
 
 

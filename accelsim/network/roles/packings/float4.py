@@ -53,7 +53,7 @@ def find_float4(packed: Packed, name: str) -> Found | None:
 
     def decode() -> list[Logical]:
         if f"{root}weight_zero_point" in packed:
-            raise InputError("it has zero points, which formats of 4-bit floating point have not")
+            raise InputError("it has zero points, which formats of 4-bit floating point do not have")
         bits, shape = _bits(packed, name, scale)
         scaling = _scales(packed, root, scale, shape)
 

@@ -97,7 +97,7 @@ def scaling_of(
     zero_block = None
     if zero is not None:
         if packed.form(zero).family == "fp" and "zero_point" not in zero:
-            raise InputError(f"'{leaf(zero)}' is no whole number, and nothing says whether it is scaled")
+            raise InputError(f"'{leaf(zero)}' is not a complete number, and nothing says whether it is scaled")
         zero_block = blocks(packed.shape(zero), shape, None)
 
     def start() -> Scaling:
@@ -147,7 +147,7 @@ def find_bytes_with_row_scales(packed: Packed, name: str) -> Found | None:
         if len(parts) == 3 and packed.small_integers(parts[2]) != [0]:
             raise InputError("its 'weight_format' is that of one GPU, not rows")
         if len(shape) != 2 or packed.size(name) != shape[0] or packed.form(name).family != "fp":
-            raise InputError(f"'SCB' of shape {packed.shape(name)} is no scale for each row of {shape}")
+            raise InputError(f"'SCB' of shape {packed.shape(name)} is not a scale for each row of {shape}")
 
         def start() -> Rows | NDArray[Any]:
             scales = finite(packed.file[name], "SCB").astype(np.float32).reshape(-1, 1) / np.float32(127)

@@ -201,5 +201,5 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path.name} beside the file cannot be read ({error}); mend it or move it away") from None
+        raise InputError(f"{path.name} beside the file cannot be read ({error}); fix it or move it away") from None
     return held if isinstance(held, dict) else {}
