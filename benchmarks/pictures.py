@@ -93,6 +93,13 @@ PICTURES = (
         "python -m benchmarks.browser report.html docs/images/report.png --height 1600",
         slow=True,
     ),
+    Picture(
+        "report-sweep.png",
+        "The top of a report on a sweep: 160 variants of EIE",
+        "accelsim sweep default --store results.db && accelsim report results.db --objective energy_pj,time_us && "
+        "python -m benchmarks.browser report.html docs/images/report-sweep.png --height 1750",
+        slow=True,
+    ),
     Picture("pruning-schedules.svg", "Accuracy against sparsity: pruned, fine-tuned, iterative", CURVES),
     Picture("pruning-granularities.svg", "Accuracy against sparsity for each granularity", CURVES),
     Picture("pruning-criteria.svg", "Accuracy against sparsity for each criterion, without training", CURVES),

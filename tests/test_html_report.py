@@ -8,8 +8,7 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pypdf
 import pytest
+from pages import Driver, cells, in_a_browser, set_width, too_wide, tree
 from safetensors.numpy import save_file
 
 import accelsim
@@ -34,7 +34,7 @@ from accelsim.report.runs import totals, with_runs
 from accelsim.report.terminal import number, percent, whole
 from accelsim.report.units import ENERGY_PJ, SIZE_BITS, TIME_US, say
 from accelsim.results import operations
-from benchmarks.browser import chromium, console, missing, open_report, requests
+from benchmarks.browser import chromium, console, open_report, requests
 
 CHIPS = ["eie-64pe-45nm", "edge-nm-16x16"]
 
@@ -53,61 +53,6 @@ HOSTILE = (
 
 
 # The page without a browser
-
-
-class Element:
-    def __init__(self, tag: str, attributes: dict[str, str | None]) -> None:
-        self.tag, self.attributes = tag, attributes
-        self.children: list[Element | str] = []
-
-    def all(self, tag: str) -> list[Element]:
-        inner = [each for each in self.children if isinstance(each, Element)]
-        return [found for each in inner for found in ([each] if each.tag == tag else []) + each.all(tag)]
-
-    def by_id(self, name: str) -> Element:
-        (found,) = [each for tag in ("table", "section", "script", "output") for each in self.all(tag)
-                    if each.attributes.get("id") == name]  # fmt: skip
-        return found
-
-    @property
-    def text(self) -> str:
-        return "".join(each if isinstance(each, str) else each.text for each in self.children)
-
-
-class Tree(HTMLParser):
-    """Builds elements, and refuses tags that are not closed in order."""
-
-    VOID = ("meta", "input", "br", "img", "link")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.root = Element("document", {})
-        self.open = [self.root]
-        self.feed(text)
-        self.close()
-        assert self.open == [self.root], "a tag is not closed"
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        element = Element(tag, dict(attrs))
-        self.open[-1].children.append(element)
-        if tag not in self.VOID:
-            self.open.append(element)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(data)
-
-
-def tree(text: str) -> Element:
-    return Tree(text).root
-
-
-def cells(table: Element) -> list[list[str]]:
-    return [
-        [cell.text for cell in row.children if isinstance(cell, Element)] for row in table.all("tbody")[0].all("tr")
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -524,13 +469,6 @@ def test_what_is_not_installed_is_named(module: str, results: pd.DataFrame, monk
 
 # A real browser
 
-Driver = Any
-
-
-def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
-    """Leave a test to `--all`, which skips it where there is no browser."""
-    return pytest.mark.thorough(pytest.mark.skipif(missing() is not None, reason=str(missing()))(test))
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Driver]:
@@ -545,11 +483,6 @@ def opened(browser: Driver, text: str, tmp_path: Path) -> Driver:
     set_width(browser, 1280)
     open_report(browser, path)
     return browser
-
-
-def set_width(driver: Driver, width: int) -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def column(driver: Driver, heading: str) -> list[str]:
@@ -680,12 +613,6 @@ def test_it_prints(opened: Driver) -> None:
     assert "is the fastest" in said
     assert all(name in said for name in (*CHIPS, "fc1", "fc2", "fc3"))
     assert "memory.dram.timing.t_rc_ns" not in "".join(said.split())  # keys would be half of it
-
-
-def too_wide(driver: Driver) -> list[str]:
-    """Tables that are wider than their place."""
-    script = "return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth)"
-    return [box.get_attribute("aria-label") for box in driver.execute_script(script)]
 
 
 def headings_seen(driver: Driver) -> list[str]:

@@ -258,7 +258,7 @@ def test_messages_name_options_and_scores_are_explained(accelsim: Run, tmp_path:
     (line,) = accelsim("check", tmp_path / "net.safetensors", "--input-shape", "x=1,3").errors
     assert "--input-shape: belongs to an ONNX graph" in line
     (line,) = accelsim("report", "results.db").errors
-    assert "is a store of accelsim sweep" in line
+    assert "results.db: no such store; accelsim sweep SPACE --store results.db makes one" in line
 
 
 def test_the_help_lists_every_criterion() -> None:

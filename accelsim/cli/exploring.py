@@ -79,6 +79,12 @@ EvaluateOption = Annotated[
         help="What scores a point: labels, fidelity, digits, digits-train, or file.py:function, whose code runs.",
     ),
 ]
+NoConstraintsOption = Annotated[
+    bool, typer.Option("--no-constraints", help="Show all points, whatever the space says.")
+]
+OfSpaceOption = Annotated[
+    str | None, typer.Option("--space", help="Space whose objectives and constraints apply; else the one swept last.")
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Run the function that the file of the space names, as file.py:function.")
 ]
@@ -159,7 +165,7 @@ def sweep_command(
         if not quiet:
             note(each.typed for each in notes)
             wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
-            _print_answers(totals(read(plan, base, _columns_of(wanted))), wanted, store)
+            _print_answers(totals(read(plan, base, columns_of(wanted))), wanted, store)
             _say_of_networks(asked)
             say_wrote(*outputs.values())
 
@@ -216,12 +222,8 @@ def pareto_command(
     store: StoreArgument,
     objective: ObjectiveOption = None,
     constraint: ConstraintOption = None,
-    no_constraints: Annotated[
-        bool, typer.Option("--no-constraints", help="Show all points, whatever the space says.")
-    ] = False,
-    space: Annotated[
-        str | None, typer.Option(help="Space whose objectives and constraints apply; by default the one swept last.")
-    ] = None,
+    no_constraints: NoConstraintsOption = False,
+    space: OfSpaceOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw points and front to this .png, .svg or .pdf.")] = None,
     *,
     tables: Tables,
@@ -230,22 +232,12 @@ def pareto_command(
     outputs = tables.files | ({} if plot is None else {"pareto plot": plot})
     check_outputs(outputs)
 
-    from accelsim.explore import Store, feasible, load, pareto, totals
-    from accelsim.explore.store import Wanted
+    from accelsim.explore import feasible, load, pareto, totals
     from accelsim.report import terminal
     from accelsim.totals import not_simulated
 
-    if no_constraints and constraint:
-        raise InputError("--no-constraints: contradicts --constraint; leave one of them out")
-    with Store(store, create=False) as base:
-        wanted = base.wanted(space)
-    own = wanted.constraints and not (no_constraints or constraint)
-    wanted = Wanted(
-        wanted.space,
-        tuple(_split(objective)) if objective is not None else wanted.objectives or DEFAULT_OBJECTIVES,
-        wanted.constraints if own else tuple(constraint or ()),
-    )
-    table = totals(load(store, _columns_of(wanted)))
+    wanted, own = wanted_of(store, space, objective, constraint, no_constraints=no_constraints)
+    table = totals(load(store, columns_of(wanted)))
     if own:
         held = feasible(table, wanted.constraints)
         console().print(
@@ -333,7 +325,28 @@ def _say_of_networks(space: Space) -> None:
         say_left_out(network)
 
 
-def _columns_of(wanted: Wanted) -> list[str]:
+def wanted_of(
+    store: Path, space: str | None, objective: str | None, constraint: list[str] | None, *, no_constraints: bool
+) -> tuple[Wanted, bool]:
+    """Return what is asked of a store, and whether the constraints are those of its space."""
+    from accelsim.explore import Store
+    from accelsim.explore.store import Wanted
+
+    if no_constraints and constraint:
+        raise InputError("--no-constraints: contradicts --constraint; leave one of them out")
+    with Store(store, create=False) as base:
+        wanted = base.wanted(space)
+    own = bool(wanted.constraints) and not (no_constraints or constraint)
+    constraints = wanted.constraints if own else tuple(constraint or ())
+    return Wanted(wanted.space, objectives_of(objective, wanted.objectives), constraints), own
+
+
+def objectives_of(typed: str | None, of_space: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the objectives that were typed, else those of the space, else energy and time."""
+    return tuple(_split(typed)) if typed is not None else of_space or DEFAULT_OBJECTIVES
+
+
+def columns_of(wanted: Wanted) -> list[str]:
     """Return the columns that a store has to read for objectives and constraints."""
     from accelsim.explore.expressions import Constraint
     from accelsim.explore.totals import needed

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,10 +28,21 @@ from accelsim.cli.app import (
     say_left_out,
     say_wrote,
 )
+from accelsim.cli.exploring import (
+    ConstraintOption,
+    NoConstraintsOption,
+    ObjectiveOption,
+    OfSpaceOption,
+    objectives_of,
+    wanted_of,
+)
 from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.defaults import DEFAULT_CHIP, DEFAULT_NETWORK, SECOND_CHIP
 from accelsim.errors import InputError, raise_if_any, typed, warn
 from accelsim.files import check_writable, write_whole
+
+if TYPE_CHECKING:
+    from accelsim.explore.store import Wanted
 
 DEFAULT_CHIPS = f"{DEFAULT_CHIP},{SECOND_CHIP}"
 SUFFIXES = (".html", ".htm")
@@ -42,7 +54,10 @@ STORES = (".db", ".sqlite", ".sqlite3")
 @runs_network
 def report_command(
     source: Annotated[
-        str, typer.Argument(help="A network, as of accelsim run, or results: .csv, .json or .parquet.")
+        str,
+        typer.Argument(
+            help="A network, as of accelsim run; results, .csv, .json or .parquet; or a store of accelsim sweep, .db."
+        ),
     ] = DEFAULT_NETWORK,
     hardware: Annotated[
         str | None,
@@ -59,6 +74,10 @@ def report_command(
     at: AtOption = None,
     count_io: CountIoOption = False,
     against: AgainstOption = None,
+    objective: ObjectiveOption = None,
+    constraint: ConstraintOption = None,
+    no_constraints: NoConstraintsOption = False,
+    space: OfSpaceOption = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page, .html.")] = Path("report.html"),
     *,
     reading: ReadingOptions,
@@ -72,18 +91,19 @@ def report_command(
     collect(problems, chart_library)
     given: dict[str, Any] = {"--hardware": hardware, "--weights": weights, "--set": overrides, "--density": density}
     given |= {"--seed": seed or None, "--at": at, "--count-io": count_io or None, "--against": against} | reading.given
-    given |= {"--output": None if output == Path("report.html") else output}
+    asked = {"--objective": objective, "--constraint": constraint, "--no-constraints": no_constraints or None}
+    asked |= {"--space": space}
+    given |= asked | {"--output": None if output == Path("report.html") else output}
     command = ["accelsim", "report", source]
     for option, value in given.items():
         for each in value if isinstance(value, list) else [] if value is None else [value]:
             command += [option] if each is True else [option, str(each)]
-    if Path(source).suffix in STORES:
-        problems.append(
-            f"{source}: is a store of accelsim sweep, whose points are many chips; accelsim pareto {source} and "
-            f"accelsim knobs {source} show it, and accelsim report takes a network, or results of accelsim run --csv"
-        )
-        raise_if_any(problems)
-    if Path(source).suffix in READERS:
+    is_store, is_table = Path(source).suffix in STORES, Path(source).suffix in READERS
+    if not (is_store or is_table):
+        problems += _refused(given, asked, f"chooses among the points of a sweep, and {source} is a network")
+    if is_store:
+        text = _of_store(problems, source, given, command)
+    elif is_table:
         text = _of_results(problems, source, hardware, given, command)
     else:
         text = _of_network(problems, source, given, command, reading)
@@ -172,6 +192,48 @@ def _python(
     ]
 
 
+def _refused(given: dict[str, Any], options: Iterable[str], why: str) -> list[str]:
+    """Return a problem for each of these options that was given."""
+    return [f"{option}: {why}; leave it out" for option in options if given[option] is not None]
+
+
+def _of_store(problems: list[str], source: str, given: dict[str, Any], command: list[str]) -> str:
+    """Read the points of a store and return the page."""
+    others = set(given) - {"--objective", "--constraint", "--no-constraints", "--space", "--output"}
+    why = f"changes what is simulated, and {source} holds points that ran"
+    problems += _refused(given, sorted(others), why)
+    raise_if_any(problems)
+
+    from accelsim.cli.exploring import columns_of
+    from accelsim.explore import load
+    from accelsim.report.swept import ORIGIN, page
+
+    no_constraints = bool(given["--no-constraints"])
+    wanted, _ = wanted_of(
+        Path(source), given["--space"], given["--objective"], given["--constraint"], no_constraints=no_constraints
+    )
+    with reporting(1, quiet=False):
+        results = load(source, [*columns_of(wanted), *ORIGIN, "network"])
+        return page(
+            results,
+            wanted,
+            command=command,
+            python=_of_points(wanted, f"load({source!r})", "accelsim.explore import load"),
+        )
+
+
+def _of_points(wanted: Wanted, read: str, reader: str) -> list[str]:
+    """Return the lines of Python that give the front of a sweep."""
+    limits = f", {list(wanted.constraints)!r}" if wanted.constraints else ""
+    return [
+        "from accelsim.explore import pareto, totals",
+        f"from {reader}",
+        "",
+        f"table = totals({read})",
+        f"front = pareto(table, {list(wanted.objectives)!r}{limits})",
+    ]
+
+
 def _of_results(
     problems: list[str], source: str, hardware: str | None, given: dict[str, Any], command: list[str]
 ) -> str:
@@ -182,12 +244,18 @@ def _of_results(
     from accelsim.report.html import page
     from accelsim.report.reading import read_results
 
+    of_points = ("--objective", "--constraint", "--no-constraints", "--space")
     problems += [
         f"{option}: changes what is simulated, and {source} holds results already; leave it out, or give a network"
         for option, value in given.items()
-        if option not in ("--hardware", "--output") and value is not None
+        if option not in ("--hardware", "--output", *of_points) and value is not None
     ]
     results: Any = collect(problems, read_results, source)
+    if results is not None and {"point", "score", "error"} <= set(results):
+        problems += _refused(given, ["--space", "--hardware"], f"{source} is the table of a sweep, which names none")
+        raise_if_any(problems)
+        return _of_swept(source, results, given, command)
+    problems += _refused(given, of_points, f"chooses among the points of a sweep, and {source} is of a run")
     files = [name.strip() for name in hardware.split(",")] if hardware else []
     offered = [(name, collect(problems, load_hardware, name)) for name in files]
     raise_if_any(dict.fromkeys(problems))
@@ -205,6 +273,17 @@ def _of_results(
         f"table = read_results({source!r})",
     ]
     return page(results, known, command=command, python=python)
+
+
+def _of_swept(source: str, results: Any, given: dict[str, Any], command: list[str]) -> str:
+    """Return the page of a table that accelsim sweep wrote."""
+    from accelsim.explore.store import Wanted
+    from accelsim.report.swept import page
+
+    constraints = () if given["--no-constraints"] else tuple(given["--constraint"] or ())
+    wanted = Wanted(Path(source).stem, objectives_of(given["--objective"]), constraints)
+    python = _of_points(wanted, f"read_results({source!r})", "accelsim.report.reading import read_results")
+    return page(results, wanted, command=command, python=python)
 
 
 def _arguments(file: str, keywords: dict[str, Any]) -> str:

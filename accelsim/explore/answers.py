@@ -172,6 +172,39 @@ def knobs(table: pd.DataFrame, objective: str) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["share", "knob"], ascending=[False, True], ignore_index=True)
 
 
+def by_value(table: pd.DataFrame, knob: str, objective: str) -> pd.DataFrame:
+    """Return an objective at every value of a knob: value, mean (geometric), low and high (half of the points between).
+
+    Values that are numbers come by size, others in the order of the points.
+    """
+    import pandas as pd
+
+    (chosen,) = read_objectives(table, [objective])
+    known = table[table[chosen.column].notna() & table[knob].notna()]
+    rows = []
+    for value in ordered(known[knob]):
+        found = known.loc[known[knob] == value, chosen.column].to_numpy(float)
+        rows.append((value, np.exp(np.log(found).mean()), *np.quantile(found, (0.25, 0.75))))
+    return pd.DataFrame({"value": [row[0] for row in rows]}, dtype=object).join(
+        pd.DataFrame([row[1:] for row in rows], columns=["mean", "low", "high"], dtype=float)
+    )
+
+
+def by_two(table: pd.DataFrame, x: str, y: str, objective: str) -> pd.Series[float]:
+    """Return the geometric mean of an objective at every pair of values of two knobs that a point has, by (y, x)."""
+    (chosen,) = read_objectives(table, [objective])
+    known = table[table[chosen.column].notna() & table[x].notna() & table[y].notna()]
+    logs = known.assign(log=np.log(known[chosen.column].astype(float)))
+    means: pd.Series[float] = np.exp(logs.groupby([y, x])["log"].mean())
+    return means
+
+
+def ordered(column: pd.Series[Any]) -> list[Any]:
+    """Return the values of a knob: numbers by size, others as they come."""
+    values = column.dropna().drop_duplicates().tolist()
+    return values if any(isinstance(value, str) for value in values) else sorted(values)
+
+
 def knob_names(table: pd.DataFrame) -> list[str]:
     """Return the knobs of a table of totals or results: the columns between the point and its score."""
     names = table.columns.tolist()

@@ -96,7 +96,7 @@ def bandwidth(rows: pd.DataFrame) -> Spec:
     ]  # fmt: skip
     colours = {"domain": list(kinds.values()), "range": ["#0072B2", "#000000"]}
     shapes = {"domain": list(kinds.values()), "range": ["circle", "diamond"]}
-    tooltip = [_told("name", "layer"), _told("part", "memory"), _told("said", "rate"), _told("time", "time")]
+    tooltip = [told("name", "layer"), told("part", "memory"), told("said", "rate"), told("time", "time")]
     return _spec(
         values,
         {"type": "point", "filled": True, "size": 70},
@@ -165,8 +165,8 @@ def _stacked(bars: list[Spec], parts: Sequence[Part], size: float, title: str, d
             "order": {"field": "layer"},
             "color": {"field": "part", "type": "nominal", "scale": colours},
             "opacity": {"condition": {"param": "part", "value": 1}, "value": 0.15},
-            "tooltip": [_told("name", "name"), _told("part", "part"), _told("said", "amount"),
-                        _told("whole", "whole bar")],
+            "tooltip": [told("name", "name"), told("part", "part"), told("said", "amount"),
+                        told("whole", "whole bar")],
         },
         description,
     )  # fmt: skip
@@ -179,7 +179,8 @@ def _names(title: str) -> Spec:
             "axis": {"aria": True, "description": f"one {title} per line"}}  # fmt: skip
 
 
-def _told(field: str, title: str) -> Spec:
+def told(field: str, title: str) -> Spec:
+    """Return a line of what is shown of a mark that is pointed at."""
     return {"field": field, "type": "nominal", "title": title}
 
 
@@ -229,11 +230,11 @@ def roofline(rows: pd.DataFrame) -> Spec:
         "y": axis("y", "GMAC/s (logarithmic)", log_limits([*found["gmacs_per_s"], peak])),
         "color": {"field": "part", "type": "nominal", "scale": colours},
     }
-    told = [_told("name", "layer"), _told("part", "memory"), _told("said", "attained"), _told("moved", "work")]
+    tooltip = [told("name", "layer"), told("part", "memory"), told("said", "attained"), told("moved", "work")]
     spec = _spec(values, {"type": "point", "filled": True, "size": 55}, {}, "Layers under the roofs of the chip")
     layers = [
         {"data": {"values": lines}, "mark": {"type": "line", "strokeWidth": 1.5}, "encoding": encoding},
-        {"mark": spec.pop("mark"), "encoding": {**encoding, "tooltip": told}},
+        {"mark": spec.pop("mark"), "encoding": {**encoding, "tooltip": tooltip}},
     ]
     del spec["encoding"]
     return spec | {"height": 200, "layer": layers}

@@ -12,6 +12,7 @@ from accelsim.report import charts, summary
 from accelsim.report.describe import Chip
 from accelsim.report.drawing import graph_svg
 from accelsim.report.frame import Figure, render
+from accelsim.report.provenance import provenance, sentence, several
 from accelsim.report.runs import totals, with_runs
 from accelsim.report.tables import GAIN_FIELDS, LAYER_FIELDS, TERMS_FIELDS, TOTAL_FIELDS, table_of, turned
 from accelsim.report.terminal import io_counted
@@ -92,9 +93,9 @@ def page(
         left_out=len(rows) - len(shown),
         chips=[known.get(name, Chip(name, None, ())) for name in names],
         structure=_structure(rows, network),
-        provenance=_provenance(rows),
-        chip_hashes={name: _several(rows.loc[rows["hardware"] == name, "hardware_hash"]) for name in names},
-        notes=[*notes, *map(_sentence, differences(described)), *_notes(rows)],
+        provenance=provenance(rows),
+        chip_hashes={name: several(rows.loc[rows["hardware"] == name, "hardware_hash"]) for name in names},
+        notes=[*notes, *map(sentence, differences(described)), *_notes(rows)],
         command=command,
         python=python,
     )
@@ -195,26 +196,6 @@ def _shape(layer: Layer) -> str:
     if geometry.groups > 1:
         said.append(f"{geometry.groups} groups")
     return f"{shape}, {', '.join(said)}"
-
-
-def _provenance(rows: pd.DataFrame) -> dict[str, str]:
-    """Return where the rows come from, as far as they say the same."""
-    return {
-        "accelsim": _several(rows["version"]),
-        "backend": _several(rows["backend"]),
-        "seed of drawn activations": _several(rows["seed"].sort_values()),
-        "products checked bit for bit": _several(rows["verified"]),
-        "clock": _several(rows["clock_mhz"].dropna().map("{:g} MHz".format)),
-    }
-
-
-def _several(values: pd.Series[Any]) -> str:
-    found = [str(value) for value in dict.fromkeys(values)]
-    return ", ".join(found) if len(found) <= 4 else f"{found[0]} to {found[-1]} ({len(found)} values)"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _notes(rows: pd.DataFrame) -> list[str]:

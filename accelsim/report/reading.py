@@ -41,11 +41,12 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """Return the rows of `simulate` from a .csv, .json or .parquet that `accelsim run` or `accelsim compare` wrote.
 
     Columns have the types that they had, further ones (such as those of `compare`) the types that their cells suggest.
+    Of `accelsim sweep`, too: a point that failed has a row that is empty but for its knobs and the reason.
     Raises InputError for a file that is too large or is not a table, for results of another version, and with every
     column that is missing, every one of a wrong type, and every cell that is empty though its chip ran the layer.
     """
     path = Path(path)
-    cells = _read(path)
+    cells, failed = _apart(_read(path))
     _check_columns(path, cells, COLUMNS, "accelsim run NETWORK --csv FILE")
     table = _typed(path, cells, (*COLUMNS, *COMPARED_COLUMNS))
     raise_if_any(
@@ -61,7 +62,30 @@ def read_results(path: str | Path) -> pd.DataFrame:
         "layer; write the file again, or delete the row"
         for name in empty
     )
-    return table
+    return _joined(table, failed)
+
+
+def _apart(cells: Cells) -> tuple[Cells, Cells]:
+    """Return the cells of rows that ran, and of those in a table of a sweep whose point failed, which say why."""
+    errors = cells.get("error", []) if "point" in cells else []
+    places: tuple[list[int], list[int]] = [], []
+    for place, error in enumerate(errors):
+        places[bool(error) and error == error].append(place)
+    if not places[True]:
+        return cells, {}
+    ran, failed = ({name: [values[at] for at in some] for name, values in cells.items()} for some in places)
+    return ran, {name: values for name, values in failed.items() if not all(map(_is_empty, values))}
+
+
+def _joined(table: pd.DataFrame, failed: Cells) -> pd.DataFrame:
+    """Return rows that ran with those of points that failed, in the order of their points."""
+    import pandas as pd
+
+    if not failed:
+        return table
+    more = pd.DataFrame({name: typed(_converted(v, _suggested(v)), _suggested(v)) for name, v in failed.items()})
+    joined: pd.DataFrame = pd.concat([table, more]).sort_values("point", kind="stable", ignore_index=True)
+    return joined
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

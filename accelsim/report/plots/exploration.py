@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 
 from accelsim.errors import InputError
-from accelsim.explore.answers import costs, feasible, is_front, knobs, read_objectives
+from accelsim.explore.answers import by_two, by_value, costs, feasible, is_front, knobs, ordered, read_objectives
 from accelsim.explore.totals import ran
 from accelsim.files import write_whole
 from accelsim.report.plots.style import (
@@ -130,12 +130,10 @@ def condition(constraint: str) -> str:
 def effect(table: pd.DataFrame, axes: Axes, knob: str, objective: str) -> Axes:
     """Draw the geometric mean of an objective at every value of a knob, and between what half of the points lie."""
     (chosen,) = read_objectives(table, [objective])
-    known = table[table[chosen.column].notna() & table[knob].notna()]
-    values = _ordered(known[knob])
-    by_value = [known.loc[known[knob] == value, chosen.column].to_numpy(float) for value in values]
-    means = np.array([np.exp(np.log(each).mean()) for each in by_value])
-    low, high = np.array([np.quantile(each, (0.25, 0.75)) for each in by_value]).T
-    factor, label = unit_of(chosen.column, float(known[chosen.column].median()))
+    found = by_value(table, knob, objective)
+    values = found["value"].tolist()
+    means, low, high = (found[name].to_numpy() for name in ("mean", "low", "high"))
+    factor, label = unit_of(chosen.column, float(table[chosen.column].median()))
     axes.set_ylabel(label)
     places = range(len(values))
     if any(isinstance(value, str) for value in values):  # nothing lies between two names
@@ -156,10 +154,9 @@ def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) ->
     from matplotlib.colors import LogNorm, Normalize
 
     (chosen,) = read_objectives(table, [objective])
-    known = table[table[chosen.column].notna() & table[x].notna() & table[y].notna()]
-    across, up = _ordered(known[x]), _ordered(known[y])
-    logs = known.assign(log=np.log(known[chosen.column].astype(float)))
-    means = np.exp(logs.groupby([y, x])["log"].mean())
+    means: Any = by_two(table, x, y, objective)
+    known = table[table[[chosen.column, x, y]].notna().all(axis=1)]
+    across, up = ordered(known[x]), ordered(known[y])
     factor, label = unit_of(chosen.column, float(means.max()))
     cells = np.full((len(up), len(across)), np.nan)
     for (row, column), mean in means.items():
@@ -192,7 +189,7 @@ def by_layer(
 
     results: as `sweep` returns them, or with a column of one's own. chosen: the value that is drawn larger.
     """
-    values, layers = _ordered(results[knob]), list(dict.fromkeys(results["layer"]))
+    values, layers = ordered(results[knob]), list(dict.fromkeys(results["layer"]))
     steps = offsets(len(values))
     for number, layer in enumerate(layers):
         mine = results[results["layer"] == layer].set_index(knob)[column].reindex(values)
@@ -284,12 +281,6 @@ def _limit(axes: Axes, way: str, low: float, high: float) -> None:
         margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
         getattr(axes, f"set_{way}lim")(low - margin, high + margin)
     axes.grid(True)
-
-
-def _ordered(column: pd.Series[Any]) -> list[Any]:
-    """Return the values of a knob: numbers by size, others as they come."""
-    values = column.dropna().drop_duplicates().tolist()
-    return values if any(isinstance(value, str) for value in values) else sorted(values)
 
 
 def _name_values(axis: Any, values: Sequence[Any], most: int = MOST_MARKS) -> None:
