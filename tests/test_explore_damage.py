@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import Run
 from test_explore_store import SPACE, swept
@@ -220,3 +221,20 @@ def test_what_this_machine_lacks_fails_no_point(tmp_path: Path, monkeypatch: pyt
     base = sqlite3.connect(store)
     assert base.execute("SELECT count(*) FROM points").fetchone() == (0,)  # so that they are tried again
     base.close()
+
+
+def test_a_sweep_of_which_every_point_failed_is_an_error(tmp_path: Path, accelsim: Run) -> None:
+    file = space_with_code(tmp_path)
+    score = tmp_path / "score.py"
+    score.write_text("def score(network):\n    if 1 / 0:\n        pass\n    return 0.5\n")
+    asked = "sweep", file, "--store", tmp_path / "r.db", "--jobs", "1", "--trust"
+    for quiet in (["-q"], []):
+        said = accelsim(*asked, *quiet, "--csv", tmp_path / "t.csv")
+        assert said.code == 2
+        assert said.errors == [
+            f"{tmp_path / 'r.db'}: all of its points failed (2), as point 0: evaluate: {score}:score failed: "
+            "ZeroDivisionError: division by zero; mend that, and --retry-failed runs them again"
+        ]
+        assert len(pd.read_csv(tmp_path / "t.csv")) == 2
+    score.write_text("def score(network):\n    return 0.5\n")
+    assert accelsim(*asked, "-q", "--retry-failed").code == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 from tiny_sweeps import SPACE, tiny
 
 from accelsim.errors import InputError
@@ -106,6 +107,36 @@ def test_workers_that_are_killed_lose_nothing(cluster: Any, tmp_path: Path) -> N
     found = sweep(given, tmp_path / "r.db", scheduler=cluster.scheduler_address, progress=kill)
     assert len(killed) == 2
     assert found.equals(sweep(given, tmp_path / "here.db", jobs=1))
+
+
+DEADLY = """
+import os, signal
+
+def score(network):
+    if network.layers[0].activations.density == 0.99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 1.0
+"""
+
+
+@pytest.mark.thorough
+def test_a_point_that_kills_each_worker_has_failed_and_no_other(cluster: Any, tmp_path: Path, accelsim: Run) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    (tmp_path / "space.toml").write_text(
+        'network = "net.safetensors"\nevaluate = "deadly.py:score"\nset.engine.pes = 4\n'
+        "vary.density = [0.5, 0.99, 0.7]\n"
+    )
+    save(tiny(), tmp_path / "net.safetensors")
+    asked = "sweep", tmp_path / "space.toml", "--store", tmp_path / "r.db", "--trust"
+    said = accelsim(*asked, "--scheduler", cluster.scheduler_address)
+    assert said.code == 0
+    why = "its worker was killed, twice with nothing beside it: out of memory?"
+    assert f"a point failed, point 1: {why}" in " ".join(said.err.split())
+    found = load(tmp_path / "r.db")
+    assert found.loc[found["error"] != "", ["density", "error"]].to_numpy().tolist() == [[0.99, why]]
+    (tmp_path / "deadly.py").write_text(DEADLY.replace("SIGKILL", "SIGCONT"))
+    assert accelsim(*asked, "--jobs", "1", "--retry-failed").code == 0
+    assert (load(tmp_path / "r.db")["error"] == "").all()
 
 
 def workers(cluster: Any) -> list[dict[str, Any]]:

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_sweeps import SPACE, rows_in, tiny
 
 import accelsim
+from accelsim.cli.stopping import STOPPED
 from accelsim.errors import InputError
 from accelsim.explore import Space, Store, load, sweep
 from accelsim.explore.points import Defaults, Points
@@ -218,18 +220,68 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_finished(
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, said = process.communicate(timeout=HANG_SECONDS)
     assert not store.with_name("r.db-wal").exists()
-    assert process.returncode == 2
-    assert "Traceback" not in said
+    assert process.returncode == STOPPED
     wait_for(lambda: not list((folder / "temporary").glob("accelsim-*")))
-    (told,) = [line for line in said.splitlines() if line.startswith("error: ")]
     stored = points_in(store)
-    assert told == (
-        f"error: {store}: stopped; {stored} points were stored in this run, {POINTS - stored} are left: "
-        "run the same command again"
-    )
+    assert said.splitlines() == [
+        f"note: {store}: {stored} points were stored in this run, {POINTS - stored} are left: run the same command "
+        "again",
+        "stopped",
+    ]
     wait_for(partial(ended, begun))
     sweep(folder / "space.toml", store, jobs=1, trust=True)
     assert_equal_to(undisturbed, store)
+
+
+@pytest.mark.thorough
+@linux
+def test_two_sweeps_fill_a_store_while_a_third_process_reads_it(
+    folder: Path, undisturbed: pd.DataFrame, tmp_path: Path
+) -> None:
+    """What is read on the way is a part of the whole, which only grows; nobody is refused."""
+    store = tmp_path / "r.db"
+    sweeps = [begin(folder, store, "1", "-q", SECONDS_A_SCORE="0.05") for _ in range(2)]
+    knobs = ["density", "engine.fifo_depth"]
+    wanted, seen = undisturbed.drop(columns="point").set_index([*knobs, "layer"]), [0]
+    while any(each.poll() is None for each in sweeps):
+        if points_in(store):
+            read = load(store).drop(columns="point").set_index([*knobs, "layer"])
+            pd.testing.assert_frame_equal(read, wanted.loc[read.index], check_exact=True)
+            seen.append(len(read))
+    assert [(each.communicate()[1], each.returncode) for each in sweeps] == [("", 0)] * 2
+    assert seen == sorted(seen)
+    assert len({*seen}) > 5
+    assert_equal_to(undisturbed, store)
+
+
+def test_a_sweep_reads_while_others_write(tmp_path: Path) -> None:
+    """Of the same the quick part: two that take turns, and one that reads in between."""
+    asked, store = {**SPACE, "network": tiny()}, tmp_path / "r.db"
+    read: list[int] = []
+
+    def between(done: int, _: int) -> None:
+        if done == 2:
+            sweep({**asked, "vary": {"engine.pes": [4, 8], "engine.fifo_depth": [8, 16]}}, store, jobs=1)
+        read.append(len(load(store)))
+
+    found = sweep(asked, store, jobs=1, progress=between)
+    assert read == sorted(read)
+    assert found.equals(sweep(asked, tmp_path / "whole.db", jobs=1))
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(
+    folder: Path, tmp_path: Path, accelsim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the clock of the machine was set; that nobody looks at it is a rule of tests/test_source_rules.py."""
+    asked = {**SPACE, "network": tiny()}
+    wanted = sweep(asked, tmp_path / "before.db", jobs=1)
+    now = itertools.count(time.time(), -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    monkeypatch.setattr(time, "time_ns", lambda: int(next(now) * 1e9))
+    assert sweep(asked, tmp_path / "r.db", jobs=1).equals(wanted)
+    assert sweep(asked, tmp_path / "r.db", jobs=1).equals(wanted)  # what was stored in the future is there
+    said = accelsim("run", folder / "tiny.safetensors")
+    assert (said.code, said.err) == (0, "")
 
 
 def test_ctrl_c_in_python_keeps_what_is_finished(tmp_path: Path) -> None:

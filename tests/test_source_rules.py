@@ -91,3 +91,22 @@ def test_a_kept_kernel_is_compiled_again_when_what_it_was_made_of_has_changed() 
     constants = {"kernels.py", "memory/dram_state_fast.py", "parts/timed.py"}
     assert decorated | constants <= noticed
     assert "cli/app.py" not in noticed
+
+
+def test_nothing_depends_on_the_clock_of_the_wall() -> None:
+    """It may be set back; what is measured, and what waits, goes by a clock that only runs forward."""
+    wall = {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime", "now", "today", "utcnow"}
+    asked = [
+        (file, ast.unparse(node))
+        for file, node in nodes(ast.Attribute)
+        if isinstance(node, ast.Attribute)
+        and node.attr in wall
+        and isinstance(node.value, ast.Name | ast.Attribute)
+        and ast.unparse(node.value).rpartition(".")[2] in ("time", "datetime", "date")
+    ]
+    imported = [
+        file
+        for file, node in nodes(ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and node.module == "time" and {each.name for each in node.names} & {"time"}
+    ]
+    assert asked == imported == []

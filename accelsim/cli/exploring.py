@@ -32,7 +32,7 @@ from accelsim.report.files import check_outputs
 if TYPE_CHECKING:
     import pandas as pd
 
-    from accelsim.explore import Space
+    from accelsim.explore import Space, Store
     from accelsim.explore.store import Wanted
     from accelsim.explore.sweeping import Plan
 
@@ -152,20 +152,16 @@ def sweep_command(
                 if not quiet and len(plan.refused) > refused:
                     note(plan.refused_briefly())
         except KeyboardInterrupt:
-            if plan is None:
-                raise InputError(f"{store}: stopped before a point was run; run the same command again") from None
-            missing = plan.missing.keys
-            stored = len({*missing} & base.known())
-            raise InputError(
-                f"{store}: stopped; {stored:,} points were stored in this run, {len(missing) + plan.left - stored:,} "
-                "are left: run the same command again"
-            ) from None
+            _say_stopped(store, base, plan)
+            raise
         if outputs:
             write_all(read(plan, base), outputs)
+        wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
+        found = read(plan, base, ["error"] if quiet else columns_of(wanted))
+        _check_some_ran(store, found, "--retry-failed")
         if not quiet:
             note(each.typed for each in notes)
-            wanted = asked.wanted._replace(objectives=asked.wanted.objectives or DEFAULT_OBJECTIVES)
-            _print_answers(totals(read(plan, base, columns_of(wanted))), wanted, store)
+            _print_answers(totals(found), wanted, store)
             _say_of_networks(asked)
             say_wrote(*outputs.values())
 
@@ -206,8 +202,10 @@ def search_command(
                 shared_path=shared_path, progress=lambda done, _: step("points", done),
             )  # fmt: skip
     except KeyboardInterrupt:
-        raise InputError(f"{store}: stopped; what was tried is stored: run the same command again") from None
+        note([f"{store}: what was tried is stored: run the same command again"])
+        raise
     write_all(table, outputs)
+    _check_some_ran(store, table, "accelsim sweep --retry-failed")
     console().print(f"{len(table):,} of {asked.combinations:,} combinations tried")
     with reporting(1, quiet=False):
         found = pareto(table, chosen, asked.wanted.constraints)
@@ -317,6 +315,33 @@ def _space(
     return made
 
 
+def _say_stopped(store: Path, base: Store, plan: Plan | None) -> None:
+    """Say what of a sweep that was stopped is there."""
+    if plan is None:
+        note([f"{store}: no point was run; run the same command again"])
+        return
+    missing = plan.missing.keys
+    stored = len({*missing} & base.known())
+    note([
+        f"{store}: {stored:,} points were stored in this run, {len(missing) + plan.left - stored:,} are left: run the "
+        "same command again"
+    ])  # fmt: skip
+
+
+def _check_some_ran(store: Path, table: pd.DataFrame, again: str) -> None:
+    """Raise InputError where every point failed, with what of the first: nothing was found out.
+
+    `again`: what runs them again.
+    """
+    failed = table[table["error"] != ""]
+    if len(failed) and len(failed) == len(table):
+        first = failed.iloc[0]
+        raise InputError(
+            f"{store}: all of its points failed ({failed['point'].nunique():,}), as point {first['point']}: "
+            f"{first['error']}; mend that, and {again} runs them again"
+        )
+
+
 def _say_of_networks(space: Space) -> None:
     """Say what of each network is not simulated."""
     for network in space.networks.values():
@@ -381,7 +406,8 @@ def _print_answers(table: pd.DataFrame, wanted: Wanted, store: Path) -> None:
 
     failed = table[table["error"] != ""]
     for error, points in failed.groupby("error", sort=False):
-        note([f"{len(points)} points failed, as point {points['point'].iloc[0]}: {error}"])
+        which = "a point" if len(points) == 1 else f"{len(points)} points"
+        note([f"{which} failed, {'as ' * (len(points) > 1)}point {points['point'].iloc[0]}: {error}"])
     with reporting(1, quiet=False):
         found = pareto(table, wanted.objectives, wanted.constraints)
     console().print(terminal.points_table(found, wanted.objectives))

@@ -303,7 +303,7 @@ class Worker:
             return done
         except InputError as error:
             return Done(key, text, error="\n".join(error.problems))
-        except OSError as error:  # of this machine, and of no point: such as a full disk
+        except (OSError, ImportError) as error:  # of this machine, and of no point: a full disk, a missing module
             raise InputError(
                 f"points cannot be run here: {type(error).__name__}: {reason_of(error)}; what was finished is stored: "
                 "fix that and run the same command again"
