@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.documents import fill
+from benchmarks.exploration import swept
 from benchmarks.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,7 +137,7 @@ for what, small, large in (
 
 
 def growth() -> list[tuple[str, float]]:
-    """Return the exponents with which a run on EIE grows, by what is made eight times as large."""
+    """Return the exponents with which a run on EIE, or a sweep, grows, by what is made eight times as large."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         check=True,
@@ -145,16 +146,17 @@ def growth() -> list[tuple[str, float]]:
     for line in done.stdout.splitlines():
         what, small, large = line.rsplit(maxsplit=2)
         found.append((what, math.log(float(large) / float(small), 8)))
-    return found
+    few, many = (swept(points, 1)["cpu"] for points in (2_000, 16_000))
+    return [*found, ("points of a sweep", math.log(many / few, 8))]
 
 
 def exponents(quick: bool) -> list[Figure]:
-    """Return how a run on EIE grows; nothing may grow faster than what is made larger."""
+    """Return how runs and sweeps grow; nothing may grow faster than what is made larger."""
     return (
         []
         if quick
         else [
-            Figure(f"EIE: time grows with {what} to the", power, "", "at most 1.1", power <= 1.1)
+            Figure(f"on EIE, time grows with {what} to the", power, "", "at most 1.1", power <= 1.1)
             for what, power in growth()
         ]
     )
