@@ -36,8 +36,8 @@ COMPILED = "lock = ctypes.create_string_buffer(64); [ctypes.CDLL(None).pthread_m
 def begun(before: str, block: str) -> subprocess.Popen[bytes]:
     """Return a process that is inside the block."""
     ran = subprocess.Popen(
-        [sys.executable, "-c", LONG.format(before, block)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [sys.executable, "-c", LONG.format(before, block)], 0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # without a buffer, into which a line would also take what follows it
     assert ran.stdout is not None
     assert ran.stdout.readline() == b"begun\n"
     return ran
