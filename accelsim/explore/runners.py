@@ -120,14 +120,17 @@ def _begin(given: Setup | str, parent: int) -> None:
     gc.freeze()  # what is loaded by now stays, and need not be searched for garbage
 
 
-def _run(points: Points) -> Batch:
-    """Run points in a worker process, which keeps what they share."""
+def _run(packed: bytes) -> bytes:
+    """Run points in a worker process, which keeps what they share.
+
+    Both they and their batch are pickled: loky would look at every object in Python, to see if it is a function.
+    """
     global _worker
     if _setup is None:
         raise RuntimeError("a worker begins before it runs")
     if _worker is None:
         _worker = Worker(_setup)
-    return _worker.run(points, _stopping.is_set)
+    return pickle.dumps(_worker.run(pickle.loads(packed), _stopping.is_set))  # noqa: S301 - from the main process
 
 
 @contextlib.contextmanager
@@ -188,7 +191,7 @@ class Processes:
         self._jobs = jobs
         self._setup = setup
         self._pool: Any = None
-        self._running: dict[Future[Batch], Points] = {}
+        self._running: dict[Future[bytes], Points] = {}
         self._file = ""
         try:
             self._hand(NO_POINTS)  # processes take a while to begin
@@ -200,15 +203,16 @@ class Processes:
         """Hand a batch to the pool, which is made again if it broke."""
         self._running[self._hand(points)] = points
 
-    def _hand(self, points: Points) -> Future[Batch]:
+    def _hand(self, points: Points) -> Future[bytes]:
         from loky import ProcessPoolExecutor
         from loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 
+        packed = pickle.dumps(points)
         for _ in range(3):
             with contextlib.suppress(BrokenProcessPool, ShutdownExecutorError), _without_interrupt():
                 if self._pool is None:
                     self._pool = ProcessPoolExecutor(self._jobs, timeout=None, initializer=_begin, **self._how())
-                handed: Future[Batch] = self._pool.submit(_run, points)
+                handed: Future[bytes] = self._pool.submit(_run, packed)
                 return handed
             self._pool = None
         raise InputError("workers end as soon as they begin; try --jobs 1, which shows why")
@@ -242,12 +246,12 @@ class Processes:
         pool.shutdown(wait=True, kill_workers=True)
         return [each for each in found if each.batch is not None]
 
-    def _took(self, future: Future[Batch]) -> Finished:
+    def _took(self, future: Future[bytes]) -> Finished:
         from loky.process_executor import BrokenProcessPool
 
         points = self._running.pop(future)
         try:
-            return Finished(points, future.result())
+            return Finished(points, pickle.loads(future.result()))  # noqa: S301 - what `_run` made
         except BrokenProcessPool:
             self._pool = None
             return Finished(points, None)
