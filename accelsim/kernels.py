@@ -230,7 +230,7 @@ def _tell_damaged(path: str) -> None:
     """Tell that compiled code was cut or overwritten, as a power cut may leave it: of the first file."""
     if "damaged" not in _told:
         _told.add("damaged")
-        warn(f"{path}: compiled code was cut or overwritten; it is compiled anew, as other files like it are")
+        warn(f"{path}: compiled code was cut or overwritten; it is compiled again, as other files like it are")
 
 
 def _part(module: str) -> str:

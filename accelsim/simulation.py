@@ -54,16 +54,17 @@ def simulate(
 
     `inputs`: samples (batch, ...) of the network, by name where it has several inputs, or a .npz, .npy or .safetensors
     of them: the network is run on them, and each layer on what enters it then. `labels`: the class of each; then
-    `accuracy` is known. `activations` in their place: per layer one sample (`Layer.input_shape`), a batch of them or a
+    `accuracy` is known. `activations`, instead: for each layer one sample (`Layer.input_shape`), a batch of them or a
     density in (0, 1]; or one density for all. None of them: what the network knows (`Network.with_samples`, its
-    layers' own). Layer n draws with `seed` + n; the column `activations` says whose they are (`accelsim.inputs.WORDS`).
+    layers' own). Layer n draws with `seed` + n; the column `activations` says where they come from
+    (`accelsim.inputs.WORDS`).
     Samples, output pixels and tokens are matrix-vector products one after another.
     `backend`: "compiled", or "simpy" for the specification, which returns the same integers slowly.
     `verify`: also compute the product in the hardware's fixed point and compare it with the dense one, bit for bit; and
     where the network is run, what it makes of each layer with the product (`accelsim.verification`).
     `progress` is called with the name of each layer as it starts.
-    `count_io`: charge every chip alike for reading the network's inputs from its DRAM and writing its outputs to it,
-    wherever its run did not, with the layers of `accelsim.network.ends.ends_of`; changes energy and DRAM bytes, and no
+    `count_io`: charge every chip for reading the network's inputs from its DRAM and writing its outputs to it, unless
+    its run has paid for them, with the layers of `accelsim.network.ends.ends_of`; changes energy and DRAM bytes, and no
     cycle.
     `operations`: of a network that knows its graph also what is not a layer, such as attention and pooling, in
     the order of the graph, after the layers: `kind` says what it is, and `executed_as` what the chip's `[operations]`

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Density:
-    """Activations that are not given but drawn: this share of them is not zero."""
+    """Activations that are drawn at random instead of given: this share of them is not zero."""
 
     density: float
     seed: int = 0

@@ -41,7 +41,7 @@ def load_network(
     `X.bias` its bias, `X.activations` its input and `X.codebook` its shared weights; what else there is, by which
     names, docs/files.md says (`accelsim.network.roles`). Convolutions need a network file, which their error message
     proposes. Weights stay in the file until they are simulated.
-    What a file leaves open is told beside it. key: under which a checkpoint keeps its tensors. transpose: patterns, as
+    Arguments say what a file leaves open. key: under which a checkpoint keeps its tensors. transpose: patterns, as
     in a shell, of layers whose weights are stored (in, out). Of an ONNX graph, by the name of an input, input_shapes:
     its shape, or by that of an open dimension, its size; batch_dims: which of its dimensions counts samples, None where
     none does; input_values: the value that it always has, such as a flag or a sampling rate.
