@@ -159,12 +159,20 @@ def typed(warning: Warning | str) -> str:
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
+LEAST_OF_A_WORD = 3
+"""Characters that a word has at least whose beginning is looked for."""
+
+MOST_PROPOSED = 3
+"""Words that are proposed, of those that begin so."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known word is close, else the first of the known words."""
+    """`; did you mean 'x'?` where a known word is close or begins so, else the first of the known words."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    longer = [name for name in names if len(word) >= LEAST_OF_A_WORD and name.startswith(word)]
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6) or longer[:MOST_PROPOSED]
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean {' or '.join(map(repr, close))}?"
     return f"; known: {listed(names, MAX_KNOWN)}" if names else ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim import pruning
-from accelsim.errors import InputError, collecting, did_you_mean, placing, raise_if_any, warn
+from accelsim.errors import InputError, collecting, did_you_mean, listed, placing, raise_if_any, warn
 from accelsim.network import Density, Layer, Network
 from accelsim.network.execution import outputs_of
 from accelsim.network.graph import Operation
@@ -75,13 +75,23 @@ def prune_network(
         layers = found.pruned(found.shares(sparsity), criterion, update, seed, refused)
     else:
         layers = _layer_by_layer(network, chosen, sparsity, criterion, update, seed, refused)
+    refused = _said_once(refused)
     if refused and all(before is after for before, after in zip(network, layers, strict=True)):
         raise InputError(*refused)
     if refused:
-        warn("\n".join(f"{problem}; the layer is left unpruned" for problem in refused))
+        warn("\n".join(f"{problem}; left unpruned" for problem in refused))
     told = {"granularity": str(chosen), "criterion": criterion, "updated": update, "pruned_from": network.name}
     known = {key: value for key, value in network.provenance.items() if key != "accuracy_pruned"}  # of another pruning
     return replace(network, layers=layers, provenance={**known, **told})
+
+
+def _said_once(problems: Sequence[str]) -> list[str]:
+    """Return problems of layers, with the names of all that have the same one before it."""
+    by_text: dict[str, list[str]] = {}
+    for problem in problems:
+        place, _, text = problem.partition(": ")
+        by_text.setdefault(text, []).append(place.removeprefix("layer "))
+    return [f"layer{'s' * (len(names) > 1)} {listed(names)}: {text}" for text, names in by_text.items()]
 
 
 def prunable(network: Network, granularity: str | Granularity) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -541,6 +542,23 @@ def test_a_layer_that_a_chip_cannot_run_is_told_and_drawn_nowhere(accelsim: Run,
     assert "fc6" not in drawn
     assert accelsim("run", "vgg16-fc", "--set", "memory.residency=resident", "--json", tmp_path / "out.json").code == 0
     assert json.loads((tmp_path / "out.json").read_text())[0]["cycles"] is None
+
+
+def test_what_is_wrong_with_every_layer_is_told_once(accelsim: Run) -> None:
+    told = accelsim("prune", "--criterion", "magnitude").err.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("error: layers fc1, fc2, fc3: --criterion: 'magnitude' is not known; known: apoz, l1, l2")
+    assert told[1].startswith("error: layers fc1, fc2, fc3: --sparsity: missing; 'fine' needs the share of weights")
+
+
+def test_help_has_no_types_of_python_and_whole_defaults(accelsim: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = accelsim("curve", "--help").out
+    assert not [line for line in said.splitlines() if "--" in line and "<" in line]
+    assert "…" not in said
+    assert re.search(r"--granularity +TEXT ", said)
+    assert re.search(r"--count-io +Charge ", said)
+    assert re.search(r"--help +-h +Show ", said)
 
 
 def test_prune_writes_a_network_that_every_command_reads(accelsim: Run, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_mistakes_are_told_together() -> None:
 def test_a_layer_that_a_granularity_cannot_prune_stays_as_given() -> None:
     maps = accelsim.Layer.conv2d("maps", RNG.normal(size=(4, 2, 3, 3)).astype(np.float32), input_hw=5)
     net = accelsim.Network("n", [maps, *NET])
-    with pytest.warns(UserWarning, match="layer one: granularity 'kernel': .* the layer is left unpruned") as said:
+    with pytest.warns(UserWarning, match="layer one: granularity 'kernel': .* left unpruned") as said:
         table = compare(net, CHIPS[:1], ["kernel"], 0.5, activations=1.0).set_index(["pruned_by", "layer"])
     assert len(said) == 1
     assert table.loc[("kernel", "maps"), "weight_density"] == 0.5

@@ -126,7 +126,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("eie-64pe-45n", "'eie-64pe-45n': no chip of this name is shipped; did you mean 'eie-64pe-45nm'?"),
-        ("tpu", "'tpu': no chip of this name is shipped; known: "),
+        ("xyz", "'xyz': no chip of this name is shipped; known: "),
+        ("tpu", "'tpu': no chip of this name is shipped; did you mean 'tpu-v1-like' or 'tpu-v1-like-dense'?"),
         ("", "'': no chip of this name is shipped; known: "),
         ("~no-such-user/chip.toml", "~no-such-user/chip.toml: no such file"),
         ("a" * 500 + ".toml", "no such file"),

@@ -50,10 +50,10 @@ CALLS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "simulate, unsupported": ("layer wide on", lambda _: accelsim.simulate(LARGE, SMALL, 1.0)),
     "units": ("no activations", lambda _: accelsim.units(NET, CHIP)),
     "timeline": ("no activations", lambda _: timeline(NET, CHIP, "fc")),
-    "prune_network": ("the layer is left unpruned", lambda _: prune_network(NET, "kernel", 0.5)),
-    "compare": ("the layer is left unpruned", lambda _: compare(NET, [CHIP], ["kernel"], 0.5, activations=1.0)),
+    "prune_network": ("left unpruned", lambda _: prune_network(NET, "kernel", 0.5)),
+    "compare": ("left unpruned", lambda _: compare(NET, [CHIP], ["kernel"], 0.5, activations=1.0)),
     "compare, no activations": ("no activations", lambda _: compare(NET, [CHIP], ["fine"], 0.5)),
-    "curve": ("the layer is left unpruned", lambda _: curve(NET, [CHIP], ["kernel"], [0.5], activations=1.0)),
+    "curve": ("left unpruned", lambda _: curve(NET, [CHIP], ["kernel"], [0.5], activations=1.0)),
     "curve, a point": ("is left out", lambda _: curve(NET, [CHIP], ["filter"], [0.5, 0.99], activations=1.0)),
     "divisions": ("accuracy unknown for", lambda _: divisions(PRUNED, [CHIP], activations=1.0)),
     "sweep": ("layer wide on", sweep),
@@ -93,5 +93,5 @@ def test_the_commands_tell_them_as_notes(accelsim: Run) -> None:
     done = accelsim("compare", "convnet-digits", "--granularity", "kernel", "--sparsity", "0.5")
     assert done.code == 0
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
-    assert any("the layer is left unpruned" in line for line in notes)
+    assert any("left unpruned" in line for line in notes)
     assert "Warning" not in done.err

@@ -247,7 +247,7 @@ FORMS = [".onnx", ".pt", ".safetensors", ".npz", "own"]
 PATTERNS = ["fine", "nm:2:4", "vector:1x4", "kernel", "block:4x4", "channel", "filter"]
 
 
-@pytest.mark.filterwarnings("ignore:.*the layer is left unpruned")
+@pytest.mark.filterwarnings("ignore:.*left unpruned")
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("model", MODELS)

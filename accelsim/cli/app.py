@@ -274,7 +274,7 @@ _IN_PYTHON = re.compile(r"(?<=\()(?:\w+=|[A-Z]\w+\.\w+), (?=--)|(?<=[a-z]) \(\w+
 
 def spoken(text: str) -> str:
     """Return a message in the command line's words: an argument of a function that it begins with, as its option."""
-    said = re.match(r"((?:layer [^:]+: )?)(\w+)(?=:| ')", text)
+    said = re.match(r"((?:layers? [^:]+: )?)(\w+)(?=:| ')", text)
     command = next((_commands()[word] for word in sys.argv[1:2] if word in _commands()), None)
     if said and command is not None:
         option = f"--{_OPTIONS_OF.get(said[2], said[2])}"

@@ -260,7 +260,10 @@ def allocate_command(
     network: NetworkArgument = DENSE_NETWORK,
     hardware: Annotated[str, typer.Option(help="The chip: name of a shipped one, or a .toml file.")] = DEFAULT_CHIP,
     budget: Annotated[
-        str, typer.Option(help="What the network may cost: METRIC=NUMBER, or METRIC=60% of what it costs unpruned.")
+        str,
+        typer.Option(
+            help="Budget in cycles, time_us, energy_pj or storage_bits: METRIC=NUMBER, or METRIC=60% of unpruned."
+        ),
     ] = "time_us=60%",
     granularity: GranularityOption = "fine",
     criterion: CriterionOption = "l1",
@@ -342,7 +345,11 @@ def _budget(text: str) -> tuple[str, float, bool]:
     except ValueError:
         value = 0.0
     if not equals or not value > 0:
-        raise InputError(f"--budget {text}: write METRIC=NUMBER or METRIC=NUMBER%, as in energy_pj=50%")
+        from accelsim.allocation import METRICS
+
+        raise InputError(
+            f"--budget {text}: write METRIC=NUMBER or METRIC=NUMBER%, as in energy_pj=50%, of {', '.join(METRICS)}"
+        )
     return metric.strip(), value, is_share
 
 

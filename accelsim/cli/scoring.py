@@ -11,7 +11,11 @@ CRITERIA = ("l1", "l2", "scale", "obd", "obs", "wanda", "apoz", "regression", "r
 
 CriterionOption = Annotated[
     str,
-    typer.Option("--criterion", help=f"What ranks groups of weights: {', '.join(CRITERIA[:-1])} or {CRITERIA[-1]}."),
+    typer.Option(
+        "--criterion",
+        help="What ranks groups of weights: l1 (magnitude), l2, scale (of batch norms), "
+        f"{', '.join(CRITERIA[3:-1])} or {CRITERIA[-1]}.",
+    ),
 ]
 EvaluateOption = Annotated[
     str | None,

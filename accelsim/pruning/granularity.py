@@ -63,7 +63,8 @@ class Granularity:
             return cls(text)
         kind, _, numbers = str(text).partition(":")
         if kind not in SIZES:
-            near = did_you_mean(kind, [*WHOLE, *SIZES]) if kind not in WHOLE else f"; did you mean '{kind}'?"
+            meant = kind if kind in WHOLE else f"nm:{text}" if re.fullmatch(r"\d+:\d+", str(text), re.ASCII) else ""
+            near = f"; did you mean '{meant}'?" if meant else did_you_mean(kind, [*WHOLE, *SIZES])
             raise InputError(f"granularity {text!r} is not known{near} (spelt {', '.join(SPELT)})")
         sign, example = SIZES[kind]
         found = re.fullmatch(rf"(\d{{1,9}}){sign}(\d{{1,9}})", numbers, re.ASCII)
