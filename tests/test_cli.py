@@ -21,6 +21,7 @@ from accelsim import __version__, load_network, simulate
 from accelsim.config import shipped_dir
 from accelsim.engines import ENGINES
 from accelsim.report.files import WRITERS
+from accelsim.report.units import number
 from accelsim.results import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -623,6 +624,18 @@ def test_mistakes_in_pruning(
     assert result.code == 2
     assert any(said in error for error in result.errors)
     assert not list(tmp_path.iterdir())
+
+
+def test_curve_prints_the_scores_below_the_costs(accelsim: Run, tmp_path: Path) -> None:
+    out = tmp_path / "curve.svg"
+    arguments = ("--sparsity", "0.5", "--granularity", "fine", "--hardware", "eie-64pe-45nm", "--evaluate", "digits")
+    said = accelsim("curve", *arguments, "-o", out).out
+    table = pd.read_csv(out.with_suffix(".csv"))
+    costs, scores = said.split("lenet-300-100-digits-dense: score, by the share of weights that are zero")
+    assert "energy in pJ, by the share of weights that are zero" in costs
+    for place, column in ((costs, "energy_pj"), (scores, "score")):
+        for value in table[column]:
+            assert number(value) in place
 
 
 def test_curve_writes_a_figure_and_its_table(accelsim: Run, tmp_path: Path) -> None:

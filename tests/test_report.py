@@ -97,6 +97,18 @@ def test_the_chart_is_as_long_as_the_cycles(results: pd.DataFrame) -> None:
     assert lengths == [round(bars.CHART_WIDTH * cycles / longest) for cycles in results["cycles"]]
 
 
+def test_a_chart_of_many_layers_draws_the_longest_of_all_chips(results: pd.DataFrame) -> None:
+    row = results.iloc[[0]]
+    many = pd.concat(
+        [row.assign(layer=f"l{number}", hardware=f"chip{number % 2}", cycles=1000 + number) for number in range(50)],
+        ignore_index=True,
+    )
+    lines = bars.cycle_chart(many, 120).plain.splitlines()
+    assert [line.split()[0] for line in lines[: bars.MAX_CHART_ROWS]] == [f"l{number}" for number in range(10, 50)]
+    assert "l10 · chip0" in lines[0]
+    assert lines[-1] == "(the 40 longest; 10 more are not drawn)"
+
+
 def test_the_energy_chart_is_as_long_as_the_energy(results: pd.DataFrame) -> None:
     lines = bars.energy_chart(results, 120).plain.splitlines()
     lengths = [len(line.split(" ")[1]) for line in lines[:3]]

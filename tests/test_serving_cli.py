@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import Run
 
+from accelsim.cli.serving import _on
 from accelsim.errors import InputError
 from accelsim.hardware import load_hardware
 from accelsim.network.decoder import load_model
@@ -32,6 +33,16 @@ def test_run_prints_the_stack_and_the_answer(accelsim: Run, tmp_path: Path) -> N
     assert re.search(r"products are \d+ % of the dense step", result.out)
     assert re.search(r"2:4 (begins to pay at|pays at|does not pay at)", result.out)
     assert result.err.count("note: energy is not known: kernels between products have no price") == 1
+
+
+def test_nothing_is_printed_while_the_progress_bar_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is printed beside a bar, on another stream, ends up in its line."""
+    asked = Request(phase="decode", sequences=64, prompt=16, output=32)
+    file, chip = load_model("llama3.2-1b-2to4"), load_hardware("h100-pcie")
+    table, said = _on(file, chip, "fp8", asked, load_serving("vllm"), quiet=False)
+    assert len(table) == 2
+    assert all(line.startswith("h100-pcie: ") for line in said)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_sequences_that_wait_are_told_with_the_room_that_others_keep(accelsim: Run) -> None:
