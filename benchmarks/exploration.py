@@ -142,9 +142,11 @@ def swept(points: int, jobs: int, vary: str = "cheap", tree: Path | None = None)
         command = [sys.executable, str(script), str(points), str(jobs), str(Path(folder) / "store.db"), vary]
         root = str(tree or Path(__file__).resolve().parents[1])
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True,
+            command, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
         )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"a sweep with {root}: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout)
     if found["rows"] != points:
         raise RuntimeError(f"{points} points were asked for, {found['rows']} rows are stored")
