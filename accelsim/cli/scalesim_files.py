@@ -87,8 +87,8 @@ def _print_run(name: str, table: pd.DataFrame, read: Configuration) -> None:
 
     machine = read.machine
     grid = Grid(
-        f"{name} on {read.name}: {machine.rows} x {machine.columns}, {machine.dataflow}, as SCALE-Sim 3.0.0 "
-        f"({machine.mode}) has it"
+        f"{name} on {read.name}: {machine.rows} x {machine.columns}, {machine.dataflow}, by the rules of "
+        f"SCALE-Sim 3.0.0 ({machine.mode})"
     )
     totals = [table[key].sum() for key in COUNTED] if len(table) > 1 else []
     grid.add("layer", [*table["name"], *(["total"] if totals else [])], kind="name")

@@ -35,7 +35,7 @@ def replay_table(result: DramReplay, title: str) -> Grid:
     if result.energy_pj_per_bit is not None:
         pins = (result.energy_parts_pj_per_bit or {}).get("io")
         whole = None if pins is None else result.energy_pj_per_bit + pins
-        said = "the part has no [io]" if pins is None else "what chips pay"
+        said = "the part has no [io]" if pins is None else "as chips are charged"
         lines.append(("with pins", _known(whole, "pJ/bit"), said))
     grid = Grid(title)
     for cells, kind in zip(zip(*lines, strict=True), ("name", "number", "words"), strict=True):
@@ -52,7 +52,7 @@ def power_table(result: DramReplay) -> Grid:
     grid.add("component", (_spelt(name) for name, _ in lines), kind="name")
     grid.add("mW", (number(mw) for _, mw in lines))
     grid.add("pJ/bit", (number(energies[name]) for name, _ in lines))
-    grid.add("share", ("beside" if name == "io" else percent(mw / total) for name, mw in lines))
+    grid.add("share", ("extra" if name == "io" else percent(mw / total) for name, mw in lines))
     return grid
 
 

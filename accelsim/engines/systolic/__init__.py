@@ -103,8 +103,9 @@ class Systolic(Engine):
         own = cast("SystolicChip", chip)
         config = own.engine
         row_wise = [f"row-wise N:{config.row_wise_block}"] if config.row_wise_block else []
-        patterns = ", ".join([*config.patterns, *row_wise]) or "none"
-        sides = f"{config.rows} x {config.columns} multipliers, {config.dataflow}, patterns {patterns}"
+        named = ", ".join([*config.patterns, *row_wise])
+        patterns = f"patterns {named}" if named else "no patterns"
+        sides = f"{config.rows} x {config.columns} multipliers, {config.dataflow}, {patterns}"
         if config.rules != HONEST:
             sides += f"; by the rules of {config.rules}, {'USER' if any(config.words_per_cycle) else 'CALC'}"
         return sides, f"{config.dtype}; {own.technology.name}, {self.area_mm2(chip):.3g} mm²"

@@ -110,7 +110,7 @@ class TensorCore(Engine):
         from accelsim.engines.tensor_core.prices import made_in
 
         own = cast("TensorCoreChip", chip)
-        patterns = f"patterns {', '.join(own.engine.patterns) or 'none'}"
+        patterns = f"patterns {', '.join(own.engine.patterns)}" if own.engine.patterns else "no patterns"
         self.prices(chip)
         return (
             f"{own.engine.cores} core{'s' * (own.engine.cores > 1)}, {patterns}",
