@@ -23,7 +23,7 @@ LONGEST_MESSAGE = 2000
 LONGEST_WORD = 400
 """Characters of a name in a message, of which the first and the last are shown where it is longer."""
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move the cursor, turn the direction of writing or are none, such as halves of surrogate pairs."""
 
 LONGEST_LINE = 1000
@@ -44,10 +44,18 @@ def told(problems: Sequence[str]) -> list[str]:
     return [*problems] if more <= 0 else [*problems[:first], f"and {more:,} more problem{'s' * (more > 1)}"]
 
 
-def legible(text: str) -> str:
-    """Return a text from a file as a terminal can show it: control characters escaped, endless names cut."""
-    text = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    for endless, longest in zip(_ENDLESS, (LONGEST_WORD, LONGEST_LINE), strict=True):
+def visible(text: str) -> str:
+    """Return a text with control characters, and those that turn the direction of writing, escaped."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def legible(text: str, *, whole_lines: bool = False) -> str:
+    """Return a text from a file as a terminal can show it: control characters escaped, endless names cut.
+
+    whole_lines: for a page, which has room for lines of many words.
+    """
+    text = visible(text)
+    for endless, longest in zip(_ENDLESS[: 1 if whole_lines else None], (LONGEST_WORD, LONGEST_LINE), strict=False):
         most = longest // 2
         text = endless.sub(lambda found, most=most: f"{found[0][:most]}...{found[0][-most:]}", text)  # type: ignore[misc]
     return text

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.browser import missing
+from accelsim.errors import legible
+from benchmarks.browser import console, missing, open_report, requests
 
 Driver = Any
+
+HOSTILE = (
+    "<script>document.documentElement.dataset.owned = 1</script>",
+    '"><img src="http://127.0.0.1:9/x" onerror="document.documentElement.dataset.owned = 2">',
+    "</script><script>alert(3)</script><!--<script>",
+    "</style></title></textarea><svg onload=alert(4)>",
+    "{{7*7}}{% raw %}{{ networks }}",
+    "line\u2028paragraph\u2029end\x85",
+    "'; alert(5); //${alert(6)}\\",
+    "&lt;b&gt;&amp;&#60;",
+    "datum['name'].constructor.constructor('alert(7)')()",
+    "\u202egnp.exe \u0000 [b]x.y",
+    "</style><style>*{display:none}</style>",
+    ";background:url(http://127.0.0.1:9/css);x:expression(document.documentElement.dataset.owned=3)",
+    '" style="position:fixed;inset:0;background:url(http://127.0.0.1:9/inline)" onclick="x',
+    '<base href="http://127.0.0.1:9/"><meta http-equiv="refresh" content="0;url=http://127.0.0.1:9/">',
+    '<link rel="stylesheet" href="http://127.0.0.1:9/s"><iframe srcdoc="<script>parent.alert(8)</script>"></iframe>',
+    "<svg><style>@import 'http://127.0.0.1:9/i.css'</style></svg>",
+    "javascript:alert(9)",
+    "\u202e\u2067\u202dgnp.\u2066x\u200f\u061c",
+    "Z" + "\u0351\u0357\u030e" * 60,
+    "W" * 400,
+    "a" * 4000,
+    "l.o.n.g." * 300,
+    "many words " * 200,
+)
+"""Names that would run, ask for something, hide what follows, turn it round or push it out of the window."""
+
+
+def shown(name: str) -> str:
+    """Return a name as a page has it."""
+    return legible(name, whole_lines=True)
 
 
 def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
@@ -82,3 +116,22 @@ def too_wide(driver: Driver) -> list[str]:
     """Tables that are wider than their place."""
     script = "return [...document.querySelectorAll('.scroll')].filter((box) => box.scrollWidth > box.clientWidth)"
     return [box.get_attribute("aria-label") for box in driver.execute_script(script)]
+
+
+def assert_harmless(driver: Driver, path: Path) -> None:
+    """Open a page of hostile names at two widths: nothing runs, nothing is asked for, nothing is pushed aside."""
+    for width in (800, 1400):
+        requests(driver)  # of tests before
+        set_width(driver, width)
+        open_report(driver, path)  # an alert would be an error here
+        assert console(driver) == []  # nor does the page's policy have to keep anything from it
+        assert driver.execute_script("return document.documentElement.dataset.owned") is None
+        assert {each for each in requests(driver) if not each.startswith("data:")} == {path.as_uri()}
+        assert driver.find_elements("css selector", "img, iframe, base, link, [onload], [onerror], [onclick]") == []
+        assert driver.find_elements("css selector", "[style*=url], meta[http-equiv=refresh]") == []
+        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        heights = driver.execute_script(
+            "return [...document.querySelectorAll('.chart')].map((each) => each.clientHeight)"
+        )
+        assert 0 < min(heights) <= max(heights) < 2500
+        assert driver.execute_script("return getComputedStyle(document.querySelector('h1')).direction") == "ltr"

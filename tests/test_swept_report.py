@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pages import Element, cells, in_a_browser, set_width, too_wide, tree
+from pages import HOSTILE, Element, assert_harmless, cells, in_a_browser, set_width, too_wide, tree
 from tiny_sweeps import EIE, tiny
 
 import accelsim
@@ -214,6 +214,19 @@ def test_a_browser_shows_it_at_every_width_and_asks_for_nothing(text: str, tmp_p
         assert set(drawn) == set(specs)
         marks = driver.find_elements("css selector", "#front-chart .mark-symbol.role-mark path")
         assert len(marks) == len(specs["front-chart"]["data"]["values"])
+
+
+@in_a_browser
+def test_hostile_names_of_knobs_and_their_values_do_nothing(results: pd.DataFrame, tmp_path: Path) -> None:
+    """As a table or a store from anyone may have them: columns, values, errors, and the name of the space."""
+    evil = "".join(HOSTILE)
+    changed = results.rename(columns={"engine.pes": f"k {evil}"}).assign(network=evil, hardware=evil, version=evil)
+    changed.insert(2, f"l {evil[::-1]}", [HOSTILE[point % len(HOSTILE)] for point in changed["point"]])
+    changed.loc[changed["point"] == 3, "error"] = evil
+    path = tmp_path / "hostile.html"
+    path.write_text(page(changed, Wanted(evil, OBJECTIVES), command=["accelsim", evil], python=[evil]), "utf-8")
+    with chromium() as driver:
+        assert_harmless(driver, path)
 
 
 def test_nothing_in_the_page_asks_for_anything(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,9 @@ CONFIG: Spec = {
     "font": FONT,
     "background": "transparent",
     "view": {"stroke": None},
-    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridColor": "#e3e6ea",
-             "domainColor": "#8a9199", "tickColor": "#8a9199", "labelColor": "#23282d", "titleColor": "#23282d"},
+    "axis": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "titleLimit": 300,
+             "gridColor": "#e3e6ea", "domainColor": "#8a9199", "tickColor": "#8a9199", "labelColor": "#23282d",
+             "titleColor": "#23282d"},
     "axisY": {"labelLimit": 230, "domain": False, "ticks": False, "labelPadding": 6},
     "legend": {"labelFontSize": 12, "labelLimit": 260, "labelColor": "#23282d", "symbolType": "square",
                "orient": "bottom", "columns": 2, "title": None, "rowPadding": 3},
@@ -180,8 +182,11 @@ def _names(title: str) -> Spec:
 
 
 def told(field: str, title: str) -> Spec:
-    """Return a line of what is shown of a mark that is pointed at."""
-    return {"field": field, "type": "nominal", "title": title}
+    """Return a line of what is shown of a mark that is pointed at.
+
+    Its title becomes a text within an expression, of which the library marks the quotes alone.
+    """
+    return {"field": field, "type": "nominal", "title": json.dumps(title)[1:-1].replace('\\"', '"')}
 
 
 def _spec(values: list[Spec], mark: Spec, encoding: Spec, description: str) -> Spec:

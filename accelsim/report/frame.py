@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from accelsim.errors import needing
+from accelsim.errors import legible, needing, visible
 
 
 class Figure(NamedTuple):
@@ -39,14 +39,16 @@ def render(
 ) -> str:
     """Return a page: a template of `page`, which extends the frame, with what it says; the same gives the same text.
 
-    figures: all charts of the page, which its scripts draw. command, python: how to make it again. Everything in `said`
-    is escaped. Needs `accelsim[report]`.
+    figures: all charts of the page, which its scripts draw. command, python: how to make it again, as they are.
+    Everything in `said` is escaped, and shown as `legible`. Needs `accelsim[report]`.
     """
     with needing("report"):
         import jinja2
+        from markupsafe import escape
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -55,9 +57,9 @@ def render(
     scripts = [chart_library(), _part("report.js")]
     text: str = environment.get_template(template).render(
         **said,
-        specs={figure.id: figure.spec for figure in figures},
-        command=shlex.join(command),
-        python=list(python),
+        specs={figure.id: _visible(figure.spec) for figure in figures},
+        command=escape(shlex.join(command)),
+        python=escape("\n".join(python)),
         style=_part("report.css"),
         scripts=scripts,
         hashes=[_csp_hash(script) for script in scripts],
@@ -69,7 +71,21 @@ def _breakable(text: str) -> Any:
     """Return a name that may go on in the next line after a dot or an underscore."""
     from markupsafe import Markup, escape
 
-    return Markup("<wbr>").join(map(escape, re.split(r"(?<=[._])", text)))
+    return Markup("<wbr>").join(map(escape, re.split(r"(?<=[._])", _shown(text))))
+
+
+def _shown(value: Any) -> Any:
+    """Return a text as `legible`; HTML that is made already, and numbers, as they are."""
+    return legible(value, whole_lines=True) if type(value) is str else value
+
+
+def _visible(spec: Any) -> Any:
+    """Return a chart with all of its texts `visible`: some become parts of expressions, which know no other ones."""
+    if isinstance(spec, dict):
+        return {name: _visible(value) for name, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [_visible(value) for value in spec]
+    return visible(spec) if isinstance(spec, str) else spec
 
 
 def _part(name: str) -> str:

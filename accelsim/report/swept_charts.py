@@ -110,13 +110,15 @@ def heat_map(table: pd.DataFrame, x: str, y: str, objective: str) -> Spec:
     middle = math.sqrt(float(means.min() * means.max())) if logs else float(means.min() + means.max()) / 2
     values = [
         {"x": said(at[1]), "y": said(at[0]), "value": mean / size, "text": f"{mean / size:.3g}",
-         "said": _said(column, mean)}
+         "said": _said(column, mean), "described": f"{x} {said(at[1])}, {y} {said(at[0])}: {_said(column, mean)}"}
         for at, mean in means.items()
     ]  # fmt: skip
     places = {
-        "x": {"field": "x", "type": "ordinal", "sort": list(map(said, across)), "title": x, "axis": {"labelAngle": 0}},
+        "x": {"field": "x", "type": "ordinal", "sort": list(map(said, across)), "title": x,
+              "axis": {"labelAngle": 0, "labelLimit": 90}},
         "y": {"field": "y", "type": "ordinal", "sort": list(map(said, reversed(up))), "title": y},
-    }
+        "description": {"field": "described"},  # by itself the library makes an expression of the titles
+    }  # fmt: skip
     colour = {"field": "value", "type": "quantitative", "title": label,
               "scale": {"scheme": COLOURS, "type": "log" if logs else "linear"},
               "legend": {"orient": "bottom", "title": label, "gradientLength": 200, "tickCount": 3}}  # fmt: skip
