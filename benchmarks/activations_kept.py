@@ -88,6 +88,7 @@ def draw(path: Path) -> None:
     """Draw energy against sparsity, a panel for each network."""
     with style.styled():
         figure = style.new_figure(7.0, 2.6)
+        figure.suptitle("Pruned weights change activations: energy with those of the pruned network, or kept (EIE)")
         panels = figure.subplots(1, len(NETWORKS))
         for axes, (name, mine) in zip(panels, groupby(points(), key=lambda each: each.network), strict=True):
             each = list(mine)

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 import accelsim
@@ -88,15 +87,10 @@ def draw(found: pd.DataFrame, path: Path = ROOT / "docs" / "images" / "cliff.svg
                 if len(resident):
                     edge = mine.loc[: resident[0]].tail(2)
                     axes.text(
-                        edge["sparsity_percent"].iloc[-1] - 1,
-                        float(np.sqrt(edge[column].prod())),
-                        f"fits from {edge['sparsity_percent'].iloc[-1]} % on",
-                        rotation=90,
-                        ha="right",
-                        va="center",
-                        color=colour,
-                        fontsize=7,
-                    )
+                        edge["sparsity_percent"].iloc[0] - 1.5, 0.6 * edge[column].iloc[0],
+                        f"fits from {edge['sparsity_percent'].iloc[-1]} %", rotation=90, ha="right", va="top",
+                        color=colour, fontsize=7,
+                    )  # fmt: skip
             axes.set_yscale("log")
             axes.set_ylim(*log_limits(found[column].tolist()))
             plain_log_ticks(axes.yaxis)

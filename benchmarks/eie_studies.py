@@ -104,7 +104,7 @@ def row_width(found: dict[str, pd.DataFrame], path: Path) -> None:
             {
                 "here": table["energy_spmat_sram_pj"] / 1e6,
                 "here, with register and clock": table["with_register_pj"] / 1e6,
-                "reads here, prices of the EIE paper": of_paper,
+                "reads here, prices\nof the EIE paper": of_paper,
             },
         ),
     )

@@ -100,7 +100,7 @@ PICTURES = (
         "python -m benchmarks.browser report.html docs/images/report-sweep.png --height 1750",
         slow=True,
     ),
-    Picture("pruning-schedules.svg", "Accuracy against sparsity: pruned, fine-tuned, iterative", CURVES),
+    Picture("pruning-schedules.svg", "Accuracy against sparsity: pruned in steps, at once, and not trained", CURVES),
     Picture("pruning-granularities.svg", "Accuracy against sparsity for each granularity", CURVES),
     Picture("pruning-criteria.svg", "Accuracy against sparsity for each criterion, without training", CURVES),
     Picture("accuracy-energy.svg", "Accuracy against simulated energy for each granularity", CURVES),
@@ -185,14 +185,15 @@ PICTURES = (
     Picture(
         "figure-pareto.svg",
         "Granularities and chips by energy and score, and the front",
-        "accelsim curve lenet-300-100-digits-dense --sparsity 0.3,0.6,0.9 --evaluate digits -o c.svg "
+        "accelsim curve lenet-300-100-digits-dense --sparsity 0.3,0.6,0.9 --evaluate digits --csv c.csv "
         "&& accelsim plot c.csv pareto --x energy_pj --y score -o docs/images/figure-pareto.svg",
     ),
     Picture(
         "figure-accuracy-energy.svg",
         "Accuracy against energy of pruned networks",
         "accelsim curve lenet-300-100-digits-dense --sparsity 0:0.95:0.05 --granularity fine,vector:1x4,channel "
-        "--evaluate digits -o a.svg && accelsim plot a.csv accuracy-energy -o docs/images/figure-accuracy-energy.svg",
+        "--evaluate digits --csv a.csv "
+        "&& accelsim plot a.csv accuracy-energy -o docs/images/figure-accuracy-energy.svg",
     ),
     Picture(
         "exploration-front.svg",

@@ -26,7 +26,7 @@ from accelsim import Network, load_hardware, simulate
 from accelsim.config import shipped_dir
 from accelsim.pruned import removed
 from accelsim.pruning import reconstruct, sparsegpt
-from accelsim.report.plots import MARKERS, save
+from accelsim.report.plots import save
 from accelsim.report.plots.naming import Named, write_names
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +44,8 @@ RATE = 0.005
 """Of fine-tuning: a tenth of the original."""
 TUNED_EPOCHS = 20
 STEP_EPOCHS = 10
-LEVELS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.965, 0.98)
-"""Of iterative pruning."""
+FINAL, STEPS = 0.98, 8
+"""Sparsity at the end of the schedule, and its steps."""
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 GRANULARITIES = ("vector:1x4", "block:4x4", "kernel", "filter", "channel")
 GRANULAR_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -153,21 +153,21 @@ class Digits:
         return {name: prune(weights[name], granularity, share, pad=True) for name in names}
 
     def schedules(self) -> Iterator[dict[str, Any]]:
-        """Fine-grained pruning by three schedules."""
-        from accelsim.pruning.training import prune_and_train
+        """Fine-grained pruning in steps, as accelsim prune --schedule cubic does it, and at once."""
+        from accelsim.pruning.training import compare_schedules
+        from accelsim.torch_weights import weights_of
 
-        layers = PRUNED[self.name]
-        yield self.row(self.model, "schedule", "none", "fine", "l1", 0.0)
-        for share in SHARES:
-            model = copy.deepcopy(self.model)
-            masks = prune_and_train(model, None, "fine", share, layers=layers)
-            yield self.row(model, "schedule", "pruned", "fine", "l1", share)
-            self.tune(model, masks, TUNED_EPOCHS)
-            yield self.row(model, "schedule", "pruned + fine-tuned", "fine", "l1", share)
-        model = copy.deepcopy(self.model)
-        for share in LEVELS:
-            prune_and_train(model, self.training(STEP_EPOCHS, 10 * RATE), "fine", share, layers=layers)
-            yield self.row(model, "schedule", "iterative", "fine", "l1", share)
+        weights = {name: weight.weight.numel() for name, weight in weights_of(self.model).items()}
+        share = sum(weights[name] for name in PRUNED[self.name]) / sum(weights.values())
+        for each in compare_schedules(
+            copy.deepcopy(self.model), self.training(STEP_EPOCHS, 10 * RATE), (self.test_inputs, self.test_labels),
+            "fine", FINAL, schedule="cubic", steps=STEPS, layers=PRUNED[self.name],
+        ):  # fmt: skip
+            yield {
+                "network": self.name, "experiment": "schedule", "seed": self.seed, "schedule": each.schedule,
+                "granularity": "fine", "criterion": "l1", "sparsity": each.zeros, "step": each.step,
+                "epochs": each.epochs, "weights_left": 1 - share * each.zeros, "accuracy": each.accuracy,
+            }  # fmt: skip
 
     def granularities(self) -> Iterator[dict[str, Any]]:
         """Each granularity, pruned by magnitude and fine-tuned, on the chips."""
@@ -241,10 +241,14 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="draw the figures from the table that is there")
     parser.add_argument("--images", type=Path, metavar="FOLDER", default=IMAGES, help="where the figures go")
     parser.add_argument("--only", choices=EXPERIMENTS, help="run and draw this alone; docs/data/pruning.csv stays")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="with --only: where its rows go")
     options = parser.parse_args()
     if options.only:
         rows = [row for name in PRUNED for seed in range(options.seeds) for row in run(name, seed, [options.only])]
-        draw(pd.DataFrame(rows), options.images)
+        found = pd.DataFrame(rows)
+        if options.csv is not None:
+            found.to_csv(options.csv, index=False, float_format="%.6g")
+        draw(found, options.images)
         return
     if not options.draw:
         with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
@@ -258,13 +262,11 @@ def main() -> None:
 
 
 NAMES = {"lenet-300-100": "LeNet-300-100", "convnet": "ConvNet"}
-SCHEDULES = {"pruned": "#D55E00", "pruned + fine-tuned": "#E69F00", "iterative": "#0072B2"}
 SHOWN = {"fine": (0.8, 0.9, 0.95), "channel": (0.25, 0.5, 0.625)}
 """Sparsities at which criteria are compared: where they still work, where they differ, where most have failed."""
 SHADES = ("#56B4E9", "#0072B2", "#000000")
 NEAR_PERCENT = 8
 """A granularity that stays within so much of the unpruned network saves nothing."""
-TICKS = (0, 50, 80, 90, 94, 96, 97, 98, 99, 99.5)
 ACCURACY = "accuracy on test images (%)"
 
 
@@ -309,48 +311,19 @@ def unpruned(table: pd.DataFrame) -> float:
 
 
 def draw_schedules(table: pd.DataFrame) -> Any:
-    """Draw accuracy against sparsity, a line for each schedule."""
-    from accelsim.report.plots.style import GREY, new_figure
+    """Draw accuracy against sparsity, a line for each schedule, as accelsim prune --plot does."""
+    from accelsim.report.plots.schedules import schedules
 
-    figure = new_figure(7.0, 2.9)
-    figure.suptitle("Pruning step by step keeps accuracy longest")
-    for axes, name in zip(figure.subplots(1, 2, sharey=True), NAMES, strict=True):
-        mine = table[table["network"] == name]
-        given = unpruned(mine)
-        axes.axhline(given, color=GREY, linestyle="--", linewidth=0.8)
-        named = []
-        lines = lines_of(mine, "schedule")
-        for number, (schedule, line) in enumerate(lines.items()):
-            colour = SCHEDULES[schedule]
-            axes.errorbar(
-                line.x, line.y, line.spread, color=colour, marker=MARKERS[number], markersize=3.5, linewidth=1.2,
-                elinewidth=0.7,
-            )  # fmt: skip
-            named.append(Named(schedule, line.x, line.y, colour))
-        _scale(axes, list(lines.values()), given)
-        axes.set(title=NAMES[name], xlabel="weights pruned (%)")
-        write_names(axes, [*named, Named("unpruned", [30, 40, 60, 70], [given] * 4, GREY)])
-    figure.axes[0].set_ylabel(ACCURACY)
-    return figure
+    known = table[table["network"].isin(NAMES)].sort_values("network", ascending=False, kind="stable")
+    return schedules(known.assign(network=known["network"].map(NAMES)))
 
 
 def _scale(axes: Any, lines: list[Line], given: float) -> None:
     """Scale accuracy by the logarithm of the images that are classified wrongly, so that 99 and 98 % are told apart."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from accelsim.report.plots.schedules import scale_accuracy
 
-    low = min(float((line.y - line.spread).min()) for line in lines)
-    high = max(given, *(float((line.y + line.spread).max()) for line in lines))
-    least = 100 - min(high, 99.5)
-    axes.set_yscale(
-        "function",
-        functions=(lambda y: -np.log10(np.maximum(100 - y, least / 2)), lambda place: 100 - 10.0**-place),
-    )
-    axes.set_ylim(100 - 1.15 * (100 - max(low, 1)), 100 - 0.85 * least)
-    bottom, top = axes.get_ylim()
-    axes.yaxis.set_major_locator(FixedLocator([tick for tick in TICKS if bottom <= tick <= top]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(True)
+    scale_accuracy(axes, [(line.y - line.spread).min() for line in lines],
+                   [given, *((line.y + line.spread).max() for line in lines)])  # fmt: skip
 
 
 def draw_granularities(table: pd.DataFrame) -> Any:

@@ -83,12 +83,16 @@ def measured() -> Figure:
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 low, high = 2.5, 4000
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_major_formatter("{x:,.0f}")
             axes.plot([low, high], [low, high], color=GREY, linewidth=0.7, zorder=0)
             axes.set_xlim(low, high)
             axes.set_ylim(low, high)
             axes.set_xlabel(f"measured {what}")
             axes.set_ylabel(f"predicted {what}")
-        times.set_title("dense: circles, 2:4: triangles", loc="left")
+        times.set_title("time of a step (dense: circles, 2:4: triangles)")
+        gains.set_title("what 2:4 buys")
+        figure.suptitle("Steps of Llama3.2-1B on six boards: predicted against measured")
         times.legend(handletextpad=0.2)
     return figure
 
@@ -121,6 +125,7 @@ def break_even() -> Figure:
     rows = curves()
     with styled():
         figure, both = _axes(2, 3.2)
+        figure.suptitle("From how many tokens 2:4 pays (dots), by board and number format")
         for axes, phase in zip(both, PHASES, strict=True):
             for (chip, dtype), own in rows[rows["phase"] == phase].groupby(["chip", "dtype"], sort=False):
                 axes.plot(
@@ -131,8 +136,9 @@ def break_even() -> Figure:
                 axes.scatter(begins["tokens"], begins["speed_up"], s=12, color=COLOURS[chip], zorder=3)
             axes.axhline(1, color=GREY, linewidth=0.7)
             axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
             axes.set_xlabel("tokens of a step" if phase == "prefill" else "sequences")
-            axes.set_title(phase, loc="left")
+            axes.set_title(phase)
         both[0].set_ylabel("speed-up by 2:4, whole step")
         figure.legend(*both[1].get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=1.6)
     return figure
@@ -161,6 +167,6 @@ def stacks() -> Figure:
         axes.set_xticks(places, labels)
         axes.set_ylim(0, 1.35)
         axes.set_ylabel("step, dense = 1")
-        axes.set_title("dense on the left, 2:4 on the right", loc="left")
+        axes.set_title("What a step consists of: dense on the left, 2:4 on the right")
         axes.legend(ncols=3, loc="upper right")
     return figure

@@ -58,6 +58,7 @@ settings.register_profile("quick", UNHURRIED, max_examples=6)
 
 TORCH_FILES = (
     "test_files_containers.py",
+    "test_gradual.py",
     "test_removed_state_dicts.py",
     "test_roles_torch.py",
     "test_state_dicts.py",

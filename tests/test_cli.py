@@ -629,8 +629,8 @@ def test_mistakes_in_pruning(
 def test_curve_prints_the_scores_below_the_costs(accelsim: Run, tmp_path: Path) -> None:
     out = tmp_path / "curve.svg"
     arguments = ("--sparsity", "0.5", "--granularity", "fine", "--hardware", "eie-64pe-45nm", "--evaluate", "digits")
-    said = accelsim("curve", *arguments, "-o", out).out
-    table = pd.read_csv(out.with_suffix(".csv"))
+    said = accelsim("curve", *arguments, "-o", out, "--csv", tmp_path / "curve.csv").out
+    table = pd.read_csv(tmp_path / "curve.csv")
     costs, scores = said.split("lenet-300-100-digits-dense: score, by the share of weights that are zero")
     assert "energy in pJ, by the share of weights that are zero" in costs
     for place, column in ((costs, "energy_pj"), (scores, "score")):
@@ -643,6 +643,8 @@ def test_curve_writes_a_figure_and_its_table(accelsim: Run, tmp_path: Path) -> N
     arguments = ("--sparsity", "0.5:0.9:0.2", "--granularity", "fine,channel", "--hardware", "eie-64pe-45nm")
     assert accelsim("curve", *arguments, "-o", out).code == 0
     assert out.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [out]  # a table is written where it is asked for
+    assert accelsim("curve", *arguments, "-o", out, "--csv", tmp_path / "curve.csv").code == 0
     table = pd.read_csv(tmp_path / "curve.csv")
     assert table.loc[table["granularity"] == "fine", "sparsity"].tolist() == [0.5, 0.7, 0.9]
     for wrong, said in (

@@ -26,7 +26,9 @@ CAUSES: dict[str, str] = {
     "accelsim.allocation.uniform": BY_NAME,
     "accelsim.compare.compare": BY_NAME,
     "accelsim.curves.curve": BY_NAME,
+    "accelsim.gradual.prune_gradually": BY_NAME,
     "accelsim.network.layer.Layer.conv2d": BY_NAME,
+    "accelsim.pruning.training.compare_schedules": BY_NAME,
     "accelsim.pruning.training.prune_and_train": BY_NAME,
     "accelsim.simulation.simulated_rows": "the keywords of `simulate`, which hands them on, and one more",
 }

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,7 @@ def test_formulas_are_tamed_in_csv_alone_and_read_back(tmp_path: Path) -> None:
 
 def test_messages_name_options_and_scores_are_explained(accelsim: Run, tmp_path: Path) -> None:
     said = accelsim("prune", "-o", tmp_path / "x.safetensors").errors
-    assert said[0].startswith("layer fc1: --sparsity: missing; 'fine' needs the share of weights to prune")
+    assert said[0].startswith("layers fc1, fc2, fc3: --sparsity: missing; 'fine' needs the share of weights to prune")
     save_file({"fc.weight": np.eye(4, dtype=np.float32)}, tmp_path / "net.safetensors")
     (line,) = accelsim("sensitivity", tmp_path / "net.safetensors").errors
     assert "evaluate=" not in line
@@ -289,7 +290,7 @@ def test_a_new_chip_is_written_once(accelsim: Run, tmp_path: Path) -> None:
     assert accelsim("new", "chip", "-o", mine).code == 0
     mine.write_text(mine.read_text().replace("#pes = 64", "pes = 32"))
     assert load_hardware(mine).engine.pes == 32
-    assert "is there already" in accelsim("new", "chip", "-o", mine).errors[0]
+    assert "already exists" in accelsim("new", "chip", "-o", mine).errors[0]
 
 
 def test_a_new_network_is_filled_in_and_runs(accelsim: Run, tmp_path: Path) -> None:
@@ -318,3 +319,22 @@ def test_long_work_says_how_much_is_left(monkeypatch: pytest.MonkeyPatch, capsys
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "2 of 10 done, about 2.7 minutes left: layer 2"
     assert len(lines) == 4  # a line every 40 s: 30 are over with every second step
+
+
+def test_a_single_step_that_takes_long_says_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = threading.Event()
+
+    class Heard(io.StringIO):
+        def write(self, text: str) -> int:
+            if "fc6" in text:
+                said.set()
+            return super().write(text)
+
+    pipe = Heard()
+    monkeypatch.setattr(sys.modules["accelsim.cli.app"], "errors", lambda: LegibleConsole(file=pipe, width=200))
+    monkeypatch.setattr(sys.modules["accelsim.cli.app"], "SILENCE_SECONDS", 0.01)
+    with reporting(3, quiet=False) as step:
+        step("fc6")
+        assert said.wait(60)
+    lines = pipe.getvalue().splitlines()
+    assert all(line.startswith("0 of 3 done, ") and line.endswith(" so far: fc6") for line in lines if "fc6" in line)

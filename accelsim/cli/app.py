@@ -23,6 +23,7 @@ from typer.exceptions import TyperException
 from typer.models import OptionInfo
 
 from accelsim.cli import streams
+from accelsim.cli.progress import Aloud
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP
@@ -537,28 +538,31 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     )  # fmt: skip
     task = bar.add_task("", total=steps, left="")
     pace = Pace(lambda text: None if notes.is_terminal else note([text]))
-    done, since, said = 0, _now(), _now()
+    done, since = 0, _now()
+    aloud = Aloud(notes, steps, SILENCE_SECONDS, _now)
 
     def step(name: str, already: int | None = None, of: int = steps) -> None:
-        nonlocal done, said
+        nonlocal done
         before = done if already is None else already
         left = f"{duration((_now() - since) / before * (of - before))} left" if 0 < before < of else ""
         bar.update(task, description=name, completed=before, total=of, left=left)
-        if not notes.is_terminal and _now() - said >= SILENCE_SECONDS:
-            said = _now()
-            notes.print(f"{before:,} of {of:,} done{left and f', about {left}'}: {name}", soft_wrap=True)
+        if not notes.is_terminal:
+            aloud.step(name, before, of, left)
         pace.step(before, of)
         done += 1
 
     timer = threading.Timer(1.0, bar.start)
     timer.daemon = True
     timer.start()
+    if not notes.is_terminal:
+        aloud.start()
     with warnings.catch_warnings(record=True) as caught, on_compile(compiling), watched():
         warnings.simplefilter("always")
         try:
             yield step
         finally:
             timer.cancel()
+            aloud.stop()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):
         notes.print(f"note: {spoken(message)}", soft_wrap=not notes.is_terminal)

@@ -30,6 +30,7 @@ from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.cli.scoring import CriterionOption, EvaluateOption
 from accelsim.cli.simulating import print_run
+from accelsim.cli.training import TrainingOptions, trains
 from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
@@ -69,27 +70,34 @@ RunOnOption = Annotated[
 ]
 
 
+SparsityOption = Annotated[
+    str | None, typer.Option(help="Share of weights to prune: 0.8, or by layer fc1=0.9,fc2=0.8; N:M has its own.")
+]
+GlobalOption = Annotated[
+    bool, typer.Option("--global", help="One threshold over all layers, instead of the same share of each.")
+]
+UpdateOption = Annotated[
+    bool, typer.Option("--update", help="Refit the surviving weights to preserve each layer's outputs.")
+]
+
+STILL_THERE = "what was pruned is zero and still there; --remove takes it out, as compare and curve do"
+
 WORTH_SAYING_BYTES = 10**9
 """Memory of one layer that is told beforehand."""
 
 
 @app.command()
 @runs_network
+@trains
 @writes_table
 def prune(
     network: NetworkArgument = DENSE_NETWORK,
     weights: WeightsOption = None,
     granularity: GranularityOption = "fine",
-    sparsity: Annotated[
-        str | None, typer.Option(help="Share of weights to prune: 0.8, or by layer fc1=0.9,fc2=0.8; N:M has its own.")
-    ] = None,
-    overall: Annotated[
-        bool, typer.Option("--global", help="One threshold over all layers, instead of the same share of each.")
-    ] = False,
+    sparsity: SparsityOption = None,
+    overall: GlobalOption = False,
     criterion: CriterionOption = "l1",
-    update: Annotated[
-        bool, typer.Option("--update", help="Refit the surviving weights to preserve each layer's outputs.")
-    ] = False,
+    update: UpdateOption = False,
     seed: PruningSeedOption = 0,
     remove: RemoveOption = False,
     ends: EndsOption = False,
@@ -97,10 +105,14 @@ def prune(
     masks: MasksOption = "folded",
     hardware: RunOnOption = None,
     *,
+    training: TrainingOptions,
     reading: ReadingOptions,
     tables: Tables,
 ) -> None:
-    """Prune a network and write it in the format it came in, or to one file that every command reads."""
+    """Prune a network and write it in the format it came in, or to one file that every command reads.
+
+    With --train it is trained, with --schedule after each of several steps; the table is then accuracy by sparsity.
+    """
     from accelsim.network.handed_back import default_target, is_handed_back
 
     problems: list[str] = []
@@ -109,17 +121,18 @@ def prune(
     is_back = bool(collect(problems, is_handed_back, source, output))
     # Put into a network that has more to say, they go back only into their own form.
     is_back = is_back and (weights is None or weights.suffix == output.suffix)
-    bare = is_back and weights is None and hardware is None
+    bare = is_back and weights is None and hardware is None and training.train is None
     net, chips = load(problems, network, hardware or DEFAULT_CHIP, None, None, weights, reading, weights_alone=bare)
     shares = collect(problems, _sparsities, sparsity)
     if not os.path.isdir(output):
         collect(problems, check_writable, output)
-    collect(problems, check_outputs, tables.files)
+    collect(problems, check_outputs, outputs := tables.files | training.files)
+    problems += training.problems({"--update": update, "--remove": remove, "--ends": ends})
     problems += _of_masks(masks, output, is_dict=is_back and source.suffix != ".onnx")
     problems += _of_removal(net, source, output, masks, is_back=is_back) if remove else []
-    if overall and isinstance(shares, dict):
-        problems.append("--global: takes one --sparsity for all layers, not one by layer")
-    problems += _of_channels_alone(granularity, remove, ends)
+    problems += _of_channels_alone(granularity, remove, ends) + _of_global(overall, shares)
+    if net is not None:
+        collect(problems, training.check, net, shares, granularity, criterion)
     raise_if_any(problems)
     note(net.assumptions)
 
@@ -127,16 +140,16 @@ def prune(
     from accelsim.inspection import inspect
     from accelsim.network.handed_back import hand_back
     from accelsim.network.samples import with_known_inputs
-    from accelsim.pruned import prune_network, shrunk, update_bytes
+    from accelsim.pruned import shrunk
     from accelsim.report import terminal
 
-    if update and (most := update_bytes(net))[1] > WORTH_SAYING_BYTES:
-        note([f"--update: needs about {most[1] / 1e9:.1f} GB of memory, for layer {most[0]}"])
-    with reporting(len(net), quiet=False) as step:
+    _say_memory(net, update)
+    with reporting(len(net) if training.train is None else 2 * training.how["steps"], quiet=False) as step:
         if overall and isinstance(shares, float):
             shares = global_sparsities(net, shares, granularity, criterion, seed=seed)
         net = with_known_inputs(net)
-        pruned = prune_network(net, granularity, shares, criterion, update=update, seed=seed, ends=ends)
+        how = {"update": update, "seed": seed, "ends": ends}
+        pruned, curve = training.prune(net, shares, granularity, criterion, step, **how)
         whole, pruned = pruned, shrunk(pruned, ends=ends) if remove else pruned
         table = inspect(pruned, step)  # before it may take the place of the file that it comes from
     show = _beside(pruned, net, output.stem, chips if hardware else ())
@@ -145,17 +158,27 @@ def prune(
         step("writing")
         if is_back:
             told = reading.keywords() if weights is None else reading.keywords_beside(weights, network)[1]
-            into = None if weights is None else net
-            said = hand_back(whole, source, output, into=into, masks=masks, remove=remove, ends=ends, **told)
+            said = hand_back(
+                whole, source, output, into=net if weights else None, masks=masks, remove=remove, ends=ends, **told
+            )
         else:
             _save(pruned, source, output)
-    write_all(table, tables.files)
+    write_all(table if curve is None else curve, outputs)
     console().print(terminal.inspection_table(pruned.name, table))
+    if curve is not None:
+        console().print(terminal.schedule_table(curve))
     show()
-    if granularity in WHOLE_CHANNELS and not remove:
-        said.append("what was pruned is zero and still there; --remove takes it out, as compare and curve do")
-    note(said)
-    say_wrote(output, *tables.files.values())
+    note([*said, *([STILL_THERE] if granularity in WHOLE_CHANNELS and not remove else [])])
+    say_wrote(output, *outputs.values())
+
+
+def _say_memory(net: Network, update: bool) -> None:
+    """Say how much memory new values for surviving weights need, where they are asked for and that is much."""
+    from accelsim.pruned import update_bytes
+
+    layer, needed = update_bytes(net)
+    if update and needed > WORTH_SAYING_BYTES:
+        note([f"--update: needs about {needed / 1e9:.1f} GB of memory, for layer {layer}"])
 
 
 def _save(pruned: Network, source: Path, output: Path) -> None:
@@ -199,6 +222,12 @@ def _beside(pruned: Network, net: Network, name: str, chips: Sequence[Hardware])
         results = simulate(replace(pruned, name=name), chips, progress=step)
         others = simulate(net, chips, progress=step)
     return lambda: print_run(results, others, pruned, net, chips)
+
+
+def _of_global(overall: bool, shares: Any) -> list[str]:
+    """Say what is wrong with --global."""
+    by_layer = overall and isinstance(shares, dict)
+    return ["--global: takes one --sparsity for all layers, not one by layer"] if by_layer else []
 
 
 def _of_channels_alone(granularity: str, remove: bool, ends: bool) -> list[str]:

@@ -340,8 +340,7 @@ def curve_command(
         typer.Option(
             "-o",
             "--output",
-            help="The figure, .svg, .png or .pdf. Its table is written next to it as .csv, unless --csv, --json or "
-            "--parquet is given.",
+            help="The figure, .svg, .png or .pdf.",
         ),
     ] = Path("curve.svg"),
     *,
@@ -351,8 +350,7 @@ def curve_command(
     """Draw cost against sparsity: each granularity pruned for real and simulated on each chip."""
     if not output.name:
         raise InputError(f"--output {output}: is a directory; name a file in it, as in curve.svg")
-    files = tables.files or {"csv": output.with_suffix(".csv")}
-    outputs = {"curve plot": output} | files
+    outputs = {"curve plot": output} | tables.files
     problems: list[str] = []
     net, chips = load(problems, network, hardware, overrides, density, weights, reading)
     chips, left = put_at(problems, chips, at)
@@ -374,7 +372,7 @@ def curve_command(
             net, chips, names, shares, criterion, evaluate=evaluate, activations=density, seed=seed, progress=step,
             count_io=count_io, ends=ends,
         )  # fmt: skip
-    write_all(table, files)
+    write_all(table, tables.files)
     figure = plots.curve(table, column)
     write_whole(output, lambda target: plots.save(figure, target, output.suffix.removeprefix(".")))
     for shown in dict.fromkeys([column, *["score"] * bool(table["score"].notna().any())]):

@@ -162,7 +162,7 @@ def _log_softmax(said: Operation, given: Sequence[Array]) -> Array:
     return lowered
 
 
-class _Windows(NamedTuple):
+class Windows(NamedTuple):
     """Windows of a pooling: pairs are (height, width); padding (top, left, bottom, right)."""
 
     kernel: tuple[int, int]
@@ -172,7 +172,9 @@ class _Windows(NamedTuple):
     ceil: bool
 
     @classmethod
-    def of(cls, said: Operation) -> _Windows:
+    def of(cls, said: Operation) -> Windows:
+        """Return those that the attributes of an operation say."""
+
         def pair(key: str, default: int = 1) -> tuple[int, int]:
             given = said.attributes.get(key, default)
             return (given, given) if isinstance(given, int) else tuple(given)
@@ -194,13 +196,15 @@ class _Windows(NamedTuple):
             found.append(count)
         return found[0], found[1]
 
+    def sides(self, input_hw: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the padding before and after height and width, and what windows reach beyond it."""
+        out = self.output_hw(input_hw)
+        reach = [(out[i] - 1) * self.stride[i] + self.dilation[i] * (self.kernel[i] - 1) + 1 for i in (0, 1)]
+        return [(self.padding[i], max(self.padding[i + 2], reach[i] - input_hw[i] - self.padding[i])) for i in (0, 1)]
+
     def padded(self, maps: Array, fill: float) -> Array:
         """Return maps (..., height, width) with the padding, and with what windows reach beyond it."""
-        out = self.output_hw(maps.shape[-2:])
-        reach = [(out[i] - 1) * self.stride[i] + self.dilation[i] * (self.kernel[i] - 1) + 1 for i in (0, 1)]
-        sides = [
-            (self.padding[i], max(self.padding[i + 2], reach[i] - maps.shape[i - 2] - self.padding[i])) for i in (0, 1)
-        ]
+        sides = self.sides(maps.shape[-2:])
         return np.pad(maps, [*(maps.ndim - 2) * [(0, 0)], *sides], constant_values=fill)
 
     def folded(self, maps: Array, out: tuple[int, int], function: Callable[..., Array]) -> Array:
@@ -222,7 +226,7 @@ class _Windows(NamedTuple):
 
 def _pooled_shape(said: Operation, shapes: Sequence[Shape]) -> Shape:
     _check_maps(said, shapes[0])
-    out = _Windows.of(said).output_hw(shapes[0][-2:])
+    out = Windows.of(said).output_hw(shapes[0][-2:])
     if min(out) < 1:
         raise InputError(f"operation {said.name}: kernel: is larger than its input, {shapes[0]}; correct it or pad")
     return *shapes[0][:-2], *out
@@ -234,14 +238,20 @@ def _check_maps(said: Operation, shape: Shape) -> None:
 
 
 def _max_pool(said: Operation, given: Sequence[Array]) -> Array:
-    windows = _Windows.of(said)
+    windows = Windows.of(said)
     out = windows.output_hw(given[0].shape[-2:])
     return windows.folded(windows.padded(given[0], -np.inf), out, np.maximum)
 
 
 def _average_pool(said: Operation, given: Sequence[Array]) -> Array:
-    windows = _Windows.of(said)
-    (height, width), out = given[0].shape[-2:], windows.output_hw(given[0].shape[-2:])
+    windows, input_hw = Windows.of(said), given[0].shape[-2:]
+    sums = windows.folded(windows.padded(given[0], 0), windows.output_hw(input_hw), np.add)
+    return sums / counts_of(said, input_hw)
+
+
+def counts_of(said: Operation, input_hw: Sequence[int]) -> Array:
+    """Return how many values each window of an average counts (height, width)."""
+    windows, (height, width) = Windows.of(said), input_hw
     ones = np.ones((height, width), np.float32)
     if said.attributes.get("count_padding"):
         top, left, bottom, right = windows.padding
@@ -251,7 +261,7 @@ def _average_pool(said: Operation, given: Sequence[Array]) -> Array:
         ones = np.pad(ones, [(0, beyond[i] - ones.shape[i]) for i in (0, 1)])
     else:
         ones = windows.padded(ones, 0)
-    return windows.folded(windows.padded(given[0], 0), out, np.add) / windows.folded(ones, out, np.add)
+    return windows.folded(ones, windows.output_hw(input_hw), np.add)
 
 
 def _whole_maps(function: Callable[..., Array]) -> Operator:

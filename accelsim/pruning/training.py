@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -237,6 +237,7 @@ def prune_and_train(
     layers: Sequence[str] | None = None,
     pad: bool = False,
     data: Callable[[str], Mapping[str, Any]] | None = None,
+    after_step: Callable[[int], None] | None = None,
 ) -> Masks:
     """Prune a model in place, step by step, and train it after each; returns the masks by name of the layer.
 
@@ -244,8 +245,8 @@ def prune_and_train(
     its learning rate x `learning_rate_factor`, 0.1 to 0.01, and the next seed. With one step that is fine-tuning; with
     `training` None nothing is trained. `sparsity`: of every layer, or by name; an N:M pattern sets its own, and comes
     down to its N from M. `layers`: names, those of `sparsity` or all if None. `data(name)`: what the criterion needs,
-    as `prune` takes it, asked for before each step. The pruned weights are zero; hold the masks with `apply_masks` when
-    training goes on.
+    as `prune` takes it, asked for before each step. `after_step(number)` is called when one is done. The pruned weights
+    are zero; hold the masks with `apply_masks` when training goes on.
     Raises InputError with every problem of the arguments and of layers that cannot be pruned so; the model is then as
     the last whole step left it.
     """
@@ -272,22 +273,93 @@ def prune_and_train(
         for name in names:
             with collecting(problems, f"layer {name}: "):
                 final = by_name.get(name) if isinstance(sparsity, Mapping) else sparsity
-                by_pattern = chosen.pattern is not None and share < 1
-                partly = None if final is None or by_pattern else share * final
                 given = {} if data is None else dict(data(name))
                 weight = as_array(weights[name].weight)
-                masks[name] = prune(weight, _at(chosen, share), partly, criterion, pad=pad, **given)
+                masks[name] = prune(weight, *_partly(chosen, final, share), criterion, pad=pad, **given)
         raise_if_any(problems)
         with apply_masks(model, masks):
             if training is not None:
                 rate = training.learning_rate * learning_rate_factor
                 replace(training, learning_rate=rate, seed=training.seed + number).fit(model)
+        if after_step is not None:
+            after_step(number)
     return masks
 
 
-def _at(granularity: Granularity, share: float) -> Granularity:
-    """Return the pattern when a share of the final sparsity is reached: of N:M, one with a larger N."""
+def _partly(granularity: Granularity, sparsity: float | None, share: float) -> tuple[Granularity, float | None]:
+    """Return pattern and sparsity when a share of the final one is reached: of N:M, a larger N."""
     if granularity.pattern is None:
-        return granularity
+        return granularity, None if sparsity is None else share * sparsity
     n, m = granularity.pattern
-    return Granularity("nm", (max(n, m - math.floor(share * (m - n) + 1e-9)), m))
+    partly = Granularity("nm", (max(n, m - math.floor(share * (m - n) + 1e-9)), m))
+    return partly, sparsity if share == 1 else None
+
+
+class Reached(NamedTuple):
+    """What a model has become on one of the ways that `compare_schedules` goes."""
+
+    schedule: str
+    """none (as given), pruned (and not trained), one-shot, or the schedule."""
+    step: int
+    epochs: int
+    """Of training since the model as given."""
+    zeros: float
+    """Zeros / weights, of the layers that are pruned."""
+    accuracy: float
+
+
+def compare_schedules(
+    model: nn.Module,
+    training: Training,
+    test: tuple[Any, Any],
+    granularity: str | Granularity = "fine",
+    sparsity: float | Mapping[str, float] | None = None,
+    *,
+    schedule: str = "cubic",
+    steps: int = 8,
+    layers: Sequence[str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    **how: Any,
+) -> Iterator[Reached]:
+    """Prune a model in place, step by step, and go through what it reaches, beside copies that get there in one step.
+
+    After each step: the model; a copy of the model as given pruned as far and not trained; and, if `schedule` has
+    several steps, one that is pruned as far at once and then trained for as many epochs as the model was until then.
+    test: (inputs, labels) for the accuracy. how: what else `prune_and_train` takes, which is what prunes; it raises.
+    """
+    chosen = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
+    shares, original = ratios(schedule, steps), copy.deepcopy(model)
+    names = layers if layers is not None else list(sparsity if isinstance(sparsity, Mapping) else weights_of(model))
+    kept: list[dict[str, Any]] = []
+
+    def reached(name: str, step: int, epochs: int, of: nn.Module) -> Reached:
+        known = weights_of(of) | parts_of(of)
+        arrays = [as_array(known[each].weight) for each in names]
+        zeros = 1 - sum(map(np.count_nonzero, arrays)) / sum(array.size for array in arrays)
+        return Reached(name, step, epochs, float(zeros), accuracy(of, *test))
+
+    def at_once(share: float, trained: Training | None) -> nn.Module:
+        other = copy.deepcopy(original)
+        by_name = {name: sparsity.get(name) if isinstance(sparsity, Mapping) else sparsity for name in names}
+        partly = {name: _partly(chosen, final, share) for name, final in by_name.items()}
+        final = {name: each for name, (_, each) in partly.items() if each is not None} or None
+        prune_and_train(other, trained, next(iter(partly.values()))[0], final, layers=names, **how)
+        return other
+
+    def after_step(number: int) -> None:
+        progress(f"{schedule}: step {number}")
+        kept.append(copy.deepcopy(model.state_dict()))
+
+    prune_and_train(
+        model, training, chosen, sparsity, schedule=schedule, steps=steps, layers=names, after_step=after_step, **how
+    )
+    yield reached("none", 0, 0, original)
+    gradual = copy.deepcopy(model)
+    for number, (share, state) in enumerate(zip(shares, kept, strict=True), 1):
+        epochs = number * training.epochs
+        yield reached("pruned", number, 0, at_once(share, None))
+        if steps > 1:
+            progress(f"one-shot, to compare: step {number}")
+            yield reached("one-shot", number, epochs, at_once(share, replace(training, epochs=epochs)))
+        gradual.load_state_dict(state)
+        yield reached(schedule, number, epochs, gradual)

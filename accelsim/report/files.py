@@ -106,6 +106,13 @@ def _write_sensitivity_plot(results: pd.DataFrame, path: Path) -> None:
     save(sensitivity(results), path, path.suffix.removeprefix("."))
 
 
+def _write_schedule_plot(results: pd.DataFrame, path: Path) -> None:
+    from accelsim.report.plots import save
+    from accelsim.report.plots.schedules import schedules
+
+    save(schedules(results), path, path.suffix.removeprefix("."))
+
+
 WRITERS: dict[str, Write] = {
     "csv": _write_csv,
     "json": _write_json,
@@ -115,4 +122,5 @@ WRITERS: dict[str, Write] = {
     "energy plot": _write_energy_plot,
     "compare plot": _write_compare_plot,
     "sensitivity plot": _write_sensitivity_plot,
+    "schedule plot": _write_schedule_plot,
 }

@@ -106,7 +106,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 OTHER_TABLES = (
-    ("beats_given", CURVE_COLUMNS, "accelsim curve NETWORK -o FIGURE"),
+    ("beats_given", CURVE_COLUMNS, "accelsim curve NETWORK --csv FILE"),
     ("unit", UNIT_COLUMNS, "accelsim run NETWORK --units FILE"),
 )
 """A column that only this table has, all of its columns, and the command that writes it."""

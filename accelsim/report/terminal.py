@@ -402,6 +402,25 @@ def allocation_table(found: Any, metric: str, budget: float, meaning: str) -> Gr
     return grid
 
 
+def schedule_table(curve: pd.DataFrame) -> Grid:
+    """Return one line per step of `prune_gradually`: accuracy of the schedule, and of the network pruned at once."""
+    first = curve.iloc[0]
+    grid = Grid(
+        f"{first['network']}: accuracy while '{first['granularity']}' prunes it, criterion {first['criterion']} "
+        f"(unpruned {percent(first['accuracy'])})"
+    )
+    steps = curve[curve["step"] > 0]
+    ways = list(dict.fromkeys(steps["schedule"]))
+    last = steps[steps["schedule"] == ways[-1]]
+    grid.add("step", (str(step) for step in last["step"]))
+    grid.add("weights\npruned", map(percent, last["sparsity"]))
+    grid.add("epochs", map(whole, last["epochs"]), rank=1)
+    for way in ways:
+        words = {"pruned": "pruned,\nnot trained", "one-shot": "pruned\nat once, trained"}.get(way, f"{way},\nin steps")
+        grid.add(words, map(percent, steps.loc[steps["schedule"] == way, "accuracy"]))
+    return grid
+
+
 INSPECTED_LESS = (
     "empty\nkernels", "kind", "bsr\n4x4", "empty\nchannels", "empty\nfilters", "bitmask", "shape", "csr", "nm",
     "patterns\nthat hold",

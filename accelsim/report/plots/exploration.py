@@ -224,7 +224,7 @@ def write_front(table: pd.DataFrame, objectives: Sequence[str], constraints: Seq
         figure = new_figure(COLUMN_INCHES, SQUARE_INCHES + MARGIN_INCHES)
         axes = front(table, figure.subplots(), objectives, constraints)
         figure.set_figheight(SQUARE_INCHES + MARGIN_INCHES + TITLE_INCHES + legend_inches(axes))
-        entitle(figure, "Which design points no other beats", table)
+        entitle(figure, "Pareto-optimal design points", table)
         write_whole(path, lambda target: save(figure, target, path.suffix[1:]))
 
 
@@ -242,6 +242,7 @@ def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
             axes.set_visible(False)
         for axes in panels[:, 1:].flat:
             axes.set_ylabel("")
+        figure.align_xlabels()
         figure.supxlabel("line: geometric mean; band: half of the points", fontsize=7, color=GREY)
         figure.suptitle(f"What each knob does to the {unit_of(objective, 1.0)[1].split(' (')[0]}")
         drawn = np.array([axes.dataLim.intervaly for axes in panels.flat[: len(found)]])

@@ -29,7 +29,7 @@ LARGER_IS_BETTER = (
 )  # fmt: skip
 """Columns of which more is better; of all others less is."""
 
-UNSCORED = "no row has both a score and an energy; write them with accelsim curve NETWORK --evaluate digits -o FIGURE"
+UNSCORED = "no row has both a score and an energy; write them with accelsim curve NETWORK --evaluate digits --csv FILE"
 
 GIVEN = (AS_GIVEN, "dense")
 

@@ -140,7 +140,7 @@ KINDS: dict[str, Kind] = {
     "pareto": Kind(
         pareto,
         "two columns (--x, --y) of all designs, and the front of the best; of results the totals of each chip",
-        "What no other design beats",
+        "Pareto-optimal designs",
         (),
         RUN,
     ),
@@ -149,7 +149,7 @@ KINDS: dict[str, Kind] = {
         "accuracy against energy, a line for each granularity and chip",
         "Accuracy against energy of pruned networks",
         ("network", "granularity", "sparsity"),
-        "accelsim curve NETWORK --evaluate SCORE -o FIGURE",
+        "accelsim curve NETWORK --evaluate SCORE --csv FILE",
     ),
 }  # fmt: skip
 """All kinds of figures, by their names."""

@@ -41,6 +41,8 @@ def storage(table: pd.DataFrame, axes: Axes) -> Axes:
         places = [place for place, has in zip(placed.places, held, strict=True) if has]
         share = (100 * shown[name] / shown["dense_bits"])[held].tolist()
         shares += share
+        if not share:
+            continue
         axes.plot(
             share, places, marker_of(number), color=colour_of(number), markersize=5, markerfacecolor="none",
             markeredgewidth=1.2, label=label,
