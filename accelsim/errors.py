@@ -18,7 +18,10 @@ MAX_TOLD = 10
 """Problems that are told before it is said how many more there are: a file may have thousands alike."""
 
 LONGEST_MESSAGE = 2000
-"""Characters of the problems that are told together, where the first is not longer by itself."""
+"""Characters of the problems that are told together."""
+
+_AROUND = len("error: \n")
+_LAST_LINE = len("error: and 1,000,000 more problems\n")
 
 LONGEST_WORD = 400
 """Characters of a name in a message, of which the first and the last are shown where it is longer."""
@@ -38,8 +41,8 @@ class AccelsimError(Exception):
 
 def told(problems: Sequence[str]) -> list[str]:
     """Return the problems that are told, and where there are very many, how many more there are."""
-    ends = accumulate(len(problem) + 1 for problem in problems[:MAX_TOLD])
-    first = max(1, sum(end <= LONGEST_MESSAGE for end in ends))
+    ends = accumulate(len(problem) + _AROUND for problem in problems[:MAX_TOLD])
+    first = max(1, sum(end <= LONGEST_MESSAGE - _LAST_LINE for end in ends))
     more = len(problems) - first
     return [*problems] if more <= 0 else [*problems[:first], f"and {more:,} more problem{'s' * (more > 1)}"]
 
@@ -61,6 +64,19 @@ def legible(text: str, *, whole_lines: bool = False) -> str:
     return text
 
 
+def _bounded(text: str) -> str:
+    """Return a problem of many lines without its middle where it is longer than what is told at once."""
+    most = LONGEST_MESSAGE - _LAST_LINE - 2 * _AROUND
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
+
+
+def in_memory(error: MemoryError) -> str:
+    """Return what there is to say of something that memory does not hold, behind what it is."""
+    said = re.search(r"allocate (\S+ \S+) for an array with shape (\(.*\))", str(error))
+    much = f" (for {said[1]} more, an array of shape {said[2]})" if said else ""
+    return f"memory does not hold it{much}; make it smaller, or run it where there is more memory"
+
+
 class InputError(AccelsimError, ValueError):
     """Bad input: every problem found, each naming its place, its value and the remedy.
 
@@ -69,7 +85,7 @@ class InputError(AccelsimError, ValueError):
 
     def __init__(self, *problems: object) -> None:
         """Take the problems as a terminal can show them: what they name comes from files of anyone."""
-        super().__init__(*(legible(str(problem)) for problem in problems))
+        super().__init__(*(_bounded(legible(str(problem))) for problem in problems))
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -118,6 +134,8 @@ class collecting:  # noqa: N801 - reads as a function; a generator would take fo
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         """Keep the problems of its error, if that is one of what was given."""
+        if isinstance(error, MemoryError) and self._place:
+            error = InputError(in_memory(error))
         if not isinstance(error, InputError):
             return False
         self._problems += [f"{self._place}{problem}" for problem in error.problems]
@@ -126,11 +144,13 @@ class collecting:  # noqa: N801 - reads as a function; a generator would take fo
 
 @contextmanager
 def placing(place: str) -> Iterator[None]:
-    """Put a place before the problems of an InputError in the block."""
+    """Put a place before the problems of an InputError in the block, and before what memory does not hold."""
     try:
         yield
     except InputError as error:
         raise type(error)(*error.at(place)) from None
+    except MemoryError as error:
+        raise InputError(f"{place}: {in_memory(error)}") from None
 
 
 @contextmanager

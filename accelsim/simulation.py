@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from accelsim.billing import BEFORE_ALL, Bill
 from accelsim.costs import check_io, with_io
 from accelsim.engines import BACKENDS, Asked, Row, Run, engine_of
-from accelsim.errors import InputError, UnsupportedError, collecting, raise_if_any, warn
+from accelsim.errors import InputError, UnsupportedError, collecting, in_memory, raise_if_any, warn
 from accelsim.evaluation import accuracy_on
 from accelsim.formats.counting import WeightMatrix
 from accelsim.formats.precision import Precision
@@ -241,8 +241,8 @@ class Prepared:
                 if sum(others.weights.held_bytes for others in waiting) > MOST_WAITING_BYTES:
                     for others in waiting[:-1]:
                         others.weights.let_go()
-            except InputError as error:
-                problems += error.at(f"layer {layer.name}")
+            except (InputError, MemoryError) as error:
+                problems += _at(f"layer {layer.name}", error)
             # Layers wait until it is known whether the network fits: at most as many as the largest chip can hold.
             if number < len(net) and not all(each.known for each in runs):
                 continue
@@ -262,8 +262,8 @@ class Prepared:
                     except UnsupportedError as error:
                         not_run[each_layer.name] = error
                         row |= _unsupported(each_layer, weights)
-                    except InputError as error:
-                        problems += error.at(f"layer {each_layer.name} on {each.chip.name}")
+                    except (InputError, MemoryError) as error:
+                        problems += _at(f"layer {each_layer.name} on {each.chip.name}", error)
                         continue
                     mine += [row, *bill.rows(each_layer.name, batch, asked, more)]
                     no_weights |= not row["weight_density"]
@@ -322,6 +322,10 @@ class Prepared:
         if self._keep:
             self._ready[layer.name] = ready
         return ready
+
+
+def _at(place: str, error: InputError | MemoryError) -> list[str]:
+    return error.at(place) if isinstance(error, InputError) else [f"{place}: {in_memory(error)}"]
 
 
 def _say_not_run(chip: Hardware, not_run: Mapping[str, UnsupportedError], layers: int) -> list[str]:

@@ -22,8 +22,9 @@ from hostile import kinds
 from hostile.harness import Result, run
 
 MOST_SECONDS = 5.0
-ANNOUNCED = re.compile(r"about ([\d,.]+) s", re.IGNORECASE)
+ANNOUNCED = re.compile(r"about ([\d,.e+]+|a) (second|minute|hour|day|year)")
 """What a command says of the time that it will take."""
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "year": 365 * 86400}
 SHOWN = 3
 """Cases of a fault that are shown."""
 
@@ -70,7 +71,10 @@ def _cases(chosen: list[str], first: int, count: int) -> Iterator[tuple[str, int
 
 
 def _slow(result: Result) -> Iterator[str]:
-    said = [float(each.replace(",", "").rstrip(".")) for each in ANNOUNCED.findall(result.said)]
+    said = [
+        (1 if much == "a" else float(much.replace(",", ""))) * UNITS[unit]
+        for much, unit in ANNOUNCED.findall(result.said)
+    ]
     if result.cpu_seconds > MOST_SECONDS + max(said, default=0.0):
         yield f"took {result.cpu_seconds:.1f} s of CPU"
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,12 @@ import pytest
 from conftest import Run
 
 from accelsim import InputError, load_hardware, load_network, simulate
-from accelsim.config import shipped_dir
+from accelsim.config import shipped_dir, shipped_names
 from accelsim.files import check_writable, real_path, write_whole
 from accelsim.memory import load_part, read_trace
 from accelsim.network.files import open_tensors
 from accelsim.network.files.pickles import read_pickle
+from accelsim.network.files.torch_pickle import MAKERS, Storage
 from accelsim.report import trace
 from accelsim.report.plots.exploration import write_front
 from accelsim.report.plots.kinds import figure
@@ -109,6 +111,23 @@ def test_a_file_named_beside_a_shipped_chip_lies_where_the_command_runs(
     assert chip.technology is not None
     with pytest.raises(InputError, match=r"^eie-64pe-45nm.toml: technology: gone.toml: no such file"):
         load_hardware("eie-64pe-45nm", {"technology": "gone.toml"})
+
+
+@pytest.mark.parametrize("points", [2**63, 10**400, float("nan"), [0, 2**31], [float("inf"), 0.0], "x", None])
+def test_a_zero_that_no_type_holds_is_refused(points: object) -> None:
+    stored = Storage("0", "qint8", "cpu")
+    scheme = SimpleNamespace(name="torch.per_channel_affine" if isinstance(points, list) else "torch.per_tensor_affine")
+    with pytest.raises(ValueError, match="has a tensor whose zero is stored as"):
+        MAKERS["torch._utils._rebuild_qtensor"](stored, 0, (2, 3), (3, 1), (scheme, 1.0, points, 0))
+
+
+@pytest.mark.parametrize("name", shipped_names("hwconfigs"))
+@pytest.mark.parametrize("key", ["technology", "memory", "engine"])
+def test_a_chip_that_lacks_a_table_is_told_or_checked(tmp_path: Path, accelsim: Run, name: str, key: str) -> None:
+    (tmp_path / "chip.toml").write_text(f'base = "{name}"\nremove = ["{key}"]\n')
+    said = accelsim("check", tmp_path / "chip.toml")
+    assert said.code in (0, 2)
+    assert not said.code or "chip.toml: " in said.errors[0]
 
 
 def test_a_pipe_beside_a_missing_file_is_not_opened(tmp_path: Path) -> None:

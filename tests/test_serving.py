@@ -16,7 +16,7 @@ import accelsim
 from accelsim.config import shipped_dir, shipped_names
 from accelsim.errors import InputError
 from accelsim.hardware import load_hardware
-from accelsim.network import with_weights
+from accelsim.network import load_network, with_weights
 from accelsim.network.decoder import MODELS, LanguageModel, load_model, pruned_by
 from accelsim.network.network import Network
 from accelsim.serving import PARTS, Request, load_serving, model_step
@@ -266,7 +266,11 @@ def test_weights_of_a_checkpoint_take_the_place_of_drawn_ones(tmp_path: Path, ti
         ({"architectures": None}, "architectures: is missing"),
         ({"hidden_size": None}, "hidden_size: is missing; add it"),
         ({"hidden_size": "wide"}, "hidden_size: must be a whole number"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers: must be a whole number, at least 1 (got 0)"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: must be a whole number, at least 1 and at most 1,000 (got 0)"),
+        (
+            {"num_hidden_layers": 2 * 10**6},
+            "num_hidden_layers: must be a whole number, at least 1 and at most 1,000 (got 2000000)",
+        ),
         ({"num_key_value_heads": 5}, "kv_heads: 5 do not divide 28 heads"),
         ({"hidden_size": 3583}, "num_attention_heads: 28 do not divide hidden_size = 3583"),
         ({"head_dim": "wide"}, "head_features: must be a whole number"),
@@ -278,6 +282,12 @@ def test_a_config_that_is_wrong_says_file_key_and_remedy(tmp_path: Path, changed
         load_model(path)
     assert str(path) in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_model_too_large_to_be_counted_names_its_file(tmp_path: Path) -> None:
+    path = config(tmp_path, max_position_embeddings=2**31 - 1)
+    with pytest.raises(InputError, match=rf"^{path}: .*at most 9.01e\+15 can be counted"):
+        load_network(path)
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "{", "\ud800"])

@@ -27,7 +27,7 @@ from accelsim.cli.progress import Aloud
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP
-from accelsim.errors import AccelsimError, InputError, legible, raise_if_any, told, typed
+from accelsim.errors import AccelsimError, InputError, in_memory, legible, raise_if_any, told, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,8 @@ def _limited(command: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(command)
     def limited(*arguments: Any, limit: str | None = None, **given: Any) -> T:
         set_limit(limit)
-        return command(*arguments, **given)
+        with watched():
+            return command(*arguments, **given)
 
     hints = {name: _without_types(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
     own = [each.replace(annotation=hints[name]) for name, each in inspect.signature(command).parameters.items()]
@@ -244,8 +245,8 @@ def telling() -> Iterator[None]:
         _fail(2, *(f"error: {spoken(problem)}" for problem in told(error.problems)))
     except OSError as error:  # of standard output: files say themselves what is wrong with them
         _fail(2, f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
-    except MemoryError:
-        _fail(2, "error: out of memory; use a smaller --batch or layer, or a safetensors file")
+    except MemoryError as error:
+        _fail(2, f"error: {' '.join(sys.argv[1:3])}: {in_memory(error)}")
     except AccelsimError as error:
         _fail(3, f"internal error, please report it: {error}")
     except (KeyboardInterrupt, SystemError, SystemExit) as error:
@@ -324,6 +325,8 @@ def load(
     collect(problems, _check_names_differ, chips)
     if density is not None:
         collect(problems, Density, density, place="--density: ")
+    if net is not None and not problems:
+        note(_large(net))
     return net, chips
 
 
@@ -382,6 +385,27 @@ def note(lines: Iterable[str]) -> None:
     for line in lines:
         out = errors()  # only now: to make a console takes some time
         out.print(f"note: {spoken(line)}", soft_wrap=not out.is_terminal)
+
+
+MUCH_BYTES = 2**30
+"""Of memory: what may take more is told."""
+
+
+def note_beside(network: Network) -> None:
+    """Show what is to be known of a network before it is worked on: what was assumed, and what will take memory."""
+    note([*network.assumptions, *_large(network)])
+
+
+def _large(network: Network) -> list[str]:
+    """Say of the largest layer how much memory it may take: its weights as one matrix, what enters and what leaves."""
+    sizes = {
+        layer.name: 8 * (layer.out_features * layer.in_features + layer.maps.inputs + layer.maps.outputs)
+        for layer in network
+    }
+    name = max(sizes, key=sizes.__getitem__)
+    if sizes[name] < MUCH_BYTES:
+        return []
+    return [f"layer {name} may take {sizes[name] / 2**30:.1f} GiB of memory"]
 
 
 def say_left_out(network: Network, chips: Sequence[Hardware] = ()) -> None:
@@ -513,7 +537,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             pace.step(quietly if already is None else already, of)
             quietly += 1
 
-        with warnings.catch_warnings(), watched():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield counted
         return
@@ -556,7 +580,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
     timer.start()
     if not notes.is_terminal:
         aloud.start()
-    with warnings.catch_warnings(record=True) as caught, on_compile(compiling), watched():
+    with warnings.catch_warnings(record=True) as caught, on_compile(compiling):
         warnings.simplefilter("always")
         try:
             yield step

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import reduce
+from itertools import accumulate
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from accelsim.cli.app import (
     collect,
     console,
     note,
+    note_beside,
     reporting,
     say,
     say_left_out,
@@ -32,6 +34,11 @@ from accelsim.defaults import DEFAULT_NETWORK
 from accelsim.errors import InputError, collecting, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from accelsim.network import Network
 
 
 class Described(StrEnum):
@@ -79,14 +86,14 @@ def inspect_command(
     raise_if_any(problems)
     if graph:
         net = net.wired()
-    note(net.assumptions)
+    note_beside(net)
 
-    from accelsim.inspection import inspect, inspect_graph, weights_of
+    from accelsim.inspection import inspect_graph, weights_of
     from accelsim.report import terminal
 
     names = None if layer is None else [name.strip() for name in layer.split(",")]
     shown = [] if plot is None else weights_of(net, other, names)
-    table = inspect_graph(net) if graph else inspect(net)
+    table = inspect_graph(net) if graph else _inspected(net)
     write_all(table, tables.files)
     if graph:
         console().print(terminal.graph_table(net.name, table, net.graph.outputs))
@@ -102,6 +109,16 @@ def inspect_command(
         drawn = zeros.figure(shown, net.name)
         write_whole(plot, lambda place: save(drawn, place, plot.suffix.removeprefix(".")))
         say_wrote(plot)
+
+
+def _inspected(net: Network) -> pd.DataFrame:
+    """Return a row per layer, and say how long it takes by the weights that have been looked at."""
+    from accelsim.inspection import inspect
+
+    counts = {layer.name: layer.weight_count for layer in net}
+    begins = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+    with reporting(sum(counts.values()), quiet=False) as step:
+        return inspect(net, lambda name: step(name, begins[name]))
 
 
 @app.command()
@@ -261,12 +278,14 @@ def _check_network(path: Path, reading: ReadingOptions, tables: Tables) -> None:
     from accelsim.report import checked
 
     net = load_network(path, **reading.keywords())
-    note(net.assumptions)
+    note_beside(net)
     problems: list[str] = []
     found: list[checked.Checked] = []
-    with reporting(len(net), quiet=False) as step:
+    seen = 0
+    with reporting(sum(layer.weight_count for layer in net), quiet=False) as step:
         for layer in net:
-            step(layer.name)
+            step(layer.name, seen)
+            seen += layer.weight_count
             weights = WeightMatrix(layer.weight.reshape(layer.out_features, -1), layer.bias)
             with collecting(problems, f"{path}: layer {layer.name}: "):
                 bias = None if layer.bias is None else int(np.count_nonzero(layer.bias))

@@ -174,7 +174,7 @@ class Pace:
         left = (now - since) / (done - before) * (of - done)
         if now - self._begin + left > _State.limit_s:
             raise InputError(
-                f"{of:,} steps, of which {done:,} took {duration(now - self._begin)}, will take about "
+                f"{done:,} of {of:,} took {duration(now - self._begin)}, the others will take about "
                 f"{duration(left)} more; the limit is {duration(_State.limit_s)}: raise it with --limit, as in "
                 "--limit 2d, or ask for less"
             )

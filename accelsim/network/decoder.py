@@ -23,6 +23,7 @@ from accelsim.config import (
     label,
     parsed_toml,
     shipped_names,
+    short,
     text_of,
     toml_text,
 )
@@ -42,7 +43,11 @@ ProductName = Literal["qkv", "o", "gate_up", "down"]
 
 PATTERN = r"^([1-9][0-9]?:[1-9][0-9]?)?$"
 
-Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+MOST_SIZE = 2**31 - 1
+Size = Annotated[int, Field(strict=True, ge=1, le=MOST_SIZE)]
+
+MOST_BLOCKS = 1000
+"""Of a model: each is seven layers; the largest that are known have fewer than 200."""
 
 ARCHITECTURES = {
     "BitNetForCausalLM": {"sub_norms": True},
@@ -71,7 +76,7 @@ class LanguageModel:
     Biases are left out, and so is whatever splits a model over several chips.
     """
 
-    layers: Size
+    layers: Annotated[int, Field(strict=True, ge=1, le=MOST_BLOCKS)]
     """Blocks."""
     hidden: Size
     """Features of a token between blocks."""
@@ -222,9 +227,9 @@ def _of_config(text: str, path: Path) -> LanguageModelFile:
         raise InputError(*missing)
     sizes: dict[str, Any] = {ours: data[theirs] for ours, theirs in KEYS.items()}
     wrong = [
-        f"{path}: {KEYS[key]}: must be a whole number, at least 1 (got {value!r})"
+        f"{path}: {KEYS[key]}: must be a whole number, at least 1 and at most {_most(key):,} (got {short(value)})"
         for key, value in sizes.items()
-        if type(value) is not int or not 1 <= value < 2**31
+        if type(value) is not int or not 1 <= value <= _most(key)
     ]
     if wrong:
         raise InputError(*wrong)
@@ -237,6 +242,10 @@ def _of_config(text: str, path: Path) -> LanguageModelFile:
     }
     model: LanguageModel = build(LanguageModel, found, str(path))
     return LanguageModelFile(name=real_path(path.parent).name or path.stem, language_model=model, source=str(path))
+
+
+def _most(key: str) -> int:
+    return MOST_BLOCKS if key == "layers" else MOST_SIZE
 
 
 def _shared(path: Path, sizes: dict[str, int]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, parsed_toml, toml_text
-from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, needing, placing, raise_if_any
 from accelsim.network import bare
 from accelsim.network.decoder import LanguageModelFile, described, is_language_model, load_model
 from accelsim.network.described import FileArray, layer_of
@@ -58,7 +58,9 @@ def load_network(
     )
     if is_language_model(str(name)):
         reading.check_belongs(str(name), "a language model")
-        return _from_sizes(load_model(str(name)))
+        model = load_model(str(name))
+        with placing(str(name)):
+            return _from_sizes(model)
     path = find(name, "workloads", folders=True)
     if path.suffix == ".toml":
         reading.check_belongs(label(path), "a network file")

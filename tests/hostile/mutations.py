@@ -99,14 +99,39 @@ def tree(draw: Random, whole: Any, make: Callable[[Random], Any] = value) -> Any
     return whole
 
 
+def numbers(draw: Random, whole: Any) -> Any:
+    """Return a tree with one, two or three of its numbers, flags or texts a little or very different."""
+    whole = copy.deepcopy(whole)
+    found = [place for place in places(whole) if isinstance(_at(whole, place), bool | int | float | str)]
+    for place in draw.sample(found, min(len(found), draw.choice((1, 1, 2, 3)))):
+        holder, held = _at(whole, place[:-1]), _at(whole, place)
+        if isinstance(held, str) and draw.random() < 0.7:
+            same = [_at(whole, each) for each in found if isinstance(_at(whole, each), str)]
+            holder[place[-1]] = draw.choice(same)
+        else:
+            holder[place[-1]] = near(draw, held)
+    return whole
+
+
+def _at(tree: Any, place: tuple[Any, ...]) -> Any:
+    for step in place:
+        tree = tree[step]
+    return tree
+
+
 def near(draw: Random, held: Any) -> Any:
     """Return a value of the same kind, a little or very different."""
     if isinstance(held, bool):
         return not held
     if isinstance(held, int):
-        return draw.choice((held + 1, held - 1, -held, held * 2, held * 1000, held * 10**6, held * 10**15, held // 2))
+        return draw.choice((
+            held + 1, held - 1, -held, held * 2, held * 3, held // 2, held // 4, 1, held * 10, held * 1000,
+            held * 10**6, held * 10**15,
+        ))  # fmt: skip
     if isinstance(held, float):
-        return draw.choice((-held, held * 2, held * 1e6, held * 1e-6, held * 1e-300, held * 1e300))
+        return draw.choice((
+            -held, held * 2, held / 3, held * 10, 0.0, 1.0, held * 1e6, held * 1e-6, held * 1e-300, held * 1e300,
+        ))  # fmt: skip
     if isinstance(held, str):
         return draw.choice((held * 2, held[:-1], held.upper(), held + " ", " " + held, held + "\x1b", f"[{held}]"))
     if isinstance(held, list):

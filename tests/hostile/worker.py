@@ -24,7 +24,7 @@ from typing import Any
 import typer
 
 import accelsim
-from accelsim.cli import app, telling
+from accelsim.cli import app, stopping, telling
 from accelsim.errors import legible
 from hostile import kinds
 
@@ -32,8 +32,11 @@ MOST_CHARACTERS = 2000
 """Of all that a refusal says."""
 MOST_BYTES = 2 * 2**30
 """Of memory that a case adds to what the process has."""
+LIMIT = "20s"
+"""Of a command's time, as its own --limit says it: what takes longer is to be refused, and says how long before."""
 LIMIT_BYTES = 6 * 2**30
 """Of memory that the process gets at all, for the sake of the machine."""
+ANNOUNCED = re.compile(r"may take ([\d.]+) GiB of memory")
 CANARY = "canary"
 """A folder that code makes which a file brought along, and that nothing else would make."""
 SHOWN = 100
@@ -45,13 +48,15 @@ PACKAGE = str(Path(accelsim.__file__).parent)
 def main() -> None:
     """Answer cases until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    place = Path(tempfile.mkdtemp(prefix="hostile-"))
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a folder of its own in it
+    place = Path(tempfile.mkdtemp(prefix="hostile-", dir=in_memory))
     said = [place / "out", place / "err"]
     for path, number in zip(said, (1, 2), strict=True):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, number)
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_BYTES, LIMIT_BYTES))
     command = typer.main.get_command(app)
+    stopping.DEFAULT_LIMIT = LIMIT  # type: ignore[misc]
     folder = place / "case"
     try:
         for line in sys.stdin:
@@ -95,7 +100,7 @@ def _answer(command: Any, arguments: list[str], folder: Path, said: list[Path]) 
     code = 0
     try:
         sys.argv = ["accelsim", *arguments]  # which messages look at
-        with _fresh_streams(), telling():
+        with _fresh_streams(), stopping.signals(), telling():
             command(list(arguments), prog_name="accelsim", standalone_mode=True)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
@@ -106,7 +111,7 @@ def _answer(command: Any, arguments: list[str], folder: Path, said: list[Path]) 
     added = _memory("VmHWM") - before
     out, err = (path.read_bytes().decode("utf-8", "surrogateescape") for path in said)
     faults += _faults(code, out, err, arguments, brought, folder) if not faults else []
-    if added > MOST_BYTES:
+    if added > max(MOST_BYTES, 2**30 * max(map(float, ANNOUNCED.findall(err)), default=0)):
         faults.append(f"took {added / 2**30:.1f} GiB")
     return {
         "code": code,
@@ -123,8 +128,6 @@ def _faults(code: int, out: str, err: str, arguments: list[str], brought: set[st
         yield f"ended with {code}"
     if code == 2 and not err.strip():
         yield "refused without a word"
-    if code == 2 and "out of memory;" in err:
-        yield "out of memory without a name"
     if code == 2 and len(err) > MOST_CHARACTERS:
         yield f"a refusal of {len(err):,} characters"
     if code == 2 and not _names_what_was_given(err, arguments, brought):
@@ -150,7 +153,12 @@ def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> 
 
 
 def _shape(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode)}
+    found = {path.name for path in folder.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode)}
+    for path in folder.glob("*.toml"):
+        if path.is_file() and os.access(path, os.R_OK):  # what is in it is called by its name
+            text = path.read_bytes()[:100_000].decode("utf-8", "replace")
+            found |= {name[:SHOWN] for name in re.findall(r'^"?name"? *= *"([^"]+)"', text, re.MULTILINE)}
+    return found
 
 
 def _place_of(error: BaseException) -> str:

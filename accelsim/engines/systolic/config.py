@@ -158,7 +158,7 @@ class SystolicChip(Hardware):
     """A chip with such an array, which fetches its operands from DRAM."""
 
     engine: SystolicConfig
-    technology: Technology
+    technology: Technology = field()  # without the default of other chips
     memory: MemoryConfig = field()  # without the default of other chips
 
     def __post_init__(self) -> None:

@@ -158,14 +158,16 @@ def _stays_in(gemm: Gemm, config: SystolicConfig, chunk: int) -> tuple[Plan | No
         slots, keep = pattern.slots(gemm.inputs, fold), pattern.kept[min(fold, len(pattern.kept) - 1)]
         edges = _edges(slots, config.rows)
         inputs = edges * pattern.m // keep
-        for row in range(len(edges) - 1):
-            rows.append(
-                (
-                    columns[fold], columns[fold + 1] - columns[fold], edges[row], edges[row + 1] - edges[row],
-                    inputs[row + 1] - inputs[row], row == 0, row == len(edges) - 2, fold == 0,
+        row = np.arange(len(edges) - 1)
+        rows.append(
+            np.stack(
+                np.broadcast_arrays(
+                    columns[fold], columns[fold + 1] - columns[fold], edges[:-1], np.diff(edges), np.diff(inputs),
+                    row == 0, row == len(edges) - 2, fold == 0,
                 )
-            )  # fmt: skip
-    first, width, begin, height, dense, opens, closes, leads = np.array(rows, np.int64).T
+            )
+        )  # fmt: skip
+    first, width, begin, height, dense, opens, closes, leads = np.concatenate(rows, axis=1).astype(np.int64)
     steps = np.diff(chunks)[:, None]
     share = gemm.input_share * bits
     stay = _bytes(height * width, packed_bits) if ws else _bytes(dense * width, share)

@@ -37,7 +37,7 @@ class Tensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     negated: bool = False
-    zero_points: int | list[int] | Tensor = 0
+    zero_points: float | list[float] | Tensor = 0
     """Of quantised numbers: what zero is stored as, in all or along an axis."""
     axis: int | None = None
 
@@ -130,16 +130,25 @@ def _is_negated(arguments: tuple[Any, ...], at: int) -> bool:
 def _quantised(storage: Storage, offset: int, shape: Any, strides: Any, quantiser: Any, *_: Any) -> Tensor | Unreadable:
     scheme, _, zero_points, *axis = quantiser
     if scheme.name == "torch.per_tensor_affine":
-        return _tensor(storage, offset, shape, strides, zero_points=int(zero_points))
+        return _tensor(storage, offset, shape, strides, zero_points=_zero_point(zero_points))
     if not isinstance(axis[0], int) or not 0 <= axis[0] < len(shape):
         raise ValueError(f"has a tensor of shape {_sizes(shape)} with scales along dimension {_shown(axis[0])}")
-    listed = isinstance(zero_points, list) and all(isinstance(each, (int, float)) for each in zero_points)
+    listed = isinstance(zero_points, list)
+    if listed:
+        zero_points = [_zero_point(each) for each in zero_points]
     count = zero_points.shape if isinstance(zero_points, Tensor) else (len(zero_points),) if listed else ()
     if count != (shape[axis[0]],):
         raise ValueError(
             f"has a tensor of shape {_sizes(shape)} whose zero points along dimension {axis[0]} do not fit"
         )
     return _tensor(storage, offset, shape, strides, zero_points=zero_points, axis=axis[0])
+
+
+def _zero_point(found: Any) -> float:
+    """Return what zero is stored as; raises ValueError where no type could hold it."""
+    if not isinstance(found, int | float) or not abs(found) < 2**31:
+        raise ValueError(f"has a tensor whose zero is stored as {_shown(found)}")
+    return found
 
 
 def _sparse(layout: Any, data: Any) -> Sparse | Unreadable:

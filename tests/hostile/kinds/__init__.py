@@ -2,8 +2,7 @@
 
 A module has `make(draw, folder)`: it writes the files of one case into an empty folder, which the command then runs in,
 and returns the arguments of `accelsim`, with names of files as they are in the folder. All that it draws comes from
-`draw`, so that kind and number are a case for ever. `CHEAP` says whether a case takes hundredths of a second: others
-are fewer in the quick run.
+`draw`, so that kind and number are a case for ever.
 """
 
 from __future__ import annotations

@@ -39,13 +39,15 @@ def make(draw: Random, folder: Path) -> list[str]:
         if draw.random() < 0.1:
             members[f"{draw.choice(mutations.TEXTS[:60])}.npy".replace("\ud800", "?")] = members.pop(name)
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2))) as made:
+    with zipfile.ZipFile(
+        file, "w", draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) * 9 + (zipfile.ZIP_BZIP2,))
+    ) as made:
         for name, content in members.items():
             made.writestr(name[:60_000].lstrip("\0") or "x", content)
             if draw.random() < 0.02:
                 made.comment = draw.choice((b'{"of": "\\u001b[31m"}', b"[" * 60_000, b'{"a": 1}', b"\xff" * 100))
     whole = file.getvalue()
-    if draw.random() < 0.3:
+    if draw.random() < 0.2:
         whole = mutations.content(draw, whole)
     if draw.random() < 0.1:
         name = draw.choice(("x.npz", "x.npz", "x.npy"))

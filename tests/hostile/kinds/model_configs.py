@@ -18,8 +18,9 @@ CONFIG: dict[str, Any] = {
 
 def make(draw: Random, folder: Path) -> list[str]:
     """Make a configuration of a whole one."""
-    text = mutations.json_text(mutations.tree(draw, CONFIG)).encode("utf-8", "surrogatepass")
-    (folder / "config.json").write_bytes(mutations.content(draw, text) if draw.random() < 0.2 else text)
+    changed = (mutations.numbers if draw.random() < 0.5 else mutations.tree)(draw, CONFIG)
+    text = mutations.json_text(changed).encode("utf-8", "surrogatepass")
+    (folder / "config.json").write_bytes(mutations.content(draw, text) if draw.random() < 0.1 else text)
     step = ["--prompt", draw.choice(("1", "128")), "--phase", draw.choice(("prefill", "decode"))]
     return draw.choice((
         ["check", "config.json"], ["inspect", "config.json"],

@@ -32,7 +32,7 @@ def make(draw: Random, folder: Path) -> list[str]:
     import onnx
 
     whole = draw.choice(_bases())
-    if draw.random() < 0.75:
+    if draw.random() < 0.88:
         model = onnx.load_model_from_string(whole)
         for _ in range(draw.choice((1, 1, 2, 3, 5))):
             _change(draw, model)

@@ -60,7 +60,10 @@ def make(draw: Random, folder: Path) -> list[str]:
         base.commit()
         base.close()
     show = draw.choice((["pareto", "r.db"], ["knobs", "r.db"], ["pareto", "r.db", "--csv", "front.csv"]))
-    return show if draw.random() < 0.95 else ["sweep", "eie-queue-depth", "--store", "r.db", "--dry-run"]
+    if draw.random() < 0.95:
+        return show
+    mutations.write(folder / "space.toml", mutations.toml_text(SPACE))
+    return ["sweep", "space.toml", "--store", "r.db", "--jobs", "1", *(["--dry-run"] if draw.random() < 0.8 else [])]
 
 
 def _cell(draw: Random, base: sqlite3.Connection) -> None:

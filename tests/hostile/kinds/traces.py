@@ -26,7 +26,7 @@ def _timeline() -> Any:
         warnings.simplefilter("ignore")
         net = accelsim.load_network("lenet-300-100-digits")
         path = Path(folder) / "trace.json"
-        write_trace(timeline(net, accelsim.load_hardware("eie-64pe-45nm"), net.layers[-1].name, 0, 40), path)
+        write_trace(timeline(net, accelsim.load_hardware("eie-64pe-45nm"), net.layers[-1].name, 0, 12), path)
         return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,115 @@
+"""Is what takes too much memory or time named, and said before or refused, whatever asks for it?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from accelsim import InputError, Layer, Network, simulate
+from accelsim.cli import stopping
+from accelsim.errors import LONGEST_MESSAGE, collecting, placing
+from accelsim.formats.counting import WeightMatrix
+
+LARGE = (2**30, 2**23)
+"""Shape of an array of 64 PiB."""
+
+
+def test_what_memory_does_not_hold_is_named_with_its_size() -> None:
+    said = r"layer a: memory does not hold it \(for 64\.0 PiB more, an array of shape \(1073741824, 8388608\)\); make"
+    with pytest.raises(InputError, match=said), placing("layer a"):
+        np.empty(LARGE)
+    problems: list[str] = []
+    with collecting(problems, "layer b: "):
+        raise MemoryError
+    assert problems == ["layer b: memory does not hold it; make it smaller, or run it where there is more memory"]
+    with pytest.raises(MemoryError), collecting(problems):
+        raise MemoryError  # of which nothing is known
+
+
+def test_layers_that_memory_does_not_hold_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Network("net", [Layer.linear(name, np.eye(4)) for name in ("a", "b", "c")])
+
+    def lacking(layer: Layer) -> Any:
+        if layer.name != "b":
+            np.empty(LARGE)
+        return layer.weight
+
+    monkeypatch.setattr(Layer, "matrix", property(lacking))
+    with pytest.raises(InputError) as caught:
+        simulate(net, "eie-64pe-45nm", 1.0)
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == ["layer a", "layer c"]
+
+
+def test_a_command_that_memory_does_not_hold_says_which(accelsim: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("accelsim.report.terminal.inspection_table", lacking)
+    said = accelsim("inspect", "lenet-300-100-digits")
+    assert said.code == 2
+    assert said.errors[0].startswith("inspect lenet-300-100-digits: memory does not hold it; make it smaller")
+
+
+@pytest.mark.parametrize("length", [1, 150, 187, 188, 250, 900])
+def test_of_long_problems_those_are_told_that_fit(length: int) -> None:
+    text = str(InputError(*[("x y " * length)[:length] for _ in range(12)]))
+    assert len("".join(f"error: {line}\n" for line in text.splitlines())) <= LONGEST_MESSAGE
+    lines = str(InputError("\n".join("a long line" for _ in range(1000))))
+    assert len(lines) < LONGEST_MESSAGE
+    assert lines.startswith("a long line\n")
+
+
+@pytest.mark.parametrize("command", [("list",), ("schema", "hardware"), ("inspect", "lenet-5"), ("check", "lenet-5")])
+def test_a_command_ends_at_the_limit(accelsim: Run, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]) -> None:
+    seen: list[bool] = []
+
+    @contextmanager
+    def watched() -> Iterator[None]:
+        seen.append(True)
+        yield
+        seen.append(False)
+
+    monkeypatch.setattr(sys.modules["accelsim.cli.app"], "watched", watched)
+    assert accelsim(*command).code == 0
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize("command", ["inspect", "check"])
+def test_large_networks_are_looked_at_within_the_limit(
+    accelsim: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    """The clock goes ten seconds a layer of 50 x 100 weights: after two of them it is known what a hundred take."""
+    now = [0.0]
+    monkeypatch.setattr(stopping, "monotonic", lambda: now[0])
+    matrix = WeightMatrix.__init__
+
+    def slow(self: WeightMatrix, *arguments: Any) -> None:
+        now[0] += 10.0
+        matrix(self, *arguments)
+
+    def detected(weight: Any, detect: Any = sys.modules["accelsim.inspection"].detect) -> Any:
+        now[0] += 10.0
+        return detect(weight)
+
+    monkeypatch.setattr(WeightMatrix, "__init__", slow)
+    monkeypatch.setattr("accelsim.inspection.detect", detected)
+    np.savez(tmp_path / "net.npz", **{f"fc{n}.weight": np.ones((50, 100)) for n in range(100)})
+    said = accelsim(command, tmp_path / "net.npz", "--limit", "5m")
+    assert said.code == 2
+    assert "will take about 16.3 minutes more; the limit is 5.0 minutes: raise it with --limit" in said.errors[-1]
+
+
+def test_a_layer_that_takes_much_memory_is_told_before(accelsim: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.toml").write_text(
+        'name = "net"\n[[layer]]\nname = "fc"\nout_features = 20000\nin_features = 10000\n'
+        "synthetic = { density = 0.5, seed = 1 }\n"
+    )
+    said = accelsim("inspect", tmp_path / "net.toml", "--graph")
+    assert "note: layer fc may take 1.5 GiB of memory" in said.err
