@@ -51,9 +51,10 @@ def test_a_signal_stops_a_command(number: signal.Signals, block: str) -> None:
     assert (ran.returncode, out, err) == (stopping.STOPPED, b"", b"stopped\n")
 
 
-def test_a_signal_stops_a_command_whose_reader_was_stopped_before() -> None:
+@pytest.mark.parametrize("block", [COMPILED, PYTHON])
+def test_a_signal_stops_a_command_whose_reader_was_stopped_before(block: str) -> None:
     """As `accelsim run 2>&1 | tee log` in a terminal, whose Ctrl-C ends both."""
-    ran = begun("", COMPILED)
+    ran = begun("", block)
     assert ran.stdout is not None
     assert ran.stderr is not None
     ran.stdout.close()

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -286,8 +286,9 @@ def spoken(text: str) -> str:
 
 
 def _fail(exit_code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        errors().print(line, soft_wrap=True)
+    with suppress(BrokenPipeError):  # who reads it was told to stop, too, as in `accelsim run 2>&1 | tee`
+        for line in lines:
+            errors().print(line, soft_wrap=True)
     sys.exit(exit_code)
 
 
