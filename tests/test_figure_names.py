@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import ROOT, Run
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import accelsim
 from accelsim.errors import InputError
 from accelsim.inspection import LayerWeights, weights_of
-from accelsim.report.plots import naming, save, zeros
+from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
+from accelsim.report.plots import GRANULARITY_COLOURS, naming, save, zeros
 from accelsim.report.plots.naming import Named, write_names
-from accelsim.report.plots.style import granularity_styles, new_figure, styled, unit_of
+from accelsim.report.plots.style import (
+    DARK_PAGE,
+    ON_DARK,
+    dark_style,
+    granularity_styles,
+    new_figure,
+    styled,
+    unit_of,
+)
 
 
 def places(monkeypatch: pytest.MonkeyPatch, lines: list[Named]) -> tuple[list[Any], Any]:
@@ -93,8 +103,38 @@ def test_an_svg_is_whole_and_knows_dark_pages() -> None:
     styles = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}style")]
     assert sum("prefers-color-scheme: dark" in text for text in styles) == 1
     background = next(each for each in root.iter() if each.get("id") == "patch_1")
-    assert "#ffffff" in str(background[0].get("style"))  # what the dark style turns over
+    assert "fill: #ffffff" in str(background[0].get("style"))
     assert any("1,000" in each for each in file.getvalue().decode().split("<!--"))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_is_seen_on_dark_pages() -> None:
+    parts = {part.colour.lower() for part in (*CYCLE_PARTS, *ENERGY_PARTS)}
+    colours = {colour.lower() for colour in (*GRANULARITY_COLOURS, *parts)}
+    for colour in colours:
+        assert contrast(ON_DARK.get(colour, colour), DARK_PAGE) >= 3, colour
+    shown = [ON_DARK.get(colour.lower(), colour.lower()) for colour in GRANULARITY_COLOURS]
+    assert len(set(shown)) == len(shown)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/images/*.svg")), ids=lambda path: path.stem)
+def test_shipped_figures_have_no_colour_that_a_dark_page_swallows(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert dark_style() in text
+    found = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text.replace(dark_style(), ""))) - {"#ffffff", "#dddddd"}
+    for colour in found - {"#111111"}:  # text on light cells
+        assert contrast(ON_DARK.get(colour, colour), DARK_PAGE) >= 3, colour
 
 
 def test_masks_and_histograms_are_those_of_the_weights() -> None:

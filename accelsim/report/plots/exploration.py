@@ -167,7 +167,7 @@ def heat_map(table: pd.DataFrame, axes: Axes, x: str, y: str, objective: str) ->
     if cells.size <= MOST_NUMBERS:
         for row, column in np.argwhere(~np.isnan(cells)):
             value = cells[row, column]
-            colour = "black" if norm(value) > 0.55 else "white"
+            colour = "#111111" if norm(value) > 0.55 else "white"  # on dark pages as well
             axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=6.5, color=colour)
     _name_values(axes.xaxis, _shown(x, across), most=2 * MOST_MARKS)
     _name_values(axes.yaxis, _shown(y, up), most=2 * MOST_MARKS)
@@ -238,6 +238,7 @@ def write_effects(table: pd.DataFrame, objective: str, path: Path) -> None:
         for axes, knob, share in zip(panels.flat, found["knob"], found["share"], strict=False):
             effect(table, axes, knob, objective)
             axes.set_title(f"{100 * share:.0f} % of the variance", fontsize=7.5)
+            axes.set_xlabel(axes.get_xlabel().replace(" (", "\n("))
         for axes in panels.flat[len(found) :]:
             axes.set_visible(False)
         for axes in panels[:, 1:].flat:

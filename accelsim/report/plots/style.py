@@ -81,13 +81,28 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-DARK = """<style>@media (prefers-color-scheme: dark) {
- svg { filter: invert(1) hue-rotate(180deg); }
- #patch_1 > path { fill: #ececec !important; }
- image { filter: invert(1) hue-rotate(180deg); }
-}</style>
-"""
-"""An SVG is its own dark twin: lightness turned over and hues kept, in browsers that show dark pages."""
+DARK_PAGE = "#15181c"
+"""Background of a figure on a dark page."""
+
+ON_DARK = {
+    "#000000": "#d9dde1", "#444444": "#b4bac0", "#555555": "#a8b0b8", "#dddddd": "#3a4149",
+    "#0072b2": "#2f8fd0", "#56b4e9": "#8fd0f5", "#882255": "#d56c9f",
+}  # fmt: skip
+"""Colours of figures that are too dark, or too light, for a dark page, and what stands in their place there; the others
+are seen on both."""
+
+
+def dark_style() -> str:
+    """Return the style of an SVG for browsers that show dark pages: neutral colours change sides, others stay alike."""
+    rules = [f"svg {{ fill: {ON_DARK['#000000']}; }}", f"#patch_1 > path {{ fill: {DARK_PAGE} !important; }}"]
+    rules += [
+        f'[style*="{way}: {colour}"] {{ {way}: {dark} !important; }}'
+        for colour, dark in {**ON_DARK, "#ffffff": DARK_PAGE}.items()
+        for way in ("fill", "stroke")
+        if (way, colour) != ("fill", "#ffffff")  # text on dark cells
+    ]
+    rules += [f'[fill="{colour}"] {{ fill: {dark}; }}' for colour, dark in ON_DARK.items()]  # of hatched bars
+    return "<style>@media (prefers-color-scheme: dark) {\n " + "\n ".join(rules) + "\n}</style>"
 
 
 def save(figure: Figure, target: Any, kind: str) -> None:
@@ -104,7 +119,7 @@ def save(figure: Figure, target: Any, kind: str) -> None:
         figure.savefig(drawn, format=kind, dpi=200, metadata=undated)
     data = drawn.getvalue()
     if kind == "svg":
-        data = data.replace(b" <defs>", f" {DARK} <defs>".encode(), 1)
+        data = data.replace(b" <defs>", f" {dark_style()}\n <defs>".encode(), 1)
     if isinstance(target, str | Path):
         Path(target).write_bytes(data)
     else:
