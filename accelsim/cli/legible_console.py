@@ -28,3 +28,7 @@ class LegibleConsole(Console):
         if isinstance(renderable, Text) and (text := legible(renderable.plain)) != renderable.plain:
             renderable = Text(text, renderable.style, justify=renderable.justify, overflow=renderable.overflow)
         return super().render(renderable, options)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command what becomes of it: its own exit code says more than that a reader has gone."""
+        raise
