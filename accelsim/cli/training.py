@@ -99,7 +99,7 @@ _OPTIONS = {
         "--schedule", str, f"Prune in steps and train after each: {', '.join(SCHEDULES)}.", metavar="NAME"
     ),
     "steps": _option("--steps", int, f"Steps of the schedule; {DEFAULT_STEPS} if not given.", min=1, metavar="N"),
-    "epochs": _option("--epochs", int, f"Epochs of training in each; else {DEFAULT_EPOCHS}.", min=0, metavar="N"),
+    "epochs": _option("--epochs", int, f"Epochs in each; {DEFAULT_EPOCHS} if not given.", min=0, metavar="N"),
     "plot": _option("--plot", Path, "Draw accuracy against sparsity to this .png, .svg or .pdf.", metavar="FILE"),
 }  # fmt: skip
 
