@@ -110,10 +110,10 @@ def _shapes(sizes: list[int]) -> str:
 
 
 def unpruned(network: Network) -> Network:
-    """Return the network with the least weight there is in place of every zero, of integers 1.
+    """Return the network with every zero replaced by the smallest weight there is, for integers 1.
 
-    It counts, and of real weights changes results by next to nothing: what a ReLU makes zero stays zero. Activations
-    stay those of the pruned network, whichever weights were there before. How accurate those were labels cannot tell.
+    It counts as a weight, and a real one changes results by next to nothing: what a ReLU makes zero stays zero.
+    Activations stay those of the pruned network. The weights that were there before are not known, nor how accurate.
     """
     told = {key: value for key, value in network.provenance.items() if key != PARENT}
     layers = [_whole(layer) for layer in network]

@@ -127,7 +127,7 @@ def sensitivity(
     evaluate: a function of the pruned network that returns a score, higher is better, or the name of one in
     `accelsim.evaluation.EVALUATIONS`; None is `labels` where those of its samples are known, else how well each
     layer's outputs are kept on its own activations. N:M patterns have one sparsity. store: a file for the scores,
-    from which a run that was broken off goes on.
+    from which an interrupted run continues.
     Columns: network, layer, granularity, criterion, sparsity, score, score_loss (below the unpruned network).
     Raises InputError with every problem of the arguments.
     Source: Han et al., NeurIPS 2015, section 4.1 and figure 6.

@@ -53,12 +53,12 @@ def compare(
 
     `pruned_by`: the granularity, or "as given" for the network itself, which the ratios compare with; `speed_up`: its
     time / this time of the same layer and chip; `energy_saving`: its energy / this energy; `score`: what `evaluate`
-    gives, as of `accelsim.curves.curve`, empty without it. criterion: as of `prune_network`; N:M sets its own sparsity.
+    gives, as in `accelsim.curves.curve`, empty without it. criterion: as in `prune_network`; N:M sets its own sparsity.
     Filters and channels are removed: matrices shrink. Where the inputs of the network are known each variant is run on
-    them anew, with labels for its `accuracy`.
-    `count_io`: as of `simulate`; `ends`: as of `prune_network`.
+    them again, with labels for its `accuracy`.
+    `count_io`: as in `simulate`; `ends`: as in `prune_network`.
     A layer that a granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
-    A network that has not so many channels to prune is left out of `filter` and `channel`, with a warning.
+    `filter` and `channel` are left out, with a warning, where a network has too few channels to prune.
     Raises InputError with every problem of the arguments, and where a granularity can prune no layer.
     """
     import pandas as pd
@@ -114,9 +114,9 @@ def compare(
 def totals(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row per chip and granularity: cycles, time, energy and size of all layers, ratios of the sums.
 
-    `layers`, `able`, `missing`: as of `over_layers`. A ratio is over the layers that the chip runs both as given and as
-    pruned; a chip that runs none has empty sums. Why the whole gains no more than that stands in ACCOUNT, of
-    `accelsim.amdahl`: before is the network as given.
+    `layers`, `able`, `missing`: as in `over_layers`. A ratio is over the layers that the chip runs both as given and as
+    pruned; a chip that runs none has empty sums. ACCOUNT, as in `accelsim.amdahl`, says
+    why the whole gains no more; there, before is the network as given.
     """
     import pandas as pd
 

@@ -99,10 +99,10 @@ def curve(
 
     The first row of each chip is the network as given, `granularity` "as given", at its own sparsity; points that would
     be denser are left out. N:M patterns have one point, their own. Filters and channels are taken out of the matrices.
-    criterion, seed, ends: as of `prune_network`; evaluate: as of `accelsim.allocation.sensitivity`, None: by labels
-    where they are known, else no score. Where the inputs of the network are known each point is run on them anew. The
+    criterion, seed, ends: as in `prune_network`; evaluate: as in `accelsim.allocation.sensitivity`, None: by labels
+    where they are known, else no score. Where the inputs of the network are known each point is run on them again. The
     score is asked for once for every precision among the chips, of the network as they compute it
-    (`accelsim.evaluation.as_computed`). count_io: as of `accelsim.simulate`.
+    (`accelsim.evaluation.as_computed`). count_io: as in `accelsim.simulate`.
     Columns are described in CURVE_COLUMNS. A chip that cannot run a layer has empty numbers.
     Raises InputError with every problem of the arguments.
     """

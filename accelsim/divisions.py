@@ -43,8 +43,8 @@ def divisions(
     `evaluate`, by default labels where they are known, says of it as the chip computes it, else what the network states
     as `accuracy_pruned` in its provenance; of closed `accuracy_dense` there; NaN where unknown, with a warning), how
     much of the network its layers are (`accelsim.results.OF_NETWORK`), speed_up and energy_saving over closed, and why
-    the whole gains no more (ACCOUNT, of `accelsim.amdahl`; before is closed). Layers that a chip cannot run in either
-    division leave its row empty. evaluate: as of `accelsim.allocation.sensitivity`.
+    the whole gains no more (ACCOUNT of `accelsim.amdahl`; before is closed). Layers that a chip cannot run in either
+    division leave its row empty. evaluate: as in `accelsim.allocation.sensitivity`.
     Raises InputError for a network without zeros.
     Source: the closed and open divisions of MLPerf Inference (Reddi et al., ISCA 2020, section IV).
     """

@@ -45,19 +45,19 @@ def prune_network(
 ) -> Network:
     """Return the network with the weights of every layer pruned; shapes stay, pruned weights are zero.
 
-    sparsity: share of weights to prune of every layer, or by name of layer, where those not named and those at 0 stay
+    sparsity: share of weights to prune in every layer, or by name of layer, where those not named and those at 0 stay
     as they are; N:M patterns set their own. Criteria that look at activations get what the layer sees of the network's
     samples, where these are known, else its own (`Layer.activations`, a batch of real ones), `apoz` by `filter` its
     outputs behind a ReLU; `random` draws with `seed` + n. Samples stay, so that activations of what is returned follow
     from its own weights.
     `channel` and `filter` prune channels of the whole network, each with all that makes it and all that reads it
     (`accelsim.network.slices.Slices`): both are zero then, biases too, and `shrunk` takes them out. One sparsity is the
-    share of all weights of the network as given that go so, as near as whole channels come, where every width loses the
+    share of all weights of the network as given that go, as near as whole channels allow, where every width loses the
     same share; by name of layer it is the share of its inputs (`channel`) or outputs (`filter`), the largest of those
     that share them; one of each width always stays. `channel` ranks by the weights that read, `filter` by those that
     make. Inputs and outputs of the network stay, unless `ends` is set.
-    `update` gives the weights that survive new values, so that each layer's output on its activations changes least:
-    least squares where channels go, else the sweep of Optimal Brain Surgeon.
+    `update` refits the surviving weights to preserve each layer's output on its activations: by least squares where
+    channels go, else by the sweep of Optimal Brain Surgeon.
     A layer that the granularity cannot prune, such as `kernel` a linear one, stays as it is, with a warning.
     Raises InputError with every problem where no layer can be pruned so.
     """
@@ -355,7 +355,7 @@ def removed(network: Network, *, ends: bool = False) -> Network:
     """Return the network without the channels that nobody reads, or that are zero, in every layer that they touch.
 
     What is left computes the same: see `accelsim.network.slices`. Inputs and outputs of the network stay unless `ends`
-    is set. Real activations lose their channels, and samples are kept: what layers see follows from them anew.
+    is set. Real activations lose their channels, and samples are kept: what layers see follows from them.
     """
     slices = Slices.of(network, ends=ends)
     return without(network, slices, slices.needed(network))

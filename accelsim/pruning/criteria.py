@@ -121,7 +121,7 @@ def obd(ranked: Ranked) -> Array:
 
 
 def obs(ranked: Ranked) -> Array:
-    """Optimal Brain Surgeon: rise of the layer's error once the survivors are updated, w_q^2 / (2 [H^-1]_qq).
+    """Optimal Brain Surgeon: rise of the layer's error once the survivors are refitted, w_q^2 / (2 [H^-1]_qq).
 
     N:M as SparseGPT chooses it: each group after the errors of the groups before it were moved on, 1 for what stays.
     activations: calibration inputs. damping: see `Calibration.hessian`.

@@ -27,12 +27,12 @@ def prune(
     """Return a mask in the shape of the weight, True where it is kept.
 
     weight: (out, in) or (out, in / groups, kh, kw), see `Granularity`. sparsity: the share of weights to prune, below
-    1; what is reached is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out.
+    1; the result is within one group of it. N:M patterns set their own, 1 - N/M, and `sparsity` may be left out.
     criterion: a name of `CRITERIA`, whose scores rank groups (l1 and l2 are added in double precision and compared in
-    that of the weights); of equals, those of lowest index stay. data: what criteria need, by keyword; each ignores what
-    is another's, so that one call serves them all. `pad` lets groups at the edges be smaller, compared by their
+    that of the weights); ties keep the lowest index. data: what criteria need, by keyword; each ignores what
+    others need, so that one call serves them all. `pad` lets groups at the edges be smaller, compared by their
     scores per weight; an N:M group keeps at most N then.
-    Raises InputError for what cannot be meant, NaN and Inf included. Memory: a float copy of the weight where its type
+    Raises InputError for what makes no sense, NaN and Inf included. Memory: a float copy of the weight where its type
     or order asks for one, another where edges are padded, and scores in double precision but for l1 and l2.
     Source: Mao et al., CVPRW 2017; Mishra et al., arXiv 2104.08378 (N:M); of criteria, see there.
     """

@@ -1,4 +1,4 @@
-"""Optimal Brain Surgeon on one layer: what a removal costs, and how the weights that survive make up for it.
+"""Optimal Brain Surgeon on one layer: what a removal costs, and how the surviving weights make up for it.
 
 The layer's error is ||X W^T - X W'^T||^2 over calibration inputs X: every output has the same Hessian H = 2 X^T X, and
 outputs do not interact.
@@ -67,7 +67,7 @@ def inverse(hessian: Array) -> Array:
 
 
 def losses(matrix: Array, calibration: Calibration, group: tuple[int, int], damping: float) -> Array:
-    """Return what the removal of each group r x c of a matrix (out, in) costs once all survivors are updated: (R, C).
+    """Return what the removal of each group r x c of a matrix (out, in) costs once all survivors are refitted: (R, C).
 
     1/2 w_Q ([H^-1]_QQ)^-1 w_Q summed over the rows of the group, Q its columns; w_q^2 / (2 [H^-1]_qq) for one weight
     (Hassibi and Stork, eq. 5; Optimal Brain Compression, section 5 for groups). Edges may be smaller.

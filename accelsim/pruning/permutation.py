@@ -113,7 +113,7 @@ def permute_for_nm(
 
     weight: (out, in) or (out, in, kh, kw), M dividing `in`. kicks: random changes tried once no exchange of two
     channels helps. Time: in^2 x out for the table, then a fraction of it a step; memory: in^2 floats.
-    Raises InputError where M does not divide the channels, and for what is no N:M pattern.
+    Raises InputError where M does not divide the channels, and for what is not an N:M pattern.
     Source: Pool and Yu, NeurIPS 2021 (greedy search with escapes; exchanges of two channels in place of stripes).
     """
     array = np.asarray(weight)

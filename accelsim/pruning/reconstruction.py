@@ -1,4 +1,4 @@
-"""Reconstruction: new values for the weights that survive, such that the layer's output changes least."""
+"""Reconstruction: the surviving weights refitted, so that the layer's output changes least."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class Reconstruction(NamedTuple):
-    """Weights with their survivors updated, and the mask of the survivors."""
+    """Weights, those that survive refitted, and the mask of those."""
 
     weight: Array
     mask: NDArray[np.bool_]
@@ -26,7 +26,7 @@ class Reconstruction(NamedTuple):
 def reconstruct(
     weight: ArrayLike, mask: ArrayLike, activations: Any, *, damping: float = DAMPING, exact: bool = True
 ) -> Array:
-    """Return the weights that survive a mask, updated so that the layer's output on calibration inputs changes least.
+    """Return the weights that survive a mask, refitted so that the layer's output on calibration inputs changes least.
 
     exact: least squares, one system per distinct row of the mask: for removed channels a single one (He et al., ICCV
     2017, eq. 3), for unstructured masks out x in^3 operations. Else the sweep of SparseGPT: column by column, in^3 in
