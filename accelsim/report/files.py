@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from accelsim.errors import collecting, raise_if_any
 from accelsim.files import check_writable, write_whole
-from accelsim.report.formulas import tame_formulas
+from accelsim.report.formulas import splits, tame_formulas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,8 @@ def write(results: pd.DataFrame, kind: str, path: Path) -> None:
 
 
 def _write_csv(results: pd.DataFrame, path: Path) -> None:
-    tame_formulas(results).to_csv(path, index=False)
+    tame = tame_formulas(results)
+    tame.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC if splits(tame) else csv.QUOTE_MINIMAL)
 
 
 def _write_json(results: pd.DataFrame, path: Path) -> None:

@@ -137,7 +137,7 @@ def _read_csv(path: Path) -> Cells:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            header = next(lines, [])
+            header = [restored(name) for name in next(lines, [])]
             _check_header(header)
             rows = []
             for line in filter(None, lines):
