@@ -107,3 +107,46 @@ def test_every_command_does_the_same_everywhere(
         assert there.files[name] == content, name
     if not PLACES[place].unread:
         assert len(there.said.splitlines()) == len(wanted.said.splitlines())
+
+
+WRITE = [
+    ("run", "--csv", "t.csv"),
+    ("run", "--json", "t.json"),
+    ("run", "--parquet", "t.parquet"),
+    ("run", "--units", "u.csv"),
+    ("run", "--plot", "t.png"),
+    ("curve", "--sparsity", "0.5", "--granularity", "fine", "-o", "curve.svg"),
+    ("prune", "--sparsity", "0.5", "-o", "pruned.safetensors"),
+    ("allocate", "--budget", "energy_pj=90%", "--evaluate", "digits", "--steps", "1", "-o", "pruned.safetensors"),
+    ("inspect", "--plot", "i.svg"),
+    ("timeline", "--layer", "fc1", "--to", "50", "-o", "t.json.gz"),
+    ("pareto", "tiny.db", "--plot", "p.svg"),
+    ("knobs", "tiny.db", "--plot", "k.svg", "--heat-map", "h.svg"),
+    *OTHERS,
+]
+"""A command line for every kind of file that is written."""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the sizes of files is of other systems")
+@pytest.mark.parametrize("line", WRITE, ids=" ".join)
+def test_on_a_full_disk_nothing_is_left_half_written(
+    usual: Callable[[tuple[str, ...]], tuple[Path, Did]], tmp_path: Path, line: tuple[str, ...]
+) -> None:
+    import resource
+
+    inputs, _ = usual(LINES[0])
+    folder = tmp_path / "there"
+    shutil.copytree(inputs, folder)
+    asked = [sys.executable, "-m", "accelsim", *line]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # noqa: E731
+    ran = subprocess.run(asked, cwd=folder, capture_output=True, text=True, preexec_fn=limit)
+    if line[0] == "schema":  # which writes no file
+        assert ran.returncode == 0
+        return
+    assert ran.returncode == 2
+    (told,) = [each for each in ran.stderr.splitlines() if not each.startswith(("note: ", "compiling "))]
+    assert ": cannot be written: " in told
+    assert "File too large" in told
+    for path in folder.rglob("*"):
+        assert path.is_dir() or (inputs / path.name).exists() or path.name in ("tiny.db-shm", "tiny.db-wal"), path

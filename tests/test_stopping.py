@@ -51,6 +51,26 @@ def test_a_signal_stops_a_command(number: signal.Signals, block: str) -> None:
     assert (ran.returncode, out, err) == (stopping.STOPPED, b"", b"stopped\n")
 
 
+IMPORTING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+import accelsim.cli
+"""
+
+
+def test_ctrl_c_before_anything_has_begun_ends_without_a_word() -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (-signal.SIGINT, b"", b"")
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL  # in a process that goes on after the import
+
+
 @pytest.mark.parametrize("block", [COMPILED, PYTHON])
 def test_a_signal_stops_a_command_whose_reader_was_stopped_before(block: str) -> None:
     """As `accelsim run 2>&1 | tee log` in a terminal, whose Ctrl-C ends both."""

@@ -1,20 +1,23 @@
 """The command line: parse, call one function, print."""
 
-from accelsim.cli.app import app, main, telling
+from accelsim.cli.stopping import at_once
 
-with telling():  # commands name the columns of every machine, so a wing that cannot be loaded is found here
-    from accelsim.cli import (
-        describing,
-        exploring,
-        making,
-        memory,
-        plotting,
-        pruning,
-        reporting,
-        scalesim_files,
-        simulating,
-        timing,
-    )
+with at_once():
+    from accelsim.cli.app import app, main, telling
+
+    with telling():  # commands name the columns of every machine, so a wing that cannot be loaded is found here
+        from accelsim.cli import (
+            describing,
+            exploring,
+            making,
+            memory,
+            plotting,
+            pruning,
+            reporting,
+            scalesim_files,
+            simulating,
+            timing,
+        )
 
 IN_ORDER = (
     "run", "compare", "curve", "prune", "sensitivity", "allocate", "divisions", "energy", "timeline", "report", "plot",

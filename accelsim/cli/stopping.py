@@ -84,6 +84,20 @@ def signals() -> Iterator[None]:
             signal.signal(taken, handler)
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    """End the program in the block by Ctrl-C without a word, as where nothing has begun: shells say 130, too."""
+    is_main = threading.current_thread() is threading.main_thread()
+    ours = is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _forget() -> None:
     """Let a process that was forked end by SIGTERM, as any other: who ends it is the one that forked it."""
     if signal.getsignal(signal.SIGTERM) is _hear:

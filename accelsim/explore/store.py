@@ -58,6 +58,9 @@ ON CONFLICT (key) DO UPDATE SET engine = excluded.engine, knobs = excluded.knobs
 """
 
 
+_NO_FILE_BESIDE = "readonly|unable to open|disk I/O error|is full"
+"""How SQLite says that it can make no file beside a store: nobody may write there, or there is no room."""
+
 OWN = ("point", "score", "precision", "error")
 """Columns of `Store.read` that stand before those of the results."""
 
@@ -269,7 +272,7 @@ class Store:
         except BaseException as error:
             if base is not None:
                 base.close()
-            refused = isinstance(error, sqlite3.OperationalError) and re.search("readonly|unable to open", str(error))
+            refused = isinstance(error, sqlite3.OperationalError) and re.search(_NO_FILE_BESIDE, str(error))
             if refused and self._for_reading and not self._reads_only:
                 self._reads_only = True
                 return False
