@@ -45,7 +45,7 @@ class Bill:
     """What one chip does with the operations of a network."""
 
     def __init__(self, network: Network, run: Run, scope: Scope) -> None:
-        """`scope`: as of `scope_on`."""
+        """`scope`: as in `scope_on`."""
         self._run, self._network = run, network.name
         self._plan = _planned(network, run.chip)
         self._behind = _behind(network)

@@ -55,6 +55,7 @@ ConstraintOption = Annotated[
     list[str] | None,
     typer.Option(
         "--constraint",
+        metavar="CONDITION",
         help="Leave out points that break it, as in 'area_mm2 <= 40'; replaces the constraints of the space.",
     ),
 ]
@@ -65,7 +66,7 @@ ObjectiveOption = Annotated[
     str | None,
     typer.Option(
         "--objective",
-        metavar="COLUMN[,COLUMN...]",
+        metavar="COLUMNS",
         help="What to minimise: columns of the totals, as in energy_pj,time_us, or 'maximize score'; by default those "
         "of the space.",
     ),

@@ -56,14 +56,14 @@ def report_command(
     source: Annotated[
         str,
         typer.Argument(
-            help="A network, as of accelsim run; results, .csv, .json or .parquet; or a store of accelsim sweep, .db."
+            help="A network, as for accelsim run; results, .csv, .json or .parquet; or a store of accelsim sweep, .db."
         ),
     ] = DEFAULT_NETWORK,
     hardware: Annotated[
         str | None,
         typer.Option(
-            help=f"Chips, separated by commas: names of shipped ones, or .toml files; for a network {DEFAULT_CHIPS} if "
-            "none are given, for results where to find those that are not shipped.",
+            help="Chips, separated by commas: names of shipped ones, or .toml files; for results only files of those "
+            f"that are not shipped. [default for a network: {DEFAULT_CHIPS}]",
             show_default=False,
         ),
     ] = None,

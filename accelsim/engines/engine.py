@@ -216,7 +216,7 @@ class Engine(Protocol):
         ...
 
     def number_format(self, chip: Hardware, name: str) -> Mapping[str, Any]:
-        """Return the keys, as of `load_hardware`, with which a chip computes in a format of `NUMBER_FORMATS`.
+        """Return the keys, as in `load_hardware`, with which a chip computes in a format of `NUMBER_FORMATS`.
 
         Raises InputError with the reason where it cannot.
         """

@@ -160,7 +160,7 @@ class Space:
         )
         """Files of what enters its networks, and of labels."""
         self.how_much = {name: getattr(spec, name) for name in ("phase", "tokens", "context", "batch")}
-        """How much of its networks runs, as of `accelsim.network.language.amount`."""
+        """How much of its networks runs, as in `accelsim.network.language.amount`."""
         self.chips: dict[str, Chips] = {}
         self.networks: dict[str, Network] = {}
         self.files: dict[str, str] = {}

@@ -96,7 +96,7 @@ def hand_back(
 
     pruned: as `prune_network` makes it of the network of `source`, its layers of the same names and shapes. source: an
     ONNX file, or a file, index or folder of tensors; `into`: the network into which those were put (`with_weights`).
-    reading: as of `load_network`. Of the source nothing changes but weights, biases and, where a state dict keeps
+    reading: as in `load_network`. Of the source nothing changes but weights, biases and, where a state dict keeps
     weights in parts (masks, weight norm), those parts: they are folded into one array, or with masks="weight_mask" all
     pruned weights are kept as `X_orig` and `X_mask`. All other numbers stay bit for bit. The target has the ending of
     the source, or .safetensors of any state dict; of several files it is a folder. What was written is read again and

@@ -37,7 +37,7 @@ def with_weights(
     one prefix, such as `model.`. Projections that one of the two keeps joined, such as q, k and v, are split or joined.
     Biases and codebooks come along, none where the file has none; activations where it has them. The last layer may
     have another number of outputs, which is told. What else the file holds is in `not_simulated`, beside the operations
-    that the network leaves out. key, transpose: as of `load_network`, transpose by names of the file.
+    that the network leaves out. key, transpose: as in `load_network`, transpose by names of the file.
     Raises InputError with every layer that the file lacks or has in another shape.
     """
     path = Path(path)

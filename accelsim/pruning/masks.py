@@ -73,7 +73,7 @@ def scored(
     pad: bool,
     data: Data,
 ) -> tuple[Ranked, NDArray[Any]]:
-    """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as of `prune`.
+    """Return what is to be ranked and the scores of its groups (R, C); arguments and errors as in `prune`.
 
     Also where all of them would go, which is for whoever prunes to say.
     """

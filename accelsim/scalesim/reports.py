@@ -15,7 +15,7 @@ MEMORIES = (("IFMAP", "Reads"), ("Filter", "Reads"), ("OFMAP", "Writes"))
 
 
 def reports(rows: Sequence[dict[str, Any]], machine: Machine) -> dict[str, str]:
-    """Return the text of each report by the name of its file; `rows` as of `simulate(..., detailed=True)`."""
+    """Return the text of each report by the name of its file; `rows` as in `simulate(..., detailed=True)`."""
     metadata = " Avg FILTER Metadata SRAM BW," if machine.sparse else ""
     access = "".join(
         f" {place} {name} Start Cycle, {place} {name} Stop Cycle, {place} {name} {what},"
