@@ -21,6 +21,12 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert set(notebook["metadata"]["language_info"]) == {"name"}, "the version of somebody's Python"
 
 
+@pytest.mark.parametrize("page", ["notebooks/README.md", "docs/start.md"])
+def test_every_notebook_is_on_the_pages_that_list_them(page: str) -> None:
+    text = (NOTEBOOKS[0].parents[1] / page).read_text(encoding="utf-8")
+    assert [path.name for path in NOTEBOOKS if path.name not in text] == []
+
+
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("default")  # of Jupyter's own machinery
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
