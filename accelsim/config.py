@@ -439,6 +439,12 @@ def short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass: worked out once, of a list of thousands of mistakes."""
+    return get_type_hints(kind)
+
+
 def _dataclass_at(kind: Any, keys: tuple[Any, ...], data: Any) -> Any:
     """Return the dataclass at this place inside another, or None; of several that may stand there, that of its tag."""
 
@@ -454,7 +460,7 @@ def _dataclass_at(kind: Any, keys: tuple[Any, ...], data: Any) -> Any:
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else data[key]
         if kind is not None and not isinstance(key, int):
-            found = search(get_type_hints(kind).get(key))
+            found = search(_hints(kind).get(key))
             kind = next(filter(fits, found), found[0] if found else None)
     return kind
 

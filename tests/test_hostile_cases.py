@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import Run
 from hostile.harness import Worker
+from hostile.kinds import once_hostile
 from hostile.worker import UNSEEN
 
 from accelsim import InputError
 from accelsim.errors import LONGEST_LINE, LONGEST_MESSAGE, LONGEST_WORD, MAX_TOLD
 
-CASES = sorted((Path(__file__).parent / "cases" / "hostile").iterdir())
+CASES = once_hostile.files()
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,15 @@ def worker() -> Iterator[Worker]:
 def test_a_hostile_file_is_read_or_refused_in_a_few_lines(path: Path, worker: Worker) -> None:
     if path.suffix == ".onnx":
         pytest.importorskip("onnx", reason="ONNX is not installed")
-    result = worker.run_files(["check", path.name], path)
-    assert not result.faults
-    assert result.code in (0, 2)
-    if result.code:
-        assert path.name in result.said
+    for command in once_hostile.commands(path.name):
+        result = worker.run_files(command, path)
+        assert not result.faults, command
+        assert result.code in (0, 2)
+
+
+@pytest.mark.parametrize("line", once_hostile.lines(), ids=range(len(once_hostile.lines())))
+def test_a_hostile_command_line_is_run_or_refused_in_a_few_lines(line: list[str], worker: Worker) -> None:
+    assert not worker.run_files(line).faults
 
 
 def test_a_problem_shows_neither_control_characters_nor_endless_names() -> None:

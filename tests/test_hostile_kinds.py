@@ -269,3 +269,14 @@ def test_labels_that_do_not_fit_name_their_file(tmp_path: Path, accelsim: Run) -
     said = accelsim("run", "lenet-300-100-digits", "--against", "none", "--labels", tmp_path / "y.npy")
     assert said.code == 2
     assert said.errors == [f"{tmp_path}/y.npy: labels: there are 3 for 16 samples; give one of each"]
+
+
+@pytest.mark.parametrize(
+    "header", ["{'descr': (", "(" * 300, "{'descr': '<f4', 'fortran_order': 1, 'shape': (-1,)}", "\0"]
+)
+def test_samples_that_are_no_array_are_told(tmp_path: Path, accelsim: Run, header: str) -> None:
+    text = f"{header}\n".encode()
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text)
+    said = accelsim("run", "lenet-300-100-digits", "--against", "none", "--inputs", tmp_path / "x.npy")
+    assert said.code == 2
+    assert said.errors[0].startswith(f"{tmp_path}/x.npy: is not an array (")

@@ -6,15 +6,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 from conftest import Run
 
-from accelsim import InputError, Layer, Network, simulate
+from accelsim import Density, InputError, Layer, Network, load_hardware, simulate
 from accelsim.cli import stopping
 from accelsim.errors import LONGEST_MESSAGE, collecting, placing
+from accelsim.explore import search
 from accelsim.formats.counting import WeightMatrix
 
 LARGE = (2**30, 2**23)
@@ -55,6 +56,46 @@ def test_a_command_that_memory_does_not_hold_says_which(accelsim: Run, monkeypat
     said = accelsim("inspect", "lenet-300-100-digits")
     assert said.code == 2
     assert said.errors[0].startswith("inspect lenet-300-100-digits: memory does not hold it; make it smaller")
+
+
+def test_thousands_of_mistakes_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def counted(kind: Any) -> dict[str, Any]:
+        asked.append(kind)
+        return get_type_hints(kind)
+
+    monkeypatch.setattr("accelsim.config.get_type_hints", counted)
+    with pytest.raises(InputError) as caught:
+        load_hardware("a100-pcie", {"engine.patterns": [0] * 3000})
+    assert len(caught.value.problems) == 3000
+    assert len(asked) <= 2
+
+
+@pytest.mark.parametrize("seed", [2**62 + 1, 2**63, 10**30])
+def test_a_seed_stays_a_number_of_64_bits(accelsim: Run, tmp_path: Path, seed: int) -> None:
+    said = accelsim("run", "lenet-300-100-digits", "--density", "0.5", "--seed", seed)
+    assert (said.code, "--seed" in said.err) == (2, True)
+    text = (
+        f'name = "net"\n[[layer]]\nname = "fc"\nout_features = 2\nin_features = 2\nactivations = {{ seed = {seed} }}\n'
+    )
+    (tmp_path / "net.toml").write_text(text)
+    assert "seed" in accelsim("run", tmp_path / "net.toml").errors[0]
+    if seed >= 2**63:
+        with pytest.raises(InputError, match=r"seed must be a whole number, at least 0 and below 2\^63"):
+            Density(0.5, seed)
+
+
+def test_the_largest_seed_runs(accelsim: Run) -> None:
+    command = ("run", "lenet-300-100-digits", "--density", "0.5", "--against", "none", "--seed", 2**62)
+    assert accelsim(*command).code == 0
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+def test_a_search_takes_any_seed(sampler: str, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    space = {"network": "lenet-300-100-digits", "objectives": ["energy_pj"], "vary": {"engine.fifo_depth": [4, 8]}}
+    assert len(search(space, tmp_path / "r.db", trials=2, sampler=sampler, seed=2**62, jobs=1)) > 0
 
 
 @pytest.mark.parametrize("length", [1, 150, 187, 188, 250, 900])

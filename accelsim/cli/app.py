@@ -26,7 +26,7 @@ from accelsim.cli import streams
 from accelsim.cli.progress import Aloud
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
-from accelsim.defaults import DEFAULT_CHIP
+from accelsim.defaults import DEFAULT_CHIP, MOST_SEED
 from accelsim.errors import AccelsimError, InputError, in_memory, legible, raise_if_any, told, typed
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ AgainstOption = Annotated[
         "the one that it was pruned from, if known.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of drawn activations.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of drawn activations.")]
 
 CountIoOption = Annotated[
     bool,

@@ -167,6 +167,7 @@ def _shortened(optuna: Any, study: Any, sampler: Any) -> Any:
 
 
 def _sampler(optuna: Any, name: str, seed: int) -> Any:
+    seed %= 2**32  # which is all that they take
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed)
     if name == "tpe":

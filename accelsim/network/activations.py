@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
+from accelsim.config import short
 from accelsim.errors import raise_if_any
 from accelsim.network.shuffled import first_of_shuffled
 
@@ -32,8 +33,8 @@ class Density:
         problems = []
         if not (isinstance(self.density, int | float) and 0 < self.density <= 1):
             problems.append(f"density must be above 0 and at most 1 (got {self.density!r})")
-        if not (isinstance(self.seed, int) and self.seed >= 0):
-            problems.append(f"seed must be a whole number, 0 or above (got {self.seed!r})")
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
+            problems.append(f"seed must be a whole number, at least 0 and below 2^63 (got {short(self.seed)})")
         if not (isinstance(self.batch, int) and self.batch >= 1):
             problems.append(f"batch must be a whole number, at least 1 (got {self.batch!r})")
         raise_if_any(problems)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import InputError, placing, raise_if_any
+from accelsim.errors import InputError, placing, raise_if_any, reason_of
 from accelsim.network.files import open_tensors
 from accelsim.network.network import Network
 
@@ -100,8 +100,8 @@ def _read(path: Path) -> dict[str, Array]:
         existing_file(path)
         try:
             return {"array": np.lib.format.open_memmap(path, mode="r")}
-        except (OSError, ValueError, EOFError, OverflowError) as error:
-            raise InputError(f"{path}: is not an array ({error}); write it with np.save") from None
+        except Exception as error:  # NumPy's parser raises a dozen types, and more with each version
+            raise InputError(f"{path}: is not an array ({reason_of(error)}); write it with np.save") from None
     file = open_tensors(path)
     raise_if_any(f"{path}: {problem}" for problem in map(file.problem, file.unusable) if problem)
     if not file.shapes:

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED
+from accelsim.defaults import MOST_SEED
 from accelsim.errors import did_you_mean
 from accelsim.kinds import KINDS
 from accelsim.network.graph import Channels
@@ -18,7 +19,7 @@ Size = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Pair = list[Size]
 NonNegativeInt = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 NonNegativeCount = Annotated[int, Field(strict=True, ge=0, le=2**62)]
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**128)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=MOST_SEED)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]
 Name = Annotated[str, Field(min_length=1)]
 

@@ -51,7 +51,9 @@ class Worker:
 
     def run_files(self, arguments: Sequence[str], *files: Path) -> Result:
         """Run a command beside copies of files."""
-        return self._run(files[0].name, 0, ["", 0, list(arguments), list(map(str, files))])
+        return self._run(
+            files[0].name if files else " ".join(arguments)[:60], 0, ["", 0, list(arguments), list(map(str, files))]
+        )
 
     def _run(self, kind: str, number: int, asked: Sequence[object]) -> Result:
         process = self._started()
