@@ -22,7 +22,7 @@ from accelsim.hardware import load_hardware
 from accelsim.memory.service import measure
 from accelsim.network.graph import KINDS, ActivationProduct, Graph, Operation
 from accelsim.network.left_out import LeftOut
-from accelsim.report import bars, terminal
+from accelsim.report import bars, charts, plots, terminal
 from accelsim.results import supported
 from accelsim.totals import not_simulated, over_layers
 
@@ -398,3 +398,15 @@ def test_narrow_weights_leave_activations_in_16_bits() -> None:
     found = rows(block(), chip)
     assert found.loc["q", "dtype"] == "int8"
     assert found.loc[["norm1", "a.scores"], "dtype"].tolist() == ["bf16", "bf16"]
+
+
+@pytest.mark.parametrize(("network", "chip"), [(residual(), EIE), (block(), BOARD), (block(), EDGE)])
+def test_rooflines_have_the_ceilings_of_the_chip_whatever_runs_first(network: Network, chip: str) -> None:
+    """Operations that are fused, or that run on other units, have no peak of multipliers."""
+    found = accelsim.simulate(network, chip, 1.0)
+    layer = found[found["kind"].isin(["linear", "conv2d"])].iloc[0]
+    peak = layer["peak_macs_per_cycle"] * layer["full_clock_mhz"] / 1e3
+    figure = plots.figure(found, "roofline")
+    assert max(max(line.get_ydata()) for line in figure.axes[0].lines) == pytest.approx(peak)
+    roofs = pd.DataFrame(charts.roofline(found)["layer"][0]["data"]["values"])
+    assert roofs.loc[roofs["part"] == "multipliers", "y"].tolist() == pytest.approx([peak, peak])

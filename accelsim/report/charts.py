@@ -208,7 +208,8 @@ def roofline(rows: pd.DataFrame) -> Spec:
     from accelsim.report.plots.roofline import MEMORIES, points
     from accelsim.report.plots.style import log_limits
 
-    found, chip = points(rows), supported(rows).iloc[0]
+    ceilings_of = ["peak_macs_per_cycle", "full_clock_mhz", *(memory.ceiling for memory in MEMORIES)]
+    found, chip = points(rows), supported(rows)[ceilings_of].max()  # an operation that is fused has none
     peak = float(chip["peak_macs_per_cycle"] * chip["full_clock_mhz"] / 1e3)
     rates = {memory.name: float(chip[memory.ceiling]) for memory in MEMORIES if chip[memory.ceiling]}
     ridges = {name: peak / rate for name, rate in rates.items() if (found["memory"] == name).any()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from accelsim import results
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.plots import rows
@@ -201,6 +202,8 @@ def _problem(table: pd.DataFrame, column: str, kind: Kind, *, free: bool) -> str
     empty = np.isnan(numbers) if free or (kind.source == "table" and column not in WHOLE) else False
     if column in ABOVE_ZERO or (column == "cycles" and kind.source == "trace"):
         least = SMALLEST
+        if "layer" in table and "kind" in table:  # what is fused has no cycle of its own
+            empty = empty | (results.operations(table).to_numpy() & (numbers == 0))
     if (free or column in ABOVE_ZERO) and np.isnan(numbers).all():
         return f"{column}: is empty in every row; write the table with {kind.written_by}"
     fine = empty | ((numbers >= least) & (numbers <= LARGEST))

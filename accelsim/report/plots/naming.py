@@ -24,6 +24,9 @@ MOST_PLACES = 24
 GAP_PT = 1.5
 """What stays free around a name."""
 
+PAPER = "#fefefe"
+"""White that is dark on dark pages; white itself stays."""
+
 STEP_PT = 2.0
 """Lines count as points that lie as far apart."""
 
@@ -37,11 +40,12 @@ class Named(NamedTuple):
     colour: str
 
 
-def write_names(axes: Axes, named: Sequence[Named], size: float = 7.0) -> None:
+def write_names(axes: Axes, named: Sequence[Named], size: float = 7.0, *, on_paper: bool = False) -> None:
     """Write each name beside one of its points, in the order given; places are chosen when the figure is drawn.
 
     Only then the size of the axes is known. A name stands inside of the axes, over no other and over as little of what
-    is drawn as there is room for; ends of lines are tried first.
+    is drawn as there is room for; ends of lines are tried first. on_paper: a name hides what is behind it, where that
+    may be patches, which count as nothing.
     """
     from matplotlib.artist import Artist
 
@@ -49,7 +53,7 @@ def write_names(axes: Axes, named: Sequence[Named], size: float = 7.0) -> None:
         """Names whose places are found as they are drawn."""
 
         def draw(self, renderer: Any) -> None:
-            _draw(axes, named, size, renderer)
+            _draw(axes, named, size, renderer, on_paper=on_paper)
 
     names = Names()
     names.set_in_layout(False)
@@ -58,7 +62,7 @@ def write_names(axes: Axes, named: Sequence[Named], size: float = 7.0) -> None:
     names.set_gid("names: " + ", ".join(each.text for each in named))
 
 
-def _draw(axes: Axes, named: Sequence[Named], size: float, renderer: Any) -> None:
+def _draw(axes: Axes, named: Sequence[Named], size: float, renderer: Any, *, on_paper: bool) -> None:
     import numpy as np
     from matplotlib.text import Text
 
@@ -77,6 +81,8 @@ def _draw(axes: Axes, named: Sequence[Named], size: float, renderer: Any) -> Non
         best = int(np.argmin(ranks + _costs(corners, lines, boxes, inside, GAP_PT * pixels)))
         boxes.append(corners[best])
         text.set_position(tuple(places[best]))
+        if on_paper:
+            text.set_bbox({"facecolor": PAPER, "edgecolor": "none", "pad": -1.2})
         text.draw(renderer)
 
 

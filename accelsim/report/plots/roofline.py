@@ -73,6 +73,8 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
     """Draw every layer as a point per memory, and for each chip the ceilings of compute and of its memories."""
     import numpy as np
     from matplotlib.lines import Line2D
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     results = supported(results)
     found = points(results)
@@ -80,7 +82,8 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
         raise InputError(
             "roofline: no layer moves bytes in DRAM or SRAM that the results tell of; draw cycles or energy instead"
         )
-    chips = results.groupby("hardware", sort=False).first()
+    ceilings_of = ["peak_macs_per_cycle", "full_clock_mhz", *(memory.ceiling for memory in MEMORIES)]
+    chips = results.groupby("hardware", sort=False)[ceilings_of].max()  # an operation that is fused has none
     peaks = chips["peak_macs_per_cycle"] * chips["full_clock_mhz"] / 1e3  # M/s x 1e-3 = G/s
     axes.set(xscale="log", yscale="log")
     ridges = [
@@ -121,11 +124,16 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
     axes.set_xlabel("multiply-accumulates per byte moved")
     axes.set_ylabel("attained (GMAC/s)")
     if len(chips) == 1:
-        longest = results.nlargest(MOST_NAMED, "time_us", keep="first")["layer"]
+        drawn = results[results["layer"].isin(found["layer"])]
+        longest = drawn.nlargest(MOST_NAMED, "time_us", keep="first")["layer"]
         for layer in longest:
             mine = found[found["layer"] == layer]
             named.append(Named(shortened(str(layer)), mine["macs_per_byte"], mine["gmacs_per_s"], "#000000"))
-    write_names(axes, named, size=6.5)
+            ends = mine[["macs_per_byte", "gmacs_per_s"]].to_numpy()
+            axes.add_patch(
+                PathPatch(Path(ends), linestyle=":", edgecolor="#AAAAAA", linewidth=0.7, fill=False, zorder=0)
+            )
+    write_names(axes, named, size=6.5, on_paper=True)
     used = [memory for memory in MEMORIES if (found["memory"] == memory.name).any()]
     handles = [
         Line2D(

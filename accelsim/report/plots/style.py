@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelsim.errors import within
+from accelsim.report.plots.naming import PAPER
 from accelsim.totals import not_simulated
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def dark_style() -> str:
     rules = [f"svg {{ fill: {ON_DARK['#000000']}; }}", f"#patch_1 > path {{ fill: {DARK_PAGE} !important; }}"]
     rules += [
         f'[style*="{way}: {colour}"] {{ {way}: {dark} !important; }}'
-        for colour, dark in {**ON_DARK, "#ffffff": DARK_PAGE}.items()
+        for colour, dark in {**ON_DARK, "#ffffff": DARK_PAGE, PAPER: DARK_PAGE}.items()
         for way in ("fill", "stroke")
         if (way, colour) != ("fill", "#ffffff")  # text on dark cells
     ]
