@@ -71,6 +71,9 @@ ALIKE = 0.8
 MAX_TOML_BYTES = 16 * 2**20
 """A configuration is written by hand; anything larger is some other file."""
 
+MAX_CELLS = 4 * 2**20
+"""Of a table of data."""
+
 _LONG = re.compile(r"0[xob][0-9a-fA-F_]{1000}")
 
 MOST_PARTS = 64
@@ -230,7 +233,9 @@ def read_columns(path: Path, _hash: str = "") -> dict[str, list[str]]:
             size = len(names)
             # One list of all cells, and none for each of thousands of rows, which Python would search for garbage.
             whole = (row if len(row) == size else (row + size * [""])[:size] for row in rows)
-            cells = list(itertools.chain.from_iterable(whole))
+            cells = list(itertools.islice(itertools.chain.from_iterable(whole), MAX_CELLS + 1))
+            if len(cells) > MAX_CELLS:
+                raise InputError(f"{path}: has more than {MAX_CELLS:,} cells, short rows filled up; is this a table?")
     except OSError as error:
         raise InputError(f"{path}: table cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

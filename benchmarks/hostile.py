@@ -42,28 +42,40 @@ def main() -> None:
         asked.keep.mkdir(parents=True)
         print("cd", asked.keep, "&& accelsim", *map(repr, kinds.make(chosen[0], asked.first, asked.keep)))
         return
-    cases = list(_cases(chosen, asked.first, asked.count))
+    found = _run(list(_cases(chosen, asked.first, asked.count)))
+    sys.exit(1 if found else 0)
+
+
+def _run(cases: list[tuple[str, int]]) -> dict[str, list[Result]]:
+    """Run cases, print what became of them, also where Ctrl-C ends it, and return those of each fault."""
     began = time.monotonic()
     found: dict[str, list[Result]] = defaultdict(list)
-    codes: Counter[tuple[str, int | None]] = Counter()
-    longest = largest = 0.0
-    for done, result in enumerate(run(cases), 1):
-        codes[result.kind, result.code] += 1
-        longest, largest = max(longest, result.cpu_seconds), max(largest, result.added_bytes / 2**30)
-        for fault in (*result.faults, *_slow(result)):
-            kind = re.sub(r"[\d,.]{2,}|'.*'", "..", fault) if " at " not in fault else fault.split(": ")[0]
-            if len(found[kind]) < SHOWN or kind not in found:
-                print(f"{result}{'' if result.faults else fault}", flush=True)
-            found[kind].append(result)
-        if done % 1000 == 0:
-            print(f"{done:,} of {len(cases):,} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    codes: dict[str, Counter[str]] = defaultdict(Counter)
+    slowest = largest = longest = Result("", 0, 0, [])
+    try:
+        for done, result in enumerate(run(cases), 1):
+            codes[result.kind][f"exit {result.code}"] += 1
+            slowest = max(slowest, result, key=lambda each: each.cpu_seconds)
+            largest = max(largest, result, key=lambda each: each.added_bytes)
+            longest = max(longest, result, key=lambda each: len(each.said) * (each.code == 2))
+            for fault in (*result.faults, *_slow(result)):
+                kind = re.sub(r"[\d,.]{2,}|'.*'", "..", fault) if " at " not in fault else fault.split(": ")[0]
+                if len(found[kind]) < SHOWN:
+                    print(f"{result}{'' if result.faults else fault}", flush=True)
+                found[kind].append(result)
+            if done % 1000 == 0:
+                print(f"{done:,} of {len(cases):,} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped")
     print()
-    for kind in chosen:
-        print(f"{kind}: {', '.join(f'{count:,} x exit {code}' for (of, code), count in codes.items() if of == kind)}")
-    print(f"the longest took {longest:.1f} s of CPU, the largest {largest:.2f} GiB")
+    for kind, of_kind in codes.items():
+        print(f"{kind}: {of_kind.total():,}, {', '.join(f'{count:,} x {code}' for code, count in of_kind.items())}")
+    print(f"slowest {slowest.cpu_seconds:.1f} s of CPU ({slowest.kind}:{slowest.number})")
+    print(f"largest {largest.added_bytes / 2**30:.2f} GiB ({largest.kind}:{largest.number})")
+    print(f"longest refusal {len(longest.said):,} characters ({longest.kind}:{longest.number})")
     for fault, results in sorted(found.items(), key=lambda item: -len(item[1])):
         print(f"{len(results):6,} x {fault}: {', '.join(f'{each.kind}:{each.number}' for each in results[:SHOWN])}")
-    sys.exit(1 if found else 0)
+    return found
 
 
 def _cases(chosen: list[str], first: int, count: int) -> Iterator[tuple[str, int]]:

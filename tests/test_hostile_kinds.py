@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
@@ -17,7 +18,7 @@ import pytest
 from conftest import Run
 
 from accelsim import InputError, load_hardware, load_network, simulate
-from accelsim.config import shipped_dir, shipped_names
+from accelsim.config import read_columns, shipped_dir, shipped_names
 from accelsim.files import check_writable, real_path, write_whole
 from accelsim.memory import load_part, read_trace
 from accelsim.network.files import open_tensors
@@ -166,6 +167,43 @@ def test_what_a_pickle_nests_again_and_again_is_not_gone_through() -> None:
     twice = b"(" + b"2\x86" * 60  # two of what was there, sixty times: as text 2^60 characters
     with pytest.raises(ValueError, match="by something else than text"):
         read_pickle(io.BytesIO(b"\x80\x04N" + twice.removeprefix(b"(") + b"N\x93."), {}, lambda saved: saved)
+
+
+def test_a_number_of_thousands_of_digits_is_in_no_pickle() -> None:
+    number = (1 << 80_000).to_bytes(10_001, "little")
+    content = b"\x80\x02}\x8b" + len(number).to_bytes(4, "little") + number + b"Nsq\0."
+    with pytest.raises(ValueError, match="a whole number of 80,001 bits"):
+        read_pickle(io.BytesIO(content), {}, lambda saved: saved)
+
+
+def test_a_line_that_is_none_of_a_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "net.csv").write_text("Layer,M,N,K\na,1,1,1\n" + "n" * 200_000 + ",1,1,1\n")
+    with pytest.raises(InputError, match=r"net.csv: line 3: is no line of a table \(field larger than field limit"):
+        read_topology(tmp_path / "net.csv")
+
+
+def test_short_rows_below_a_wide_header_are_not_filled_up_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a" + "," * 100_000 + "\n" + "1\n" * 100)
+    with pytest.raises(InputError, match=r"a.csv: has more than 4,194,304 cells, short rows filled up"):
+        read_columns(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"traceEvents": [' + b"0," * 2**23, r"a.json.gz: has more than 16,777,216 bytes, more than any trace"),
+        (b'{"traceEvents": [' + b"{}," * (2**17 + 1000), r"a.json.gz: has more than 0 events"),
+    ],
+)
+def test_a_packed_trace_is_not_unpacked_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, said: str
+) -> None:
+    monkeypatch.setattr(trace, "MOST_EVENTS", 0)
+    monkeypatch.setattr(trace, "MOST_TABLES", 2**17)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(text))
+    with pytest.raises(InputError, match=said):
+        trace.read_trace(tmp_path / "a.json.gz")
 
 
 CALLS = {

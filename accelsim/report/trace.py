@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 FORMAT = "accelsim timeline 2"
 SUFFIXES = (".json", ".json.gz")
 MOST_BYTES = 160 * MOST_EVENTS
+MOST_TABLES = 2 * MOST_EVENTS + 2**17
+"""Of a trace: an event is one, and what it holds another; names and the window are few."""
+MUCH_BYTES, MOST_GROWTH = 2**24, 200
+"""What a packed trace may have when it is unpacked, and how many times its own size; one that is whole has a tenth."""
 MOST_PROBLEMS = 10
 
 PROCESSES = {kind.name: kind.heading for kind in KINDS}
@@ -181,10 +185,13 @@ def _parse(path: Path) -> Any:
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
+        most = min(MOST_BYTES, max(MUCH_BYTES, MOST_GROWTH * path.stat().st_size)) if packed else MOST_BYTES
         with gzip.open(path) if packed else path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise InputError(f"{path}: has more than {MOST_BYTES:,} bytes, more than any trace; write a shorter window")
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise InputError(f"{path}: has more than {most:,} bytes, more than any trace; write a shorter window")
+        if text.count(b"{") + text.count(b"[") > MOST_TABLES:
+            raise InputError(f"{path}: has more than {MOST_EVENTS:,} events; write a shorter window")
         return json.loads(text, object_hook=_slim)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -273,7 +273,10 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
                 raise InputError(
                     f"{path}: line {number}: is separated by {name}; a topology is by commas, replace them"
                 )
-        row = [field.strip() for field in next(csv.reader([line]), [])]
+        try:
+            row = [field.strip() for field in next(csv.reader([line]), [])]
+        except csv.Error as error:
+            raise InputError(f"{path}: line {number}: is no line of a table ({error}); correct it") from None
         while row and not row[-1]:
             row.pop()
         if row:

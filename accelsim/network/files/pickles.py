@@ -10,6 +10,9 @@ from typing import IO, Any, NamedTuple
 MOST_OPERATIONS = 10**7
 """Of one pickle; a tensor takes about fifty."""
 
+MOST_BITS = 4096
+"""Of a whole number, such as the state of a generator; Python writes none of some ten thousand."""
+
 
 class Global(NamedTuple):
     """Something that a pickle would import, as `module.name`."""
@@ -46,6 +49,8 @@ def read_pickle(file: IO[bytes], makers: Mapping[str, Maker], persistent: Callab
             if operation.name == "STOP":
                 break
             if operation.name in _LITERALS:
+                if isinstance(argument, int) and argument.bit_length() > MOST_BITS:
+                    raise ValueError(f"its pickle has a whole number of {argument.bit_length():,} bits")
                 machine.stack.append(argument)
             elif operation.name in _OPERATIONS:
                 _OPERATIONS[operation.name](machine, argument)
