@@ -125,8 +125,8 @@ def ways(results: pd.DataFrame) -> list[str]:
     for chip, mine in rest.groupby("hardware", sort=False):
         free = mine[mine["cycles"] == 0]
         left = mine[mine["executed_as"] == ELSEWHERE]
-        for rows, what in ((free, "fused at no cost"), (left, "elsewhere, in no number here")):
+        for rows, what in ((free, "fused, at no cost"), (left, "run elsewhere, and in no number here")):
             if len(rows):
                 kinds = rows["kind"].value_counts(sort=False)
-                said.append(f"{chip}: {what}: {', '.join(f'{times} {kind}' for kind, times in kinds.items())}")
+                said.append(f"{chip}: {what}: {', '.join(f'{kind} ({times})' for kind, times in kinds.items())}")
     return said

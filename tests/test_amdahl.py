@@ -72,7 +72,10 @@ def test_shares_and_ratios_by_hand() -> None:
         "layers take 80.0 % of the simulated time unpruned; pruning makes them 1.67x as fast, and the whole network "
         "1.47x (at most 5x, if layers took no time); most of the rest is softmax, 17.6 % of the time now"
     )
-    assert ways(after) == ["chip: fused at no cost: 1 activation", "chip: elsewhere, in no number here: 1 other"]
+    assert ways(after) == [
+        "chip: fused, at no cost: activation (1)",
+        "chip: run elsewhere, and in no number here: other (1)",
+    ]
 
 
 def test_the_law_holds_of_what_is_simulated() -> None:
