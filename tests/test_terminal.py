@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,26 @@ def test_long_work_says_how_much_is_left(monkeypatch: pytest.MonkeyPatch, capsys
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "2 of 10 done, about 2.7 minutes left: layer 2"
     assert len(lines) == 4  # a line every 40 s: 30 are over with every second step
+
+
+def test_a_long_name_leaves_a_progress_bar_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class AtOnce:
+        daemon = False
+
+        def __init__(self, _: float, start: Callable[[], None], **__: object) -> None:
+            self.start = start
+
+        def cancel(self) -> None:
+            pass
+
+    shown = io.StringIO()
+    terminal = LegibleConsole(file=shown, width=80, force_terminal=True)
+    monkeypatch.setattr(sys.modules["accelsim.cli.app"], "errors", lambda: terminal)
+    monkeypatch.setattr(sys.modules["accelsim.cli.app"].threading, "Timer", AtOnce)
+    with reporting(450, quiet=False) as step:
+        step("model.encoder.layers.11.self_attention.query_projection", 299)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
+    assert re.search(r"model.enco…\S+projection \S+ 299/450 ", plain)
 
 
 def test_a_single_step_that_takes_long_says_something(monkeypatch: pytest.MonkeyPatch) -> None:

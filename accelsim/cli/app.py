@@ -27,7 +27,7 @@ from accelsim.cli.progress import Aloud
 from accelsim.cli.reading import ReadingOptions
 from accelsim.cli.stopping import DEFAULT_LIMIT, STOPPED, Pace, duration, limit_reached, set_limit, signals, watched
 from accelsim.defaults import DEFAULT_CHIP, MOST_SEED
-from accelsim.errors import AccelsimError, InputError, in_memory, legible, raise_if_any, told, typed
+from accelsim.errors import AccelsimError, InputError, in_memory, legible, raise_if_any, told, typed, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -517,6 +517,9 @@ def errors() -> Console:
     return LegibleConsole(stderr=True)
 
 
+LONGEST_STEP = 30
+"""Characters of what a progress bar says is done, which leave room for its numbers at 80 columns."""
+
 SILENCE_SECONDS = 30
 """How long work that is not watched in a terminal says nothing."""
 
@@ -553,7 +556,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         if each.part not in compiled and (not compiled or not notes.is_terminal):  # there the bar names the others
             kept = "" if compiled else " (a second or two for each part, kept for later commands)"
             notes.print(f"compiling for this machine: {each.part}{kept}", soft_wrap=not notes.is_terminal)
-        bar.update(task, description=f"compiling: {each.part}")
+        bar.update(task, description=within(LONGEST_STEP, f"compiling: {each.part}"))
         compiled.add(each.part)
 
     bar = Progress(
@@ -570,7 +573,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
         nonlocal done
         before = done if already is None else already
         left = f"{duration((_now() - since) / before * (of - before))} left" if 0 < before < of else ""
-        bar.update(task, description=name, completed=before, total=of, left=left)
+        bar.update(task, description=within(LONGEST_STEP, name), completed=before, total=of, left=left)
         if not notes.is_terminal:
             aloud.step(name, before, of, left)
         pace.step(before, of)
