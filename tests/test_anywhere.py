@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from command_lines import FIRST, OTHERS, TABLES, commands, write_inputs
+from command_lines import CHIPS, FIRST, MATCHED, OTHERS, TABLES, commands, write_inputs
+from conftest import Run
 
 from accelsim.explore import load
 
@@ -109,6 +110,38 @@ def test_every_command_does_the_same_everywhere(
         assert len(there.said.splitlines()) == len(wanted.said.splitlines())
 
 
+WORK = {
+    "run": ("squeezenet", "--density", "0.4", "--against", "none", "--hardware", CHIPS, "--units", "units.csv"),
+    "compare": ("--granularity", "fine,filter,nm:2:4", "--evaluate", "digits", "--hardware", MATCHED),
+    "sweep": ("space.toml", "--store", "new.db"),
+    "search": ("space.toml", "--store", "new.db", "--trials", "3", "--sampler", "tpe", "--seed", "1"),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("command", WORK)
+def test_results_do_not_depend_on_hashes_threads_or_workers(
+    usual: Callable[[tuple[str, ...]], tuple[Path, Did]], tmp_path: Path, command: str
+) -> None:
+    """Files are the same byte for byte, and stores have the same rows."""
+    inputs, _ = usual(LINES[0])
+    line = (command, *WORK[command], "--csv", "table.csv")
+    found = []
+    for seed, threads, jobs in (("0", 1, 1), ("1", 1, 2), ("2", 3, 1), ("random", 2, 3)):
+        folder = tmp_path / seed
+        start = (
+            f"from accelsim.threads import use_threads; use_threads({threads}); from accelsim.cli import main; main()"
+        )
+        asked = (*line, "--jobs", str(jobs)) if command in ("sweep", "search") else line
+        shutil.copytree(inputs, folder)
+        there = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": str(threads)}
+        subprocess.run([sys.executable, "-c", start, *asked], env=there, cwd=folder, check=True, capture_output=True)
+        made = {*folder.iterdir()} - {folder / each.name for each in inputs.iterdir()}
+        found.append({path.name: _content(path) for path in made if not path.name.endswith(("-wal", "-shm"))})
+    assert {"table.csv"} <= found[0].keys()
+    assert found[1:] == [found[0]] * 3
+
+
 WRITE = [
     ("run", "--csv", "t.csv"),
     ("run", "--json", "t.json"),
@@ -125,6 +158,31 @@ WRITE = [
     *OTHERS,
 ]
 """A command line for every kind of file that is written."""
+
+
+OUTPUTS = ("-o", "--csv", "--json", "--parquet", "--units", "--plot", "--heat-map", "--reports", "--store")
+
+
+@pytest.mark.thorough(keep=3)
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a folder that nobody may write into is Linux's")
+@pytest.mark.parametrize(
+    "line",
+    [line for line in (*WRITE, *LINES[: len(TABLES)]) if {*line} & {*OUTPUTS}],
+    ids=lambda line: " ".join(line[:4]),
+)
+def test_a_folder_that_nobody_may_write_into_is_told(
+    accelsim: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_inputs(tmp_path)
+    Path("results.csv").write_text("layer\nfc\n", encoding="utf-8")
+    there = [f"/proc/{word}" if before in OUTPUTS else word for before, word in zip(("", *line), line, strict=False)]
+    said = accelsim(*there)
+    assert (said.code, said.out) == (2, "")
+    told = [each for each in said.errors if "/proc/" in each]
+    assert len(told) == len({*line} & {*OUTPUTS}) or "--store" in line
+    assert told
+    assert all("cannot be" in each for each in told), told
 
 
 @pytest.mark.thorough
