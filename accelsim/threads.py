@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
 THREADED_ELEMENTS = 1 << 20
 """Below this size a second thread costs more than it saves."""
 
+LOCKLESS: WeakSet[threading.Thread] = WeakSet()
+"""Threads that never hold a lock as another one runs, so that a process may be forked beside them."""
 
 _most = os.cpu_count() or 1
 

@@ -590,6 +590,7 @@ def reporting(steps: int, quiet: bool) -> Iterator[Callable[..., None]]:
             yield step
         finally:
             timer.cancel()
+            timer.join()  # workers may be forked next, beside no thread
             aloud.stop()
             bar.stop()
     for message in dict.fromkeys(typed(item.message) for item in caught if issubclass(item.category, UserWarning)):

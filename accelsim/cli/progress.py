@@ -20,14 +20,17 @@ class Aloud:
         self._since = self._said = now()
         self._at = "", 0, steps, ""
         self._ended = threading.Event()
+        self._listening = threading.Thread(target=self._within_a_step, daemon=True)
 
     def start(self) -> None:
         """Begin to listen for silence."""
-        threading.Thread(target=self._within_a_step, daemon=True).start()
+        self._listening.start()
 
     def stop(self) -> None:
         """Say no more."""
         self._ended.set()
+        if self._listening.is_alive():
+            self._listening.join()
 
     def step(self, name: str, done: int, of: int, left: str) -> None:
         """Take note of a step as it begins: how many are done, of how many, and how long the others will take."""

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from accelsim.errors import InputError
+from accelsim.threads import LOCKLESS
 
 STOPPED = 130
 """Exit code of what was stopped, as shells have it: 128 and the number of SIGINT."""
@@ -40,6 +41,8 @@ class _State:
     """Whether the limit was, by which the command was stopped."""
     heard = False
     """Whether the main thread has heard of a signal."""
+    pipe: tuple[int, ...] = ()
+    """What the watcher listens to."""
 
 
 def parse_limit(text: str) -> float:
@@ -103,6 +106,9 @@ def _forget() -> None:
     if signal.getsignal(signal.SIGTERM) is _hear:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+    for end in _State.pipe:  # or the watcher would not see that it is closed
+        os.close(end)
+    _State.pipe = ()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -126,12 +132,15 @@ def watched() -> Iterator[None]:
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _State.pipe = read, write
     watcher = threading.Thread(target=_watch, args=(read,), daemon=True)
+    LOCKLESS.add(watcher)
     watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        _State.pipe = ()
         os.close(write)
         watcher.join()
         os.close(read)

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 from accelsim.errors import InputError, needing
 from accelsim.explore.points import NO_POINTS, Points
 from accelsim.explore.work import Batch, Setup, Worker
-from accelsim.threads import use_threads
+from accelsim.threads import LOCKLESS, use_threads
 
 
 class Finished(NamedTuple):
@@ -109,6 +109,8 @@ def _begin(given: Setup | str, parent: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     if isinstance(given, str):
+        if not os.path.exists(given):
+            os._exit(1)  # the main process has ended since
         with open(given, "rb") as file:
             _setup = pickle.load(file)  # noqa: S301 - written by the main process, for its user alone
     else:
@@ -154,11 +156,12 @@ def can_fork() -> bool:
 
     Those of OpenBLAS and jemalloc, which begin when NumPy and pyarrow are imported, are seen to by these libraries.
     """
-    if sys.platform != "linux" or threading.active_count() > 1:
+    lockless = sum(each in LOCKLESS for each in threading.enumerate())
+    if sys.platform != "linux" or threading.active_count() > 1 + lockless:
         return False
     names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     own = sum(each["num_threads"] - 1 for each in threadpool_info() if each["internal_api"] == "openblas")
-    return bool(len(names) - names.count("jemalloc_bg_thd") <= 1 + own)
+    return bool(len(names) - names.count("jemalloc_bg_thd") <= 1 + lockless + own)
 
 
 def _written(setup: Setup) -> str:
