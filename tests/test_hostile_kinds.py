@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,8 @@ from accelsim.memory import load_part, read_trace
 from accelsim.network.files import open_tensors
 from accelsim.network.files.pickles import read_pickle
 from accelsim.network.files.torch_pickle import MAKERS, Storage
-from accelsim.report import trace
+from accelsim.report import reading, trace
+from accelsim.report.parquet_pages import check_pages
 from accelsim.report.plots.exploration import write_front
 from accelsim.report.plots.kinds import figure
 from accelsim.report.plots.style import log_limits
@@ -206,6 +208,15 @@ def test_a_packed_trace_is_not_unpacked_without_end(
         trace.read_trace(tmp_path / "a.json.gz")
 
 
+def test_halves_of_characters_in_a_table_are_escaped(tmp_path: Path, accelsim: Run) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(r'[{"\ud800": 1, "b": "\udfff", "layer": "fc"}]')
+    table = read_table(path)
+    assert table.columns.tolist() == [r"\ud800", "b", "layer"]
+    assert table["b"].tolist() == [r"\udfff"]
+    assert accelsim("plot", path, "storage").code == 2
+
+
 CALLS = {
     "REDUCE": b"cos\nmkdir\n(Vcanary\ntR",
     "OBJ": b"(cos\nmkdir\nVcanary\no",
@@ -318,3 +329,59 @@ def test_samples_that_are_no_array_are_told(tmp_path: Path, accelsim: Run, heade
     said = accelsim("run", "lenet-300-100-digits", "--against", "none", "--inputs", tmp_path / "x.npy")
     assert said.code == 2
     assert said.errors[0].startswith(f"{tmp_path}/x.npy: is not an array (")
+
+
+def zigzag(number: int, least: int = 1) -> bytes:
+    """Return a number as Thrift's compact protocol has it, in so many bytes at least."""
+    found = bytearray()
+    number *= 2
+    while number or len(found) < least:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found[-1] &= 127
+    return bytes(found)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "snappy", "none"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_parquet_page_that_holds_more_than_its_file_says_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str, version: str
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    table = arrow.table({"n": [1, 2], "name": ["fc", "n" * 3_000_000]})
+    options: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "data_page_version": version}
+    parquet.write_table(table, path, compression=compression, **options)
+    assert read_table(path)["name"].tolist() == ["fc", "n" * 3_000_000]
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 2_000_000 if compression != "none" else 2**26)
+    claimed = parquet.ParquetFile(path).metadata.row_group(0)
+    content = path.read_bytes()
+    body, footer = content[: -8 - int.from_bytes(content[-8:-4], "little")], b""
+    footer = content[len(body) :]
+    for size in {claimed.total_byte_size, claimed.column(1).total_uncompressed_size}:
+        footer = footer.replace(zigzag(size), zigzag(1000, len(zigzag(size))))
+    path.write_bytes(body + footer)
+    if compression == "none":
+        monkeypatch.setattr(reading, "MAX_FILE_BYTES", len(content))
+        monkeypatch.setattr(reading, "check_pages", lambda *given: check_pages(*given[:3], 2_000_000))
+    with pytest.raises(InputError, match=r"a.parquet: name: its pages have more than 1 MiB unpacked; write it again"):
+        read_table(path)
+
+
+def test_texts_that_begin_as_those_before_them_are_not_written_out(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    encoding = {"name": "DELTA_BYTE_ARRAY"}
+    parquet.write_table(arrow.table({"name": ["aa", "ab"]}), path, use_dictionary=False, column_encoding=encoding)
+    with pytest.raises(InputError, match="name: its texts are encoded as DELTA_BYTE_ARRAY, which is not read"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("content", [b"\x15", b"\x15" + b"\xff" * 12, b"\x1c" * 20, b"\x19", b"\x18\xff\xff\xff\x7f"])
+def test_a_page_that_is_none_is_told(content: bytes) -> None:
+    with pytest.raises(ValueError, match="a page of it"):
+        check_pages(content, 0, len(content), 1000)

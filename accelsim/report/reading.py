@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 from collections import Counter
@@ -18,6 +19,7 @@ from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
 from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any, reason_of
 from accelsim.report.formulas import restored
+from accelsim.report.parquet_pages import check_pages
 from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, operations, typed
 
 if TYPE_CHECKING:
@@ -182,6 +184,7 @@ def _read_parquet(path: Path) -> Cells:
                     f"at most {MAX_CELLS} cells and {MAX_FILE_BYTES // 2**20} MiB are read: keep a part"
                 )
             _check_header(file.schema_arrow.names)
+            _check_pages(path, held)
             raise_if_any(
                 f"{each.name}: holds values of type {str(each.type)[:80]}; a table has numbers, texts, True and False"
                 for each in file.schema_arrow
@@ -190,6 +193,18 @@ def _read_parquet(path: Path) -> Cells:
         return dict(_columns_of(path))
     except (pyarrow.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"is not a Parquet file ({reason_of(error)}); write it again") from None
+
+
+def _check_pages(path: Path, held: Any) -> None:
+    """Raise InputError where the pages of a Parquet file hold more than its footer says."""
+    content = path.read_bytes()
+    for group, column in itertools.product(range(held.num_row_groups), range(held.num_columns)):
+        about = held.row_group(group).column(column)
+        start = min(about.dictionary_page_offset or about.data_page_offset, about.data_page_offset)
+        try:
+            check_pages(content, start, start + about.total_compressed_size, MAX_FILE_BYTES)
+        except ValueError as error:
+            raise InputError(f"{about.path_in_schema}: {error}; write it again") from None
 
 
 def _is_plain(kind: Any) -> bool:
@@ -283,7 +298,7 @@ def _typed(path: Path, cells: Cells, columns: Sequence[Column]) -> pd.DataFrame:
     for name, values in cells.items():
         with collecting(problems, f"{path}: {name}: "):
             dtype = known.get(name) or _suggested(values)
-            data[name] = typed(_converted(values, dtype), dtype)
+            data[_written(name)] = typed(_converted(values, dtype), dtype)
     raise_if_any(problems)
     return pd.DataFrame(data)
 
@@ -323,7 +338,12 @@ def _is_empty(value: Any) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    return value
+    return _written(value)
+
+
+def _written(text: str) -> str:
+    """Return a text that can be written as UTF-8: halves of surrogate pairs, which JSON allows, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _integer(value: Any) -> int | None:
