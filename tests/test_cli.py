@@ -192,6 +192,9 @@ def test_list_names_everything_shipped(accelsim: Run) -> None:
         for path in shipped_dir(kind).glob("*.toml"):
             assert path.stem in said.out
     assert "the design point of the paper" in said.out
+    parts = accelsim("list", "dram").out
+    assert all(path.stem in parts for path in shipped_dir("hwconfigs/dram").glob("*.toml"))
+    assert "eie-64pe-45nm" not in parts
 
 
 def keys_of(folder: str) -> list[set[str]]:

@@ -168,16 +168,28 @@ def check(
     )
 
 
+class Listed(StrEnum):
+    """Kinds of what comes with the package."""
+
+    CHIPS = "chips"
+    NETWORKS = "networks"
+    MODELS = "models"
+    SERVING = "serving"
+    DRAM = "dram"
+    TECHNOLOGIES = "technologies"
+    SPACES = "spaces"
+
+
 LISTED = {
-    "chips": "hwconfigs",
-    "networks": "workloads",
-    "language models": "workloads/models",
-    "serving software": "hwconfigs/serving",
-    "DRAM parts": "hwconfigs/dram",
-    "technologies": "hwconfigs/technology",
-    "spaces": "workloads/spaces",
+    Listed.CHIPS: ("chips", "hwconfigs"),
+    Listed.NETWORKS: ("networks", "workloads"),
+    Listed.MODELS: ("language models", "workloads/models"),
+    Listed.SERVING: ("serving software", "hwconfigs/serving"),
+    Listed.DRAM: ("DRAM parts", "hwconfigs/dram"),
+    Listed.TECHNOLOGIES: ("technologies", "hwconfigs/technology"),
+    Listed.SPACES: ("spaces", "workloads/spaces"),
 }
-"""What comes with the package, and in which folder."""
+"""What a kind is called, and in which folder it is."""
 
 
 def _described(keys: dict[str, Any]) -> str:
@@ -188,7 +200,11 @@ def _described(keys: dict[str, Any]) -> str:
 
 @app.command("list")
 @writes_table
-def list_shipped(*, tables: Tables) -> None:
+def list_shipped(
+    kind: Annotated[Listed | None, typer.Argument(help="Only this kind.", show_default=False)] = None,
+    *,
+    tables: Tables,
+) -> None:
     """List what comes with accelsim: chips, networks, language models, serving software, DRAM parts, technologies,
     spaces.
     """  # noqa: D205 - the help of the command
@@ -197,8 +213,8 @@ def list_shipped(*, tables: Tables) -> None:
 
     check_outputs(tables.files)
     found = {
-        title: {name: _described(read_toml(shipped_dir(kind) / f"{name}.toml")) for name in shipped_names(kind)}
-        for title, kind in LISTED.items()
+        title: {name: _described(read_toml(shipped_dir(folder) / f"{name}.toml")) for name in shipped_names(folder)}
+        for title, folder in ([LISTED[kind]] if kind else LISTED.values())
     }
     if tables.files:
         import pandas as pd
