@@ -362,6 +362,9 @@ def test_a_long_name_leaves_a_progress_bar_its_numbers(monkeypatch: pytest.Monke
         def cancel(self) -> None:
             pass
 
+        def join(self) -> None:
+            pass
+
     shown = io.StringIO()
     terminal = LegibleConsole(file=shown, width=80, force_terminal=True)
     monkeypatch.setattr(sys.modules["accelsim.cli.app"], "errors", lambda: terminal)

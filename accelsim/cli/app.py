@@ -171,7 +171,16 @@ AgainstOption = Annotated[
         "the one that it was pruned from, if known.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of drawn activations.")]
+
+
+def checked_seed(seed: int) -> int:
+    """Return a seed that is not too large; a bound of the option itself would widen every help."""
+    if seed > MOST_SEED:
+        raise typer.BadParameter(f"is larger than {MOST_SEED:,}")
+    return seed
+
+
+SeedOption = Annotated[int, typer.Option(min=0, callback=checked_seed, help="Seed of drawn activations.")]
 
 CountIoOption = Annotated[
     bool,

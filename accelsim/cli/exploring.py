@@ -13,6 +13,7 @@ import typer
 from accelsim.cli.app import (
     DensityOption,
     app,
+    checked_seed,
     collect,
     console,
     note,
@@ -25,7 +26,6 @@ from accelsim.cli.app import (
 from accelsim.cli.outputs import Tables, writes_table
 from accelsim.cli.reading import ReadingOptions, runs_space
 from accelsim.cli.stopping import duration
-from accelsim.defaults import MOST_SEED
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import write_whole
 from accelsim.report.files import check_outputs
@@ -176,7 +176,7 @@ def search_command(
     objective: ObjectiveOption = None,
     trials: Annotated[int, typer.Option(min=1, help="Different points to try.")] = 200,
     sampler: Annotated[Sampler, typer.Option(help="How points are proposed.")] = Sampler.NSGA2,
-    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampler.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, callback=checked_seed, help="Seed of the sampler.")] = 0,
     store: StoreOption = Path("results.db"),
     jobs: JobsOption = None,
     scheduler: SchedulerOption = None,

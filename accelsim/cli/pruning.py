@@ -17,6 +17,7 @@ from accelsim.cli.app import (
     SetOption,
     WeightsOption,
     app,
+    checked_seed,
     collect,
     console,
     load,
@@ -31,7 +32,7 @@ from accelsim.cli.reading import ReadingOptions, runs_network
 from accelsim.cli.scoring import CriterionOption, EvaluateOption
 from accelsim.cli.simulating import print_run
 from accelsim.cli.training import TrainingOptions, trains
-from accelsim.defaults import DEFAULT_CHIP, MOST_SEED
+from accelsim.defaults import DEFAULT_CHIP
 from accelsim.errors import InputError, raise_if_any
 from accelsim.files import check_writable
 from accelsim.pruning.spelling import SPELT, WHOLE_CHANNELS
@@ -48,7 +49,7 @@ ScoresOption = Annotated[
     Path | None,
     typer.Option("--scores", help="Keep scores in this JSON file; an interrupted run continues from it."),
 ]
-PruningSeedOption = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the criterion 'random'.")]
+PruningSeedOption = Annotated[int, typer.Option(min=0, callback=checked_seed, help="Seed of the criterion 'random'.")]
 RemoveOption = Annotated[
     bool, typer.Option("--remove", help="Take pruned filters and channels out of the network, in other layers too.")
 ]
