@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
 from pages import HOSTILE, Element, assert_harmless, cells, in_a_browser, set_width, too_wide, tree
 from tiny_sweeps import EIE, tiny
@@ -140,6 +143,17 @@ def test_one_objective_has_no_chart_of_a_front(results: pd.DataFrame) -> None:
     assert "is better" in root.by_id("summary").text
 
 
+def test_points_without_a_value_of_an_objective_are_in_no_chart(results: pd.DataFrame) -> None:
+    scored = results.assign(score=results["engine.pes"].map({4: 0.5, 8: 0.75}), precision="fp16")
+    root = tree(page(scored, Wanted("small", ("maximize score", "energy_pj"))))
+    (caption,) = (each.text for each in root.all("figcaption") if "against score" in each.text)
+    drawn = json.loads(root.by_id("specs").text, parse_constant=pytest.fail)["front-chart"]["data"]["values"]
+    ran = totals(scored)["energy_pj"].notna() & (totals(scored)["engine.pes"] <= 8)
+    assert len(drawn) == ran.sum()
+    assert "are not drawn: without a value of both" in caption
+    assert len(rows(root, "point-table")) == totals(scored)["energy_pj"].notna().sum()
+
+
 def test_without_a_point_left_it_says_so(results: pd.DataFrame) -> None:
     with pytest.raises(accelsim.InputError, match="no point is left"):
         page(results, Wanted("small", OBJECTIVES, ("engine.pes <= 1",)))
@@ -206,6 +220,10 @@ def test_a_browser_shows_it_at_every_width_and_asks_for_nothing(text: str, tmp_p
             assert too_wide(driver) == []
             assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
         assert console(driver) == []
+        printed = driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+        pages = [each.extract_text() for each in pypdf.PdfReader(io.BytesIO(base64.b64decode(printed["data"]))).pages]
+        assert len(pages) <= 4
+        assert "Pareto-optimal points" in "\n".join(pages)
         assert {each for each in requests(driver) if not each.startswith("data:")} == {path.as_uri()}
         specs = json.loads(tree(text).by_id("specs").text)
         drawn = driver.execute_script(

@@ -53,6 +53,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}  # NaN is no JSON
     environment.filters["breakable"] = _breakable
     scripts = [chart_library(), _part("report.js")]
     text: str = environment.get_template(template).render(

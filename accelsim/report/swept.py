@@ -148,10 +148,10 @@ KNOB_FIELDS = (
 
 def _front_figure(points: pd.DataFrame, objectives: Sequence[Objective], varied: Sequence[str]) -> Figure:
     x, y = (unit_of(each.column, 1.0)[1].split(" (")[0] for each in objectives[:2])
-    left = len(points) - int((points["kind"] == "Pareto-optimal").sum()) - swept_charts.MOST_POINTS
-    more = f" ({left:,} of the others are not drawn)" if left > 0 else ""
-    return Figure("front-chart", f"{y[0].upper()}{y[1:]} against {x} of every point{more}",
-                  swept_charts.front(points, objectives, varied))  # fmt: skip
+    spec = swept_charts.front(points, objectives, varied)
+    left = len(points) - len(spec["data"]["values"])
+    more = f" ({left:,} are not drawn: without a value of both, or one of many)" if left else ""
+    return Figure("front-chart", f"{y[0].upper()}{y[1:]} against {x} of every point{more}", spec)
 
 
 def _summary(

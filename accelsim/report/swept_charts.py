@@ -29,10 +29,11 @@ HEIGHT, LOW_HEIGHT, CELL_PX = 320, 130, 26
 def front(points: pd.DataFrame, objectives: Sequence[Objective], knobs: Sequence[str]) -> Spec:
     """Every point by the first two objectives, those on the front joined by the staircase that bounds what can be had.
 
-    points: totals with a column `kind`, one of KINDS. A staircase is drawn for two objectives; with more the front is
-    points alone.
+    points: totals with a column `kind`, one of KINDS; those without a value of both are left out. A staircase is drawn
+    for two objectives; with more the front is points alone.
     """
     x, y = objectives[:2]
+    points = points[points[[x.column, y.column]].notna().all(axis=1)]
     best = points[points["kind"] == "Pareto-optimal"]
     others = points[points["kind"] != "Pareto-optimal"]
     shown: list[Any] = [*evenly(others, MOST_POINTS).to_dict("records"), *best.to_dict("records")]
@@ -76,7 +77,7 @@ def effect(found: pd.DataFrame, knob: str, column: str, every: pd.DataFrame) -> 
     """
     limits = pd.concat([every["low"], every["high"], every["mean"]])
     size, axis = _axis("mean", column, limits)
-    axis["scale"] = {"domain": [limits.min() / size, limits.max() / size], "zero": False} | axis["scale"]
+    axis["scale"] = {"domain": [limits.min() / size, limits.max() / size]} | axis["scale"]
     rows: list[dict[str, Any]] = found.to_dict("records")  # type: ignore[assignment]
     values = [
         {"value": said(row["value"]), "at": place,
