@@ -156,7 +156,7 @@ def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> 
 def _shape(folder: Path) -> set[str]:
     found = {path.name for path in folder.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode)}
     for path in folder.glob("*.toml"):
-        if path.is_file() and os.access(path, os.R_OK):  # what is in it is called by its name
+        if path.is_file() and not path.is_symlink() and os.access(path, os.R_OK):  # what is in it goes by its name
             text = path.read_bytes()[:100_000].decode("utf-8", "replace")
             found |= {name[:SHOWN] for name in re.findall(r'^"?name"? *= *"([^"]+)"', text, re.MULTILINE)}
     return found
