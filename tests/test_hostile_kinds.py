@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -215,6 +216,15 @@ def test_halves_of_characters_in_a_table_are_escaped(tmp_path: Path, accelsim: R
     assert table.columns.tolist() == [r"\ud800", "b", "layer"]
     assert table["b"].tolist() == [r"\udfff"]
     assert accelsim("plot", path, "storage").code == 2
+
+
+@pytest.mark.parametrize("name", ["version", "engine", "layer_hash", "layer", "x"])
+@pytest.mark.parametrize("cell", [[], [1], {}, {"a": 1}])
+def test_a_cell_of_a_table_is_plain(tmp_path: Path, name: str, cell: object) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"layer_hash": "a", "layer": "fc"}, {name: cell}]))
+    with pytest.raises(InputError, match=rf"a.json: {name}: holds a list or a table in row 2; a cell is"):
+        read_table(path)
 
 
 CALLS = {

@@ -98,6 +98,16 @@ def test_a_search_takes_any_seed(sampler: str, tmp_path: Path) -> None:
     assert len(search(space, tmp_path / "r.db", trials=2, sampler=sampler, seed=2**62, jobs=1)) > 0
 
 
+def test_what_a_chip_of_a_file_cannot_do_names_the_file(accelsim: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "eie-64pe-45nm"\nname = "eie"\n[engine]\nactivation_bytes = 2000000000\n')
+    for command in (("energy", mine), ("run", "lenet-300-100-digits", "--hardware", mine, "--against", "none")):
+        said = accelsim(*command)
+        assert said.code == 2
+        assert said.errors[0].startswith(f"{mine}: eie: activation memory: ") or f" on eie ({mine}): " in said.errors[0]
+    assert str(mine) not in accelsim("energy", "eie-64pe-45nm", "--set", "engine.activation_bytes=2000000000").err
+
+
 @pytest.mark.parametrize("length", [1, 150, 187, 188, 250, 900])
 def test_of_long_problems_those_are_told_that_fit(length: int) -> None:
     text = str(InputError(*[("x y " * length)[:length] for _ in range(12)]))

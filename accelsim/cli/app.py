@@ -121,6 +121,7 @@ def _limited(command: Callable[..., T]) -> Callable[..., T]:
     @functools.wraps(command)
     def limited(*arguments: Any, limit: str | None = None, **given: Any) -> T:
         set_limit(limit)
+        _FILES.clear()
         with watched():
             return command(*arguments, **given)
 
@@ -251,7 +252,7 @@ def telling() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        _fail(2, *(f"error: {spoken(problem)}" for problem in told(error.problems)))
+        _fail(2, *(f"error: {problem}" for problem in told([_with_file(spoken(each)) for each in error.problems])))
     except OSError as error:  # of standard output: files say themselves what is wrong with them
         _fail(2, f"error: {error.filename or 'standard output'}: cannot be written: {error.strerror or error}")
     except MemoryError as error:
@@ -266,6 +267,29 @@ def telling() -> Iterator[None]:
         if said := limit_reached():
             _fail(2, f"error: {said}")
         _fail(STOPPED, "stopped")
+
+
+_FILES: dict[str, str] = {}
+"""Files of chips that this command read, by the names that these have in them."""
+
+
+def chip_of(name: str, changes: Mapping[str, Any] | None = None) -> Hardware:
+    """Return a chip, of which messages name the file, too, where it is one's own."""
+    from accelsim.hardware import load_hardware
+
+    chip = load_hardware(name, changes)
+    if name.endswith(".toml"):
+        _FILES[chip.name] = name
+    return chip
+
+
+def _with_file(text: str) -> str:
+    """Return a message with the file of the chip that it names."""
+    for name, file in _FILES.items():
+        if text.startswith(f"{name}: ") and name != file:
+            return f"{file}: {text}"
+        text = text.replace(f" on {name}: ", f" on {name} ({file}): ", 1)
+    return text
 
 
 _OPTIONS_OF = {"objectives": "objective", "constraints": "constraint", "activations": "density"}
@@ -316,7 +340,6 @@ def load(
 
     weights_alone: whether the weights of a bare file will do, without what it does not say of convolutions.
     """
-    from accelsim.hardware import load_hardware
     from accelsim.network import Density, load_network, load_weights, with_weights
 
     net: Any = None
@@ -331,7 +354,7 @@ def load(
             net = collect(problems, reading.entering, net, density)
     changes = collect(problems, changes_of, overrides or [])
     names = collect(problems, _names, hardware)
-    chips = [collect(problems, load_hardware, name, changes) for name in names or []]
+    chips = [collect(problems, chip_of, name, changes) for name in names or []]
     collect(problems, _check_names_differ, chips)
     if density is not None:
         collect(problems, Density, density, place="--density: ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import app, collect, note, reporting, say_wrote
+from accelsim.cli.app import app, chip_of, collect, note, reporting, say_wrote
 from accelsim.cli.reading import ReadingOptions, reads_network
 from accelsim.errors import InputError, did_you_mean, raise_if_any
 from accelsim.files import write_whole
@@ -95,9 +95,8 @@ def _table(source: str, kind: Kind, reading: ReadingOptions) -> pd.DataFrame:
     raise_if_any(reading.unused(f"{source}, which is not a network here"))
     if kind.source == "chip":
         from accelsim.costs import operations
-        from accelsim.hardware import load_hardware
 
-        chip = load_hardware(source)
+        chip = chip_of(source)
         return operations(chip).assign(hardware=chip.name)
     if kind.source == "trace":
         from accelsim.report.trace import read_trace

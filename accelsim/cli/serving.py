@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accelsim.cli.app import changes_of, collect, console, note, reporting, say, say_wrote, write_all
+from accelsim.cli.app import changes_of, chip_of, collect, console, note, reporting, say, say_wrote, write_all
 from accelsim.cli.reading import ReadingOptions
 from accelsim.errors import collecting, raise_if_any
 from accelsim.report.files import check_outputs
@@ -58,7 +58,6 @@ def run_step(
     overrides: list[str] | None, reading: ReadingOptions, *, quiet: bool,
 ) -> None:  # fmt: skip
     """Print a step of a model on each chip, dense beside pruned, and what pruning buys; write the rows."""
-    from accelsim.hardware import load_hardware
     from accelsim.network.decoder import load_model, pruned_by
     from accelsim.serving import Request, load_serving
 
@@ -76,7 +75,7 @@ def run_step(
         file = collect(problems, pruned_by, file, pattern or own or DEFAULT_PATTERN, place="--")
     software: Any = collect(problems, load_serving, told["serving"] or DEFAULT_SERVING, place="--")
     changes = collect(problems, changes_of, overrides or [])
-    chips: list[Any] = [collect(problems, load_hardware, name.strip(), changes) for name in hardware.split(",")]
+    chips: list[Any] = [collect(problems, chip_of, name.strip(), changes) for name in hardware.split(",")]
     if reading.phase is None:
         problems.append("--phase: is missing; give prefill or decode")
     if told["output_tokens"] is not None and reading.phase == "prefill":

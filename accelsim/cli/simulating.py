@@ -23,6 +23,7 @@ from accelsim.cli.app import (
     WeightsOption,
     app,
     changes_of,
+    chip_of,
     collect,
     console,
     load,
@@ -230,7 +231,6 @@ def _list_prices(
     name: str, overrides: list[str] | None, at: str | None, tables: Tables, unused: dict[str, object]
 ) -> None:
     """Print the prices of a chip; raises InputError for options that are about a network."""
-    from accelsim.hardware import load_hardware
     from accelsim.report import terminal
 
     problems = [
@@ -238,7 +238,7 @@ def _list_prices(
         for option, value in unused.items()
         if value is not None
     ]
-    chip = collect(problems, load_hardware, name, collect(problems, changes_of, overrides or []))
+    chip = collect(problems, chip_of, name, collect(problems, changes_of, overrides or []))
     chips, left = put_at(problems, [] if chip is None else [chip], at)
     collect(problems, check_outputs, tables.files)
     raise_if_any(problems)

@@ -163,6 +163,12 @@ def _read_json(path: Path) -> Cells:
         raise InputError(f"is not JSON ({error}); write it with accelsim run --json FILE") from None
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise InputError("is not a table, which in JSON is a list of rows; write it with accelsim run --json FILE")
+    raise_if_any(
+        f"{name}: holds a list or a table in row {number}; a cell is a number, a text, true, false or null"
+        for number, row in enumerate(rows, 1)
+        for name, cell in row.items()
+        if isinstance(cell, list | dict)
+    )
     header = list(dict.fromkeys(name for row in rows for name in row))
     _check_header(header)
     if len(rows) * len(header) > MAX_CELLS:
