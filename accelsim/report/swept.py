@@ -16,7 +16,7 @@ from accelsim.report.frame import Figure, render
 from accelsim.report.plots.exploration import condition, knob_words
 from accelsim.report.plots.style import unit_of
 from accelsim.report.provenance import provenance, sentence, several
-from accelsim.report.swept_charts import evenly, said, settings
+from accelsim.report.swept_charts import amount, evenly, said, settings
 from accelsim.report.tables import Cell, Field, Table, number_field, table_of, text_field
 from accelsim.report.terminal import ties
 from accelsim.report.units import number, percent, times, whole
@@ -204,14 +204,16 @@ def _total(column: str, values: pd.Series[Any], rank: int = 0) -> Field:
     return number_field(name, unit.rstrip(")"), column, number, column, rank, size=size)
 
 
-def _knob(name: str, rank: int) -> Field:
+def _knob(name: str, rank: int, is_text: bool) -> Field:
+    """Return the column of a knob."""
+
     def cell(row: Any) -> Cell:
         value = row[name]
         if value is None or value != value:
-            return Cell("", float("-inf"))
-        return Cell(said(value), None if isinstance(value, str) else float(value))
+            return Cell("", None if is_text else float("-inf"))
+        return Cell(said(value), None if is_text else float(value))
 
-    return Field(name, unit_of_key(name), cell, f"{name}: {knob_words(name)}", rank)
+    return Field(name, unit_of_key(name), cell, f"{name}: {knob_words(name)}", rank, is_text)
 
 
 def _point_fields(points: pd.DataFrame, objectives: Sequence[Objective], varied: Sequence[str]) -> list[Field]:
@@ -222,7 +224,10 @@ def _point_fields(points: pd.DataFrame, objectives: Sequence[Objective], varied:
     return [
         text_field("point", "point", "its number in the store"),
         *(_total(name, points[name]) for name in chosen),
-        *(_knob(name, place) for place, name in enumerate(varied, 1)),
+        *(
+            _knob(name, place, any(isinstance(value, str) for value in points[name]))
+            for place, name in enumerate(varied, 1)
+        ),
         *(_total(name, points[name], place) for place, name in enumerate(others, 1 + len(varied))),
     ]
 
@@ -242,22 +247,15 @@ def _extremes(points: pd.DataFrame, objectives: Sequence[Objective], varied: Seq
     lines = []
     for each in objectives:
         values = points[each.column].dropna().sort_values(ascending=each.minimize, kind="stable")
-        size, label = unit_of(each.column, float(values.abs().max()))
-        name, _, unit = label.partition(" (")
-        unit = unit.rstrip(")")
+        name = unit_of(each.column, 1.0)[1].partition(" (")[0]
         best = points.loc[values.index[0]]
         alike = int((values == values.iloc[0]).sum()) - 1
         lines.append(
             {
                 "objective": f"{'least' if each.minimize else 'highest'} {name}",
-                **{
-                    key: f"{number(value / size)} {unit}".rstrip()
-                    for key, value in (
-                        ("best", values.iloc[0]),
-                        ("median", values.median()),
-                        ("worst", values.iloc[-1]),
-                    )
-                },
+                "best": amount(each.column, values.iloc[0]),
+                "median": amount(each.column, values.median()),
+                "worst": amount(each.column, values.iloc[-1]),
                 "point": str(best["point"]) + (f" and {alike} equal" if alike else ""),
                 "knobs": settings(best, varied),
             }
@@ -295,7 +293,7 @@ def _failed(table: pd.DataFrame, have_run: pd.Series[bool], varied: Sequence[str
 
 def _notes(table: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
     """Return what to know before trusting the numbers."""
-    told = [sentence(text) for text in unknown(table, [*(each.column for each in objectives), "energy_pj", "area_mm2"])]
+    told = [f"{text}." for text in unknown(table, [each.column for each in objectives])]
     told += [sentence(text) for text in not_simulated(table)]
     if table["score"].notna().any():
         told.append(f"Scores are of the network in {several(table['precision'][table['precision'] != ''])}.")

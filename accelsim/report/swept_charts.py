@@ -154,9 +154,13 @@ def settings(row: Any, names: Sequence[str]) -> str:
 
 def _said(column: str, value: float) -> str:
     """Return a total with its name and a fitting unit."""
+    return f"{unit_of(column, 1.0)[1].partition(' (')[0]} {amount(column, value)}"
+
+
+def amount(column: str, value: float) -> str:
+    """Return a total in the unit that fits it."""
     size, label = unit_of(column, abs(float(value)))
-    name, _, unit = label.partition(" (")
-    return f"{name} {number(value / size)} {unit.rstrip(')')}".rstrip()
+    return f"{number(value / size)} {label.partition(' (')[2].rstrip(')')}".rstrip()
 
 
 def _axis(field: str, column: str, values: pd.Series[Any]) -> tuple[float, Spec]:
