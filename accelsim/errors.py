@@ -223,4 +223,6 @@ LONGEST_REASON = 200
 def reason_of(error: Exception) -> str:
     """Return what a library says of a damaged file, in one line of bounded length."""
     line = " ".join(str(error).split()) or type(error).__name__
+    if "set_int_max_str_digits" in line:  # a setting of Python, which is no remedy for a file
+        return "a whole number has more digits than any that is read"
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

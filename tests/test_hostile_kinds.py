@@ -395,3 +395,25 @@ def test_texts_that_begin_as_those_before_them_are_not_written_out(tmp_path: Pat
 def test_a_page_that_is_none_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match="a page of it"):
         check_pages(content, 0, len(content), 1000)
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("r.json", f'[{{"layer": "fc", "cycles": {DIGITS}}}]', ("plot", "r.json", "energy", "-o", "x.svg")),
+        ("config.json", f'{{"model_type": "llama", "hidden_size": {DIGITS}}}', ("check", "config.json")),
+        ("t.json", f'{{"traceEvents": [{{"ts": {DIGITS}}}]}}', ("plot", "t.json", "queue", "-o", "x.svg")),
+    ],
+)
+def test_numbers_of_thousands_of_digits_are_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelsim: Run, name: str, content: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(content)
+    said = accelsim(*command)
+    assert said.code == 2
+    assert said.errors[0].startswith(f"{name}: is not JSON")
+    assert "a whole number has more digits than any that is read" in said.errors[0]

@@ -27,7 +27,7 @@ from accelsim.config import (
     text_of,
     toml_text,
 )
-from accelsim.errors import InputError, did_you_mean, listed
+from accelsim.errors import InputError, did_you_mean, listed, reason_of
 from accelsim.files import real_path
 
 MODELS = "workloads/models"
@@ -210,7 +210,9 @@ def _of_config(text: str, path: Path) -> LanguageModelFile:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); give the config.json that transformers writes") from None
+        raise InputError(
+            f"{path}: is not JSON ({reason_of(error)}); give the config.json that transformers writes"
+        ) from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must be one JSON object, as the config.json that transformers writes")
     named = data.get("architectures")

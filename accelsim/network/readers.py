@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, parsed_toml, toml_text
-from accelsim.errors import InputError, collecting, did_you_mean, needing, placing, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, needing, placing, raise_if_any, reason_of
 from accelsim.network import bare
 from accelsim.network.decoder import LanguageModelFile, described, is_language_model, load_model
 from accelsim.network.described import FileArray, layer_of
@@ -149,7 +149,9 @@ def _from_saved(path: Path, file: TensorFile) -> Network:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: metadata '{METADATA_KEY}': is not JSON ({error}); save the network anew") from None
+        raise InputError(
+            f"{path}: metadata '{METADATA_KEY}': is not JSON ({reason_of(error)}); save the network anew"
+        ) from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: metadata '{METADATA_KEY}': must be one JSON object; save the network anew")
 

@@ -160,7 +160,7 @@ def _read_json(path: Path) -> Cells:
     try:
         rows = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"is not JSON ({error}); write it with accelsim run --json FILE") from None
+        raise InputError(f"is not JSON ({reason_of(error)}); write it with accelsim run --json FILE") from None
     if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
         raise InputError("is not a table, which in JSON is a list of rows; write it with accelsim run --json FILE")
     raise_if_any(

@@ -19,7 +19,7 @@ import numpy as np
 from accelsim import __version__
 from accelsim.config import existing_file
 from accelsim.engines.events import MOST_EVENTS, NONE, OCCUPANCY
-from accelsim.errors import InputError, raise_if_any
+from accelsim.errors import InputError, raise_if_any, reason_of
 from accelsim.files import write_whole
 from accelsim.report.palette import EVENTS
 from accelsim.timeline import KINDS, Timeline, kind_of, unit_order
@@ -198,7 +198,7 @@ def _parse(path: Path) -> Any:
     except (ValueError, RecursionError, EOFError, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is not JSON: {str(error)[:100]}; write it with accelsim timeline") from None
+        raise InputError(f"{path}: is not JSON: {reason_of(error)}; write it with accelsim timeline") from None
 
 
 class _Event(tuple[Any, ...]):

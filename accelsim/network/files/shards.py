@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from accelsim.config import existing_file
-from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any
+from accelsim.errors import MAX_KNOWN, InputError, listed, raise_if_any, reason_of
 from accelsim.network.files.containers import open_file
 from accelsim.network.files.kinds import SUFFIXES, TENSORFLOW, Foreign, of_name
 from accelsim.network.files.tensor_file import TensorFile, Written
@@ -171,7 +171,7 @@ def _tensors_by_file(path: Path) -> dict[str, list[str]]:
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({str(error)[:200]}); copy or download it again") from None
+        raise InputError(f"{path}: is not JSON ({reason_of(error)}); copy or download it again") from None
     places = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(each, str) for each in places.values()):
         raise InputError(f'{path}: has no "weight_map" of tensors and their files; copy or download it again')
