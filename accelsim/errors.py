@@ -52,6 +52,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def printable(name: str) -> str:
+    """Return a text that can be written as UTF-8: halves of surrogate pairs, as of names of files, escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def legible(text: str, *, whole_lines: bool = False) -> str:
     """Return a text from a file as a terminal can show it: control characters escaped, endless names cut.
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from accelsim.errors import InputError
+from accelsim.errors import InputError, printable
 
 
 def check_writable(path: Path) -> None:
@@ -88,6 +88,13 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def safetensors_header(header: Mapping[str, Any]) -> bytes:
     """Return the header of a safetensors file: its length, then its text, filled up to a multiple of 8 bytes."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(_printable(header), separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def _printable(part: Any) -> Any:
+    """Return what becomes JSON with all of its texts `printable`: readers refuse others, such as names of files."""
+    if isinstance(part, Mapping):
+        return {_printable(name): _printable(value) for name, value in part.items()}
+    return printable(part) if isinstance(part, str) else part

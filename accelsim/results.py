@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from accelsim import __version__
 from accelsim.engines import ENGINES, Row, union
 from accelsim.engines.words import IO_ACTIONS
-from accelsim.errors import did_you_mean
+from accelsim.errors import did_you_mean, printable
 from accelsim.kinds import ELSEWHERE, FUSED, KINDS
 
 if TYPE_CHECKING:
@@ -473,4 +473,6 @@ def typed(values: Sequence[Any], dtype: str) -> Any:
 
     if dtype == "int64" and None in values:
         return pd.array(values, "Int64")
+    if dtype == "str":
+        values = [printable(each) if isinstance(each, str) and not each.isascii() else each for each in values]
     return np.array(values, object if dtype == "str" else dtype)

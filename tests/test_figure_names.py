@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from accelsim.errors import InputError
 from accelsim.inspection import LayerWeights, weights_of
 from accelsim.report.palette import CYCLE_PARTS, ENERGY_PARTS
 from accelsim.report.plots import GRANULARITY_COLOURS, naming, save, zeros
+from accelsim.report.plots.kinds import figure
 from accelsim.report.plots.naming import Named, write_names
 from accelsim.report.plots.style import (
     DARK_PAGE,
@@ -172,3 +174,18 @@ def test_the_command_draws_where_zeros_are(accelsim: Run, tmp_path: Path) -> Non
     done = accelsim("inspect", "lenet-300-100-digits", "--layer", "fc3")
     assert done.code == 2
     assert "--layer: belongs to --plot" in done.err
+
+
+@pytest.mark.parametrize("name", ["nul\0", "\x1b]0;x\x07", "\ufffe\uffff", "-->", "]]><script>", "half \ud800"])
+def test_a_name_of_any_characters_leaves_an_svg_well_formed(name: str) -> None:
+    layers = [
+        accelsim.Layer.linear(f"{name.replace(chr(0xD800), '')} {n}", np.eye(8), activations=np.ones(8)) for n in "ab"
+    ]
+    table = accelsim.simulate(accelsim.Network(name, layers), "eie-64pe-45nm")
+    for kind in ("energy", "roofline"):
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # that fonts lack them
+            save(figure(table, kind), file, "svg")
+        root = ET.fromstring(file.getvalue())  # noqa: S314 (our own bytes)
+        assert not [each for each in root.iter() if each.tag.endswith("script")]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +20,7 @@ import pandas as pd
 import pytest
 from conftest import Run
 
-from accelsim import InputError, load_hardware, load_network, simulate
+from accelsim import InputError, Layer, Network, load_hardware, load_network, simulate
 from accelsim.config import read_columns, shipped_dir, shipped_names
 from accelsim.files import check_writable, real_path, write_whole
 from accelsim.memory import load_part, read_trace
@@ -417,3 +418,40 @@ def test_numbers_of_thousands_of_digits_are_told_in_a_line(
     assert said.code == 2
     assert said.errors[0].startswith(f"{name}: is not JSON")
     assert "a whole number has more digits than any that is read" in said.errors[0]
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names of files are UTF-8 there")
+def test_a_file_whose_name_is_no_utf8_is_a_file_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelsim: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    net, space, store, page, pruned = (f"\udcff.{end}" for end in ("npz", "toml", "db", "html", "safetensors"))
+    with open(net, "wb") as file:
+        np.savez(file, **{"fc.weight": np.eye(8, dtype=np.float32)})
+    Path(space).write_text("network = 'lenet-300-100-digits'\nvary.engine.fifo_depth = [4, 8]\n")
+    for command in (
+        ("run", net, "--density", "0.5", "--csv", "t.csv", "--json", "t.json"),
+        ("report", net, "--density", "0.5", "-o", page),
+        ("prune", net, "--sparsity", "0.5", "-o", pruned),
+        ("check", pruned),
+        ("sweep", space, "--store", store, "--jobs", "1"),
+        ("pareto", store),
+    ):
+        said = accelsim(*command)
+        assert said.code == 0, said.err
+    assert pd.read_csv("t.csv")["network"].tolist() == [r"\udcff"]
+
+
+def test_half_a_surrogate_pair_in_results_is_a_name_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelsim: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert accelsim("run", "--against", "none", "--json", "t.json", "-q").code == 0
+    Path("t.json").write_text(Path("t.json").read_text().replace('"fc1"', r'"fc1\ud83d"'))
+    assert read_table(Path("t.json"))["layer"].tolist() == [r"fc1\ud83d", "fc2", "fc3"]
+    assert accelsim("plot", "t.json", "energy", "-o", "t.svg").code == 0
+
+
+def test_half_a_surrogate_pair_is_no_name_of_a_layer() -> None:
+    with pytest.raises(InputError, match=r"layer 'fc\\ud800': name: is not text in UTF-8; rename it"):
+        Network("net", [Layer.linear("fc\ud800", np.eye(4))])

@@ -10,7 +10,7 @@ import numpy as np
 
 from accelsim.chips import Hardware
 from accelsim.config import field_names
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, printable, raise_if_any
 from accelsim.explore.expressions import Expression
 
 MOST_POINTS = 2_000_000
@@ -34,7 +34,7 @@ class Knob(NamedTuple):
 def shown(value: Any) -> Any:
     """Return a value as tables and expressions have it: a list as text, `128 x 64, 64 x 64`, all else as it is."""
     if not isinstance(value, tuple):
-        return value
+        return printable(value) if isinstance(value, str) else value
     parts = [" x ".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value]
     return ", ".join(parts) or "none"
 

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, build, check_kind, existing_file, find, label, read_toml, shipped_names
 from accelsim.defaults import AS_GIVEN, DEFAULT_CHIP, DEFAULT_NETWORK
-from accelsim.errors import InputError, collecting, did_you_mean, raise_if_any
+from accelsim.errors import InputError, collecting, did_you_mean, printable, raise_if_any
 from accelsim.evaluation import EVALUATIONS, labelled
 from accelsim.explore.chips import Chips
 from accelsim.explore.expressions import Constraint, Expression
@@ -138,7 +138,7 @@ class Space:
         problems: list[str] = []
         spec = _spec(data, self.source, problems)
         self.spec = spec
-        self.name = spec.name or Path(self.source).stem
+        self.name = printable(spec.name or Path(self.source).stem)
         self.knobs: tuple[Knob, ...] = ()
         if isinstance(vary, Mapping):
             self.knobs = tuple(read_knobs(spec.vary, spec.when, self.source, problems))

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, did_you_mean, reason_of
+from accelsim.errors import InputError, did_you_mean, printable, reason_of
 from accelsim.results import COLUMNS, NO_ROWS, Columns
 
 if TYPE_CHECKING:
@@ -391,7 +391,7 @@ def _knobs(read: Any) -> dict[str, Any]:
     for value in read.values():
         if not isinstance(value, str | int | float) or (isinstance(value, int) and abs(value) >= 2**63):
             raise TypeError("a knob is neither a number nor text")
-    return read
+    return {printable(name): printable(value) if isinstance(value, str) else value for name, value in read.items()}
 
 
 class Coded(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelsim.errors import InputError, needing, placing, raise_if_any
+from accelsim.errors import InputError, needing, placing, printable, raise_if_any
 from accelsim.network import language
 from accelsim.network.executor import Executor, Seen
 from accelsim.network.graph import Graph
@@ -51,6 +51,7 @@ class Network:
 
     def __post_init__(self) -> None:
         """Check the layers; raises InputError."""
+        object.__setattr__(self, "name", printable(self.name))
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "not_simulated", left_out(self.not_simulated))
         object.__setattr__(self, "assumptions", tuple(dict.fromkeys(self.assumptions)))
@@ -202,9 +203,13 @@ class Network:
 
 
 def name_problems(names: Iterable[str]) -> list[str]:
-    """Say which names are used more than once."""
+    """Say which names are used more than once, and which are no text: halves of characters, as JSON can hold."""
+    counted = Counter(names)
     return [
-        f"layer {name}: name: is used {times} times; give each layer a name of its own"
-        for name, times in Counter(names).items()
-        if times > 1
+        *(
+            f"layer {name}: name: is used {times} times; give each layer a name of its own"
+            for name, times in counted.items()
+            if times > 1
+        ),
+        *(f"layer {name!r}: name: is not text in UTF-8; rename it" for name in counted if printable(name) != name),
     ]

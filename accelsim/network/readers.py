@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.config import MAX_TOML_BYTES, build, check_kind, find, label, parsed_toml, toml_text
-from accelsim.errors import InputError, collecting, did_you_mean, needing, placing, raise_if_any, reason_of
+from accelsim.errors import InputError, collecting, did_you_mean, needing, placing, printable, raise_if_any, reason_of
 from accelsim.network import bare
 from accelsim.network.decoder import LanguageModelFile, described, is_language_model, load_model
 from accelsim.network.described import FileArray, layer_of
 from accelsim.network.files import TENSOR_SUFFIXES, TensorFile, is_tensors, open_tensors
-from accelsim.network.files.tensor_file import printable
 from accelsim.network.network import Network, name_problems
 from accelsim.network.reading import Reading
 from accelsim.network.roles import Logical, Roles, read_roles
@@ -180,7 +179,7 @@ def _network(path: Path, spec: NetworkSpec, locate: Locate, *, whole: bool = Fal
             if not name
         ]
     # JSON can hold halves of characters, which no file of results can.
-    problems += [f"name {name!r}: is not text in UTF-8; rename it" for name in names if printable(name) != name]
+    problems += [f"name {name!r}: is not text in UTF-8; rename it" for name in names[:1] if printable(name) != name]
     layers = []
     for layer in spec.layer:
         references = {key: getattr(layer, key) for key in TENSOR_KEYS}

@@ -124,8 +124,3 @@ def too_large(shape: Sequence[int], itemsize: int) -> str | None:
     if math.prod(filter(None, shape)) * itemsize < 2**63:
         return None
     return f"has shape {tuple(shape)}, which no array can have; export it again"
-
-
-def printable(name: str) -> str:
-    """Return a name that can be written as UTF-8: halves of surrogate pairs, which JSON and pickles allow, escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()

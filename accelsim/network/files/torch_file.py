@@ -12,12 +12,12 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from accelsim.errors import InputError, needing, reason_of
+from accelsim.errors import InputError, needing, printable, reason_of
 from accelsim.network.files.archives import said_of, say
 from accelsim.network.files.checkpoints import DEEPEST, chosen_of, placed
 from accelsim.network.files.pickles import Global, Instance, read_pickle
 from accelsim.network.files.sparse import dense
-from accelsim.network.files.tensor_file import TensorFile, Written, mapped, printable, too_large
+from accelsim.network.files.tensor_file import TensorFile, Written, mapped, too_large
 from accelsim.network.files.torch_pickle import MAKERS, Sparse, Tensor, Unreadable, persistent
 from accelsim.network.integers import without_zero
 from accelsim.network.reading import Reading

@@ -106,6 +106,10 @@ def dark_style() -> str:
     return "<style>@media (prefers-color-scheme: dark) {\n " + "\n ".join(rules) + "\n}</style>"
 
 
+_NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
+"""Characters that XML does not know, in UTF-8: names have them in comments beside their letters."""
+
+
 def save(figure: Figure, target: Any, kind: str) -> None:
     """Write a figure to a path or binary file as svg, png or pdf; the same figure gives the same bytes.
 
@@ -120,7 +124,7 @@ def save(figure: Figure, target: Any, kind: str) -> None:
         figure.savefig(drawn, format=kind, dpi=200, metadata=undated)
     data = drawn.getvalue()
     if kind == "svg":
-        data = data.replace(b" <defs>", f" {dark_style()}\n <defs>".encode(), 1)
+        data = _NO_XML.sub(b"?", data.replace(b" <defs>", f" {dark_style()}\n <defs>".encode(), 1))
     if isinstance(target, str | Path):
         Path(target).write_bytes(data)
     else:
