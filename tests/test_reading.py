@@ -137,9 +137,12 @@ def test_json_types_are_checked_too(results: pd.DataFrame, tmp_path: Path) -> No
     path = tmp_path / "w.json"
     write(results, "json", path)
     rows = json.loads(path.read_text())
-    rows[0] |= {"layer": 3, "cycles": True, "energy_pj": [1]}
+    rows[0] |= {"layer": 3, "cycles": True, "energy_pj": "much"}
     path.write_text(json.dumps(rows))
     assert [problem.split(": ")[1] for problem in problems_of(path)] == ["layer", "cycles", "energy_pj"]
+    rows[0] |= {"energy_pj": [1], "time_us": {}}
+    path.write_text(json.dumps(rows))
+    assert {problem.split(": ")[1] for problem in problems_of(path)} == {"energy_pj", "time_us"}
 
 
 def test_whole_numbers_that_another_program_wrote_with_a_point_are_whole(results: pd.DataFrame, tmp_path: Path) -> None:
