@@ -119,7 +119,7 @@ def test_a_density_out_of_range(density: Any) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 0.5])
 def test_a_seed_out_of_range(seed: Any) -> None:
-    with pytest.raises(InputError, match="seed must be a whole number, 0 or above"):
+    with pytest.raises(InputError, match="seed must be a whole number, at least 0"):
         Density(0.5, seed)
 
 
