@@ -127,7 +127,7 @@ def test_results_do_not_depend_on_hashes_threads_or_workers(
     inputs, _ = usual(LINES[0])
     line = (command, *WORK[command], "--csv", "table.csv")
     found = []
-    for seed, threads, jobs in (("0", 1, 1), ("1", 1, 2), ("2", 3, 1), ("random", 2, 3)):
+    for seed, threads, jobs in (("0", 1, 1), ("1", 3, 2), ("random", 2, 3)):
         folder = tmp_path / seed
         start = (
             f"from accelsim.threads import use_threads; use_threads({threads}); from accelsim.cli import main; main()"
@@ -139,7 +139,7 @@ def test_results_do_not_depend_on_hashes_threads_or_workers(
         made = {*folder.iterdir()} - {folder / each.name for each in inputs.iterdir()}
         found.append({path.name: _content(path) for path in made if not path.name.endswith(("-wal", "-shm"))})
     assert {"table.csv"} <= found[0].keys()
-    assert found[1:] == [found[0]] * 3
+    assert found[1:] == [found[0]] * 2
 
 
 WRITE = [
