@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save, save_file
 
 from accelsim import InputError, load_network, simulate
+from accelsim.config import shipped_dir
 
 
 def safetensors(path: Path, header: dict[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> Path:
@@ -241,3 +243,30 @@ def test_any_damaged_byte_gives_numbers_or_a_message(suffix: str, place: float, 
         path.write_bytes(content)
         with suppress(InputError):  # any other exception fails the test
             assert len(simulate(load_network(path), "eie-64pe-45nm", 1.0)) == 1
+
+
+CASES = Path(__file__).parent / "cases" / "files"
+
+
+def test_zero_points_of_another_type_are_told(tmp_path: Path) -> None:
+    arrays = load_file(CASES / "gptq.safetensors")
+    (name,) = [each for each in arrays if each.endswith(".qzeros")]
+    arrays[name] = arrays[name].view(np.int8)[:, : arrays[name].shape[1]].copy()
+    save_file(arrays, tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match="'qzeros' has type int8, where words of 32 bits belong"):
+        simulate(load_network(tmp_path / "net.safetensors"), "eie-64pe-45nm", 1.0)
+
+
+@pytest.mark.parametrize(("cell", "place"), [("1e300", 5), ("1e-300", 6), ("inf", 7), ("0", 5), ("9" * 30, 3)])
+def test_a_number_of_a_price_table_has_a_largest_value(tmp_path: Path, accelsim: Run, cell: str, place: int) -> None:
+    folder = shipped_dir("hwconfigs/technology")
+    lines = (folder / "sram_cacti7.csv").read_text(encoding="utf-8").splitlines()
+    row = next(number for number, line in enumerate(lines) if line.startswith("45,itrs-hp,ED2,"))
+    cells = lines[row].split(",")
+    cells[place] = cell
+    lines[row] = ",".join(cells)
+    (tmp_path / "mine.csv").write_text("\n".join(lines), encoding="utf-8")
+    technology = (folder / "cmos-45nm.toml").read_text(encoding="utf-8").replace("sram_cacti7.csv", "mine.csv")
+    (tmp_path / "mine.toml").write_text(technology, encoding="utf-8")
+    command = ("run", "lenet-300-100-digits", "--against", "none", "--set", f"technology={tmp_path / 'mine.toml'}")
+    assert "mine.csv: " in accelsim(*command).errors[0]

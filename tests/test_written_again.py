@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Run
 from onnx_graphs import model_of, reals
 from safetensors.numpy import save_file
 
@@ -288,3 +289,13 @@ def test_what_was_pruned_and_written_simulates_equal(tmp_path: Path, model: str,
         before, after = simulate(pruned, chip, 0.5), simulate(again, chip, 0.5)
         assert (before["weight_density"].dropna() < 1).any()
         pd.testing.assert_frame_equal(before, after)
+
+
+def test_a_view_that_is_negated_is_pruned_as_what_it_shows(tmp_path: Path, accelsim: Run) -> None:
+    numbers = torch.arange(1.0, 17.0).reshape(4, 4)
+    shown = torch.imag(torch.conj(torch.complex(numbers, numbers)))  # says of its numbers that they are to be negated
+    assert shown.is_neg()
+    torch.save({"fc.weight": shown}, tmp_path / "net.pt")
+    assert accelsim("prune", tmp_path / "net.pt", "--sparsity", "0.5", "-o", tmp_path / "pruned.pt").code == 0
+    pruned = torch.load(tmp_path / "pruned.pt")["fc.weight"]
+    assert torch.equal(pruned, torch.where(numbers > 8, -numbers, 0.0))

@@ -17,6 +17,8 @@ from accelsim.config import read_columns
 from accelsim.errors import InputError, raise_if_any
 from accelsim.scaling import area_scale, delay_scale, energy_scale
 
+MOST = 1e15
+"""Of a number in a table, in its unit; the least is its reciprocal."""
 AXES = ("node_nm", "capacity_bytes", "width_bits")
 QUANTITIES = ("read_energy_pj", "write_energy_pj", "leakage_mw", "area_mm2", "access_ns")
 _READ, _ACCESS = QUANTITIES.index("read_energy_pj"), QUANTITIES.index("access_ns")
@@ -257,8 +259,8 @@ def _grid(path: Path, table_hash: str, device: str, objective: str | None) -> _G
         values = np.array([[float(text) for text in compress(columns[name], ours)] for name in QUANTITIES]).T
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path.name}: {called}: a column is missing or no number: {error}") from None
-    if not (np.isfinite(values) & (values > 0)).all() or (points < 1).any():
-        raise InputError(f"{path.name}: {called}: every number must be above 0, and finite")
+    if not ((values >= 1 / MOST) & (values <= MOST)).all() or (points < 1).any() or (points > MOST).any():
+        raise InputError(f"{path.name}: {called}: every number must be above 0, and from {1 / MOST:g} to {MOST:g}")
     axes, arrays = _by_point(points, values)
     if np.isinf(arrays[..., 0]).any():
         raise InputError(

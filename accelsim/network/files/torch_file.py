@@ -312,6 +312,8 @@ def _changed(tensor: Any, made: Written) -> Any:
 
     if made.numbers is None:
         return tensor
+    if tensor.is_neg():  # a view that says of its numbers that they are to be negated
+        tensor = tensor.resolve_neg()
     values, new = (torch.from_numpy(np.ascontiguousarray(each)) for each in made.numbers())
     values = values.to(tensor.dtype)
     if tensor.layout != torch.strided:

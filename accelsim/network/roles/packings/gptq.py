@@ -63,6 +63,8 @@ def _linear(packed: Packed, root: str, is_awq: bool) -> _Linear:
     """Return the sizes of a layer; raises InputError where the arrays do not agree on them."""
     if f"{root}qzeros" not in packed:
         raise InputError("its 'qzeros' is missing")
+    if packed.form(f"{root}qzeros").name not in WORDS:
+        raise InputError(f"'qzeros' has type {packed.form(f'{root}qzeros').name}, where words of 32 bits belong")
     stored, zeros, (groups, outputs) = (packed.shape(f"{root}{each}") for each in ("qweight", "qzeros", "scales"))
     held = f"'qweight' {stored}, 'qzeros' {zeros} and 'scales' {(groups, outputs)}"
     if is_awq:
