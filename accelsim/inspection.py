@@ -55,7 +55,7 @@ def inspect(network: Network, progress: Callable[[str], None] | None = None) -> 
             "dense": layer.weight_count * value_bits,
             "bitmask": bitmask.size(kept, value_bits).total,
             "csr": csr.size(kept, value_bits, index_bits=_index_bits(kept.shape[1])).total,
-            "bsr_4x4": bsr.size(kept, value_bits, BLOCK).total,
+            "bsr_4x4": bsr.size(kept, value_bits, BLOCK, index_bits=_index_bits(-(-kept.shape[1] // BLOCK[1]))).total,
             "nm": 0 if best is None else nm.size((kept.shape[0], kept.shape[1]), value_bits, *best).total,
         }
         for engine in ENGINES.values():

@@ -17,6 +17,7 @@ from accelsim.cli import stopping
 from accelsim.errors import LONGEST_MESSAGE, collecting, placing
 from accelsim.explore import search
 from accelsim.formats.counting import WeightMatrix
+from accelsim.inspection import inspect
 
 LARGE = (2**30, 2**23)
 """Shape of an array of 64 PiB."""
@@ -164,3 +165,9 @@ def test_a_layer_that_takes_much_memory_is_told_before(accelsim: Run, tmp_path: 
     )
     said = accelsim("inspect", tmp_path / "net.toml", "--graph")
     assert "note: layer fc may take 1.5 GiB of memory" in said.err
+
+
+def test_a_layer_of_more_blocks_than_16_bits_reach_is_looked_at() -> None:
+    (row,) = inspect(Network("net", [Layer.linear("fc", np.eye(1, 4 * 2**16 + 4))])).to_dict("records")
+    block_bits, column_bits, pointer_bits = 16 * 64, 32, 2 * 32
+    assert row["bsr_4x4_bits"] == block_bits + column_bits + pointer_bits

@@ -55,6 +55,7 @@ def run_files(
     collect(problems, check_outputs, outputs)
     raise_if_any(dict.fromkeys(problems))
 
+    note(_large(layers))
     import pandas as pd
 
     from accelsim.scalesim.model import DETAILS
@@ -69,6 +70,12 @@ def run_files(
         _print_run(Path(topology).stem, table, read)
         _print_honest(network, layers, read, table["total_cycles"].tolist(), packs=weights is not None)
         say_wrote(*outputs.values(), *written)
+
+
+def _large(layers: list[Shape]) -> list[str]:
+    """Say of layers that take more than a GiB of memory how much: the addresses of their operands, as matrices."""
+    sizes = {layer.name: 12 * (layer.m * layer.k + layer.k * layer.n + layer.m * layer.n) for layer in layers}
+    return [f"layer {name} may take {size / 2**30:.1f} GiB of memory" for name, size in sizes.items() if size >= 2**30]
 
 
 def parts_of_groups(layers: list[Shape]) -> list[str]:

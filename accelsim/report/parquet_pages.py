@@ -21,11 +21,21 @@ def check_pages(content: bytes, start: int, stop: int, most_bytes: int) -> None:
     """Raise ValueError where the pages between two places have more bytes unpacked, or make long texts of short."""
     unpacked = 0
     for header in _headers(content, start, stop):
-        unpacked += max(header.get(UNPACKED, 0), 0)
+        unpacked += _size(header, UNPACKED)
         if unpacked > most_bytes:
             raise ValueError(f"its pages have more than {most_bytes // 2**20} MiB unpacked")
-        if any(header.get(kind, {}).get(field) == PREFIXES for kind, field in ENCODING.items()):
+        if any(_inside(header, kind).get(field) == PREFIXES for kind, field in ENCODING.items()):
             raise ValueError("its texts are encoded as DELTA_BYTE_ARRAY, which is not read")
+
+
+def _size(header: dict[int, Any], field: int) -> int:
+    found = header.get(field)
+    return max(found, 0) if isinstance(found, int) else 0
+
+
+def _inside(header: dict[int, Any], field: int) -> dict[int, Any]:
+    found = header.get(field)
+    return found if isinstance(found, dict) else {}
 
 
 def _headers(content: bytes, start: int, stop: int) -> Iterator[dict[int, Any]]:
@@ -36,7 +46,7 @@ def _headers(content: bytes, start: int, stop: int) -> Iterator[dict[int, Any]]:
         except IndexError:
             raise ValueError("a page of it is cut off") from None
         yield header
-        at += max(header.get(PACKED, 0), 0)
+        at += _size(header, PACKED)
 
 
 def _struct(content: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
