@@ -205,12 +205,11 @@ def _spec(values: list[Spec], mark: Spec, encoding: Spec, description: str) -> S
 
 def roofline(rows: pd.DataFrame) -> Spec:
     """Layers of one run under what its chip could compute and its memories could move; see `plots.roofline.points`."""
-    from accelsim.report.plots.roofline import MEMORIES, points
+    from accelsim.report.plots.roofline import MEMORIES, ceilings, points
     from accelsim.report.plots.style import log_limits
 
-    ceilings_of = ["peak_macs_per_cycle", "full_clock_mhz", *(memory.ceiling for memory in MEMORIES)]
-    found, chip = points(rows), supported(rows)[ceilings_of].max()  # an operation that is fused has none
-    peak = float(chip["peak_macs_per_cycle"] * chip["full_clock_mhz"] / 1e3)
+    found, chip = points(rows), ceilings(rows).iloc[0]
+    peak = float(chip["peak"])
     rates = {memory.name: float(chip[memory.ceiling]) for memory in MEMORIES if chip[memory.ceiling]}
     ridges = {name: peak / rate for name, rate in rates.items() if (found["memory"] == name).any()}
     lowest, highest = log_limits([*found["macs_per_byte"], *ridges.values()]) if len(found) else (1.0, 10.0)

@@ -69,6 +69,14 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["hardware", "layer", "time_us", "memory", "macs_per_byte", "gmacs_per_s"])
 
 
+def ceilings(results: pd.DataFrame) -> pd.DataFrame:
+    """Return by chip what it could compute (`peak`, GMAC/s) and what each memory could move (GB/s)."""
+    names = [memory.ceiling for memory in MEMORIES]
+    # The largest of all rows: an operation that is fused has none.
+    found = supported(results).groupby("hardware", sort=False)[["peak_macs_per_cycle", "full_clock_mhz", *names]].max()
+    return found[names].assign(peak=found["peak_macs_per_cycle"] * found["full_clock_mhz"] / 1e3)
+
+
 def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
     """Draw every layer as a point per memory, and for each chip the ceilings of compute and of its memories."""
     import numpy as np
@@ -82,9 +90,8 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
         raise InputError(
             "roofline: no layer moves bytes in DRAM or SRAM that the results tell of; draw cycles or energy instead"
         )
-    ceilings_of = ["peak_macs_per_cycle", "full_clock_mhz", *(memory.ceiling for memory in MEMORIES)]
-    chips = results.groupby("hardware", sort=False)[ceilings_of].max()  # an operation that is fused has none
-    peaks = chips["peak_macs_per_cycle"] * chips["full_clock_mhz"] / 1e3  # M/s x 1e-3 = G/s
+    chips = ceilings(results)
+    peaks = chips["peak"]
     axes.set(xscale="log", yscale="log")
     ridges = [
         peaks[chip] / chips.loc[chip, memory.ceiling]
@@ -95,7 +102,7 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
     lowest, highest = log_limits([*found["macs_per_byte"], *ridges])
     named: list[Named] = []
     for number, chip in enumerate(chips.index):
-        ceilings = chips.loc[chip]
+        rates = chips.loc[chip]
         colour = colour_of(number)
         mine = found[found["hardware"] == chip]
         starts = [highest / 3]
@@ -107,14 +114,14 @@ def roofline(results: pd.DataFrame, axes: Axes) -> Axes:
                 of_memory["macs_per_byte"], of_memory["gmacs_per_s"], memory.marker, color=colour, markersize=4.5,
                 markerfacecolor=colour if memory.name == "DRAM" else "none", markeredgewidth=1, alpha=0.85,
             )  # fmt: skip
-            if ceilings[memory.ceiling] > 0:
-                ridge = peaks[chip] / ceilings[memory.ceiling]
+            if rates[memory.ceiling] > 0:
+                ridge = peaks[chip] / rates[memory.ceiling]
                 starts.append(ridge)
                 ends = [lowest, ridge]
-                axes.plot(ends, [at * ceilings[memory.ceiling] for at in ends], memory.line, color=colour, linewidth=1)
+                axes.plot(ends, [at * rates[memory.ceiling] for at in ends], memory.line, color=colour, linewidth=1)
                 along = np.geomspace(lowest, ridge, 9)
-                text = f"{memory.name} {ceilings[memory.ceiling]:,.4g} GB/s"
-                named.append(Named(text, along, along * ceilings[memory.ceiling], colour))
+                text = f"{memory.name} {rates[memory.ceiling]:,.4g} GB/s"
+                named.append(Named(text, along, along * rates[memory.ceiling], colour))
         axes.plot([min(starts), highest], [peaks[chip]] * 2, "-", color=colour, linewidth=1.6)
         along = np.geomspace(min(starts), highest, 9)
         who = f"{chip}: " if len(chips) > 1 else ""
