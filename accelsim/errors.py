@@ -159,12 +159,16 @@ def placing(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def needing(extra: str) -> Iterator[None]:
-    """Say how to install an extra of this package where an import in the block finds a module missing."""
+def needing(extra: str, file: str | os.PathLike[str] = "") -> Iterator[None]:
+    """Say how to install an extra where an import in the block finds a module missing, and which file needs it."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name}: is not installed; install it with: pip install 'accelsim[{extra}]'") from None
+        of = f"{os.fspath(file)}: needs " if file else ""
+        lacks = ", which" if file else ":"
+        raise InputError(
+            f"{of}{error.name}{lacks} is not installed; install it with: pip install 'accelsim[{extra}]'"
+        ) from None
 
 
 class Told(UserWarning):

@@ -330,7 +330,10 @@ def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path, monkeyp
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_onnx)
-    with pytest.raises(InputError, match=r"^onnx: is not installed; install it with: pip install 'accelsim\[onnx\]'$"):
+    with pytest.raises(
+        InputError,
+        match=r"n\.onnx: needs onnx, which is not installed; install it with: pip install 'accelsim\[onnx\]'$",
+    ):
         load_network(tmp_path / "n.onnx")
 
 

@@ -324,7 +324,7 @@ def test_a_trace_is_what_viewers_take_and_reads_back(of: str, suffix: str, tmp_p
         "tensor core": chip(name="a100-pcie"),
         "systolic": chip(name="systolic-32x32-os"),
     }[of]
-    layer = accelsim.Layer.linear('<script>"\u2028\ud800', small_layer().weight)
+    layer = accelsim.Layer.linear('<script>"\u2028', small_layer().weight)
     seen = timeline(layer, hardware, layer.name, 5, 900, 0.6)
     path = tmp_path / f"trace.{suffix}"
     write_trace(seen, path)

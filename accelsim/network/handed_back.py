@@ -138,7 +138,7 @@ def _hand_back_graph(pruned: Network, path: Path, target: Path, reading: Reading
     if target.suffix != ".onnx":
         raise InputError(f"{target}: what came as {path.name} is written as .onnx; change the ending")
     check_writable(target)
-    with needing("onnx"):
+    with needing("onnx", path):
         from accelsim.network.onnx_graph import read
         from accelsim.network.onnx_graph.rewritten import rewrite
     given = {layer.name: layer for layer in read(path, reading)}

@@ -69,7 +69,7 @@ def load_network(
         return _from_tensors(path, reading)
     if path.suffix == ".onnx":
         reading.check_belongs(label(path), "an ONNX graph")
-        with needing("onnx"):
+        with needing("onnx", path):
             from accelsim.network.onnx_graph import read
         return read(path, reading)
     raise InputError(f"{path}: a network is a .toml, {', '.join(TENSOR_SUFFIXES)} or .onnx file, or a folder of shards")

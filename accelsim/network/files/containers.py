@@ -26,7 +26,7 @@ def open_file(path: Path, reading: Reading, *, part: bool = False) -> TensorFile
 
         return Npz(path)
     if kind == "gguf":
-        with needing("gguf"):
+        with needing("gguf", path):
             from accelsim.network.files.gguf_file import Gguf
         return Gguf(path)
     if kind == "safetensors":

@@ -207,7 +207,7 @@ class StateDict(TensorFile):
         Tensors that share their numbers still do. Raises InputError for a file that torch.load(weights_only=True)
         does not take, and without PyTorch.
         """
-        with needing("torch"):
+        with needing("torch", self.path):
             import torch
         try:
             with torch.sparse.check_sparse_tensor_invariants():  # else indices out of bounds reach other memory
