@@ -177,7 +177,7 @@ def _read_json(path: Path) -> Cells:
 
 
 def _read_parquet(path: Path) -> Cells:
-    with needing("parquet", path):
+    with needing("parquet"):
         import pyarrow
         from pyarrow import parquet
     try:
