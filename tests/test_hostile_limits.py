@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Run
 
@@ -16,6 +17,7 @@ from accelsim import Density, InputError, Layer, Network, load_hardware, simulat
 from accelsim.cli import stopping
 from accelsim.errors import LONGEST_MESSAGE, collecting, placing
 from accelsim.explore import search
+from accelsim.explore.answers import feasible
 from accelsim.formats.counting import WeightMatrix
 from accelsim.inspection import inspect
 
@@ -171,3 +173,8 @@ def test_a_layer_of_more_blocks_than_16_bits_reach_is_looked_at() -> None:
     (row,) = inspect(Network("net", [Layer.linear("fc", np.eye(1, 4 * 2**16 + 4))])).to_dict("records")
     block_bits, column_bits, pointer_bits = 16 * 64, 32, 2 * 32
     assert row["bsr_4x4_bits"] == block_bits + column_bits + pointer_bits
+
+
+def test_of_no_points_none_is_feasible() -> None:
+    table = pd.DataFrame({"energy_pj": np.zeros(0), "error": np.zeros(0, object)})
+    assert feasible(table, ["energy_pj <= 1"]).tolist() == []

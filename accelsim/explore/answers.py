@@ -97,7 +97,8 @@ def read_objectives(table: pd.DataFrame, objectives: Sequence[str]) -> list[Obje
 def feasible(table: pd.DataFrame, constraints: Sequence[str | Constraint]) -> NDArray[np.bool_]:
     """Return which points ran and break no constraint."""
     checked = [each if isinstance(each, Constraint) else Constraint(each, "constraints") for each in constraints]
-    return np.array([max(each, default=0.0) <= 0 for each in violations(table, checked)]) & ran(table).to_numpy()
+    kept = np.array([max(each, default=0.0) <= 0 for each in violations(table, checked)], bool)
+    return kept & ran(table).to_numpy(bool)
 
 
 def violations(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[list[float]]:

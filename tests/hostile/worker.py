@@ -151,7 +151,7 @@ def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> 
         repr(each) if each else ".: " for each in arguments[1:]
     }
     text = re.sub(r"\s+", "", err)
-    named = ("Usage:", "layer ", "network ", "derived.", "constraints", "objectives")
+    named = ("Usage:", "--limit", "layer ", "network ", "derived.", "constraints", "objective")
     return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or any(each in err for each in named)
 
 
