@@ -1,15 +1,23 @@
-"""Passes over large arrays in threads: kernels release Python's lock, so each takes a part."""
+"""Passes over large arrays in threads: kernels release Python's lock, so each takes a part.
+
+Products of matrices are not shared out: how many threads of a library share one changes its last digits.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
+from threadpoolctl import ThreadpoolController
+
 T = TypeVar("T")
+P = ParamSpec("P")
 
 THREADED_ELEMENTS = 1 << 20
 """Below this size a second thread costs more than it saves."""
@@ -39,3 +47,20 @@ def in_threads(work: Callable[[int, int], T], count: int, elements: int) -> list
     edges = [count * k // workers for k in range(workers + 1)]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def in_one_thread(work: Callable[P, T]) -> Callable[P, T]:
+    """Return a function whose products of matrices are the same on any number of cores: each is made in one thread."""
+
+    @wraps(work)
+    def alone(*arguments: P.args, **named: P.kwargs) -> T:
+        with _libraries("scipy.linalg" in sys.modules).limit(limits=1, user_api="blas"):
+            return work(*arguments, **named)
+
+    return alone
+
+
+@cache
+def _libraries(with_scipy: bool) -> Any:
+    """Return the libraries that multiply matrices, of which SciPy brings one of its own."""
+    return ThreadpoolController()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import subprocess
+import sys
 import tracemalloc
 import weakref
 from collections.abc import Callable, Mapping
@@ -395,3 +397,27 @@ def test_the_digits_see_what_pytorch_saw(name: str) -> None:
         captured = np.asarray(network[each.layer].activations)
         np.testing.assert_array_equal(each.inputs == 0, captured == 0)
         np.testing.assert_allclose(each.inputs, captured, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["obs", "regression"])
+def test_how_many_threads_share_a_product_changes_nothing(criterion: str) -> None:
+    """Scores and weights that are refitted are the same to the last digit, whatever threads NumPy's libraries have."""
+    code = (
+        "import sys, hashlib, threadpoolctl, numpy as np\n"
+        "threadpoolctl.threadpool_limits(int(sys.argv[1]), 'blas')\n"
+        "import accelsim\n"
+        "from accelsim.evaluation import EVALUATIONS\n"
+        "from accelsim.pruned import prune_network\n"
+        "net = accelsim.load_network('convnet-digits')\n"
+        "granularity = 'channel' if sys.argv[2] == 'regression' else 'fine'\n"
+        "pruned = prune_network(net, granularity, 0.5, sys.argv[2])\n"
+        "print(*[hashlib.sha256(np.ascontiguousarray(layer.weight)).hexdigest() for layer in pruned])\n"
+        "print(repr(EVALUATIONS['digits-train'](net)(pruned)))\n"
+    )
+    one, three = (
+        subprocess.run(
+            [sys.executable, "-c", code, threads, criterion], capture_output=True, text=True, check=True
+        ).stdout
+        for threads in ("1", "3")
+    )
+    assert one == three

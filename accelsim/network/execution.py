@@ -18,6 +18,7 @@ from accelsim.network.graph import Graph, Operation
 from accelsim.network.layer import Layer
 from accelsim.network.operations import operator_of
 from accelsim.network.topology import output_shape
+from accelsim.threads import in_one_thread
 
 if TYPE_CHECKING:
     from accelsim.network.network import Network
@@ -28,6 +29,7 @@ CHUNK_ELEMENTS = 1 << 22
 """Inputs of a layer that are multiplied at once."""
 
 
+@in_one_thread
 def outputs_of(layer: Layer, samples: Array) -> Array:
     """Return what a layer makes of samples (batch, *input_shape), in float32, bias included, before any ReLU.
 
@@ -207,6 +209,7 @@ def _operations(names: Sequence[str]) -> str:
     return f"operation {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
+@in_one_thread
 def _run(said: Operation, taken: list[Array]) -> Array:
     """Return what an operation makes of tensors (batch, ...); raises InputError where they do not fit."""
     operator = operator_of(said.does)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from accelsim.errors import InputError
 from accelsim.number_formats import is_supported
+from accelsim.threads import in_one_thread
 
 Array = NDArray[Any]
 
@@ -35,6 +36,7 @@ class Calibration:
     gram: Array | None = None
 
     @classmethod
+    @in_one_thread
     def of(cls, inputs: Any, *, gram: bool = True) -> Calibration:
         """Return the sums over inputs, in bounded memory.
 

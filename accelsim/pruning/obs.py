@@ -17,6 +17,7 @@ from scipy.linalg import lapack
 from accelsim.errors import InputError
 from accelsim.kernels import njit
 from accelsim.pruning.calibration import Calibration
+from accelsim.threads import in_one_thread
 
 Array = NDArray[Any]
 
@@ -55,6 +56,7 @@ def _sweep_columns(weight, factor, kept, n, m, errors):
                 w[i] = 0.0
 
 
+@in_one_thread
 def inverse(hessian: Array) -> Array:
     """Return the lower triangle of the inverse (in, in) of a Hessian, in its memory; raises InputError if singular."""
     factor, failed = lapack.dpotrf(hessian.T, lower=1, overwrite_a=1, clean=1)
@@ -66,6 +68,7 @@ def inverse(hessian: Array) -> Array:
     return np.asarray(lapack.dpotri(factor, lower=1, overwrite_c=1)[0])
 
 
+@in_one_thread
 def losses(matrix: Array, calibration: Calibration, group: tuple[int, int], damping: float) -> Array:
     """Return what the removal of each group r x c of a matrix (out, in) costs once all survivors are refitted: (R, C).
 
@@ -91,6 +94,7 @@ def losses(matrix: Array, calibration: Calibration, group: tuple[int, int], damp
     return np.maximum(summed / 2, 0)
 
 
+@in_one_thread
 def sweep(matrix: Array, kept: NDArray[np.bool_], calibration: Calibration, damping: float, nm: Any = (0, 0)) -> Array:
     """Return a matrix (out, in) whose columns were pruned from left to right, the error of each moved to its right.
 
@@ -111,6 +115,7 @@ def sweep(matrix: Array, kept: NDArray[np.bool_], calibration: Calibration, damp
     return weight
 
 
+@in_one_thread
 def least_squares(matrix: Array, kept: NDArray[np.bool_], hessian: Array) -> Array:
     """Return for each row the weights on its kept columns that minimise (w' - w) H (w' - w)."""
     result = np.zeros_like(matrix)

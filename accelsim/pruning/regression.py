@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from accelsim.errors import InputError
 from accelsim.pruning.calibration import Calibration
 from accelsim.pruning.obs import DAMPING, least_squares
+from accelsim.threads import in_one_thread
 
 Array = NDArray[Any]
 
 
+@in_one_thread
 def select_channels(weight: Array, keep: int, calibration: Calibration, alternations: int = 1) -> NDArray[np.bool_]:
     """Return which `keep` input channels of a weight (out, in, ...) a LASSO selects: (in,).
 
