@@ -185,6 +185,13 @@ class DramTiming:
                 f"t_refi_ns: must leave time for an access between refreshes, {busy:g} ns with tRFC "
                 f"(got {self.t_refi_ns:g}); check t_refi_ns and t_rfc_ns in the data sheet"
             )
+        for key in ("t_ccd_l_ns", "t_rrd_l_ns", "t_faw_ns", "t_32aw_ns", "t_wtr_l_ns", "t_rtrs_ns", "t_ppd_ns"):
+            ns = getattr(self, key)
+            if ns >= self.t_refi_ns:
+                yield (
+                    f"{key}: must be shorter than the time between refreshes, t_refi_ns = {self.t_refi_ns:g} "
+                    f"(got {ns:g}); check both in the data sheet"
+                )
         for key in ("burst_ns", "cl_ns", "t_rp_ns"):
             ns = getattr(self, key)
             if ns <= self.clock_ns / 2:
