@@ -352,3 +352,10 @@ def test_an_export_of_pytorch_has_the_layers_of_the_model(tmp_path: Path) -> Non
         assert (one.name, one.products, one.convolution) == (other.name, other.products, other.convolution)
         assert np.array_equal(one.weight, other.weight)
         assert np.array_equal(one.bias, other.bias)
+
+
+def test_an_input_of_no_known_type_names_the_file(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": [1, 3]}, {"w": np.ones((3, 2))})
+    model.graph.input[0].type.tensor_type.elem_type = 29
+    with pytest.raises(InputError, match=r"\.onnx: 'x': is of a type 29, which ONNX does not have"):
+        read(tmp_path, model)

@@ -363,6 +363,14 @@ def test_turned_weights_run(tmp_path: Path) -> None:
             {"a.weight": of(3, 4), "a.bias": of(5)},
             "layer a: 'a.bias' has shape (5,) and 'a.weight' (3, 4), so one of them is of another layer",
         ),
+        (
+            {"a.in_proj_weight": of(12, 4), "a.in_proj_bias": np.float32(1)},
+            "layer a.in_proj: 'a.in_proj_bias' has shape () and 'a.in_proj_weight' (12, 4)",
+        ),
+        (
+            {"g.kernel": of(4, 12), "g.recurrent_kernel": of(4, 12), "g.bias": of(1, 7)},
+            "layer g.ih: bias: must have 1 dimension, (out_features,) (got shape (1, 7))",
+        ),
         ({"a.weight": of(8, 3, 3, 3), "a.bias": of(5)}, "layer a: 'a.bias' has shape (5,) and 'a.weight' (8, 3, 3, 3)"),
         ({"a/kernel:0": of(3, 4), "a/bias:0": of(5)}, "layer a: 'a/bias:0' has shape (5,) and 'a/kernel:0' (3, 4)"),
         (

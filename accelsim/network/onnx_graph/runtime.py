@@ -150,7 +150,8 @@ class OnnxExecutor:
     @classmethod
     def of(cls, ready: Prepared, walk: Walk, reading: Reading) -> OnnxExecutor:
         """Return what runs a file that was read."""
-        expected = {name: expected_of(name, each) for name, each in ready.inputs.items()}
+        with placing(str(ready.path)):
+            expected = {name: expected_of(name, each) for name, each in ready.inputs.items()}
         own = {layer.name: layer for layer in walk.layers}
         return cls(ready.path, reading, expected, own, {0: _Held.of(ready, walk)})
 

@@ -148,6 +148,9 @@ class _Modules:
         else:
             return
         bias = tails.pop("in_proj_bias", None)
+        if bias is not None and bias.shape != (3 * weights[0].shape[0],):
+            self.problems.append(misfit(_joined(path.module, "in_proj"), bias, weights[0] if whole is None else whole))
+            bias = None
         third = 0 if bias is None else bias.size // 3
         for at, (each, weight) in enumerate(zip("qkv", weights, strict=True)):
             part = None if bias is None else bias.rows(at * third, (at + 1) * third)
@@ -162,7 +165,7 @@ class _Modules:
         kernel = "weights" if path.separator == "/" and "weights" in tails else "kernel"
         if recurrent is not None and len(recurrent.shape) == len(tails.get("kernel", _NONE).shape) == 2:
             bias = tails.pop("bias", None)
-            both = bias is not None and len(bias.shape) == 2  # of a GRU: one for each product
+            both = bias is not None and len(bias.shape) == 2 == bias.shape[0]  # of a GRU: one for each product
             for at, (which, tail) in enumerate((("ih", "kernel"), ("hh", "recurrent_kernel"))):
                 own = bias.rows(at, at + 1).flat() if both and bias is not None else bias if at == 0 else None
                 found = Found(_joined(module, which), path, tails.pop(tail), own, is_turned=True)
