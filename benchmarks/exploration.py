@@ -281,6 +281,8 @@ def interruptions(quick: bool) -> list[Figure]:
             sweep = subprocess.Popen(
                 [sys.executable, "-m", "accelsim", "sweep", str(space), "--store", str(store), "--jobs", "2", "-q"],
                 stderr=subprocess.PIPE, start_new_session=True,
+                # Which a shell has its jobs in the background ignore, as in .ci/run.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
             )  # fmt: skip
             while not store.exists() or _stored(store) < 4:
