@@ -153,7 +153,7 @@ def check_schedule(
     with collecting(problems):
         granularity = granularity if isinstance(granularity, Granularity) else Granularity.parse(granularity)
     if train not in DATA:
-        problems.append(f"train: {train!r} is not known{did_you_mean(train, DATA)}; known are {' and '.join(DATA)}")
+        problems.append(f"train: {train!r} is not known{did_you_mean(train, DATA)}")
     if isinstance(granularity, Granularity) and granularity.kind in WHOLE_CHANNELS:
         problems.append(
             f"granularity: '{granularity}' prunes channels of several layers together, which a schedule cannot yet; "

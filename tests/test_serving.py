@@ -262,7 +262,7 @@ def test_weights_of_a_checkpoint_take_the_place_of_drawn_ones(tmp_path: Path, ti
     ("changed", "said"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, "architectures: 'GPT2LMHeadModel' is not known"),
-        ({"architectures": ["GPT2LMHeadModel"]}, "known are BitNetForCausalLM, LlamaForCausalLM"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "known: BitNetForCausalLM, LlamaForCausalLM"),
         ({"architectures": None}, "architectures: is missing"),
         ({"hidden_size": None}, "hidden_size: is missing; add it"),
         ({"hidden_size": "wide"}, "hidden_size: must be a whole number"),

@@ -27,7 +27,7 @@ from accelsim.config import (
     text_of,
     toml_text,
 )
-from accelsim.errors import InputError, did_you_mean, listed, reason_of
+from accelsim.errors import InputError, did_you_mean, reason_of
 from accelsim.files import real_path
 
 MODELS = "workloads/models"
@@ -221,8 +221,8 @@ def _of_config(text: str, path: Path) -> LanguageModelFile:
     if architecture is None or architecture.lower() not in known:
         said = "is missing or not one name" if architecture is None else f"'{architecture}' is not known"
         raise InputError(
-            f"{path}: architectures: {said}{did_you_mean(architecture or '', ARCHITECTURES)}; known are "
-            f"{listed(ARCHITECTURES)}; for others write a .toml with [language_model]"
+            f"{path}: architectures: {said}{did_you_mean(architecture or '', ARCHITECTURES)}; for others write a .toml "
+            "with [language_model]"
         )
     missing = [f"{path}: {key}: is missing; add it" for key in KEYS.values() if key not in data]
     if missing:

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from accelsim.config import CHECKED, NonNegative, Positive, build, find, label, parsed_toml, shipped_names, toml_text
-from accelsim.errors import InputError, did_you_mean, listed
+from accelsim.errors import InputError, did_you_mean
 
 FOLDER = "hwconfigs/serving"
 
@@ -99,9 +99,8 @@ class ServingSoftware:
         found = self.host.get(chip) or self.host.get(chip.removesuffix("-dense"))
         if found is None:
             raise InputError(
-                f"serving: {self.name} is not known with {chip}{did_you_mean(chip, self.host)}; known are "
-                f'{listed(self.host)}; give serving = "none" for the hardware alone, or a file of your own with '
-                f"[host.{chip}]"
+                f"serving: {self.name} is not known with {chip}{did_you_mean(chip, self.host)}; give serving = "
+                f'"none" for the hardware alone, or a file of your own with [host.{chip}]'
             )
         return found
 
@@ -121,9 +120,7 @@ def load_serving(name: str | Path | ServingSoftware | None) -> ServingSoftware |
     if text not in names and of_family:
         text = of_family[-1]
     elif text not in names and not text.endswith(".toml"):
-        raise InputError(
-            f"serving: {text!r} is not known{did_you_mean(text, names)}; known are {listed([*names, NONE])}"
-        )
+        raise InputError(f"serving: {text!r} is not known{did_you_mean(text, [*names, NONE])}")
     path = find(text, FOLDER)
     return _of_text(toml_text(path), path)
 
