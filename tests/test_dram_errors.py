@@ -35,8 +35,14 @@ def test_a_shipped_part_says_where_it_is_from(name: str) -> None:
         ({"timing.t_ras_ns": 60.0}, "timing.t_rc_ns: must be at least t_ras_ns = 60 (got 46.48)"),
         ({"timing.t_faw_ns": 1.0}, "timing.t_faw_ns: must be at least t_rrd_s_ns = 3.32 (got 1)"),
         ({"timing.t_rfc_ns": 9000.0}, "timing.t_refi_ns: must leave time for an access between refreshes"),
-        ({"timing.t_ccd_l_ns": 5e6}, "timing.t_ccd_l_ns: is more than 100 times as long as the time between refreshes, t_refi_ns ="),
-        ({"timing.t_rtrs_ns": 5e6}, "timing.t_rtrs_ns: is more than 100 times as long as the time between refreshes, t_refi_ns ="),
+        (
+            {"timing.t_ccd_l_ns": 5e6},
+            "timing.t_ccd_l_ns: is more than 100 times as long as the time between refreshes, t_refi_ns =",
+        ),
+        (
+            {"timing.t_rtrs_ns": 5e6},
+            "timing.t_rtrs_ns: is more than 100 times as long as the time between refreshes, t_refi_ns =",
+        ),
         ({"timing.burst_ns": 3.32e-9}, "timing.burst_ns: is no more than half a clock"),
         ({"timing.cl_ns": "14"}, 'timing.cl_ns: must be a number, without quotes (got "14")'),
         ({"timing.t_faw": 20.0}, "timing.t_faw: unknown key (got 20.0); did you mean 't_faw_ns'?"),
