@@ -184,15 +184,9 @@ class Store:
         import pandas as pd
 
         with self._reading():
-            found = self._base.execute(
-                "SELECT p.score, p.precision, coalesce(p.error, ''), coalesce(p.block, 0), p.first, "
-                "iif(p.rows = 0, 1, p.rows), "
-                "w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value",
-                (_json(keys),),
-            )  # one that failed has a row, too
             words: tuple[dict[str, int], ...] = {}, {}  # precisions and errors
             parts = [(np.empty(0), np.empty((6, 0), np.int64))]
-            while some := found.fetchmany(ROWS_AT_ONCE):
+            for some in self._points_of(keys):
                 scores, *texts, blocks, firsts, rows, numbers = zip(*some, strict=True)
                 codes = [
                     [known.setdefault(t, len(known)) for t in each] for known, each in zip(words, texts, strict=True)
@@ -230,6 +224,23 @@ class Store:
         asked = {name: column.take(point) for name, column in knobs.items()}
         rest = own | {name: column.made() for name, column in filling.items()}
         return pd.DataFrame({"point": point, **asked, **{name: rest[name] for name in rest if name not in asked}})
+
+    def _points_of(self, keys: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+        """Go through points in pieces: score, precision, error, block, first row, rows, and the number of their key."""
+        # One that failed has a row, too.
+        asked = "score, precision, coalesce(error, ''), coalesce(block, 0), first, iif(rows = 0, 1, rows)"
+        numbers = {key: number for number, key in enumerate(keys)}
+        ((held,),) = self._base.execute("SELECT count(*) FROM points")
+        if len(numbers) < max(len(keys), held / 2):  # one key twice, or few of them
+            query = f"SELECT {asked}, w.key FROM json_each(?) w CROSS JOIN points p ON p.key = w.value"  # noqa: S608
+            found = self._base.execute(query, (_json(keys),))
+            yield from iter(lambda: found.fetchmany(ROWS_AT_ONCE), [])
+            return
+        # To go through all of them is faster than to look most of them up.
+        found = self._base.execute(f"SELECT {asked}, p.key FROM points p")  # noqa: S608
+        for some in iter(lambda: found.fetchmany(ROWS_AT_ONCE), []):
+            if wanted := [(*row, number) for *row, key in some if (number := numbers.get(key)) is not None]:
+                yield wanted
 
     def points(self, engine: str) -> list[tuple[str, dict[str, Any]]]:
         """Return key and knobs of all points that this version of the engines made, in the order of their knobs.
