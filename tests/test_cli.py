@@ -431,7 +431,8 @@ def test_check_reads_every_weight(accelsim: Run, tmp_path: Path) -> None:
 
 def test_check_of_an_unknown_name_suggests_both_kinds(accelsim: Run) -> None:
     (error,) = accelsim("check", "eie-benchmark").errors
-    assert error == "eie-benchmark: no shipped chip, network or DRAM part of this name; did you mean 'eie-benchmarks'?"
+    said = "'eie-benchmark': no shipped chip, network or DRAM part of this name; did you mean 'eie-benchmarks'?"
+    assert error == said
 
 
 # In a process of its own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,14 @@ def test_a_chart_of_many_layers_draws_the_longest_of_all_chips(results: pd.DataF
     assert [line.split()[0] for line in lines[: bars.MAX_CHART_ROWS]] == [f"l{number}" for number in range(10, 50)]
     assert "l10 · chip0" in lines[0]
     assert lines[-1] == "(the 40 longest; 10 more are not drawn)"
+
+
+@pytest.mark.parametrize("pj", [0.0, math.inf])
+def test_energies_that_are_no_lengths_are_numbers_without_bars(results: pd.DataFrame, pj: float) -> None:
+    """As with prices that are as small or as large as numbers are."""
+    names = [name for part in ENERGY_PARTS for name in part.columns]
+    lines = bars.energy_chart(results.assign(energy_pj=pj, **dict.fromkeys(names, pj)), 120).plain.splitlines()
+    assert not any(part.glyph in line for part in ENERGY_PARTS for line in lines[: len(results)])
 
 
 def test_the_energy_chart_is_as_long_as_the_energy(results: pd.DataFrame) -> None:

@@ -220,7 +220,7 @@ def test_the_command_replays_files_with_options(accelsim: Run, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["seq_raed"], "seq_raed: no trace of this name, and no such file; did you mean 'seq_read'?"),
+        (["seq_raed"], "'seq_raed': no trace of this name, and no such file; did you mean 'seq_read'?"),
         (["nowhere.trace"], "nowhere.trace: no such file"),
         (["seq_read", "--part", "ddr4-2401"], "did you mean 'ddr4-2400'?"),
         (["seq_read", "--channels", "3"], "geometry.channels: must be a power of two"),

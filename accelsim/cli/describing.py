@@ -150,7 +150,7 @@ def check(
     is_name = not any(character in file for character in "./\\") and not os.path.isdir(file)
     shipped = {name: kind for kind in ("hwconfigs", "workloads", "hwconfigs/dram") for name in shipped_names(kind)}
     if is_name and file not in shipped:
-        raise InputError(f"{file}: no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
+        raise InputError(f"'{file}': no shipped chip, network or DRAM part of this name" + did_you_mean(file, shipped))
     path = find(file, shipped.get(file, "workloads"), folders=True)
     kinds = kinds_of(read_toml(path)) if path.suffix == ".toml" else ["network"]
     for kind, check_file in {"chip": _check_hardware, "DRAM part": _check_part}.items():

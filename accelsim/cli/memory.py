@@ -95,5 +95,5 @@ def _requests(name: str, requests: int, part: DramPart) -> Trace:
     if name in NAMED:
         return Trace(*trace(name, requests), None)
     if not any(mark in name for mark in "./\\") and not os.path.isfile(name):
-        raise InputError(f"{name}: no trace of this name, and no such file{did_you_mean(name, NAMED)}")
+        raise InputError(f"'{name}': no trace of this name, and no such file{did_you_mean(name, NAMED)}")
     return read_trace(name, part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import pandas as pd
 from rich.text import Text
@@ -43,10 +44,11 @@ def _chart(results: pd.DataFrame, width: int, parts: Sequence[Part], column: str
     for label, (_, row) in zip(labels, shown.iterrows(), strict=True):
         chart.append(f"{shortened(label, indent):>{indent}} ")
         total = sum(row[name] for part in parts for name in part.columns)
-        length = longest_bar * row[column] / longest
+        can_be_drawn = 0 < total < inf and 0 < longest < inf  # prices may be as small or large as numbers are
+        length = longest_bar * row[column] / longest if can_be_drawn else 0.0
         start = 0.0
         for part in parts:
-            stop = start + length * sum(row[name] for name in part.columns) / total
+            stop = start + (length * sum(row[name] for name in part.columns) / total if length else 0.0)
             cells = round(stop) - round(start)
             if cells:
                 used.add(part.label)
