@@ -147,9 +147,8 @@ def _faults(code: int, out: str, err: str, arguments: list[str], brought: set[st
 def _names_what_was_given(err: str, arguments: list[str], brought: set[str]) -> bool:
     stems = {name.rpartition(".")[0] for name in brought}
     words = {*brought, *stems, *(part for each in arguments[1:] for part in re.split(r"[=,:]", each))}
-    words |= {*arguments[1:], *map(legible, (*words, *arguments[1:]))} | {
-        repr(each) if each else ".: " for each in arguments[1:]
-    }
+    words |= {*arguments[1:], *map(legible, (*words, *arguments[1:])), *map(repr, arguments[1:])}
+    words |= {".: "} if "" in arguments[1:] else set()  # as a path
     text = re.sub(r"\s+", "", err)
     named = ("Usage:", "--limit", "layer ", "network ", "derived.", "constraints", "objective")
     return any(re.sub(r"\s+", "", word)[:SHOWN] in text for word in words if word) or any(each in err for each in named)
