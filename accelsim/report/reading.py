@@ -17,7 +17,7 @@ from accelsim.compare import COMPARED_COLUMNS
 from accelsim.config import existing_file
 from accelsim.curves import CURVE_COLUMNS
 from accelsim.engines import ENGINES
-from accelsim.errors import InputError, collecting, did_you_mean, needing, raise_if_any, reason_of
+from accelsim.errors import InputError, collecting, did_you_mean, needing, printable, raise_if_any, reason_of
 from accelsim.report.formulas import restored
 from accelsim.report.parquet_pages import check_pages
 from accelsim.results import COLUMNS, MAY_BE_EMPTY, UNIT_COLUMNS, Column, operations, typed
@@ -304,7 +304,7 @@ def _typed(path: Path, cells: Cells, columns: Sequence[Column]) -> pd.DataFrame:
     for name, values in cells.items():
         with collecting(problems, f"{path}: {name}: "):
             dtype = known.get(name) or _suggested(values)
-            data[_written(name)] = typed(_converted(values, dtype), dtype)
+            data[printable(name)] = typed(_converted(values, dtype), dtype)
     raise_if_any(problems)
     return pd.DataFrame(data)
 
@@ -344,12 +344,7 @@ def _is_empty(value: Any) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    return _written(value)
-
-
-def _written(text: str) -> str:
-    """Return a text that can be written as UTF-8: halves of surrogate pairs, which JSON allows, escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return printable(value)
 
 
 def _integer(value: Any) -> int | None:

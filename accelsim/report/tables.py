@@ -57,6 +57,11 @@ def _able(row: Any) -> Cell:
     return Cell(f"{row['able']} of {row['layers']}" if row["able"] < row["layers"] else str(row["able"]), row["able"])
 
 
+def _smaller(rank: int) -> Field:
+    meaning = "than dense weights in the type they come in"
+    return number_field("smaller", "", "compression_ratio", lambda ratio: times(ratio, 1), meaning, rank)
+
+
 TOTAL_FIELDS = (
     text_field("chip", "run", "name of the chip"),
     Field("layers", "", _able, "how many of them it could run"),
@@ -72,14 +77,7 @@ TOTAL_FIELDS = (
     number_field("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time", 11),
     number_field("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time", 8),
     number_field("size", "", "storage_bits", lambda bits: say(bits, SIZE_BITS), "compressed weights", 2),
-    number_field(
-        "smaller",
-        "",
-        "compression_ratio",
-        lambda ratio: times(ratio, 1),
-        "than dense weights in the type they come in",
-        9,
-    ),
+    _smaller(9),
     number_field("area", "mm²", "area_mm2", lambda mm2: number(mm2) if mm2 else "-", "of the chip; -: unknown", 4),
 )
 
@@ -131,14 +129,7 @@ LAYER_FIELDS = (
     number_field("on chip", "GB/s", "sram_gb_per_s", number, "traffic of on-chip memories / time", 10),
     number_field("DRAM", "GB/s", "dram_gb_per_s", number, "DRAM traffic / time", 8),
     number_field("size", "KiB", "storage_bits", number, "compressed weights", 7, size=8192),
-    number_field(
-        "smaller",
-        "",
-        "compression_ratio",
-        lambda ratio: times(ratio, 1),
-        "than dense weights in the type they come in",
-        13,
-    ),
+    _smaller(13),
 )
 
 
